@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Shoreguard: the control plane for fleets of OpenShell gateways.
+
+pub mod error;

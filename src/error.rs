@@ -1,0 +1,306 @@
+//! The one error of domain and store. Its variants are what the caller can *do* about it.
+//!
+//! Invariants
+//! - nothing here knows gRPC: `transport::status` turns an [`Error`] into a status, once, at the edge;
+//! - [`Error::Internal`] holds what went wrong for the log; its text never reaches a client;
+//! - messages are lowercase, without full stop, and name the thing in backticks.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a caller can be told of something that went wrong.
+#[derive(Debug)]
+pub enum Error {
+    /// The request itself is wrong; sending it again is no use.
+    Invalid {
+        /// The field's path in the request, dotted.
+        field: String,
+        /// What is wrong with it, with the limit.
+        why: String,
+    },
+    /// The thing does not exist, or the caller may not know that it does.
+    Missing {
+        /// What kind of thing.
+        kind: Kind,
+        /// How the caller named it.
+        id: String,
+    },
+    /// A thing of that name exists already.
+    Exists {
+        /// What kind of thing.
+        kind: Kind,
+        /// The name that is taken.
+        name: String,
+    },
+    /// The thing has changed since it was read: read it again and repeat.
+    Conflict {
+        /// What kind of thing.
+        kind: Kind,
+        /// How the caller named it.
+        id: String,
+    },
+    /// The state does not allow it.
+    Refused {
+        /// For programs.
+        reason: Reason,
+        /// For people.
+        why: String,
+    },
+    /// The caller is known and may not.
+    Denied {
+        /// What is missing, such as the role needed.
+        why: String,
+    },
+    /// The caller is not known.
+    Unauthenticated {
+        /// For programs.
+        reason: Reason,
+    },
+    /// Too much at once.
+    Exhausted {
+        /// For programs.
+        reason: Reason,
+        /// When to try again.
+        retry_in: Duration,
+    },
+    /// The position asked for is no longer kept.
+    OutOfRange {
+        /// For people, with the oldest position that is kept.
+        why: String,
+    },
+    /// Something that is needed is away. Nothing has happened; the call may be repeated.
+    Unavailable {
+        /// For programs.
+        reason: Reason,
+        /// For people.
+        why: String,
+    },
+    /// The call's own deadline, or ours for it, has passed.
+    Late {
+        /// For people.
+        why: String,
+    },
+    /// No such method.
+    Unimplemented {
+        /// The path that was called.
+        path: String,
+    },
+    /// A fault of ours. The chain goes to the log, the request id to the caller.
+    Internal(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The kinds of things that can be missing, taken or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A gateway.
+    Gateway,
+    /// A user.
+    User,
+    /// A service principal.
+    ServicePrincipal,
+    /// A group.
+    Group,
+    /// A role of a subject on a gateway.
+    GatewayRole,
+    /// A sandbox of a gateway.
+    Sandbox,
+    /// An entry of the audit log.
+    AuditEntry,
+    /// An event.
+    Event,
+    /// An idempotency key in use.
+    Request,
+    /// A lease of a background job.
+    Lease,
+    /// A row that no caller names.
+    Row,
+}
+
+impl Kind {
+    /// The kind in words, as messages show it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::User => "user",
+            Self::ServicePrincipal => "service principal",
+            Self::Group => "group",
+            Self::GatewayRole => "gateway role",
+            Self::Sandbox => "sandbox",
+            Self::AuditEntry => "audit entry",
+            Self::Event => "event",
+            Self::Request => "request",
+            Self::Lease => "lease",
+            Self::Row => "row",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $wire:literal,)*) => {
+        /// Why, for programs: the `reason` of google.rpc.ErrorInfo, domain `shoreguard`.
+        ///
+        /// The same list stands in the proto as `ErrorReason`; a test compares the two.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The reason on the wire.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $wire,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A field of the request is wrong.
+    InvalidField = "INVALID_FIELD",
+    /// The message could not be decoded.
+    MalformedMessage = "MALFORMED_MESSAGE",
+    /// No such thing, or none that the caller may see.
+    NotFound = "NOT_FOUND",
+    /// The name is taken.
+    AlreadyExists = "ALREADY_EXISTS",
+    /// The thing has changed since it was read.
+    ConcurrentChange = "CONCURRENT_CHANGE",
+    /// The caller's role is too low.
+    RoleTooLow = "ROLE_TOO_LOW",
+    /// No credential was sent.
+    CredentialMissing = "CREDENTIAL_MISSING",
+    /// The credential is unknown, malformed, expired or revoked.
+    CredentialInvalid = "CREDENTIAL_INVALID",
+    /// More than one credential, or a header of ours twice.
+    CredentialAmbiguous = "CREDENTIAL_AMBIGUOUS",
+    /// E-mail and password do not match an account that may log in.
+    LoginFailed = "LOGIN_FAILED",
+    /// The first admin exists already.
+    AlreadySetUp = "ALREADY_SET_UP",
+    /// Too many calls.
+    RateLimited = "RATE_LIMITED",
+    /// A pool or queue is full.
+    Busy = "BUSY",
+    /// The audit log cannot be written, so nothing was done.
+    AuditUnavailable = "AUDIT_UNAVAILABLE",
+    /// The database does not answer.
+    StorageUnavailable = "STORAGE_UNAVAILABLE",
+    /// It cannot be confirmed that the access data is fresh.
+    AccessStale = "ACCESS_STALE",
+    /// The gateway does not answer.
+    GatewayUnreachable = "GATEWAY_UNREACHABLE",
+    /// The gateway speaks a wire generation that this build does not, or none was found yet.
+    WireUnsupported = "WIRE_UNSUPPORTED",
+    /// The gateway's address is one that must not be connected to.
+    AddressForbidden = "ADDRESS_FORBIDDEN",
+    /// The method is never passed on to a gateway.
+    MethodNotForwarded = "METHOD_NOT_FORWARDED",
+    /// No method of that path.
+    MethodUnknown = "METHOD_UNKNOWN",
+    /// The call names no gateway and more than one is visible, or it names two.
+    GatewayAmbiguous = "GATEWAY_AMBIGUOUS",
+    /// The governed message can be read in more than one way.
+    MessageAmbiguous = "MESSAGE_AMBIGUOUS",
+    /// The message is larger than the limit.
+    MessageTooLarge = "MESSAGE_TOO_LARGE",
+    /// The sandbox that the call names by id is not known on the gateway.
+    SandboxUnplaced = "SANDBOX_UNPLACED",
+    /// The setting is not one that this build knows.
+    SettingUnknown = "SETTING_UNKNOWN",
+    /// The same request id was used with another body.
+    RequestIdReused = "REQUEST_ID_REUSED",
+    /// A call with the same request id is still running, or its outcome is not known.
+    RequestInFlight = "REQUEST_IN_FLIGHT",
+    /// The last active admin must stay.
+    LastAdmin = "LAST_ADMIN",
+    /// The position is older than what is kept.
+    CursorExpired = "CURSOR_EXPIRED",
+    /// The deadline has passed.
+    DeadlineExceeded = "DEADLINE_EXCEEDED",
+    /// The server is stopping.
+    Draining = "DRAINING",
+    /// A fault of the server.
+    Internal = "INTERNAL",
+}
+
+impl Error {
+    /// A field of the request is wrong.
+    pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), why: why.into() }
+    }
+
+    /// No such thing, or none that the caller may see.
+    pub fn missing(kind: Kind, id: impl fmt::Display) -> Self {
+        Self::Missing { kind, id: id.to_string() }
+    }
+
+    /// The name is taken.
+    pub fn exists(kind: Kind, name: impl fmt::Display) -> Self {
+        Self::Exists { kind, name: name.to_string() }
+    }
+
+    /// The thing has changed since it was read.
+    pub fn conflict(kind: Kind, id: impl fmt::Display) -> Self {
+        Self::Conflict { kind, id: id.to_string() }
+    }
+
+    /// The state does not allow it.
+    pub fn refused(reason: Reason, why: impl Into<String>) -> Self {
+        Self::Refused { reason, why: why.into() }
+    }
+
+    /// Something that is needed is away.
+    pub fn unavailable(reason: Reason, why: impl Into<String>) -> Self {
+        Self::Unavailable { reason, why: why.into() }
+    }
+
+    /// A fault of ours.
+    pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { field, why } => write!(f, "`{field}` {why}"),
+            Self::Missing { kind, id } => write!(f, "{} `{id}` does not exist", kind.words()),
+            Self::Exists { kind, name } => write!(f, "{} `{name}` exists already", kind.words()),
+            Self::Conflict { kind, id } => {
+                write!(f, "{} `{id}` has changed since it was read", kind.words())
+            }
+            Self::Refused { why, .. }
+            | Self::Denied { why }
+            | Self::OutOfRange { why }
+            | Self::Unavailable { why, .. }
+            | Self::Late { why } => f.write_str(why),
+            Self::Unauthenticated { reason } => f.write_str(match reason {
+                Reason::CredentialMissing => "a credential is needed: send `authorization: Bearer`",
+                Reason::CredentialAmbiguous => {
+                    "exactly one credential is taken, and each header once"
+                }
+                Reason::LoginFailed => {
+                    "e-mail and password do not match an account that may log in"
+                }
+                _ => "the credential is unknown, malformed, expired or revoked",
+            }),
+            Self::Exhausted { retry_in, .. } => {
+                write!(f, "too much at once, try again in {} s", retry_in.as_secs().max(1))
+            }
+            Self::Unimplemented { path } => write!(f, "no method `{path}`"),
+            Self::Internal(_) => f.write_str("a fault of the server"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Internal(source) => Some(&**source),
+            _ => None,
+        }
+    }
+}
