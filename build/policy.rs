@@ -1,0 +1,209 @@
+//! From the option of each rpc to the method tables. A missing or contradictory option stops the build and says
+//! which rpc it is.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage, Value,
+};
+
+const OPTIONS: &str = "shoreguard.options.v1";
+
+fn methods(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
+    let mut methods: Vec<_> = pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .map(|m| (format!("/{}/{}", m.parent_service().full_name(), m.name()), m))
+        .collect();
+    methods.sort_by(|a, b| a.0.cmp(&b.0));
+    methods
+}
+
+fn option(pool: &DescriptorPool, path: &str, method: &MethodDescriptor, name: &str) -> DynamicMessage {
+    let extension = pool
+        .get_extension_by_name(&format!("{OPTIONS}.{name}"))
+        .unwrap_or_else(|| panic!("no option {OPTIONS}.{name}"));
+    let options = method.options();
+    assert!(options.has_extension(&extension), "{path}: no ({OPTIONS}.{name}) option");
+    let value = options.get_extension(&extension);
+    value.as_message().expect("the option is a message").clone()
+}
+
+/// The enum value's name without its prefix, in camel case: `SCOPE_GATEWAY` is `Gateway`.
+fn variant(option: &DynamicMessage, field: &str, path: &str) -> String {
+    let descriptor = option.descriptor().get_field_by_name(field).expect("a field of the option");
+    let Kind::Enum(kind) = descriptor.kind() else { panic!("{field} is an enum") };
+    let value = option.get_field(&descriptor);
+    let number = value.as_enum_number().expect("an enum");
+    assert!(number != 0, "{path}: `{field}` is required");
+    let value = kind.get_value(number).unwrap_or_else(|| panic!("{path}: `{field}` is unknown"));
+    let prefix: String = kind
+        .name()
+        .chars()
+        .enumerate()
+        .flat_map(|(i, c)| {
+            let gap = (i > 0 && c.is_ascii_uppercase()).then_some('_');
+            gap.into_iter().chain([c.to_ascii_uppercase()])
+        })
+        .collect();
+    let name = value.name().strip_prefix(&format!("{prefix}_")).expect("a prefixed value").to_owned();
+    name.split('_').map(|part| part[..1].to_owned() + &part[1..].to_lowercase()).collect()
+}
+
+fn text(option: &DynamicMessage, field: &str) -> String {
+    option.get_field_by_name(field).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn stream(method: &MethodDescriptor) -> &'static str {
+    match (method.is_client_streaming(), method.is_server_streaming()) {
+        (false, false) => "Streaming::Unary",
+        (false, true) => "Streaming::Server",
+        (true, false) => "Streaming::Client",
+        (true, true) => "Streaming::Both",
+    }
+}
+
+fn named(option: &DynamicMessage, path: &str) -> (String, String) {
+    let (action, resource) = (text(option, "action"), text(option, "resource"));
+    assert!(action.contains('.'), "{path}: `action` must be `resource.verb`");
+    assert!(!resource.is_empty(), "{path}: `resource` is required");
+    (action, resource)
+}
+
+/// Writes `METHODS`, sorted by path, and `impl Rpc` for each request message.
+pub fn write_methods(descriptors: &[u8], file: &Path) {
+    let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
+    let (mut rows, mut impls) = (String::new(), String::new());
+    for (index, (path, method)) in methods(&pool).iter().enumerate() {
+        let policy = option(&pool, path, method, "policy");
+        let public_or_any = policy.has_field_by_name("access");
+        assert!(
+            public_or_any != policy.has_field_by_name("role"),
+            "{path}: exactly one of `access` and `role` is required"
+        );
+        let access = if public_or_any {
+            format!("Access::{}", variant(&policy, "access", path))
+        } else {
+            format!("Access::Role(Role::{})", variant(&policy, "role", path))
+        };
+        let scope = variant(&policy, "scope", path);
+        assert!(!public_or_any || scope == "Global", "{path}: an access goes with SCOPE_GLOBAL");
+        let audit = variant(&policy, "audit", path);
+        let (action, resource) = named(&policy, path);
+        let streaming = stream(method);
+        writeln!(
+            rows,
+            "Method {{ path: {path:?}, access: {access}, scope: ScopeKind::{scope}, audit: Audit::{audit}, \
+             action: {action:?}, resource: {resource:?}, streaming: {streaming}, request: {:?} }},",
+            method.input().full_name()
+        )
+        .expect("a string takes all");
+        let is_write = audit == "Write";
+        let grant = match (access.as_str(), scope.as_str()) {
+            ("Access::Public", _) => "crate::ctx::Anonymous",
+            (_, "Fleet") => "crate::ctx::FleetCtx",
+            (_, "Loaded") => "crate::ctx::Pending",
+            _ => "crate::ctx::Ctx",
+        };
+        let request_id = request_id(path, method, is_write && access != "Access::Public");
+        writeln!(
+            impls,
+            "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \
+             const METHOD: &'static Method = &METHODS[{index}]; \
+             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> &str {{ {request_id} }} }}",
+            method.input().name(),
+            scope_of(path, method, &policy, &scope),
+        )
+        .expect("a string takes all");
+    }
+    let code = format!("/// Every rpc of our own API, sorted by path.\npub static METHODS: &[Method] = &[\n{rows}];\n{impls}");
+    std::fs::write(file, code).expect("OUT_DIR is writable");
+}
+
+fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scope: &str) -> String {
+    let fields = policy.get_field_by_name("gateway_fields");
+    let fields: Vec<String> = fields
+        .as_deref()
+        .and_then(Value::as_list)
+        .map(|list| list.iter().map(|v| v.as_str().expect("a string").to_owned()).collect())
+        .unwrap_or_default();
+    assert!((scope == "Gateway") == !fields.is_empty(), "{path}: `gateway_fields` goes with SCOPE_GATEWAY");
+    for field in &fields {
+        let found = method.input().get_field_by_name(field);
+        assert!(
+            found.is_some_and(|f| f.kind() == Kind::String && !f.is_list()),
+            "{path}: gateway field `{field}` is not a string of {}",
+            method.input().full_name()
+        );
+    }
+    match scope {
+        "Global" => "Scope::Global".to_owned(),
+        "Fleet" => "Scope::Fleet".to_owned(),
+        "Loaded" => "Scope::Loaded".to_owned(),
+        _ => {
+            let list: Vec<String> = fields.iter().map(|f| format!("self.{f}.as_str()")).collect();
+            format!("Scope::Gateways([{}].into())", list.join(", "))
+        }
+    }
+}
+
+/// Every mutation takes a `request_id`, so that a repeat is harmless.
+fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
+    let has = method.input().get_field_by_name("request_id").is_some();
+    assert!(!needed || has, "{path}: a write takes `request_id`");
+    if needed { "&self.request_id" } else { "\"\"" }
+}
+
+/// The field numbers on the way to a dotted field, which must end in a string.
+fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
+    let (mut message, mut numbers) = (message.clone(), Vec::new());
+    let parts: Vec<&str> = dotted.split('.').filter(|part| !part.is_empty()).collect();
+    for (i, part) in parts.iter().enumerate() {
+        let field = message
+            .get_field_by_name(part)
+            .unwrap_or_else(|| panic!("{path}: `{dotted}` is not a field of {}", message.full_name()));
+        numbers.push(field.number());
+        match field.kind() {
+            Kind::Message(next) if i + 1 < parts.len() => message = next,
+            Kind::String if i + 1 == parts.len() => {}
+            _ => panic!("{path}: `{dotted}` does not end in a string"),
+        }
+    }
+    numbers
+}
+
+/// Writes the table of one generation of the upstream, sorted by path.
+pub fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
+    let pool = DescriptorPool::decode(descriptors).expect("the upstream's descriptor set");
+    let mut rows = String::new();
+    for (path, method) in methods(&pool) {
+        let row = option(&pool, &path, &method, "upstream");
+        let streaming = stream(&method);
+        let request = method.input().full_name().to_owned();
+        if variant(&row, "forward", &path) == "Never" {
+            writeln!(rows, "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, guard: None }},")
+                .expect("a string takes all");
+            continue;
+        }
+        let (action, resource) = named(&row, &path);
+        let key = variant(&row, "sandbox_key", &path);
+        let sandbox = numbers(&path, &method.input(), &text(&row, "sandbox_field"));
+        let workspace = numbers(&path, &method.input(), &text(&row, "workspace_field"));
+        assert!((key == "None") == sandbox.is_empty(), "{path}: `sandbox_field` goes with a sandbox key");
+        let secret = row.get_field_by_name("secret").and_then(|v| v.as_bool()).unwrap_or_default();
+        writeln!(
+            rows,
+            "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, guard: Some(Guard {{ \
+             role: Role::{}, effect: PolicyEffect::{}, audit: Audit::{}, action: {action:?}, resource: {resource:?}, \
+             sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
+             secret: {secret} }}) }},",
+            variant(&row, "role", &path),
+            variant(&row, "effect", &path),
+            variant(&row, "audit", &path),
+        )
+        .expect("a string takes all");
+    }
+    let code = format!("/// Every rpc of this generation of the upstream, sorted by path.\npub static {table}: &[UpstreamMethod] = &[\n{rows}];\n");
+    std::fs::write(file, code).expect("OUT_DIR is writable");
+}
