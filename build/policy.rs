@@ -111,9 +111,11 @@ pub fn write_methods(descriptors: &[u8], file: &Path) {
             impls,
             "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \
              const METHOD: &'static Method = &METHODS[{index}]; \
-             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> &str {{ {request_id} }} }}",
+             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> &str {{ {request_id} }} \
+             fn target(&self) -> String {{ {} }} }}",
             method.input().name(),
             scope_of(path, method, &policy, &scope),
+            target(path, method, &policy),
         )
         .expect("a string takes all");
     }
@@ -146,6 +148,16 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
             format!("Scope::Gateways([{}].into())", list.join(", "))
         }
     }
+}
+
+fn target(path: &str, method: &MethodDescriptor, policy: &DynamicMessage) -> String {
+    let field = text(policy, "target_field");
+    if field.is_empty() {
+        return "String::new()".to_owned();
+    }
+    let found = method.input().get_field_by_name(&field);
+    assert!(found.is_some_and(|f| f.kind() == Kind::String), "{path}: target field `{field}` is not a string");
+    format!("self.{field}.clone()")
 }
 
 /// Every mutation takes a `request_id`, so that a repeat is harmless.

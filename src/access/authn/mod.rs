@@ -1,0 +1,130 @@
+//! From what a call carries to who is calling. One credential a call (T19).
+
+pub mod session;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+
+use super::principal::Caller;
+use super::snapshot::Snapshot;
+use crate::error::{Error, Reason};
+use session::SessionKeys;
+
+/// Headers of ours that a caller may send, each at most once.
+pub const OWN_HEADERS: [&str; 2] = ["x-shoreguard-gateway", "x-request-id"];
+
+/// Longest credential that is looked at, in bytes. A session token has about 400.
+pub const CREDENTIAL_BYTES_MAX: usize = 4096;
+
+/// A caller's certificate, as far as the mapping reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Distinguished name of the issuer.
+    pub issuer: String,
+    /// Every subject alternative name, as `DNS:`, `URI:` or `email:` and the value.
+    pub names: Vec<String>,
+}
+
+/// Which certificate stands for which caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateIdentity {
+    /// Distinguished name of the issuer, in full.
+    pub issuer: String,
+    /// The whole subject alternative name, such as `URI:spiffe://example/ci`.
+    pub san: String,
+    /// `user:EMAIL` or `service_principal:NAME`.
+    pub principal: String,
+}
+
+/// Verifies credentials against the snapshot.
+#[derive(Debug)]
+pub struct Authn {
+    /// The keys that session tokens are signed with.
+    pub sessions: SessionKeys,
+    /// Certificates that stand for callers.
+    pub certificates: Vec<CertificateIdentity>,
+}
+
+impl Authn {
+    /// The caller of a request, or none where no credential was sent.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_AMBIGUOUS` for more than one credential or a header of ours that comes twice,
+    /// `CREDENTIAL_INVALID` for one that is not good, `ACCESS_STALE` where that cannot be told.
+    pub fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        certificate: Option<&PeerCertificate>,
+        snapshot: &Snapshot,
+    ) -> Result<Option<Caller>, Error> {
+        let twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+        if twice(AUTHORIZATION.as_str()) || OWN_HEADERS.iter().any(|name| twice(name)) {
+            return Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous });
+        }
+        let header = headers.get(AUTHORIZATION);
+        let mapped = certificate.and_then(|c| self.mapped(c));
+        if header.is_none() && mapped.is_none() {
+            return Ok(None);
+        }
+        snapshot.check_fresh()?;
+        let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
+        let by_certificate = match mapped {
+            None => None,
+            Some(name) => Some(snapshot.named(name).ok_or_else(invalid)?),
+        };
+        let by_token = match header {
+            None => None,
+            Some(value) => {
+                let token = bearer(value.as_bytes()).ok_or_else(invalid)?;
+                Some(self.token(token, snapshot).ok_or_else(invalid)?)
+            }
+        };
+        match (by_certificate, by_token) {
+            (Some(a), Some(b)) if a.principal() != b.principal() => {
+                Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous })
+            }
+            (certificate, token) => Ok(token.or(certificate)),
+        }
+    }
+
+    fn mapped(&self, certificate: &PeerCertificate) -> Option<&str> {
+        let of = |identity: &&CertificateIdentity| {
+            identity.issuer == certificate.issuer && certificate.names.contains(&identity.san)
+        };
+        self.certificates.iter().find(of).map(|identity| identity.principal.as_str())
+    }
+
+    fn token(&self, token: &str, snapshot: &Snapshot) -> Option<Caller> {
+        // A session token has two dots; an API key, which is base64url, has none.
+        if token.contains('.') {
+            return self.sessions.verify(token, snapshot);
+        }
+        snapshot.by_key_hash(&Sha256::digest(token.as_bytes()).into())
+    }
+}
+
+/// The token of `Bearer TOKEN`; the scheme in any case, one space.
+fn bearer(value: &[u8]) -> Option<&str> {
+    let value = std::str::from_utf8(value).ok().filter(|v| v.len() <= CREDENTIAL_BYTES_MAX)?;
+    let (scheme, token) = value.split_once(' ')?;
+    let plain = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    (scheme.eq_ignore_ascii_case("bearer") && plain).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_well_formed_bearer_token_is_read() {
+        assert_eq!(bearer(b"Bearer abc"), Some("abc"));
+        assert_eq!(bearer(b"bEARER abc"), Some("abc"));
+        for bad in ["Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer  a", "abc", "Bearer \u{e9}"] {
+            assert_eq!(bearer(bad.as_bytes()), None, "{bad}");
+        }
+        let at_the_limit = format!("Bearer {}", "a".repeat(CREDENTIAL_BYTES_MAX - 7));
+        assert!(bearer(at_the_limit.as_bytes()).is_some());
+        assert!(bearer(format!("{at_the_limit}a").as_bytes()).is_none());
+    }
+}

@@ -1,0 +1,175 @@
+//! Live streams: each is ended within a second of its caller losing the right to it.
+//!
+//! A stream registers with the role that let it in. Whenever the snapshot moves, and at least twice a second, every
+//! stream is checked again: caller, credential, role, freshness. What no longer holds is cancelled with its reason.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::principal::Caller;
+use super::roles::Role;
+use super::snapshot::Snapshot;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Reason};
+
+/// Why a stream was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The credential is no longer good.
+    CredentialGone,
+    /// The role is too low now.
+    RoleTooLow,
+    /// The gateway is hidden from the caller now, or gone.
+    GatewayGone,
+    /// The gateway's address or credentials have changed.
+    GatewayChanged,
+    /// The access data is stale.
+    Stale,
+    /// The server is stopping.
+    Draining,
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::CredentialGone => Self::Unauthenticated { reason: Reason::CredentialInvalid },
+            Ended::RoleTooLow => Self::Denied { why: "the role was lowered".to_owned() },
+            Ended::GatewayGone => {
+                Self::unavailable(Reason::GatewayUnreachable, "the gateway is no longer visible")
+            }
+            Ended::GatewayChanged => {
+                Self::unavailable(Reason::GatewayUnreachable, "the gateway was changed, call again")
+            }
+            Ended::Stale => Self::unavailable(
+                Reason::AccessStale,
+                "the access data cannot be confirmed to be fresh",
+            ),
+            Ended::Draining => Self::unavailable(Reason::Draining, "the server is stopping"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    caller: Caller,
+    on: Option<GatewayId>,
+    least: Role,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    token: CancellationToken,
+    why: Mutex<Option<Ended>>,
+}
+
+impl State {
+    fn end(&self, why: Ended) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.token.cancel();
+    }
+}
+
+/// Every live stream of this process.
+#[derive(Debug, Default)]
+pub struct Live {
+    streams: Mutex<HashMap<u64, Watched>>,
+    next: AtomicU64,
+}
+
+impl Live {
+    fn streams(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a stream that `caller` was let into with `least`, on a gateway or globally. Dropping the answer
+    /// takes it out again.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, caller: Caller, on: Option<GatewayId>, least: Role) -> LiveStream {
+        let state = Arc::new(State { token: CancellationToken::new(), why: Mutex::new(None) });
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let watched = Watched { caller, on, least, state: Arc::clone(&state) };
+        self.streams().insert(id, watched);
+        LiveStream { live: Arc::clone(self), id, state }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.streams().len()
+    }
+
+    /// Checks every stream against the snapshot as it is now.
+    pub fn sweep(&self, snapshot: &Snapshot) {
+        let fresh = snapshot.check_fresh().is_ok();
+        for watched in self.streams().values() {
+            if let Some(why) = fault(watched, snapshot, fresh) {
+                watched.state.end(why);
+            }
+        }
+    }
+
+    /// Ends every stream to one gateway.
+    pub fn end_gateway(&self, gateway: GatewayId, why: Ended) {
+        for watched in self.streams().values().filter(|w| w.on == Some(gateway)) {
+            watched.state.end(why);
+        }
+    }
+
+    /// Ends every stream.
+    pub fn end_all(&self, why: Ended) {
+        for watched in self.streams().values() {
+            watched.state.end(why);
+        }
+    }
+}
+
+fn fault(watched: &Watched, snapshot: &Snapshot, fresh: bool) -> Option<Ended> {
+    if !fresh {
+        return Some(Ended::Stale);
+    }
+    if !snapshot.is_live(&watched.caller) {
+        return Some(Ended::CredentialGone);
+    }
+    let principal = watched.caller.principal();
+    let role = match watched.on {
+        None => snapshot.best_role(principal),
+        Some(gateway) if snapshot.gateway_name(gateway).is_none() => return Some(Ended::GatewayGone),
+        Some(gateway) => match snapshot.role_on(principal, gateway) {
+            Role::None => return Some(Ended::GatewayGone),
+            role => role,
+        },
+    };
+    (role < watched.least).then_some(Ended::RoleTooLow)
+}
+
+/// A registered stream.
+#[derive(Debug)]
+pub struct LiveStream {
+    live: Arc<Live>,
+    id: u64,
+    state: Arc<State>,
+}
+
+impl LiveStream {
+    /// Cancelled when the stream must end.
+    #[must_use]
+    pub fn ended(&self) -> CancellationToken {
+        self.state.token.clone()
+    }
+
+    /// Why it must end, once it must.
+    #[must_use]
+    pub fn why(&self) -> Option<Ended> {
+        *self.state.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LiveStream {
+    fn drop(&mut self) {
+        self.live.streams().remove(&self.id);
+    }
+}

@@ -1,0 +1,13 @@
+//! Who may do what: roles, callers, verifiers, decisions.
+//!
+//! Invariants
+//! - nothing here knows SQL or gRPC: the snapshot is fed, it does not fetch;
+//! - only [`authn`] makes a [`principal::Caller`];
+//! - what cannot be confirmed to be fresh is refused.
+
+pub mod authn;
+pub mod live;
+pub mod policy;
+pub mod principal;
+pub mod roles;
+pub mod snapshot;

@@ -1,0 +1,199 @@
+//! How each rpc is guarded, as the proto options say: generated at build time, looked up by path.
+
+use crate::access::roles::Role;
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Any caller that is known.
+    Authenticated,
+    /// A caller that holds at least this role, within the scope.
+    Role(Role),
+}
+
+/// Where the role must be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeKind {
+    /// Globally.
+    Global,
+    /// On the gateways that the request names.
+    Gateway,
+    /// Somewhere.
+    Fleet,
+    /// On the gateway of an object that is loaded first.
+    Loaded,
+}
+
+/// The scope of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope<'a> {
+    /// Globally.
+    Global,
+    /// On each of these gateways. One name that is empty is global scope.
+    Gateways(Vec<&'a str>),
+    /// Somewhere.
+    Fleet,
+    /// On the gateway of an object that is loaded first.
+    Loaded,
+}
+
+/// What the audit log keeps of a call that was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audit {
+    /// Nothing.
+    None,
+    /// One closed entry before the answer.
+    Read,
+    /// An intent before, an outcome after.
+    Write,
+}
+
+/// Which sides send more than one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streaming {
+    /// Neither.
+    Unary,
+    /// The server.
+    Server,
+    /// The client.
+    Client,
+    /// Both.
+    Both,
+}
+
+/// How one of our own rpcs is guarded.
+#[derive(Debug)]
+pub struct Method {
+    /// `/package.Service/Method`.
+    pub path: &'static str,
+    /// Who may call.
+    pub access: Access,
+    /// Where.
+    pub scope: ScopeKind,
+    /// What is kept.
+    pub audit: Audit,
+    /// The audit action.
+    pub action: &'static str,
+    /// The kind of thing concerned.
+    pub resource: &'static str,
+    /// Which sides stream.
+    pub streaming: Streaming,
+    /// Full name of the request message.
+    pub request: &'static str,
+}
+
+/// A request message of our own API. The build writes one impl for each rpc.
+pub trait Rpc: prost::Message + Default + Send + 'static {
+    /// What the handler gets once the call is let through.
+    type Grant;
+    /// How the rpc is guarded.
+    const METHOD: &'static Method;
+    /// Where the role must be held for this very request.
+    fn scope(&self) -> Scope<'_>;
+    /// The idempotency key; empty where there is none.
+    fn request_id(&self) -> &str;
+    /// What the audit log names as the thing concerned.
+    fn target(&self) -> String;
+}
+
+/// What a method of the upstream can do to a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyEffect {
+    /// Nothing.
+    None,
+    /// It can change the policy of the sandbox that it names.
+    Sandbox,
+    /// It can change policies in a workspace.
+    Workspace,
+    /// It can change every policy of the gateway.
+    Gateway,
+}
+
+/// How a request of the upstream names its sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxKey {
+    /// Not at all.
+    None,
+    /// By name.
+    Name,
+    /// By the gateway's id.
+    Id,
+}
+
+/// How one rpc of the upstream is guarded.
+#[derive(Debug)]
+pub struct Guard {
+    /// The least role; content may raise it.
+    pub role: Role,
+    /// What it can do to a policy. With an effect the request is read whole.
+    pub effect: PolicyEffect,
+    /// What is kept.
+    pub audit: Audit,
+    /// The audit action.
+    pub action: &'static str,
+    /// The kind of thing concerned.
+    pub resource: &'static str,
+    /// How the sandbox is named.
+    pub sandbox_key: SandboxKey,
+    /// Field numbers on the way to the sandbox's name or id.
+    pub sandbox_path: &'static [u32],
+    /// Field numbers on the way to the workspace; empty where there is none.
+    pub workspace_path: &'static [u32],
+    /// No digest is kept, since the message may carry secrets.
+    pub secret: bool,
+}
+
+/// One rpc of the upstream.
+#[derive(Debug)]
+pub struct UpstreamMethod {
+    /// `/package.Service/Method`.
+    pub path: &'static str,
+    /// Which sides stream.
+    pub streaming: Streaming,
+    /// Full name of the request message.
+    pub request: &'static str,
+    /// None is never forwarded.
+    pub guard: Option<Guard>,
+}
+
+include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+include!(concat!(env!("OUT_DIR"), "/upstream_v0_0.rs"));
+include!(concat!(env!("OUT_DIR"), "/upstream_v0_1.rs"));
+
+/// The rpc of our own API with this very path.
+#[must_use]
+pub fn method(path: &str) -> Option<&'static Method> {
+    METHODS.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &METHODS[i])
+}
+
+/// The row with this very path in one generation's table.
+#[must_use]
+pub fn upstream(table: &'static [UpstreamMethod], path: &str) -> Option<&'static UpstreamMethod> {
+    table.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &table[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_sorted_and_found_by_path_alone() {
+        assert!(METHODS.is_sorted_by_key(|m| m.path));
+        assert!(UPSTREAM_V0_0.is_sorted_by_key(|m| m.path));
+        assert!(UPSTREAM_V0_1.is_sorted_by_key(|m| m.path));
+        assert!(method("/shoreguard.v1.AuthService/Login").is_some());
+        assert!(method("/shoreguard.v1.AuthService/login").is_none());
+        assert!(method("/shoreguard.v1.AuthService/Login/").is_none());
+    }
+
+    #[test]
+    fn what_belongs_to_sandboxes_peers_and_operators_is_never_forwarded() {
+        for name in ["ConnectSupervisor", "RelayStream", "GetProviderCredentials", "PeerRelay", "IssueSandboxToken"] {
+            let path = format!("/openshell.v1.OpenShell/{name}");
+            let row = upstream(UPSTREAM_V0_1, &path).expect("every upstream method has a row");
+            assert!(row.guard.is_none(), "{name}");
+        }
+    }
+}

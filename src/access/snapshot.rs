@@ -1,0 +1,389 @@
+//! Who holds what, in memory, so that a check costs no query.
+//!
+//! Invariants
+//! - it moves by increments from the change log; the whole is loaded at start only;
+//! - it is fed by `resources::access_bindings`; it does not fetch;
+//! - a check past the freshness bound is refused, whoever asks (T13).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::principal::{Caller, PrincipalId};
+use super::roles::{self, Role};
+use crate::clock::Clock;
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::error::{Error, Reason};
+
+/// What access needs to know of a user.
+#[derive(Debug, Clone)]
+pub struct UserFacts {
+    /// E-mail address.
+    pub email: Arc<str>,
+    /// Own global role.
+    pub role: Role,
+    /// Whether the account may be used.
+    pub active: bool,
+    /// Moves with each change of the password; tokens of an older one are dead.
+    pub password_version: i64,
+    /// The groups that the user is a member of.
+    pub groups: Vec<GroupId>,
+    /// Own roles on gateways.
+    pub bindings: HashMap<GatewayId, Role>,
+}
+
+/// What access needs to know of a service principal.
+#[derive(Debug, Clone)]
+pub struct ServicePrincipalFacts {
+    /// Name.
+    pub name: Arc<str>,
+    /// Global role.
+    pub role: Role,
+    /// SHA-256 of the key.
+    pub key_hash: [u8; 32],
+    /// Moves with each rotation.
+    pub key_version: i64,
+    /// When the key ends.
+    pub expires_at: Option<Timestamp>,
+    /// Roles on gateways.
+    pub bindings: HashMap<GatewayId, Role>,
+}
+
+/// What access needs to know of a group.
+#[derive(Debug, Clone)]
+pub struct GroupFacts {
+    /// Role that each member has globally.
+    pub role: Role,
+    /// Roles that each member has on gateways.
+    pub bindings: HashMap<GatewayId, Role>,
+}
+
+/// One subject as it is now; none is one that is gone.
+#[derive(Debug)]
+pub enum Change {
+    /// A user.
+    User(UserId, Option<UserFacts>),
+    /// A service principal.
+    ServicePrincipal(ServicePrincipalId, Option<ServicePrincipalFacts>),
+    /// A group.
+    Group(GroupId, Option<GroupFacts>),
+    /// A gateway, by name.
+    Gateway(GatewayId, Option<Arc<str>>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    users: HashMap<UserId, UserFacts>,
+    service_principals: HashMap<ServicePrincipalId, ServicePrincipalFacts>,
+    by_key: HashMap<[u8; 32], ServicePrincipalId>,
+    groups: HashMap<GroupId, GroupFacts>,
+    gateways: HashMap<GatewayId, Arc<str>>,
+    by_name: HashMap<Arc<str>, GatewayId>,
+}
+
+/// The gateways on which a caller holds a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// Every one, also such as are registered later.
+    All,
+    /// Only these.
+    Only(Vec<GatewayId>),
+}
+
+/// The access data of the whole fleet.
+#[derive(Debug)]
+pub struct Snapshot {
+    state: RwLock<State>,
+    revision: watch::Sender<i64>,
+    fresh_at_ms: AtomicU64,
+    stale_after: Duration,
+    clock: Clock,
+}
+
+impl Snapshot {
+    /// An empty snapshot, stale until it is fed. `stale_after` is how long it may go unconfirmed.
+    #[must_use]
+    pub fn new(clock: Clock, stale_after: Duration) -> Self {
+        Self {
+            state: RwLock::default(),
+            revision: watch::Sender::new(0),
+            fresh_at_ms: AtomicU64::new(0),
+            stale_after,
+            clock,
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last change that is in here.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        *self.revision.borrow()
+    }
+
+    /// Wakes whenever the snapshot has moved.
+    #[must_use]
+    pub fn moved(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    /// Puts changes in, up to `revision`, which was read at `asked_at` since boot.
+    pub fn apply(&self, revision: i64, changes: Vec<Change>, asked_at: Duration) {
+        let moved = !changes.is_empty();
+        if moved {
+            let mut state = self.write();
+            for change in changes {
+                state.apply(change);
+            }
+        }
+        self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
+        if moved || revision > self.revision() {
+            self.revision.send_modify(|at| *at = revision.max(*at));
+        }
+    }
+
+    /// How long ago the data was last confirmed.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let now = millis(self.clock.since_boot());
+        Duration::from_millis(now.saturating_sub(self.fresh_at_ms.load(Ordering::Acquire)))
+    }
+
+    /// Refuses where the data can't be confirmed to be fresh.
+    pub fn check_fresh(&self) -> Result<(), Error> {
+        if self.age() <= self.stale_after {
+            return Ok(());
+        }
+        let why = "the access data cannot be confirmed to be fresh";
+        Err(Error::unavailable(Reason::AccessStale, why))
+    }
+
+    /// The holder of an API key. Constant work for known and unknown ones: one look-up of its hash.
+    pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
+        let state = self.read();
+        let id = *state.by_key.get(hash)?;
+        state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())
+    }
+
+    /// The caller behind a principal, as long as it may call at all.
+    pub(in crate::access) fn caller(&self, principal: PrincipalId) -> Option<Caller> {
+        self.read().caller(principal, self.clock.now())
+    }
+
+    /// The principal of a name as certificates map to it: `user:EMAIL` or `service_principal:NAME`.
+    pub(in crate::access) fn named(&self, name: &str) -> Option<Caller> {
+        let state = self.read();
+        let principal = match name.split_once(':')? {
+            ("user", email) => {
+                let found = state.users.iter().find(|(_, u)| &*u.email == email)?;
+                PrincipalId::User(*found.0)
+            }
+            ("service_principal", name) => {
+                let found = state.service_principals.iter().find(|(_, p)| &*p.name == name)?;
+                PrincipalId::ServicePrincipal(*found.0)
+            }
+            _ => return None,
+        };
+        state.caller(principal, self.clock.now())
+    }
+
+    /// Whether a caller may still call: it exists, is active, and its credential is neither expired nor replaced.
+    #[must_use]
+    pub fn is_live(&self, caller: &Caller) -> bool {
+        let now = self.clock.now();
+        caller.expires_at.is_none_or(|at| at > now)
+            && self
+                .read()
+                .caller(caller.principal, now)
+                .is_some_and(|current| current.version == caller.version)
+    }
+
+    /// The role where no gateway is concerned.
+    #[must_use]
+    pub fn global_role(&self, principal: PrincipalId) -> Role {
+        self.read().global_role(principal)
+    }
+
+    /// The role on a gateway.
+    #[must_use]
+    pub fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
+        self.read().role_on(principal, gateway)
+    }
+
+    /// The gateway of a name and the role there.
+    #[must_use]
+    pub fn gateway(&self, principal: PrincipalId, name: &str) -> Option<(GatewayId, Arc<str>, Role)> {
+        let state = self.read();
+        let (name, id) = state.by_name.get_key_value(name)?;
+        Some((*id, Arc::clone(name), state.role_on(principal, *id)))
+    }
+
+    /// The name of a gateway.
+    #[must_use]
+    pub fn gateway_name(&self, id: GatewayId) -> Option<Arc<str>> {
+        self.read().gateways.get(&id).cloned()
+    }
+
+    /// The highest role that the caller holds anywhere: what the gate asks before a body is read.
+    #[must_use]
+    pub fn best_role(&self, principal: PrincipalId) -> Role {
+        let state = self.read();
+        state.bound(principal).map(|id| state.role_on(principal, id)).fold(state.global_role(principal), Role::max)
+    }
+
+    /// The gateways on which the caller holds at least `least`.
+    #[must_use]
+    pub fn visible(&self, principal: PrincipalId, least: Role) -> Visible {
+        let state = self.read();
+        let global = state.global_role(principal);
+        if global == Role::Admin {
+            return Visible::All;
+        }
+        let mut bound: Vec<GatewayId> = state.bound(principal).collect();
+        bound.sort_unstable();
+        bound.dedup();
+        let enough = |id: &GatewayId| state.role_on(principal, *id) >= least;
+        if global < least {
+            bound.retain(enough);
+            return Visible::Only(bound);
+        }
+        if bound.iter().all(enough) {
+            return Visible::All;
+        }
+        let mut all: Vec<GatewayId> = state.gateways.keys().copied().filter(enough).collect();
+        all.sort_unstable();
+        Visible::Only(all)
+    }
+
+    /// Name and role of each gateway that the caller may see, by name, at most `limit` and whether there are more.
+    #[must_use]
+    pub fn gateways_of(&self, principal: PrincipalId, limit: usize) -> (Vec<(Arc<str>, Role)>, bool) {
+        let state = self.read();
+        let mut seen: Vec<(Arc<str>, Role)> = state
+            .gateways
+            .iter()
+            .map(|(id, name)| (Arc::clone(name), state.role_on(principal, *id)))
+            .filter(|(_, role)| *role > Role::None)
+            .collect();
+        seen.sort_unstable();
+        let cut = seen.len() > limit;
+        seen.truncate(limit);
+        (seen, cut)
+    }
+}
+
+fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl State {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::User(id, Some(facts)) => {
+                self.users.insert(id, facts);
+            }
+            Change::User(id, None) => {
+                self.users.remove(&id);
+            }
+            Change::ServicePrincipal(id, facts) => {
+                if let Some(old) = self.service_principals.remove(&id) {
+                    self.by_key.remove(&old.key_hash);
+                }
+                if let Some(facts) = facts {
+                    self.by_key.insert(facts.key_hash, id);
+                    self.service_principals.insert(id, facts);
+                }
+            }
+            Change::Group(id, Some(facts)) => {
+                self.groups.insert(id, facts);
+            }
+            Change::Group(id, None) => {
+                self.groups.remove(&id);
+            }
+            Change::Gateway(id, name) => {
+                if let Some(old) = self.gateways.remove(&id) {
+                    self.by_name.remove(&old);
+                }
+                if let Some(name) = name {
+                    self.by_name.insert(Arc::clone(&name), id);
+                    self.gateways.insert(id, name);
+                }
+            }
+        }
+    }
+
+    fn caller(&self, principal: PrincipalId, now: Timestamp) -> Option<Caller> {
+        match principal {
+            PrincipalId::User(id) => {
+                let user = self.users.get(&id).filter(|user| user.active)?;
+                let actor = Arc::clone(&user.email);
+                Some(Caller { principal, actor, version: user.password_version, expires_at: None })
+            }
+            PrincipalId::ServicePrincipal(id) => {
+                let found = self.service_principals.get(&id)?;
+                if found.expires_at.is_some_and(|at| at <= now) {
+                    return None;
+                }
+                let actor = format!("sp:{}", found.name).into();
+                let expires_at = found.expires_at;
+                Some(Caller { principal, actor, version: found.key_version, expires_at })
+            }
+        }
+    }
+
+    fn groups_of<'a>(&'a self, user: &'a UserFacts) -> impl Iterator<Item = &'a GroupFacts> {
+        user.groups.iter().filter_map(|id| self.groups.get(id))
+    }
+
+    fn global_role(&self, principal: PrincipalId) -> Role {
+        match principal {
+            PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
+                roles::global(user.role, self.groups_of(user).map(|group| group.role))
+            }),
+            PrincipalId::ServicePrincipal(id) => {
+                self.service_principals.get(&id).map_or(Role::None, |found| found.role)
+            }
+        }
+    }
+
+    fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
+        let global = self.global_role(principal);
+        match principal {
+            PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
+                let groups = self.groups_of(user).filter_map(|group| group.bindings.get(&gateway).copied());
+                roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
+            }),
+            PrincipalId::ServicePrincipal(id) => {
+                self.service_principals.get(&id).map_or(Role::None, |found| {
+                    roles::on_gateway(global, found.bindings.get(&gateway).copied(), [])
+                })
+            }
+        }
+    }
+
+    /// Every gateway on which a binding of the principal or of its groups stands.
+    fn bound(&self, principal: PrincipalId) -> Box<dyn Iterator<Item = GatewayId> + '_> {
+        match principal {
+            PrincipalId::User(id) => match self.users.get(&id) {
+                None => Box::new(std::iter::empty()),
+                Some(user) => {
+                    let groups = self.groups_of(user).flat_map(|group| group.bindings.keys());
+                    Box::new(user.bindings.keys().chain(groups).copied())
+                }
+            },
+            PrincipalId::ServicePrincipal(id) => match self.service_principals.get(&id) {
+                None => Box::new(std::iter::empty()),
+                Some(found) => Box::new(found.bindings.keys().copied()),
+            },
+        }
+    }
+}

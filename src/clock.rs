@@ -1,0 +1,47 @@
+//! The one clock. Tests move it; nothing else reads the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::db::types::Timestamp;
+
+/// Wall clock and a clock that counts sleep, both shifted by the same offset.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    offset_us: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// The time as it is.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// The time of day, UTC.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_unix_micros(micros(ClockId::Realtime) + self.offset_us.load(Ordering::Relaxed))
+    }
+
+    /// Time since the machine started, sleep included: what freshness is measured by (T13).
+    #[must_use]
+    pub fn since_boot(&self) -> Duration {
+        let us = micros(ClockId::Boottime) + self.offset_us.load(Ordering::Relaxed);
+        Duration::from_micros(u64::try_from(us).unwrap_or_default())
+    }
+
+    /// Moves both clocks forward, for tests.
+    pub fn advance(&self, by: Duration) {
+        let us = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.offset_us.fetch_add(us, Ordering::Relaxed);
+    }
+}
+
+fn micros(id: ClockId) -> i64 {
+    let t = clock_gettime(id);
+    t.tv_sec * 1_000_000 + t.tv_nsec / 1_000
+}

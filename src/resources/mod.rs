@@ -1,0 +1,10 @@
+//! One folder per resource: removing the folder removes the feature.
+//!
+//! In each, `rpc` translates, `domain` decides, `store` remembers. A resource uses another only through its `domain`.
+
+pub mod access_bindings;
+pub mod audit;
+pub mod auth;
+pub mod events;
+pub mod gateways;
+pub mod service_principals;
