@@ -1,3 +1,4 @@
 //! Shoreguard: the control plane for fleets of OpenShell gateways.
 
 pub mod error;
+pub mod pb;
