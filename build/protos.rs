@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use prost_reflect::prost::Message as _;
+use prost_reflect::prost_types::FileDescriptorSet;
+
 /// Compiles every file under proto/shoreguard and returns the encoded descriptor set.
 pub fn compile(out: &Path) -> Vec<u8> {
     let mut files: Vec<String> = std::fs::read_dir("proto/shoreguard/v1")
@@ -16,13 +19,14 @@ pub fn compile(out: &Path) -> Vec<u8> {
     compiler.open_files(&files).unwrap_or_else(|error| panic!("{error:?}"));
     let encoded = compiler.encode_file_descriptor_set();
     std::fs::write(out.join("shoreguard.bin"), &encoded).expect("OUT_DIR is writable");
+    let mut set = FileDescriptorSet::decode(encoded.as_slice()).expect("protox encodes what prost decodes");
+    set.file.retain(|file| file.package() == "shoreguard.v1");
     let folder = out.join("shoreguard");
     std::fs::create_dir_all(&folder).expect("OUT_DIR is writable");
     tonic_prost_build::configure()
         .out_dir(folder)
-        .include_file("mod.rs")
         .bytes(".")
-        .compile_fds(compiler.file_descriptor_set())
+        .compile_fds(set)
         .expect("the protos compile");
     encoded
 }
