@@ -1,0 +1,233 @@
+//! From a decoded message to a checked call: policy check, [`Ctx`](crate::ctx::Ctx), domain function, status.
+//!
+//! Reads go through [`call`], which is dropped with its caller. Writes go through [`call_write`], which runs in a task
+//! of its own to its end, so that a caller that hangs up neither leaves a transaction open nor loses the outcome.
+//! Server streams go through [`call_stream`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tracing::warn;
+
+use super::idempotency::{self, Claim};
+use super::status::{code_of, status};
+use crate::access::policy::{Access, Audit, Rpc};
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::ctx::{self, Call, Grant};
+use crate::error::{Error, Kind, Reason};
+use crate::resources::audit::{Ending, Outcome};
+
+/// What a handler answers.
+pub type Reply<R> = Result<Response<R>, Status>;
+
+/// What a server-streaming handler answers: always the receiver of a bounded channel.
+pub type Stream<R> = ReceiverStream<Result<R, Status>>;
+
+/// Answers that wait for a slow reader, per stream.
+const STREAM_BUFFER: usize = 16;
+
+fn call_of<M>(request: Request<M>) -> Result<(Call, M), Error> {
+    let (_, mut extensions, message) = request.into_parts();
+    // Without it the layers were not run: nothing is known of the caller, so nothing is done.
+    let call = extensions.remove::<Call>().ok_or_else(|| Error::internal("a call without layers"))?;
+    Ok((call, message))
+}
+
+/// A read: checked, run, answered. Dropped with its caller.
+pub async fn call<M, R>(
+    app: &Arc<App>,
+    request: Request<M>,
+    f: impl AsyncFnOnce(&M::Grant, M) -> Result<R, Error>,
+) -> Reply<R>
+where
+    M: Rpc,
+    M::Grant: Grant,
+{
+    read(app, request, f).await.map(Response::new).map_err(status)
+}
+
+async fn read<M, R>(
+    app: &Arc<App>,
+    request: Request<M>,
+    f: impl AsyncFnOnce(&M::Grant, M) -> Result<R, Error>,
+) -> Result<R, Error>
+where
+    M: Rpc,
+    M::Grant: Grant,
+{
+    let (call, message) = call_of(request)?;
+    let sensitive = M::METHOD.audit == Audit::Read;
+    let digest = if sensitive { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
+    let granted = ctx::authorize(app, call.clone(), &message)?;
+    let intent = sensitive.then(|| ctx::intent_of_read(&granted, digest));
+    let grant = M::Grant::grant(granted, None, false).await?;
+    let answer = f(&grant, message).await;
+    if let Some(intent) = intent {
+        // Stored before the answer leaves, so that nobody reads unseen.
+        app.audit.record(intent, outcome(app, &call, answer.as_ref().err())).await?;
+    }
+    answer
+}
+
+/// A write: checked, its intent stored, run to its end, its outcome stored.
+pub async fn call_write<M, R, F, Fut>(app: &Arc<App>, request: Request<M>, f: F) -> Reply<R>
+where
+    M: Rpc,
+    M::Grant: Grant,
+    R: Message + Default + 'static,
+    F: FnOnce(M::Grant, M) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<R, Error>> + Send,
+{
+    let (call, message) = call_of(request).map_err(status)?;
+    let (task_app, span) = (Arc::clone(app), tracing::Span::current());
+    let task = app.spawn(tracing::Instrument::instrument(
+        async move { write(&task_app, call, message, f).await },
+        span,
+    ));
+    match task.await {
+        Ok(answer) => answer.map(Response::new).map_err(status),
+        Err(gone) => Err(status(Error::internal(gone))),
+    }
+}
+
+async fn write<M, R, F, Fut>(app: &Arc<App>, call: Call, message: M, f: F) -> Result<R, Error>
+where
+    M: Rpc,
+    M::Grant: Grant,
+    R: Message + Default,
+    F: FnOnce(M::Grant, M) -> Fut,
+    Fut: Future<Output = Result<R, Error>>,
+{
+    let granted = ctx::authorize(app, call.clone(), &message)?;
+    let digest = app.digest(M::METHOD.request, &message.encode_to_vec());
+    let claim = idempotency::claim(app, granted.caller(), M::METHOD, message.request_id(), digest.as_ref()).await?;
+    let claimed = match claim {
+        Claim::Replay(answer) => return R::decode(answer.as_slice()).map_err(Error::internal),
+        Claim::First(claimed) => claimed,
+    };
+    let answer = match M::Grant::grant(granted, digest, true).await {
+        Err(error) => Err(error),
+        Ok(grant) => AssertUnwindSafe(f(grant, message))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("a handler panicked"))),
+    };
+    if let Some(claimed) = claimed {
+        let bytes = answer.as_ref().ok().map(Message::encode_to_vec);
+        if let Err(error) = claimed.finish(app, bytes).await {
+            warn!(error = &error as &dyn std::error::Error, "an idempotency key was not kept");
+        }
+    }
+    close(app, &call, answer.as_ref().err()).await;
+    if answer.is_ok() && call.note.lock().entry.is_none() {
+        // The domain returned without settling its scope: a fault of ours, and a refusal for the caller.
+        return Err(Error::internal("a write without an intent"));
+    }
+    answer
+}
+
+/// Closes the intent of a call, once. That it can't be stored does not undo what was done.
+async fn close(app: &App, call: &Call, error: Option<&Error>) {
+    let entry = call.note.lock().entry;
+    if let Some(entry) = entry
+        && let Err(error) = app.audit.close(entry, outcome(app, call, error)).await
+    {
+        warn!(error = &error as &dyn std::error::Error, "an outcome was not stored yet");
+    }
+}
+
+/// How a call ended, for the audit log.
+pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
+    let ending = match error {
+        None => Ending::Ok,
+        Some(Error::Denied { .. }) => Ending::Denied,
+        Some(_) => Ending::Failed,
+    };
+    let mut detail = std::mem::take(&mut call.note.lock().detail);
+    if let Some(error) = error {
+        detail.insert("reason".to_owned(), code_of(error).1.as_str().into());
+    }
+    Outcome {
+        at: app.clock.now(),
+        ending,
+        code: error.map_or(0, |error| code_of(error).0 as i32),
+        took: call.started.elapsed(),
+        detail: (!detail.is_empty()).then_some(detail.into()),
+        bytes: None,
+    }
+}
+
+/// Where a stream's answers go.
+#[derive(Debug)]
+pub struct Sink<R>(mpsc::Sender<Result<R, Status>>);
+
+impl<R> Sink<R> {
+    /// Sends one answer; an error where nobody reads any more.
+    pub async fn send(&self, answer: R) -> Result<(), Error> {
+        let gone = |_| Error::Late { why: "the reader is gone".to_owned() };
+        self.0.send(Ok(answer)).await.map_err(gone)
+    }
+}
+
+/// A server stream: checked once, then fed by a task until it ends, the reader goes, the caller loses the right to it
+/// or the server drains.
+pub async fn call_stream<M, R, F, Fut>(app: &Arc<App>, request: Request<M>, f: F) -> Reply<Stream<R>>
+where
+    M: Rpc,
+    M::Grant: Grant,
+    R: Send + 'static,
+    F: FnOnce(M::Grant, M, Sink<R>) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send,
+{
+    let (call, message) = call_of(request).map_err(status)?;
+    let granted = ctx::authorize(app, call, &message).map_err(status)?;
+    let least = match M::METHOD.access {
+        Access::Role(role) => role,
+        Access::Public | Access::Authenticated => Role::None,
+    };
+    let on = granted.on().map(|(id, _)| *id);
+    let no_caller = || status(Error::Unauthenticated { reason: Reason::CredentialMissing });
+    let live = app.live.enter(granted.caller().cloned().ok_or_else(no_caller)?, on, least);
+    let grant = M::Grant::grant(granted, None, false).await.map_err(status)?;
+    let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
+    let gone = sender.clone();
+    app.spawn(async move {
+        let ended = live.ended();
+        let error = tokio::select! {
+            answer = f(grant, message, Sink(sender)) => answer.err(),
+            () = gone.closed() => None,
+            () = ended.cancelled() => live.why().map(Error::from),
+        };
+        if let Some(error) = error {
+            // Waits for a slow reader no longer than this: its right to the stream is gone.
+            let _ = tokio::time::timeout(Duration::from_secs(1), gone.send(Err(status(error)))).await;
+        }
+    });
+    Ok(Response::new(ReceiverStream::new(receiver)))
+}
+
+/// An etag of a version, and back.
+pub mod etag {
+    use super::{Error, Kind};
+
+    /// The etag of a version.
+    #[must_use]
+    pub fn of(version: i64) -> String {
+        format!("v{version}")
+    }
+
+    /// Refuses where an etag is given and is not that of `version`.
+    pub fn check(given: &str, version: i64, kind: Kind, id: impl std::fmt::Display) -> Result<(), Error> {
+        if given.is_empty() || given == of(version) {
+            return Ok(());
+        }
+        Err(Error::conflict(kind, id))
+    }
+}

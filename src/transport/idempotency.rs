@@ -1,0 +1,104 @@
+//! Idempotency keys: the same caller, method and `request_id` within 24 hours gets the first answer again.
+//!
+//! The key is claimed in a row of its own before anything happens; the answer is kept sealed beside it. A claim whose
+//! process died stays `running` until it expires, since nobody can tell what became of the call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::access::policy::Method;
+use crate::access::principal::Caller;
+use crate::app::App;
+use crate::ctx::Digest;
+use crate::db::idempotency as store;
+use crate::error::{Error, Reason};
+use crate::seal::Aad;
+
+/// How long an answer is kept.
+pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long an answer with a secret in it is kept (T17).
+pub const SECRET_KEPT: Duration = Duration::from_secs(5 * 60);
+
+/// What to do with a call.
+pub enum Claim {
+    /// It was done before: this was the answer.
+    Replay(Vec<u8>),
+    /// It is the first; where it has a key, the claim is to be finished.
+    First(Option<Claimed>),
+}
+
+/// A key that is claimed.
+pub struct Claimed {
+    id: i64,
+    aad: Aad,
+    secret: bool,
+}
+
+fn aad(principal: &str, method: &str, request_id: &str) -> Aad {
+    Aad::new("idempotency_keys", "response", &format!("{principal} {method} {request_id}"), "")
+}
+
+/// Claims the key of a call, or finds the answer that was given before. `caller` has passed the check of this very
+/// call just now, so that a role that was lost replays nothing.
+pub async fn claim(
+    app: &Arc<App>,
+    caller: Option<&Caller>,
+    method: &'static Method,
+    request_id: &str,
+    digest: Option<&(Arc<str>, Vec<u8>)>,
+) -> Result<Claim, Error> {
+    if request_id.is_empty() {
+        return Ok(Claim::First(None));
+    }
+    let id = Uuid::try_parse(request_id)
+        .map_err(|_| Error::invalid("request_id", "must be a UUID"))?
+        .to_string();
+    let caller = caller.ok_or_else(|| Error::invalid("request_id", "is not taken by a public method"))?;
+    let digest = digest.map(|(_, digest)| digest.as_slice()).unwrap_or_default();
+    let principal = caller.principal().to_string();
+    let secret = app.answers_secret(method);
+    let now = app.clock.now();
+    let new = store::NewKey {
+        principal: &principal,
+        method: method.path,
+        request_id: &id,
+        digest,
+        secret,
+        credential: Some(caller.version().to_string()),
+        created_at: now,
+        expires_at: now + if secret { SECRET_KEPT } else { KEPT },
+    };
+    let (row, first) = app.db.transaction(async |conn| store::claim(conn, &new).await).await?;
+    let aad = aad(&principal, method.path, &id);
+    if first {
+        return Ok(Claim::First(Some(Claimed { id: row.id, aad, secret })));
+    }
+    if row.digest != digest {
+        let why = "`request_id` was used with another body";
+        return Err(Error::refused(Reason::RequestIdReused, why));
+    }
+    let other_credential = row.secret && row.credential != new.credential;
+    match row.response.filter(|_| !other_credential) {
+        Some(sealed) => Ok(Claim::Replay(app.master.open(&aad, &sealed)?)),
+        None => {
+            let why = "a call with this `request_id` is running, or its outcome is not known";
+            Err(Error::refused(Reason::RequestInFlight, why))
+        }
+    }
+}
+
+impl Claimed {
+    /// Keeps the answer; without one the key is free again, since nothing was done.
+    pub async fn finish(self, app: &Arc<App>, answer: Option<Vec<u8>>) -> Result<(), Error> {
+        let sealed = answer.map(|bytes| app.master.seal(&self.aad, &bytes)).transpose()?;
+        let kept = app.clock.now() + if self.secret { SECRET_KEPT } else { KEPT };
+        app.db
+            .transaction(async |conn| match &sealed {
+                Some(sealed) => store::finish(conn, self.id, sealed, kept).await,
+                None => store::release(conn, self.id).await,
+            })
+            .await
+    }
+}

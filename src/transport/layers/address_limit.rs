@@ -1,0 +1,110 @@
+//! How much one address may ask. Outermost, so that a flood costs least (T16).
+//!
+//! IPv6 counts by /64, which one host usually has whole. A forwarded address counts only where the connection comes
+//! from a configured proxy (T19).
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::error::{Error, Reason};
+
+/// Addresses that are remembered before idle ones are forgotten.
+const ADDRESSES_MAX: usize = 100_000;
+
+/// A token bucket for each address.
+#[derive(Debug)]
+pub struct AddressLimit {
+    buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl AddressLimit {
+    /// `per_second` calls an address, `burst` at once; 0 per second is no limit.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Self {
+        let buckets = NonZeroU32::new(per_second).map(|rate| {
+            let burst = NonZeroU32::new(burst).unwrap_or(rate);
+            RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
+        });
+        Self { buckets, trusted_proxies }
+    }
+
+    /// The address that a call counts for.
+    #[must_use]
+    pub fn client_ip(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusted(peer) {
+            return peer;
+        }
+        // From the right: the last hop that is not one of our proxies is the caller.
+        let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let hops: Vec<IpAddr> = hops.flat_map(|v| v.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
+        hops.into_iter().rev().map(|ip: IpAddr| ip.to_canonical()).find(|ip| !self.trusted(*ip)).unwrap_or(peer)
+    }
+
+    fn trusted(&self, ip: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Takes one call from the address's bucket.
+    pub fn admit(&self, ip: IpAddr) -> Result<(), Error> {
+        let Some(buckets) = &self.buckets else { return Ok(()) };
+        if buckets.len() > ADDRESSES_MAX {
+            buckets.retain_recent();
+        }
+        buckets.check_key(&bucket(ip)).map_err(|until| Error::Exhausted {
+            reason: Reason::RateLimited,
+            retry_in: until.wait_time_from(DefaultClock::default().now()),
+        })
+    }
+}
+
+fn bucket(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_is_cut_off_and_its_neighbour_is_not() {
+        let limit = AddressLimit::new(1, 3, vec![]);
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        for _ in 0..3 {
+            limit.admit(a).unwrap();
+        }
+        assert!(matches!(limit.admit(a), Err(Error::Exhausted { reason: Reason::RateLimited, .. })));
+        limit.admit(b).unwrap();
+    }
+
+    #[test]
+    fn an_ipv6_host_has_one_bucket_for_its_network() {
+        let limit = AddressLimit::new(1, 1, vec![]);
+        limit.admit("2001:db8::1".parse().unwrap()).unwrap();
+        assert!(limit.admit("2001:db8::ffff:1".parse().unwrap()).is_err());
+        limit.admit("2001:db8:0:1::1".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_forwarded_address_counts_only_behind_a_configured_proxy() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", "203.0.113.9, 198.51.100.7, 10.0.0.2".parse().unwrap());
+        let open = AddressLimit::new(0, 0, vec![]);
+        assert_eq!(open.client_ip("10.0.0.1".parse().unwrap(), &headers).to_string(), "10.0.0.1");
+        let behind = AddressLimit::new(0, 0, vec!["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(behind.client_ip("10.0.0.1".parse().unwrap(), &headers).to_string(), "198.51.100.7");
+        assert_eq!(behind.client_ip("192.0.2.5".parse().unwrap(), &headers).to_string(), "192.0.2.5");
+    }
+}

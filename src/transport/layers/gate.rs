@@ -1,0 +1,116 @@
+//! What is called, and could this caller ever: before a byte of the body is read.
+//!
+//! A path that no table describes is refused; so is a caller that holds the role of a method nowhere. The exact scope
+//! is checked later, on the decoded message.
+
+use crate::access::policy::{
+    self, Access, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
+};
+use crate::access::principal::Caller;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::error::{Error, Reason};
+
+/// What a path is.
+#[derive(Debug, Clone, Copy)]
+pub enum Route {
+    /// One of our own rpcs.
+    Own(&'static Method),
+    /// Health or reflection, which tell nothing that is not public.
+    Open(&'static str),
+    /// An rpc of the upstream, as each generation has it.
+    Proxied {
+        /// The path.
+        path: &'static str,
+        /// Its row in generation 0.0.
+        v0_0: Option<&'static UpstreamMethod>,
+        /// Its row in generation 0.1.
+        v0_1: Option<&'static UpstreamMethod>,
+    },
+}
+
+impl Route {
+    /// The path, in the table's own bytes.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        match self {
+            Self::Own(method) => method.path,
+            Self::Open(path) | Self::Proxied { path, .. } => path,
+        }
+    }
+}
+
+/// Served by the router, described by no row of ours, public.
+const OPEN: [&str; 5] = [
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// The route of a path, compared byte for byte (T09).
+pub fn route(path: &str) -> Result<Route, Error> {
+    if let Some(method) = policy::method(path) {
+        return Ok(Route::Own(method));
+    }
+    let (v0_0, v0_1) =
+        (policy::upstream(UPSTREAM_V0_0, path), policy::upstream(UPSTREAM_V0_1, path));
+    if let Some(row) = v0_0.or(v0_1) {
+        return Ok(Route::Proxied { path: row.path, v0_0, v0_1 });
+    }
+    if let Some(path) = OPEN.iter().find(|open| **open == path) {
+        return Ok(Route::Open(path));
+    }
+    Err(Error::Unimplemented { path: path.chars().take(200).collect() })
+}
+
+/// Refuses a caller that could never pass the exact check.
+pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
+    let needed = match route {
+        Route::Open(_) | Route::Own(Method { access: Access::Public, .. }) => return Ok(()),
+        Route::Own(Method { access: Access::Authenticated, .. }) => Role::None,
+        Route::Own(Method { access: Access::Role(role), .. }) => *role,
+        Route::Proxied { path, v0_0, v0_1 } => {
+            let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
+            match guards.map(|guard| guard.role).min() {
+                Some(role) => role,
+                // Refused alike whoever asks: it belongs to sandboxes, peers or operators of a gateway.
+                None => return Err(Error::refused(
+                    Reason::MethodNotForwarded,
+                    format!("`{path}` is never forwarded"),
+                )),
+            }
+        }
+    };
+    let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
+    app.snapshot.check_fresh()?;
+    let best = app.snapshot.best_role(caller.principal());
+    if best < needed {
+        let why = format!("role `{needed}` is needed, the caller has `{best}` at most");
+        return Err(Error::Denied { why });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_row_byte_for_byte_or_nothing() {
+        assert!(matches!(route("/openshell.v1.OpenShell/Health"), Ok(Route::Proxied { .. })));
+        for near in [
+            "/openshell.v1.OpenShell/health",
+            "/openshell.v1.OpenShell//Health",
+            "/openshell.v1.OpenShell/Health/",
+            "/openshell.v1.OpenShell/Healt%68",
+            "/openshell.v1.openshell/Health",
+            "/_ws_tunnel",
+            "/",
+            "",
+        ] {
+            assert!(matches!(route(near), Err(Error::Unimplemented { .. })), "{near}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What is counted and logged of each call, refused ones too. Outside audit and authn, so that it sees their refusals.
+
+use std::time::Instant;
+
+use metrics::{counter, histogram};
+use tonic::Code;
+
+/// A call that is being measured.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Path in the table's own bytes, so that a caller can't make new series.
+    pub method: &'static str,
+    /// The gateway, for a proxied call.
+    pub gateway: Option<std::sync::Arc<str>>,
+    /// When it arrived.
+    pub started: Instant,
+}
+
+impl Measured {
+    /// The call has ended with this code.
+    pub fn finish(&self, code: Code) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let code = code_name(code);
+        counter!("shoreguard_rpc_requests_total", "method" => self.method, "code" => code).increment(1);
+        histogram!("shoreguard_rpc_duration_seconds", "method" => self.method).record(seconds);
+        if let Some(gateway) = &self.gateway {
+            let gateway = std::sync::Arc::clone(gateway);
+            counter!("shoreguard_proxied_requests_total", "gateway" => gateway, "code" => code).increment(1);
+        }
+    }
+}
+
+/// The code as metrics and logs show it.
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,9 @@
+//! Everything gRPC that is not about one resource: listeners, layers, the way from a message to a checked call and
+//! from an error to a status.
+
+pub mod call;
+pub mod idempotency;
+pub mod layers;
+pub mod server;
+pub mod services;
+pub mod status;

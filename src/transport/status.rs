@@ -1,0 +1,128 @@
+//! From [`Error`] to a gRPC status with google.rpc details: the only maker of [`Status`].
+//!
+//! A client gets a reason for programs and a sentence for people; what went wrong inside goes to the log, once, here.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::error;
+
+use crate::error::{Error, Reason};
+
+/// The domain of our reasons in google.rpc.ErrorInfo.
+pub const DOMAIN: &str = "shoreguard";
+
+/// The gRPC code and the reason of an error.
+#[must_use]
+pub fn code_of(error: &Error) -> (Code, Reason) {
+    match error {
+        Error::Invalid { .. } => (Code::InvalidArgument, Reason::InvalidField),
+        Error::Missing { .. } => (Code::NotFound, Reason::NotFound),
+        Error::Exists { .. } => (Code::AlreadyExists, Reason::AlreadyExists),
+        Error::Conflict { .. } => (Code::Aborted, Reason::ConcurrentChange),
+        Error::Refused { reason, .. } => (refused_code(*reason), *reason),
+        Error::Denied { .. } => (Code::PermissionDenied, Reason::RoleTooLow),
+        Error::Unauthenticated { reason } => (Code::Unauthenticated, *reason),
+        Error::Exhausted { reason, .. } => (Code::ResourceExhausted, *reason),
+        Error::OutOfRange { .. } => (Code::OutOfRange, Reason::CursorExpired),
+        Error::Unavailable { reason, .. } => (Code::Unavailable, *reason),
+        Error::Late { .. } => (Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        Error::Unimplemented { .. } => (Code::Unimplemented, Reason::MethodUnknown),
+        Error::Internal(_) => (Code::Internal, Reason::Internal),
+    }
+}
+
+/// Most refusals are about state; a few are about the message or about who may ever send it.
+fn refused_code(reason: Reason) -> Code {
+    match reason {
+        Reason::MessageAmbiguous
+        | Reason::MalformedMessage
+        | Reason::GatewayAmbiguous
+        | Reason::RequestIdReused
+        | Reason::SettingUnknown
+        | Reason::AddressForbidden => Code::InvalidArgument,
+        Reason::MethodNotForwarded => Code::PermissionDenied,
+        Reason::MessageTooLarge => Code::ResourceExhausted,
+        Reason::RequestInFlight => Code::Aborted,
+        Reason::SandboxUnplaced => Code::NotFound,
+        _ => Code::FailedPrecondition,
+    }
+}
+
+/// The status of an error. An internal one is logged with its chain.
+#[must_use]
+pub fn status(error: Error) -> Status {
+    let (code, reason) = code_of(&error);
+    let message = error.to_string();
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
+    match error {
+        Error::Invalid { field, why } => {
+            details.add_bad_request_violation(field, why);
+        }
+        Error::Missing { kind, id } => {
+            details.set_resource_info(kind.words(), id, "", message.as_str());
+        }
+        Error::Exists { kind, name } => {
+            details.set_resource_info(kind.words(), name, "", message.as_str());
+        }
+        Error::Conflict { kind, id } => {
+            details.set_resource_info(kind.words(), id, "", message.as_str());
+        }
+        Error::Refused { reason, why } if code == Code::FailedPrecondition => {
+            details.add_precondition_failure_violation(reason.as_str(), "", why);
+        }
+        Error::Exhausted { retry_in, .. } => {
+            details.set_retry_info(Some(retry_in));
+        }
+        Error::Internal(source) => {
+            error!(error = &*source, "a call failed");
+        }
+        Error::Refused { .. }
+        | Error::Denied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::OutOfRange { .. }
+        | Error::Unavailable { .. }
+        | Error::Late { .. }
+        | Error::Unimplemented { .. } => {}
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// The error of a call as an HTTP response: trailers-only, as gRPC has it.
+#[must_use]
+pub fn response<B: Default>(error: Error) -> http::Response<B> {
+    status(error).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn every_status_has_a_reason_of_ours() {
+        let refused = status(Error::missing(Kind::Gateway, "edge"));
+        assert_eq!(refused.code(), Code::NotFound);
+        let details = refused.get_error_details();
+        let info = details.error_info().expect("a reason");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("NOT_FOUND", "shoreguard"));
+    }
+
+    #[test]
+    fn what_went_wrong_inside_stays_inside() {
+        let status = status(Error::internal("relation users does not exist"));
+        assert_eq!(status.message(), "a fault of the server");
+        assert!(!format!("{status:?}").contains("relation"));
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_proto() {
+        for reason in Reason::ALL {
+            let name = format!("ERROR_REASON_{}", reason.as_str());
+            assert!(crate::pb::v1::ErrorReason::from_str_name(&name).is_some(), "{name}");
+        }
+        let in_proto = (1..100).filter(|n| crate::pb::v1::ErrorReason::try_from(*n).is_ok()).count();
+        assert_eq!(in_proto, Reason::ALL.len());
+    }
+}
