@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage, Value,
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage,
+    Value,
 };
 
 const OPTIONS: &str = "shoreguard.options.v1";
@@ -20,7 +21,12 @@ fn methods(pool: &DescriptorPool) -> Vec<(String, MethodDescriptor)> {
     methods
 }
 
-fn option(pool: &DescriptorPool, path: &str, method: &MethodDescriptor, name: &str) -> DynamicMessage {
+fn option(
+    pool: &DescriptorPool,
+    path: &str,
+    method: &MethodDescriptor,
+    name: &str,
+) -> DynamicMessage {
     let extension = pool
         .get_extension_by_name(&format!("{OPTIONS}.{name}"))
         .unwrap_or_else(|| panic!("no option {OPTIONS}.{name}"));
@@ -47,7 +53,8 @@ fn variant(option: &DynamicMessage, field: &str, path: &str) -> String {
             gap.into_iter().chain([c.to_ascii_uppercase()])
         })
         .collect();
-    let name = value.name().strip_prefix(&format!("{prefix}_")).expect("a prefixed value").to_owned();
+    let name =
+        value.name().strip_prefix(&format!("{prefix}_")).expect("a prefixed value").to_owned();
     name.split('_').map(|part| part[..1].to_owned() + &part[1..].to_lowercase()).collect()
 }
 
@@ -72,7 +79,7 @@ fn named(option: &DynamicMessage, path: &str) -> (String, String) {
 }
 
 /// Writes `METHODS`, sorted by path, and `impl Rpc` for each request message.
-pub fn write_methods(descriptors: &[u8], file: &Path) {
+pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
     let (mut rows, mut impls) = (String::new(), String::new());
     for (index, (path, method)) in methods(&pool).iter().enumerate() {
@@ -119,7 +126,9 @@ pub fn write_methods(descriptors: &[u8], file: &Path) {
         )
         .expect("a string takes all");
     }
-    let code = format!("/// Every rpc of our own API, sorted by path.\npub static METHODS: &[Method] = &[\n{rows}];\n{impls}");
+    let code = format!(
+        "/// Every rpc of our own API, sorted by path.\npub static METHODS: &[Method] = &[\n{rows}];\n{impls}"
+    );
     std::fs::write(file, code).expect("OUT_DIR is writable");
 }
 
@@ -130,7 +139,10 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
         .and_then(Value::as_list)
         .map(|list| list.iter().map(|v| v.as_str().expect("a string").to_owned()).collect())
         .unwrap_or_default();
-    assert!((scope == "Gateway") == !fields.is_empty(), "{path}: `gateway_fields` goes with SCOPE_GATEWAY");
+    assert!(
+        (scope == "Gateway") == !fields.is_empty(),
+        "{path}: `gateway_fields` goes with SCOPE_GATEWAY"
+    );
     for field in &fields {
         let found = method.input().get_field_by_name(field);
         assert!(
@@ -156,7 +168,10 @@ fn target(path: &str, method: &MethodDescriptor, policy: &DynamicMessage) -> Str
         return "String::new()".to_owned();
     }
     let found = method.input().get_field_by_name(&field);
-    assert!(found.is_some_and(|f| f.kind() == Kind::String), "{path}: target field `{field}` is not a string");
+    assert!(
+        found.is_some_and(|f| f.kind() == Kind::String),
+        "{path}: target field `{field}` is not a string"
+    );
     format!("self.{field}.clone()")
 }
 
@@ -172,9 +187,9 @@ fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
     let (mut message, mut numbers) = (message.clone(), Vec::new());
     let parts: Vec<&str> = dotted.split('.').filter(|part| !part.is_empty()).collect();
     for (i, part) in parts.iter().enumerate() {
-        let field = message
-            .get_field_by_name(part)
-            .unwrap_or_else(|| panic!("{path}: `{dotted}` is not a field of {}", message.full_name()));
+        let field = message.get_field_by_name(part).unwrap_or_else(|| {
+            panic!("{path}: `{dotted}` is not a field of {}", message.full_name())
+        });
         numbers.push(field.number());
         match field.kind() {
             Kind::Message(next) if i + 1 < parts.len() => message = next,
@@ -186,7 +201,7 @@ fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
 }
 
 /// Writes the table of one generation of the upstream, sorted by path.
-pub fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
+pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("the upstream's descriptor set");
     let mut rows = String::new();
     for (path, method) in methods(&pool) {
@@ -202,7 +217,10 @@ pub fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
         let key = variant(&row, "sandbox_key", &path);
         let sandbox = numbers(&path, &method.input(), &text(&row, "sandbox_field"));
         let workspace = numbers(&path, &method.input(), &text(&row, "workspace_field"));
-        assert!((key == "None") == sandbox.is_empty(), "{path}: `sandbox_field` goes with a sandbox key");
+        assert!(
+            (key == "None") == sandbox.is_empty(),
+            "{path}: `sandbox_field` goes with a sandbox key"
+        );
         let secret = row.get_field_by_name("secret").and_then(|v| v.as_bool()).unwrap_or_default();
         writeln!(
             rows,
@@ -216,6 +234,8 @@ pub fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
         )
         .expect("a string takes all");
     }
-    let code = format!("/// Every rpc of this generation of the upstream, sorted by path.\npub static {table}: &[UpstreamMethod] = &[\n{rows}];\n");
+    let code = format!(
+        "/// Every rpc of this generation of the upstream, sorted by path.\npub static {table}: &[UpstreamMethod] = &[\n{rows}];\n"
+    );
     std::fs::write(file, code).expect("OUT_DIR is writable");
 }

@@ -24,7 +24,9 @@ impl Clock {
     /// The time of day, UTC.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_unix_micros(micros(ClockId::Realtime) + self.offset_us.load(Ordering::Relaxed))
+        Timestamp::from_unix_micros(
+            micros(ClockId::Realtime) + self.offset_us.load(Ordering::Relaxed),
+        )
     }
 
     /// Time since the machine started, sleep included: what freshness is measured by (T13).

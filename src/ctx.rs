@@ -104,7 +104,13 @@ enum Who {
 impl Ctx {
     /// For a background job, which is nobody's call.
     pub(crate) fn system(app: &Arc<App>, job: &'static str) -> Self {
-        Self { app: Arc::clone(app), call: None, who: Who::System(job), role: Role::Admin, on: None }
+        Self {
+            app: Arc::clone(app),
+            call: None,
+            who: Who::System(job),
+            role: Role::Admin,
+            on: None,
+        }
     }
 
     /// The process.
@@ -208,7 +214,8 @@ impl FleetCtx {
         let missing = || Error::missing(Kind::Gateway, gateway);
         let principal = self.ctx.principal().ok_or_else(missing)?;
         let found = self.ctx.app.snapshot.gateway(principal, gateway);
-        let (id, name, role) = found.filter(|(_, _, role)| *role > Role::None).ok_or_else(missing)?;
+        let (id, name, role) =
+            found.filter(|(_, _, role)| *role > Role::None).ok_or_else(missing)?;
         enough(role, self.least, Some(&name))?;
         Ok((id, name))
     }
@@ -283,7 +290,12 @@ impl Anonymous {
 
     /// The caller has proved who it is by what the message holds: from here on it is a call like any other, and in a
     /// write the intent is stored now. A flood of wrong guesses therefore stores nothing (T16).
-    pub async fn becomes(self, actor: Arc<str>, principal: Option<PrincipalId>, role: Role) -> Result<Ctx, Error> {
+    pub async fn becomes(
+        self,
+        actor: Arc<str>,
+        principal: Option<PrincipalId>,
+        role: Role,
+    ) -> Result<Ctx, Error> {
         let intent = Intent {
             principal,
             actor,
@@ -292,13 +304,8 @@ impl Anonymous {
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
-        let ctx = Ctx {
-            app: self.app,
-            call: Some(self.call),
-            who: Who::System("login"),
-            role,
-            on: None,
-        };
+        let ctx =
+            Ctx { app: self.app, call: Some(self.call), who: Who::System("login"), role, on: None };
         Ok(ctx)
     }
 }
@@ -325,6 +332,12 @@ impl Granted {
         self.caller.as_ref()
     }
 
+    /// The gateway that was checked, where the scope is one.
+    #[must_use]
+    pub fn on(&self) -> Option<&OnGateway> {
+        self.on.as_ref()
+    }
+
     fn ctx(self) -> Ctx {
         let who = self.caller.map_or(Who::System("public"), Who::Caller);
         Ctx { app: self.app, call: Some(self.call), who, role: self.role, on: self.on }
@@ -334,7 +347,11 @@ impl Granted {
 /// What a handler gets for a scope.
 pub trait Grant: Sized + Send + 'static {
     /// From a call that was let through. In a write the intent is stored first, where the scope is settled.
-    fn grant(granted: Granted, digest: Digest, write: bool) -> impl Future<Output = Result<Self, Error>> + Send;
+    fn grant(
+        granted: Granted,
+        digest: Digest,
+        write: bool,
+    ) -> impl Future<Output = Result<Self, Error>> + Send;
 }
 
 impl Grant for Ctx {
@@ -380,8 +397,11 @@ fn enough(held: Role, needed: Role, gateway: Option<&str>) -> Result<(), Error> 
     if held >= needed {
         return Ok(());
     }
-    let place = gateway.map_or_else(|| "globally".to_owned(), |name| format!("on gateway `{name}`"));
-    Err(Error::Denied { why: format!("role `{needed}` is needed {place}, the caller has `{held}`") })
+    let place =
+        gateway.map_or_else(|| "globally".to_owned(), |name| format!("on gateway `{name}`"));
+    Err(Error::Denied {
+        why: format!("role `{needed}` is needed {place}, the caller has `{held}`"),
+    })
 }
 
 fn intent(call: &Call, method: &Method, target: String, digest: Digest) -> Intent {
@@ -402,8 +422,22 @@ fn intent(call: &Call, method: &Method, target: String, digest: Digest) -> Inten
     }
 }
 
+/// What the audit log is to hold of a sensitive read that was let through.
+pub(crate) fn intent_of_read(granted: &Granted, digest: Digest) -> Intent {
+    Intent {
+        actor: granted
+            .caller
+            .as_ref()
+            .map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
+        principal: granted.caller.as_ref().map(Caller::principal),
+        role: granted.role,
+        gateway: granted.on.clone().map(|(id, name)| (Some(id), name)),
+        ..intent(&granted.call, granted.method, granted.target.clone(), digest)
+    }
+}
+
 /// What the audit log is to hold of a checked call.
-pub(crate) fn intent_of(ctx: &Ctx, method: &Method, target: String, digest: Digest) -> Option<Intent> {
+fn intent_of(ctx: &Ctx, method: &Method, target: String, digest: Digest) -> Option<Intent> {
     let call = ctx.call.as_ref()?;
     Some(Intent {
         actor: ctx.actor(),
@@ -485,7 +519,8 @@ fn on_all(
     let mut lowest = if names.is_empty() { global } else { Role::Admin };
     for name in names {
         let found = app.snapshot.gateway(caller.principal(), name);
-        let hidden = || (Error::missing(Kind::Gateway, name), Some((None, Arc::from(*name))), Role::None);
+        let hidden =
+            || (Error::missing(Kind::Gateway, name), Some((None, Arc::from(*name))), Role::None);
         let (id, name, role) =
             found.filter(|(_, _, role)| *role > Role::None).ok_or_else(hidden)?;
         let place = Some((Some(id), Arc::clone(&name)));

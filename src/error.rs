@@ -100,6 +100,8 @@ pub enum Kind {
     ServicePrincipal,
     /// A group.
     Group,
+    /// A user's membership in a group.
+    GroupMember,
     /// A role of a subject on a gateway.
     GatewayRole,
     /// A sandbox of a gateway.
@@ -125,6 +127,7 @@ impl Kind {
             Self::User => "user",
             Self::ServicePrincipal => "service principal",
             Self::Group => "group",
+            Self::GroupMember => "group member",
             Self::GatewayRole => "gateway role",
             Self::Sandbox => "sandbox",
             Self::AuditEntry => "audit entry",

@@ -3,10 +3,15 @@
 pub mod access;
 pub mod app;
 pub mod clock;
+pub mod config;
 pub mod ctx;
 pub mod db;
+pub mod digest;
 pub mod error;
+pub mod net;
+pub mod openshell;
 pub mod pb;
+pub mod proxy;
 pub mod resources;
 pub mod seal;
 pub mod secret;

@@ -88,7 +88,12 @@ impl Live {
     /// Registers a stream that `caller` was let into with `least`, on a gateway or globally. Dropping the answer
     /// takes it out again.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, caller: Caller, on: Option<GatewayId>, least: Role) -> LiveStream {
+    pub fn enter(
+        self: &Arc<Self>,
+        caller: Caller,
+        on: Option<GatewayId>,
+        least: Role,
+    ) -> LiveStream {
         let state = Arc::new(State { token: CancellationToken::new(), why: Mutex::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let watched = Watched { caller, on, least, state: Arc::clone(&state) };
@@ -137,7 +142,9 @@ fn fault(watched: &Watched, snapshot: &Snapshot, fresh: bool) -> Option<Ended> {
     let principal = watched.caller.principal();
     let role = match watched.on {
         None => snapshot.best_role(principal),
-        Some(gateway) if snapshot.gateway_name(gateway).is_none() => return Some(Ended::GatewayGone),
+        Some(gateway) if snapshot.gateway_name(gateway).is_none() => {
+            return Some(Ended::GatewayGone);
+        }
         Some(gateway) => match snapshot.role_on(principal, gateway) {
             Role::None => return Some(Ended::GatewayGone),
             role => role,

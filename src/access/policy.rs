@@ -190,7 +190,13 @@ mod tests {
 
     #[test]
     fn what_belongs_to_sandboxes_peers_and_operators_is_never_forwarded() {
-        for name in ["ConnectSupervisor", "RelayStream", "GetProviderCredentials", "PeerRelay", "IssueSandboxToken"] {
+        for name in [
+            "ConnectSupervisor",
+            "RelayStream",
+            "GetProviderCredentials",
+            "PeerRelay",
+            "IssueSandboxToken",
+        ] {
             let path = format!("/openshell.v1.OpenShell/{name}");
             let row = upstream(UPSTREAM_V0_1, &path).expect("every upstream method has a row");
             assert!(row.guard.is_none(), "{name}");

@@ -221,7 +221,11 @@ impl Snapshot {
 
     /// The gateway of a name and the role there.
     #[must_use]
-    pub fn gateway(&self, principal: PrincipalId, name: &str) -> Option<(GatewayId, Arc<str>, Role)> {
+    pub fn gateway(
+        &self,
+        principal: PrincipalId,
+        name: &str,
+    ) -> Option<(GatewayId, Arc<str>, Role)> {
         let state = self.read();
         let (name, id) = state.by_name.get_key_value(name)?;
         Some((*id, Arc::clone(name), state.role_on(principal, *id)))
@@ -237,7 +241,10 @@ impl Snapshot {
     #[must_use]
     pub fn best_role(&self, principal: PrincipalId) -> Role {
         let state = self.read();
-        state.bound(principal).map(|id| state.role_on(principal, id)).fold(state.global_role(principal), Role::max)
+        state
+            .bound(principal)
+            .map(|id| state.role_on(principal, id))
+            .fold(state.global_role(principal), Role::max)
     }
 
     /// The gateways on which the caller holds at least `least`.
@@ -266,7 +273,11 @@ impl Snapshot {
 
     /// Name and role of each gateway that the caller may see, by name, at most `limit` and whether there are more.
     #[must_use]
-    pub fn gateways_of(&self, principal: PrincipalId, limit: usize) -> (Vec<(Arc<str>, Role)>, bool) {
+    pub fn gateways_of(
+        &self,
+        principal: PrincipalId,
+        limit: usize,
+    ) -> (Vec<(Arc<str>, Role)>, bool) {
         let state = self.read();
         let mut seen: Vec<(Arc<str>, Role)> = state
             .gateways
@@ -359,7 +370,8 @@ impl State {
         let global = self.global_role(principal);
         match principal {
             PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
-                let groups = self.groups_of(user).filter_map(|group| group.bindings.get(&gateway).copied());
+                let groups =
+                    self.groups_of(user).filter_map(|group| group.bindings.get(&gateway).copied());
                 roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
             }),
             PrincipalId::ServicePrincipal(id) => {

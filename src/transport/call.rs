@@ -36,7 +36,8 @@ const STREAM_BUFFER: usize = 16;
 fn call_of<M>(request: Request<M>) -> Result<(Call, M), Error> {
     let (_, mut extensions, message) = request.into_parts();
     // Without it the layers were not run: nothing is known of the caller, so nothing is done.
-    let call = extensions.remove::<Call>().ok_or_else(|| Error::internal("a call without layers"))?;
+    let call =
+        extensions.remove::<Call>().ok_or_else(|| Error::internal("a call without layers"))?;
     Ok((call, message))
 }
 
@@ -64,7 +65,8 @@ where
 {
     let (call, message) = call_of(request)?;
     let sensitive = M::METHOD.audit == Audit::Read;
-    let digest = if sensitive { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
+    let digest =
+        if sensitive { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let intent = sensitive.then(|| ctx::intent_of_read(&granted, digest));
     let grant = M::Grant::grant(granted, None, false).await?;
@@ -107,7 +109,9 @@ where
 {
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let digest = app.digest(M::METHOD.request, &message.encode_to_vec());
-    let claim = idempotency::claim(app, granted.caller(), M::METHOD, message.request_id(), digest.as_ref()).await?;
+    let claim =
+        idempotency::claim(app, granted.caller(), M::METHOD, message.request_id(), digest.as_ref())
+            .await?;
     let claimed = match claim {
         Claim::Replay(answer) => return R::decode(answer.as_slice()).map_err(Error::internal),
         Claim::First(claimed) => claimed,
@@ -178,7 +182,11 @@ impl<R> Sink<R> {
 
 /// A server stream: checked once, then fed by a task until it ends, the reader goes, the caller loses the right to it
 /// or the server drains.
-pub async fn call_stream<M, R, F, Fut>(app: &Arc<App>, request: Request<M>, f: F) -> Reply<Stream<R>>
+pub async fn call_stream<M, R, F, Fut>(
+    app: &Arc<App>,
+    request: Request<M>,
+    f: F,
+) -> Reply<Stream<R>>
 where
     M: Rpc,
     M::Grant: Grant,
@@ -207,7 +215,8 @@ where
         };
         if let Some(error) = error {
             // Waits for a slow reader no longer than this: its right to the stream is gone.
-            let _ = tokio::time::timeout(Duration::from_secs(1), gone.send(Err(status(error)))).await;
+            let _ =
+                tokio::time::timeout(Duration::from_secs(1), gone.send(Err(status(error)))).await;
         }
     });
     Ok(Response::new(ReceiverStream::new(receiver)))
@@ -224,7 +233,12 @@ pub mod etag {
     }
 
     /// Refuses where an etag is given and is not that of `version`.
-    pub fn check(given: &str, version: i64, kind: Kind, id: impl std::fmt::Display) -> Result<(), Error> {
+    pub fn check(
+        given: &str,
+        version: i64,
+        kind: Kind,
+        id: impl std::fmt::Display,
+    ) -> Result<(), Error> {
         if given.is_empty() || given == of(version) {
             return Ok(());
         }

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use crate::access::policy::Method;
 use crate::access::principal::Caller;
 use crate::app::App;
-use crate::ctx::Digest;
 use crate::db::idempotency as store;
 use crate::error::{Error, Reason};
 use crate::seal::Aad;
@@ -32,12 +31,12 @@ pub enum Claim {
 /// A key that is claimed.
 pub struct Claimed {
     id: i64,
-    aad: Aad,
+    row: String,
     secret: bool,
 }
 
-fn aad(principal: &str, method: &str, request_id: &str) -> Aad {
-    Aad::new("idempotency_keys", "response", &format!("{principal} {method} {request_id}"), "")
+fn aad(row: &str) -> Aad<'_> {
+    Aad { table: "idempotency_keys", column: "response", row, destination: "" }
 }
 
 /// Claims the key of a call, or finds the answer that was given before. `caller` has passed the check of this very
@@ -55,7 +54,8 @@ pub async fn claim(
     let id = Uuid::try_parse(request_id)
         .map_err(|_| Error::invalid("request_id", "must be a UUID"))?
         .to_string();
-    let caller = caller.ok_or_else(|| Error::invalid("request_id", "is not taken by a public method"))?;
+    let caller =
+        caller.ok_or_else(|| Error::invalid("request_id", "is not taken by a public method"))?;
     let digest = digest.map(|(_, digest)| digest.as_slice()).unwrap_or_default();
     let principal = caller.principal().to_string();
     let secret = app.answers_secret(method);
@@ -65,15 +65,16 @@ pub async fn claim(
         method: method.path,
         request_id: &id,
         digest,
+        state: "running",
         secret,
         credential: Some(caller.version().to_string()),
         created_at: now,
-        expires_at: now + if secret { SECRET_KEPT } else { KEPT },
+        expires_at: now.plus(if secret { SECRET_KEPT } else { KEPT }),
     };
     let (row, first) = app.db.transaction(async |conn| store::claim(conn, &new).await).await?;
-    let aad = aad(&principal, method.path, &id);
+    let name = format!("{principal} {} {id}", method.path);
     if first {
-        return Ok(Claim::First(Some(Claimed { id: row.id, aad, secret })));
+        return Ok(Claim::First(Some(Claimed { id: row.id, row: name, secret })));
     }
     if row.digest != digest {
         let why = "`request_id` was used with another body";
@@ -81,7 +82,7 @@ pub async fn claim(
     }
     let other_credential = row.secret && row.credential != new.credential;
     match row.response.filter(|_| !other_credential) {
-        Some(sealed) => Ok(Claim::Replay(app.master.open(&aad, &sealed)?)),
+        Some(sealed) => Ok(Claim::Replay(app.master.open(&aad(&name), &sealed)?.to_vec())),
         None => {
             let why = "a call with this `request_id` is running, or its outcome is not known";
             Err(Error::refused(Reason::RequestInFlight, why))
@@ -92,8 +93,8 @@ pub async fn claim(
 impl Claimed {
     /// Keeps the answer; without one the key is free again, since nothing was done.
     pub async fn finish(self, app: &Arc<App>, answer: Option<Vec<u8>>) -> Result<(), Error> {
-        let sealed = answer.map(|bytes| app.master.seal(&self.aad, &bytes)).transpose()?;
-        let kept = app.clock.now() + if self.secret { SECRET_KEPT } else { KEPT };
+        let sealed = answer.map(|bytes| app.master.seal(&aad(&self.row), &bytes)).transpose()?;
+        let kept = app.clock.now().plus(if self.secret { SECRET_KEPT } else { KEPT });
         app.db
             .transaction(async |conn| match &sealed {
                 Some(sealed) => store::finish(conn, self.id, sealed, kept).await,

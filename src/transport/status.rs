@@ -122,7 +122,8 @@ mod tests {
             let name = format!("ERROR_REASON_{}", reason.as_str());
             assert!(crate::pb::v1::ErrorReason::from_str_name(&name).is_some(), "{name}");
         }
-        let in_proto = (1..100).filter(|n| crate::pb::v1::ErrorReason::try_from(*n).is_ok()).count();
+        let in_proto =
+            (1..100).filter(|n| crate::pb::v1::ErrorReason::try_from(*n).is_ok()).count();
         assert_eq!(in_proto, Reason::ALL.len());
     }
 }

@@ -120,7 +120,9 @@ mod tests {
     fn only_one_well_formed_bearer_token_is_read() {
         assert_eq!(bearer(b"Bearer abc"), Some("abc"));
         assert_eq!(bearer(b"bEARER abc"), Some("abc"));
-        for bad in ["Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer  a", "abc", "Bearer \u{e9}"] {
+        for bad in
+            ["Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer  a", "abc", "Bearer \u{e9}"]
+        {
             assert_eq!(bearer(bad.as_bytes()), None, "{bad}");
         }
         let at_the_limit = format!("Bearer {}", "a".repeat(CREDENTIAL_BYTES_MAX - 7));

@@ -66,7 +66,8 @@ impl SessionKeys {
         expires_at: Timestamp,
         id: uuid::Uuid,
     ) -> Result<String, Error> {
-        let (key_id, key, _) = self.keys.first().ok_or_else(|| Error::internal("no session key"))?;
+        let (key_id, key, _) =
+            self.keys.first().ok_or_else(|| Error::internal("no session key"))?;
         let header = Header {
             typ: Some(TYP.to_owned()),
             kid: Some(key_id.clone()),

@@ -7,6 +7,8 @@
 //! - nothing secret is kept: no bodies, only a keyed digest of a request without its secrets;
 //! - nothing is deleted but by retention.
 
+pub mod recorder;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

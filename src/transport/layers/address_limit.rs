@@ -42,9 +42,15 @@ impl AddressLimit {
             return peer;
         }
         // From the right: the last hop that is not one of our proxies is the caller.
-        let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let hops: Vec<IpAddr> = hops.flat_map(|v| v.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
-        hops.into_iter().rev().map(|ip: IpAddr| ip.to_canonical()).find(|ip| !self.trusted(*ip)).unwrap_or(peer)
+        let hops =
+            headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let hops: Vec<IpAddr> =
+            hops.flat_map(|v| v.split(',')).filter_map(|hop| hop.trim().parse().ok()).collect();
+        hops.into_iter()
+            .rev()
+            .map(|ip: IpAddr| ip.to_canonical())
+            .find(|ip| !self.trusted(*ip))
+            .unwrap_or(peer)
     }
 
     fn trusted(&self, ip: IpAddr) -> bool {
@@ -85,7 +91,10 @@ mod tests {
         for _ in 0..3 {
             limit.admit(a).unwrap();
         }
-        assert!(matches!(limit.admit(a), Err(Error::Exhausted { reason: Reason::RateLimited, .. })));
+        assert!(matches!(
+            limit.admit(a),
+            Err(Error::Exhausted { reason: Reason::RateLimited, .. })
+        ));
         limit.admit(b).unwrap();
     }
 
@@ -104,7 +113,13 @@ mod tests {
         let open = AddressLimit::new(0, 0, vec![]);
         assert_eq!(open.client_ip("10.0.0.1".parse().unwrap(), &headers).to_string(), "10.0.0.1");
         let behind = AddressLimit::new(0, 0, vec!["10.0.0.0/8".parse().unwrap()]);
-        assert_eq!(behind.client_ip("10.0.0.1".parse().unwrap(), &headers).to_string(), "198.51.100.7");
-        assert_eq!(behind.client_ip("192.0.2.5".parse().unwrap(), &headers).to_string(), "192.0.2.5");
+        assert_eq!(
+            behind.client_ip("10.0.0.1".parse().unwrap(), &headers).to_string(),
+            "198.51.100.7"
+        );
+        assert_eq!(
+            behind.client_ip("192.0.2.5".parse().unwrap(), &headers).to_string(),
+            "192.0.2.5"
+        );
     }
 }

@@ -3,9 +3,7 @@
 //! A path that no table describes is refused; so is a caller that holds the role of a method nowhere. The exact scope
 //! is checked later, on the decoded message.
 
-use crate::access::policy::{
-    self, Access, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
-};
+use crate::access::policy::{self, Access, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
 use crate::app::App;
@@ -76,10 +74,12 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
             match guards.map(|guard| guard.role).min() {
                 Some(role) => role,
                 // Refused alike whoever asks: it belongs to sandboxes, peers or operators of a gateway.
-                None => return Err(Error::refused(
-                    Reason::MethodNotForwarded,
-                    format!("`{path}` is never forwarded"),
-                )),
+                None => {
+                    return Err(Error::refused(
+                        Reason::MethodNotForwarded,
+                        format!("`{path}` is never forwarded"),
+                    ));
+                }
             }
         }
     };

@@ -14,7 +14,8 @@ pub fn check_grpc(method: &Method, headers: &HeaderMap) -> Result<(), StatusCode
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
     let content = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    let rest = content.strip_prefix(b"application/grpc").ok_or(StatusCode::UNSUPPORTED_MEDIA_TYPE)?;
+    let rest =
+        content.strip_prefix(b"application/grpc").ok_or(StatusCode::UNSUPPORTED_MEDIA_TYPE)?;
     match rest.first() {
         None | Some(b'+' | b';') => Ok(()),
         Some(_) => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -79,7 +80,9 @@ mod tests {
     #[test]
     fn the_rest_of_a_deadline_fits_in_eight_digits() {
         let now = Instant::now();
-        for (seconds, expected) in [(0, "1u"), (5, "5000000u"), (500, "500000m"), (200_000, "200000S")] {
+        for (seconds, expected) in
+            [(0, "1u"), (5, "5000000u"), (500, "500000m"), (200_000, "200000S")]
+        {
             assert_eq!(remaining(now + Duration::from_secs(seconds), now), expected);
         }
     }

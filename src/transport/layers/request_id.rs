@@ -11,7 +11,9 @@ pub const HEADER: &str = "x-request-id";
 #[must_use]
 pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
     let sent = headers.get(HEADER).and_then(|value| value.to_str().ok());
-    sent.filter(|text| text.len() == 36).and_then(|text| Uuid::try_parse(text).ok()).unwrap_or_else(new)
+    sent.filter(|text| text.len() == 36)
+        .and_then(|text| Uuid::try_parse(text).ok())
+        .unwrap_or_else(new)
 }
 
 #[cfg(test)]

@@ -21,11 +21,13 @@ impl Measured {
     pub fn finish(&self, code: Code) {
         let seconds = self.started.elapsed().as_secs_f64();
         let code = code_name(code);
-        counter!("shoreguard_rpc_requests_total", "method" => self.method, "code" => code).increment(1);
+        counter!("shoreguard_rpc_requests_total", "method" => self.method, "code" => code)
+            .increment(1);
         histogram!("shoreguard_rpc_duration_seconds", "method" => self.method).record(seconds);
         if let Some(gateway) = &self.gateway {
             let gateway = std::sync::Arc::clone(gateway);
-            counter!("shoreguard_proxied_requests_total", "gateway" => gateway, "code" => code).increment(1);
+            counter!("shoreguard_proxied_requests_total", "gateway" => gateway, "code" => code)
+                .increment(1);
         }
     }
 }

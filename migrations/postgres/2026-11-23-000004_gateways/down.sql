@@ -1,0 +1,2 @@
+DROP TABLE gateway_labels;
+DROP TABLE gateways;

@@ -1,0 +1,202 @@
+//! What lives as long as the process.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::access::authn::session::SessionKeys;
+use crate::access::authn::{Authn, CertificateIdentity};
+use crate::access::live::Live;
+use crate::access::snapshot::Snapshot;
+use crate::clock::Clock;
+use crate::config::{Config, DatabaseUrl};
+use crate::ctx::Digest;
+use crate::db::{Db, DbOptions};
+use crate::digest::Digests;
+use crate::error::Error;
+use crate::resources::audit::recorder::Recorder;
+use crate::resources::events::feed::Feed;
+use crate::resources::gateways::targets::Targets;
+use crate::resources::{access_bindings, auth, gateways};
+use crate::seal::{MasterKeys, SealKey};
+use crate::secret::Secret;
+
+/// What lives as long as the process.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// What secrets at rest are sealed under.
+    pub master: MasterKeys,
+    /// What page tokens are sealed under; the same on every replica.
+    pub page_key: SealKey,
+    /// Who holds what.
+    pub snapshot: Snapshot,
+    /// Who is calling.
+    pub authn: Authn,
+    /// Streams that end when their caller loses the right to them.
+    pub live: Arc<Live>,
+    /// Where calls are recorded.
+    pub audit: Recorder,
+    /// Wakes whoever waits for events.
+    pub feed: Feed,
+    /// The gateways as the proxy reaches them.
+    pub targets: Targets,
+    /// Passwords are hashed in here, a bounded number at once (T16).
+    pub passwords: auth::password::Hasher,
+    /// Name of this replica: new at each start.
+    pub replica: Arc<str>,
+    /// Cancelled when the process is to stop.
+    pub stop: CancellationToken,
+    digests: Digests,
+    tasks: TaskTracker,
+    main: Handle,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("replica", &self.replica).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Opens the database, brings its schema up to date, loads keys and access data. Must run on main.
+    ///
+    /// # Errors
+    /// What stands in the way of serving, in a sentence.
+    pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, Error> {
+        let master = master_keys(&config)?;
+        let db = Db::open(&db_options(&config)).await?;
+        let sessions = auth::domain::session_keys(&db, &master, &clock).await?;
+        let certificates =
+            config.server.tls.client_identities.iter().map(certificate_identity).collect();
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let replica: Arc<str> = new_id().to_string().into();
+        let audit = Recorder::start(&db, &replica, &config.audit, &tasks);
+        let stale_after = config.access.stale_after();
+        let app = Arc::new(Self {
+            page_key: master.seal_key("page tokens"),
+            digests: Digests::new(&master),
+            snapshot: Snapshot::new(clock.clone(), stale_after),
+            authn: Authn { sessions: SessionKeys::new(sessions, clock.clone()), certificates },
+            live: Arc::default(),
+            feed: Feed::default(),
+            targets: Targets::default(),
+            passwords: auth::password::Hasher::new(&config.limits),
+            main: Handle::current(),
+            config,
+            db,
+            clock,
+            master,
+            audit,
+            replica,
+            stop,
+            tasks,
+        });
+        gateways::domain::load_targets(&app).await?;
+        access_bindings::domain::load(&app).await?;
+        Ok(app)
+    }
+
+    /// A new id.
+    #[must_use]
+    pub fn new_id(&self) -> Uuid {
+        new_id()
+    }
+
+    /// Runs a task on main that is waited for when the process stops.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn_on(task, &self.main)
+    }
+
+    /// The multi-thread runtime.
+    #[must_use]
+    pub fn main(&self) -> &Handle {
+        &self.main
+    }
+
+    /// Keyed digest of a request of our own API, without its secrets.
+    #[must_use]
+    pub fn digest(&self, message: &str, bytes: &[u8]) -> Digest {
+        self.digests.of(message, bytes)
+    }
+
+    /// Whether the answers of a method hold a secret.
+    #[must_use]
+    pub fn answers_secret(&self, method: &crate::access::policy::Method) -> bool {
+        self.digests.answers_secret(method)
+    }
+
+    /// Starts a digest of bytes as they pass.
+    #[must_use]
+    pub fn streamed_digest(&self) -> crate::digest::Streamed {
+        self.digests.streamed()
+    }
+
+    /// Waits for every task; new ones are still taken until the last is done.
+    pub async fn drained(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
+fn new_id() -> Uuid {
+    Uuid::new_v4()
+}
+
+/// The database as the configuration has it.
+#[must_use]
+pub fn db_options(config: &Config) -> DbOptions {
+    let database = &config.database;
+    let url = match (&database.url, config.sqlite_path()) {
+        (DatabaseUrl::Postgres(url), _) => Secret::new(url.expose()),
+        (_, Some(path)) => Secret::new(path.display().to_string()),
+        (DatabaseUrl::DataDir | DatabaseUrl::Sqlite(_), None) => Secret::new(""),
+    };
+    DbOptions {
+        readers: database.readers as usize,
+        writers: database.pool_size as usize,
+        pool_wait: database.acquire_timeout(),
+        statement_timeout: database.statement_timeout(),
+        idle_in_transaction_timeout: database.idle_in_transaction_timeout(),
+        busy_timeout: database.busy_timeout(),
+        ..DbOptions::new(url)
+    }
+}
+
+/// From the configuration; beside a SQLite database a missing one is made in a 0600 file.
+pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
+    let faults = |faults: crate::config::Faults| Error::invalid("keys", faults.to_string());
+    let Some(current) = config.keys.current().map_err(faults)? else {
+        let path = config.sqlite_path().ok_or_else(|| {
+            Error::invalid("keys.master_key", "is required where the database is not a file")
+        })?;
+        return MasterKeys::load_or_create(&path.with_extension("key"));
+    };
+    let hex = |key: &crate::config::MasterKey| -> String {
+        key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let older = config.keys.older().map_err(faults)?;
+    let all: Vec<String> = std::iter::once(&current).chain(&older).map(hex).collect();
+    MasterKeys::parse(&Secret::new(all.join(",")))
+}
+
+fn certificate_identity(configured: &crate::config::ClientIdentity) -> CertificateIdentity {
+    CertificateIdentity {
+        issuer: configured.issuer.clone(),
+        san: configured.san.clone(),
+        principal: configured.principal.clone(),
+    }
+}

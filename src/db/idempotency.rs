@@ -1,0 +1,118 @@
+//! Rows of `idempotency_keys`. What they mean stands in `transport::idempotency`.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::schema::idempotency_keys;
+use super::types::Timestamp;
+use super::{Conn, on_conn};
+use crate::error::Error;
+
+/// A key to claim.
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = idempotency_keys)]
+pub struct NewKey<'a> {
+    /// Who calls.
+    pub principal: &'a str,
+    /// Path of the method.
+    pub method: &'a str,
+    /// The caller's id for the call.
+    pub request_id: &'a str,
+    /// Keyed digest of the request.
+    pub digest: &'a [u8],
+    /// `running`, until the answer is known.
+    pub state: &'static str,
+    /// Whether the answer holds a secret.
+    pub secret: bool,
+    /// Version of the credential that the call came with.
+    pub credential: Option<String>,
+    /// When it was claimed.
+    pub created_at: Timestamp,
+    /// When it is free again.
+    pub expires_at: Timestamp,
+}
+
+/// A key as it is stored.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = idempotency_keys)]
+pub struct Key {
+    /// Id of the row.
+    pub id: i64,
+    /// Keyed digest of the request.
+    pub digest: Vec<u8>,
+    /// The answer, sealed, once it is known.
+    pub response: Option<Vec<u8>>,
+    /// Whether the answer holds a secret.
+    pub secret: bool,
+    /// Version of the credential that the first call came with.
+    pub credential: Option<String>,
+}
+
+/// Claims a key; answers the row and whether it is new. An expired one of the same name makes way.
+pub async fn claim(conn: &mut Conn, new: &NewKey<'_>) -> Result<(Key, bool), Error> {
+    let same = || {
+        idempotency_keys::principal
+            .eq(new.principal)
+            .and(idempotency_keys::method.eq(new.method))
+            .and(idempotency_keys::request_id.eq(new.request_id))
+    };
+    on_conn!(conn, |c| diesel::delete(
+        idempotency_keys::table
+            .filter(same())
+            .filter(idempotency_keys::expires_at.le(new.created_at))
+    )
+    .execute(c)
+    .await)?;
+    let inserted = on_conn!(conn, |c| diesel::insert_into(idempotency_keys::table)
+        .values(new)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    let row = on_conn!(conn, |c| idempotency_keys::table
+        .filter(same())
+        .select(Key::as_select())
+        .first(c)
+        .await)?;
+    Ok((row, inserted == 1))
+}
+
+/// Keeps the answer of a claimed key.
+pub async fn finish(
+    conn: &mut Conn,
+    id: i64,
+    sealed: &[u8],
+    until: Timestamp,
+) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::update(idempotency_keys::table.find(id))
+        .set((
+            idempotency_keys::state.eq("done"),
+            idempotency_keys::response.eq(sealed),
+            idempotency_keys::expires_at.eq(until),
+        ))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Frees a claimed key, since the call did nothing.
+pub async fn release(conn: &mut Conn, id: i64) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::delete(idempotency_keys::table.find(id)).execute(c).await)?;
+    Ok(())
+}
+
+/// Forgets up to `limit` keys that have expired.
+pub async fn forget_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
+    let old: Vec<i64> = on_conn!(conn, |c| idempotency_keys::table
+        .filter(idempotency_keys::expires_at.le(now))
+        .select(idempotency_keys::id)
+        .order(idempotency_keys::expires_at)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    let gone = on_conn!(conn, |c| diesel::delete(
+        idempotency_keys::table.filter(idempotency_keys::id.eq_any(&old))
+    )
+    .execute(c)
+    .await)?;
+    Ok(gone)
+}

@@ -1,0 +1,66 @@
+//! Migrations: the schema of the database is that of this binary, or the binary does not start.
+//!
+//! Invariants
+//! - both engines have the same migrations, tables, columns and constraint names (`migrations/{sqlite,postgres}`);
+//! - they run under a lock: on SQLite the file's, on PostgreSQL an advisory one;
+//! - a schema with a migration that this binary does not know is left alone.
+
+use diesel::backend::Backend;
+use diesel::migration::MigrationSource;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tracing::info;
+
+use super::Engine;
+use crate::error::{Error, Reason};
+
+pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// The versions of all migrations of this binary, oldest first.
+pub type Versions = Vec<String>;
+
+/// The versions of all migrations of this binary for one engine, oldest first.
+pub fn versions(engine: Engine) -> Result<Versions, Error> {
+    match engine {
+        Engine::Sqlite => known::<diesel::sqlite::Sqlite>(&SQLITE),
+        Engine::Postgres => known::<diesel::pg::Pg>(&POSTGRES),
+    }
+}
+
+fn known<B: Backend>(source: &impl MigrationSource<B>) -> Result<Versions, Error> {
+    let mut versions: Versions = source
+        .migrations()
+        .map_err(Error::Internal)?
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect();
+    versions.sort();
+    Ok(versions)
+}
+
+/// Runs what has not been run; refuses a schema that is newer.
+pub(super) fn run<B: Backend>(
+    harness: &mut impl MigrationHarness<B>,
+    source: EmbeddedMigrations,
+) -> Result<(), Error> {
+    let known = known::<B>(&source)?;
+    let applied = harness.applied_migrations().map_err(|error| failed(&*error))?;
+    if let Some(newer) = applied.iter().map(ToString::to_string).find(|v| !known.contains(v)) {
+        return Err(Error::unavailable(
+            Reason::StorageUnavailable,
+            format!(
+                "the database has migration `{newer}`, which this version of Shoreguard does not \
+                 know: start the newer version, or restore a backup from before it"
+            ),
+        ));
+    }
+    let ran = harness.run_pending_migrations(source).map_err(|error| failed(&*error))?;
+    if !ran.is_empty() {
+        info!(migrations = ran.len(), "brought the schema up to date");
+    }
+    Ok(())
+}
+
+fn failed(error: &(dyn std::error::Error + Send + Sync)) -> Error {
+    Error::unavailable(Reason::StorageUnavailable, format!("the migrations did not run: {error}"))
+}

@@ -1,0 +1,173 @@
+//! PostgreSQL: pools of connections that we make ourselves, because diesel-async does no TLS.
+//!
+//! Invariants
+//! - whenever TLS is spoken, the server's certificate is checked against the host's trusted roots;
+//! - every connection has a statement timeout and gives up a transaction that nobody goes on with;
+//! - readers cannot write;
+//! - migrations run on a connection of their own, under an advisory lock, so that replicas may start together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::Runtime;
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{DbOptions, PgConn, Pools, migrations};
+use crate::error::{Error, Reason};
+
+/// Any number will do that no other program on the same database uses: the bytes of `shoregrd`.
+const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"shoregrd");
+/// Idle connections are probed this often: a firewall may have forgotten them.
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
+/// How long sent data may stay unacknowledged before the connection counts as lost.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Read,
+    Write,
+    Migrate,
+}
+
+/// What a new connection needs.
+#[derive(Clone)]
+struct Connector {
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    statement_timeout_ms: u128,
+    idle_in_transaction_timeout_ms: u128,
+    connect_timeout: Duration,
+}
+
+pub(super) async fn open(
+    mut config: tokio_postgres::Config,
+    options: &DbOptions,
+) -> Result<Pools, Error> {
+    config
+        .connect_timeout(options.connect_timeout)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    if config.get_application_name().is_none() {
+        config.application_name("shoreguard");
+    }
+    let connector = Connector {
+        tls: tls(config.get_ssl_mode())?,
+        config,
+        statement_timeout_ms: options.statement_timeout.as_millis(),
+        idle_in_transaction_timeout_ms: options.idle_in_transaction_timeout.as_millis(),
+        connect_timeout: options.connect_timeout,
+    };
+    migrate(&connector).await?;
+    Ok(Pools::Pg {
+        readers: pool(&connector, options, Use::Read, options.readers)?,
+        writers: pool(&connector, options, Use::Write, options.writers)?,
+    })
+}
+
+async fn migrate(connector: &Connector) -> Result<(), Error> {
+    let mut conn = connector.connect(Use::Migrate).await.map_err(|error| {
+        Error::unavailable(
+            Reason::StorageUnavailable,
+            format!("cannot connect to the database: {}", chain(&error)),
+        )
+    })?;
+    // Held until this connection ends.
+    conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
+    migrations::run(&mut AsyncMigrationHarness::new(conn), migrations::POSTGRES)
+}
+
+/// An error of tokio-postgres says little itself; its sources say the rest.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn tls(mode: SslMode) -> Result<MakeRustlsConnect, Error> {
+    let mut roots = RootCertStore::empty();
+    if mode != SslMode::Disable {
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(Error::internal)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+impl Connector {
+    async fn connect(&self, purpose: Use) -> ConnectionResult<PgConn> {
+        let connecting = async {
+            let (client, connection) = self
+                .config
+                .connect(self.tls.clone())
+                .await
+                .map_err(|error| ConnectionError::BadConnection(chain(&error)))?;
+            let mut conn =
+                AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+            conn.batch_execute(&self.settings(purpose))
+                .await
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
+            Ok(conn)
+        };
+        // The whole of it: a server that accepts and then says nothing must not hold the caller either.
+        tokio::time::timeout(self.connect_timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(ConnectionError::BadConnection("timed out".to_owned())))
+    }
+
+    /// Set after connecting, not as startup options, which poolers in between refuse.
+    fn settings(&self, purpose: Use) -> String {
+        let bounded = format!(
+            "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {};",
+            self.statement_timeout_ms, self.idle_in_transaction_timeout_ms
+        );
+        match purpose {
+            Use::Read => bounded + " SET default_transaction_read_only = on;",
+            Use::Write => bounded,
+            // A migration takes as long as it takes, and so does waiting for another replica's.
+            Use::Migrate => "SET statement_timeout = 0;".to_owned(),
+        }
+    }
+}
+
+fn pool(
+    connector: &Connector,
+    options: &DbOptions,
+    purpose: Use,
+    size: usize,
+) -> Result<Pool<PgConn>, Error> {
+    let connector = connector.clone();
+    let mut config = ManagerConfig::default();
+    // The default asks the database something each time a connection is taken.
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |_url| {
+        let connector = connector.clone();
+        async move { connector.connect(purpose).await }.boxed()
+    });
+    // The address stays in the connector: it may hold a password.
+    let manager = AsyncDieselConnectionManager::new_with_config("", config);
+    Pool::builder(manager)
+        .max_size(size.max(1))
+        .wait_timeout(Some(options.pool_wait))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(Error::internal)
+}

@@ -1,0 +1,286 @@
+//! The tables, as diesel sees them.
+//!
+//! Invariants
+//! - the same for both engines; a test compares it with what the migrations make of an empty database;
+//! - what a column means stands in the resource that owns it.
+#![expect(missing_docs, reason = "table! makes items that cannot carry a comment each")]
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        email -> Text,
+        hashed_password -> Nullable<Text>,
+        role -> Text,
+        is_active -> Bool,
+        invite_token_hash -> Nullable<Text>,
+        created_at -> Timestamp,
+        oidc_provider -> Nullable<Text>,
+        oidc_sub -> Nullable<Text>,
+        password_version -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_principals (id) {
+        id -> BigInt,
+        name -> Text,
+        key_hash -> Text,
+        key_prefix -> Nullable<Text>,
+        role -> Text,
+        created_by -> Nullable<BigInt>,
+        created_at -> Timestamp,
+        last_used -> Nullable<Timestamp>,
+        expires_at -> Nullable<Timestamp>,
+        key_version -> BigInt,
+        previous_key_hash -> Nullable<Text>,
+        previous_key_expires_at -> Nullable<Timestamp>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    groups (id) {
+        id -> BigInt,
+        name -> Text,
+        description -> Nullable<Text>,
+        role -> Text,
+        created_at -> Timestamp,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    group_members (id) {
+        id -> BigInt,
+        group_id -> BigInt,
+        user_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    gateways (id) {
+        id -> BigInt,
+        name -> Text,
+        endpoint -> Text,
+        scheme -> Text,
+        auth_mode -> Nullable<Text>,
+        ca_cert -> Nullable<Binary>,
+        client_cert -> Nullable<Binary>,
+        client_key -> Nullable<Binary>,
+        bearer_token -> Nullable<Binary>,
+        metadata_json -> Nullable<Text>,
+        description -> Nullable<Text>,
+        labels_json -> Nullable<Text>,
+        registered_at -> Timestamp,
+        last_seen -> Nullable<Timestamp>,
+        last_status -> Text,
+        wire_generation -> Text,
+        gateway_version -> Nullable<Text>,
+        latency_us -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+        probed_at -> Nullable<Timestamp>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    gateway_labels (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    user_gateway_roles (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        gateway_id -> BigInt,
+        role -> Text,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    sp_gateway_roles (id) {
+        id -> BigInt,
+        sp_id -> BigInt,
+        gateway_id -> BigInt,
+        role -> Text,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    group_gateway_roles (id) {
+        id -> BigInt,
+        group_id -> BigInt,
+        gateway_id -> BigInt,
+        role -> Text,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    selector_bindings (id) {
+        id -> BigInt,
+        subject_kind -> Text,
+        user_id -> Nullable<BigInt>,
+        sp_id -> Nullable<BigInt>,
+        group_id -> Nullable<BigInt>,
+        selector -> Text,
+        role -> Text,
+        created_at -> Timestamp,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> BigInt,
+        timestamp -> Timestamp,
+        actor -> Text,
+        actor_role -> Text,
+        action -> Text,
+        resource_type -> Text,
+        resource_id -> Text,
+        gateway_name -> Nullable<Text>,
+        gateway_id -> Nullable<BigInt>,
+        detail -> Nullable<Text>,
+        client_ip -> Nullable<Text>,
+        principal -> Nullable<Text>,
+        request_id -> Text,
+        method -> Text,
+        digest -> Nullable<Binary>,
+        digest_key_id -> Nullable<Text>,
+        owner -> Text,
+        closed_at -> Nullable<Timestamp>,
+        outcome -> Nullable<Text>,
+        code -> Nullable<Integer>,
+        outcome_detail -> Nullable<Text>,
+        duration_us -> Nullable<BigInt>,
+        bytes_in -> Nullable<BigInt>,
+        bytes_out -> Nullable<BigInt>,
+        intent_link -> Nullable<BigInt>,
+        outcome_link -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    events (id) {
+        id -> BigInt,
+        sequence -> Nullable<BigInt>,
+        name -> Text,
+        gateway_id -> Nullable<BigInt>,
+        gateway_name -> Nullable<Text>,
+        actor -> Nullable<Text>,
+        payload_json -> Text,
+        occurred_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    event_head (id) {
+        id -> BigInt,
+        sequence -> BigInt,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        owner -> Text,
+        fence -> BigInt,
+        expires_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    replicas (id) {
+        id -> Text,
+        started_at -> Timestamp,
+        heartbeat_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    access_changes (revision) {
+        revision -> BigInt,
+        subject_kind -> Text,
+        subject_id -> BigInt,
+        changed_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (id) {
+        id -> BigInt,
+        principal -> Text,
+        method -> Text,
+        request_id -> Text,
+        digest -> Binary,
+        state -> Text,
+        response -> Nullable<Binary>,
+        secret -> Bool,
+        credential -> Nullable<Text>,
+        created_at -> Timestamp,
+        expires_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    signing_keys (id) {
+        id -> BigInt,
+        purpose -> Text,
+        key_id -> Text,
+        sealed -> Binary,
+        created_at -> Timestamp,
+        retired_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    setup_tokens (id) {
+        id -> BigInt,
+        token_hash -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::joinable!(service_principals -> users (created_by));
+diesel::joinable!(group_members -> groups (group_id));
+diesel::joinable!(group_members -> users (user_id));
+diesel::joinable!(gateway_labels -> gateways (gateway_id));
+diesel::joinable!(user_gateway_roles -> users (user_id));
+diesel::joinable!(user_gateway_roles -> gateways (gateway_id));
+diesel::joinable!(sp_gateway_roles -> service_principals (sp_id));
+diesel::joinable!(sp_gateway_roles -> gateways (gateway_id));
+diesel::joinable!(group_gateway_roles -> groups (group_id));
+diesel::joinable!(group_gateway_roles -> gateways (gateway_id));
+diesel::joinable!(selector_bindings -> users (user_id));
+diesel::joinable!(selector_bindings -> service_principals (sp_id));
+diesel::joinable!(selector_bindings -> groups (group_id));
+
+diesel::allow_tables_to_appear_in_same_query!(
+    access_changes,
+    audit_log,
+    event_head,
+    events,
+    gateway_labels,
+    gateways,
+    group_gateway_roles,
+    group_members,
+    groups,
+    idempotency_keys,
+    leases,
+    replicas,
+    selector_bindings,
+    service_principals,
+    setup_tokens,
+    signing_keys,
+    sp_gateway_roles,
+    user_gateway_roles,
+    users,
+);

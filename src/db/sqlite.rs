@@ -1,0 +1,146 @@
+//! SQLite: one file, one process, one writer.
+//!
+//! Invariants
+//! - a second process on the same file is refused, by a lock on `<file>.lock` that ends with the process;
+//! - the file is readable by its owner alone; its journal takes over those permissions;
+//! - what was committed survives a power cut (`synchronous=FULL` where it is written).
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use deadpool::Runtime;
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use futures_util::FutureExt;
+
+use super::{DbOptions, Pools, SqliteConn, migrations};
+use crate::error::{Error, Reason};
+
+/// The journal is cut back to this after a checkpoint, so that one large transaction does not keep the disk.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    Read,
+    Write,
+}
+
+pub(super) async fn open(path: &Path, options: &DbOptions) -> Result<Pools, Error> {
+    let owned = path.to_owned();
+    let busy = options.busy_timeout;
+    let lock = tokio::task::spawn_blocking(move || prepare(&owned, busy))
+        .await
+        .map_err(Error::internal)??;
+    Ok(Pools::Sqlite {
+        readers: pool(path, options, Use::Read, options.readers)?,
+        writer: pool(path, options, Use::Write, 1)?,
+        _lock: lock,
+    })
+}
+
+/// Takes the file for this process and brings its schema up to date.
+fn prepare(path: &Path, busy: Duration) -> Result<File, Error> {
+    let lock = lock(path)?;
+    create(path).map_err(|error| cannot("create", path, &error))?;
+    let mut conn = connect(path, Use::Write, busy).map_err(|error| cannot("open", path, &error))?;
+    migrations::run(&mut conn, migrations::SQLITE)?;
+    Ok(lock)
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = private().open(&name).map_err(|error| cannot("lock", path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::unavailable(
+            Reason::StorageUnavailable,
+            format!(
+                "the database file `{}` is in use by another Shoreguard: stop that one, or use \
+                 PostgreSQL for more than one process",
+                path.display()
+            ),
+        )),
+        Err(TryLockError::Error(error)) => Err(cannot("lock", path, &error)),
+    }
+}
+
+/// An empty file is a valid empty database; made here because SQLite would make it readable by everybody.
+fn create(path: &Path) -> io::Result<()> {
+    private().open(path).map(drop)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+fn pool(
+    path: &Path,
+    options: &DbOptions,
+    purpose: Use,
+    size: usize,
+) -> Result<Pool<SqliteConn>, Error> {
+    let busy = options.busy_timeout;
+    let mut config = ManagerConfig::default();
+    // The default asks the database something each time a connection is taken.
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(move |path| {
+        let path = PathBuf::from(path);
+        async move {
+            let conn = tokio::task::spawn_blocking(move || connect(&path, purpose, busy))
+                .await
+                .map_err(|error| ConnectionError::BadConnection(error.to_string()))??;
+            Ok(SyncConnectionWrapper::new(conn))
+        }
+        .boxed()
+    });
+    let manager = AsyncDieselConnectionManager::new_with_config(text(path)?, config);
+    Pool::builder(manager)
+        .max_size(size.max(1))
+        .wait_timeout(Some(options.pool_wait))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(Error::internal)
+}
+
+fn connect(path: &Path, purpose: Use, busy: Duration) -> ConnectionResult<SqliteConnection> {
+    let text = text(path).map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+    let mut conn = SqliteConnection::establish(text)?;
+    let busy = busy.as_millis();
+    // busy_timeout first: turning WAL on needs a lock of its own.
+    let mut pragmas = format!(
+        "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
+         PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "
+    );
+    match purpose {
+        Use::Read => pragmas.push_str("PRAGMA query_only = ON;"),
+        Use::Write => {
+            pragmas.push_str("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = ");
+            pragmas.push_str(&JOURNAL_BYTES_MAX.to_string());
+        }
+    }
+    conn.batch_execute(&pragmas).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
+}
+
+fn text(path: &Path) -> Result<&str, Error> {
+    path.to_str().ok_or_else(|| Error::invalid("database.url", "must be UTF-8"))
+}
+
+fn cannot(what: &str, path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::unavailable(
+        Reason::StorageUnavailable,
+        format!("cannot {what} the database file `{}`: {error}", path.display()),
+    )
+}

@@ -1,0 +1,109 @@
+//! Transactions: all of it or nothing, also when the future is dropped halfway.
+//!
+//! Invariants
+//! - on SQLite the write lock is taken at the start, so a read before the write cannot fail the write;
+//! - a connection goes back to its pool only when its transaction has ended; in every other case it is closed, which
+//!   makes the engine roll back and give its locks free at once;
+//! - nothing is retried: the caller of a [`Error::Conflict`] reads again and repeats.
+
+use diesel::QueryResult;
+use diesel::connection::AnsiTransactionManager;
+use diesel_async::{AsyncConnection, TransactionManager};
+
+use super::{Conn, Db, on_conn};
+use crate::error::Error;
+
+impl Db {
+    /// Runs `work` in a transaction on a writer connection: commits when it is `Ok`, rolls back when it is not.
+    ///
+    /// No network call and no other wait belongs in `work`: on SQLite every other writer waits for it.
+    ///
+    /// # Errors
+    /// What `work` answers, and what beginning and committing can meet. A connection that is lost while committing is
+    /// `Internal`, since nobody knows then whether it took effect.
+    pub async fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut open = Open::begin(self.write().await?).await?;
+        match work(open.conn()?).await {
+            Ok(value) => {
+                open.commit().await?;
+                Ok(value)
+            }
+            Err(error) => {
+                open.rollback().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A connection inside a transaction; dropped before its end, the connection is closed.
+struct Open {
+    conn: Option<Conn>,
+}
+
+impl Open {
+    async fn begin(conn: Conn) -> Result<Self, Error> {
+        // Owned by the guard before the first await: beginning may be dropped halfway, too.
+        let mut open = Self { conn: Some(conn) };
+        match open.conn()? {
+            Conn::Pg(c) => begin(&mut **c).await?,
+            Conn::Sqlite(c) => {
+                c.spawn_blocking(|c| {
+                    AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE")
+                })
+                .await?;
+            }
+        }
+        Ok(open)
+    }
+
+    fn conn(&mut self) -> Result<&mut Conn, Error> {
+        self.conn.as_mut().ok_or_else(|| Error::internal("a transaction was used after its end"))
+    }
+
+    async fn commit(mut self) -> Result<(), Error> {
+        let committed = on_conn!(self.conn()?, |c| commit(c).await);
+        if let Err(error) = committed {
+            let error = Error::from(error);
+            // `Unavailable` promises that nothing has happened, which is not known here.
+            if let Error::Unavailable { why, .. } = error {
+                return Err(Error::internal(format!("commit in doubt: {why}")));
+            }
+            return Err(error);
+        }
+        self.conn = None;
+        Ok(())
+    }
+
+    async fn rollback(mut self) {
+        // A failed rollback leaves the connection in the guard, which closes it.
+        if let Ok(conn) = self.conn()
+            && on_conn!(conn, |c| rollback(c).await).is_ok()
+        {
+            self.conn = None;
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            conn.close();
+        }
+    }
+}
+
+async fn begin<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
+    C::TransactionManager::begin_transaction(conn).await
+}
+
+async fn commit<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
+    C::TransactionManager::commit_transaction(conn).await
+}
+
+async fn rollback<C: AsyncConnection>(conn: &mut C) -> QueryResult<()> {
+    C::TransactionManager::rollback_transaction(conn).await
+}

@@ -1,0 +1,123 @@
+//! Keyed digests of requests, for the audit log: they tell whether two requests were the same and nothing else.
+//!
+//! HMAC-SHA-256 under a key that is derived from the master key and stored nowhere; secret fields are taken out first
+//! (T17).
+
+use std::sync::Arc;
+
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, MessageDescriptor, ReflectMessage, Value,
+};
+use ring::hmac;
+
+use crate::access::policy::Method;
+use crate::ctx::Digest;
+use crate::seal::MasterKeys;
+
+/// Makes digests.
+pub struct Digests {
+    key_id: Arc<str>,
+    key: hmac::Key,
+    pool: DescriptorPool,
+    secret: ExtensionDescriptor,
+}
+
+impl Digests {
+    /// Under the current master key.
+    #[must_use]
+    pub fn new(master: &MasterKeys) -> Self {
+        let (key_id, key) = master.digest_key();
+        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).expect("the build made it");
+        let secret = pool
+            .get_extension_by_name("shoreguard.options.v1.secret")
+            .expect("the option is in the same set");
+        Self { key_id: key_id.into(), key, pool, secret }
+    }
+
+    /// Of an encoded message of our own API, without its secrets; none where it can't be read.
+    #[must_use]
+    pub fn of(&self, message: &str, bytes: &[u8]) -> Digest {
+        let descriptor = self.pool.get_message_by_name(message)?;
+        let mut message = DynamicMessage::decode(descriptor, bytes).ok()?;
+        self.strip(&mut message);
+        let encoded = prost::Message::encode_to_vec(&message);
+        Some((Arc::clone(&self.key_id), hmac::sign(&self.key, &encoded).as_ref().to_vec()))
+    }
+
+    /// Of bytes as they pass.
+    #[must_use]
+    pub fn streamed(&self) -> Streamed {
+        Streamed { key_id: Arc::clone(&self.key_id), context: hmac::Context::with_key(&self.key) }
+    }
+
+    /// Whether the answers of a method hold a secret.
+    #[must_use]
+    pub fn answers_secret(&self, method: &Method) -> bool {
+        let mut parts = method.path.trim_start_matches('/').split('/');
+        let (Some(service), Some(name)) = (parts.next(), parts.next()) else { return true };
+        let found = self.pool.get_service_by_name(service);
+        let Some(method) = found.and_then(|s| s.methods().find(|m| m.name() == name)) else {
+            return true;
+        };
+        self.holds_secret(&method.output(), &mut Vec::new())
+    }
+
+    fn holds_secret(&self, message: &MessageDescriptor, seen: &mut Vec<String>) -> bool {
+        if seen.iter().any(|name| name == message.full_name()) {
+            return false;
+        }
+        seen.push(message.full_name().to_owned());
+        message.fields().any(|field| {
+            field.options().get_extension(&self.secret).as_bool() == Some(true)
+                || field.kind().as_message().is_some_and(|inner| self.holds_secret(inner, seen))
+        })
+    }
+
+    fn strip(&self, message: &mut DynamicMessage) {
+        let fields: Vec<_> = message.descriptor().fields().collect();
+        for field in fields {
+            if field.options().get_extension(&self.secret).as_bool() == Some(true) {
+                message.clear_field(&field);
+            } else if message.has_field(&field) && field.kind().as_message().is_some() {
+                self.strip_value(message.get_field_mut(&field));
+            }
+        }
+    }
+
+    fn strip_value(&self, value: &mut Value) {
+        match value {
+            Value::Message(inner) => self.strip(inner),
+            Value::List(list) => list.iter_mut().for_each(|v| self.strip_value(v)),
+            Value::Map(map) => map.values_mut().for_each(|v| self.strip_value(v)),
+            Value::Bool(_)
+            | Value::I32(_)
+            | Value::I64(_)
+            | Value::U32(_)
+            | Value::U64(_)
+            | Value::F32(_)
+            | Value::F64(_)
+            | Value::String(_)
+            | Value::Bytes(_)
+            | Value::EnumNumber(_) => {}
+        }
+    }
+}
+
+/// A digest in the making.
+pub struct Streamed {
+    key_id: Arc<str>,
+    context: hmac::Context,
+}
+
+impl Streamed {
+    /// Takes more bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+    }
+
+    /// The digest of all of them.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        Some((self.key_id, self.context.sign().as_ref().to_vec()))
+    }
+}

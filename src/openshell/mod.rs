@@ -1,0 +1,1 @@
+//! The typed client of one gateway: what we ask of any gateway, whatever its generation.

@@ -1,0 +1,1 @@
+//! The OpenShell API, forwarded to the right gateway.

@@ -1,0 +1,9 @@
+//! Setting up, logging in, and asking who one is.
+//!
+//! Invariants
+//! - there is no default password and no open set-up: the first admin takes the token that the server printed;
+//! - a login costs the same whether or not the account exists;
+//! - keys that tokens are signed with are sealed in the database and shared by replicas.
+
+pub mod domain;
+pub mod password;

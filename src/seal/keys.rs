@@ -1,0 +1,275 @@
+//! The master keys: where they come from and what is derived from them.
+//!
+//! Invariants
+//! - a key's id is derived from the key, so one key has one id on every replica and tells nothing of it;
+//! - a key file is readable by its owner alone, or it is refused;
+//! - two processes that start together agree on one key file.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use ring::{hkdf, hmac};
+use zeroize::Zeroizing;
+
+use super::{KEY_BYTES, SealKey, fill_random};
+use crate::error::{Error, Reason};
+use crate::secret::Secret;
+
+/// More than any rotation needs.
+const KEYS_MAX: usize = 16;
+const KEY_FILE_BYTES_MAX: u64 = 4 * 1024;
+const FIELD: &str = "master_key";
+
+/// One current master key and the older ones that still open what they sealed.
+pub struct MasterKeys {
+    /// Never empty; the first is current.
+    keys: Vec<MasterKey>,
+}
+
+pub(super) struct MasterKey {
+    id: String,
+    root: hkdf::Prk,
+    sealing: SealKey,
+}
+
+impl MasterKey {
+    fn new(bytes: &[u8; KEY_BYTES]) -> Self {
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"shoreguard master key").extract(bytes);
+        let id = derive(&root, "key id")[..8]
+            .iter()
+            .fold(String::new(), |id, byte| id + &format!("{byte:02x}"));
+        let sealing = SealKey::from_bytes(&derive(&root, "seal"));
+        Self { id, root, sealing }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn sealing(&self) -> &SealKey {
+        &self.sealing
+    }
+}
+
+fn derive(root: &hkdf::Prk, purpose: &str) -> Zeroizing<[u8; KEY_BYTES]> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    root.expand(&[purpose.as_bytes()], hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(&mut *key))
+        .expect("32 bytes are what HKDF-SHA256 gives");
+    key
+}
+
+impl MasterKeys {
+    /// Reads keys from configuration: the current one first, older ones after commas, each 32 bytes as 64 hexadecimal
+    /// digits or in base64.
+    ///
+    /// # Errors
+    /// `Invalid`, without repeating any of the text.
+    pub fn parse(text: &Secret) -> Result<Self, Error> {
+        let keys = text
+            .expose()
+            .split(',')
+            .map(|key| key_bytes(key.trim()).map(|bytes| MasterKey::new(&bytes)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| {
+                Error::invalid(FIELD, "must be keys of 32 bytes each, in hexadecimal or base64")
+            })?;
+        if keys.len() > KEYS_MAX {
+            return Err(Error::invalid(FIELD, format!("must be at most {KEYS_MAX} keys")));
+        }
+        Ok(Self { keys })
+    }
+
+    /// Reads the key file, or makes one with a fresh key when there is none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be read or written, or others than its owner may read it; `Invalid` when it
+    /// holds no key.
+    pub fn load_or_create(path: &Path) -> Result<Self, Error> {
+        match read(path) {
+            Ok(text) => Self::parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(path)?;
+                // Read back: another process may have been first.
+                Self::parse(&read(path).map_err(|error| unusable(path, &error))?)
+            }
+            Err(error) => Err(unusable(path, &error)),
+        }
+    }
+
+    /// The id of the current key.
+    #[must_use]
+    pub fn current_id(&self) -> &str {
+        self.current().id()
+    }
+
+    /// The id and the key of digests: of requests in the audit log, which must not be an oracle for whoever reads the
+    /// database.
+    #[must_use]
+    pub fn digest_key(&self) -> (&str, hmac::Key) {
+        let key = self.current();
+        (key.id(), digest_key_of(key))
+    }
+
+    /// The key of digests made under an older master key.
+    #[must_use]
+    pub fn digest_key_by_id(&self, id: &str) -> Option<hmac::Key> {
+        self.by_id(id).map(digest_key_of)
+    }
+
+    /// A sealing key for a purpose of its own, such as page tokens; the same on every replica.
+    #[must_use]
+    pub fn seal_key(&self, purpose: &str) -> SealKey {
+        SealKey::from_bytes(&derive(&self.current().root, &format!("seal for {purpose}")))
+    }
+
+    pub(super) fn current(&self) -> &MasterKey {
+        self.keys.first().expect("parsing makes at least one key")
+    }
+
+    pub(super) fn by_id(&self, id: &str) -> Option<&MasterKey> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+}
+
+impl fmt::Debug for MasterKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(MasterKey::id)).finish()
+    }
+}
+
+fn digest_key_of(key: &MasterKey) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, &*derive(&key.root, "digest"))
+}
+
+fn key_bytes(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+    let bytes = if text.len() == KEY_BYTES * 2 {
+        unhex(text)?
+    } else {
+        STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?
+    };
+    let bytes = Zeroizing::new(bytes);
+    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
+    let digits = digits.collect::<Option<Vec<u8>>>()?;
+    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+fn read(path: &Path) -> io::Result<Secret> {
+    let file = File::open(path)?;
+    if file.metadata()?.mode() & 0o077 != 0 {
+        return Err(io::Error::other("others than its owner may read it: chmod 600"));
+    }
+    let mut text = String::new();
+    file.take(KEY_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(Secret::new(text))
+}
+
+fn create(path: &Path) -> Result<(), Error> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    fill_random(&mut *bytes)?;
+    let text = Zeroizing::new(STANDARD.encode(*bytes));
+    let mut suffix = [0; 8];
+    fill_random(&mut suffix)?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{:016x}", u64::from_be_bytes(suffix)));
+    let draft = PathBuf::from(draft);
+    let placed = place(&draft, path, &text);
+    // The link, if it was made, is the file; the draft is of no use in either case.
+    let _ = fs::remove_file(&draft);
+    placed.map_err(|error| unusable(path, &error))
+}
+
+/// Written beside and linked into place: a crash leaves no half key, and an existing file is never replaced.
+fn place(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    match fs::hard_link(draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked?,
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Error {
+    Error::unavailable(
+        Reason::StorageUnavailable,
+        format!("the master key file `{}` cannot be used: {error}", path.display()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_hexadecimal_or_base64() {
+        let hex = MasterKeys::parse(&"00".repeat(32).into()).unwrap();
+        let base64 = MasterKeys::parse(&STANDARD.encode([0; 32]).into()).unwrap();
+        assert_eq!(hex.current_id(), base64.current_id());
+        assert_eq!(hex.current_id().len(), 16);
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_not_repeated() {
+        for text in
+            ["", "secret-text", &"0".repeat(63), &"zz".repeat(32), &format!("{},", "00".repeat(32))]
+        {
+            let error = MasterKeys::parse(&text.into()).unwrap_err().to_string();
+            assert!(!error.contains("secret-text"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_for_one_purpose_is_not_that_for_another() {
+        let keys = MasterKeys::parse(&"00".repeat(32).into()).unwrap();
+        let sealed = keys.seal_key("page tokens").seal(b"", b"x").unwrap();
+        assert!(keys.seal_key("page tokens").open(b"", &sealed).is_some());
+        assert!(keys.seal_key("sessions").open(b"", &sealed).is_none());
+        let (id, _) = keys.digest_key();
+        assert!(keys.digest_key_by_id(id).is_some());
+        assert!(keys.digest_key_by_id("other").is_none());
+    }
+
+    #[test]
+    fn a_file_is_made_once_and_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let made = MasterKeys::load_or_create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
+        let read = MasterKeys::load_or_create(&path).unwrap();
+        assert_eq!(made.current_id(), read.current_id());
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        MasterKeys::load_or_create(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = MasterKeys::load_or_create(&path).unwrap_err().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        assert!(MasterKeys::load_or_create(&path).is_err());
+    }
+}

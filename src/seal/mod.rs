@@ -1,0 +1,211 @@
+//! Sealing: secrets at rest are encrypted and bound to the place where they are kept.
+//!
+//! A sealed value is `1 | length of key id | key id | nonce | ciphertext and tag`. The key id names the master key, so
+//! that keys can be rotated: the first of [`MasterKeys`] seals, all of them open.
+//!
+//! Invariants
+//! - a value that is moved to another table, column, row or destination does not open: whoever can write the database
+//!   cannot make us send a token to a gateway of theirs;
+//! - no key that seals or signs is the master key itself, each is derived from it for one purpose;
+//! - a nonce is 96 random bits, made here and nowhere else.
+
+mod keys;
+
+use std::fmt;
+
+use ring::aead::{self, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+pub use keys::MasterKeys;
+
+const FORMAT: u8 = 1;
+/// Bytes of a key, of all kinds here.
+pub const KEY_BYTES: usize = 32;
+
+/// Where a sealed value belongs. It opens with exactly this and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Aad<'a> {
+    /// The table.
+    pub table: &'a str,
+    /// The column.
+    pub column: &'a str,
+    /// What names the row; known before it is inserted, so a name or key, not the automatic id.
+    pub row: &'a str,
+    /// Where the secret is sent, such as the gateway's address; empty when it is sent nowhere.
+    pub destination: &'a str,
+}
+
+impl Aad<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        joined(&[self.table, self.column, self.row, self.destination].map(str::as_bytes))
+    }
+}
+
+/// Each part with its length before it: otherwise `ab`+`c` would be `a`+`bc`.
+#[must_use]
+pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// A key that seals and opens.
+pub struct SealKey(LessSafeKey);
+
+impl SealKey {
+    /// From the bytes of a key.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "the array's length is the cipher's")]
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, bytes).expect("a key of 32 bytes");
+        Self(LessSafeKey::new(key))
+    }
+
+    /// Seals under a fresh nonce: `nonce | ciphertext and tag`.
+    pub fn seal(&self, bound_to: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut nonce = [0; NONCE_LEN];
+        fill_random(&mut nonce)?;
+        let mut sealed = Vec::with_capacity(NONCE_LEN + plaintext.len() + aead::MAX_TAG_LEN);
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plaintext);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                aead::Aad::from(bound_to),
+                &mut sealed[NONCE_LEN..],
+            )
+            .map_err(|_| Error::internal("a value is too long to be sealed"))?;
+        sealed.extend_from_slice(tag.as_ref());
+        Ok(sealed)
+    }
+
+    /// Opens what [`SealKey::seal`] made; none when it is not ours, was changed, or is bound to something else.
+    #[must_use]
+    pub fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut buffer = Zeroizing::new(ciphertext.to_vec());
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length =
+            self.0.open_in_place(nonce, aead::Aad::from(bound_to), &mut buffer).ok()?.len();
+        buffer.truncate(length);
+        Some(buffer)
+    }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey(..)")
+    }
+}
+
+/// Fills with random bytes of the system.
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
+    SystemRandom::new().fill(bytes).map_err(|_| Error::internal("the system gives no random bytes"))
+}
+
+impl MasterKeys {
+    /// Seals under the current key.
+    pub fn seal(&self, purpose: &Aad<'_>, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let key = self.current();
+        let mut sealed = vec![FORMAT, u8::try_from(key.id().len()).map_err(Error::internal)?];
+        sealed.extend_from_slice(key.id().as_bytes());
+        sealed.extend(key.sealing().seal(&purpose.bytes(), plaintext)?);
+        Ok(sealed)
+    }
+
+    /// Opens under whichever key it was sealed.
+    ///
+    /// # Errors
+    /// `Internal` when the key is not configured, or the value was changed or belongs to another place.
+    pub fn open(&self, purpose: &Aad<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let place = || format!("the sealed value in {}.{}", purpose.table, purpose.column);
+        let (id, body) =
+            header(sealed).ok_or_else(|| Error::internal(format!("{} is malformed", place())))?;
+        let key = self.by_id(id).ok_or_else(|| {
+            Error::internal(format!("{} needs the master key `{id}`, not configured", place()))
+        })?;
+        key.sealing().open(&purpose.bytes(), body).ok_or_else(|| {
+            Error::internal(format!("{} was changed, or moved from elsewhere", place()))
+        })
+    }
+
+    /// Whether it is sealed under an older key, and should be sealed anew.
+    #[must_use]
+    pub fn is_outdated(&self, sealed: &[u8]) -> bool {
+        header(sealed).is_none_or(|(id, _)| id != self.current().id())
+    }
+}
+
+fn header(sealed: &[u8]) -> Option<(&str, &[u8])> {
+    let [FORMAT, length, rest @ ..] = sealed else { return None };
+    let (id, body) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(id).ok()?, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Aad<'_> =
+        Aad { table: "gateways", column: "bearer_token", row: "edge", destination: "edge:443" };
+
+    fn keys(text: &str) -> MasterKeys {
+        MasterKeys::parse(&text.into()).unwrap()
+    }
+
+    #[test]
+    fn what_was_sealed_opens_at_its_place() {
+        let keys = keys(&"a1".repeat(32));
+        for plaintext in [&b""[..], b"token"] {
+            let sealed = keys.seal(&HERE, plaintext).unwrap();
+            assert_eq!(keys.open(&HERE, &sealed).unwrap().as_slice(), plaintext);
+            assert_ne!(sealed, keys.seal(&HERE, plaintext).unwrap(), "each time another nonce");
+        }
+    }
+
+    #[test]
+    fn it_opens_nowhere_else() {
+        let keys = keys(&"a1".repeat(32));
+        let sealed = keys.seal(&HERE, b"token").unwrap();
+        for elsewhere in [
+            Aad { table: "users", ..HERE },
+            Aad { column: "client_key", ..HERE },
+            Aad { row: "edge2", ..HERE },
+            Aad { destination: "evil:443", ..HERE },
+            Aad { row: "edgee", destination: "dge:443", ..HERE },
+        ] {
+            assert!(keys.open(&elsewhere, &sealed).is_err(), "{elsewhere:?}");
+        }
+    }
+
+    #[test]
+    fn each_changed_byte_is_noticed() {
+        let keys = keys(&"a1".repeat(32));
+        let sealed = keys.seal(&HERE, b"token").unwrap();
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(keys.open(&HERE, &changed).is_err(), "byte {at}");
+            assert!(keys.open(&HERE, &sealed[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn older_keys_open_and_the_current_one_seals() {
+        let old = "a1".repeat(32);
+        let sealed = keys(&old).seal(&HERE, b"token").unwrap();
+        let both = keys(&format!("{}, {old}", "b2".repeat(32)));
+        assert_eq!(both.open(&HERE, &sealed).unwrap().as_slice(), b"token");
+        assert!(both.is_outdated(&sealed));
+        let fresh = both.seal(&HERE, b"token").unwrap();
+        assert!(!both.is_outdated(&fresh));
+        assert!(keys(&old).open(&HERE, &fresh).is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! The layer stack and the listeners.

@@ -1,0 +1,168 @@
+//! Leases: of all replicas, one does a background job at a time.
+//!
+//! A lease is a row with an owner, an end, and a fence: a number that grows with each takeover. The end decides who may
+//! take it over, on the database's clock. The fence decides who may write: a holder that was frozen past its end and
+//! then thaws still believes in its lease, and [`still_held`] tells it otherwise.
+//!
+//! Invariants
+//! - only an expired lease is taken over, also by its own owner;
+//! - the fence of a name never goes back: rows are never deleted, releasing one expires it;
+//! - a worker calls [`still_held`] in every transaction in which it writes; until that transaction ends nobody can take
+//!   the lease over.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::leases;
+use crate::db::types::Timestamp;
+use crate::db::{Conn, Db, on_conn};
+use crate::error::{Error, Kind};
+
+/// A lease that was acquired. Having it is not holding it: see [`still_held`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lease {
+    name: String,
+    owner: String,
+    fence: i64,
+}
+
+impl Lease {
+    /// What it is for.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The replica that acquired it.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// The number of this takeover.
+    #[must_use]
+    pub fn fence(&self) -> i64 {
+        self.fence
+    }
+}
+
+/// Acquires the lease for a time; none while somebody holds it.
+pub async fn acquire(
+    db: &Db,
+    name: &str,
+    owner: &str,
+    ttl: Duration,
+) -> Result<Option<Lease>, Error> {
+    let fence = db
+        .transaction(async |conn| {
+            let now = db.now(conn).await?;
+            match take_over(conn, name, owner, now, now.plus(ttl)).await? {
+                Some(fence) => Ok(Some(fence)),
+                None => insert(conn, name, owner, now.plus(ttl)).await,
+            }
+        })
+        .await?;
+    Ok(fence.map(|fence| Lease { name: name.to_owned(), owner: owner.to_owned(), fence }))
+}
+
+/// One statement decides, so of two replicas the second finds the row no longer expired.
+async fn take_over(
+    conn: &mut Conn,
+    name: &str,
+    owner: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<i64>, Error> {
+    Ok(on_conn!(conn, |c| diesel::update(
+        leases::table.filter(leases::name.eq(name)).filter(leases::expires_at.le(now))
+    )
+    .set((
+        leases::owner.eq(owner),
+        leases::fence.eq(leases::fence + 1),
+        leases::expires_at.eq(until),
+    ))
+    .returning(leases::fence)
+    .get_result(c)
+    .await
+    .optional())?)
+}
+
+const FIRST_FENCE: i64 = 1;
+
+async fn insert(
+    conn: &mut Conn,
+    name: &str,
+    owner: &str,
+    until: Timestamp,
+) -> Result<Option<i64>, Error> {
+    let inserted = on_conn!(conn, |c| diesel::insert_into(leases::table)
+        .values((
+            leases::name.eq(name),
+            leases::owner.eq(owner),
+            leases::fence.eq(FIRST_FENCE),
+            leases::expires_at.eq(until),
+        ))
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    Ok((inserted == 1).then_some(FIRST_FENCE))
+}
+
+/// Holds the lease for longer.
+///
+/// # Errors
+/// `Conflict` when somebody has taken it over.
+pub async fn renew(db: &Db, lease: &Lease, ttl: Duration) -> Result<(), Error> {
+    let mut conn = db.write().await?;
+    let until = db.now(&mut conn).await?.plus(ttl);
+    end_at(&mut conn, lease, until).await
+}
+
+/// Gives the lease up, so that another may acquire it at once.
+///
+/// # Errors
+/// `Conflict` when somebody has taken it over; there is nothing to be done about it then.
+pub async fn release(db: &Db, lease: Lease) -> Result<(), Error> {
+    let mut conn = db.write().await?;
+    let now = db.now(&mut conn).await?;
+    end_at(&mut conn, &lease, now).await
+}
+
+async fn end_at(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), Error> {
+    let held = on_conn!(conn, |c| diesel::update(
+        leases::table
+            .filter(leases::name.eq(&lease.name))
+            .filter(leases::owner.eq(&lease.owner))
+            .filter(leases::fence.eq(lease.fence))
+    )
+    .set(leases::expires_at.eq(until))
+    .execute(c)
+    .await)?;
+    if held == 1 { Ok(()) } else { Err(lost(lease)) }
+}
+
+/// Makes sure, inside the transaction in which a worker writes, that nobody has taken the lease over, and that nobody
+/// can before the transaction ends.
+///
+/// An end that has passed does not matter here: as long as nobody has taken over, nobody else has written.
+///
+/// # Errors
+/// `Conflict` when it was taken over; given on with `?` it rolls the worker's transaction back.
+pub async fn still_held(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
+    let query = leases::table.find(&lease.name).select((leases::owner, leases::fence));
+    let found: Option<(String, i64)> = match conn {
+        Conn::Pg(c) => query.for_update().first(c).await.optional()?,
+        // The transaction has the database's one write lock already.
+        Conn::Sqlite(c) => query.first(c).await.optional()?,
+    };
+    match found {
+        Some((owner, fence)) if owner == lease.owner && fence == lease.fence => Ok(()),
+        Some(_) | None => Err(lost(lease)),
+    }
+}
+
+fn lost(lease: &Lease) -> Error {
+    Error::conflict(Kind::Lease, &lease.name)
+}
