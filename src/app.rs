@@ -47,6 +47,8 @@ pub struct App {
     pub audit: Recorder,
     /// Wakes whoever waits for events.
     pub feed: Feed,
+    /// Held while the snapshot is fed: one at a time.
+    pub feeding: tokio::sync::Mutex<()>,
     /// The gateways as the proxy reaches them.
     pub targets: Targets,
     /// Passwords are hashed in here, a bounded number at once (T16).
@@ -89,6 +91,7 @@ impl App {
             authn: Authn { sessions: SessionKeys::new(sessions, clock.clone()), certificates },
             live: Arc::default(),
             feed: Feed::default(),
+            feeding: tokio::sync::Mutex::default(),
             targets: Targets::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             main: Handle::current(),
@@ -102,7 +105,7 @@ impl App {
             tasks,
         });
         gateways::domain::load_targets(&app).await?;
-        access_bindings::domain::load(&app).await?;
+        access_bindings::feed::load(&app).await?;
         Ok(app)
     }
 
