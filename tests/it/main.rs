@@ -8,4 +8,5 @@ mod support;
 mod connections;
 mod lease;
 mod migrations;
+mod postgres_tls;
 mod storage;

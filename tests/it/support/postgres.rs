@@ -61,6 +61,16 @@ impl Database {
         self.server.url(&self.name)
     }
 
+    /// The name of the database alone.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The socket that the server listens on.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.server.folder.join(".s.PGSQL.5432")
+    }
+
     /// Runs statements in it, past everything of ours.
     pub(crate) async fn batch(&self, sql: &str) {
         self.server.batch(&self.name, sql).await;
