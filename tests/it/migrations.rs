@@ -225,9 +225,21 @@ async fn a_second_process_on_the_same_file_is_refused() {
     let error = Db::open(&place.options()).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert!(error.to_string().contains("in use by another Shoreguard"), "{error}");
+    let Place::Sqlite(folder) = &place else { unreachable!() };
+    let other_name = folder.path().join("other.db");
+    std::os::unix::fs::symlink(folder.path().join("sg.db"), &other_name).unwrap();
+    let by_other_name = Db::open(&DbOptions::new(other_name.to_str().unwrap())).await;
+    assert!(matches!(by_other_name, Err(Error::Unavailable { .. })), "{by_other_name:?}");
     first.ping().await.unwrap();
     drop(first);
     Db::open(&place.options()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_not_there_is_named() {
+    let error = Db::open(&DbOptions::new("/no/such/folder/sg.db")).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("/no/such/folder/sg.db"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

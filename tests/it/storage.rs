@@ -1,6 +1,7 @@
 //! The storage layer on both engines: transactions, errors, times, sealed values and pages.
 
 use std::os::unix::fs::PermissionsExt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -69,8 +70,10 @@ pub(crate) async fn names(db: &Db) -> Vec<String> {
 }
 
 /// A transaction that reads before it writes: the kind that fails when the write lock is taken late.
-async fn count_up(db: &Db) -> Result<i64, Error> {
-    db.transaction(async |conn| {
+///
+/// Boxed as `async_trait` boxes a handler, which wants it `Send` with borrows inside.
+fn count_up(db: &Db) -> Pin<Box<dyn Future<Output = Result<i64, Error>> + Send + '_>> {
+    Box::pin(db.transaction(async |conn| {
         let query = event_head::table.find(1).select(event_head::sequence);
         let sequence: i64 = match conn {
             Conn::Pg(c) => query.for_update().first(c).await?,
@@ -79,8 +82,7 @@ async fn count_up(db: &Db) -> Result<i64, Error> {
         let next = event_head::sequence.eq(sequence + 1);
         on_conn!(conn, |c| diesel::update(event_head::table).set(next).execute(c).await)?;
         Ok(sequence + 1)
-    })
-    .await
+    }))
 }
 
 #[track_caller]
