@@ -146,6 +146,12 @@ impl Ctx {
         self.caller().map(Caller::principal)
     }
 
+    /// What identifies the caller for good, as text: what page tokens are bound to.
+    #[must_use]
+    pub fn principal_text(&self) -> String {
+        self.principal().map_or_else(|| "system".to_owned(), |principal| principal.to_string())
+    }
+
     /// The caller; none for a background job.
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {

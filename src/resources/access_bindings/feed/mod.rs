@@ -1,11 +1,12 @@
 //! Keeps the access snapshot true: the whole at start, then by increments from the change log.
 
+pub mod store;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::warn;
 
-use super::store;
 use crate::access::snapshot::Change;
 use crate::app::App;
 use crate::db::Conn;
