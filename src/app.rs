@@ -76,7 +76,7 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, Error> {
         let master = master_keys(&config)?;
         let db = Db::open(&db_options(&config)).await?;
-        let sessions = auth::domain::session_keys(&db, &master, &clock).await?;
+        let sessions = auth::keys::session_keys(&db, &master, &clock, new_id()).await?;
         let certificates =
             config.server.tls.client_identities.iter().map(certificate_identity).collect();
         let stop = CancellationToken::new();

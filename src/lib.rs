@@ -8,6 +8,7 @@ pub mod ctx;
 pub mod db;
 pub mod digest;
 pub mod error;
+pub mod labels;
 pub mod net;
 pub mod openshell;
 pub mod pb;

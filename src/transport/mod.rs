@@ -11,3 +11,4 @@ pub mod services;
 mod stack;
 pub mod status;
 pub mod tls;
+pub mod wire;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain::{self, Binding, Subject};
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::access_service_server::{AccessService, AccessServiceServer};
 use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::wire;
 
 /// The service.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl AccessService for Access {
         request: Request<pb::SetGatewayRoleRequest>,
     ) -> Reply<pb::SetGatewayRoleResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let role = role_of("role", req.role)?;
+            let role = wire::role("role", req.role)?;
             let binding = domain::set(&ctx, required(req.subject)?, role, &req.etag).await?;
             Ok(pb::SetGatewayRoleResponse { gateway_role: Some(binding.into()) })
         })
@@ -88,30 +88,6 @@ impl From<Binding> for pb::GatewayRole {
             gateway: binding.gateway,
             role: pb::Role::from(binding.role).into(),
             etag: etag::of(binding.version),
-        }
-    }
-}
-
-impl From<Role> for pb::Role {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::None => Self::None,
-            Role::Viewer => Self::Viewer,
-            Role::Operator => Self::Operator,
-            Role::Admin => Self::Admin,
-        }
-    }
-}
-
-/// The role of a request, which must be said.
-pub fn role_of(field: &str, wire: i32) -> Result<Role, Error> {
-    match pb::Role::try_from(wire) {
-        Ok(pb::Role::None) => Ok(Role::None),
-        Ok(pb::Role::Viewer) => Ok(Role::Viewer),
-        Ok(pb::Role::Operator) => Ok(Role::Operator),
-        Ok(pb::Role::Admin) => Ok(Role::Admin),
-        Ok(pb::Role::Unspecified) | Err(_) => {
-            Err(Error::invalid(field, "must be none, viewer, operator or admin"))
         }
     }
 }
