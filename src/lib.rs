@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod error;
+pub mod pb;
+pub mod seal;
 pub mod secret;

@@ -18,15 +18,18 @@ mod keys;
 mod limits;
 mod read;
 mod server;
+mod shown;
 mod sources;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
+
+use crate::secret::Secret;
 
 pub use access::Access;
 pub use audit::Audit;
@@ -35,7 +38,7 @@ pub use database::{Database, DatabaseUrl};
 pub use events::Events;
 pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
-pub use keys::{Keys, MASTER_KEY_BYTES, MasterKey};
+pub use keys::Keys;
 pub use limits::Limits;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
@@ -135,14 +138,15 @@ impl Config {
         })
     }
 
-    /// The path of the SQLite file: the configured one, or `shoreguard.db` in the data directory. `None` on PostgreSQL.
+    /// The database's address, as `db::DbOptions` takes it.
     #[must_use]
-    pub fn sqlite_path(&self) -> Option<PathBuf> {
-        match &self.database.url {
-            DatabaseUrl::DataDir => Some(self.server.data_dir.join(database::FILE_NAME)),
-            DatabaseUrl::Sqlite(path) => Some(path.clone()),
-            DatabaseUrl::Postgres(_) => None,
-        }
+    pub fn database_url(&self) -> Secret {
+        let path = match &self.database.url {
+            DatabaseUrl::DataDir => &self.server.data_dir.join(database::FILE_NAME),
+            DatabaseUrl::Sqlite(path) => path,
+            DatabaseUrl::Postgres(url) => return url.clone(),
+        };
+        Secret::new(format!("sqlite://{}", path.display()))
     }
 
     /// The configuration as TOML, its secrets as `***`.
