@@ -5,3 +5,4 @@ pub mod error;
 pub mod pb;
 pub mod seal;
 pub mod secret;
+pub mod telemetry;
