@@ -1,5 +1,6 @@
 //! Shoreguard: the control plane for fleets of OpenShell gateways.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod pb;

@@ -116,13 +116,11 @@ impl<R: Fn() -> bool + Send + Sync> Endpoint<R> {
             let mut bounded = Bounded { bytes: Vec::new(), bytes_max: METRICS_BYTES_MAX };
             metrics.render_to_write(&mut bounded).map(|()| bounded.bytes)
         });
-        match rendered.await {
-            Ok(Ok(bytes)) => text(StatusCode::OK, bytes),
-            Ok(Err(_)) | Err(_) => {
-                warn!(bytes_max = METRICS_BYTES_MAX, "metrics are larger than the limit");
-                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics are larger than the limit\n")
-            }
+        if let Ok(Ok(bytes)) = rendered.await {
+            return text(StatusCode::OK, bytes);
         }
+        warn!(bytes_max = METRICS_BYTES_MAX, "metrics are larger than the limit");
+        text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics are larger than the limit\n")
     }
 }
 

@@ -112,9 +112,8 @@ mod tests {
 
     #[test]
     fn without_our_options_nothing_is_shown() {
-        let descriptor = DescriptorPool::global()
-            .get_message_by_name("google.protobuf.Duration")
-            .unwrap();
+        let descriptor =
+            DescriptorPool::global().get_message_by_name("google.protobuf.Duration").unwrap();
         let mut duration = DynamicMessage::new(descriptor);
         duration.set_field_by_name("seconds", Value::I64(7));
         redact(&mut duration);
