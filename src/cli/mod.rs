@@ -7,8 +7,12 @@
 
 mod call;
 mod check_config;
+mod data_dir;
+mod migrate;
 mod output;
+mod serve;
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 use tonic::Status;
 
 use crate::config::{Config, Faults, Sources};
+use crate::error::Error;
 
 /// The control plane for fleets of OpenShell gateways.
 #[derive(Debug, Parser)]
@@ -29,6 +34,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serves until SIGTERM or SIGINT.
+    Serve(ConfigArgs),
+    /// Brings the database's schema up to date.
+    Migrate(ConfigArgs),
     /// Reads the configuration, lists everything that is wrong with it, or prints it with its secrets as `***`.
     CheckConfig(ConfigArgs),
     /// Calls a method of a server, its own or one of a gateway behind it.
@@ -67,6 +76,8 @@ pub(crate) enum Failure {
     Config(Faults),
     /// The server refused or failed.
     Call(Box<Status>),
+    /// What the command needs is wrong or away. Whoever types a command may see the cause.
+    Own(Error),
     /// The server was not reached, or the answer could not be written.
     Io(String),
 }
@@ -75,7 +86,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) | Self::Config(_) => ExitCode::from(2),
-            Self::Call(_) | Self::Io(_) => ExitCode::FAILURE,
+            Self::Call(_) | Self::Own(_) | Self::Io(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -86,6 +97,15 @@ impl fmt::Display for Failure {
             Self::Usage(why) | Self::Io(why) => f.write_str(why),
             Self::Config(faults) => write!(f, "{faults}"),
             Self::Call(status) => f.write_str(&call::refusal(status)),
+            Self::Own(error) => {
+                write!(f, "{error}")?;
+                let mut source = error.source();
+                while let Some(error) = source {
+                    write!(f, ": {error}")?;
+                    source = error.source();
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -93,6 +113,12 @@ impl fmt::Display for Failure {
 impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::Config(faults)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Own(error)
     }
 }
 
@@ -112,6 +138,8 @@ impl From<io::Error> for Failure {
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
+        Command::Serve(args) => block_on(async { serve::run(args.load()?).await }),
+        Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Call(args) => block_on(call::run(args)),
     };

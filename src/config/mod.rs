@@ -25,11 +25,9 @@ mod telemetry;
 mod tests;
 mod tls;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-
-use crate::secret::Secret;
 
 pub use access::Access;
 pub use audit::Audit;
@@ -138,15 +136,14 @@ impl Config {
         })
     }
 
-    /// The database's address, as `db::DbOptions` takes it.
+    /// The path of the SQLite file: the configured one, or `shoreguard.db` in the data directory. `None` on PostgreSQL.
     #[must_use]
-    pub fn database_url(&self) -> Secret {
-        let path = match &self.database.url {
-            DatabaseUrl::DataDir => &self.server.data_dir.join(database::FILE_NAME),
-            DatabaseUrl::Sqlite(path) => path,
-            DatabaseUrl::Postgres(url) => return url.clone(),
-        };
-        Secret::new(format!("sqlite://{}", path.display()))
+    pub fn sqlite_path(&self) -> Option<PathBuf> {
+        match &self.database.url {
+            DatabaseUrl::DataDir => Some(self.server.data_dir.join(database::FILE_NAME)),
+            DatabaseUrl::Sqlite(path) => Some(path.clone()),
+            DatabaseUrl::Postgres(_) => None,
+        }
     }
 
     /// The configuration as TOML, its secrets as `***`.

@@ -34,7 +34,7 @@ fn nothing_said_is_a_sound_configuration() {
     let config = Config::from_toml("").unwrap();
     assert!(config.server.listen.ip().is_loopback());
     assert_eq!(config.server.public_url(), "http://127.0.0.1:8443");
-    assert_eq!(config.database_url().expose(), "sqlite://shoreguard-data/shoreguard.db");
+    assert_eq!(config.sqlite_path().unwrap(), Path::new("shoreguard-data/shoreguard.db"));
 }
 
 #[test]
