@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ctx;
@@ -16,5 +17,7 @@ pub mod proxy;
 pub mod resources;
 pub mod seal;
 pub mod secret;
+pub mod simulator;
+pub mod telemetry;
 pub mod transport;
 pub mod workers;

@@ -1,0 +1,201 @@
+//! `[database]`: where the state lives.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::fault::Faults;
+use super::read::{Key, Kind, Section};
+use crate::secret::Secret;
+
+/// The name of the SQLite file in the data directory.
+pub(super) const FILE_NAME: &str = "shoreguard.db";
+
+/// Where the state lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `sqlite:<path>` or `postgres://user:password@host:port/name`. Default: `shoreguard.db` in `server.data_dir`, so
+    /// that one server needs no other.
+    #[serde(default = "url")]
+    pub url: DatabaseUrl,
+    /// Connections that read an SQLite file beside the one that writes. Default 4: reads are short, and more than the
+    /// cores of a usual host only wait for one another.
+    #[serde(default = "readers")]
+    pub readers: u32,
+    /// Connections to PostgreSQL. Default 16: more gave no more throughput when measured, and each costs the server.
+    #[serde(default = "pool_size")]
+    pub pool_size: u32,
+    /// How long a call waits for a connection, in seconds. Default 5: a caller does better with an error than with a
+    /// longer wait.
+    #[serde(default = "acquire_timeout_seconds")]
+    pub acquire_timeout_seconds: u64,
+    /// How long one statement may take on PostgreSQL, in seconds. Default 30: the longest, retention, works in batches.
+    #[serde(default = "statement_timeout_seconds")]
+    pub statement_timeout_seconds: u64,
+    /// How long PostgreSQL lets an open transaction do nothing, in seconds. Default 10: no transaction of ours waits
+    /// for anything outside.
+    #[serde(default = "idle_in_transaction_timeout_seconds")]
+    pub idle_in_transaction_timeout_seconds: u64,
+    /// How long SQLite waits for a lock, in milliseconds. Default 5000: only a backup or a shell can hold it that long.
+    #[serde(default = "busy_timeout_milliseconds")]
+    pub busy_timeout_milliseconds: u64,
+}
+
+/// Which database.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// The SQLite file in the data directory.
+    DataDir,
+    /// An SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL server; the URL usually holds a password.
+    Postgres(Secret),
+}
+
+fn url() -> DatabaseUrl {
+    DatabaseUrl::DataDir
+}
+
+fn readers() -> u32 {
+    4
+}
+
+fn pool_size() -> u32 {
+    16
+}
+
+fn acquire_timeout_seconds() -> u64 {
+    5
+}
+
+fn statement_timeout_seconds() -> u64 {
+    30
+}
+
+fn idle_in_transaction_timeout_seconds() -> u64 {
+    10
+}
+
+fn busy_timeout_milliseconds() -> u64 {
+    5000
+}
+
+impl DatabaseUrl {
+    fn parse(text: String) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Self::DataDir);
+        }
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return (!path.is_empty() && path != ":memory:").then(|| Self::Sqlite(path.into()));
+        }
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"));
+        rest.is_some_and(|rest| !rest.is_empty()).then(|| Self::Postgres(Secret::new(text)))
+    }
+
+    /// The URL as it may be shown.
+    fn shown(&self) -> String {
+        match self {
+            Self::DataDir => String::new(),
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(url) => shown_postgres(url.expose()),
+        }
+    }
+}
+
+/// The password is replaced, and the parameters are left out, since they can hold one too. Where it is not plain which
+/// part is the password, nothing is shown.
+fn shown_postgres(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    if after.contains('@') {
+        return format!("{scheme}://***");
+    }
+    let (path, parameters) = after.split_at(after.find(['?', '#']).unwrap_or(after.len()));
+    let parameters = if parameters.is_empty() { "" } else { "?***" };
+    let authority = match authority.rsplit_once('@') {
+        None => authority.to_owned(),
+        Some((credentials, host)) => match credentials.split_once(':') {
+            None => format!("{credentials}@{host}"),
+            Some((user, _)) => format!("{user}:***@{host}"),
+        },
+    };
+    format!("{scheme}://{authority}{path}{parameters}")
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown())
+    }
+}
+
+impl<'de> Deserialize<'de> for DatabaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(text).ok_or_else(|| serde::de::Error::custom("no such database"))
+    }
+}
+
+impl Section for Database {
+    const KEYS: &'static [Key] = &[
+        Key::new("url", Kind::Secret),
+        Key::new("readers", Kind::Number),
+        Key::new("pool_size", Kind::Number),
+        Key::new("acquire_timeout_seconds", Kind::Number),
+        Key::new("statement_timeout_seconds", Kind::Number),
+        Key::new("idle_in_transaction_timeout_seconds", Kind::Number),
+        Key::new("busy_timeout_milliseconds", Kind::Number),
+    ];
+
+    fn check(&self, faults: &mut Faults) {
+        faults.range("database.readers", self.readers, &(1..=64));
+        faults.range("database.pool_size", self.pool_size, &(2..=1000));
+        let seconds = 1..=300;
+        faults.range("database.acquire_timeout_seconds", self.acquire_timeout_seconds, &seconds);
+        faults.range(
+            "database.statement_timeout_seconds",
+            self.statement_timeout_seconds,
+            &seconds,
+        );
+        let idle = self.idle_in_transaction_timeout_seconds;
+        faults.range("database.idle_in_transaction_timeout_seconds", idle, &seconds);
+        let busy = self.busy_timeout_milliseconds;
+        faults.range("database.busy_timeout_milliseconds", busy, &(100..=60_000));
+    }
+}
+
+impl Database {
+    /// How long a call waits for a connection.
+    #[must_use]
+    pub fn acquire_timeout(&self) -> Duration {
+        Duration::from_secs(self.acquire_timeout_seconds)
+    }
+
+    /// How long one statement may take on PostgreSQL.
+    #[must_use]
+    pub fn statement_timeout(&self) -> Duration {
+        Duration::from_secs(self.statement_timeout_seconds)
+    }
+
+    /// How long PostgreSQL lets an open transaction do nothing.
+    #[must_use]
+    pub fn idle_in_transaction_timeout(&self) -> Duration {
+        Duration::from_secs(self.idle_in_transaction_timeout_seconds)
+    }
+
+    /// How long SQLite waits for a lock.
+    #[must_use]
+    pub fn busy_timeout(&self) -> Duration {
+        Duration::from_millis(self.busy_timeout_milliseconds)
+    }
+}

@@ -1,0 +1,27 @@
+//! `[events]`: how events are kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Faults;
+use super::read::{Key, Kind, Section};
+
+/// How events are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// How long events are kept, in days. Default 30: a reader that was away for longer starts anew anyway.
+    #[serde(default = "retention_days")]
+    pub retention_days: u32,
+}
+
+fn retention_days() -> u32 {
+    30
+}
+
+impl Section for Events {
+    const KEYS: &'static [Key] = &[Key::new("retention_days", Kind::Number)];
+
+    fn check(&self, faults: &mut Faults) {
+        faults.range("events.retention_days", self.retention_days, &(1..=3650));
+    }
+}

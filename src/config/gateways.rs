@@ -1,0 +1,105 @@
+//! `[gateways]`: how gateways are reached and asked whether they are well.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::fault::Faults;
+use super::read::{Key, Kind, Section};
+
+/// How gateways are reached.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateways {
+    /// Networks that gateways may be in although they are loopback, link-local, metadata, multicast or unspecified.
+    /// Default: none, since whoever registers a gateway could else reach what only this host can.
+    #[serde(default = "allowed_networks")]
+    pub allowed_networks: Vec<IpNet>,
+    /// How often a gateway is probed, in seconds. Default 30: an outage is seen within a minute, and a thousand gateways
+    /// cost 33 probes a second.
+    #[serde(default = "probe_interval_seconds")]
+    pub probe_interval_seconds: u64,
+    /// How long a probe may take, in seconds. Default 5: a gateway that takes longer is of no use to a caller.
+    #[serde(default = "probe_timeout_seconds")]
+    pub probe_timeout_seconds: u64,
+    /// How long a connection may take to stand, TLS included, in seconds. Default 5, as the probe.
+    #[serde(default = "connect_timeout_seconds")]
+    pub connect_timeout_seconds: u64,
+    /// How long an unused connection stays open, in seconds. Default 300: longer than the pause between two looks of a
+    /// person at a page.
+    #[serde(default = "idle_seconds")]
+    pub idle_seconds: u64,
+    /// Most connections to one gateway from each core. Default 2: more were slower when measured.
+    #[serde(default = "connections_per_core")]
+    pub connections_per_core: u32,
+}
+
+fn allowed_networks() -> Vec<IpNet> {
+    Vec::new()
+}
+
+fn probe_interval_seconds() -> u64 {
+    30
+}
+
+fn probe_timeout_seconds() -> u64 {
+    5
+}
+
+fn connect_timeout_seconds() -> u64 {
+    5
+}
+
+fn idle_seconds() -> u64 {
+    300
+}
+
+fn connections_per_core() -> u32 {
+    2
+}
+
+impl Section for Gateways {
+    const KEYS: &'static [Key] = &[
+        Key::new("allowed_networks", Kind::List),
+        Key::new("probe_interval_seconds", Kind::Number),
+        Key::new("probe_timeout_seconds", Kind::Number),
+        Key::new("connect_timeout_seconds", Kind::Number),
+        Key::new("idle_seconds", Kind::Number),
+        Key::new("connections_per_core", Kind::Number),
+    ];
+
+    fn check(&self, faults: &mut Faults) {
+        faults.range("gateways.probe_interval_seconds", self.probe_interval_seconds, &(1..=3600));
+        faults.range("gateways.probe_timeout_seconds", self.probe_timeout_seconds, &(1..=60));
+        faults.range("gateways.connect_timeout_seconds", self.connect_timeout_seconds, &(1..=60));
+        faults.range("gateways.idle_seconds", self.idle_seconds, &(1..=86_400));
+        faults.range("gateways.connections_per_core", self.connections_per_core, &(1..=16));
+    }
+}
+
+impl Gateways {
+    /// How often a gateway is probed.
+    #[must_use]
+    pub fn probe_interval(&self) -> Duration {
+        Duration::from_secs(self.probe_interval_seconds)
+    }
+
+    /// How long a probe may take.
+    #[must_use]
+    pub fn probe_timeout(&self) -> Duration {
+        Duration::from_secs(self.probe_timeout_seconds)
+    }
+
+    /// How long a connection may take to stand.
+    #[must_use]
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_secs(self.connect_timeout_seconds)
+    }
+
+    /// How long an unused connection stays open.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
+}

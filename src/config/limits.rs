@@ -1,0 +1,83 @@
+//! `[limits]`: how much one address may ask for, and how much a password check may cost.
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Faults;
+use super::read::{Key, Kind, Section};
+
+/// How much one address may ask for. An IPv6 address counts by its /64.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Calls per second from one address, known callers included. Default 2000: far above any client or office, far
+    /// below what one server can refuse.
+    #[serde(default = "address_requests_per_second")]
+    pub address_requests_per_second: u32,
+    /// Calls that one address may make at once before the rate counts. Default 4000, two seconds' worth: an SDK that
+    /// reconnects opens all its streams together.
+    #[serde(default = "address_burst")]
+    pub address_burst: u32,
+    /// Calls per minute from one address to public methods, such as logging in. Default 60: one a second is more than
+    /// people need, and slow for guessing.
+    #[serde(default = "anonymous_requests_per_minute")]
+    pub anonymous_requests_per_minute: u32,
+    /// Such calls that one address may make at once before the rate counts. Default 20: several people behind one
+    /// address log in as the day begins.
+    #[serde(default = "anonymous_burst")]
+    pub anonymous_burst: u32,
+    /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.
+    #[serde(default = "bcrypt_parallel")]
+    pub bcrypt_parallel: u32,
+    /// The cost of a new password's hash, as a power of two. Default 12: a quarter of a second, what the predecessor's
+    /// hashes have.
+    #[serde(default = "bcrypt_cost")]
+    pub bcrypt_cost: u32,
+}
+
+fn address_requests_per_second() -> u32 {
+    2000
+}
+
+fn address_burst() -> u32 {
+    4000
+}
+
+fn anonymous_requests_per_minute() -> u32 {
+    60
+}
+
+fn anonymous_burst() -> u32 {
+    20
+}
+
+fn bcrypt_parallel() -> u32 {
+    2
+}
+
+fn bcrypt_cost() -> u32 {
+    12
+}
+
+impl Section for Limits {
+    const KEYS: &'static [Key] = &[
+        Key::new("address_requests_per_second", Kind::Number),
+        Key::new("address_burst", Kind::Number),
+        Key::new("anonymous_requests_per_minute", Kind::Number),
+        Key::new("anonymous_burst", Kind::Number),
+        Key::new("bcrypt_parallel", Kind::Number),
+        Key::new("bcrypt_cost", Kind::Number),
+    ];
+
+    fn check(&self, faults: &mut Faults) {
+        let rate = 1..=10_000_000;
+        let per_second = self.address_requests_per_second;
+        faults.range("limits.address_requests_per_second", per_second, &rate);
+        faults.range("limits.address_burst", self.address_burst, &rate);
+        let per_minute = self.anonymous_requests_per_minute;
+        faults.range("limits.anonymous_requests_per_minute", per_minute, &rate);
+        faults.range("limits.anonymous_burst", self.anonymous_burst, &rate);
+        faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
+        // Below 10 a stolen hash is cheap to guess; above 16 one login takes four seconds of a core.
+        faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));
+    }
+}

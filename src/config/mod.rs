@@ -1,0 +1,163 @@
+//! The configuration: read once, at start, from a TOML file, the environment and flags, the later ones winning.
+//!
+//! Invariants
+//! - each key stands in one section file with its unit, its default and the reason for the default;
+//! - an unknown key, an unknown `SHOREGUARD_` variable and a value out of range stop the start, and all of them are
+//!   told at once;
+//! - a secret is never printed, and is never taken from a flag, since other users of the host can read those;
+//! - nothing else in the crate reads the environment.
+
+mod access;
+mod audit;
+mod auth;
+mod database;
+mod events;
+mod fault;
+mod gateways;
+mod keys;
+mod limits;
+mod read;
+mod server;
+mod shown;
+mod sources;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use access::Access;
+pub use audit::Audit;
+pub use auth::Auth;
+pub use database::{Database, DatabaseUrl};
+pub use events::Events;
+pub use fault::{Fault, Faults};
+pub use gateways::Gateways;
+pub use keys::Keys;
+pub use limits::Limits;
+pub use server::Server;
+pub use telemetry::{LogFormat, Telemetry};
+pub use tls::{ClientIdentity, Tls};
+
+/// Everything that an operator can set.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// Where and how calls are taken.
+    pub server: Server,
+    /// Where the state lives.
+    pub database: Database,
+    /// What secrets at rest are sealed under.
+    pub keys: Keys,
+    /// How much one caller may ask for.
+    pub limits: Limits,
+    /// How gateways are reached.
+    pub gateways: Gateways,
+    /// How fresh the access data must be.
+    pub access: Access,
+    /// How sessions behave.
+    pub auth: Auth,
+    /// How the audit log is kept.
+    pub audit: Audit,
+    /// How events are kept.
+    pub events: Events,
+    /// Logs and metrics.
+    pub telemetry: Telemetry,
+}
+
+/// Where the configuration comes from, besides the environment.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The TOML file, where one is named.
+    pub file: Option<&'a Path>,
+    /// `section.key` and value, as flags give them.
+    pub flags: &'a [(String, String)],
+}
+
+impl Config {
+    /// Reads file, environment and flags, and checks the whole.
+    pub fn load(sources: &Sources<'_>) -> Result<Self, Faults> {
+        let text = sources.file.map(read_file).transpose()?;
+        Self::assemble(text.as_deref(), std::env::vars_os(), sources.flags)
+    }
+
+    /// The configuration that a TOML text gives, without the environment: for tests and `shoreguard dev`.
+    pub fn from_toml(text: &str) -> Result<Self, Faults> {
+        Self::assemble(Some(text), [], &[])
+    }
+
+    fn assemble(
+        text: Option<&str>,
+        environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+        flags: &[(String, String)],
+    ) -> Result<Self, Faults> {
+        let mut faults = Faults::none();
+        let mut sections = sources::file(text.unwrap_or_default(), &mut faults);
+        sources::environment(&mut sections, environment, &mut faults);
+        sources::flags(&mut sections, flags, &mut faults);
+        let config = Self::read(sections, &mut faults);
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+
+    /// Every section is read and checked even where another one is at fault, so that all faults are listed.
+    fn read(mut sections: toml::Table, faults: &mut Faults) -> Option<Self> {
+        let server: Option<Server> = read::section(&mut sections, "server", faults);
+        let database: Option<Database> = read::section(&mut sections, "database", faults);
+        let keys: Option<Keys> = read::section(&mut sections, "keys", faults);
+        let limits: Option<Limits> = read::section(&mut sections, "limits", faults);
+        let gateways: Option<Gateways> = read::section(&mut sections, "gateways", faults);
+        let access: Option<Access> = read::section(&mut sections, "access", faults);
+        let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
+        let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
+        let events: Option<Events> = read::section(&mut sections, "events", faults);
+        let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
+        for (name, _) in sections {
+            faults.add(name, "is no section of the configuration");
+        }
+        if let (Some(keys), Some(database)) = (&keys, &database) {
+            keys.check_for(&database.url, faults);
+        }
+        Some(Self {
+            server: server?,
+            database: database?,
+            keys: keys?,
+            limits: limits?,
+            gateways: gateways?,
+            access: access?,
+            auth: auth?,
+            audit: audit?,
+            events: events?,
+            telemetry: telemetry?,
+        })
+    }
+
+    /// The path of the SQLite file: the configured one, or `shoreguard.db` in the data directory. `None` on PostgreSQL.
+    #[must_use]
+    pub fn sqlite_path(&self) -> Option<PathBuf> {
+        match &self.database.url {
+            DatabaseUrl::DataDir => Some(self.server.data_dir.join(database::FILE_NAME)),
+            DatabaseUrl::Sqlite(path) => Some(path.clone()),
+            DatabaseUrl::Postgres(_) => None,
+        }
+    }
+
+    /// The configuration as TOML, its secrets as `***`.
+    ///
+    /// # Panics
+    /// Never: a section holds only what TOML can say, which a test shows.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        toml::to_string_pretty(self).expect("sections hold only what TOML can say")
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, Faults> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Faults::one(path.display().to_string(), format!("cannot be read: {error}"))
+    })
+}

@@ -1,0 +1,135 @@
+//! From TOML to one section, with every key that cannot be read named.
+//!
+//! Every key has a default, so a key that stands alone in its section is readable unless it is itself at fault: that is
+//! how a section with several faults names all of them.
+
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::fault::Faults;
+
+/// What each section says of itself.
+pub(super) trait Section: DeserializeOwned {
+    /// Every key, for the environment and for flags.
+    const KEYS: &'static [Key];
+
+    /// Adds what is out of range or contradicts itself.
+    fn check(&self, faults: &mut Faults);
+}
+
+/// A key of a section.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    /// Its path within the section, dotted where it is nested.
+    pub(super) path: &'static str,
+    /// What its value is.
+    pub(super) kind: Kind,
+}
+
+/// What the text of a variable or flag becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A string, whatever it looks like.
+    Text,
+    /// A string that is never printed and never given as a flag.
+    Secret,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// Strings, separated by commas.
+    List,
+    /// As `List`, of secrets.
+    Secrets,
+    /// Tables, which only the file can say.
+    Tables,
+}
+
+impl Key {
+    pub(super) const fn new(path: &'static str, kind: Kind) -> Self {
+        Self { path, kind }
+    }
+
+    fn is_secret(self) -> bool {
+        matches!(self.kind, Kind::Secret | Kind::Secrets)
+    }
+}
+
+/// Takes one section out of the file's tables, reads and checks it.
+pub(super) fn section<S: Section>(
+    sections: &mut Table,
+    name: &str,
+    faults: &mut Faults,
+) -> Option<S> {
+    let table = match sections.remove(name) {
+        None => Table::new(),
+        Some(Value::Table(table)) => table,
+        Some(_) => {
+            faults.add(name, "must be a section, written as `[section]`");
+            return None;
+        }
+    };
+    if let Ok(section) = S::deserialize(table.clone()) {
+        section.check(faults);
+        return Some(section);
+    }
+    let found_before = faults.iter().count();
+    for (key, value) in table {
+        blame::<S>(name, &[key], &value, faults);
+    }
+    if faults.iter().count() == found_before {
+        faults.add(name, "cannot be read");
+    }
+    None
+}
+
+/// Finds the innermost key that cannot be read, and adds it.
+fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut Faults) {
+    let Err(error) = S::deserialize(alone(path, value.clone())) else { return };
+    if let Value::Table(inner) = value
+        && S::deserialize(alone(path, Value::Table(Table::new()))).is_ok()
+    {
+        for (key, value) in inner {
+            let mut path = path.to_vec();
+            path.push(key.clone());
+            blame::<S>(section, &path, value, faults);
+        }
+        return;
+    }
+    let dotted = path.join(".");
+    let full = format!("{section}.{dotted}");
+    let secret = S::KEYS.iter().any(|key| key.path == dotted && key.is_secret());
+    if let Value::Array(items) = value
+        && !secret
+    {
+        for (i, item) in items.iter().enumerate() {
+            if let Err(error) = S::deserialize(alone(path, Value::Array(vec![item.clone()]))) {
+                faults.add(format!("{full}[{i}]"), reason(&error));
+            }
+        }
+        return;
+    }
+    // The parser's words may quote the value.
+    let why = if secret {
+        "must be a string in the form that is documented".to_owned()
+    } else {
+        reason(&error)
+    };
+    faults.add(full, why);
+}
+
+/// A section in which nothing but this key is set.
+fn alone(path: &[String], value: Value) -> Value {
+    path.iter()
+        .rev()
+        .fold(value, |value, key| Value::Table(Table::from_iter([(key.clone(), value)])))
+}
+
+fn reason(error: &toml::de::Error) -> String {
+    let words = error.message().trim();
+    if words.starts_with("unknown field") {
+        let known = words.split_once(", ").map_or("", |(_, known)| known);
+        return format!("is no key of the configuration: {known}");
+    }
+    format!("cannot be read: {words}")
+}

@@ -1,0 +1,153 @@
+//! The three places that a key is set in: the file, the environment over it, flags over both.
+
+use std::ffi::OsString;
+
+use toml::{Table, Value};
+
+use super::fault::Faults;
+use super::read::{Key, Kind, Section};
+use super::{Access, Audit, Auth, Database, Events, Gateways, Keys, Limits, Server, Telemetry};
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "SHOREGUARD_";
+
+/// Variables that are no key: the file itself, and what `shoreguard call` takes.
+const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
+
+/// Each section with its keys.
+pub(super) const SECTIONS: [(&str, &[Key]); 10] = [
+    ("server", Server::KEYS),
+    ("database", Database::KEYS),
+    ("keys", Keys::KEYS),
+    ("limits", Limits::KEYS),
+    ("gateways", Gateways::KEYS),
+    ("access", Access::KEYS),
+    ("auth", Auth::KEYS),
+    ("audit", Audit::KEYS),
+    ("events", Events::KEYS),
+    ("telemetry", Telemetry::KEYS),
+];
+
+/// The tables of the file.
+pub(super) fn file(text: &str, faults: &mut Faults) -> Table {
+    text.parse().unwrap_or_else(|error: toml::de::Error| {
+        // The error's own Display quotes the line, which may hold a secret.
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        faults.add(format!("line {line}"), format!("is no TOML: {}", error.message()));
+        Table::new()
+    })
+}
+
+/// Lays the variables over the file.
+pub(super) fn environment(
+    sections: &mut Table,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    faults: &mut Faults,
+) {
+    for (name, value) in variables {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        if NO_KEYS.contains(&name) || is_service_link(name) {
+            continue;
+        }
+        let Some((section, key)) = find(|section, key| variable(section, key) == name) else {
+            faults.add(name, "is no variable of the configuration");
+            continue;
+        };
+        match value.into_string() {
+            Ok(text) => set(sections, section, *key, name, text, faults),
+            Err(_) => faults.add(name, "is not UTF-8"),
+        }
+    }
+}
+
+/// Lays the flags over file and environment.
+pub(super) fn flags(sections: &mut Table, flags: &[(String, String)], faults: &mut Faults) {
+    for (name, text) in flags {
+        let Some((section, key)) = find(|section, key| format!("{section}.{}", key.path) == *name)
+        else {
+            faults.add(name, "is no key of the configuration");
+            continue;
+        };
+        if matches!(key.kind, Kind::Secret | Kind::Secrets) {
+            let variable = variable(section, key);
+            faults.add(
+                name,
+                format!("is a secret, and flags can be read by others: set `{variable}`"),
+            );
+            continue;
+        }
+        set(sections, section, *key, name, text.clone(), faults);
+    }
+}
+
+fn find(matches: impl Fn(&str, &Key) -> bool) -> Option<(&'static str, &'static Key)> {
+    SECTIONS.iter().find_map(|(section, keys)| {
+        keys.iter().find(|key| matches(section, key)).map(|key| (*section, key))
+    })
+}
+
+/// The variable of a key: `server.tls.cert_path` is `SHOREGUARD_SERVER_TLS_CERT_PATH`.
+fn variable(section: &str, key: &Key) -> String {
+    format!("{PREFIX}{section}_{}", key.path.replace('.', "_")).to_uppercase()
+}
+
+/// Kubernetes gives every container such variables for each service beside it; one called `shoreguard` would stop us.
+fn is_service_link(name: &str) -> bool {
+    let is_port = |rest: &str| rest.is_empty() || rest.starts_with('_');
+    name.ends_with("_SERVICE_HOST")
+        || name.rsplit_once("_SERVICE_PORT").is_some_and(|(_, rest)| is_port(rest))
+        || name.ends_with("_PORT")
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| {
+            rest.split('_').next().is_some_and(|port| port.parse::<u16>().is_ok())
+        })
+}
+
+fn set(
+    sections: &mut Table,
+    section: &str,
+    key: Key,
+    said_as: &str,
+    text: String,
+    faults: &mut Faults,
+) {
+    let Some(value) = parse(key.kind, text) else {
+        faults.add(said_as, wanted(key.kind));
+        return;
+    };
+    let path: Vec<&str> = std::iter::once(section).chain(key.path.split('.')).collect();
+    let (last, parents) = path.split_last().expect("a path has its section");
+    let mut table = sections;
+    for parent in parents {
+        let inner = table.entry(*parent).or_insert_with(|| Value::Table(Table::new()));
+        // What is no table is told when the section is read.
+        let Value::Table(inner) = inner else { return };
+        table = inner;
+    }
+    table.insert((*last).to_owned(), value);
+}
+
+fn parse(kind: Kind, text: String) -> Option<Value> {
+    match kind {
+        Kind::Text | Kind::Secret => Some(Value::String(text)),
+        Kind::Number => text.trim().parse().ok().map(Value::Integer),
+        Kind::Flag => text.trim().parse().ok().map(Value::Boolean),
+        Kind::List | Kind::Secrets => Some(Value::Array(
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| Value::String(item.to_owned()))
+                .collect(),
+        )),
+        Kind::Tables => None,
+    }
+}
+
+fn wanted(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Secret => "must be text",
+        Kind::Number => "must be a whole number",
+        Kind::Flag => "must be `true` or `false`",
+        Kind::List | Kind::Secrets => "must be a list separated by commas",
+        Kind::Tables => "can only be set in the file",
+    }
+}

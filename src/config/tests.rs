@@ -1,0 +1,283 @@
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::read::{Kind, Section};
+use super::sources::SECTIONS;
+use super::{
+    Access, Audit, Auth, Config, Database, DatabaseUrl, Events, Faults, Gateways, Keys, Limits,
+    Server, Sources, Telemetry,
+};
+
+const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+fn with(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Config, Faults> {
+    let environment: Vec<(OsString, OsString)> =
+        environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let flags: Vec<(String, String)> =
+        flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Config::assemble(Some(text), environment, &flags)
+}
+
+fn faults(text: &str) -> Vec<String> {
+    with(text, &[], &[]).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn nothing_said_is_a_sound_configuration() {
+    let config = Config::from_toml("").unwrap();
+    assert!(config.server.listen.ip().is_loopback());
+    assert_eq!(config.server.public_url(), "http://127.0.0.1:8443");
+    assert_eq!(config.sqlite_path().unwrap(), Path::new("shoreguard-data/shoreguard.db"));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "[audit]\nretention_days = 1\nbatch_max = 1\n[events]\nretention_days = 1";
+    let environment =
+        [("SHOREGUARD_AUDIT_RETENTION_DAYS", "2"), ("SHOREGUARD_AUDIT_BATCH_MAX", "2")];
+    let config = with(file, &environment, &[("audit.retention_days", "3")]).unwrap();
+    assert_eq!(config.audit.retention_days, 3);
+    assert_eq!(config.audit.batch_max, 2);
+    assert_eq!(config.events.retention_days, 1);
+}
+
+#[test]
+fn a_variable_can_be_a_list_a_flag_a_number_or_empty() {
+    let config = with(
+        "",
+        &[
+            ("SHOREGUARD_GATEWAYS_ALLOWED_NETWORKS", "127.0.0.0/8, fd00::/8"),
+            ("SHOREGUARD_SERVER_ALLOW_PLAINTEXT", "true"),
+            ("SHOREGUARD_SERVER_LISTEN", "0.0.0.0:80"),
+            ("SHOREGUARD_TELEMETRY_METRICS_LISTEN", ""),
+            ("SHOREGUARD_KEYS_MASTER_KEY", HEX_KEY),
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.gateways.allowed_networks.len(), 2);
+    assert_eq!(config.server.listen.port(), 80);
+    assert_eq!(config.telemetry.metrics_listen, None);
+    assert!(config.keys.open().unwrap().is_some());
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_path() {
+    let found = faults("[server]\nlisten_on = 1\n[server.tls]\ncert = 'x'\n[bogus]\na = 1");
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(
+        found[0].starts_with("`server.listen_on` is no key of the configuration"),
+        "{found:#?}"
+    );
+    assert!(found[1].starts_with("`server.tls.cert` is no key of the configuration"), "{found:#?}");
+    assert_eq!(found[2], "`bogus` is no section of the configuration");
+}
+
+#[test]
+fn an_unknown_variable_is_refused_unless_kubernetes_made_it() {
+    let made = [
+        ("SHOREGUARD_SERVICE_HOST", "10.0.0.1"),
+        ("SHOREGUARD_SERVICE_PORT_GRPC", "8443"),
+        ("SHOREGUARD_PORT", "tcp://10.0.0.1:8443"),
+        ("SHOREGUARD_PORT_8443_TCP_ADDR", "10.0.0.1"),
+        ("SHOREGUARD_POSTGRES_SERVICE_HOST", "10.0.0.1"),
+        ("SHOREGUARD_CONFIG", "x"),
+        ("PATH", "/bin"),
+    ];
+    assert!(with("", &made, &[]).is_ok());
+    let refused = with("", &[("SHOREGUARD_SERVER_LISTENING", "x")], &[]).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "`SHOREGUARD_SERVER_LISTENING` is no variable of the configuration"
+    );
+}
+
+#[test]
+fn every_fault_is_listed() {
+    let found = faults(
+        "[server]\nlisten = 'here'\ncores = 'two'\ntrusted_proxies = ['10.0.0.0/8', 'all']\n\
+         [audit]\nretention_days = 0\nbatch_max = 5000\n\
+         [database]\nurl = 'postgres://u:p@h/d'\n\
+         [telemetry]\nlog_level = 'a=b=c'\n[access]\nstale_after_seconds = 6",
+    );
+    let keys: Vec<&str> = found.iter().map(|fault| fault.split('`').nth(1).unwrap()).collect();
+    assert_eq!(
+        keys,
+        [
+            "server.cores",
+            "server.listen",
+            "server.trusted_proxies[1]",
+            "access.stale_after_seconds",
+            "audit.retention_days",
+            "audit.batch_max",
+            "telemetry.log_level",
+            "keys.master_key",
+        ],
+        "{found:#?}"
+    );
+    assert_eq!(found[4], "`audit.retention_days` must be 1..=3650, got 0");
+}
+
+#[test]
+fn an_address_that_is_open_to_a_network_needs_tls_or_a_word() {
+    let found = faults("[server]\nlisten = '0.0.0.0:8443'");
+    assert!(found[0].starts_with("`server.listen` is not loopback"), "{found:#?}");
+    assert!(with("[server]\nlisten = '0.0.0.0:1'\nallow_plaintext = true", &[], &[]).is_ok());
+}
+
+#[test]
+fn client_identities_need_a_ca_and_must_differ() {
+    let found = faults(
+        "[[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'user:a@b'\n\
+         [[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'ana'",
+    );
+    assert_eq!(
+        found,
+        [
+            "`server.tls.client_identities` needs `client_ca_path`",
+            "`server.tls.client_identities[1].principal` must be `user:<e-mail>` or \
+             `service_principal:<name>`",
+            "`server.tls.client_identities[1]` repeats the issuer and san of an earlier one",
+        ]
+    );
+}
+
+#[test]
+fn secrets_are_shown_as_stars() {
+    let text = format!(
+        "[database]\nurl = 'postgres://sg:hunter2@db:5432/sg?password=hunter3'\n\
+         [keys]\nmaster_key = '{HEX_KEY}'\nolder_master_keys = ['{HEX_KEY}']"
+    );
+    let config = Config::from_toml(&text).unwrap();
+    let (shown, debug) = (config.redacted(), format!("{config:?}"));
+    for secret in ["hunter2", "hunter3", HEX_KEY] {
+        assert!(!shown.contains(secret) && !debug.contains(secret), "{shown}\n{debug}");
+    }
+    assert!(shown.contains("url = \"postgres://sg:***@db:5432/sg?***\""), "{shown}");
+    assert!(shown.contains("master_key = \"***\""), "{shown}");
+}
+
+#[test]
+fn a_password_is_hidden_wherever_it_stands_in_the_url() {
+    for (url, shown) in [
+        ("postgres://h/d", "postgres://h/d"),
+        ("postgres://sg@h/d", "postgres://sg@h/d"),
+        ("postgresql://sg:hunter2@h:1/d", "postgresql://sg:***@h:1/d"),
+        ("postgres://sg:hunt@er2@h/d", "postgres://sg:***@h/d"),
+        ("postgres://sg:hunter2/@h/d", "postgres://***"),
+        ("postgres://h/d?password=hunt@er2", "postgres://***"),
+        ("postgres://h/d?password=hunter2", "postgres://h/d?***"),
+    ] {
+        let url = DatabaseUrl::Postgres(crate::secret::Secret::new(url.to_owned()));
+        assert_eq!(format!("{url:?}"), shown);
+    }
+}
+
+#[test]
+fn a_fault_never_quotes_a_secret() {
+    for text in [
+        "[keys]\nmaster_key = 'hunter2'",
+        "[keys]\nmaster_key = 'hunter2",
+        "[keys]\nolder_master_keys = ['hunter2']",
+        "[keys]\nmaster_key = ['hunter2']",
+        "[database]\nurl = 'mysql://hunter2'",
+    ] {
+        let found = faults(text);
+        assert!(!found.is_empty());
+        assert!(!found.iter().any(|fault| fault.contains("hunter2")), "{found:?}");
+    }
+}
+
+#[test]
+fn a_secret_is_not_taken_from_a_flag() {
+    let refused = with("", &[], &[("keys.master_key", HEX_KEY)]).unwrap_err().to_string();
+    assert!(refused.contains("`SHOREGUARD_KEYS_MASTER_KEY`"), "{refused}");
+    assert!(!refused.contains(HEX_KEY));
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let shown = Config::from_toml("").unwrap().redacted();
+    assert_eq!(Config::from_toml(&shown).unwrap().redacted(), shown);
+}
+
+#[test]
+fn a_master_key_comes_from_a_file_too() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+    let path = file.path().display();
+    let in_file = Config::from_toml(&format!("[keys]\nmaster_key_path = '{path}'")).unwrap();
+    let written = Config::from_toml(&format!("[keys]\nmaster_key = '{HEX_KEY}'")).unwrap();
+    let id = |config: &Config| config.keys.open().unwrap().unwrap().current_id().to_owned();
+    assert_eq!(id(&in_file), id(&written));
+
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).unwrap();
+    let found = faults(&format!("[keys]\nmaster_key_path = '{path}'\nmaster_key = 'x'"));
+    assert_eq!(
+        found,
+        [
+            "`keys.master_key_path` must not be set beside `keys.master_key`",
+            "`keys.master_key` must be 32 bytes in hexadecimal or base64",
+            "`keys.master_key_path` cannot be read: others than its owner and group may read or write it",
+        ]
+    );
+}
+
+#[test]
+fn a_database_is_a_file_or_a_postgres_url() {
+    let url = |url: &str| Config::from_toml(&format!("[database]\nurl = '{url}'"));
+    assert_eq!(url("sqlite:/a/b.db").unwrap().database.url, DatabaseUrl::Sqlite("/a/b.db".into()));
+    assert_eq!(url("").unwrap().database.url, DatabaseUrl::DataDir);
+    assert!(url("sqlite::memory:").is_err());
+    assert!(url("/a/b.db").is_err());
+}
+
+#[test]
+fn the_file_is_read_from_its_path() {
+    let missing = Sources { file: Some(Path::new("/nowhere.toml")), flags: &[] };
+    let refused = Config::load(&missing).unwrap_err().to_string();
+    assert!(refused.starts_with("`/nowhere.toml` cannot be read"), "{refused}");
+}
+
+/// The fields of a section, as serde names them when it meets one that it does not know.
+fn fields<S: Section>(nested: &[&str]) -> Vec<String> {
+    let mut table = toml::Table::from_iter([("?".to_owned(), toml::Value::Boolean(true))]);
+    for key in nested.iter().rev() {
+        table = toml::Table::from_iter([((*key).to_owned(), toml::Value::Table(table))]);
+    }
+    let Err(error) = S::deserialize(table) else { panic!("an unknown field is refused") };
+    let known = error.message().split_once("expected").unwrap().1;
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_field_has_a_variable() {
+    let mut found = [
+        fields::<Server>(&[]),
+        fields::<Database>(&[]),
+        fields::<Keys>(&[]),
+        fields::<Limits>(&[]),
+        fields::<Gateways>(&[]),
+        fields::<Access>(&[]),
+        fields::<Auth>(&[]),
+        fields::<Audit>(&[]),
+        fields::<Events>(&[]),
+        fields::<Telemetry>(&[]),
+    ];
+    let at = found[0].iter().position(|field| field == "tls").unwrap();
+    let tls = fields::<Server>(&["tls"]);
+    found[0].splice(at..=at, tls.iter().map(|field| format!("tls.{field}")));
+    for ((section, keys), fields) in SECTIONS.iter().zip(found) {
+        let paths: Vec<&str> = keys.iter().map(|key| key.path).collect();
+        assert_eq!(paths, fields, "{section}");
+    }
+    let tables = SECTIONS.iter().flat_map(|(_, keys)| *keys).filter(|key| key.kind == Kind::Tables);
+    assert_eq!(tables.count(), 1);
+}
