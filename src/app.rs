@@ -82,7 +82,7 @@ impl App {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let replica: Arc<str> = new_id().to_string().into();
-        let audit = Recorder::start(&db, &replica, &config.audit, &tasks);
+        let audit = Recorder::start(&db, &clock, &replica, &config.audit);
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             page_key: master.seal_key("page tokens"),
@@ -147,10 +147,11 @@ impl App {
         self.digests.streamed()
     }
 
-    /// Waits for every task; new ones are still taken until the last is done.
+    /// Waits for every task, then for what they have recorded; new ones are still taken until the last is done.
     pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.audit.drain().await;
     }
 }
 

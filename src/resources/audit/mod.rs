@@ -7,7 +7,10 @@
 //! - nothing secret is kept: no bodies, only a keyed digest of a request without its secrets;
 //! - nothing is deleted but by retention.
 
+mod anonymous;
+mod batch;
 pub mod recorder;
+mod writer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
