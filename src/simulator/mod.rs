@@ -215,7 +215,13 @@ impl Simulator {
     }
 
     /// Writes a line into the log of a sandbox, as its supervisor would.
-    pub fn log(&self, workspace: &str, sandbox: &str, level: &str, message: &str) -> Result<(), Status> {
+    pub fn log(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        level: &str,
+        message: &str,
+    ) -> Result<(), Status> {
         let at = (workspace.to_owned(), sandbox.to_owned());
         self.core.with(|state| {
             let at = state.sandbox(&at)?.place();

@@ -5,4 +5,5 @@
 //! - its sequence is given after commit, so that concurrent writers leave no reader a gap or a skip;
 //! - a reader gets the events of gateways that it may read; those without a gateway are for global admins.
 
+pub mod domain;
 pub mod feed;

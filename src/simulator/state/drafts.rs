@@ -49,7 +49,8 @@ impl Proposal {
     #[must_use]
     pub fn allow(host: &str, port: u32, binary: &str) -> Self {
         let name = format!("allow_{}_{port}", host.replace(['.', '*', '-', ':'], "_"));
-        let endpoint = NetworkEndpoint { host: host.to_owned(), port, ..NetworkEndpoint::default() };
+        let endpoint =
+            NetworkEndpoint { host: host.to_owned(), port, ..NetworkEndpoint::default() };
         let binary = NetworkBinary { path: binary.to_owned(), harness: false };
         Self {
             rule: NetworkPolicyRule {
@@ -121,7 +122,9 @@ impl Chunk {
         let endpoint = self.rule.endpoints.first();
         (
             endpoint.map(|endpoint| endpoint.host.clone()).unwrap_or_default(),
-            endpoint.and_then(|endpoint| verdict::ports(endpoint).first().copied()).unwrap_or_default(),
+            endpoint
+                .and_then(|endpoint| verdict::ports(endpoint).first().copied())
+                .unwrap_or_default(),
             self.rule.binaries.first().map(|binary| binary.path.clone()).unwrap_or_default(),
         )
     }
@@ -141,7 +144,10 @@ impl State {
         proposal: Proposal,
     ) -> Result<Submitted, Status> {
         if proposal.rule_name.starts_with(RESERVED_PREFIX) {
-            return Ok(Submitted::Refused(format!("rule name '{}' is reserved", proposal.rule_name)));
+            return Ok(Submitted::Refused(format!(
+                "rule name '{}' is reserved",
+                proposal.rule_name
+            )));
         }
         self.ensure_first(at)?;
         let verdict = self.judge(at, &proposal.rule_name, &proposal.rule)?;
@@ -171,7 +177,8 @@ impl State {
         let own = self.sandbox(at)?.settings.clone();
         let auto = setting_value::Value::StringValue("auto".to_owned());
         let clean = chunk.verdict.validation == CLEAN && chunk.status == PENDING;
-        if clean && !self.global_active && settings::is(&self.settings, &own, APPROVAL_MODE, &auto) {
+        if clean && !self.global_active && settings::is(&self.settings, &own, APPROVAL_MODE, &auto)
+        {
             self.apply_chunk(at, &id)?;
         }
         self.reject_covered(at)?;
@@ -281,14 +288,24 @@ impl State {
         }
         if !approved.is_empty() {
             self.write(at, next, &BTreeMap::new())?;
-            self.log(at, "OCSF", "gateway", &format!("gateway approved {} draft chunks", approved.len()));
+            self.log(
+                at,
+                "OCSF",
+                "gateway",
+                &format!("gateway approved {} draft chunks", approved.len()),
+            );
         }
         let count = u32::try_from(approved.len()).unwrap_or(u32::MAX);
         Ok((self.newest(at)?, count, skipped))
     }
 
     /// Rejects a proposal. What was approved leaves the policy again.
-    pub(in crate::simulator) fn reject(&mut self, at: &Key, id: &str, reason: &str) -> Result<(), Status> {
+    pub(in crate::simulator) fn reject(
+        &mut self,
+        at: &Key,
+        id: &str,
+        reason: &str,
+    ) -> Result<(), Status> {
         match self.chunk(at, id)?.status {
             APPROVED => self.withdraw(at, id)?,
             PENDING => {}
@@ -300,7 +317,11 @@ impl State {
     }
 
     /// Makes an approved proposal wait again; its rule leaves the policy.
-    pub(in crate::simulator) fn undo(&mut self, at: &Key, id: &str) -> Result<ConfigUpdated, Status> {
+    pub(in crate::simulator) fn undo(
+        &mut self,
+        at: &Key,
+        id: &str,
+    ) -> Result<ConfigUpdated, Status> {
         if self.chunk(at, id)?.status != APPROVED {
             return Err(Status::failed_precondition("draft chunk is not approved"));
         }

@@ -28,8 +28,8 @@ mod workspaces;
 use std::collections::BTreeMap;
 
 pub(super) use self::core::{Core, Notice};
-pub(super) use self::drafts::{Approvals, Chunk, Submitted, draft_version};
 pub use self::drafts::Proposal;
+pub(super) use self::drafts::{Approvals, Chunk, Submitted, draft_version};
 pub(super) use self::inference::Route;
 pub(super) use self::logs::{LogFilter, LogLine, PlatformEvent};
 pub(super) use self::merge::{Merge, Target};
@@ -37,7 +37,9 @@ pub(super) use self::meta::{Meta, Page};
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;
 pub(super) use self::requests::Requests;
-pub(super) use self::revisions::{Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active};
+pub(super) use self::revisions::{
+    Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active,
+};
 pub(super) use self::sandboxes::{Change, NewSandbox, Phase, Sandbox};
 pub(super) use self::services::{NewService, Service};
 pub(super) use self::settings::Settings;

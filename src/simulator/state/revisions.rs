@@ -256,7 +256,11 @@ impl State {
     }
 
     /// A policy as the sandbox would get it: with a rule for each attached provider, where those are switched on.
-    pub(super) fn effective(&mut self, at: &Key, base: &SandboxPolicy) -> Result<SandboxPolicy, Status> {
+    pub(super) fn effective(
+        &mut self,
+        at: &Key,
+        base: &SandboxPolicy,
+    ) -> Result<SandboxPolicy, Status> {
         let sandbox = self.sandbox(at)?.clone();
         let on = setting_value::Value::BoolValue(true);
         let mut policy = base.clone();
@@ -264,18 +268,24 @@ impl State {
             return Ok(policy);
         }
         for name in &sandbox.spec.providers {
-            let Some(provider) = self.providers.get(&(sandbox.meta.workspace.clone(), name.clone()))
+            let Some(provider) =
+                self.providers.get(&(sandbox.meta.workspace.clone(), name.clone()))
             else {
                 continue;
             };
-            let Some(profile) = self.profile(&sandbox.meta.workspace, &provider.kind) else { continue };
+            let Some(profile) = self.profile(&sandbox.meta.workspace, &provider.kind) else {
+                continue;
+            };
             let mut endpoints = profile.endpoints.clone();
             for endpoint in &mut endpoints {
                 endpoint.provider_credentialed = true;
             }
             let key = format!("{}{name}", policy::RESERVED_PREFIX);
-            let rule =
-                NetworkPolicyRule { name: key.clone(), endpoints, binaries: profile.binaries.clone() };
+            let rule = NetworkPolicyRule {
+                name: key.clone(),
+                endpoints,
+                binaries: profile.binaries.clone(),
+            };
             policy.network_policies.insert(key, rule);
         }
         Ok(policy)
@@ -322,7 +332,10 @@ impl State {
     }
 
     /// The revisions of a sandbox, or of the global policy, newest first.
-    pub(in crate::simulator) fn revisions(&mut self, at: Option<&Key>) -> Result<Vec<Revision>, Status> {
+    pub(in crate::simulator) fn revisions(
+        &mut self,
+        at: Option<&Key>,
+    ) -> Result<Vec<Revision>, Status> {
         let revisions = match at {
             Some(at) => &self.sandbox(at)?.revisions,
             None => &self.global,
@@ -344,7 +357,11 @@ pub(in crate::simulator) fn active(revisions: &[Revision]) -> u32 {
     revisions.iter().rev().find(loaded).map_or(0, |revision| revision.version)
 }
 
-fn push(revisions: &mut Vec<Revision>, policy: SandboxPolicy, annotations: &BTreeMap<String, String>) {
+fn push(
+    revisions: &mut Vec<Revision>,
+    policy: SandboxPolicy,
+    annotations: &BTreeMap<String, String>,
+) {
     let version = revisions.last().map_or(1, |newest| newest.version + 1);
     if revisions.len() == REVISIONS_MAX {
         revisions.remove(0);

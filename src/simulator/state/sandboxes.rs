@@ -93,7 +93,10 @@ impl State {
     }
 
     /// The sandbox of a name.
-    pub(in crate::simulator) fn sandbox(&mut self, at: &super::Key) -> Result<&mut Sandbox, Status> {
+    pub(in crate::simulator) fn sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<&mut Sandbox, Status> {
         let workspace = self.workspace(&at.0)?;
         if at.1.is_empty() {
             return Err(Status::invalid_argument("sandbox name is required"));
@@ -136,7 +139,9 @@ impl State {
         }
         for provider in &spec.providers {
             if !self.providers.contains_key(&(workspace.clone(), provider.clone())) {
-                return Err(Status::failed_precondition(format!("provider '{provider}' not found")));
+                return Err(Status::failed_precondition(format!(
+                    "provider '{provider}' not found"
+                )));
             }
         }
         meta::room("sandboxes", self.sandboxes.len(), SANDBOXES_MAX)?;
@@ -189,7 +194,10 @@ impl State {
     }
 
     /// Lets a sandbox go; the record follows later. Gives its id.
-    pub(in crate::simulator) fn delete_sandbox(&mut self, at: &super::Key) -> Result<String, Status> {
+    pub(in crate::simulator) fn delete_sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<String, Status> {
         let sandbox = self.sandbox(at)?;
         let id = sandbox.meta.id.clone();
         if sandbox.phase != Phase::Deleting {
@@ -202,7 +210,10 @@ impl State {
     }
 
     /// Stops a sandbox; one that is stopped stays so.
-    pub(in crate::simulator) fn stop_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+    pub(in crate::simulator) fn stop_sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
         let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
         match sandbox.phase {
@@ -219,7 +230,10 @@ impl State {
     }
 
     /// Starts a sandbox that was stopped; one that runs goes on.
-    pub(in crate::simulator) fn start_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+    pub(in crate::simulator) fn start_sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
         let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
         match sandbox.phase {

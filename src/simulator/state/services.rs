@@ -80,7 +80,11 @@ impl State {
     }
 
     /// One service.
-    pub(in crate::simulator) fn get_service(&self, at: &Key, name: &str) -> Result<Service, Status> {
+    pub(in crate::simulator) fn get_service(
+        &self,
+        at: &Key,
+        name: &str,
+    ) -> Result<Service, Status> {
         let workspace = self.workspace(&at.0)?;
         self.services
             .get(&(workspace, at.1.clone(), name.to_owned()))
@@ -104,7 +108,11 @@ impl State {
     }
 
     /// Takes a service away; says whether there was one.
-    pub(in crate::simulator) fn delete_service(&mut self, at: &Key, name: &str) -> Result<bool, Status> {
+    pub(in crate::simulator) fn delete_service(
+        &mut self,
+        at: &Key,
+        name: &str,
+    ) -> Result<bool, Status> {
         let workspace = self.workspace(&at.0)?;
         Ok(self.services.remove(&(workspace, at.1.clone(), name.to_owned())).is_some())
     }

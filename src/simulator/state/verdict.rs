@@ -1,8 +1,8 @@
 //! What is thought of a proposal: the policy that it would lead to, what is dangerous in it, and the token that
 //! says what a reviewer has seen.
 
-use sha2::{Digest as _, Sha256};
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::meta::hex;
@@ -107,7 +107,10 @@ fn prove(rule: &NetworkPolicyRule) -> String {
     for endpoint in rule.endpoints.iter().filter(|endpoint| endpoint.host.starts_with("169.254.")) {
         for port in ports(endpoint) {
             for binary in &rule.binaries {
-                findings.push(format!("link_local_reach: {}:{port} via {}", endpoint.host, binary.path));
+                findings.push(format!(
+                    "link_local_reach: {}:{port} via {}",
+                    endpoint.host, binary.path
+                ));
             }
         }
     }

@@ -55,7 +55,8 @@ pub(super) fn approve_all(
     let at = (ask.workspace, ask.name);
     let exact = ask.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
     let approvals = Approvals { exact, include_flagged: ask.include_security_flagged };
-    let (done, approved, skipped) = gateway.core.with(|state| state.approve_all(&at, &approvals))?;
+    let (done, approved, skipped) =
+        gateway.core.with(|state| state.approve_all(&at, &approvals))?;
     Ok(pb::ApproveAllDraftChunksResponse {
         policy_version: done.version,
         policy_hash: done.hash,

@@ -2,9 +2,9 @@
 
 use tonic::Status;
 
+use super::V01;
 use super::render::{self, recast};
 use super::scope::{one, time};
-use super::V01;
 use crate::pb::v0_1::openshell::v1 as pb;
 use crate::simulator::state::{Approvals, draft_version};
 use crate::simulator::v0_0::drafts::{entries, wanted};
@@ -50,7 +50,8 @@ pub(super) fn approve_all(
     let at = (one(ask.workspace_scope)?, ask.sandbox);
     let exact = ask.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
     let approvals = Approvals { exact, include_flagged: ask.include_security_flagged };
-    let (done, approved, skipped) = gateway.core.with(|state| state.approve_all(&at, &approvals))?;
+    let (done, approved, skipped) =
+        gateway.core.with(|state| state.approve_all(&at, &approvals))?;
     Ok(pb::ApproveAllDraftChunksResponse {
         policy_version: done.version,
         policy_hash: done.hash,

@@ -2,9 +2,9 @@
 
 use tonic::Status;
 
+use super::V01;
 use super::render::{self, recast};
 use super::scope::one;
-use super::V01;
 use crate::pb::v0_1::openshell::sandbox::v1 as sb;
 use crate::pb::v0_1::openshell::v1 as pb;
 use crate::pb::v0_1::openshell::v1::policy_merge_operation::Operation;
