@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::Code;
 
-use super::{NewClient, OldClient, new, new_create, new_gateway, old, old_gateway, old_sandbox, start};
+use super::{
+    NewClient, OldClient, new, new_create, new_gateway, old, old_gateway, old_sandbox, start,
+};
 use crate::simulator::{Generation, SimulatorOptions};
 
 fn slow(generation: Generation) -> SimulatorOptions {

@@ -81,7 +81,7 @@ fn output(output: Output) -> pb::ExecSandboxEvent {
     pb::ExecSandboxEvent { payload: Some(payload) }
 }
 
-pub(super) async fn exec(
+pub(super) fn exec(
     gateway: &V01,
     ask: pb::ExecSandboxRequest,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
@@ -147,7 +147,7 @@ pub(super) async fn forward(
     Ok(until_stopped(echo, &gateway.core.stop))
 }
 
-pub(super) async fn watch(
+pub(super) fn watch(
     gateway: &V01,
     ask: pb::WatchSandboxRequest,
 ) -> Result<Answer<pb::SandboxStreamEvent>, Status> {
