@@ -300,6 +300,16 @@ impl Sandbox {
         (self.meta.workspace.clone(), self.meta.name.clone())
     }
 
+    /// The environment of a command: the sandbox's own, and over it what comes with the command.
+    pub(in crate::simulator) fn environment(
+        &self,
+        over: BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut all = self.spec.environment.clone();
+        all.extend(over);
+        all
+    }
+
     /// Refuses what only a running sandbox can do.
     pub(in crate::simulator) fn running(&self) -> Result<(), Status> {
         if self.phase == Phase::Ready {
