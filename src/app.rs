@@ -109,6 +109,11 @@ impl App {
         Ok(app)
     }
 
+    /// Starts what runs in the background, until `stop`.
+    pub fn start(self: &Arc<Self>) {
+        self.spawn(access_bindings::feed::follow(Arc::clone(self)));
+    }
+
     /// A new id.
     #[must_use]
     pub fn new_id(&self) -> Uuid {
