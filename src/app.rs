@@ -188,18 +188,13 @@ pub fn db_options(config: &Config) -> DbOptions {
 /// From the configuration; beside a SQLite database a missing one is made in a 0600 file.
 pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     let faults = |faults: crate::config::Faults| Error::invalid("keys", faults.to_string());
-    let Some(current) = config.keys.current().map_err(faults)? else {
-        let path = config.sqlite_path().ok_or_else(|| {
-            Error::invalid("keys.master_key", "is required where the database is not a file")
-        })?;
-        return MasterKeys::load_or_create(&path.with_extension("key"));
-    };
-    let hex = |key: &crate::config::MasterKey| -> String {
-        key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let older = config.keys.older().map_err(faults)?;
-    let all: Vec<String> = std::iter::once(&current).chain(&older).map(hex).collect();
-    MasterKeys::parse(&Secret::new(all.join(",")))
+    if let Some(keys) = config.keys.open().map_err(faults)? {
+        return Ok(keys);
+    }
+    let path = config.sqlite_path().ok_or_else(|| {
+        Error::invalid("keys.master_key", "is required where the database is not a file")
+    })?;
+    MasterKeys::load_or_create(&path.with_extension("key"))
 }
 
 fn certificate_identity(configured: &crate::config::ClientIdentity) -> CertificateIdentity {

@@ -25,7 +25,10 @@ pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
     /// From what a caller sent.
-    pub fn parse(field: &str, given: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
+    pub fn parse(
+        field: &str,
+        given: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
         let labels: BTreeMap<String, String> = given.into_iter().collect();
         if labels.len() > LABELS_MAX {
             let why = format!("must be at most {LABELS_MAX} labels, got {}", labels.len());
@@ -41,7 +44,9 @@ impl Labels {
                 return Err(Error::invalid(field, why));
             }
             if value.chars().count() > VALUE_CHARACTERS_MAX || value.chars().any(char::is_control) {
-                let why = format!("has at `{key}` a value that is not at most {VALUE_CHARACTERS_MAX} plain characters");
+                let why = format!(
+                    "has at `{key}` a value that is not at most {VALUE_CHARACTERS_MAX} plain characters"
+                );
                 return Err(Error::invalid(field, why));
             }
         }
@@ -113,7 +118,9 @@ impl Selector {
             let why = format!("must be at most {SELECTOR_CHARACTERS_MAX} characters, got {count}");
             return Err(Error::invalid(field, why));
         }
-        let bad = |part: &str| Error::invalid(field, format!("has a part that is no requirement: `{part}`"));
+        let bad = |part: &str| {
+            Error::invalid(field, format!("has a part that is no requirement: `{part}`"))
+        };
         let mut requirements = Vec::new();
         for part in split(text).ok_or_else(|| bad(text))? {
             requirements.push(requirement(part).ok_or_else(|| bad(part))?);
@@ -153,7 +160,8 @@ fn requirement(part: &str) -> Option<Requirement> {
     let key = |text: &str| Some(text.trim().to_owned()).filter(|key| is_key(key));
     let value = |text: &str| {
         let text = text.trim();
-        let plain = !text.contains(['(', ')', '=', '!', ',']) && !text.contains(char::is_whitespace);
+        let plain =
+            !text.contains(['(', ')', '=', '!', ',']) && !text.contains(char::is_whitespace);
         plain.then(|| text.to_owned())
     };
     if let Some(rest) = part.strip_suffix(')') {
@@ -185,7 +193,11 @@ mod tests {
 
     #[test]
     fn selectors_read_as_kubernetes_has_them() {
-        let parsed = Selector::parse("s", "env=prod, team in (ml,web) ,tier!=a,!legacy,zone,x notin (1), y==2").unwrap();
+        let parsed = Selector::parse(
+            "s",
+            "env=prod, team in (ml,web) ,tier!=a,!legacy,zone,x notin (1), y==2",
+        )
+        .unwrap();
         let text = |s: &str| s.to_owned();
         assert_eq!(
             parsed.0,
@@ -204,7 +216,20 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for bad in [",", "a,", "a in (b", "a in b)", "a in ((b))", "=b", "a b", "a=b=c", "a in", "!", "a=b c", "-a=b"] {
+        for bad in [
+            ",",
+            "a,",
+            "a in (b",
+            "a in b)",
+            "a in ((b))",
+            "=b",
+            "a b",
+            "a=b=c",
+            "a in",
+            "!",
+            "a=b c",
+            "-a=b",
+        ] {
             assert!(Selector::parse("s", bad).is_err(), "{bad}");
         }
         assert!(Selector::parse("s", &"a".repeat(SELECTOR_CHARACTERS_MAX + 1)).is_err());
@@ -229,7 +254,8 @@ mod tests {
         ] {
             assert!(one(k, v).is_err(), "{k} {v}");
         }
-        let many = |n: usize| Labels::parse("labels", (0..n).map(|i| (format!("k{i}"), String::new())));
+        let many =
+            |n: usize| Labels::parse("labels", (0..n).map(|i| (format!("k{i}"), String::new())));
         assert!(many(LABELS_MAX).is_ok() && many(LABELS_MAX + 1).is_err());
     }
 }

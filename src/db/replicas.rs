@@ -17,11 +17,7 @@ pub const DEAD_AFTER: Duration = Duration::from_mins(1);
 pub async fn beat(db: &Db, id: &str) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
-    let row = (
-        replicas::id.eq(id),
-        replicas::started_at.eq(now),
-        replicas::heartbeat_at.eq(now),
-    );
+    let row = (replicas::id.eq(id), replicas::started_at.eq(now), replicas::heartbeat_at.eq(now));
     on_conn!(&mut conn, |c| diesel::insert_into(replicas::table)
         .values(row)
         .on_conflict(replicas::id)

@@ -38,7 +38,12 @@ pub(super) fn seed(core: &Arc<Core>) -> Result<(), Status> {
     })
 }
 
-fn sandbox(core: &Arc<Core>, workspace: &str, name: &str, providers: &[&str]) -> Result<Key, Status> {
+fn sandbox(
+    core: &Arc<Core>,
+    workspace: &str,
+    name: &str,
+    providers: &[&str],
+) -> Result<Key, Status> {
     let new = NewSandbox {
         workspace: workspace.to_owned(),
         name: name.to_owned(),

@@ -23,7 +23,7 @@ use super::script::{Script, Scripts, Seen};
 use super::{Caller, ClientAuth, Generation};
 use crate::pb;
 
-/// The number of FORWARD_NEVER.
+/// The number of `FORWARD_NEVER`.
 const NEVER: i32 = 2;
 
 /// Everything in front of the methods.
@@ -82,7 +82,12 @@ impl Front {
     }
 
     /// Who calls, if they may.
-    fn admit(&self, path: &str, headers: &HeaderMap, peer: Option<String>) -> Result<Caller, Status> {
+    fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<String>,
+    ) -> Result<Caller, Status> {
         if path == "/openshell.v1.OpenShell/Health" {
             return Ok(Caller::Nobody);
         }
@@ -131,9 +136,9 @@ pub(super) fn reserved(generation: Generation) -> HashSet<String> {
         .filter(|method| {
             let options = method.options();
             let guard = options.get_extension(&guard).into_owned();
-            let forward = guard.as_message().map(|guard| {
-                guard.get_field_by_name("forward").map(std::borrow::Cow::into_owned)
-            });
+            let forward = guard
+                .as_message()
+                .map(|guard| guard.get_field_by_name("forward").map(std::borrow::Cow::into_owned));
             forward == Some(Some(Value::EnumNumber(NEVER)))
         })
         .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))

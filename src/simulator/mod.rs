@@ -25,7 +25,17 @@ mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every method has one shape: it takes its message and gives an answer or a status"
+)]
 mod v0_0;
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every method has one shape: it takes its message and gives an answer or a status"
+)]
 mod v0_1;
 
 use std::collections::BTreeMap;
@@ -215,7 +225,13 @@ impl Simulator {
     }
 
     /// Writes a line into the log of a sandbox, as its supervisor would.
-    pub fn log(&self, workspace: &str, sandbox: &str, level: &str, message: &str) -> Result<(), Status> {
+    pub fn log(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        level: &str,
+        message: &str,
+    ) -> Result<(), Status> {
         let at = (workspace.to_owned(), sandbox.to_owned());
         self.core.with(|state| {
             let at = state.sandbox(&at)?.place();

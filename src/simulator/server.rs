@@ -104,8 +104,7 @@ impl Server {
             service_fn(move |request| {
                 let (server, drop, peer) = (server.clone(), drop.clone(), peer.clone());
                 async move {
-                    let answer =
-                        server.front.call(request, server.routes, peer, server.stop).await;
+                    let answer = server.front.call(request, server.routes, peer, server.stop).await;
                     answer.ok_or_else(|| {
                         drop.cancel();
                         io::Error::other("dropped by script")

@@ -150,7 +150,8 @@ pub(super) fn watch(
     let sandbox = core.with(|state| state.sandbox(place).cloned())?;
     let mut queue = VecDeque::new();
     if let Some(filter) = &watch.logs {
-        let lines = if watch.log_tail == 0 { Vec::new() } else { sandbox.tail(filter, watch.log_tail) };
+        let lines =
+            if watch.log_tail == 0 { Vec::new() } else { sandbox.tail(filter, watch.log_tail) };
         queue.extend(lines.into_iter().map(Watched::Log));
     }
     if watch.events {

@@ -74,7 +74,9 @@ impl HttpBody for Body {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    let code = trailers.get("grpc-status").map_or(Code::Unknown, |v| Code::from_bytes(v.as_bytes()));
+                    let code = trailers
+                        .get("grpc-status")
+                        .map_or(Code::Unknown, |v| Code::from_bytes(v.as_bytes()));
                     this.finish(code);
                 }
             }

@@ -115,7 +115,8 @@ async fn accept(app: Arc<App>, listener: TcpListener, cores: Vec<Core>) {
         };
         match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
             Ok((socket, peer)) => {
-                let least = cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
+                let least =
+                    cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
                 if let Some(core) = least {
                     core.connections.fetch_add(1, Ordering::Relaxed);
                     let _ = core.sockets.send((socket, peer));
@@ -193,7 +194,8 @@ async fn connection(
     match tls {
         None => speak(stack, socket, Peer { address, certificate: None }).await,
         Some(tls) => {
-            let (socket, certificate) = tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await??;
+            let (socket, certificate) =
+                tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await??;
             speak(stack, socket, Peer { address, certificate }).await
         }
     }

@@ -67,7 +67,8 @@ impl Stack {
         // 3. Metrics and log outside everything that may refuse, so that refusals show.
         let measured = Measured { method, gateway: None, started: call.started };
         // 4. Audit outside authentication, so that a refused credential counts; 5. the panic catch inside both.
-        let inner = AssertUnwindSafe(self.admitted(peer, &mut call, route, request)).catch_unwind().await;
+        let inner =
+            AssertUnwindSafe(self.admitted(peer, &mut call, route, request)).catch_unwind().await;
         let mut response = match inner {
             Ok(Ok(response)) => response,
             Ok(Err((error, route))) => {
@@ -102,8 +103,9 @@ impl Stack {
         let route = route.map_err(refuse)?;
         gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
         // How long it may take.
-        call.deadline = limits::deadline(request.headers(), call.started)
-            .map_err(|()| refuse(Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit")))?;
+        call.deadline = limits::deadline(request.headers(), call.started).map_err(|()| {
+            refuse(Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit"))
+        })?;
         if app.stop.is_cancelled() {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
@@ -127,9 +129,11 @@ impl Stack {
         let answer = cross::run(self.app.main(), router.oneshot(request).instrument(span));
         let answer = match call.deadline {
             None => answer.await?,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
-                .await
-                .map_err(|_| Error::Late { why: "the deadline of the call has passed".to_owned() })??,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| {
+                    Error::Late { why: "the deadline of the call has passed".to_owned() }
+                })??
+            }
         };
         let Ok(response) = answer;
         Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))

@@ -40,13 +40,17 @@ impl Tls {
         let (Some(cert_path), Some(key_path)) = (&config.cert_path, &config.key_path) else {
             return Ok(None);
         };
-        let cert = tokio::fs::read(cert_path).await.map_err(|e| unusable("server.tls.cert_path", &e))?;
-        let key = tokio::fs::read(key_path).await.map_err(|e| unusable("server.tls.key_path", &e))?;
+        let cert =
+            tokio::fs::read(cert_path).await.map_err(|e| unusable("server.tls.cert_path", &e))?;
+        let key =
+            tokio::fs::read(key_path).await.map_err(|e| unusable("server.tls.key_path", &e))?;
         let ca = match &config.client_ca_path {
             None => None,
-            Some(path) => {
-                Some(tokio::fs::read(path).await.map_err(|e| unusable("server.tls.client_ca_path", &e))?)
-            }
+            Some(path) => Some(
+                tokio::fs::read(path)
+                    .await
+                    .map_err(|e| unusable("server.tls.client_ca_path", &e))?,
+            ),
         };
         let config = server_config(&cert, &key, ca.as_deref())?;
         Ok(Some(Self { acceptor: TlsAcceptor::from(Arc::new(config)) }))
@@ -68,7 +72,8 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert)
         .collect::<Result<_, _>>()
         .map_err(|e| unusable("server.tls.cert_path", &e))?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable("server.tls.key_path", &e))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable("server.tls.key_path", &e))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -89,7 +94,8 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

@@ -139,11 +139,7 @@ async fn run(app: Arc<App>, worker: Worker) {
 }
 
 /// One tick, where this replica holds the lease or gets it.
-async fn attempt(
-    ctx: &Ctx,
-    worker: &Worker,
-    held: &mut Option<Lease>,
-) -> Result<Worked, Error> {
+async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result<Worked, Error> {
     let app = ctx.app();
     if worker.lease && held.is_none() {
         *held = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;

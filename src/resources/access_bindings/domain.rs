@@ -118,7 +118,12 @@ fn holder_role(ctx: &Ctx, holder: Holder, gateway: GatewayId) -> Role {
 }
 
 /// Gives a role on the gateway of the call, in place of the one that stood there.
-pub async fn set(ctx: &Ctx, subject: Subject, role: Role, given_etag: &str) -> Result<Binding, Error> {
+pub async fn set(
+    ctx: &Ctx,
+    subject: Subject,
+    role: Role,
+    given_etag: &str,
+) -> Result<Binding, Error> {
     let (gateway, name) = ctx.on_gateway()?.clone();
     ctx.detail("subject", subject.shown());
     ctx.detail("role", role.as_str());
@@ -145,7 +150,8 @@ pub async fn set(ctx: &Ctx, subject: Subject, role: Role, given_etag: &str) -> R
                     1
                 }
             };
-            let payload = json!({ "gateway": &*name, "subject": subject.shown(), "role": role.as_str() });
+            let payload =
+                json!({ "gateway": &*name, "subject": subject.shown(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "gateway_role.set", payload)).await?;
             feed::store::log_change(conn, holder.changed(), now).await?;
             Ok(version)
@@ -220,7 +226,9 @@ pub async fn list(
     let filter = Filter { gateway, holder };
     let mut found = Vec::new();
     let position = |after: &Position| (after.gateway.clone(), after.name.clone());
-    if !after.is_some_and(|a| a.service_principals) && !matches!(holder, Some(Holder::ServicePrincipal(_))) {
+    if !after.is_some_and(|a| a.service_principals)
+        && !matches!(holder, Some(Holder::ServicePrincipal(_)))
+    {
         let from = after.map(position);
         let from = from.as_ref().map(|(g, n)| (g.as_str(), n.as_str()));
         found = store::page_of_users(&mut conn, filter, from, size.limit()).await?;

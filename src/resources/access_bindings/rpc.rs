@@ -55,7 +55,8 @@ impl AccessService for Access {
         call(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let subject = req.subject.map(subject).transpose()?;
-            let (found, next_page_token) = domain::list(ctx, subject, size, &req.page_token).await?;
+            let (found, next_page_token) =
+                domain::list(ctx, subject, size, &req.page_token).await?;
             let gateway_roles = found.into_iter().map(Into::into).collect();
             Ok(pb::ListGatewayRolesResponse { gateway_roles, next_page_token })
         })
@@ -71,7 +72,9 @@ fn subject(given: pb::Subject) -> Result<Subject, Error> {
     use pb::subject::Subject as Given;
     match given.subject {
         Some(Given::User(email)) if !email.is_empty() => Ok(Subject::User(email)),
-        Some(Given::ServicePrincipal(name)) if !name.is_empty() => Ok(Subject::ServicePrincipal(name)),
+        Some(Given::ServicePrincipal(name)) if !name.is_empty() => {
+            Ok(Subject::ServicePrincipal(name))
+        }
         _ => Err(Error::invalid("subject", "must name a user or a service principal")),
     }
 }

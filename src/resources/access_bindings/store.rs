@@ -6,7 +6,9 @@ use diesel_async::RunQueryDsl;
 use super::domain::{Binding, Holder};
 use super::feed::store::role;
 use crate::access::roles::Role;
-use crate::db::schema::{gateways, service_principals, sp_gateway_roles, user_gateway_roles, users};
+use crate::db::schema::{
+    gateways, service_principals, sp_gateway_roles, user_gateway_roles, users,
+};
 use crate::db::types::{GatewayId, ServicePrincipalId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -75,12 +77,17 @@ pub async fn insert(
     match holder {
         Holder::User(id) => {
             use user_gateway_roles as t;
-            let row = (t::user_id.eq(id.get()), t::gateway_id.eq(gateway.get()), t::role.eq(role.as_str()));
+            let row = (
+                t::user_id.eq(id.get()),
+                t::gateway_id.eq(gateway.get()),
+                t::role.eq(role.as_str()),
+            );
             on_conn!(conn, |c| diesel::insert_into(t::table).values(row).execute(c).await)?;
         }
         Holder::ServicePrincipal(id) => {
             use sp_gateway_roles as t;
-            let row = (t::sp_id.eq(id.get()), t::gateway_id.eq(gateway.get()), t::role.eq(role.as_str()));
+            let row =
+                (t::sp_id.eq(id.get()), t::gateway_id.eq(gateway.get()), t::role.eq(role.as_str()));
             on_conn!(conn, |c| diesel::insert_into(t::table).values(row).execute(c).await)?;
         }
     }
@@ -99,7 +106,10 @@ pub async fn update(
         Holder::User(id) => {
             use user_gateway_roles as t;
             let row = t::table.filter(
-                t::user_id.eq(id.get()).and(t::gateway_id.eq(gateway.get())).and(t::version.eq(version)),
+                t::user_id
+                    .eq(id.get())
+                    .and(t::gateway_id.eq(gateway.get()))
+                    .and(t::version.eq(version)),
             );
             let set = (t::role.eq(role.as_str()), t::version.eq(version + 1));
             on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
@@ -107,7 +117,10 @@ pub async fn update(
         Holder::ServicePrincipal(id) => {
             use sp_gateway_roles as t;
             let row = t::table.filter(
-                t::sp_id.eq(id.get()).and(t::gateway_id.eq(gateway.get())).and(t::version.eq(version)),
+                t::sp_id
+                    .eq(id.get())
+                    .and(t::gateway_id.eq(gateway.get()))
+                    .and(t::version.eq(version)),
             );
             let set = (t::role.eq(role.as_str()), t::version.eq(version + 1));
             on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
@@ -127,14 +140,20 @@ pub async fn delete(
         Holder::User(id) => {
             use user_gateway_roles as t;
             let row = t::table.filter(
-                t::user_id.eq(id.get()).and(t::gateway_id.eq(gateway.get())).and(t::version.eq(version)),
+                t::user_id
+                    .eq(id.get())
+                    .and(t::gateway_id.eq(gateway.get()))
+                    .and(t::version.eq(version)),
             );
             on_conn!(conn, |c| diesel::delete(row).execute(c).await)?
         }
         Holder::ServicePrincipal(id) => {
             use sp_gateway_roles as t;
             let row = t::table.filter(
-                t::sp_id.eq(id.get()).and(t::gateway_id.eq(gateway.get())).and(t::version.eq(version)),
+                t::sp_id
+                    .eq(id.get())
+                    .and(t::gateway_id.eq(gateway.get()))
+                    .and(t::version.eq(version)),
             );
             on_conn!(conn, |c| diesel::delete(row).execute(c).await)?
         }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::store::{self, Closed, Row, Same, Took};
 use super::Ending;
+use super::store::{self, Closed, Row, Same, Took};
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{AuditId, Timestamp};

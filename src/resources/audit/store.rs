@@ -195,9 +195,8 @@ pub async fn close_orphans(
 ) -> Result<usize, Error> {
     const GRPC_UNKNOWN: i32 = 2;
     Ok(on_conn!(conn, |c| {
-        let alive = replicas::table
-            .filter(replicas::heartbeat_at.ge(alive_since))
-            .select(replicas::id);
+        let alive =
+            replicas::table.filter(replicas::heartbeat_at.ge(alive_since)).select(replicas::id);
         let owner = diesel::alias!(audit_log as orphan);
         let orphans = owner
             .filter(owner.field(audit_log::closed_at).is_null())

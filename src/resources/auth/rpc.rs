@@ -36,7 +36,8 @@ impl AuthService for Auth {
             let app = anonymous.app();
             let set_up = users::store::any(&mut app.db.read().await?).await?;
             let u32_of = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            let request_id_seconds = u32::try_from(idempotency::KEPT.as_secs()).map_err(Error::internal)?;
+            let request_id_seconds =
+                u32::try_from(idempotency::KEPT.as_secs()).map_err(Error::internal)?;
             Ok(pb::GetServerInfoResponse {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 set_up,

@@ -63,6 +63,7 @@ fn write(path: &Path, token: &str) -> std::io::Result<()> {
     }
     // Made anew: an older file could be open to others.
     let _ = std::fs::remove_file(path);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{token}")
 }

@@ -46,15 +46,17 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// What a call has done, as of now.
+    /// By the caller of `ctx`, now, about the gateway of the call where there is one.
+    #[must_use]
     pub fn of(ctx: &Ctx, name: &'static str, payload: Value) -> Self {
-        Self { name, gateway: None, actor: ctx.actor(), payload, at: ctx.now() }
+        Self { name, gateway: ctx.gateway().cloned(), actor: ctx.actor(), payload, at: ctx.now() }
     }
 
-    /// On a gateway.
+    /// About a gateway that is not the scope of the call.
     #[must_use]
-    pub fn on(self, gateway: OnGateway) -> Self {
-        Self { gateway: Some(gateway), ..self }
+    pub fn on(mut self, gateway: OnGateway) -> Self {
+        self.gateway = Some(gateway);
+        self
     }
 }
 
@@ -120,7 +122,9 @@ impl Start {
             0 => Ok(Self::Oldest),
             1.. => Ok(Self::After(after)),
             -1 if now => Ok(Self::Now),
-            _ => Err(Error::invalid("after_sequence", format!("must not be negative, got {after}"))),
+            _ => {
+                Err(Error::invalid("after_sequence", format!("must not be negative, got {after}")))
+            }
         }
     }
 }

@@ -118,8 +118,9 @@ pub async fn between(
         query = match (wanted.visible, wanted.global) {
             (Visible::All, true) => query,
             (Visible::All, false) => query.filter(events::gateway_id.is_not_null()),
-            (Visible::Only(ids), true) => query
-                .filter(events::gateway_id.eq_any(ids).or(events::gateway_id.is_null())),
+            (Visible::Only(ids), true) => {
+                query.filter(events::gateway_id.eq_any(ids).or(events::gateway_id.is_null()))
+            }
             (Visible::Only(ids), false) => query.filter(events::gateway_id.eq_any(ids)),
         };
         if !wanted.names.is_empty() {

@@ -14,6 +14,7 @@ use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
 use crate::labels::{Labels, Selector};
+use crate::net;
 use crate::openshell::Probe;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
@@ -67,7 +68,10 @@ pub struct Change {
 
 impl Change {
     fn moves_destination(&self) -> bool {
-        self.endpoint.is_some() || self.scheme.is_some() || self.ca_cert.is_some() || self.auth_mode.is_some()
+        self.endpoint.is_some()
+            || self.scheme.is_some()
+            || self.ca_cert.is_some()
+            || self.auth_mode.is_some()
     }
 }
 
@@ -143,7 +147,7 @@ fn note_probe(row: &mut Row, now: Timestamp, found: &Result<Probe, Error>) {
     match found {
         Ok(probe) => {
             row.last_seen = Some(now);
-            row.last_status = probe.status.as_str().to_owned();
+            row.last_status = worker::status_word(probe.status).to_owned();
             row.wire_generation = probe.generation.as_str().to_owned();
             row.gateway_version = Some(probe.version.chars().take(100).collect());
             row.latency_us = i64::try_from(probe.latency.as_micros()).ok();
@@ -219,7 +223,8 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     if moved {
         (row.client_cert, row.client_key, row.bearer_token) = (None, None, None);
     }
-    let (mode, scheme) = (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
+    let (mode, scheme) =
+        (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
     if let Some(credentials) = &change.credentials {
         credentials.fit(mode, scheme)?;
         targets::seal_into(app, row, credentials)?;
@@ -239,7 +244,9 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
         return Err(Error::Denied { why: why.to_owned() });
     }
     if let Some(endpoint) = &change.endpoint {
-        crate::net::connect::check(&endpoint.host, endpoint.port, &app.config.gateways).await?;
+        let gateways = &app.config.gateways;
+        let (networks, timeout) = (&gateways.allowed_networks, gateways.connect_timeout());
+        net::connect::check(&endpoint.host, endpoint.port, networks, timeout).await?;
     }
     let updated = ctx
         .db()
@@ -274,7 +281,8 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
         .await?;
     changed(ctx).await?;
     if change.moves_destination() || change.credentials.is_some() {
-        worker::probe_and_store(ctx, id).await?;
+        // What it found stands in the row; that it did not answer fails no update.
+        let _found = worker::probe_and_store(ctx, id).await?;
         return get(ctx).await;
     }
     Ok(updated)
@@ -297,7 +305,8 @@ pub async fn unregister(ctx: &Ctx, name: &str, given_etag: &str) -> Result<u32, 
             }
             let payload = json!({ "gateway": name });
             let on = (id, Arc::from(name));
-            events::enqueue(conn, NewEvent::of(ctx, "gateway.unregistered", payload).on(on)).await?;
+            events::enqueue(conn, NewEvent::of(ctx, "gateway.unregistered", payload).on(on))
+                .await?;
             for holder in holders {
                 log_change(conn, holder.changed(), now).await?;
             }
@@ -326,7 +335,11 @@ pub async fn load_targets(app: &App) -> Result<(), Error> {
             }
             // One gateway whose secrets don't open must not keep the others from being served.
             Err(error) => {
-                tracing::error!(gateway = row.name, error = &error as &dyn std::error::Error, "a gateway can't be used");
+                tracing::error!(
+                    gateway = row.name,
+                    error = &error as &dyn std::error::Error,
+                    "a gateway can't be used"
+                );
             }
         }
     }

@@ -49,13 +49,18 @@ impl Endpoint {
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let bad = || Error::invalid(field, "must be `host:port`, an IPv6 address in brackets");
         if text.len() > ENDPOINT_CHARACTERS_MAX {
-            let why = format!("must be at most {ENDPOINT_CHARACTERS_MAX} characters, got {}", text.len());
+            let why =
+                format!("must be at most {ENDPOINT_CHARACTERS_MAX} characters, got {}", text.len());
             return Err(Error::invalid(field, why));
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
-        let port = Some(port).filter(|_| digits).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
-        let port = port.ok_or_else(|| Error::invalid(field, "must have a port between 1 and 65535"))?;
+        let port = Some(port)
+            .filter(|_| digits)
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port > 0);
+        let port =
+            port.ok_or_else(|| Error::invalid(field, "must have a port between 1 and 65535"))?;
         let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(inner) => inner.parse::<Ipv6Addr>().map_err(|_| bad())?.to_string(),
             None if is_host(host) => host.to_ascii_lowercase(),
@@ -166,12 +171,16 @@ impl Credentials {
             private_key(key.expose().as_bytes())?;
         }
         if self.client_cert.is_some() != self.client_key.is_some() {
-            return Err(Error::invalid("credentials", "needs `client_cert` and `client_key` together"));
+            return Err(Error::invalid(
+                "credentials",
+                "needs `client_cert` and `client_key` together",
+            ));
         }
         if let Some(token) = &self.bearer_token {
             let text = token.expose();
             if text.len() > TOKEN_CHARACTERS_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
-                let why = format!("must be at most {TOKEN_CHARACTERS_MAX} visible ASCII characters");
+                let why =
+                    format!("must be at most {TOKEN_CHARACTERS_MAX} visible ASCII characters");
                 return Err(Error::invalid("credentials.bearer_token", why));
             }
         }
@@ -184,10 +193,16 @@ impl Credentials {
             return Err(Error::invalid("auth_mode", "`mtls` needs the scheme `https`"));
         }
         if (mode == AuthMode::Mtls) != self.client_key.is_some() {
-            return Err(Error::invalid("credentials.client_key", "goes with auth mode `mtls`, and must then be given"));
+            return Err(Error::invalid(
+                "credentials.client_key",
+                "goes with auth mode `mtls`, and must then be given",
+            ));
         }
         if (mode == AuthMode::Bearer) != self.bearer_token.is_some() {
-            return Err(Error::invalid("credentials.bearer_token", "goes with auth mode `bearer`, and must then be given"));
+            return Err(Error::invalid(
+                "credentials.bearer_token",
+                "goes with auth mode `bearer`, and must then be given",
+            ));
         }
         Ok(())
     }
@@ -217,7 +232,8 @@ fn within(field: &str, pem: &[u8]) -> Result<(), Error> {
 pub fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     within(field, pem)?;
     let bad = || Error::invalid(field, "must be one or more certificates in PEM");
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| bad())?;
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| bad())?;
     let readable = |der: &CertificateDer<'_>| x509_parser::parse_x509_certificate(der).is_ok();
     if found.is_empty() || !found.iter().all(readable) {
         return Err(bad());
@@ -305,7 +321,9 @@ pub fn secret(field: &str, bytes: &[u8]) -> Result<Option<Secret>, Error> {
 #[must_use]
 pub fn shown_error(error: &Error) -> String {
     match error {
-        Error::Refused { reason: Reason::AddressForbidden, .. } => "the address must not be connected to".to_owned(),
+        Error::Refused { reason: Reason::AddressForbidden, .. } => {
+            "the address must not be connected to".to_owned()
+        }
         Error::Internal(_) => "a fault of the server".to_owned(),
         other => other.to_string().chars().take(500).collect(),
     }
@@ -322,8 +340,22 @@ mod tests {
         assert_eq!(shown("[2001:DB8::1]:8080").unwrap(), "[2001:db8::1]:8080");
         assert_eq!(shown("10.0.0.1:65535").unwrap(), "10.0.0.1:65535");
         for bad in [
-            "", "host", "host:", ":443", "host:0", "host:65536", "host:+1", "https://host:443", "user@host:443",
-            "host:443/path", "2001:db8::1:443", "[::1]", "[host]:443", "a b:443", "host\n:443", "..:443",
+            "",
+            "host",
+            "host:",
+            ":443",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "https://host:443",
+            "user@host:443",
+            "host:443/path",
+            "2001:db8::1:443",
+            "[::1]",
+            "[host]:443",
+            "a b:443",
+            "host\n:443",
+            "..:443",
             &format!("{}:443", "a".repeat(64)),
         ] {
             assert!(shown(bad).is_err(), "{bad:?}");

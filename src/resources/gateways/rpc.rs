@@ -94,12 +94,16 @@ impl GatewayService for Gateways {
     ) -> Reply<pb::TestGatewayResponse> {
         call_write(&self.0, request, async move |ctx, _| {
             let (found, row) = domain::test(&ctx).await?;
-            let latency = found.as_ref().ok().and_then(|p| i64::try_from(p.latency.as_micros()).ok());
+            let latency =
+                found.as_ref().ok().and_then(|p| i64::try_from(p.latency.as_micros()).ok());
             Ok(pb::TestGatewayResponse {
                 reachable: found.is_ok(),
                 status: status(&row.last_status).into(),
                 version: found.as_ref().map(|probe| probe.version.clone()).unwrap_or_default(),
-                wire_generation: found.as_ref().map_or(pb::WireGeneration::Unknown, |p| p.generation.into()).into(),
+                wire_generation: found
+                    .as_ref()
+                    .map_or(pb::WireGeneration::Unknown, |p| p.generation.into())
+                    .into(),
                 latency: latency.map(wire::span),
                 error: found.err().unwrap_or_default(),
             })
@@ -181,19 +185,24 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
         if paths.is_empty() {
             return Err(Error::invalid("update_mask", "must name the fields to change"));
         }
-        let said = |field: &str| Error::invalid(field.to_owned(), "must be said when the mask names it");
+        let said =
+            |field: &str| Error::invalid(field.to_owned(), "must be said when the mask names it");
         let mut change = Self::default();
         for path in paths {
             match path.as_str() {
                 "endpoint" => change.endpoint = Some(Endpoint::parse("endpoint", &req.endpoint)?),
-                "scheme" => change.scheme = Some(scheme(req.scheme)?.ok_or_else(|| said("scheme"))?),
+                "scheme" => {
+                    change.scheme = Some(scheme(req.scheme)?.ok_or_else(|| said("scheme"))?)
+                }
                 "auth_mode" => {
-                    change.auth_mode = Some(auth_mode(req.auth_mode)?.ok_or_else(|| said("auth_mode"))?);
+                    change.auth_mode =
+                        Some(auth_mode(req.auth_mode)?.ok_or_else(|| said("auth_mode"))?);
                 }
                 "ca_cert" => change.ca_cert = Some(ca_cert(&req.ca_cert)?),
                 "credentials" => change.credentials = Some(credentials(req.credentials.take())?),
                 "metadata_json" => {
-                    change.metadata_json = Some(input::metadata("metadata_json", &req.metadata_json)?);
+                    change.metadata_json =
+                        Some(input::metadata("metadata_json", &req.metadata_json)?);
                 }
                 "description" => {
                     change.description = Some(input::description("description", &req.description)?);
@@ -203,7 +212,10 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
                 }
                 other => {
                     let shown: String = other.chars().take(80).collect();
-                    return Err(Error::invalid("update_mask", format!("names `{shown}`, which cannot be changed")));
+                    return Err(Error::invalid(
+                        "update_mask",
+                        format!("names `{shown}`, which cannot be changed"),
+                    ));
                 }
             }
         }
@@ -240,7 +252,8 @@ impl From<Row> for pb::Gateway {
             Some("bearer") => pb::GatewayAuthMode::Bearer,
             _ => pb::GatewayAuthMode::None,
         };
-        let scheme = if row.scheme == "http" { pb::GatewayScheme::Http } else { pb::GatewayScheme::Https };
+        let scheme =
+            if row.scheme == "http" { pb::GatewayScheme::Http } else { pb::GatewayScheme::Https };
         let generation = Generation::parse(&row.wire_generation).unwrap_or(Generation::Unknown);
         Self {
             id: row.id,

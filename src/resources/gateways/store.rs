@@ -104,7 +104,10 @@ async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), 
             gateway_labels::key.eq(key),
             gateway_labels::value.eq(value),
         );
-        on_conn!(conn, |c| diesel::insert_into(gateway_labels::table).values(row).execute(c).await)?;
+        on_conn!(conn, |c| diesel::insert_into(gateway_labels::table)
+            .values(row)
+            .execute(c)
+            .await)?;
     }
     Ok(())
 }
@@ -112,7 +115,8 @@ async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), 
 /// Changes one that is still at the version before `row.version`; answers whether it was. `labels` are all of them,
 /// where they change.
 pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Result<bool, Error> {
-    let at = gateways::table.filter(gateways::id.eq(row.id).and(gateways::version.eq(row.version - 1)));
+    let at =
+        gateways::table.filter(gateways::id.eq(row.id).and(gateways::version.eq(row.version - 1)));
     let changed = on_conn!(conn, |c| diesel::update(at).set(row).execute(c).await)?;
     if changed == 1
         && let Some(labels) = labels
@@ -175,22 +179,34 @@ pub async fn page(
 ) -> Result<Vec<Row>, Error> {
     use gateway_labels as l;
     let rows = on_conn!(conn, |c| {
-        let mut query =
-            gateways::table.select(Row::as_select()).order(gateways::name).limit(limit).into_boxed();
+        let mut query = gateways::table
+            .select(Row::as_select())
+            .order(gateways::name)
+            .limit(limit)
+            .into_boxed();
         if let Some(name) = after {
             query = query.filter(gateways::name.gt(name));
         }
         if let Visible::Only(ids) = visible {
-            query = query.filter(gateways::id.eq_any(ids.iter().map(|id| id.get()).collect::<Vec<i64>>()));
+            query = query
+                .filter(gateways::id.eq_any(ids.iter().map(|id| id.get()).collect::<Vec<i64>>()));
         }
         for requirement in &selector.0 {
             query = match requirement {
-                Requirement::In(key, values) => query.filter(gateways::id.eq_any(
-                    l::table.filter(l::key.eq(key).and(l::value.eq_any(values))).select(l::gateway_id),
-                )),
-                Requirement::NotIn(key, values) => query.filter(gateways::id.ne_all(
-                    l::table.filter(l::key.eq(key).and(l::value.eq_any(values))).select(l::gateway_id),
-                )),
+                Requirement::In(key, values) => query.filter(
+                    gateways::id.eq_any(
+                        l::table
+                            .filter(l::key.eq(key).and(l::value.eq_any(values)))
+                            .select(l::gateway_id),
+                    ),
+                ),
+                Requirement::NotIn(key, values) => query.filter(
+                    gateways::id.ne_all(
+                        l::table
+                            .filter(l::key.eq(key).and(l::value.eq_any(values)))
+                            .select(l::gateway_id),
+                    ),
+                ),
                 Requirement::Exists(key) => query.filter(
                     gateways::id.eq_any(l::table.filter(l::key.eq(key)).select(l::gateway_id)),
                 ),

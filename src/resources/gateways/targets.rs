@@ -107,7 +107,8 @@ impl Target {
 /// What the secrets of a row are bound to (T04): where they are sent, and how the other end is known.
 #[must_use]
 pub fn destination(row: &Row) -> String {
-    let ca = row.ca_cert.as_deref().map(|pem| format!("{:x?}", Sha256::digest(pem))).unwrap_or_default();
+    let ca =
+        row.ca_cert.as_deref().map(|pem| format!("{:x?}", Sha256::digest(pem))).unwrap_or_default();
     format!("{}://{} {} {ca}", row.scheme, row.endpoint, row.auth_mode.as_deref().unwrap_or("none"))
 }
 
@@ -153,8 +154,9 @@ pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
         }
     };
     let authorization = token.map(|token| bearer(&token)).transpose()?;
-    let generation = Generation::parse(&row.wire_generation)
-        .ok_or_else(|| Error::internal(format!("unknown wire generation {}", row.wire_generation)))?;
+    let generation = Generation::parse(&row.wire_generation).ok_or_else(|| {
+        Error::internal(format!("unknown wire generation {}", row.wire_generation))
+    })?;
     Ok(Target {
         id: GatewayId(row.id),
         name: row.name.as_str().into(),
@@ -168,7 +170,8 @@ pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
 }
 
 fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(Error::internal)?;
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(Error::internal)?;
     value.set_sensitive(true);
     Ok(value)
 }

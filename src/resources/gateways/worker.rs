@@ -16,16 +16,27 @@ use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
-use crate::openshell::Probe;
+use crate::openshell::{Health, Probe};
 use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 
 /// Probes that run at once.
 const AT_ONCE: usize = 64;
 
+/// How a status is stored.
+#[must_use]
+pub fn status_word(status: Health) -> &'static str {
+    match status {
+        Health::Unspecified => "unspecified",
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Unhealthy => "unhealthy",
+    }
+}
+
 /// Asks a gateway how it is.
 pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
-    let found = crate::openshell::probe(app, target).await;
+    let found = crate::openshell::probe(app, target, app.config.gateways.probe_timeout()).await;
     let outcome = if found.is_ok() { "answered" } else { "failed" };
     metrics::counter!("shoreguard_gateway_probes_total", "outcome" => outcome).increment(1);
     found
@@ -40,12 +51,16 @@ pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, S
     Ok(found.map_err(|error| shown_error(&error)))
 }
 
-async fn store_found(ctx: &Ctx, target: &Target, found: &Result<Probe, Error>) -> Result<(), Error> {
+async fn store_found(
+    ctx: &Ctx,
+    target: &Target,
+    found: &Result<Probe, Error>,
+) -> Result<(), Error> {
     let now = ctx.now();
     let error = found.as_ref().err().map(shown_error);
     let answer = found.as_ref().ok();
     let probed = Probed {
-        last_status: answer.map_or("unreachable", |probe| probe.status.as_str()).to_owned(),
+        last_status: answer.map_or("unreachable", |probe| status_word(probe.status)).to_owned(),
         probed_at: now,
         last_seen: answer.map(|_| now),
         wire_generation: answer.map(|probe| probe.generation.as_str().to_owned()),
@@ -98,7 +113,8 @@ pub async fn tick(ctx: &Ctx) -> Result<usize, Error> {
         let found = probe(ctx.app(), &target).await;
         store_found(ctx, &target, &found).await
     };
-    let mut running: FuturesUnordered<_> = waiting.by_ref().take(AT_ONCE).cloned().map(one).collect();
+    let mut running: FuturesUnordered<_> =
+        waiting.by_ref().take(AT_ONCE).cloned().map(one).collect();
     while let Some(stored) = running.next().await {
         if let Err(error) = stored {
             tracing::warn!(error = &error as &dyn std::error::Error, "a probe was not stored");

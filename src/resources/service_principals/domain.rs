@@ -231,7 +231,9 @@ mod tests {
     fn names_are_bounded_and_plain() {
         assert!(Name::parse("name", "ci/deploy bot@example.com").is_ok());
         assert!(Name::parse("name", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
-        for bad in ["", " a", "a ", "a\nb", "a\u{202e}b", "<a>", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
+        for bad in
+            ["", " a", "a ", "a\nb", "a\u{202e}b", "<a>", &"a".repeat(NAME_CHARACTERS_MAX + 1)]
+        {
             assert!(Name::parse("name", bad).is_err(), "{bad:?}");
         }
     }

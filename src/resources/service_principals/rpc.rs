@@ -35,7 +35,8 @@ impl ServicePrincipalService for ServicePrincipals {
         call_write(&self.0, request, async move |ctx, req| {
             let name = Name::parse("name", &req.name)?;
             let role = wire::role("role", req.role)?;
-            let expires_at = req.expire_time.map(|at| wire::parse_time("expire_time", at)).transpose()?;
+            let expires_at =
+                req.expire_time.map(|at| wire::parse_time("expire_time", at)).transpose()?;
             let (created, key) = domain::create(&ctx, name, role, expires_at).await?;
             Ok(pb::CreateServicePrincipalResponse {
                 service_principal: Some(created.into()),

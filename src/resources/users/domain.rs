@@ -29,7 +29,10 @@ impl Email {
             let why = format!("must be 3..={EMAIL_CHARACTERS_MAX} characters, got {count}");
             return Err(Error::invalid(field, why));
         }
-        let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c));
+        let plain = |part: &str| {
+            !part.is_empty()
+                && part.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c))
+        };
         match email.split_once('@') {
             Some((local, host)) if plain(local) && plain(host) => Ok(Self(email)),
             _ => Err(Error::invalid(field, "must be an e-mail address")),
@@ -44,7 +47,12 @@ impl Email {
 }
 
 /// Creates a user with a password.
-pub async fn create(ctx: &Ctx, email: &Email, password: Secret, role: Role) -> Result<UserId, Error> {
+pub async fn create(
+    ctx: &Ctx,
+    email: &Email,
+    password: Secret,
+    role: Role,
+) -> Result<UserId, Error> {
     Hasher::check("password", &password)?;
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
@@ -87,7 +95,17 @@ mod tests {
     #[test]
     fn addresses_are_folded_and_checked() {
         assert_eq!(Email::parse("email", " Ana@Example.COM ").unwrap().as_str(), "ana@example.com");
-        for bad in ["", "ana", "@b", "a@", "a@b@c", "a b@c", "a@b\n", "<a>@b", &format!("{}@b", "a".repeat(253))] {
+        for bad in [
+            "",
+            "ana",
+            "@b",
+            "a@",
+            "a@b@c",
+            "a b@c",
+            "a@b\n",
+            "<a>@b",
+            &format!("{}@b", "a".repeat(253)),
+        ] {
             assert!(Email::parse("email", bad).is_err(), "{bad:?}");
         }
     }

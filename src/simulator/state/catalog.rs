@@ -41,11 +41,8 @@ static PROFILES: LazyLock<Vec<ProviderProfile>> =
     LazyLock::new(|| BUILT_IN.iter().map(built_in).collect());
 
 fn built_in((id, category, variable, host): &BuiltIn) -> ProviderProfile {
-    let endpoint = NetworkEndpoint {
-        host: (*host).to_owned(),
-        port: 443,
-        ..NetworkEndpoint::default()
-    };
+    let endpoint =
+        NetworkEndpoint { host: (*host).to_owned(), port: 443, ..NetworkEndpoint::default() };
     ProviderProfile {
         id: (*id).to_owned(),
         display_name: (*id).to_owned(),
@@ -68,7 +65,11 @@ fn built_in((id, category, variable, host): &BuiltIn) -> ProviderProfile {
 
 impl State {
     /// The profile that a workspace sees under an id: its own, else the platform's, else a built-in one.
-    pub(in crate::simulator) fn profile(&self, workspace: &str, id: &str) -> Option<&ProviderProfile> {
+    pub(in crate::simulator) fn profile(
+        &self,
+        workspace: &str,
+        id: &str,
+    ) -> Option<&ProviderProfile> {
         self.profiles
             .get(&(workspace.to_owned(), id.to_owned()))
             .or_else(|| self.profiles.get(&(String::new(), id.to_owned())))
@@ -89,15 +90,13 @@ impl State {
         page: Page,
     ) -> Result<(Vec<ProviderProfile>, String), Status> {
         let workspace = self.workspace(workspace)?;
-        let imported = self.profiles.iter().filter(|((place, _), _)| {
-            place.is_empty() || *place == workspace
-        });
+        let imported =
+            self.profiles.iter().filter(|((place, _), _)| place.is_empty() || *place == workspace);
         Ok(page.cut(PROFILES.iter().chain(imported.map(|(_, profile)| profile)).cloned()))
     }
 
     /// What is wrong with profiles; nothing if they can be imported.
     pub(in crate::simulator) fn lint(
-        &self,
         items: &[ProviderProfileImportItem],
     ) -> Result<Vec<ProviderProfileDiagnostic>, Status> {
         if items.len() > IMPORT_MAX {
@@ -135,7 +134,7 @@ impl State {
         items: Vec<ProviderProfileImportItem>,
     ) -> Result<(Vec<ProviderProfileDiagnostic>, Vec<ProviderProfile>), Status> {
         let place = self.profile_place(workspace)?;
-        let diagnostics = self.lint(&items)?;
+        let diagnostics = Self::lint(&items)?;
         if !diagnostics.is_empty() {
             return Ok((diagnostics, Vec::new()));
         }
@@ -166,7 +165,7 @@ impl State {
         if expected == 0 {
             return Err(Status::invalid_argument("expected_resource_version is required"));
         }
-        let diagnostics = self.lint(std::slice::from_ref(&item))?;
+        let diagnostics = Self::lint(std::slice::from_ref(&item))?;
         let Some(kept) = self.profiles.get_mut(&(place, at.1.clone())) else {
             return Err(Status::not_found(format!("provider profile '{}' not found", at.1)));
         };

@@ -13,10 +13,8 @@ use super::meta::{self, now_ms, random_id};
 use super::policy::RESERVED_PREFIX;
 use super::settings::{self, APPROVAL_MODE};
 use super::verdict::{self, CLEAN, Verdict};
-use super::{ConfigUpdated, Key, State, merge};
-use crate::pb::v0_0::openshell::sandbox::v1::{
-    NetworkBinary, NetworkEndpoint, NetworkPolicyRule, setting_value,
-};
+use super::{ConfigUpdated, Key, Proposal, State, merge};
+use crate::pb::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, setting_value};
 
 /// Proposals of one sandbox.
 pub(super) const CHUNKS_MAX: usize = 1_000;
@@ -30,39 +28,6 @@ pub(super) const REJECTED: &str = "rejected";
 
 const STALE: &str = "proposal inputs changed; evaluation refreshed, refetch and review again";
 const MISMATCH: &str = "review token does not match the fetched proposal; refetch and review again";
-
-/// What a supervisor proposes.
-#[derive(Debug, Clone)]
-pub struct Proposal {
-    /// The name of the rule in the policy.
-    pub rule_name: String,
-    /// What it would allow.
-    pub rule: NetworkPolicyRule,
-    /// Why.
-    pub rationale: String,
-    /// Written by the agent itself, rather than gathered from refused connections.
-    pub agent_authored: bool,
-}
-
-impl Proposal {
-    /// The proposal that refused connections of a program to a host would lead to.
-    #[must_use]
-    pub fn allow(host: &str, port: u32, binary: &str) -> Self {
-        let name = format!("allow_{}_{port}", host.replace(['.', '*', '-', ':'], "_"));
-        let endpoint = NetworkEndpoint { host: host.to_owned(), port, ..NetworkEndpoint::default() };
-        let binary = NetworkBinary { path: binary.to_owned(), harness: false };
-        Self {
-            rule: NetworkPolicyRule {
-                name: name.clone(),
-                endpoints: vec![endpoint],
-                binaries: vec![binary],
-            },
-            rule_name: name,
-            rationale: format!("a connection to {host}:{port} was refused"),
-            agent_authored: false,
-        }
-    }
-}
 
 /// A proposal as the gateway keeps it.
 #[derive(Debug, Clone)]
@@ -121,7 +86,9 @@ impl Chunk {
         let endpoint = self.rule.endpoints.first();
         (
             endpoint.map(|endpoint| endpoint.host.clone()).unwrap_or_default(),
-            endpoint.and_then(|endpoint| verdict::ports(endpoint).first().copied()).unwrap_or_default(),
+            endpoint
+                .and_then(|endpoint| verdict::ports(endpoint).first().copied())
+                .unwrap_or_default(),
             self.rule.binaries.first().map(|binary| binary.path.clone()).unwrap_or_default(),
         )
     }
@@ -141,7 +108,10 @@ impl State {
         proposal: Proposal,
     ) -> Result<Submitted, Status> {
         if proposal.rule_name.starts_with(RESERVED_PREFIX) {
-            return Ok(Submitted::Refused(format!("rule name '{}' is reserved", proposal.rule_name)));
+            return Ok(Submitted::Refused(format!(
+                "rule name '{}' is reserved",
+                proposal.rule_name
+            )));
         }
         self.ensure_first(at)?;
         let verdict = self.judge(at, &proposal.rule_name, &proposal.rule)?;
@@ -171,7 +141,8 @@ impl State {
         let own = self.sandbox(at)?.settings.clone();
         let auto = setting_value::Value::StringValue("auto".to_owned());
         let clean = chunk.verdict.validation == CLEAN && chunk.status == PENDING;
-        if clean && !self.global_active && settings::is(&self.settings, &own, APPROVAL_MODE, &auto) {
+        if clean && !self.global_active && settings::is(&self.settings, &own, APPROVAL_MODE, &auto)
+        {
             self.apply_chunk(at, &id)?;
         }
         self.reject_covered(at)?;
@@ -250,9 +221,10 @@ impl State {
         self.refuse_under_global("cannot approve rules")?;
         let exact = !approvals.exact.is_empty();
         let waiting = self.sandbox(at)?.chunks.iter().filter(|chunk| chunk.status == PENDING);
-        let wanted = match exact {
-            true => approvals.exact.clone(),
-            false => waiting.map(|chunk| (chunk.id.clone(), String::new())).collect(),
+        let wanted = if exact {
+            approvals.exact.clone()
+        } else {
+            waiting.map(|chunk| (chunk.id.clone(), String::new())).collect()
         };
         let mut next = self.base(at)?;
         let (mut approved, mut skipped) = (Vec::new(), 0);
@@ -281,14 +253,24 @@ impl State {
         }
         if !approved.is_empty() {
             self.write(at, next, &BTreeMap::new())?;
-            self.log(at, "OCSF", "gateway", &format!("gateway approved {} draft chunks", approved.len()));
+            self.log(
+                at,
+                "OCSF",
+                "gateway",
+                &format!("gateway approved {} draft chunks", approved.len()),
+            );
         }
         let count = u32::try_from(approved.len()).unwrap_or(u32::MAX);
         Ok((self.newest(at)?, count, skipped))
     }
 
     /// Rejects a proposal. What was approved leaves the policy again.
-    pub(in crate::simulator) fn reject(&mut self, at: &Key, id: &str, reason: &str) -> Result<(), Status> {
+    pub(in crate::simulator) fn reject(
+        &mut self,
+        at: &Key,
+        id: &str,
+        reason: &str,
+    ) -> Result<(), Status> {
         match self.chunk(at, id)?.status {
             APPROVED => self.withdraw(at, id)?,
             PENDING => {}
@@ -300,7 +282,11 @@ impl State {
     }
 
     /// Makes an approved proposal wait again; its rule leaves the policy.
-    pub(in crate::simulator) fn undo(&mut self, at: &Key, id: &str) -> Result<ConfigUpdated, Status> {
+    pub(in crate::simulator) fn undo(
+        &mut self,
+        at: &Key,
+        id: &str,
+    ) -> Result<ConfigUpdated, Status> {
         if self.chunk(at, id)?.status != APPROVED {
             return Err(Status::failed_precondition("draft chunk is not approved"));
         }

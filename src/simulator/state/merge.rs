@@ -86,8 +86,10 @@ pub(super) fn add_rule(
     if rule.endpoints.is_empty() {
         return Err(Status::invalid_argument(format!("rule '{name}' has no endpoints")));
     }
-    if let Some(endpoint) =
-        rule.endpoints.iter().find(|endpoint| endpoint.host.is_empty() && endpoint.allowed_ips.is_empty())
+    if let Some(endpoint) = rule
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.host.is_empty() && endpoint.allowed_ips.is_empty())
     {
         return Err(Status::invalid_argument(format!(
             "rule '{name}' has an endpoint without host (port {})",

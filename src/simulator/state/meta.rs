@@ -168,10 +168,9 @@ pub(super) fn workspace_or_default(workspace: &str) -> &str {
 
 /// Refuses what is not a DNS label of at most `max` characters.
 pub(super) fn label(field: &str, name: &str, max: usize) -> Result<(), Status> {
-    let shape =
-        name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-            && !name.starts_with('-')
-            && !name.ends_with('-');
+    let shape = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
     if shape && (1..=max).contains(&name.len()) {
         return Ok(());
     }

@@ -13,6 +13,7 @@ mod logs;
 mod merge;
 mod meta;
 mod policy;
+mod proposal;
 mod providers;
 mod refresh;
 mod requests;
@@ -25,19 +26,21 @@ mod templates;
 mod verdict;
 mod workspaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub(super) use self::core::{Core, Notice};
 pub(super) use self::drafts::{Approvals, Chunk, Submitted, draft_version};
-pub use self::drafts::Proposal;
 pub(super) use self::inference::Route;
 pub(super) use self::logs::{LogFilter, LogLine, PlatformEvent};
 pub(super) use self::merge::{Merge, Target};
 pub(super) use self::meta::{Meta, Page};
+pub use self::proposal::Proposal;
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;
 pub(super) use self::requests::Requests;
-pub(super) use self::revisions::{Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active};
+pub(super) use self::revisions::{
+    Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active,
+};
 pub(super) use self::sandboxes::{Change, NewSandbox, Phase, Sandbox};
 pub(super) use self::services::{NewService, Service};
 pub(super) use self::settings::Settings;
@@ -60,6 +63,8 @@ pub(super) struct State {
     pub(super) workspaces: BTreeMap<String, Workspace>,
     /// Sandboxes by place.
     pub(super) sandboxes: BTreeMap<Key, Sandbox>,
+    /// Places of sandboxes by id.
+    pub(super) places: HashMap<String, Key>,
     /// Providers by place.
     pub(super) providers: BTreeMap<Key, Provider>,
     /// Profiles that were imported, by workspace (empty for the platform) and id.

@@ -62,7 +62,8 @@ pub(super) fn validate(policy: &SandboxPolicy) -> Result<(), Status> {
         for path in paths() {
             path_is_safe(path)?;
         }
-        if let Some(path) = filesystem.read_write.iter().find(|path| path.trim_end_matches('/').is_empty())
+        if let Some(path) =
+            filesystem.read_write.iter().find(|path| path.trim_end_matches('/').is_empty())
         {
             return refuse(format!("filesystem path '{path}' is too broad to be written"));
         }
@@ -105,7 +106,9 @@ fn identity(field: &str, name: &str) -> Result<(), Status> {
     if allowed {
         return Ok(());
     }
-    refuse(format!("process.{field} must be 'sandbox' or a numeric id other than root, got '{name}'"))
+    refuse(format!(
+        "process.{field} must be 'sandbox' or a numeric id other than root, got '{name}'"
+    ))
 }
 
 fn path_is_safe(path: &str) -> Result<(), Status> {

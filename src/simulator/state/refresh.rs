@@ -69,13 +69,21 @@ impl State {
     }
 
     /// The renewals of a provider, or of one of its credentials.
-    pub(in crate::simulator) fn refreshes(&mut self, at: &Key, key: &str) -> Result<Vec<Refresh>, Status> {
+    pub(in crate::simulator) fn refreshes(
+        &mut self,
+        at: &Key,
+        key: &str,
+    ) -> Result<Vec<Refresh>, Status> {
         let all = self.provider(at)?.refreshes.values();
         Ok(all.filter(|refresh| key.is_empty() || refresh.key == key).cloned().collect())
     }
 
     /// No longer renews a credential; says whether it was.
-    pub(in crate::simulator) fn delete_refresh(&mut self, at: &Key, key: &str) -> Result<bool, Status> {
+    pub(in crate::simulator) fn delete_refresh(
+        &mut self,
+        at: &Key,
+        key: &str,
+    ) -> Result<bool, Status> {
         Ok(self.provider(at)?.refreshes.remove(key).is_some())
     }
 }

@@ -155,14 +155,14 @@ impl State {
                 let deleted = std::mem::take(&mut self.global_active);
                 self.changed_everywhere();
                 let settings_revision = self.settings.revision;
-                Ok(ConfigUpdated { deleted, settings_revision, ..ConfigUpdated::default() })
+                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
             }
             ConfigChange::Setting(key, value) => {
                 settings::known(&key)?;
                 let deleted = self.settings.change(&key, value)?;
                 let settings_revision = self.settings.revision;
                 self.changed_everywhere();
-                Ok(ConfigUpdated { deleted, settings_revision, ..ConfigUpdated::default() })
+                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
             }
             ConfigChange::Policy(next) => {
                 policy::validate(&next)?;
@@ -256,26 +256,36 @@ impl State {
     }
 
     /// A policy as the sandbox would get it: with a rule for each attached provider, where those are switched on.
-    pub(super) fn effective(&mut self, at: &Key, base: &SandboxPolicy) -> Result<SandboxPolicy, Status> {
-        let sandbox = self.sandbox(at)?.clone();
+    pub(super) fn effective(
+        &mut self,
+        at: &Key,
+        base: &SandboxPolicy,
+    ) -> Result<SandboxPolicy, Status> {
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let own = sandbox.settings.clone();
         let on = setting_value::Value::BoolValue(true);
         let mut policy = base.clone();
-        if !settings::is(&self.settings, &sandbox.settings, PROVIDERS_V2, &on) {
+        if !settings::is(&self.settings, &own, PROVIDERS_V2, &on) {
             return Ok(policy);
         }
-        for name in &sandbox.spec.providers {
-            let Some(provider) = self.providers.get(&(sandbox.meta.workspace.clone(), name.clone()))
-            else {
+        for name in &providers {
+            let Some(provider) = self.providers.get(&(place.0.clone(), name.clone())) else {
                 continue;
             };
-            let Some(profile) = self.profile(&sandbox.meta.workspace, &provider.kind) else { continue };
+            let Some(profile) = self.profile(&place.0, &provider.kind) else {
+                continue;
+            };
             let mut endpoints = profile.endpoints.clone();
             for endpoint in &mut endpoints {
                 endpoint.provider_credentialed = true;
             }
             let key = format!("{}{name}", policy::RESERVED_PREFIX);
-            let rule =
-                NetworkPolicyRule { name: key.clone(), endpoints, binaries: profile.binaries.clone() };
+            let rule = NetworkPolicyRule {
+                name: key.clone(),
+                endpoints,
+                binaries: profile.binaries.clone(),
+            };
             policy.network_policies.insert(key, rule);
         }
         Ok(policy)
@@ -284,26 +294,26 @@ impl State {
     /// What a sandbox runs with. Writes revision 1 if it is not there yet.
     pub(in crate::simulator) fn config(&mut self, at: &Key) -> Result<Config, Status> {
         self.ensure_first(at)?;
-        let sandbox = self.sandbox(at)?.clone();
-        let at = sandbox.place();
-        let global_version =
-            self.global.last().filter(|_| self.global_active).map(|newest| newest.version);
-        let policy = match (global_version, self.global.last(), sandbox.revisions.last()) {
-            (Some(_), Some(newest), _) => Some(newest.policy.clone()),
-            (_, _, Some(newest)) => Some(self.effective(&at, &newest.policy.clone())?),
-            (_, _, None) => None,
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let (newest, own) = (sandbox.revisions.last().cloned(), sandbox.settings.clone());
+        let global = self.global.last().filter(|_| self.global_active).cloned();
+        let policy = match (&global, &newest) {
+            (Some(global), _) => Some(global.policy.clone()),
+            (None, Some(newest)) => Some(self.effective(&place, &newest.policy)?),
+            (None, None) => None,
         };
         let hash = policy.as_ref().map(policy::hash).unwrap_or_default();
-        let settings = settings::effective(&self.settings, &sandbox.settings);
-        let provider_revision = fingerprint(self.attached(&sandbox).as_bytes());
+        let settings = settings::effective(&self.settings, &own);
+        let provider_revision = fingerprint(self.attached(&place.0, &providers).as_bytes());
         let revision = fingerprint(format!("{hash}{settings:?}").as_bytes());
         Ok(Config {
             policy,
-            version: sandbox.revisions.last().map_or(0, |newest| newest.version),
+            version: newest.map_or(0, |newest| newest.version),
             hash,
             settings,
             revision,
-            global_version,
+            global_version: global.map(|global| global.version),
             provider_revision,
         })
     }
@@ -322,7 +332,10 @@ impl State {
     }
 
     /// The revisions of a sandbox, or of the global policy, newest first.
-    pub(in crate::simulator) fn revisions(&mut self, at: Option<&Key>) -> Result<Vec<Revision>, Status> {
+    pub(in crate::simulator) fn revisions(
+        &mut self,
+        at: Option<&Key>,
+    ) -> Result<Vec<Revision>, Status> {
         let revisions = match at {
             Some(at) => &self.sandbox(at)?.revisions,
             None => &self.global,
@@ -344,7 +357,11 @@ pub(in crate::simulator) fn active(revisions: &[Revision]) -> u32 {
     revisions.iter().rev().find(loaded).map_or(0, |revision| revision.version)
 }
 
-fn push(revisions: &mut Vec<Revision>, policy: SandboxPolicy, annotations: &BTreeMap<String, String>) {
+fn push(
+    revisions: &mut Vec<Revision>,
+    policy: SandboxPolicy,
+    annotations: &BTreeMap<String, String>,
+) {
     let version = revisions.last().map_or(1, |newest| newest.version + 1);
     if revisions.len() == REVISIONS_MAX {
         revisions.remove(0);

@@ -93,7 +93,10 @@ impl State {
     }
 
     /// The sandbox of a name.
-    pub(in crate::simulator) fn sandbox(&mut self, at: &super::Key) -> Result<&mut Sandbox, Status> {
+    pub(in crate::simulator) fn sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<&mut Sandbox, Status> {
         let workspace = self.workspace(&at.0)?;
         if at.1.is_empty() {
             return Err(Status::invalid_argument("sandbox name is required"));
@@ -108,11 +111,7 @@ impl State {
         if id.is_empty() {
             return Err(Status::invalid_argument("sandbox_id is required"));
         }
-        self.sandboxes
-            .iter()
-            .find(|(_, sandbox)| sandbox.meta.id == id)
-            .map(|(at, _)| at.clone())
-            .ok_or_else(|| Status::not_found("sandbox not found"))
+        self.places.get(id).cloned().ok_or_else(|| Status::not_found("sandbox not found"))
     }
 
     /// Makes a sandbox, which then becomes ready by itself.
@@ -136,7 +135,9 @@ impl State {
         }
         for provider in &spec.providers {
             if !self.providers.contains_key(&(workspace.clone(), provider.clone())) {
-                return Err(Status::failed_precondition(format!("provider '{provider}' not found")));
+                return Err(Status::failed_precondition(format!(
+                    "provider '{provider}' not found"
+                )));
             }
         }
         meta::room("sandboxes", self.sandboxes.len(), SANDBOXES_MAX)?;
@@ -162,6 +163,7 @@ impl State {
         };
         let answer = sandbox.clone();
         self.sandboxes.insert(at.clone(), sandbox);
+        self.places.insert(id.clone(), at.clone());
         self.event(&at, "Scheduled", "the sandbox was placed");
         self.log(&at, "INFO", "gateway", "sandbox created");
         self.due.push(Change::Ready(id));
@@ -189,7 +191,10 @@ impl State {
     }
 
     /// Lets a sandbox go; the record follows later. Gives its id.
-    pub(in crate::simulator) fn delete_sandbox(&mut self, at: &super::Key) -> Result<String, Status> {
+    pub(in crate::simulator) fn delete_sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<String, Status> {
         let sandbox = self.sandbox(at)?;
         let id = sandbox.meta.id.clone();
         if sandbox.phase != Phase::Deleting {
@@ -202,7 +207,10 @@ impl State {
     }
 
     /// Stops a sandbox; one that is stopped stays so.
-    pub(in crate::simulator) fn stop_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+    pub(in crate::simulator) fn stop_sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
         let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
         match sandbox.phase {
@@ -219,7 +227,10 @@ impl State {
     }
 
     /// Starts a sandbox that was stopped; one that runs goes on.
-    pub(in crate::simulator) fn start_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+    pub(in crate::simulator) fn start_sandbox(
+        &mut self,
+        at: &super::Key,
+    ) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
         let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
         match sandbox.phase {
@@ -278,6 +289,7 @@ impl State {
         let Some(sandbox) = self.sandboxes.remove(at) else { return };
         self.services.retain(|(workspace, name, _), _| (workspace, name) != (&at.0, &at.1));
         self.ssh.retain(|_, session| session.sandbox_id != sandbox.meta.id);
+        self.places.remove(&sandbox.meta.id);
         self.notices.push(Notice::Gone(sandbox.meta.id));
     }
 }
@@ -286,6 +298,16 @@ impl Sandbox {
     /// Where it stands.
     pub(in crate::simulator) fn place(&self) -> super::Key {
         (self.meta.workspace.clone(), self.meta.name.clone())
+    }
+
+    /// The environment of a command: the sandbox's own, and over it what comes with the command.
+    pub(in crate::simulator) fn environment(
+        &self,
+        over: BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut all = self.spec.environment.clone();
+        all.extend(over);
+        all
     }
 
     /// Refuses what only a running sandbox can do.

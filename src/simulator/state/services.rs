@@ -54,7 +54,7 @@ impl Service {
 
 impl State {
     /// Exposes a port, or changes which one a service stands for.
-    pub(in crate::simulator) fn expose(&mut self, new: NewService) -> Result<Service, Status> {
+    pub(in crate::simulator) fn expose(&mut self, new: &NewService) -> Result<Service, Status> {
         if !(1..=65_535).contains(&new.port) {
             return Err(Status::invalid_argument("target_port must be 1..=65535"));
         }
@@ -80,7 +80,11 @@ impl State {
     }
 
     /// One service.
-    pub(in crate::simulator) fn get_service(&self, at: &Key, name: &str) -> Result<Service, Status> {
+    pub(in crate::simulator) fn get_service(
+        &self,
+        at: &Key,
+        name: &str,
+    ) -> Result<Service, Status> {
         let workspace = self.workspace(&at.0)?;
         self.services
             .get(&(workspace, at.1.clone(), name.to_owned()))
@@ -104,7 +108,11 @@ impl State {
     }
 
     /// Takes a service away; says whether there was one.
-    pub(in crate::simulator) fn delete_service(&mut self, at: &Key, name: &str) -> Result<bool, Status> {
+    pub(in crate::simulator) fn delete_service(
+        &mut self,
+        at: &Key,
+        name: &str,
+    ) -> Result<bool, Status> {
         let workspace = self.workspace(&at.0)?;
         Ok(self.services.remove(&(workspace, at.1.clone(), name.to_owned())).is_some())
     }

@@ -33,7 +33,11 @@ pub(in crate::simulator) struct Settings {
 
 impl Settings {
     /// Sets a key, or takes it away. Says whether it took one away.
-    pub(super) fn change(&mut self, key: &str, value: Option<SettingValue>) -> Result<bool, Status> {
+    pub(super) fn change(
+        &mut self,
+        key: &str,
+        value: Option<SettingValue>,
+    ) -> Result<bool, Status> {
         let deleted = match value {
             Some(value) => {
                 check(key, &value)?;
@@ -49,9 +53,7 @@ impl Settings {
     /// Every key, with nothing for one that is not set.
     pub(in crate::simulator) fn all(&self) -> BTreeMap<String, SettingValue> {
         KEYS.iter()
-            .map(|(key, _)| {
-                ((*key).to_owned(), self.values.get(*key).cloned().unwrap_or_default())
-            })
+            .map(|(key, _)| ((*key).to_owned(), self.values.get(*key).cloned().unwrap_or_default()))
             .collect()
     }
 }
@@ -71,7 +73,12 @@ pub(super) fn effective(global: &Settings, own: &Settings) -> BTreeMap<String, E
 }
 
 /// Whether a text setting has a value for a sandbox.
-pub(super) fn is(global: &Settings, own: &Settings, key: &str, wanted: &setting_value::Value) -> bool {
+pub(super) fn is(
+    global: &Settings,
+    own: &Settings,
+    key: &str,
+    wanted: &setting_value::Value,
+) -> bool {
     let value = global.values.get(key).or_else(|| own.values.get(key));
     value.and_then(|value| value.value.as_ref()) == Some(wanted)
 }

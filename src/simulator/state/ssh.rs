@@ -45,7 +45,11 @@ impl State {
     }
 
     /// Refuses a token that does not open the sandbox.
-    pub(in crate::simulator) fn check_ssh(&self, sandbox_id: &str, token: &str) -> Result<(), Status> {
+    pub(in crate::simulator) fn check_ssh(
+        &self,
+        sandbox_id: &str,
+        token: &str,
+    ) -> Result<(), Status> {
         let opens = |session: &SshSession| {
             session.sandbox_id == sandbox_id && session.expires_ms > now_ms()
         };
@@ -57,5 +61,5 @@ impl State {
 }
 
 /// What ssh shows of the sandbox's key.
-pub(in crate::simulator) const HOST_KEY: &str = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
+pub(in crate::simulator) const HOST_KEY: &str =
+    "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -1,8 +1,8 @@
 //! What is thought of a proposal: the policy that it would lead to, what is dangerous in it, and the token that
 //! says what a reviewer has seen.
 
-use sha2::{Digest as _, Sha256};
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::meta::hex;
@@ -69,7 +69,8 @@ impl State {
                 UNAVAILABLE.clone_into(&mut verdict.validation);
             }
         }
-        let sandbox = self.sandbox(at)?.clone();
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
         let mut digest = Sha256::new();
         for part in [
             EVALUATOR.as_bytes(),
@@ -77,7 +78,7 @@ impl State {
             &rule.encode_to_vec(),
             verdict.current_hash.as_bytes(),
             verdict.candidate_hash.as_bytes(),
-            self.attached(&sandbox).as_bytes(),
+            self.attached(&place.0, &providers).as_bytes(),
         ] {
             digest.update(part.len().to_be_bytes());
             digest.update(part);
@@ -107,7 +108,10 @@ fn prove(rule: &NetworkPolicyRule) -> String {
     for endpoint in rule.endpoints.iter().filter(|endpoint| endpoint.host.starts_with("169.254.")) {
         for port in ports(endpoint) {
             for binary in &rule.binaries {
-                findings.push(format!("link_local_reach: {}:{port} via {}", endpoint.host, binary.path));
+                findings.push(format!(
+                    "link_local_reach: {}:{port} via {}",
+                    endpoint.host, binary.path
+                ));
             }
         }
     }

@@ -60,7 +60,10 @@ impl State {
     }
 
     /// The workspace of a name.
-    pub(in crate::simulator) fn get_workspace(&mut self, name: &str) -> Result<&mut Workspace, Status> {
+    pub(in crate::simulator) fn get_workspace(
+        &mut self,
+        name: &str,
+    ) -> Result<&mut Workspace, Status> {
         let name = self.workspace(name)?;
         self.workspaces
             .get_mut(&name)

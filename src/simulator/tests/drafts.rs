@@ -28,7 +28,8 @@ async fn a_review_token_ages_with_the_policy_and_is_renewed_by_a_refused_approva
         simulator.propose("", "a", Proposal::allow(host, 443, "/usr/bin/curl")).unwrap();
     }
     let seen = chunks(&mut client).await;
-    let wrong = old::ApproveDraftChunkRequest { review_token: "no".to_owned(), ..approve(&seen[0]) };
+    let wrong =
+        old::ApproveDraftChunkRequest { review_token: "no".to_owned(), ..approve(&seen[0]) };
     let refused = client.approve_draft_chunk(wrong).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().starts_with("review token does not match"));

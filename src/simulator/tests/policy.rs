@@ -16,11 +16,7 @@ async fn newest(client: &mut OldClient<Channel>) -> old::SandboxPolicyRevision {
 }
 
 fn update(policy: sb::SandboxPolicy) -> old::UpdateConfigRequest {
-    old::UpdateConfigRequest {
-        name: "a".to_owned(),
-        policy: Some(policy),
-        ..Default::default()
-    }
+    old::UpdateConfigRequest { name: "a".to_owned(), policy: Some(policy), ..Default::default() }
 }
 
 #[tokio::test]
@@ -41,7 +37,9 @@ async fn static_sections_stay_and_paths_are_only_added() {
         changed(&|policy| policy.filesystem.as_mut().unwrap().read_write.push("/".to_owned())),
         changed(&|policy| policy.filesystem.as_mut().unwrap().read_only.push("/a/../b".to_owned())),
         changed(&|policy| {
-            policy.network_policies.insert("_provider_x".to_owned(), sb::NetworkPolicyRule::default());
+            policy
+                .network_policies
+                .insert("_provider_x".to_owned(), sb::NetworkPolicyRule::default());
         }),
         old::UpdateConfigRequest { setting_key: "x".to_owned(), ..update(base.clone()) },
         old::UpdateConfigRequest { name: "a".to_owned(), ..Default::default() },
@@ -72,7 +70,10 @@ async fn the_same_policy_is_new_only_with_other_annotations() {
     let noted = client.update_config(noted).await.unwrap().into_inner();
     assert_eq!((noted.version, &noted.policy_hash), (2, &first.policy_hash));
     assert_eq!(newest(&mut client).await.provenance["by"], "ana");
-    let stale = old::UpdateConfigRequest { expected_resource_version: 1, ..update(Default::default()) };
+    let stale = old::UpdateConfigRequest {
+        expected_resource_version: 1,
+        ..update(sb::SandboxPolicy::default())
+    };
     assert_eq!(client.update_config(stale).await.unwrap_err().code(), Code::Aborted);
     let ask = old::ListSandboxPoliciesRequest { name: "a".to_owned(), ..Default::default() };
     let all = client.list_sandbox_policies(ask).await.unwrap().into_inner().revisions;
@@ -87,7 +88,8 @@ async fn a_global_policy_stands_over_all_and_blocks_approvals() {
     let sandbox_id = old_sandbox(&mut client, "a").await;
     simulator.propose("", "a", Proposal::allow("one.example", 443, "/bin/x")).unwrap();
     let policy = newest(&mut client).await.policy.unwrap();
-    let global = old::UpdateConfigRequest { name: String::new(), global: true, ..update(policy.clone()) };
+    let global =
+        old::UpdateConfigRequest { name: String::new(), global: true, ..update(policy.clone()) };
     assert_eq!(client.update_config(global.clone()).await.unwrap().into_inner().version, 1);
     assert_eq!(client.update_config(global.clone()).await.unwrap().into_inner().version, 1);
     let ask = sb::GetSandboxConfigRequest { sandbox_id };
@@ -163,7 +165,10 @@ async fn generation_0_1_keeps_its_enumerations_and_merges_by_target() {
     assert_eq!(policy.network_policies["one"].endpoints, [endpoint]);
     let deny = |host: &str| {
         merge(Operation::AddDenyRules(new::AddDenyRules {
-            deny_rules: vec![new_sb::L7DenyRule { method: "DELETE".to_owned(), ..Default::default() }],
+            deny_rules: vec![new_sb::L7DenyRule {
+                method: "DELETE".to_owned(),
+                ..Default::default()
+            }],
             target: Some(new::L7RuleTarget { host: host.to_owned(), ..Default::default() }),
         }))
     };

@@ -13,12 +13,14 @@ pub(super) fn get(
     ask: pb::GetDraftPolicyRequest,
 ) -> Answer<pb::GetDraftPolicyResponse> {
     let at = (ask.workspace, ask.name);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    Ok(pb::GetDraftPolicyResponse {
-        chunks: wanted(&sandbox, &ask.status_filter).map(render::chunk).collect(),
-        rolling_summary: String::new(),
-        draft_version: draft_version(&sandbox.chunks),
-        last_analyzed_at_ms: sandbox.analyzed_ms,
+    gateway.core.with(|state| {
+        let sandbox = state.sandbox(&at)?;
+        Ok(pb::GetDraftPolicyResponse {
+            chunks: wanted(sandbox, &ask.status_filter).map(render::chunk).collect(),
+            rolling_summary: String::new(),
+            draft_version: draft_version(&sandbox.chunks),
+            last_analyzed_at_ms: sandbox.analyzed_ms,
+        })
     })
 }
 
@@ -55,7 +57,8 @@ pub(super) fn approve_all(
     let at = (ask.workspace, ask.name);
     let exact = ask.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
     let approvals = Approvals { exact, include_flagged: ask.include_security_flagged };
-    let (done, approved, skipped) = gateway.core.with(|state| state.approve_all(&at, &approvals))?;
+    let (done, approved, skipped) =
+        gateway.core.with(|state| state.approve_all(&at, &approvals))?;
     Ok(pb::ApproveAllDraftChunksResponse {
         policy_version: done.version,
         policy_hash: done.hash,
@@ -96,8 +99,8 @@ pub(super) fn history(
     ask: pb::GetDraftHistoryRequest,
 ) -> Answer<pb::GetDraftHistoryResponse> {
     let at = (ask.workspace, ask.name);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    Ok(pb::GetDraftHistoryResponse { entries: entries(&sandbox) })
+    let entries = gateway.core.with(|state| state.sandbox(&at).map(|sandbox| entries(sandbox)))?;
+    Ok(pb::GetDraftHistoryResponse { entries })
 }
 
 /// The history is made up from what the proposals are now: it is no log.

@@ -12,9 +12,9 @@ pub(super) fn set(
     ask: inf::SetInferenceRouteRequest,
 ) -> Answer<inf::SetInferenceRouteResponse> {
     let at = (ask.workspace, ask.route_name);
-    let route = gateway.core.with(|state| {
-        state.set_route(&at, &ask.provider_name, &ask.model_id, ask.timeout_secs)
-    })?;
+    let route = gateway
+        .core
+        .with(|state| state.set_route(&at, &ask.provider_name, &ask.model_id, ask.timeout_secs))?;
     Ok(inf::SetInferenceRouteResponse {
         provider_name: route.provider,
         model_id: route.model,

@@ -39,7 +39,8 @@ pub(super) fn update(
     ask: pb::UpdateConfigRequest,
 ) -> Answer<pb::UpdateConfigResponse> {
     let merges = ask.merge_operations.into_iter().map(merge).collect::<Result<Vec<_>, _>>()?;
-    let setting = Setting { key: ask.setting_key, value: ask.setting_value, delete: ask.delete_setting };
+    let setting =
+        Setting { key: ask.setting_key, value: ask.setting_value, delete: ask.delete_setting };
     let update = ConfigUpdate {
         sandbox: (!ask.global).then_some((ask.workspace, ask.name)),
         change: change(ask.policy, merges, setting)?,
@@ -133,7 +134,10 @@ pub(in crate::simulator) fn pick(all: &[Revision], version: u32) -> Answer<&Revi
 
 /// The version that was last loaded, among revisions of which the newest stands first.
 pub(in crate::simulator) fn newest_active(all: &[Revision]) -> u32 {
-    all.iter().map(|revision| active(std::slice::from_ref(revision))).find(|at| *at != 0).unwrap_or(0)
+    all.iter()
+        .map(|revision| active(std::slice::from_ref(revision)))
+        .find(|at| *at != 0)
+        .unwrap_or(0)
 }
 
 pub(super) fn list(

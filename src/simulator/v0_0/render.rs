@@ -7,8 +7,8 @@ use crate::pb::v0_0::openshell::datamodel::v1 as dm;
 use crate::pb::v0_0::openshell::sandbox::v1 as sb;
 use crate::pb::v0_0::openshell::v1 as pb;
 use crate::simulator::state::{
-    Chunk, Config, LogLine, Member, Meta, Phase, PlatformEvent, Provider, Refresh, Revision, Sandbox,
-    Service, Workspace, active,
+    Chunk, Config, LogLine, Member, Meta, Phase, PlatformEvent, Provider, Refresh, Revision,
+    Sandbox, Service, Workspace, active,
 };
 
 pub(in crate::simulator) fn meta(meta: &Meta) -> dm::ObjectMeta {
@@ -113,7 +113,10 @@ pub(in crate::simulator) fn revision(revision: &Revision) -> pb::SandboxPolicyRe
     }
 }
 
-pub(in crate::simulator) fn config(config: Config, workspace: &str) -> sb::GetSandboxConfigResponse {
+pub(in crate::simulator) fn config(
+    config: Config,
+    workspace: &str,
+) -> sb::GetSandboxConfigResponse {
     let source = match config.global_version {
         Some(_) => sb::PolicySource::Global,
         None => sb::PolicySource::Sandbox,

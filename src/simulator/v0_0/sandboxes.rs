@@ -72,9 +72,9 @@ pub(super) fn attach(
     ask: pb::AttachSandboxProviderRequest,
 ) -> Answer<pb::AttachSandboxProviderResponse> {
     let at = (ask.workspace, ask.sandbox_name);
-    let (sandbox, attached) = gateway.core.with(|state| {
-        state.attach(&at, &ask.provider_name, ask.expected_resource_version, true)
-    })?;
+    let (sandbox, attached) = gateway
+        .core
+        .with(|state| state.attach(&at, &ask.provider_name, ask.expected_resource_version, true))?;
     Ok(pb::AttachSandboxProviderResponse { sandbox: Some(render::sandbox(&sandbox)), attached })
 }
 
@@ -108,7 +108,7 @@ pub(super) fn expose(
         domain: ask.domain,
         authorization: 0,
     };
-    gateway.core.with(|state| state.expose(new)).map(|service| endpoint(gateway, &service))
+    gateway.core.with(|state| state.expose(&new)).map(|service| endpoint(gateway, &service))
 }
 
 pub(super) fn get_service(
@@ -126,7 +126,8 @@ pub(super) fn list_services(
 ) -> Answer<pb::ListServicesResponse> {
     let workspace = (!ask.all_workspaces).then_some(ask.workspace.as_str());
     let page = Page::at(ask.offset, ask.limit);
-    let (found, _) = gateway.core.with(|state| state.list_services(workspace, &ask.sandbox, page))?;
+    let (found, _) =
+        gateway.core.with(|state| state.list_services(workspace, &ask.sandbox, page))?;
     let services = found.iter().map(|service| endpoint(gateway, service)).collect();
     Ok(pb::ListServicesResponse { services })
 }

@@ -2,9 +2,9 @@
 
 use tonic::Status;
 
+use super::V01;
 use super::render::{self, recast};
 use super::scope::{one, time};
-use super::V01;
 use crate::pb::v0_1::openshell::v1 as pb;
 use crate::simulator::state::{Approvals, draft_version};
 use crate::simulator::v0_0::drafts::{entries, wanted};
@@ -16,12 +16,14 @@ pub(super) fn get(
     ask: pb::GetDraftPolicyRequest,
 ) -> Answer<pb::GetDraftPolicyResponse> {
     let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    Ok(pb::GetDraftPolicyResponse {
-        chunks: wanted(&sandbox, &ask.status_filter).map(render::chunk).collect(),
-        rolling_summary: String::new(),
-        draft_version: draft_version(&sandbox.chunks),
-        last_analyzed_time: time(sandbox.analyzed_ms),
+    gateway.core.with(|state| {
+        let sandbox = state.sandbox(&at)?;
+        Ok(pb::GetDraftPolicyResponse {
+            chunks: wanted(sandbox, &ask.status_filter).map(render::chunk).collect(),
+            rolling_summary: String::new(),
+            draft_version: draft_version(&sandbox.chunks),
+            last_analyzed_time: time(sandbox.analyzed_ms),
+        })
     })
 }
 
@@ -50,7 +52,8 @@ pub(super) fn approve_all(
     let at = (one(ask.workspace_scope)?, ask.sandbox);
     let exact = ask.approvals.into_iter().map(|one| (one.chunk_id, one.review_token)).collect();
     let approvals = Approvals { exact, include_flagged: ask.include_security_flagged };
-    let (done, approved, skipped) = gateway.core.with(|state| state.approve_all(&at, &approvals))?;
+    let (done, approved, skipped) =
+        gateway.core.with(|state| state.approve_all(&at, &approvals))?;
     Ok(pb::ApproveAllDraftChunksResponse {
         policy_version: done.version,
         policy_hash: done.hash,
@@ -92,8 +95,8 @@ pub(super) fn history(
     ask: pb::GetDraftHistoryRequest,
 ) -> Answer<pb::GetDraftHistoryResponse> {
     let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    let entries = entries(&sandbox)
+    let entries = gateway.core.with(|state| state.sandbox(&at).map(|sandbox| entries(sandbox)))?;
+    let entries = entries
         .iter()
         .map(|entry| pb::DraftHistoryEntry {
             event_time: time(entry.timestamp_ms),

@@ -2,9 +2,9 @@
 
 use tonic::Status;
 
+use super::V01;
 use super::render::{self, recast};
 use super::scope::one;
-use super::V01;
 use crate::pb::v0_1::openshell::sandbox::v1 as sb;
 use crate::pb::v0_1::openshell::v1 as pb;
 use crate::pb::v0_1::openshell::v1::policy_merge_operation::Operation;
@@ -56,10 +56,7 @@ pub(super) fn update(
         value: ask.setting_value.as_ref().map(recast),
         delete: ask.delete_setting,
     };
-    let sandbox = match ask.global {
-        true => None,
-        false => Some((one(ask.workspace_scope)?, ask.sandbox)),
-    };
+    let sandbox = if ask.global { None } else { Some((one(ask.workspace_scope)?, ask.sandbox)) };
     let update = ConfigUpdate {
         sandbox,
         change: change(ask.policy.map(render::policy_given), merges, setting)?,

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use prost_types::Timestamp;
 use tonic::Status;
 
+use super::V01;
 use super::render::{self, recast};
 use super::scope::{millis, one, outcome, some};
-use super::V01;
 use crate::pb::v0_1::openshell::datamodel::v1 as dm;
 use crate::pb::v0_1::openshell::v1 as pb;
-use crate::simulator::state::{Meta, Page, Provider};
+use crate::simulator::state::{Meta, Page, Provider, State};
 
 type Answer<T> = Result<T, Status>;
 
@@ -63,7 +63,7 @@ pub(super) fn list(
     gateway: &V01,
     ask: pb::ListProvidersRequest,
 ) -> Answer<pb::ListProvidersResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
     let (found, next_page_token) = gateway
         .core
@@ -79,7 +79,9 @@ pub(super) fn update(
     let mut change = ask.provider.map(given);
     if let Some(change) = &mut change {
         change.expires_ms.extend(times(ask.credential_expiration_times));
-        change.expires_ms.extend(ask.clear_credential_expiration_keys.into_iter().map(|key| (key, 0)));
+        change
+            .expires_ms
+            .extend(ask.clear_credential_expiration_keys.into_iter().map(|key| (key, 0)));
     }
     let workspace = one(ask.workspace_scope)?;
     gateway.core.with(|state| state.update_provider(&workspace, change)).map(|one| answer(&one))
@@ -145,11 +147,11 @@ pub(super) fn update_profile(
 }
 
 pub(super) fn lint_profiles(
-    gateway: &V01,
+    _: &V01,
     ask: pb::LintProviderProfilesRequest,
 ) -> Answer<pb::LintProviderProfilesResponse> {
     let items: Vec<_> = ask.profiles.into_iter().map(render::profile_given).collect();
-    let diagnostics = gateway.core.with(|state| state.lint(&items))?;
+    let diagnostics = State::lint(&items)?;
     Ok(pb::LintProviderProfilesResponse {
         valid: diagnostics.is_empty(),
         diagnostics: diagnostics.iter().map(recast).collect(),
@@ -163,7 +165,9 @@ pub(super) fn delete_profile(
 ) -> Answer<pb::DeleteProviderProfileResponse> {
     let at = (one(ask.workspace_scope)?, ask.id);
     let deleted = gateway.core.with(|state| state.delete_profile(&at))?;
-    Ok(pb::DeleteProviderProfileResponse { outcome: outcome("provider profile", deleted, ask.allow_missing)? })
+    Ok(pb::DeleteProviderProfileResponse {
+        outcome: outcome("provider profile", deleted, ask.allow_missing)?,
+    })
 }
 
 pub(super) fn refreshes(
@@ -203,5 +207,7 @@ pub(super) fn delete_refresh(
 ) -> Answer<pb::DeleteProviderRefreshResponse> {
     let at = (one(ask.workspace_scope)?, ask.provider);
     let deleted = gateway.core.with(|state| state.delete_refresh(&at, &ask.credential_key))?;
-    Ok(pb::DeleteProviderRefreshResponse { outcome: outcome("refresh", deleted, ask.allow_missing)? })
+    Ok(pb::DeleteProviderRefreshResponse {
+        outcome: outcome("refresh", deleted, ask.allow_missing)?,
+    })
 }

@@ -165,10 +165,7 @@ pub(super) fn service(service: &Service) -> pb::ServiceEndpoint {
 }
 
 pub(super) fn workspace(workspace: &Workspace) -> dm::Workspace {
-    dm::Workspace {
-        metadata: Some(meta(&workspace.meta)),
-        ..recast(&old::workspace(workspace))
-    }
+    dm::Workspace { metadata: Some(meta(&workspace.meta)), ..recast(&old::workspace(workspace)) }
 }
 
 pub(super) fn member(member: &Member) -> pb::WorkspaceMember {

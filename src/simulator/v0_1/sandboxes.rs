@@ -32,7 +32,7 @@ pub(super) fn create(gateway: &V01, ask: pb::CreateSandboxRequest) -> Answer<pb:
         let sandbox = state.create_sandbox(new)?;
         let mut services = Vec::new();
         for exposure in ask.service_exposures {
-            services.push(state.expose(NewService {
+            services.push(state.expose(&NewService {
                 at: sandbox.place(),
                 name: exposure.service,
                 port: exposure.target_port,
@@ -68,7 +68,7 @@ pub(super) fn list(
     gateway: &V01,
     ask: pb::ListSandboxesRequest,
 ) -> Answer<pb::ListSandboxesResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
     let (found, next_page_token) = gateway
         .core
@@ -121,9 +121,9 @@ pub(super) fn attach(
     ask: pb::AttachSandboxProviderRequest,
 ) -> Answer<pb::AttachSandboxProviderResponse> {
     let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let (sandbox, attached) = gateway.core.with(|state| {
-        state.attach(&at, &ask.provider, ask.expected_resource_version, true)
-    })?;
+    let (sandbox, attached) = gateway
+        .core
+        .with(|state| state.attach(&at, &ask.provider, ask.expected_resource_version, true))?;
     let sandbox = Some(render::sandbox(&sandbox));
     Ok(pb::AttachSandboxProviderResponse { sandbox, attached, receipt: None })
 }
@@ -133,9 +133,9 @@ pub(super) fn detach(
     ask: pb::DetachSandboxProviderRequest,
 ) -> Answer<pb::DetachSandboxProviderResponse> {
     let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let (sandbox, detached) = gateway.core.with(|state| {
-        state.attach(&at, &ask.provider, ask.expected_resource_version, false)
-    })?;
+    let (sandbox, detached) = gateway
+        .core
+        .with(|state| state.attach(&at, &ask.provider, ask.expected_resource_version, false))?;
     let sandbox = Some(render::sandbox(&sandbox));
     Ok(pb::DetachSandboxProviderResponse { sandbox, detached, receipt: None })
 }
@@ -152,10 +152,9 @@ pub(super) fn provider_status(
     }
     let (state, reason) = match sandbox.running() {
         Ok(()) => (pb::ProviderReadinessState::Ready, pb::ProviderReadinessReason::Unspecified),
-        Err(_) => (
-            pb::ProviderReadinessState::Pending,
-            pb::ProviderReadinessReason::WaitingForSupervisor,
-        ),
+        Err(_) => {
+            (pb::ProviderReadinessState::Pending, pb::ProviderReadinessReason::WaitingForSupervisor)
+        }
     };
     let status = pb::ProviderReadinessStatus {
         state: state.into(),
@@ -183,7 +182,7 @@ pub(super) fn expose(
         domain: ask.domain,
         authorization: ask.authorization_mode,
     };
-    gateway.core.with(|state| state.expose(new)).map(|service| endpoint(gateway, &service))
+    gateway.core.with(|state| state.expose(&new)).map(|service| endpoint(gateway, &service))
 }
 
 pub(super) fn get_service(
@@ -199,11 +198,10 @@ pub(super) fn list_services(
     gateway: &V01,
     ask: pb::ListServicesRequest,
 ) -> Answer<pb::ListServicesResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
-    let (found, next_page_token) = gateway
-        .core
-        .with(|state| state.list_services(workspace.as_deref(), &ask.sandbox, page))?;
+    let (found, next_page_token) =
+        gateway.core.with(|state| state.list_services(workspace.as_deref(), &ask.sandbox, page))?;
     let services = found.iter().map(|service| endpoint(gateway, service)).collect();
     Ok(pb::ListServicesResponse { services, next_page_token })
 }

@@ -26,11 +26,15 @@ pub fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
         Some(Route::Own(Method { action, resource, .. })) => (*action, *resource),
         Some(Route::Proxied { v0_0, v0_1, .. }) => {
             let guards = [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
-            guards.map(|guard| (guard.action, guard.resource)).next().unwrap_or(("auth.forbidden", "method"))
+            guards
+                .map(|guard| (guard.action, guard.resource))
+                .next()
+                .unwrap_or(("auth.forbidden", "method"))
         }
         Some(Route::Open(_)) | None => ("auth.forbidden", "method"),
     };
-    let refusal = Refusal { action, resource, target: String::new(), gateway: None, role: Role::None };
+    let refusal =
+        Refusal { action, resource, target: String::new(), gateway: None, role: Role::None };
     call.note.lock().refused.get_or_insert(refusal);
 }
 

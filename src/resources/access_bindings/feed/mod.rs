@@ -62,8 +62,10 @@ pub async fn refresh(app: &App) -> Result<(), Error> {
         let mut conn = app.db.read().await?;
         let after = app.snapshot.revision();
         let log = store::changes_after(&mut conn, after, BATCH).await?;
-        let (last, full) = (log.last().map_or(after, |(revision, _)| *revision), log.len() as i64 == BATCH);
-        let mut subjects: Vec<Subject> = log.into_iter().filter_map(|(_, subject)| subject).collect();
+        let (last, full) =
+            (log.last().map_or(after, |(revision, _)| *revision), log.len() as i64 == BATCH);
+        let mut subjects: Vec<Subject> =
+            log.into_iter().filter_map(|(_, subject)| subject).collect();
         subjects.dedup();
         let changes = facts_of(&mut conn, &subjects).await?;
         drop(conn);
@@ -118,13 +120,17 @@ pub async fn follow(app: Arc<App>) {
             Ok(Ok(())) => failing = false,
             Ok(Err(error)) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(error = &error as &dyn std::error::Error, "the access data can't be refreshed");
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the access data can't be refreshed"
+                    );
                 }
             }
             Err(_) => failing = true,
         }
         app.live.sweep(&app.snapshot);
-        metrics::gauge!("shoreguard_access_snapshot_age_seconds").set(app.snapshot.age().as_secs_f64());
+        metrics::gauge!("shoreguard_access_snapshot_age_seconds")
+            .set(app.snapshot.age().as_secs_f64());
         tokio::select! {
             () = app.stop.cancelled() => {}
             () = tokio::time::sleep(every) => {}

@@ -64,7 +64,11 @@ pub async fn changes_after(
 ) -> Result<Vec<(i64, Option<Subject>)>, Error> {
     let rows: Vec<(i64, String, i64)> = on_conn!(conn, |c| access_changes::table
         .filter(access_changes::revision.gt(revision))
-        .select((access_changes::revision, access_changes::subject_kind, access_changes::subject_id))
+        .select((
+            access_changes::revision,
+            access_changes::subject_kind,
+            access_changes::subject_id
+        ))
         .order(access_changes::revision)
         .limit(limit)
         .load(c)

@@ -1,0 +1,166 @@
+//! From a host and a port to a connection, over addresses that [`guard`](super::guard) has judged.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tracing::warn;
+
+use super::guard;
+use crate::error::{Error, Reason};
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 16;
+
+/// The one protocol that a gateway speaks.
+const ALPN: &[u8] = b"h2";
+
+/// Resolves `host` and refuses where one of its addresses must not be connected to. A name that leads nowhere is no
+/// fault: it may lead somewhere later, and is judged again then.
+pub async fn check(
+    host: &str,
+    port: u16,
+    allowed_networks: &[IpNet],
+    timeout: Duration,
+) -> Result<(), Error> {
+    match resolve(host, port, Instant::now() + timeout).await {
+        Ok(addresses) => judge(host, &addresses, allowed_networks),
+        Err(_) => Ok(()),
+    }
+}
+
+fn judge(host: &str, addresses: &[SocketAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
+    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
+    else {
+        return Ok(());
+    };
+    warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
+    let why = format!("host `{host}` leads to an address that must not be connected to");
+    Err(Error::refused(Reason::AddressForbidden, why))
+}
+
+/// Connects to one of the addresses of `host`, all of which must be allowed.
+///
+/// # Errors
+/// `ADDRESS_FORBIDDEN` where one of them is not, `GATEWAY_UNREACHABLE` where none answers in time.
+pub async fn connect(
+    host: &str,
+    port: u16,
+    allowed_networks: &[IpNet],
+    timeout: Duration,
+) -> Result<TcpStream, Error> {
+    let until = Instant::now() + timeout;
+    let addresses = resolve(host, port, until).await?;
+    if let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
+    {
+        warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
+        let why = format!("host `{host}` leads to an address that must not be connected to");
+        return Err(Error::refused(Reason::AddressForbidden, why));
+    }
+    let mut tried = String::new();
+    for (i, address) in addresses.iter().enumerate() {
+        // Those that are left share the time that is left, so that one that swallows packets does not use it up.
+        let left = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        let share = now + until.saturating_duration_since(now) / left;
+        let why = match timeout_at(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true).map_err(|error| away(host, &error.to_string()))?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        write!(tried, "{address}: {why}; ").expect("a string takes all");
+    }
+    Err(away(host, &tried))
+}
+
+async fn resolve(host: &str, port: u16, until: Instant) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let found = match timeout_at(until, tokio::net::lookup_host((host, port))).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return Err(away(host, &error.to_string())),
+        Err(_) => return Err(away(host, "its name was not resolved in time")),
+    };
+    let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+    if addresses.is_empty() { Err(away(host, "its name has no address")) } else { Ok(addresses) }
+}
+
+/// Speaks TLS on a connection, as `host`, and makes sure that what follows is HTTP/2.
+pub async fn tls(
+    stream: TcpStream,
+    host: &str,
+    config: &Arc<ClientConfig>,
+    timeout: Duration,
+) -> Result<TlsStream<TcpStream>, Error> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| away(host, "its name can stand in no certificate"))?;
+    let connector = TlsConnector::from(for_http2(config));
+    let stream = match tokio::time::timeout(timeout, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(away(host, &error.to_string())),
+        Err(_) => return Err(away(host, "no TLS in time")),
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
+        Ok(stream)
+    } else {
+        Err(away(host, "it does not speak HTTP/2"))
+    }
+}
+
+fn for_http2(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    if config.alpn_protocols == [ALPN] {
+        return Arc::clone(config);
+    }
+    let mut config = ClientConfig::clone(config);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Arc::new(config)
+}
+
+fn away(host: &str, why: &str) -> Error {
+    warn!(host, why, "a host cannot be reached");
+    Error::unavailable(Reason::GatewayUnreachable, format!("host `{host}` cannot be reached"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    #[tokio::test]
+    async fn loopback_is_refused_unless_it_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
+            let refused = connect(host, port, &[], SOON).await.unwrap_err();
+            assert!(
+                matches!(refused, Error::Refused { reason: Reason::AddressForbidden, .. }),
+                "{host}"
+            );
+        }
+        let named = ["127.0.0.0/8".parse().unwrap()];
+        connect("127.0.0.1", port, &named, SOON).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_answer_is_named_and_no_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let named = ["127.0.0.0/8".parse().unwrap()];
+        let error = connect("127.0.0.1", port, &named, SOON).await.unwrap_err();
+        assert_eq!(error.to_string(), "host `127.0.0.1` cannot be reached");
+    }
+}
