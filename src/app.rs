@@ -24,6 +24,7 @@ use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
 use crate::seal::{MasterKeys, SealKey};
 use crate::secret::Secret;
+use crate::workers::heartbeat::Heartbeat;
 
 /// What lives as long as the process.
 pub struct App {
@@ -57,6 +58,7 @@ pub struct App {
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
     pub stop: CancellationToken,
+    heartbeat: Heartbeat,
     digests: Digests,
     tasks: TaskTracker,
     main: Handle,
@@ -82,6 +84,7 @@ impl App {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let replica: Arc<str> = new_id().to_string().into();
+        let heartbeat = Heartbeat::start(&db, &replica).await?;
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
@@ -100,6 +103,7 @@ impl App {
             clock,
             master,
             audit,
+            heartbeat,
             replica,
             stop,
             tasks,
@@ -157,6 +161,7 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.audit.drain().await;
+        self.heartbeat.stop().await;
     }
 }
 

@@ -2,7 +2,6 @@
 
 use shoreguard::pb::v1 as pb;
 
-
 served! {
     async fn a_key_works_until_it_is_rotated_and_then_the_new_one_does(sg: TestServer) {
         let admin = sg.admin();

@@ -109,15 +109,8 @@ impl TestServer {
         let config = config(&place, data.path(), tune);
         let (app, running) = boot(config).await;
         let address = running.address();
-        let mut server = Self {
-            app,
-            address,
-            engine,
-            admin_key: String::new(),
-            running,
-            place,
-            _data: data,
-        };
+        let mut server =
+            Self { app, address, engine, admin_key: String::new(), running, place, _data: data };
         server.admin_key = server.first_admin().await;
         server
     }
