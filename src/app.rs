@@ -25,6 +25,7 @@ use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
 use crate::seal::{MasterKeys, SealKey};
 use crate::secret::Secret;
+use crate::workers::heartbeat::Heartbeat;
 
 /// What lives as long as the process.
 pub struct App {
@@ -48,6 +49,8 @@ pub struct App {
     pub audit: Recorder,
     /// Wakes whoever waits for events.
     pub feed: Feed,
+    /// Held while the snapshot is fed: one at a time.
+    pub feeding: tokio::sync::Mutex<()>,
     /// The gateways as the proxy reaches them.
     pub targets: Targets,
     /// Which sandbox an id means, as the gateways have told.
@@ -58,6 +61,7 @@ pub struct App {
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
     pub stop: CancellationToken,
+    heartbeat: Heartbeat,
     digests: Digests,
     tasks: TaskTracker,
     main: Handle,
@@ -77,13 +81,14 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, Error> {
         let master = master_keys(&config)?;
         let db = Db::open(&db_options(&config)).await?;
-        let sessions = auth::domain::session_keys(&db, &master, &clock).await?;
+        let sessions = auth::keys::session_keys(&db, &master, &clock, new_id()).await?;
         let certificates =
             config.server.tls.client_identities.iter().map(certificate_identity).collect();
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let replica: Arc<str> = new_id().to_string().into();
-        let audit = Recorder::start(&db, &replica, &config.audit, &tasks);
+        let heartbeat = Heartbeat::start(&db, &replica).await?;
+        let audit = Recorder::start(&db, &clock, &replica, &config.audit);
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             page_key: master.seal_key("page tokens"),
@@ -92,6 +97,7 @@ impl App {
             authn: Authn { sessions: SessionKeys::new(sessions, clock.clone()), certificates },
             live: Arc::default(),
             feed: Feed::default(),
+            feeding: tokio::sync::Mutex::default(),
             targets: Targets::default(),
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
@@ -101,13 +107,19 @@ impl App {
             clock,
             master,
             audit,
+            heartbeat,
             replica,
             stop,
             tasks,
         });
         gateways::domain::load_targets(&app).await?;
-        access_bindings::domain::load(&app).await?;
+        access_bindings::feed::load(&app).await?;
         Ok(app)
+    }
+
+    /// Starts what runs in the background, until `stop`.
+    pub fn start(self: &Arc<Self>) {
+        self.spawn(access_bindings::feed::follow(Arc::clone(self)));
     }
 
     /// A new id.
@@ -148,10 +160,12 @@ impl App {
         self.digests.streamed()
     }
 
-    /// Waits for every task; new ones are still taken until the last is done.
+    /// Waits for every task, then for what they have recorded; new ones are still taken until the last is done.
     pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.audit.drain().await;
+        self.heartbeat.stop().await;
     }
 }
 
@@ -183,18 +197,13 @@ pub fn db_options(config: &Config) -> DbOptions {
 /// From the configuration; beside a SQLite database a missing one is made in a 0600 file.
 pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     let faults = |faults: crate::config::Faults| Error::invalid("keys", faults.to_string());
-    let Some(current) = config.keys.current().map_err(faults)? else {
-        let path = config.sqlite_path().ok_or_else(|| {
-            Error::invalid("keys.master_key", "is required where the database is not a file")
-        })?;
-        return MasterKeys::load_or_create(&path.with_extension("key"));
-    };
-    let hex = |key: &crate::config::MasterKey| -> String {
-        key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let older = config.keys.older().map_err(faults)?;
-    let all: Vec<String> = std::iter::once(&current).chain(&older).map(hex).collect();
-    MasterKeys::parse(&Secret::new(all.join(",")))
+    if let Some(keys) = config.keys.open().map_err(faults)? {
+        return Ok(keys);
+    }
+    let path = config.sqlite_path().ok_or_else(|| {
+        Error::invalid("keys.master_key", "is required where the database is not a file")
+    })?;
+    MasterKeys::load_or_create(&path.with_extension("key"))
 }
 
 fn certificate_identity(configured: &crate::config::ClientIdentity) -> CertificateIdentity {

@@ -113,6 +113,11 @@ impl Ctx {
         }
     }
 
+    /// The same, about one gateway: for background jobs and offline commands, which have no scope to check.
+    pub(crate) fn about(self, gateway: OnGateway) -> Self {
+        Self { on: Some(gateway), ..self }
+    }
+
     /// The process.
     #[must_use]
     pub fn app(&self) -> &Arc<App> {
@@ -144,6 +149,12 @@ impl Ctx {
     #[must_use]
     pub fn principal(&self) -> Option<PrincipalId> {
         self.caller().map(Caller::principal)
+    }
+
+    /// What identifies the caller for good, as text: what page tokens are bound to.
+    #[must_use]
+    pub fn principal_text(&self) -> String {
+        self.principal().map_or_else(|| "system".to_owned(), |principal| principal.to_string())
     }
 
     /// The caller; none for a background job.

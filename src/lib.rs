@@ -2,12 +2,14 @@
 
 pub mod access;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ctx;
 pub mod db;
 pub mod digest;
 pub mod error;
+pub mod labels;
 pub mod net;
 pub mod openshell;
 pub mod pb;
@@ -15,5 +17,7 @@ pub mod proxy;
 pub mod resources;
 pub mod seal;
 pub mod secret;
+pub mod simulator;
+pub mod telemetry;
 pub mod transport;
 pub mod workers;

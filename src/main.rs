@@ -1,1 +1,10 @@
-fn main() {}
+//! The `shoreguard` binary: everything is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use shoreguard::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    cli::run(Cli::parse())
+}

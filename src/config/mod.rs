@@ -18,6 +18,7 @@ mod keys;
 mod limits;
 mod read;
 mod server;
+mod shown;
 mod sources;
 mod telemetry;
 #[cfg(test)]
@@ -35,7 +36,7 @@ pub use database::{Database, DatabaseUrl};
 pub use events::Events;
 pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
-pub use keys::{Keys, MASTER_KEY_BYTES, MasterKey};
+pub use keys::Keys;
 pub use limits::Limits;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};

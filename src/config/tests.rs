@@ -1,5 +1,7 @@
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::read::{Kind, Section};
@@ -63,7 +65,7 @@ fn a_variable_can_be_a_list_a_flag_a_number_or_empty() {
     assert_eq!(config.gateways.allowed_networks.len(), 2);
     assert_eq!(config.server.listen.port(), 80);
     assert_eq!(config.telemetry.metrics_listen, None);
-    assert_eq!(config.keys.current().unwrap().unwrap().expose()[31], 31);
+    assert!(config.keys.open().unwrap().is_some());
 }
 
 #[test]
@@ -188,8 +190,8 @@ fn a_fault_never_quotes_a_secret() {
         "[database]\nurl = 'mysql://hunter2'",
     ] {
         let found = faults(text);
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(!found[0].contains("hunter2"), "{found:?}");
+        assert!(!found.is_empty());
+        assert!(!found.iter().any(|fault| fault.contains("hunter2")), "{found:?}");
     }
 }
 
@@ -210,11 +212,22 @@ fn what_is_shown_can_be_read_again() {
 fn a_master_key_comes_from_a_file_too() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
-    let text = format!("[keys]\nmaster_key_path = '{}'", file.path().display());
-    let config = Config::from_toml(&text).unwrap();
-    assert_eq!(config.keys.current().unwrap().unwrap().expose()[1], 1);
-    let found = faults("[keys]\nmaster_key_path = '/nowhere'");
-    assert!(found[0].starts_with("`keys.master_key_path` cannot be read"), "{found:?}");
+    let path = file.path().display();
+    let in_file = Config::from_toml(&format!("[keys]\nmaster_key_path = '{path}'")).unwrap();
+    let written = Config::from_toml(&format!("[keys]\nmaster_key = '{HEX_KEY}'")).unwrap();
+    let id = |config: &Config| config.keys.open().unwrap().unwrap().current_id().to_owned();
+    assert_eq!(id(&in_file), id(&written));
+
+    std::fs::set_permissions(file.path(), Permissions::from_mode(0o644)).unwrap();
+    let found = faults(&format!("[keys]\nmaster_key_path = '{path}'\nmaster_key = 'x'"));
+    assert_eq!(
+        found,
+        [
+            "`keys.master_key_path` must not be set beside `keys.master_key`",
+            "`keys.master_key` must be 32 bytes in hexadecimal or base64",
+            "`keys.master_key_path` cannot be read: others than its owner and group may read or write it",
+        ]
+    );
 }
 
 #[test]

@@ -159,6 +159,16 @@ mod tests {
     }
 
     #[test]
+    fn both_names_of_a_constraint_are_of_the_same_columns() {
+        for known in UNIQUE {
+            let (table, _) = known.columns.split_once('.').unwrap();
+            let columns: Vec<&str> =
+                known.columns.split(", ").map(|column| &column[table.len() + 1..]).collect();
+            assert_eq!(known.name, format!("{table}_{}_unique", columns.join("_")));
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_a_fault_of_ours() {
         for (kind, text) in [
             (DatabaseErrorKind::UniqueViolation, "UNIQUE constraint failed: leases.name"),

@@ -16,19 +16,16 @@ use crate::error::{Error, Reason};
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// The versions of all migrations of this binary, oldest first.
-pub type Versions = Vec<String>;
-
 /// The versions of all migrations of this binary for one engine, oldest first.
-pub fn versions(engine: Engine) -> Result<Versions, Error> {
+pub fn versions(engine: Engine) -> Result<Vec<String>, Error> {
     match engine {
         Engine::Sqlite => known::<diesel::sqlite::Sqlite>(&SQLITE),
         Engine::Postgres => known::<diesel::pg::Pg>(&POSTGRES),
     }
 }
 
-fn known<B: Backend>(source: &impl MigrationSource<B>) -> Result<Versions, Error> {
-    let mut versions: Versions = source
+fn known<B: Backend>(source: &impl MigrationSource<B>) -> Result<Vec<String>, Error> {
+    let mut versions: Vec<String> = source
         .migrations()
         .map_err(Error::Internal)?
         .iter()

@@ -5,6 +5,7 @@
 //! - a connection of [`Db::read`] cannot write: the engine itself refuses;
 //! - SQLite has one writer connection, which takes the write lock at the start, so there is no "database is locked";
 //! - what a dropped transaction had begun is gone with its connection, at once;
+//! - connections are made on the runtime that asks for them, and live there: only the multi-thread runtime asks;
 //! - nothing here knows a resource.
 
 pub mod error;
@@ -13,6 +14,7 @@ mod migrations;
 pub mod options;
 pub mod page;
 mod postgres;
+pub mod replicas;
 pub mod schema;
 mod sqlite;
 mod transaction;
@@ -33,7 +35,7 @@ use tracing::warn;
 use crate::error::{Error, Reason};
 
 pub use crate::on_conn;
-pub use migrations::{Versions, versions};
+pub use migrations::versions;
 pub use options::DbOptions;
 use types::Timestamp;
 
@@ -67,7 +69,7 @@ pub enum Conn {
 
 /// Runs one query text on whichever engine the connection is of.
 ///
-/// ```ignore
+/// ```text
 /// on_conn!(conn, |c| groups::table.find(id).select(Group::as_select()).first(c).await.optional())?
 /// ```
 #[macro_export]
@@ -147,6 +149,9 @@ impl Db {
     }
 
     /// A connection for one statement that writes; several belong into [`Db::transaction`].
+    ///
+    /// When the connection is lost during the statement, nobody knows whether it took effect, though the error says
+    /// `Unavailable`: for statements that may be repeated only.
     pub async fn write(&self) -> Result<Conn, Error> {
         Ok(match &self.inner.pools {
             Pools::Pg { writers, .. } => Conn::Pg(writers.get().await.map_err(no_connection)?),

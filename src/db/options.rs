@@ -33,9 +33,11 @@ pub struct DbOptions {
     /// `sqlite:///path`, a plain path, or `postgres://user:password@host/name`.
     ///
     /// For PostgreSQL, `sslmode` may be `disable`, `prefer`, `require` or `verify-full`; whenever TLS is spoken, the
-    /// certificate is checked against the host's trusted roots (`SSL_CERT_FILE` names others). Without `sslmode` a
-    /// loopback address or a socket is spoken to in plain, anything else by TLS.
+    /// certificate is checked. Without `sslmode` a loopback address or a socket is spoken to in plain, anything else by
+    /// TLS.
     pub url: Secret,
+    /// The authorities that PostgreSQL's certificate may come from, in PEM; none means those that this host trusts.
+    pub tls_roots: Option<PathBuf>,
     /// Connections that read.
     pub readers: usize,
     /// Connections that write, on PostgreSQL.
@@ -63,6 +65,7 @@ impl DbOptions {
     pub fn new(url: impl Into<Secret>) -> Self {
         Self {
             url: url.into(),
+            tls_roots: None,
             readers: READERS,
             writers: POSTGRES_WRITERS,
             pool_wait: POOL_WAIT,

@@ -1,11 +1,12 @@
 //! PostgreSQL: pools of connections that we make ourselves, because diesel-async does no TLS.
 //!
 //! Invariants
-//! - whenever TLS is spoken, the server's certificate is checked against the host's trusted roots;
+//! - whenever TLS is spoken, the server's certificate is checked;
 //! - every connection has a statement timeout and gives up a transaction that nobody goes on with;
 //! - readers cannot write;
 //! - migrations run on a connection of their own, under an advisory lock, so that replicas may start together.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -60,7 +63,7 @@ pub(super) async fn open(
         config.application_name("shoreguard");
     }
     let connector = Connector {
-        tls: tls(config.get_ssl_mode())?,
+        tls: tls(config.get_ssl_mode(), options.tls_roots.as_deref())?,
         config,
         statement_timeout_ms: options.statement_timeout.as_millis(),
         idle_in_transaction_timeout_ms: options.idle_in_transaction_timeout.as_millis(),
@@ -97,12 +100,16 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn tls(mode: SslMode) -> Result<MakeRustlsConnect, Error> {
-    let mut roots = RootCertStore::empty();
-    if mode != SslMode::Disable {
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-    }
+fn tls(mode: SslMode, file: Option<&Path>) -> Result<MakeRustlsConnect, Error> {
+    let roots = match file {
+        _ if mode == SslMode::Disable => RootCertStore::empty(),
+        Some(file) => roots_of(file)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        }
+    };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -110,6 +117,19 @@ fn tls(mode: SslMode) -> Result<MakeRustlsConnect, Error> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+fn roots_of(file: &Path) -> Result<RootCertStore, Error> {
+    let bad = |why: String| Error::invalid("database.tls_roots", format!("cannot be used: {why}"));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|e| bad(e.to_string()))? {
+        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(bad("no certificate in it".to_owned()));
+    }
+    Ok(roots)
 }
 
 impl Connector {

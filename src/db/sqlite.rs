@@ -34,25 +34,39 @@ enum Use {
 }
 
 pub(super) async fn open(path: &Path, options: &DbOptions) -> Result<Pools, Error> {
-    let owned = path.to_owned();
+    let path = path.to_owned();
     let busy = options.busy_timeout;
-    let lock = tokio::task::spawn_blocking(move || prepare(&owned, busy))
+    let (path, lock) = tokio::task::spawn_blocking(move || prepare(&path, busy))
         .await
         .map_err(Error::internal)??;
     Ok(Pools::Sqlite {
-        readers: pool(path, options, Use::Read, options.readers)?,
-        writer: pool(path, options, Use::Write, 1)?,
+        readers: pool(&path, options, Use::Read, options.readers)?,
+        writer: pool(&path, options, Use::Write, 1)?,
         _lock: lock,
     })
 }
 
 /// Takes the file for this process and brings its schema up to date.
-fn prepare(path: &Path, busy: Duration) -> Result<File, Error> {
-    let lock = lock(path)?;
-    create(path).map_err(|error| cannot("create", path, &error))?;
-    let mut conn = connect(path, Use::Write, busy).map_err(|error| cannot("open", path, &error))?;
+fn prepare(path: &Path, busy: Duration) -> Result<(PathBuf, File), Error> {
+    let path = resolved(path).map_err(|error| cannot("find", path, &error))?;
+    // Before the file is touched: closing any handle of it would end the locks that SQLite holds in this process.
+    let lock = lock(&path)?;
+    create(&path).map_err(|error| cannot("create", &path, &error))?;
+    let mut conn =
+        connect(&path, Use::Write, busy).map_err(|error| cannot("open", &path, &error))?;
     migrations::run(&mut conn, migrations::SQLITE)?;
-    Ok(lock)
+    Ok((path, lock))
+}
+
+/// The file itself, so that one that is reached by two names has one lock.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Ok(folder.unwrap_or(Path::new(".")).canonicalize()?.join(name))
 }
 
 fn lock(path: &Path) -> Result<File, Error> {

@@ -23,6 +23,30 @@ const ADDRESSES_MAX: usize = 16;
 /// The one protocol that a gateway speaks.
 const ALPN: &[u8] = b"h2";
 
+/// Resolves `host` and refuses where one of its addresses must not be connected to. A name that leads nowhere is no
+/// fault: it may lead somewhere later, and is judged again then.
+pub async fn check(
+    host: &str,
+    port: u16,
+    allowed_networks: &[IpNet],
+    timeout: Duration,
+) -> Result<(), Error> {
+    match resolve(host, port, Instant::now() + timeout).await {
+        Ok(addresses) => judge(host, &addresses, allowed_networks),
+        Err(_) => Ok(()),
+    }
+}
+
+fn judge(host: &str, addresses: &[SocketAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
+    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
+    else {
+        return Ok(());
+    };
+    warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
+    let why = format!("host `{host}` leads to an address that must not be connected to");
+    Err(Error::refused(Reason::AddressForbidden, why))
+}
+
 /// Connects to one of the addresses of `host`, all of which must be allowed.
 ///
 /// # Errors
@@ -35,13 +59,7 @@ pub async fn connect(
 ) -> Result<TcpStream, Error> {
     let until = Instant::now() + timeout;
     let addresses = resolve(host, port, until).await?;
-    if let Some(forbidden) =
-        addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
-    {
-        warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
-        let why = format!("host `{host}` leads to an address that must not be connected to");
-        return Err(Error::refused(Reason::AddressForbidden, why));
-    }
+    judge(host, &addresses, allowed_networks)?;
     let mut tried = String::new();
     for (i, address) in addresses.iter().enumerate() {
         // Those that are left share the time that is left, so that one that swallows packets does not use it up.

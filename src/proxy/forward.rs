@@ -35,6 +35,8 @@ const READ_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 /// How a method is guarded in each generation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows {
+    /// Its path, in the table's own bytes.
+    pub(crate) path: &'static str,
     /// In generation 0.0.
     pub(crate) v0_0: Option<&'static UpstreamMethod>,
     /// In generation 0.1.
@@ -47,7 +49,6 @@ impl Rows {
         self,
         generation: Generation,
         gateway: &str,
-        path: &'static str,
     ) -> Result<(&'static UpstreamMethod, &'static Guard), Error> {
         let row = match generation {
             Generation::V0_0 => self.v0_0,
@@ -57,9 +58,10 @@ impl Rows {
                 return Err(Error::refused(Reason::WireUnsupported, why));
             }
         };
-        let row = row.ok_or_else(|| Error::Unimplemented { path: path.to_owned() })?;
+        let row = row.ok_or_else(|| Error::Unimplemented { path: self.path.to_owned() })?;
         let guard = row.guard.as_ref().ok_or_else(|| {
-            Error::refused(Reason::MethodNotForwarded, format!("`{path}` is never forwarded"))
+            let why = format!("`{}` is never forwarded", self.path);
+            Error::refused(Reason::MethodNotForwarded, why)
         })?;
         Ok((row, guard))
     }
@@ -161,7 +163,7 @@ async fn admit<'a>(
     let lease = watch.within(proxy.channels.lease(&target)).await??;
     let generation = lease.probe().generation;
     let (row, guard) = rows
-        .of(generation, &chosen.name, call.method)
+        .of(generation, &chosen.name)
         .map_err(|error| refused(rows.any(), error))?;
     enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     watch.needs(guard.role);
@@ -255,7 +257,7 @@ where
     let text = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
     let mut place =
         Place { workspace: text(guard.workspace_path), sandbox: text(guard.sandbox_path) };
-    let role = governed::role_of(admitted.call.method, message);
+    let role = governed::role_of(admitted.row.path, message);
     let role = role.map_err(|error| (error, place.clone()))?;
     enough(&admitted.chosen, role).map_err(|error| (error, place.clone()))?;
     admitted.watch.needs(role);

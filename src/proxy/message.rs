@@ -198,7 +198,9 @@ mod tests {
     #[tokio::test]
     async fn of_a_stream_only_the_first_message_is_read() {
         let (a, b) = (framed(b"a"), framed(b"b"));
-        let mut stream = body(&[&[&a[..], &b[..2]].concat(), &b[2..]]);
+        let start = [&a[..], &b[..2]].concat();
+        let chunks: [&[u8]; 2] = [&start, &b[2..]];
+        let mut stream = body(&chunks);
         let read = first(&mut stream).await.unwrap();
         assert_eq!((read.message(), read.ended), (&b"a"[..], false));
         assert_eq!(read.bytes, [&a[..], &b[..2]].concat());

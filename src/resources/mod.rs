@@ -8,3 +8,4 @@ pub mod auth;
 pub mod events;
 pub mod gateways;
 pub mod service_principals;
+pub mod users;

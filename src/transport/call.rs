@@ -129,6 +129,13 @@ where
             warn!(error = &error as &dyn std::error::Error, "an idempotency key was not kept");
         }
     }
+    if let Err(error) = &answer
+        && call.caller.is_none()
+        && call.note.lock().entry.is_none()
+    {
+        // A wrong guess of nobody: counted, never an entry of its own (T16).
+        app.audit.count_anonymous(call.client_ip, call.method, code_of(error).1.as_str());
+    }
     close(app, &call, answer.as_ref().err()).await;
     if answer.is_ok() && call.note.lock().entry.is_none() {
         // The domain returned without settling its scope: a fault of ours, and a refusal for the caller.

@@ -1,9 +1,14 @@
 //! Everything gRPC that is not about one resource: listeners, layers, the way from a message to a checked call and
 //! from an error to a status.
 
+pub mod body;
 pub mod call;
+pub mod health;
 pub mod idempotency;
 pub mod layers;
 pub mod server;
 pub mod services;
+mod stack;
 pub mod status;
+pub mod tls;
+pub mod wire;

@@ -1,1 +1,234 @@
-//! The layer stack and the listeners.
+//! The listener, the cores behind it, and how they stop.
+//!
+//! One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
+//! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
+//! `stack`.
+//!
+//! Stopping: no more connections, then the cores finish what they have, then writes and outcomes, then main.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::layers::address_limit::AddressLimit;
+use super::stack::{Peer, Stack};
+use super::tls::Tls;
+use super::{health, services};
+use crate::access::live::Ended;
+use crate::app::App;
+use crate::error::Error;
+use crate::proxy::Proxy;
+
+/// HTTP/2 flow-control window of a stream, in bytes: exec and file streams need more than the protocol's 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// HTTP/2 flow-control window of a connection, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Most bytes of request headers.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Streams that a caller may have reset before we have looked at them.
+const PENDING_RESETS_MAX: usize = 1_000;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long an acceptor that can't accept waits, such as without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A core, seen from the acceptor.
+struct Core {
+    sockets: mpsc::UnboundedSender<(std::net::TcpStream, SocketAddr)>,
+    connections: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    stopped: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped, after `app.stop` was cancelled.
+    pub async fn stopped(self) {
+        let _ = self.stopped.await;
+    }
+}
+
+/// Starts to serve on a bound listener.
+///
+/// # Errors
+/// `Unavailable` for a certificate or key that can't be read, or threads that can't be started.
+pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Error> {
+    let address = listener.local_addr().map_err(Error::internal)?;
+    let tls = Tls::load(&app.config.server.tls).await?;
+    let limits = &app.config.limits;
+    let address_limit = Arc::new(AddressLimit::new(
+        limits.address_requests_per_second,
+        limits.address_burst,
+        app.config.server.trusted_proxies.clone(),
+    ));
+    let router = services::routes(app, health::start(app)).prepare().into_axum_router();
+    let mut cores = Vec::new();
+    for number in 0..core_count(app.config.server.cores) {
+        let stack = Stack {
+            app: Arc::clone(app),
+            address_limit: Arc::clone(&address_limit),
+            router: router.clone(),
+            proxy: Proxy::new(Arc::clone(app)),
+        };
+        cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);
+    }
+    info!(%address, cores = cores.len(), tls = tls.is_some(), "serving");
+    let task_app = Arc::clone(app);
+    let stopped = app.main().spawn(accept(task_app, listener, cores));
+    Ok(Running { address, stopped })
+}
+
+fn core_count(configured: u16) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n.into(),
+    }
+}
+
+/// Takes connections until the process stops, then waits for the cores.
+async fn accept(app: Arc<App>, listener: TcpListener, cores: Vec<Core>) {
+    loop {
+        let accepted = tokio::select! {
+            () = app.stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
+            Ok((socket, peer)) => {
+                let least =
+                    cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
+                if let Some(core) = least {
+                    core.connections.fetch_add(1, Ordering::Relaxed);
+                    let _ = core.sockets.send((socket, peer));
+                }
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let threads: Vec<_> = cores.into_iter().map(|core| core.thread).collect();
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok()));
+    if !matches!(joined.await, Ok(true)) {
+        warn!("a core ended in a panic");
+    }
+}
+
+fn start_core(number: usize, stack: Stack, tls: Option<Tls>) -> io::Result<Core> {
+    let (sockets, receiver) = mpsc::unbounded_channel();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let counted = Arc::clone(&connections);
+    let thread = std::thread::Builder::new()
+        .name(format!("core-{number}"))
+        .spawn(move || runtime.block_on(run_core(Arc::new(stack), tls, receiver, counted)))?;
+    Ok(Core { sockets, connections, thread })
+}
+
+/// One core: a task for each connection, until the process stops and they are done.
+async fn run_core(
+    stack: Arc<Stack>,
+    tls: Option<Tls>,
+    mut sockets: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>,
+    connections: Arc<AtomicUsize>,
+) {
+    let tasks = TaskTracker::new();
+    let stop = stack.app.stop.clone();
+    loop {
+        let (socket, address) = tokio::select! {
+            () = stop.cancelled() => break,
+            received = sockets.recv() => match received {
+                Some(received) => received,
+                None => break,
+            },
+        };
+        let (stack, tls, connections) = (Arc::clone(&stack), tls.clone(), Arc::clone(&connections));
+        tasks.spawn(async move {
+            if let Err(error) = connection(stack, tls, socket, address).await {
+                debug!(error = &*error, %address, "a connection ended");
+            }
+            connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    tasks.close();
+    let drain = stack.app.config.server.drain();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        // The callers had their time: what is still open is told so.
+        stack.app.live.end_all(Ended::Draining);
+        let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
+    stack: Arc<Stack>,
+    tls: Option<Tls>,
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+) -> Result<(), Fault> {
+    let socket = TcpStream::from_std(socket)?;
+    socket.set_nodelay(true)?;
+    match tls {
+        None => speak(stack, socket, Peer { address, certificate: None }).await,
+        Some(tls) => {
+            let (socket, certificate) =
+                tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await??;
+            speak(stack, socket, Peer { address, certificate }).await
+        }
+    }
+}
+
+/// Speaks HTTP/2 to its end. After a stop the caller is told not to send more, and what runs is finished.
+async fn speak<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let server = &stack.app.config.server;
+    let stop = stack.app.stop.clone();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(server.concurrent_streams_max)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(None)
+        .keep_alive_interval(server.keepalive())
+        .keep_alive_timeout(server.keepalive());
+    let peer = Arc::new(peer);
+    let service = service_fn(move |request| {
+        let (stack, peer) = (Arc::clone(&stack), Arc::clone(&peer));
+        async move { Ok::<_, std::convert::Infallible>(stack.answer(&peer, request).await) }
+    });
+    let serving = builder.serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended.map_err(Into::into),
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await.map_err(Into::into)
+}

@@ -1,1 +1,42 @@
-//! The list of services.
+//! The list of services: one line a resource.
+
+use std::sync::Arc;
+
+use tonic::service::{Routes, RoutesBuilder};
+
+use crate::app::App;
+use crate::pb;
+use crate::resources::{access_bindings, auth, gateways, service_principals};
+
+/// Every service that this process answers itself. `health` reports through the handle that made it.
+pub fn routes(
+    app: &Arc<App>,
+    health: tonic_health::pb::health_server::HealthServer<
+        impl tonic_health::pb::health_server::Health,
+    >,
+) -> Routes {
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(access_bindings::rpc::service(app))
+        //AUDIT
+        .add_service(auth::rpc::service(app))
+        //EVENTS
+        .add_service(gateways::rpc::service(app))
+        .add_service(service_principals::rpc::service(app))
+        .add_service(health);
+    add_reflection(&mut routes);
+    routes.routes()
+}
+
+/// Our services and the proxied ones, these in generation 0.1.
+fn add_reflection(routes: &mut RoutesBuilder) {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(pb::V0_1_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = builder().build_v1().expect("descriptor sets that the build made");
+    let v1alpha = builder().build_v1alpha().expect("descriptor sets that the build made");
+    routes.add_service(v1).add_service(v1alpha);
+}

@@ -7,7 +7,14 @@
 //! - nothing secret is kept: no bodies, only a keyed digest of a request without its secrets;
 //! - nothing is deleted but by retention.
 
+mod anonymous;
+mod batch;
+pub mod domain;
 pub mod recorder;
+pub mod rpc;
+pub mod store;
+pub mod worker;
+mod writer;
 
 use std::net::IpAddr;
 use std::sync::Arc;

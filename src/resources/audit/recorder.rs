@@ -1,52 +1,167 @@
-//! Where calls are recorded.
+//! Where calls are recorded: what a replica hands to its one writer.
+//!
+//! Invariants
+//! - an intent is durable when [`Recorder::open`] answers; where it answers that it isn't, it is not left open;
+//! - an outcome that was handed over is stored, once, as long as the process lives and the database comes back; the
+//!   caller does not wait for it, because what it tells of has happened anyway;
+//! - the queue is bounded, and so are the outcomes in it: nothing is opened while too many of them wait.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
+use super::anonymous::Anonymous;
+use super::batch::{Closing, End, Entry};
+use super::writer::Writer;
 use super::{Intent, OpenEntry, Outcome};
+use crate::clock::Clock;
 use crate::config;
 use crate::db::Db;
+use crate::db::types::AuditId;
 use crate::error::{Error, Reason};
+
+/// Entries that wait to be written; beyond it calls are refused.
+const QUEUE_ENTRIES_MAX: usize = 8_192;
+/// Outcomes that wait to be written; beyond it no call is begun.
+const CLOSINGS_MAX: usize = 65_536;
 
 /// Records calls: intents before, outcomes after.
 #[derive(Debug, Clone)]
-pub struct Recorder {}
+pub struct Recorder {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: mpsc::Sender<Asked>,
+    closings: mpsc::UnboundedSender<Closing>,
+    shared: Arc<Shared>,
+    owner: Arc<str>,
+    stopping: watch::Sender<bool>,
+    tasks: TaskTracker,
+}
+
+/// What the writer and its callers both see.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Outcomes that were handed over and are not stored yet.
+    pub(super) unstored: watch::Sender<usize>,
+    /// Whether the last attempt to write was a success.
+    pub(super) writable: AtomicBool,
+    pub(super) anonymous: Anonymous,
+}
+
+/// An entry to store, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) entry: Entry,
+    pub(super) answer: oneshot::Sender<Result<AuditId, NotWritten>>,
+}
+
+/// The entry could not be stored; why is in the log.
+#[derive(Debug)]
+pub(super) struct NotWritten;
 
 impl Recorder {
-    /// Starts the writer of this replica.
+    /// Starts the writer of this replica. It is no task of the process's tracker, since those end before it: see
+    /// [`Recorder::drain`].
     #[must_use]
-    pub fn start(
-        _db: &Db,
-        _replica: &Arc<str>,
-        _config: &config::Audit,
-        _tasks: &TaskTracker,
-    ) -> Self {
-        Self {}
+    pub fn start(db: &Db, clock: &Clock, replica: &Arc<str>, config: &config::Audit) -> Self {
+        let (entries, asked) = mpsc::channel(QUEUE_ENTRIES_MAX);
+        let (closings, closed) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            unstored: watch::Sender::new(0),
+            writable: AtomicBool::new(true),
+            anonymous: Anonymous::default(),
+        });
+        let stopping = watch::Sender::new(false);
+        let writer = Writer {
+            db: db.clone(),
+            clock: clock.clone(),
+            owner: Arc::clone(replica),
+            batch_max: config.batch_max as usize,
+            entries: asked,
+            closings: closed,
+            stopping: stopping.subscribe(),
+            shared: Arc::clone(&shared),
+            later: super::writer::Later::default(),
+        };
+        let tasks = TaskTracker::new();
+        tasks.spawn(writer.run());
+        tasks.close();
+        let owner = Arc::clone(replica);
+        Self { inner: Arc::new(Inner { entries, closings, shared, owner, stopping, tasks }) }
     }
 
     /// Stores an intent. Durable when it answers; else nothing may happen.
-    pub async fn open(&self, _intent: Intent) -> Result<OpenEntry, Error> {
-        Err(Error::unavailable(Reason::AuditUnavailable, "the audit log cannot be written"))
+    ///
+    /// # Errors
+    /// `Unavailable` where it can't be stored; it is not stored later either.
+    pub async fn open(&self, intent: Intent) -> Result<OpenEntry, Error> {
+        let id = self.store(Entry::new(intent, None, &self.inner.owner)).await?;
+        Ok(OpenEntry { id })
     }
 
-    /// Stores the outcome of an intent, once.
-    pub async fn close(&self, _entry: OpenEntry, _outcome: Outcome) -> Result<(), Error> {
+    /// Stores a call that is over: a refused one, or a sensitive read. Durable when it answers.
+    ///
+    /// # Errors
+    /// `Unavailable` where it can't be stored.
+    pub async fn record(&self, intent: Intent, outcome: Outcome) -> Result<(), Error> {
+        self.store(Entry::new(intent, Some(outcome), &self.inner.owner)).await?;
         Ok(())
     }
 
-    /// Stores a call that is over: a refused one, or a sensitive read.
-    pub async fn record(&self, _intent: Intent, _outcome: Outcome) -> Result<(), Error> {
-        Ok(())
+    /// Hands the outcome of an intent over, which the writer stores once, as often as it has to try. Not durable when
+    /// it answers: a process that dies in between leaves an intent that is closed as `unknown`.
+    ///
+    /// # Errors
+    /// `Unavailable` when the writer has stopped.
+    pub async fn close(&self, entry: OpenEntry, outcome: Outcome) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        shared.unstored.send_modify(|count| *count += 1);
+        let closing = Closing { id: entry.id, end: End::from(outcome) };
+        self.inner.closings.send(closing).map_err(|_| {
+            shared.unstored.send_modify(|count| *count -= 1);
+            unavailable()
+        })
     }
 
-    /// Counts a refused call of nobody (T16).
-    pub fn count_anonymous(
-        &self,
-        _ip: Option<IpAddr>,
-        _method: &'static str,
-        _reason: &'static str,
-    ) {
+    /// Counts a refused call of nobody (T16). Counts are stored once a minute.
+    pub fn count_anonymous(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
+        self.inner.shared.anonymous.count(ip, method, reason);
     }
+
+    /// Whether the last attempt to write was a success.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.inner.shared.writable.load(Ordering::Relaxed)
+    }
+
+    /// Waits until every outcome that was handed over is stored.
+    pub async fn settled(&self) {
+        // The sender is ours, so it can't be gone.
+        let _ = self.inner.shared.unstored.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Stores what is there and stops; gives up after a while. Everything that records must have ended before.
+    pub async fn drain(&self) {
+        self.inner.stopping.send_replace(true);
+        self.inner.tasks.wait().await;
+    }
+
+    async fn store(&self, entry: Entry) -> Result<AuditId, Error> {
+        if *self.inner.shared.unstored.borrow() > CLOSINGS_MAX {
+            return Err(unavailable());
+        }
+        let (answer, stored) = oneshot::channel();
+        self.inner.entries.try_send(Asked { entry, answer }).map_err(|_| unavailable())?;
+        stored.await.map_err(|_| unavailable())?.map_err(|NotWritten| unavailable())
+    }
+}
+
+fn unavailable() -> Error {
+    Error::unavailable(Reason::AuditUnavailable, "the audit log cannot be written")
 }

@@ -1,15 +1,132 @@
-//! Setting up and logging in.
+//! Setting up, logging in, and who one is.
 
-use crate::clock::Clock;
-use crate::db::Db;
-use crate::error::Error;
-use crate::seal::MasterKeys;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The keys of session tokens, the current one first; made where there is none.
-pub async fn session_keys(
-    _db: &Db,
-    _master: &MasterKeys,
-    _clock: &Clock,
-) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    Ok(vec![])
+use serde_json::json;
+use subtle::ConstantTimeEq;
+
+use super::password::Hasher;
+use super::{setup, store};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::ctx::{Anonymous, Ctx};
+use crate::db::types::{Timestamp, UserId};
+use crate::error::{Error, Reason};
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::users::domain::Email;
+use crate::resources::users::store as users;
+use crate::secret::Secret;
+
+/// Creates the first admin, once, with the token that the server printed.
+pub async fn set_up(
+    anonymous: Anonymous,
+    token: Secret,
+    email: &Email,
+    password: Secret,
+) -> Result<UserId, Error> {
+    Hasher::check("password", &password)?;
+    let app = Arc::clone(anonymous.app());
+    let given = setup::hash(token.expose());
+    let mut conn = app.db.read().await?;
+    let already = || Error::refused(Reason::AlreadySetUp, "the first admin exists already");
+    let Some(expected) = store::setup_token_hash(&mut conn).await? else {
+        return Err(already());
+    };
+    drop(conn);
+    if !bool::from(given.as_bytes().ct_eq(expected.as_bytes())) {
+        return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
+    }
+    let hash = app.passwords.hash(password).await?;
+    let ctx = anonymous.becomes(email.as_str().into(), None, Role::Admin).await?;
+    let now = ctx.now();
+    let id = ctx
+        .db()
+        .transaction(async |conn| {
+            // Whoever takes the token is the only one: a second call finds none.
+            if !store::take_setup_token(conn, &given).await? || users::any(conn).await? {
+                return Err(already());
+            }
+            let id = users::insert(conn, email.as_str(), &hash, Role::Admin, now).await?;
+            let payload = json!({ "user": email.as_str(), "role": Role::Admin.as_str() });
+            events::enqueue(conn, NewEvent::of(&ctx, "user.created", payload)).await?;
+            log_change(conn, Subject::User(id), now).await?;
+            Ok(id)
+        })
+        .await?;
+    let _ = tokio::fs::remove_file(setup::file(&app)).await;
+    changed(&ctx).await?;
+    Ok(id)
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    /// The token.
+    pub token: Secret,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The account's global role.
+    pub role: Role,
+}
+
+/// Exchanges e-mail and password for a session. Takes as long whether or not there is such an account.
+pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Result<Session, Error> {
+    let app = Arc::clone(anonymous.app());
+    let failed = || Error::Unauthenticated { reason: Reason::LoginFailed };
+    let email = Email::parse("email", email).ok();
+    let mut conn = app.db.read().await?;
+    let found = users::account(&mut conn, email.as_ref().map_or("", Email::as_str)).await?;
+    drop(conn);
+    let account = found.filter(|account| account.active);
+    let hash = account.as_ref().and_then(|account| account.hashed_password.clone());
+    let good = app.passwords.verify(password, hash).await?;
+    let (Some(account), Some(email), true) = (account, email, good) else {
+        return Err(failed());
+    };
+    let principal = PrincipalId::User(account.id);
+    let role = app.snapshot.global_role(principal);
+    let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
+    let expires_at = ctx.now().plus(Duration::from_secs(60 * app.config.auth.session_minutes));
+    let sessions = &app.authn.sessions;
+    let token = sessions.issue(account.id, account.password_version, expires_at, app.new_id())?;
+    Ok(Session { token: Secret::new(token), expires_at, role })
+}
+
+/// Most gateways that an identity lists.
+const GATEWAYS_SHOWN_MAX: usize = 100;
+
+/// Who a caller is.
+#[derive(Debug)]
+pub struct Identity {
+    /// The caller's name.
+    pub actor: Arc<str>,
+    /// What identifies it for good.
+    pub principal: String,
+    /// The role where no gateway is concerned.
+    pub role: Role,
+    /// The gateways that it may see, with its role there.
+    pub gateways: Vec<(Arc<str>, Role)>,
+    /// Whether there are more.
+    pub cut: bool,
+    /// When its credential ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Who the caller is, from memory.
+pub fn identity(ctx: &Ctx) -> Result<Identity, Error> {
+    let missing = || Error::Unauthenticated { reason: Reason::CredentialMissing };
+    let caller = ctx.caller().ok_or_else(missing)?;
+    let snapshot = &ctx.app().snapshot;
+    let (gateways, cut) = snapshot.gateways_of(caller.principal(), GATEWAYS_SHOWN_MAX);
+    Ok(Identity {
+        actor: Arc::clone(caller.actor()),
+        principal: caller.principal().to_string(),
+        role: snapshot.global_role(caller.principal()),
+        gateways,
+        cut,
+        expires_at: caller.expires_at(),
+    })
 }

@@ -2,9 +2,14 @@
 //!
 //! Invariants
 //! - a name is unique and never changes;
-//! - a stored secret is bound to the endpoint that it was given for: a changed destination drops it (T04);
+//! - a stored secret is bound to the destination that it was given for: a changed one drops it (T04);
 //! - a gateway that does not answer is registered all the same, and says so;
+//! - probes move no version: only a caller's change does;
 //! - labels under `access/` are changed by a global admin only (T07).
 
 pub mod domain;
+pub mod input;
+pub mod rpc;
+pub mod store;
 pub mod targets;
+pub mod worker;

@@ -8,8 +8,15 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::HeaderValue;
+use sha2::{Digest, Sha256};
 
+use super::input::{Credentials, Endpoint, Scheme, client_config};
+use super::store::Row;
+use crate::app::App;
 use crate::db::types::GatewayId;
+use crate::error::Error;
+use crate::seal::{Aad, joined};
+use crate::secret::Secret;
 
 /// The schema family that a gateway speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +94,94 @@ impl fmt::Debug for Target {
             .field("generation", &self.generation)
             .finish_non_exhaustive()
     }
+}
+
+impl Target {
+    /// What it is connected to: another one is another gateway, as far as streams and sandbox ids go.
+    #[must_use]
+    pub fn address(&self) -> (String, u16, bool) {
+        (self.host.clone(), self.port, self.tls.is_some())
+    }
+}
+
+/// What the secrets of a row are bound to (T04): where they are sent, and how the other end is known.
+#[must_use]
+pub fn destination(row: &Row) -> String {
+    let ca =
+        row.ca_cert.as_deref().map(|pem| format!("{:x?}", Sha256::digest(pem))).unwrap_or_default();
+    format!("{}://{} {} {ca}", row.scheme, row.endpoint, row.auth_mode.as_deref().unwrap_or("none"))
+}
+
+fn aad<'a>(column: &'a str, row: &'a str, destination: &'a str) -> Aad<'a> {
+    Aad { table: "gateways", column, row, destination }
+}
+
+/// Puts credentials into a row, sealed for its present destination.
+pub fn seal_into(app: &App, row: &mut Row, credentials: &Credentials) -> Result<(), Error> {
+    let destination = destination(row);
+    let seal = |column: &str, secret: &Option<Secret>| {
+        let seal = |secret: &Secret| {
+            app.master.seal(&aad(column, &row.name, &destination), secret.expose().as_bytes())
+        };
+        secret.as_ref().map(seal).transpose()
+    };
+    let key = seal("client_key", &credentials.client_key)?;
+    let token = seal("bearer_token", &credentials.bearer_token)?;
+    row.client_cert.clone_from(&credentials.client_cert);
+    (row.client_key, row.bearer_token) = (key, token);
+    Ok(())
+}
+
+/// The target of a row, its secrets opened.
+pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
+    let destination = destination(row);
+    let open = |column: &str, sealed: &Option<Vec<u8>>| {
+        let open = |sealed: &Vec<u8>| {
+            let opened = app.master.open(&aad(column, &row.name, &destination), sealed)?;
+            let text = std::str::from_utf8(&opened).map_err(Error::internal)?;
+            Ok::<_, Error>(Secret::new(text))
+        };
+        sealed.as_ref().map(open).transpose()
+    };
+    let key = open("client_key", &row.client_key)?;
+    let token = open("bearer_token", &row.bearer_token)?;
+    let endpoint = Endpoint::parse("endpoint", &row.endpoint)?;
+    let tls = match Scheme::stored(&row.scheme)? {
+        Scheme::Http => None,
+        Scheme::Https => {
+            let identity = row.client_cert.as_deref().zip(key.as_ref());
+            Some(client_config(row.ca_cert.as_deref(), identity)?)
+        }
+    };
+    let authorization = token.map(|token| bearer(&token)).transpose()?;
+    let generation = Generation::parse(&row.wire_generation).ok_or_else(|| {
+        Error::internal(format!("unknown wire generation {}", row.wire_generation))
+    })?;
+    Ok(Target {
+        id: GatewayId(row.id),
+        name: row.name.as_str().into(),
+        host: endpoint.host,
+        port: endpoint.port,
+        tls,
+        authorization,
+        generation,
+        connection_version: connection_version(row, &destination),
+    })
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(Error::internal)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn connection_version(row: &Row, destination: &str) -> u64 {
+    let part = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_default();
+    let parts = [part(&row.client_cert), part(&row.client_key), part(&row.bearer_token)];
+    let bytes = joined(&[destination.as_bytes(), &parts[0], &parts[1], &parts[2]]);
+    let digest = Sha256::digest(&bytes);
+    u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
 /// Every gateway.

@@ -1,0 +1,239 @@
+//! The connection to the server: one endpoint, one key.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use base64::Engine as _;
+use http::Uri;
+use http::uri::PathAndQuery;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use tonic::client::Grpc;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+use super::super::Failure;
+use super::CallArgs;
+use super::codec::DynamicCodec;
+use super::methods::Generation;
+use super::refusal::refusal;
+use crate::pb::v1::gateway_service_client::GatewayServiceClient;
+use crate::pb::v1::{GetGatewayRequest, ListGatewaysRequest, WireGeneration};
+
+/// How long the connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one answer may take when nothing is said.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest message that is taken.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A connection, and what every call carries.
+pub(super) struct Client {
+    channel: Channel,
+    authorization: Option<MetadataValue<Ascii>>,
+    gateway: Option<MetadataValue<Ascii>>,
+    timeout: Option<Duration>,
+}
+
+impl Client {
+    /// Connects to the endpoint.
+    pub(super) async fn connect(args: &CallArgs) -> Result<Self, Failure> {
+        let uri: Uri = args
+            .endpoint
+            .parse()
+            .map_err(|error| Failure::Usage(format!("`{}` is no URL: {error}", args.endpoint)))?;
+        let is_tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => {
+                let why = format!("`{uri}` must begin with `https://` or `http://`");
+                return Err(Failure::Usage(why));
+            }
+        };
+        if !is_tls && args.key.is_some() && !args.allow_plaintext && !is_loopback(&uri) {
+            let why =
+                format!("the key would go to `{uri}` in plain: use https, or `--allow-plaintext`");
+            return Err(Failure::Usage(why));
+        }
+        let unusable = |error| Failure::Usage(format!("`{uri}` cannot be used: {}", chain(&error)));
+        let mut endpoint = Endpoint::from(uri.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("shoreguard-call/", env!("CARGO_PKG_VERSION")))
+            .map_err(unusable)?;
+        if is_tls {
+            endpoint = endpoint.tls_config(trust(args)?).map_err(unusable)?;
+        }
+        let channel = endpoint.connect().await.map_err(|error| {
+            Failure::Io(format!("`{uri}` cannot be reached: {}", chain(&error)))
+        })?;
+        Ok(Self {
+            channel,
+            authorization: authorization(args)?,
+            gateway: args.gateway.as_deref().map(gateway_header).transpose()?,
+            timeout: args.timeout.map(Duration::from_secs),
+        })
+    }
+
+    /// Asks and gets one answer.
+    pub(super) async fn unary(
+        &mut self,
+        method: &MethodDescriptor,
+        message: DynamicMessage,
+    ) -> Result<DynamicMessage, Failure> {
+        let mut grpc = self.ready().await?;
+        let mut request = self.request(message);
+        request.set_timeout(self.timeout.unwrap_or(ANSWER_TIMEOUT));
+        let codec = DynamicCodec { answer: method.output() };
+        Ok(grpc.unary(request, path_of(method)?, codec).await?.into_inner())
+    }
+
+    /// Asks and gets a stream of answers.
+    pub(super) async fn stream(
+        &mut self,
+        method: &MethodDescriptor,
+        message: DynamicMessage,
+    ) -> Result<Streaming<DynamicMessage>, Failure> {
+        let mut grpc = self.ready().await?;
+        let mut request = self.request(message);
+        if let Some(timeout) = self.timeout {
+            request.set_timeout(timeout);
+        }
+        let codec = DynamicCodec { answer: method.output() };
+        Ok(grpc.server_streaming(request, path_of(method)?, codec).await?.into_inner())
+    }
+
+    /// The generation of the gateway that is named, else of the only one there is. The error says why it isn't known.
+    pub(super) async fn generation(&mut self, gateway: Option<&str>) -> Result<Generation, String> {
+        let mut client = GatewayServiceClient::new(self.channel.clone());
+        let unknown = |status: Status| {
+            let refused = refusal(&status);
+            let first = refused.lines().next().unwrap_or_default();
+            format!("the gateway's generation is not known ({first})")
+        };
+        let found = if let Some(gateway) = gateway {
+            let request = self.own_request(GetGatewayRequest { gateway: gateway.to_owned() });
+            client.get_gateway(request).await.map_err(unknown)?.into_inner().gateway
+        } else {
+            let request = ListGatewaysRequest { page_size: 2, ..Default::default() };
+            let answer = client.list_gateways(self.own_request(request)).await.map_err(unknown)?;
+            let mut gateways = answer.into_inner().gateways;
+            if gateways.len() == 1 { gateways.pop() } else { None }
+        };
+        let Some(found) = found else {
+            return Err("which gateway is meant is not known, `--gateway` names it".to_owned());
+        };
+        match found.wire_generation() {
+            WireGeneration::V00 => Ok(Generation::V0_0),
+            WireGeneration::V01 => Ok(Generation::V0_1),
+            WireGeneration::Unspecified | WireGeneration::Unknown | WireGeneration::Unsupported => {
+                Err(format!("gateway `{}` has no generation that is known", found.name))
+            }
+        }
+    }
+
+    async fn ready(&self) -> Result<Grpc<Channel>, Failure> {
+        let mut grpc = Grpc::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        grpc.ready()
+            .await
+            .map_err(|error| Failure::Io(format!("the connection is lost: {}", chain(&error))))?;
+        Ok(grpc)
+    }
+
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        if let Some(gateway) = &self.gateway {
+            request.metadata_mut().insert("x-shoreguard-gateway", gateway.clone());
+        }
+        request
+    }
+
+    fn own_request<M>(&self, message: M) -> Request<M> {
+        let mut request = self.request(message);
+        request.metadata_mut().remove("x-shoreguard-gateway");
+        request.set_timeout(ANSWER_TIMEOUT);
+        request
+    }
+}
+
+fn authorization(args: &CallArgs) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+    let Some(key) = &args.key else { return Ok(None) };
+    let mut value: MetadataValue<Ascii> = format!("Bearer {}", key.expose().trim())
+        .parse()
+        .map_err(|_| Failure::Usage("the key holds a character that no key has".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn gateway_header(name: &str) -> Result<MetadataValue<Ascii>, Failure> {
+    name.parse().map_err(|_| Failure::Usage(format!("`{name}` is no name of a gateway")))
+}
+
+fn path_of(method: &MethodDescriptor) -> Result<PathAndQuery, Failure> {
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    path.parse().map_err(|error| Failure::Usage(format!("`{path}` is no path: {error}")))
+}
+
+fn is_loopback(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The CA that was named and no other, else the system's.
+fn trust(args: &CallArgs) -> Result<ClientTlsConfig, Failure> {
+    let config = ClientTlsConfig::new();
+    let Some(path) = &args.ca else {
+        let found = rustls_native_certs::load_native_certs();
+        if found.certs.is_empty() {
+            return Err(Failure::Usage(
+                "this host has no CA certificates: name one with `--ca`".to_owned(),
+            ));
+        }
+        return Ok(
+            config.ca_certificates(found.certs.iter().map(|der| Certificate::from_pem(pem(der))))
+        );
+    };
+    let pem = std::fs::read(path)
+        .map_err(|error| Failure::Usage(format!("`{}` cannot be read: {error}", path.display())))?;
+    Ok(config.ca_certificate(Certificate::from_pem(pem)))
+}
+
+/// The form that tonic takes certificates in.
+fn pem(der: &[u8]) -> String {
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+}
+
+/// tonic says `transport error`; what it was stands below.
+fn chain(error: &tonic::transport::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = error.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_safe_in_plain() {
+        for (uri, is) in [
+            ("http://127.0.0.1:8443", true),
+            ("http://[::1]:8443", true),
+            ("http://localhost:8443", true),
+            ("http://localhost.example:8443", false),
+            ("http://10.0.0.1:8443", false),
+        ] {
+            assert_eq!(is_loopback(&uri.parse().unwrap()), is, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Requests from JSON and answers to JSON, fields named as in the proto.
+
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
+use serde_json::{Map, Value};
+
+/// Reads a request. What is wrong is told field by field, one a line.
+pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| format!("the request is no JSON: {error}"))?;
+    DynamicMessage::deserialize(descriptor.clone(), &value).map_err(|error| {
+        let mut faults = Vec::new();
+        blame(descriptor, "", &value, &mut faults);
+        if faults.is_empty() {
+            faults.push(format!("the request is no {}: {error}", descriptor.full_name()));
+        }
+        faults.join("\n")
+    })
+}
+
+/// Over several lines, for people.
+pub(super) fn pretty(message: &DynamicMessage) -> String {
+    format!("{:#}", value(message))
+}
+
+/// On one line, for streams.
+pub(super) fn line(message: &DynamicMessage) -> String {
+    value(message).to_string()
+}
+
+/// Keys are sorted, since the entries of a map would else come in another order each time.
+fn value(message: &DynamicMessage) -> Value {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        // A time or duration out of its range has no JSON; the text form shows it all the same.
+        .unwrap_or_else(|_| Value::String(message.to_string()))
+}
+
+/// A field that stands alone in its message is readable unless it is itself at fault.
+fn blame(descriptor: &MessageDescriptor, path: &str, value: &Value, faults: &mut Vec<String>) {
+    let Value::Object(object) = value else {
+        faults.push(format!("{} must be a JSON object", named(path)));
+        return;
+    };
+    for (key, value) in object {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match descriptor.fields().find(|field| field.name() == key || field.json_name() == key) {
+            None => faults.push(format!("{} {}", named(&path), no_field(descriptor))),
+            Some(field) => blame_field(descriptor, &field, &path, value, faults),
+        }
+    }
+}
+
+fn blame_field(
+    parent: &MessageDescriptor,
+    field: &FieldDescriptor,
+    path: &str,
+    value: &Value,
+    faults: &mut Vec<String>,
+) {
+    let Err(error) = alone(parent, field, value.clone()) else { return };
+    let found_before = faults.len();
+    match (value, field.kind()) {
+        (Value::Object(object), Kind::Message(entry)) if field.is_map() => {
+            for (key, value) in object {
+                let one = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
+                if let Err(error) = alone(parent, field, one) {
+                    let path = format!("{path}.{key}");
+                    inside(&entry.map_entry_value_field(), &path, value, &error, faults);
+                }
+            }
+        }
+        (Value::Array(items), _) if field.is_list() => {
+            for (i, item) in items.iter().enumerate() {
+                if let Err(error) = alone(parent, field, Value::Array(vec![item.clone()])) {
+                    inside(field, &format!("{path}[{i}]"), item, &error, faults);
+                }
+            }
+        }
+        (value, _) => inside(field, path, value, &error, faults),
+    }
+    if faults.len() == found_before {
+        faults.push(format!("{} {error}", named(path)));
+    }
+}
+
+/// Looks into a message of ours; all else, the well-known types with their own forms too, is itself at fault.
+fn inside(
+    field: &FieldDescriptor,
+    path: &str,
+    value: &Value,
+    error: &str,
+    faults: &mut Vec<String>,
+) {
+    let found_before = faults.len();
+    if let Kind::Message(inner) = field.kind()
+        && !inner.full_name().starts_with("google.protobuf.")
+    {
+        blame(&inner, path, value, faults);
+    }
+    if faults.len() == found_before {
+        faults.push(format!("{} {error}", named(path)));
+    }
+}
+
+fn alone(parent: &MessageDescriptor, field: &FieldDescriptor, value: Value) -> Result<(), String> {
+    let object = Value::Object(Map::from_iter([(field.name().to_owned(), value)]));
+    match (DynamicMessage::deserialize(parent.clone(), object), field.kind()) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Kind::Enum(kind)) => {
+            let values: Vec<String> = kind.values().map(|value| value.name().to_owned()).collect();
+            Err(format!("must be one of `{}`", values.join("`, `")))
+        }
+        (Err(error), _) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+fn named(path: &str) -> String {
+    if path.is_empty() { "the request".to_owned() } else { format!("`{path}`") }
+}
+
+fn no_field(descriptor: &MessageDescriptor) -> String {
+    let fields: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
+    if fields.is_empty() {
+        return format!("is no field of {}, which has none", descriptor.full_name());
+    }
+    format!("is no field of {}, which has `{}`", descriptor.full_name(), fields.join("`, `"))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+
+    fn read(message: &str, text: &str) -> Result<DynamicMessage, String> {
+        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).unwrap();
+        parse(&pool.get_message_by_name(&format!("shoreguard.v1.{message}")).unwrap(), text)
+    }
+
+    #[test]
+    fn a_request_takes_either_spelling_and_an_answer_has_the_protos() {
+        for text in [r#"{"page_size": 7}"#, r#"{"pageSize": 7}"#] {
+            let request = read("ListGatewaysRequest", text).unwrap();
+            assert_eq!(line(&request), r#"{"page_size":7}"#);
+            assert_eq!(pretty(&request), "{\n  \"page_size\": 7\n}");
+        }
+    }
+
+    #[test]
+    fn every_fault_names_its_field() {
+        let refused = read(
+            "RegisterGatewayRequest",
+            r#"{"name": 7, "scheme": "GATEWAY_SCHEME_FTP", "credentials": {"bearer": "x"},
+                "labels": {"env": 7}, "bogus": 1}"#,
+        )
+        .unwrap_err();
+        let mut faults: Vec<&str> = refused.lines().collect();
+        faults.sort_unstable();
+        assert_eq!(faults.len(), 5, "{refused}");
+        assert!(
+            faults[0].starts_with("`bogus` is no field of shoreguard.v1.RegisterGatewayRequest")
+        );
+        assert_eq!(
+            faults[1],
+            "`credentials.bearer` is no field of shoreguard.v1.GatewayCredentials, \
+             which has `client_cert`, `client_key`, `bearer_token`"
+        );
+        assert!(faults[2].starts_with("`labels.env` cannot be read: "), "{refused}");
+        assert!(faults[3].starts_with("`name` cannot be read: "), "{refused}");
+        assert!(faults[4].starts_with("`scheme` must be one of `GATEWAY_SCHEME_UNSPECIFIED`, "));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told() {
+        assert_eq!(
+            read("GetGatewayRequest", "[]").unwrap_err(),
+            "the request must be a JSON object"
+        );
+        assert!(
+            read("GetGatewayRequest", "{").unwrap_err().starts_with("the request is no JSON: ")
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! Every method that can be called, and how people name them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+
+use crate::pb;
+
+/// Names that an unknown method is answered with.
+const SUGGESTIONS_MAX: usize = 5;
+
+/// The guard of an upstream's method, and the value of its `forward` that keeps it from callers.
+const OPTION: &str = "shoreguard.options.v1.upstream";
+const FORWARD_NEVER: i32 = 2;
+
+/// The schema family of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Generation {
+    /// Releases 0.0.88 to 0.0.116.
+    #[value(name = "0.0")]
+    V0_0,
+    /// Releases from 0.1.0 on.
+    #[value(name = "0.1")]
+    V0_1,
+}
+
+impl Generation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V0_0 => "0.0",
+            Self::V0_1 => "0.1",
+        }
+    }
+}
+
+/// Every method, by its path without the first slash.
+pub(super) struct Methods(BTreeMap<String, Shapes>);
+
+/// A method in each schema that has it.
+struct Shapes {
+    own: Option<MethodDescriptor>,
+    v0_0: Option<MethodDescriptor>,
+    v0_1: Option<MethodDescriptor>,
+}
+
+/// The one method that a name means.
+pub(super) struct Found<'a> {
+    /// Its path without the first slash.
+    pub(super) path: &'a str,
+    shapes: &'a Shapes,
+}
+
+impl Methods {
+    /// Reads the descriptors of this binary.
+    pub(super) fn load() -> Self {
+        let mut methods = Self(BTreeMap::new());
+        methods.take(pb::DESCRIPTORS, |shapes, method| shapes.own = Some(method));
+        methods.take(pb::V0_0_DESCRIPTORS, |shapes, method| shapes.v0_0 = Some(method));
+        methods.take(pb::V0_1_DESCRIPTORS, |shapes, method| shapes.v0_1 = Some(method));
+        methods
+    }
+
+    fn take(&mut self, descriptors: &[u8], put: impl Fn(&mut Shapes, MethodDescriptor)) {
+        let pool = DescriptorPool::decode(descriptors).expect("the build wrote it");
+        for service in pool.services() {
+            for method in service.methods() {
+                let path = format!("{}/{}", service.full_name(), method.name());
+                let none = || Shapes { own: None, v0_0: None, v0_1: None };
+                put(self.0.entry(path).or_insert_with(none), method);
+            }
+        }
+    }
+
+    /// The method of a path, or of the end of one, where only one ends so.
+    pub(super) fn find(&self, name: &str) -> Result<Found<'_>, String> {
+        let name = name.trim_start_matches('/');
+        if let Some((path, shapes)) = self.0.get_key_value(name) {
+            return Ok(Found { path, shapes });
+        }
+        let ends_so =
+            |path: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with(['.', '/']));
+        let mut found = self.0.iter().filter(|(path, _)| !name.is_empty() && ends_so(path));
+        match (found.next(), found.next()) {
+            (Some((path, shapes)), None) => Ok(Found { path, shapes }),
+            (Some((first, _)), Some((second, _))) => {
+                let all: Vec<&str> = [first, second]
+                    .into_iter()
+                    .chain(found.map(|(path, _)| path))
+                    .map(String::as_str)
+                    .collect();
+                Err(format!("`{name}` can be `{}`", all.join("` or `")))
+            }
+            (None, _) => Err(self.unknown(name)),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let method = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+        let mut near: Vec<&str> = self
+            .0
+            .keys()
+            .filter(|path| !method.is_empty() && path.to_lowercase().contains(&method))
+            .map(String::as_str)
+            .collect();
+        // The shorter the method's own name, the more of it was said.
+        near.sort_by_key(|path| path.rsplit('/').next().map(str::len));
+        near.truncate(SUGGESTIONS_MAX);
+        if near.is_empty() {
+            return format!("no method `{name}`; `shoreguard call --list` names all");
+        }
+        format!("no method `{name}`; there is `{}`", near.join("`, `"))
+    }
+
+    /// Every path, one a line, with what is special about it.
+    pub(super) fn list(&self) -> String {
+        let mut list = String::new();
+        for (path, shapes) in &self.0 {
+            let method = [&shapes.own, &shapes.v0_1, &shapes.v0_0].into_iter().flatten().next();
+            let stream = match method.map(|m| (m.is_client_streaming(), m.is_server_streaming())) {
+                Some((true, _)) => "  takes a stream",
+                Some((false, true)) => "  answers with a stream",
+                Some((false, false)) | None => "",
+            };
+            let only = match (&shapes.own, &shapes.v0_0, &shapes.v0_1) {
+                (None, Some(_), None) => "  generation 0.0 only",
+                (None, None, Some(_)) => "  generation 0.1 only",
+                _ => "",
+            };
+            let never = method.filter(|method| is_never_forwarded(method));
+            let never = never.map_or("", |_| "  never forwarded");
+            writeln!(list, "{path}{stream}{only}{never}").expect("a string takes all");
+        }
+        list.truncate(list.trim_end().len());
+        list
+    }
+}
+
+impl Found<'_> {
+    /// The method, where no server need be asked for the generation.
+    pub(super) fn known(
+        &self,
+        generation: Option<Generation>,
+    ) -> Result<Option<MethodDescriptor>, String> {
+        match (&self.shapes.own, generation) {
+            (Some(own), _) => Ok(Some(own.clone())),
+            (None, Some(generation)) => self.of(generation).cloned().map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The method in a generation.
+    pub(super) fn of(&self, generation: Generation) -> Result<&MethodDescriptor, String> {
+        let shape = match generation {
+            Generation::V0_0 => &self.shapes.v0_0,
+            Generation::V0_1 => &self.shapes.v0_1,
+        };
+        shape
+            .as_ref()
+            .ok_or_else(|| format!("`{}` is not in generation {}", self.path, generation.name()))
+    }
+
+    /// The method in the generation that was named, else in the newest that has it.
+    pub(super) fn newest(
+        &self,
+        generation: Option<Generation>,
+    ) -> Result<MethodDescriptor, String> {
+        if let Some(known) = self.known(generation)? {
+            return Ok(known);
+        }
+        self.of(Generation::V0_1).or_else(|_| self.of(Generation::V0_0)).cloned()
+    }
+}
+
+/// Whether the upstream's method is one that only sandboxes, peers and operators of the gateway call.
+fn is_never_forwarded(method: &MethodDescriptor) -> bool {
+    let Some(option) = method.parent_pool().get_extension_by_name(OPTION) else { return false };
+    let options = method.options();
+    let guard = options.get_extension(&option);
+    let forward = guard.as_message().and_then(|guard| guard.get_field_by_name("forward"));
+    forward.and_then(|forward| forward.as_enum_number()) == Some(FORWARD_NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path_of(name: &str) -> Result<String, String> {
+        Methods::load().find(name).map(|found| found.path.to_owned())
+    }
+
+    #[test]
+    fn a_method_is_named_in_full_or_by_its_end() {
+        for (name, path) in [
+            ("shoreguard.v1.GatewayService/GetGateway", "shoreguard.v1.GatewayService/GetGateway"),
+            ("/shoreguard.v1.GatewayService/GetGateway", "shoreguard.v1.GatewayService/GetGateway"),
+            ("GatewayService/GetGateway", "shoreguard.v1.GatewayService/GetGateway"),
+            ("ListGateways", "shoreguard.v1.GatewayService/ListGateways"),
+            ("OpenShell/GetSandbox", "openshell.v1.OpenShell/GetSandbox"),
+            ("GetSandbox", "openshell.v1.OpenShell/GetSandbox"),
+        ] {
+            assert_eq!(path_of(name).as_deref(), Ok(path), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_can_be_two_methods_lists_them() {
+        let mut methods = Methods::load();
+        let shapes = methods.0.remove("openshell.v1.OpenShell/GetSandbox").unwrap();
+        methods.0.insert("a.v1.A/Same".to_owned(), shapes);
+        let shapes = methods.0.remove("openshell.v1.OpenShell/ListSandboxes").unwrap();
+        methods.0.insert("b.v1.B/Same".to_owned(), shapes);
+        let refused = methods.find("Same").err().unwrap();
+        assert_eq!(refused, "`Same` can be `a.v1.A/Same` or `b.v1.B/Same`");
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_near_ones() {
+        let refused = path_of("getgateway").unwrap_err();
+        let near = "no method `getgateway`; there is `shoreguard.v1.GatewayService/GetGateway`";
+        assert!(refused.starts_with(near), "{refused}");
+        assert!(path_of("Bogus").unwrap_err().contains("--list"));
+        assert!(path_of("").is_err());
+        assert!(path_of("Gateway").is_err(), "a part of a word is no name");
+    }
+
+    #[test]
+    fn a_method_of_one_generation_is_not_in_the_other() {
+        let methods = Methods::load();
+        let (path, _) = methods
+            .0
+            .iter()
+            .find(|(_, shapes)| shapes.v0_0.is_some() && shapes.v0_1.is_none())
+            .expect("generation 0.1 has lost methods");
+        let found = methods.find(path).unwrap();
+        assert_eq!(found.known(None), Ok(None));
+        assert!(found.of(Generation::V0_0).is_ok());
+        assert!(found.newest(None).is_ok());
+        assert_eq!(
+            found.of(Generation::V0_1).unwrap_err(),
+            format!("`{path}` is not in generation 0.1")
+        );
+    }
+
+    #[test]
+    fn the_list_says_what_is_special() {
+        let list = Methods::load().list();
+        for line in [
+            "openshell.inference.v1.Inference/SetInferenceRoute  generation 0.0 only",
+            "openshell.v1.OpenShell/ConnectSupervisor  takes a stream  never forwarded",
+            "openshell.v1.OpenShell/WatchSandbox  answers with a stream",
+            "shoreguard.v1.GatewayService/GetGateway",
+        ] {
+            assert!(list.lines().any(|found| found == line), "{line}\n{list}");
+        }
+    }
+}

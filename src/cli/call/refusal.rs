@@ -1,0 +1,111 @@
+//! A refused call in words: code, message, reason and what google.rpc details say.
+
+use std::fmt::Write as _;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The header that names a call in the server's log.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Every detail on a line of its own, so that one value cannot pass for another.
+pub(in super::super) fn refusal(status: &Status) -> String {
+    let mut text = format!("{}: {}", code_name(status.code()), one_line(message(status)));
+    let details = status.get_error_details();
+    if let Some(info) = details.error_info() {
+        add(&mut text, "reason", &format!("{} ({})", info.reason, info.domain));
+        let mut metadata: Vec<_> = info.metadata.iter().collect();
+        metadata.sort();
+        for (key, value) in metadata {
+            add(&mut text, key, value);
+        }
+    }
+    add_details(&mut text, &details);
+    if let Some(id) = status.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok()) {
+        add(&mut text, "request id", id);
+    }
+    text
+}
+
+fn add_details(text: &mut String, details: &ErrorDetails) {
+    for violation in details.bad_request().iter().flat_map(|found| &found.field_violations) {
+        add(text, "field", &format!("`{}` {}", violation.field, violation.description));
+    }
+    for violation in details.precondition_failure().iter().flat_map(|found| &found.violations) {
+        let what = [&violation.r#type, &violation.subject].map(String::as_str);
+        let what =
+            what.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" ");
+        add(text, "precondition", &format!("{what}: {}", violation.description));
+    }
+    if let Some(resource) = details.resource_info() {
+        let named = format!("{} `{}`", resource.resource_type, resource.resource_name);
+        add(text, "resource", &named);
+    }
+    if let Some(delay) = details.retry_info().and_then(|retry| retry.retry_delay) {
+        add(text, "try again in", &format!("{:.1} s", delay.as_secs_f64()));
+    }
+}
+
+fn message(status: &Status) -> &str {
+    // What tonic says of a deadline of its own.
+    if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
+        return "no answer in time; `--timeout` gives more";
+    }
+    if status.message().is_empty() { "the server gave no message" } else { status.message() }
+}
+
+fn add(text: &mut String, name: &str, value: &str) {
+    write!(text, "\n  {}: {}", one_line(name), one_line(value)).expect("a string takes all");
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// `NotFound` is `NOT_FOUND`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for (i, c) in format!("{code:?}").chars().enumerate() {
+        if i > 0 && c.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_detail_has_its_line() {
+        let mut details = ErrorDetails::with_error_info("BUSY", "shoreguard", HashMap::new());
+        details.add_bad_request_violation("name", "must not be empty");
+        details.add_precondition_failure_violation("POLICY_PINNED", "edge", "pinned by ana");
+        details.set_resource_info("gateway", "edge", "", "");
+        details.set_retry_info(Some(Duration::from_millis(1500)));
+        let mut status =
+            Status::with_error_details(Code::ResourceExhausted, "too much\nat once", details);
+        status.metadata_mut().insert(REQUEST_ID, "r1".parse().unwrap());
+        assert_eq!(
+            refusal(&status),
+            "RESOURCE_EXHAUSTED: too much at once\n  \
+             reason: BUSY (shoreguard)\n  \
+             field: `name` must not be empty\n  \
+             precondition: POLICY_PINNED edge: pinned by ana\n  \
+             resource: gateway `edge`\n  \
+             try again in: 1.5 s\n  \
+             request id: r1"
+        );
+    }
+
+    #[test]
+    fn a_bare_status_is_one_line() {
+        let status = Status::new(Code::Unimplemented, "");
+        assert_eq!(refusal(&status), "UNIMPLEMENTED: the server gave no message");
+    }
+}

@@ -1,0 +1,33 @@
+//! The folder of what a server makes itself. It holds keys, so that a new one is open to its owner alone.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use super::Failure;
+
+/// Makes the folder where there is none.
+pub(super) fn make(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Failure::Io(format!("`{}` cannot be made: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_new_folder_is_open_to_its_owner_alone_and_an_old_one_stays() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("a/b");
+        make(&path).unwrap();
+        make(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(make(&outer.path().join("a/b/c").join("\0")).is_err());
+    }
+}

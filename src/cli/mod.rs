@@ -1,0 +1,190 @@
+//! The command line: one file a command, each of them one call into the rest.
+//!
+//! Invariants
+//! - standard output holds answers only; what went wrong goes to standard error;
+//! - the exit code is 0 for done, 1 for refused or failed, 2 for a command or configuration that is wrong;
+//! - what a server said is made harmless to a terminal before it is written.
+
+mod admin;
+mod call;
+mod check_config;
+mod data_dir;
+mod dev;
+mod migrate;
+mod output;
+mod serve;
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tonic::Status;
+
+use crate::config::{Config, Faults, Sources};
+use crate::error::Error;
+
+/// The control plane for fleets of OpenShell gateways.
+#[derive(Debug, Parser)]
+#[command(name = "shoreguard", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until SIGTERM or SIGINT.
+    Serve(ConfigArgs),
+    /// Serves on loopback with simulated gateways, a database in a folder, and keys that are printed.
+    Dev(dev::DevArgs),
+    /// Creates users and keys, or sets a password, on the database itself.
+    Admin(admin::AdminArgs),
+    /// Brings the database's schema up to date.
+    Migrate(ConfigArgs),
+    /// Reads the configuration, lists everything that is wrong with it, or prints it with its secrets as `***`.
+    CheckConfig(ConfigArgs),
+    /// Calls a method of a server, its own or one of a gateway behind it.
+    Call(call::CallArgs),
+}
+
+/// Where a server's configuration comes from, besides `SHOREGUARD_<SECTION>_<KEY>` variables.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The TOML file.
+    #[arg(long, value_name = "FILE", env = "SHOREGUARD_CONFIG")]
+    config: Option<PathBuf>,
+    /// One key, over file and environment: `--set server.listen=127.0.0.1:9000`.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
+    flags: Vec<(String, String)>,
+}
+
+impl ConfigArgs {
+    /// Reads and checks the configuration.
+    pub(crate) fn load(&self) -> Result<Config, Faults> {
+        Config::load(&Sources { file: self.config.as_deref(), flags: &self.flags })
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("must be `section.key=value`")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// Why a command did not do what it was told.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command is wrong, or what it was given.
+    Usage(String),
+    /// The configuration is wrong.
+    Config(Faults),
+    /// The server refused or failed.
+    Call(Box<Status>),
+    /// What the command needs is wrong or away. Whoever types a command may see the cause.
+    Own(Error),
+    /// The server was not reached, or the answer could not be written.
+    Io(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) | Self::Config(_) => ExitCode::from(2),
+            Self::Call(_) | Self::Own(_) | Self::Io(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(why) | Self::Io(why) => f.write_str(why),
+            Self::Config(faults) => write!(f, "{faults}"),
+            Self::Call(status) => f.write_str(&call::refusal(status)),
+            Self::Own(error) => {
+                write!(f, "{error}")?;
+                let mut source = error.source();
+                while let Some(error) = source {
+                    write!(f, ": {error}")?;
+                    source = error.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        Self::Config(faults)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Own(error)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Call(Box::new(status))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(args) => block_on(async { serve::run(args.load()?).await }),
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Admin(args) => block_on(admin::run(args)),
+        Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Call(args) => block_on(call::run(args)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::complain(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn set_takes_a_key_and_a_value() {
+        let value = ("database.url".to_owned(), "a=b".to_owned());
+        assert_eq!(key_and_value("database.url=a=b"), Ok(value));
+        assert!(key_and_value("server.listen").is_err());
+    }
+
+    #[test]
+    fn a_key_on_the_command_line_is_not_shown_by_debug() {
+        let cli = Cli::parse_from(["shoreguard", "call", "--key", "hunter2", "GetServerInfo"]);
+        assert!(!format!("{cli:?}").contains("hunter2"));
+    }
+}

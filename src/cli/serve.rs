@@ -1,0 +1,95 @@
+//! `shoreguard serve`: the server, until it is told to stop.
+//!
+//! The metrics listener starts before the API's and ends after it, so that start and drain can be watched. A second
+//! signal ends the process without waiting.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Failure, data_dir, output};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::resources::auth::setup;
+use crate::telemetry::{self, endpoint, metrics};
+use crate::transport::{health, server};
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    telemetry::init_logging(&config.telemetry)?;
+    let mut signals = Signals::listen()?;
+    data_dir::make(&config.server.data_dir)?;
+    let metrics = match config.telemetry.metrics_listen {
+        Some(address) => Some((bind(address).await?, metrics::install()?)),
+        None => None,
+    };
+    let app = App::build(config, Clock::system()).await?;
+    if let Some(token) = setup::offer(&app).await? {
+        let file = setup::file(&app);
+        output::answer(&format!(
+            "there is no user yet; `AuthService/Setup` makes the first admin with this token, which is also in `{}`: {}",
+            file.display(),
+            token.expose()
+        ))?;
+    }
+    let watched = CancellationToken::new();
+    let mut watchers = JoinSet::new();
+    if let Some((listener, handle)) = metrics {
+        watchers.spawn(watch(listener, handle, Arc::clone(&app), watched.clone()));
+    }
+    let listener = bind(app.config.server.listen).await?;
+    app.start();
+    let running = server::serve(&app, listener).await?;
+
+    info!(signal = signals.next().await, "stopping");
+    app.stop.cancel();
+    tokio::select! {
+        () = async { running.stopped().await; app.drained().await } => info!("stopped"),
+        signal = signals.next() => warn!(signal, "stopped without waiting for what still runs"),
+    }
+    watched.cancel();
+    while watchers.join_next().await.is_some() {}
+    Ok(())
+}
+
+pub(super) async fn watch(
+    listener: TcpListener,
+    metrics: PrometheusHandle,
+    app: Arc<App>,
+    until: CancellationToken,
+) {
+    endpoint::serve(listener, metrics, move || health::is_ready(&app), until).await;
+}
+
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Io(format!("`{address}` cannot be listened on: {error}")))
+}
+
+/// What asks a process to stop.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

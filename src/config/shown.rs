@@ -1,0 +1,46 @@
+//! How secrets are read from TOML and shown in it: as `***`.
+
+/// A secret that may be absent.
+pub(super) mod secret {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(in super::super) fn serialize<S: Serializer>(
+        secret: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(_) => serializer.serialize_str("***"),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        String::deserialize(deserializer).map(|text| Some(Secret::new(text)))
+    }
+}
+
+/// Any number of secrets.
+pub(super) mod secrets {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        secrets: &[Secret],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(secrets.iter().map(|_| "***"))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Secret>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        Ok(texts.into_iter().map(Secret::new).collect())
+    }
+}

@@ -1,0 +1,139 @@
+//! Keeps the access snapshot true: the whole at start, then by increments from the change log.
+
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::access::snapshot::Change;
+use crate::app::App;
+use crate::db::Conn;
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, UserId};
+use crate::error::Error;
+use crate::resources::gateways;
+
+/// Changes that are read at once.
+const BATCH: i64 = 1_000;
+
+/// A kind of subject whose facts the snapshot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A user.
+    User(UserId),
+    /// A service principal.
+    ServicePrincipal(ServicePrincipalId),
+    /// A group.
+    Group(GroupId),
+    /// A gateway.
+    Gateway(GatewayId),
+}
+
+/// Fills the snapshot from the database, at start.
+pub async fn load(app: &App) -> Result<(), Error> {
+    let asked_at = app.clock.since_boot();
+    let mut conn = app.db.read().await?;
+    // First: what commits while the rest is read is then read again, which is harmless.
+    let revision = store::last_revision(&mut conn).await?;
+    let mut changes = Vec::new();
+    for (id, name) in store::gateway_names(&mut conn, None).await? {
+        changes.push(Change::Gateway(id, Some(name)));
+    }
+    for (id, facts) in store::group_facts(&mut conn, None).await? {
+        changes.push(Change::Group(id, Some(facts)));
+    }
+    for (id, facts) in store::user_facts(&mut conn, None).await? {
+        changes.push(Change::User(id, Some(facts)));
+    }
+    for (id, facts) in store::service_principal_facts(&mut conn, None).await? {
+        changes.push(Change::ServicePrincipal(id, Some(facts)));
+    }
+    app.snapshot.apply(revision, changes, asked_at);
+    Ok(())
+}
+
+/// Puts in whatever has been committed since. A local write calls it before it answers; the follower calls it all the
+/// time. One at a time, so that an older reading never overwrites a newer one.
+pub async fn refresh(app: &App) -> Result<(), Error> {
+    let _one = app.feeding.lock().await;
+    loop {
+        let asked_at = app.clock.since_boot();
+        let mut conn = app.db.read().await?;
+        let after = app.snapshot.revision();
+        let log = store::changes_after(&mut conn, after, BATCH).await?;
+        let (last, full) =
+            (log.last().map_or(after, |(revision, _)| *revision), log.len() as i64 == BATCH);
+        let mut subjects: Vec<Subject> =
+            log.into_iter().filter_map(|(_, subject)| subject).collect();
+        subjects.dedup();
+        let changes = facts_of(&mut conn, &subjects).await?;
+        drop(conn);
+        for subject in &subjects {
+            if let Subject::Gateway(id) = subject {
+                gateways::domain::refresh_target(app, *id).await?;
+            }
+        }
+        let moved = !changes.is_empty();
+        app.snapshot.apply(last, changes, asked_at);
+        if moved {
+            app.live.sweep(&app.snapshot);
+        }
+        if !full {
+            return Ok(());
+        }
+    }
+}
+
+async fn facts_of(conn: &mut Conn, subjects: &[Subject]) -> Result<Vec<Change>, Error> {
+    let mut changes = Vec::with_capacity(subjects.len());
+    for subject in subjects {
+        changes.push(match subject {
+            Subject::User(id) => {
+                let found = store::user_facts(conn, Some(id.get())).await?.pop();
+                Change::User(*id, found.map(|(_, facts)| facts))
+            }
+            Subject::ServicePrincipal(id) => {
+                let found = store::service_principal_facts(conn, Some(id.get())).await?.pop();
+                Change::ServicePrincipal(*id, found.map(|(_, facts)| facts))
+            }
+            Subject::Group(id) => {
+                let found = store::group_facts(conn, Some(id.get())).await?.pop();
+                Change::Group(*id, found.map(|(_, facts)| facts))
+            }
+            Subject::Gateway(id) => {
+                let found = store::gateway_names(conn, Some(id.get())).await?.pop();
+                Change::Gateway(*id, found.map(|(_, name)| name))
+            }
+        });
+    }
+    Ok(changes)
+}
+
+/// Follows the change log until the process stops, and ends the streams of those who lost their right to them. On
+/// each replica, without a lease: each has a snapshot of its own.
+pub async fn follow(app: Arc<App>) {
+    let every = app.config.access.poll();
+    let mut failing = false;
+    while !app.stop.is_cancelled() {
+        match tokio::time::timeout(every.max(Duration::from_secs(2)), refresh(&app)).await {
+            Ok(Ok(())) => failing = false,
+            Ok(Err(error)) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the access data can't be refreshed"
+                    );
+                }
+            }
+            Err(_) => failing = true,
+        }
+        app.live.sweep(&app.snapshot);
+        metrics::gauge!("shoreguard_access_snapshot_age_seconds")
+            .set(app.snapshot.age().as_secs_f64());
+        tokio::select! {
+            () = app.stop.cancelled() => {}
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}

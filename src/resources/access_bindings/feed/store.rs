@@ -1,0 +1,239 @@
+//! The change log and the facts of the snapshot, as rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Subject;
+use crate::access::roles::Role;
+use crate::access::snapshot::{GroupFacts, ServicePrincipalFacts, UserFacts};
+use crate::db::schema::{
+    access_changes, gateways, group_gateway_roles, group_members, groups, service_principals,
+    sp_gateway_roles, user_gateway_roles, users,
+};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// Serialises writers of the change log on PostgreSQL, so that revisions commit in order and a reader skips none.
+const CHANGE_LOG_LOCK: i64 = 0x5348_4f52_4541_4343;
+
+/// A role as it is stored; anything else is a fault of the database, never the weakest role.
+pub fn role(text: &str) -> Result<Role, Error> {
+    text.parse().map_err(Error::internal)
+}
+
+/// Logs that a subject's access has changed. The last thing before the end of the transaction.
+pub async fn log_change(conn: &mut Conn, subject: Subject, at: Timestamp) -> Result<(), Error> {
+    let (kind, id) = match subject {
+        Subject::User(id) => ("user", id.get()),
+        Subject::ServicePrincipal(id) => ("service_principal", id.get()),
+        Subject::Group(id) => ("group", id.get()),
+        Subject::Gateway(id) => ("gateway", id.get()),
+    };
+    if let Conn::Pg(c) = conn {
+        let lock = diesel::sql_query(format!("SELECT pg_advisory_xact_lock({CHANGE_LOG_LOCK})"));
+        let c: &mut crate::db::PgConn = c;
+        lock.execute(c).await?;
+    }
+    let row = (
+        access_changes::subject_kind.eq(kind),
+        access_changes::subject_id.eq(id),
+        access_changes::changed_at.eq(at),
+    );
+    on_conn!(conn, |c| diesel::insert_into(access_changes::table).values(row).execute(c).await)?;
+    Ok(())
+}
+
+/// The newest revision.
+pub async fn last_revision(conn: &mut Conn) -> Result<i64, Error> {
+    let last: Option<i64> = on_conn!(conn, |c| access_changes::table
+        .select(diesel::dsl::max(access_changes::revision))
+        .first(c)
+        .await)?;
+    Ok(last.unwrap_or(0))
+}
+
+/// Revisions after one, oldest first; a kind that this build doesn't know is passed over.
+pub async fn changes_after(
+    conn: &mut Conn,
+    revision: i64,
+    limit: i64,
+) -> Result<Vec<(i64, Option<Subject>)>, Error> {
+    let rows: Vec<(i64, String, i64)> = on_conn!(conn, |c| access_changes::table
+        .filter(access_changes::revision.gt(revision))
+        .select((
+            access_changes::revision,
+            access_changes::subject_kind,
+            access_changes::subject_id
+        ))
+        .order(access_changes::revision)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    let subject = |kind: &str, id: i64| match kind {
+        "user" => Some(Subject::User(id.into())),
+        "service_principal" => Some(Subject::ServicePrincipal(id.into())),
+        "group" => Some(Subject::Group(id.into())),
+        "gateway" => Some(Subject::Gateway(id.into())),
+        _ => None,
+    };
+    Ok(rows.into_iter().map(|(revision, kind, id)| (revision, subject(&kind, id))).collect())
+}
+
+/// Name of one gateway or of all.
+pub async fn gateway_names(
+    conn: &mut Conn,
+    only: Option<i64>,
+) -> Result<Vec<(GatewayId, Arc<str>)>, Error> {
+    let rows: Vec<(i64, String)> = on_conn!(conn, |c| {
+        let mut query = gateways::table.select((gateways::id, gateways::name)).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(gateways::id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    Ok(rows.into_iter().map(|(id, name)| (id.into(), name.into())).collect())
+}
+
+type Bindings = HashMap<i64, HashMap<GatewayId, Role>>;
+
+fn bindings(rows: Vec<(i64, i64, String)>) -> Result<Bindings, Error> {
+    let mut all = Bindings::new();
+    for (subject, gateway, text) in rows {
+        all.entry(subject).or_default().insert(gateway.into(), role(&text)?);
+    }
+    Ok(all)
+}
+
+/// Facts of one group or of all.
+pub async fn group_facts(
+    conn: &mut Conn,
+    only: Option<i64>,
+) -> Result<Vec<(GroupId, GroupFacts)>, Error> {
+    let rows: Vec<(i64, String)> = on_conn!(conn, |c| {
+        let mut query = groups::table.select((groups::id, groups::role)).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(groups::id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let bound = on_conn!(conn, |c| {
+        use group_gateway_roles as t;
+        let mut query = t::table.select((t::group_id, t::gateway_id, t::role)).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(t::group_id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let mut bound = bindings(bound)?;
+    let facts = |(id, text): (i64, String)| {
+        let bindings = bound.remove(&id).unwrap_or_default();
+        Ok((id.into(), GroupFacts { role: role(&text)?, bindings }))
+    };
+    rows.into_iter().map(facts).collect()
+}
+
+/// Facts of one user or of all.
+pub async fn user_facts(
+    conn: &mut Conn,
+    only: Option<i64>,
+) -> Result<Vec<(UserId, UserFacts)>, Error> {
+    let rows: Vec<(i64, String, String, bool, i64)> = on_conn!(conn, |c| {
+        use users as t;
+        let columns = (t::id, t::email, t::role, t::is_active, t::password_version);
+        let mut query = t::table.select(columns).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(t::id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let memberships: Vec<(i64, i64)> = on_conn!(conn, |c| {
+        use group_members as t;
+        let mut query = t::table.select((t::user_id, t::group_id)).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(t::user_id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let bound = on_conn!(conn, |c| {
+        use user_gateway_roles as t;
+        let mut query = t::table.select((t::user_id, t::gateway_id, t::role)).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(t::user_id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let mut bound = bindings(bound)?;
+    let mut groups: HashMap<i64, Vec<GroupId>> = HashMap::new();
+    for (user, group) in memberships {
+        groups.entry(user).or_default().push(group.into());
+    }
+    let facts = |(id, email, text, active, password_version): (i64, String, String, bool, i64)| {
+        let facts = UserFacts {
+            email: email.into(),
+            role: role(&text)?,
+            active,
+            password_version,
+            groups: groups.remove(&id).unwrap_or_default(),
+            bindings: bound.remove(&id).unwrap_or_default(),
+        };
+        Ok((id.into(), facts))
+    };
+    rows.into_iter().map(facts).collect()
+}
+
+type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>);
+
+/// Facts of one service principal or of all.
+pub async fn service_principal_facts(
+    conn: &mut Conn,
+    only: Option<i64>,
+) -> Result<Vec<(ServicePrincipalId, ServicePrincipalFacts)>, Error> {
+    let rows: Vec<PrincipalRow> = on_conn!(conn, |c| {
+        use service_principals as t;
+        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at);
+        let mut query = t::table.select(columns).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(t::id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let bound = on_conn!(conn, |c| {
+        use sp_gateway_roles as t;
+        let mut query = t::table.select((t::sp_id, t::gateway_id, t::role)).into_boxed();
+        if let Some(id) = only {
+            query = query.filter(t::sp_id.eq(id));
+        }
+        query.load(c).await
+    })?;
+    let mut bound = bindings(bound)?;
+    let facts = |(id, name, text, hash, key_version, expires_at): PrincipalRow| {
+        let facts = ServicePrincipalFacts {
+            name: name.into(),
+            role: role(&text)?,
+            key_hash: from_hex(&hash)?,
+            key_version,
+            expires_at,
+            bindings: bound.remove(&id).unwrap_or_default(),
+        };
+        Ok((id.into(), facts))
+    };
+    rows.into_iter().map(facts).collect()
+}
+
+fn from_hex(text: &str) -> Result<[u8; 32], Error> {
+    let bad = || Error::internal("a stored key hash is not 64 hexadecimal digits");
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return Err(bad());
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
+    }
+    Ok(hash)
+}

@@ -1,0 +1,142 @@
+//! Refused calls of nobody: counted in memory, stored once a minute as one entry an address, method and reason (T16).
+//!
+//! Invariants
+//! - a flood of anonymous calls costs memory and rows up to a bound and no more: what goes beyond is one count;
+//! - an IPv6 caller is counted by its /64, in which it has every address that it likes.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::batch::Entry;
+use super::{Ending, Intent, Outcome};
+use crate::access::policy;
+use crate::access::roles::Role;
+use crate::db::types::Timestamp;
+
+/// Different refusals that are told apart within a minute.
+pub(super) const KEYS_MAX: usize = 1_000;
+/// gRPC's UNAUTHENTICATED.
+const CODE_UNAUTHENTICATED: i32 = 16;
+
+/// What is counted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    ip: Option<IpAddr>,
+    method: &'static str,
+    reason: &'static str,
+}
+
+/// Everything that there was no room for.
+const OTHER: Key = Key { ip: None, method: "", reason: "other" };
+
+/// The counts of this minute.
+#[derive(Debug, Default)]
+pub(super) struct Anonymous {
+    counts: Mutex<HashMap<Key, u64>>,
+}
+
+impl Anonymous {
+    pub(super) fn count(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
+        let key = Key { ip: ip.map(network), method, reason };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = counts.len() >= KEYS_MAX && !counts.contains_key(&key);
+        *counts.entry(if full { OTHER } else { key }).or_default() += 1;
+    }
+
+    /// The counts, which start again.
+    pub(super) fn take(&self) -> HashMap<Key, u64> {
+        std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
+/// An entry for each count.
+pub(super) fn entries(counts: HashMap<Key, u64>, at: Timestamp, owner: &str) -> Vec<Entry> {
+    counts.into_iter().map(|(key, count)| entry(key, count, at, owner)).collect()
+}
+
+fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
+    let method = policy::method(key.method);
+    let intent = Intent {
+        at,
+        actor: "anonymous".into(),
+        principal: None,
+        role: Role::None,
+        action: method.map_or("auth.refused", |method| method.action),
+        resource_type: method.map_or("auth", |method| method.resource),
+        resource_id: String::new(),
+        gateway: None,
+        client_ip: key.ip,
+        // Many calls, so none of their ids.
+        request_id: Uuid::nil(),
+        method: key.method.into(),
+        digest: None,
+        detail: None,
+    };
+    let outcome = Outcome {
+        at,
+        ending: Ending::Unauthenticated,
+        code: CODE_UNAUTHENTICATED,
+        took: Duration::ZERO,
+        detail: Some(serde_json::json!({ "count": count, "reason": key.reason })),
+        bytes: None,
+    };
+    Entry::new(intent, Some(outcome), owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(n: u32) -> Option<IpAddr> {
+        Some(IpAddr::from(n.to_be_bytes()))
+    }
+
+    #[test]
+    fn the_same_refusal_is_one_count() {
+        let counts = Anonymous::default();
+        counts.count(v4(1), "/a", "x");
+        counts.count(v4(1), "/a", "x");
+        counts.count(v4(1), "/a", "y");
+        let mapped: IpAddr = "::ffff:0.0.0.1".parse().unwrap();
+        counts.count(Some(mapped), "/a", "x");
+        assert_eq!(counts.take()[&Key { ip: v4(1), method: "/a", reason: "x" }], 3);
+        assert!(counts.take().is_empty());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_caller() {
+        let counts = Anonymous::default();
+        for ip in ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"] {
+            counts.count(Some(ip.parse().unwrap()), "/a", "x");
+        }
+        assert_eq!(counts.take().len(), 2);
+    }
+
+    #[test]
+    fn beyond_the_bound_all_is_one_count() {
+        let counts = Anonymous::default();
+        let max = u32::try_from(KEYS_MAX).unwrap();
+        for n in 0..max + 5 {
+            counts.count(v4(n), "/a", "x");
+        }
+        counts.count(v4(0), "/a", "x");
+        let taken = counts.take();
+        assert_eq!(taken.len(), KEYS_MAX + 1);
+        assert_eq!(taken[&OTHER], 5);
+        assert_eq!(taken[&Key { ip: v4(0), method: "/a", reason: "x" }], 2);
+    }
+}

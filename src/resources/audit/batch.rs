@@ -1,0 +1,329 @@
+//! What the recorder writes at once: new entries and outcomes of older ones, in one transaction.
+//!
+//! Invariants
+//! - a batch is stored whole or not at all;
+//! - an outcome is written once: a closed entry is never touched again;
+//! - texts are cut to their columns before they get here, so that one entry cannot fail its neighbours.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Text};
+use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
+use serde::{Serialize, Serializer};
+
+use super::{Intent, Outcome};
+use crate::db::schema::audit_log;
+use crate::db::types::{AuditId, Timestamp};
+use crate::db::{Conn, Db, PgConn, on_conn};
+use crate::error::Error;
+
+const ACTOR_CHARS_MAX: usize = 254;
+const NAME_CHARS_MAX: usize = 253;
+const ACTION_CHARS_MAX: usize = 100;
+const RESOURCE_TYPE_CHARS_MAX: usize = 50;
+const METHOD_CHARS_MAX: usize = 255;
+const OWNER_CHARS_MAX: usize = 100;
+const KEY_ID_CHARS_MAX: usize = 64;
+/// Longer details are replaced by how long they were: half a JSON text is none.
+const DETAIL_BYTES_MAX: usize = 65_536;
+
+/// An entry as it is stored.
+#[derive(Debug, Insertable, Serialize)]
+#[diesel(table_name = audit_log, treat_none_as_default_value = false)]
+pub(super) struct Entry {
+    #[serde(serialize_with = "time")]
+    timestamp: Timestamp,
+    actor: String,
+    actor_role: &'static str,
+    action: String,
+    resource_type: String,
+    resource_id: String,
+    gateway_name: Option<String>,
+    gateway_id: Option<i64>,
+    detail: Option<String>,
+    client_ip: Option<String>,
+    principal: Option<String>,
+    request_id: String,
+    method: String,
+    #[serde(serialize_with = "hex")]
+    digest: Option<Vec<u8>>,
+    digest_key_id: Option<String>,
+    owner: String,
+    #[diesel(embed)]
+    #[serde(flatten)]
+    end: End,
+}
+
+/// How an entry ended; of an open one all of it is none.
+#[derive(Debug, Default, Insertable, AsChangeset, Serialize)]
+#[diesel(table_name = audit_log, treat_none_as_default_value = false, treat_none_as_null = true)]
+pub(super) struct End {
+    #[serde(serialize_with = "maybe_time")]
+    closed_at: Option<Timestamp>,
+    outcome: Option<&'static str>,
+    code: Option<i32>,
+    outcome_detail: Option<String>,
+    duration_us: Option<i64>,
+    bytes_in: Option<i64>,
+    bytes_out: Option<i64>,
+}
+
+/// The outcome of an entry that is open.
+#[derive(Debug, Serialize)]
+pub(super) struct Closing {
+    #[serde(serialize_with = "id")]
+    pub(super) id: AuditId,
+    #[serde(flatten)]
+    pub(super) end: End,
+}
+
+/// What is stored at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) entries: Vec<Entry>,
+    pub(super) closings: Vec<Closing>,
+}
+
+impl Entry {
+    /// An intent, and its outcome where the call is over already.
+    pub(super) fn new(intent: Intent, outcome: Option<Outcome>, owner: &str) -> Self {
+        let (gateway_id, gateway_name) = intent.gateway.unzip();
+        let (digest_key_id, digest) = intent.digest.unzip();
+        Self {
+            timestamp: intent.at,
+            actor: cut(&intent.actor, ACTOR_CHARS_MAX),
+            actor_role: intent.role.as_str(),
+            action: cut(intent.action, ACTION_CHARS_MAX),
+            resource_type: cut(intent.resource_type, RESOURCE_TYPE_CHARS_MAX),
+            resource_id: cut(&intent.resource_id, NAME_CHARS_MAX),
+            gateway_name: gateway_name.map(|name| cut(&name, NAME_CHARS_MAX)),
+            gateway_id: gateway_id.flatten().map(|id| id.get()),
+            detail: intent.detail.as_ref().and_then(detail),
+            client_ip: intent.client_ip.map(|ip| ip.to_canonical().to_string()),
+            principal: intent.principal.map(|principal| principal.to_string()),
+            request_id: intent.request_id.to_string(),
+            method: cut(&intent.method, METHOD_CHARS_MAX),
+            digest,
+            digest_key_id: digest_key_id.map(|id| cut(&id, KEY_ID_CHARS_MAX)),
+            owner: cut(owner, OWNER_CHARS_MAX),
+            end: outcome.map(End::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn into_request_id(self) -> String {
+        self.request_id
+    }
+}
+
+impl From<Outcome> for End {
+    fn from(outcome: Outcome) -> Self {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        Self {
+            closed_at: Some(outcome.at),
+            outcome: Some(outcome.ending.as_str()),
+            code: Some(outcome.code),
+            outcome_detail: outcome.detail.as_ref().and_then(detail),
+            duration_us: Some(i64::try_from(outcome.took.as_micros()).unwrap_or(i64::MAX)),
+            bytes_in: outcome.bytes.map(|(from, _)| signed(from)),
+            bytes_out: outcome.bytes.map(|(_, to)| signed(to)),
+        }
+    }
+}
+
+/// Cut to its column, and without NUL, which PostgreSQL takes in no text.
+fn cut(text: &str, chars_max: usize) -> String {
+    let end = text.char_indices().nth(chars_max).map_or(text.len(), |(at, _)| at);
+    text[..end].replace('\0', "\u{fffd}")
+}
+
+fn detail(value: &serde_json::Value) -> Option<String> {
+    let empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
+    if empty {
+        return None;
+    }
+    let text = value.to_string();
+    if text.len() <= DETAIL_BYTES_MAX {
+        return Some(text);
+    }
+    Some(serde_json::json!({ "left_out_bytes": text.len() }).to_string())
+}
+
+impl Batch {
+    /// How many rows it writes.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.closings.len()
+    }
+}
+
+/// A batch that was not stored.
+#[derive(Debug)]
+pub(super) struct NotStored {
+    pub(super) error: Error,
+    /// Whether the database may have stored it all the same: the answer to the commit was lost.
+    pub(super) in_doubt: bool,
+}
+
+/// Stores a batch; answers it, and the ids of its entries in their order.
+pub(super) async fn write(db: &Db, batch: Batch) -> (Batch, Result<Vec<AuditId>, NotStored>) {
+    let conn = match db.write().await {
+        Ok(conn) => conn,
+        Err(error) => return (batch, Err(NotStored { error, in_doubt: false })),
+    };
+    match conn {
+        Conn::Pg(mut conn) => {
+            let written = write_pg(&mut conn, &batch).await.map_err(|error| NotStored {
+                // One statement that commits by itself: sent is as good as done until an answer says otherwise.
+                in_doubt: matches!(error, Error::Unavailable { .. } | Error::Late { .. }),
+                error,
+            });
+            (batch, written)
+        }
+        Conn::Sqlite(mut conn) => {
+            let batch = Arc::new(batch);
+            let shared = Arc::clone(&batch);
+            let ids = conn.spawn_blocking(move |conn| write_sqlite(conn, &shared)).await;
+            // The closure is gone with its answer, and its clone with it.
+            let batch = Arc::into_inner(batch).unwrap_or_default();
+            (batch, ids.map_err(|error| NotStored { error: error.into(), in_doubt: false }))
+        }
+    }
+}
+
+/// Closes intents of requests, as far as they are stored and open.
+pub(super) async fn close_requests(
+    db: &Db,
+    owner: &str,
+    request_ids: &[String],
+    end: &End,
+) -> Result<(), Error> {
+    let mut conn = db.write().await?;
+    on_conn!(&mut conn, |c| {
+        let open = audit_log::table
+            .filter(audit_log::closed_at.is_null())
+            .filter(audit_log::owner.eq(owner))
+            .filter(audit_log::request_id.eq_any(request_ids));
+        diesel_async::RunQueryDsl::execute(diesel::update(open).set(end), c).await
+    })?;
+    Ok(())
+}
+
+/// Statement by statement, each prepared once: on one thread with the database that is as fast as anything.
+fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<AuditId>> {
+    conn.immediate_transaction(|conn| {
+        for closing in &batch.closings {
+            let open = audit_log::table
+                .filter(audit_log::id.eq(closing.id))
+                .filter(audit_log::closed_at.is_null());
+            Blocking::execute(diesel::update(open).set(&closing.end), conn)?;
+        }
+        let mut ids = Vec::with_capacity(batch.entries.len());
+        for entry in &batch.entries {
+            let insert =
+                diesel::insert_into(audit_log::table).values(entry).returning(audit_log::id);
+            ids.push(Blocking::get_result(insert, conn)?);
+        }
+        Ok(ids)
+    })
+}
+
+async fn write_pg(conn: &mut PgConn, batch: &Batch) -> Result<Vec<AuditId>, Error> {
+    let statement = Write {
+        entries: serde_json::to_string(&batch.entries).map_err(Error::internal)?,
+        closings: serde_json::to_string(&batch.closings).map_err(Error::internal)?,
+    };
+    Ok(diesel_async::RunQueryDsl::load(statement, conn).await?)
+}
+
+/// The whole batch as one statement, prepared once, whatever the number of rows.
+struct Write {
+    entries: String,
+    closings: String,
+}
+
+impl QueryId for Write {
+    type QueryId = Self;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Write {
+    type SqlType = BigInt;
+}
+
+// Ids are taken first, since RETURNING promises no order.
+const INSERT: &str = "\
+  WITH new AS (\
+    SELECT nextval('audit_log_id_seq') AS id, given.* FROM ROWS FROM (json_to_recordset(";
+const UPDATE: &str = "::json) AS (\
+      \"timestamp\" timestamp, actor text, actor_role text, action text, resource_type text, resource_id text, \
+      gateway_name text, gateway_id bigint, detail text, client_ip text, principal text, request_id text, method text, \
+      digest bytea, digest_key_id text, owner text, closed_at timestamp, outcome text, code integer, \
+      outcome_detail text, duration_us bigint, bytes_in bigint, bytes_out bigint)) WITH ORDINALITY AS given (\
+      \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
+      client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
+      outcome_detail, duration_us, bytes_in, bytes_out, place)\
+  ), stored AS (\
+    INSERT INTO audit_log (\
+      id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
+      client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
+      outcome_detail, duration_us, bytes_in, bytes_out) \
+    SELECT \
+      id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
+      client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
+      outcome_detail, duration_us, bytes_in, bytes_out \
+    FROM new ORDER BY place\
+  ), closed AS (\
+    UPDATE audit_log SET \
+      closed_at = given.closed_at, outcome = given.outcome, code = given.code, \
+      outcome_detail = given.outcome_detail, duration_us = given.duration_us, bytes_in = given.bytes_in, \
+      bytes_out = given.bytes_out \
+    FROM json_to_recordset(";
+const ANSWER: &str = "::json) AS given (\
+      id bigint, closed_at timestamp, outcome text, code integer, outcome_detail text, duration_us bigint, \
+      bytes_in bigint, bytes_out bigint) \
+    WHERE audit_log.id = given.id AND audit_log.closed_at IS NULL\
+  ) SELECT id FROM new ORDER BY place";
+
+impl QueryFragment<Pg> for Write {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(INSERT);
+        out.push_bind_param::<Text, _>(&self.entries)?;
+        out.push_sql(UPDATE);
+        out.push_bind_param::<Text, _>(&self.closings)?;
+        out.push_sql(ANSWER);
+        Ok(())
+    }
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+fn maybe_time<S: Serializer>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
+    at.map(|at| at.to_string()).serialize(out)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn id<S: Serializer>(id: &AuditId, out: S) -> Result<S::Ok, S::Error> {
+    id.get().serialize(out)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn time<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(at)
+}
+
+/// As PostgreSQL reads bytes in a text.
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+fn hex<S: Serializer>(bytes: &Option<Vec<u8>>, out: S) -> Result<S::Ok, S::Error> {
+    let text = bytes.as_ref().map(|bytes| {
+        bytes.iter().fold(String::from("\\x"), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    });
+    text.serialize(out)
+}

@@ -1,0 +1,305 @@
+//! The one task of a replica that writes the audit log: all that came while it was writing goes into the next batch.
+//!
+//! Invariants
+//! - whoever waits for an entry is told when its batch is durable, or that it won't be;
+//! - an entry that was stored after its caller had gone, or by a commit whose answer was lost, is closed;
+//! - outcomes that could not be stored are tried again by themselves, so that they don't hold up the next ones;
+//! - a batch that the database refuses is halved until the row that it can't take stands alone.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::anonymous;
+use super::batch::{self, Batch, Closing, End, Entry, NotStored};
+use super::recorder::{Asked, NotWritten, Shared};
+use super::{Ending, Outcome};
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::AuditId;
+use crate::error::Error;
+
+/// First wait of outcomes that could not be stored; it doubles.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// Longest wait of outcomes that could not be stored.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often the counts of anonymous refusals are written.
+const ANONYMOUS_EVERY: Duration = Duration::from_mins(1);
+/// How long a stopping process tries to store what it still has.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// gRPC's CANCELLED: the caller went away.
+const CODE_CANCELLED: i32 = 1;
+/// gRPC's UNAVAILABLE: the caller was told that nothing has happened.
+const CODE_UNAVAILABLE: i32 = 14;
+
+pub(super) struct Writer {
+    pub(super) db: Db,
+    pub(super) clock: Clock,
+    pub(super) owner: Arc<str>,
+    pub(super) batch_max: usize,
+    pub(super) entries: mpsc::Receiver<Asked>,
+    pub(super) closings: mpsc::UnboundedReceiver<Closing>,
+    pub(super) stopping: watch::Receiver<bool>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) later: Later,
+}
+
+/// What is to be tried again.
+#[derive(Default)]
+pub(super) struct Later {
+    /// Outcomes that could not be stored.
+    closings: Vec<Closing>,
+    /// Entries that nobody waits for: counts of anonymous refusals.
+    counts: Vec<Entry>,
+    /// Requests whose intents are perhaps stored, though their callers were told that they aren't.
+    doubtful: Vec<String>,
+    failures: u32,
+    at: Option<Instant>,
+}
+
+/// Entries with those who wait for them, in the same order, and outcomes. Entries beyond the waiting are counts.
+struct Work {
+    batch: Batch,
+    waiting: Vec<tokio::sync::oneshot::Sender<Result<AuditId, NotWritten>>>,
+}
+
+enum Woken {
+    ByWork,
+    ToRetry,
+    ToCount,
+    ToStop,
+}
+
+impl Later {
+    fn is_empty(&self) -> bool {
+        self.closings.is_empty() && self.counts.is_empty() && self.doubtful.is_empty()
+    }
+
+    /// Tries again, and later with each failure.
+    fn failed(&mut self) {
+        let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
+        self.failures += 1;
+        self.at = Some(Instant::now() + wait);
+    }
+}
+
+impl Writer {
+    pub(super) async fn run(mut self) {
+        let mut minute =
+            tokio::time::interval_at(Instant::now() + ANONYMOUS_EVERY, ANONYMOUS_EVERY);
+        loop {
+            let mut work = Work { batch: Batch::default(), waiting: Vec::new() };
+            let retry_at = self.later.at.filter(|_| !self.later.is_empty());
+            let woken = tokio::select! {
+                Some(asked) = self.entries.recv() => { work.ask(asked); Woken::ByWork }
+                Some(closing) = self.closings.recv() => {
+                    work.batch.closings.push(closing);
+                    Woken::ByWork
+                }
+                () = at(retry_at) => Woken::ToRetry,
+                _ = minute.tick() => Woken::ToCount,
+                () = stopped(&mut self.stopping) => Woken::ToStop,
+            };
+            match woken {
+                Woken::ByWork => {}
+                Woken::ToRetry => self.retry().await,
+                Woken::ToCount => self.keep_counts(),
+                Woken::ToStop => break,
+            }
+            self.fill(&mut work);
+            self.write(work).await;
+        }
+        self.drain().await;
+    }
+
+    /// Takes whatever has come by now.
+    fn fill(&mut self, work: &mut Work) {
+        gauge!("shoreguard_audit_queue_entries").set(to_f64(self.entries.len()));
+        while work.batch.entries.len() < self.batch_max
+            && let Ok(asked) = self.entries.try_recv()
+        {
+            work.ask(asked);
+        }
+        while work.batch.closings.len() < self.batch_max
+            && let Ok(closing) = self.closings.try_recv()
+        {
+            work.batch.closings.push(closing);
+        }
+    }
+
+    async fn write(&mut self, work: Work) {
+        let mut todo = vec![work];
+        while let Some(mut work) = todo.pop() {
+            if work.batch.len() == 0 {
+                continue;
+            }
+            histogram!("shoreguard_audit_batch_rows").record(to_f64(work.batch.len()));
+            let begun = Instant::now();
+            let (batch, written) = batch::write(&self.db, work.batch).await;
+            work.batch = batch;
+            match written {
+                Ok(ids) => {
+                    histogram!("shoreguard_audit_commit_seconds").record(begun.elapsed());
+                    self.stored(work, &ids);
+                }
+                Err(NotStored { error: Error::Internal(_), .. }) if work.batch.len() > 1 => {
+                    let (first, second) = work.halves();
+                    todo.extend([second, first]);
+                }
+                Err(why) => self.not_stored(work, &why),
+            }
+        }
+    }
+
+    fn stored(&mut self, work: Work, ids: &[AuditId]) {
+        self.shared.writable.store(true, Ordering::Relaxed);
+        self.settle(work.batch.closings.len());
+        for (answer, id) in work.waiting.into_iter().zip(ids) {
+            if answer.send(Ok(*id)).is_err() {
+                // The caller has gone: of an open entry nobody else knows. Of a closed one this changes nothing.
+                let end = self.nothing_happened(CODE_CANCELLED, "the caller had gone");
+                self.shared.unstored.send_modify(|count| *count += 1);
+                self.later.closings.push(Closing { id: *id, end });
+                self.later.at.get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    fn not_stored(&mut self, work: Work, why: &NotStored) {
+        self.shared.writable.store(false, Ordering::Relaxed);
+        counter!("shoreguard_audit_failed_batches_total").increment(1);
+        let rows = work.batch.len();
+        warn!(error = &why.error as &dyn std::error::Error, rows, "the audit log was not written");
+        let Batch { mut entries, closings } = work.batch;
+        self.later.closings.extend(closings);
+        self.later.counts.extend(entries.split_off(work.waiting.len().min(entries.len())));
+        if why.in_doubt {
+            self.later.doubtful.extend(entries.into_iter().map(Entry::into_request_id));
+        }
+        for answer in work.waiting {
+            // A caller that has gone needs no answer.
+            let _ = answer.send(Err(NotWritten));
+        }
+        self.later.failed();
+    }
+
+    /// Tries again what could not be stored.
+    async fn retry(&mut self) {
+        self.later.at = None;
+        let doubtful = mem::take(&mut self.later.doubtful);
+        if !doubtful.is_empty() {
+            let end = self.nothing_happened(CODE_UNAVAILABLE, "the audit log was away");
+            if let Err(error) = batch::close_requests(&self.db, &self.owner, &doubtful, &end).await
+            {
+                warn!(error = &error as &dyn std::error::Error, "intents in doubt are still open");
+                self.later.doubtful = doubtful;
+                self.later.failed();
+                return;
+            }
+        }
+        let mut left = mem::take(&mut self.later.closings);
+        let mut counts = mem::take(&mut self.later.counts);
+        let failures = self.later.failures;
+        while !(left.is_empty() && counts.is_empty()) {
+            let closings = left.split_off(left.len().saturating_sub(self.batch_max));
+            let entries = counts.split_off(counts.len().saturating_sub(self.batch_max));
+            self.write(Work { batch: Batch { entries, closings }, waiting: Vec::new() }).await;
+            if self.later.failures > failures {
+                self.later.closings.append(&mut left);
+                self.later.counts.append(&mut counts);
+                return;
+            }
+        }
+        self.later.failures = 0;
+    }
+
+    fn keep_counts(&mut self) {
+        let counts = self.shared.anonymous.take();
+        if counts.is_empty() {
+            return;
+        }
+        let entries = anonymous::entries(counts, self.clock.now(), &self.owner);
+        // What a database that is away has left behind is bounded, too.
+        let room = anonymous::KEYS_MAX.saturating_sub(self.later.counts.len());
+        self.later.counts.extend(entries.into_iter().take(room));
+        self.later.at.get_or_insert_with(Instant::now);
+    }
+
+    async fn drain(&mut self) {
+        self.entries.close();
+        self.closings.close();
+        let until = Instant::now() + DRAIN_WAIT;
+        loop {
+            let mut work = Work { batch: Batch::default(), waiting: Vec::new() };
+            self.fill(&mut work);
+            if work.batch.len() == 0 {
+                break;
+            }
+            self.write(work).await;
+        }
+        self.keep_counts();
+        while !self.later.is_empty() && Instant::now() < until {
+            at(self.later.at).await;
+            self.retry().await;
+        }
+        if !self.later.closings.is_empty() {
+            let left = self.later.closings.len();
+            warn!(left, "outcomes are not stored; another replica closes them as `unknown`");
+        }
+        info!("the audit log is written");
+    }
+
+    fn settle(&self, stored: usize) {
+        if stored > 0 {
+            self.shared.unstored.send_modify(|count| *count = count.saturating_sub(stored));
+        }
+    }
+
+    fn nothing_happened(&self, code: i32, why: &str) -> End {
+        End::from(Outcome {
+            at: self.clock.now(),
+            ending: Ending::Failed,
+            code,
+            took: Duration::ZERO,
+            detail: Some(serde_json::json!({ "nothing_happened": why })),
+            bytes: None,
+        })
+    }
+}
+
+impl Work {
+    fn ask(&mut self, asked: Asked) {
+        self.batch.entries.push(asked.entry);
+        self.waiting.push(asked.answer);
+    }
+
+    fn halves(mut self) -> (Self, Self) {
+        let entries = self.batch.entries.split_off(self.batch.entries.len() / 2);
+        let closings = self.batch.closings.split_off(self.batch.closings.len().div_ceil(2));
+        let waiting = self.waiting.split_off(self.batch.entries.len().min(self.waiting.len()));
+        (self, Self { batch: Batch { entries, closings }, waiting })
+    }
+}
+
+/// Told to stop, or everybody who could tell has gone.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count in a metric")]
+fn to_f64(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,98 @@
+//! `AuthService` on the wire.
+
+use std::sync::Arc;
+
+use tonic::Request;
+
+use super::domain;
+use crate::app::App;
+use crate::db::page::PAGE_SIZE_MAX;
+use crate::error::Error;
+use crate::pb::v1 as pb;
+use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
+use crate::resources::users;
+use crate::resources::users::domain::Email;
+use crate::secret::Secret;
+use crate::transport::call::{Reply, call, call_write};
+use crate::transport::{idempotency, wire};
+
+/// The service.
+#[derive(Debug)]
+pub struct Auth(Arc<App>);
+
+/// The service, to be mounted.
+pub fn service(app: &Arc<App>) -> AuthServiceServer<Auth> {
+    let limit = app.config.server.message_bytes_max();
+    AuthServiceServer::new(Auth(Arc::clone(app))).max_decoding_message_size(limit)
+}
+
+#[tonic::async_trait]
+impl AuthService for Auth {
+    async fn get_server_info(
+        &self,
+        request: Request<pb::GetServerInfoRequest>,
+    ) -> Reply<pb::GetServerInfoResponse> {
+        call(&self.0, request, async |anonymous, _| {
+            let app = anonymous.app();
+            let set_up = users::store::any(&mut app.db.read().await?).await?;
+            let u32_of = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let request_id_seconds =
+                u32::try_from(idempotency::KEPT.as_secs()).map_err(Error::internal)?;
+            Ok(pb::GetServerInfoResponse {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                set_up,
+                wire_generations: vec!["0.0".to_owned(), "0.1".to_owned()],
+                limits: Some(pb::ServerLimits {
+                    page_size_max: PAGE_SIZE_MAX,
+                    message_bytes_max: u32_of(app.config.server.message_bytes_max()),
+                    request_id_seconds,
+                }),
+            })
+        })
+        .await
+    }
+
+    async fn setup(&self, request: Request<pb::SetupRequest>) -> Reply<pb::SetupResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let email = Email::parse("email", &req.email)?;
+            let (token, password) = (Secret::new(req.setup_token), Secret::new(req.password));
+            let id = domain::set_up(anonymous, token, &email, password).await?;
+            Ok(pb::SetupResponse { user_id: id.get(), email: email.as_str().to_owned() })
+        })
+        .await
+    }
+
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Reply<pb::LoginResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let session = domain::login(anonymous, &req.email, Secret::new(req.password)).await?;
+            Ok(pb::LoginResponse {
+                session_token: session.token.expose().to_owned(),
+                expire_time: Some(wire::time(session.expires_at)),
+                role: pb::Role::from(session.role).into(),
+            })
+        })
+        .await
+    }
+
+    async fn get_current_identity(
+        &self,
+        request: Request<pb::GetCurrentIdentityRequest>,
+    ) -> Reply<pb::GetCurrentIdentityResponse> {
+        call(&self.0, request, async |ctx, _| {
+            let found = domain::identity(ctx)?;
+            let access = |(gateway, role): (Arc<str>, _)| pb::GatewayAccess {
+                gateway: gateway.to_string(),
+                role: pb::Role::from(role).into(),
+            };
+            Ok(pb::GetCurrentIdentityResponse {
+                actor: found.actor.to_string(),
+                principal: found.principal,
+                role: pb::Role::from(found.role).into(),
+                gateways: found.gateways.into_iter().map(access).collect(),
+                gateways_cut: found.cut,
+                expire_time: found.expires_at.map(wire::time),
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,69 @@
+//! The setup token: how the first admin comes to be, once.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::store;
+use crate::app::App;
+use crate::error::{Error, Reason};
+use crate::resources::users;
+use crate::seal::fill_random;
+use crate::secret::Secret;
+
+const FILE: &str = "setup-token";
+const TOKEN_BYTES: usize = 32;
+
+/// SHA-256 of a token, in hexadecimal digits.
+#[must_use]
+pub fn hash(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the token is written.
+#[must_use]
+pub fn file(app: &App) -> PathBuf {
+    app.config.server.data_dir.join(FILE)
+}
+
+/// Makes a setup token where there is no user yet, in place of the one before, and writes it to a 0600 file.
+pub async fn offer(app: &App) -> Result<Option<Secret>, Error> {
+    let mut bytes = [0; TOKEN_BYTES];
+    fill_random(&mut bytes)?;
+    let token = URL_SAFE_NO_PAD.encode(bytes);
+    let (hash, now) = (hash(&token), app.clock.now());
+    let offered = app
+        .db
+        .transaction(async |conn| {
+            if users::store::any(conn).await? {
+                return Ok(false);
+            }
+            store::put_setup_token(conn, &hash, now).await?;
+            Ok(true)
+        })
+        .await?;
+    if !offered {
+        return Ok(None);
+    }
+    let path = file(app);
+    write(&path, &token).map_err(|error| {
+        let why = format!("`{}` cannot be written: {error}", path.display());
+        Error::unavailable(Reason::StorageUnavailable, why)
+    })?;
+    Ok(Some(Secret::new(token)))
+}
+
+fn write(path: &Path, token: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // Made anew: an older file could be open to others.
+    let _ = std::fs::remove_file(path);
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{token}")
+}

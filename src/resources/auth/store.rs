@@ -1,0 +1,83 @@
+//! Signing keys and the setup token, as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::{setup_tokens, signing_keys};
+use crate::db::types::Timestamp;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// Serialises replicas that start at the same moment on PostgreSQL, so that one of them makes the first key.
+const KEYS_LOCK: i64 = 0x5348_4f52_454b_4559;
+
+/// Key id and sealed secret of each key of a purpose that is not retired, the newest first. In a transaction, until
+/// whose end nobody else makes one.
+pub async fn keys(conn: &mut Conn, purpose: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    if let Conn::Pg(c) = conn {
+        let c: &mut crate::db::PgConn = c;
+        diesel::sql_query(format!("SELECT pg_advisory_xact_lock({KEYS_LOCK})")).execute(c).await?;
+    }
+    let rows = on_conn!(conn, |c| signing_keys::table
+        .filter(signing_keys::purpose.eq(purpose).and(signing_keys::retired_at.is_null()))
+        .select((signing_keys::key_id, signing_keys::sealed))
+        .order((signing_keys::created_at.desc(), signing_keys::id.desc()))
+        .load(c)
+        .await)?;
+    Ok(rows)
+}
+
+/// Stores a key.
+pub async fn insert_key(
+    conn: &mut Conn,
+    purpose: &str,
+    key_id: &str,
+    sealed: &[u8],
+    at: Timestamp,
+) -> Result<(), Error> {
+    let row = (
+        signing_keys::purpose.eq(purpose),
+        signing_keys::key_id.eq(key_id),
+        signing_keys::sealed.eq(sealed),
+        signing_keys::created_at.eq(at),
+    );
+    on_conn!(conn, |c| diesel::insert_into(signing_keys::table).values(row).execute(c).await)?;
+    Ok(())
+}
+
+/// SHA-256 of the setup token, in hexadecimal digits.
+pub async fn setup_token_hash(conn: &mut Conn) -> Result<Option<String>, Error> {
+    let hash = on_conn!(conn, |c| setup_tokens::table
+        .select(setup_tokens::token_hash)
+        .first(c)
+        .await
+        .optional())?;
+    Ok(hash)
+}
+
+/// Puts a setup token in place of the one before.
+pub async fn put_setup_token(conn: &mut Conn, hash: &str, at: Timestamp) -> Result<(), Error> {
+    let row = (
+        setup_tokens::id.eq(1_i64),
+        setup_tokens::token_hash.eq(hash),
+        setup_tokens::created_at.eq(at),
+    );
+    on_conn!(conn, |c| diesel::insert_into(setup_tokens::table)
+        .values(row)
+        .on_conflict(setup_tokens::id)
+        .do_update()
+        .set((setup_tokens::token_hash.eq(hash), setup_tokens::created_at.eq(at)))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Takes the setup token, once; answers whether it was there.
+pub async fn take_setup_token(conn: &mut Conn, hash: &str) -> Result<bool, Error> {
+    let gone = on_conn!(conn, |c| diesel::delete(
+        setup_tokens::table.filter(setup_tokens::token_hash.eq(hash))
+    )
+    .execute(c)
+    .await)?;
+    Ok(gone == 1)
+}

@@ -1,0 +1,221 @@
+//! Gateways as rows. Secrets are sealed before they come here.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::access::snapshot::Visible;
+use crate::db::schema::{gateway_labels, gateways};
+use crate::db::types::{GatewayId, Timestamp};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::labels::{Labels, Requirement, Selector};
+
+/// A gateway as it is stored.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = gateways, treat_none_as_null = true)]
+pub struct Row {
+    /// Id.
+    #[diesel(skip_insertion)]
+    #[diesel(skip_update)]
+    pub id: i64,
+    /// Unique name.
+    pub name: String,
+    /// `host:port`.
+    pub endpoint: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// How we identify ourselves.
+    pub auth_mode: Option<String>,
+    /// PEM.
+    pub ca_cert: Option<Vec<u8>>,
+    /// PEM.
+    pub client_cert: Option<Vec<u8>>,
+    /// PEM, sealed.
+    pub client_key: Option<Vec<u8>>,
+    /// Sealed.
+    pub bearer_token: Option<Vec<u8>>,
+    /// A JSON object.
+    pub metadata_json: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// A JSON object of texts.
+    pub labels_json: Option<String>,
+    /// When it was registered.
+    pub registered_at: Timestamp,
+    /// When it last answered.
+    pub last_seen: Option<Timestamp>,
+    /// How it answered its last probe.
+    pub last_status: String,
+    /// The schema family.
+    pub wire_generation: String,
+    /// The version that it reports.
+    pub gateway_version: Option<String>,
+    /// How long its last answer took, in microseconds.
+    pub latency_us: Option<i64>,
+    /// Why its last probe failed.
+    pub last_error: Option<String>,
+    /// When it was last probed.
+    pub probed_at: Option<Timestamp>,
+    /// Moves with each change by a caller.
+    pub version: i64,
+}
+
+/// One by name.
+pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> {
+    Ok(on_conn!(conn, |c| gateways::table
+        .filter(gateways::name.eq(name))
+        .select(Row::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// One by id.
+pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
+    Ok(on_conn!(conn, |c| gateways::table
+        .find(id.get())
+        .select(Row::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// All of them.
+pub async fn all(conn: &mut Conn) -> Result<Vec<Row>, Error> {
+    Ok(on_conn!(conn, |c| gateways::table.select(Row::as_select()).load(c).await)?)
+}
+
+/// Stores a new one with its labels; a name that is taken is `Exists`.
+pub async fn insert(conn: &mut Conn, row: &Row, labels: &Labels) -> Result<Row, Error> {
+    let stored: Result<Row, _> = on_conn!(conn, |c| diesel::insert_into(gateways::table)
+        .values(row)
+        .returning(Row::as_returning())
+        .get_result(c)
+        .await);
+    let stored = stored.map_err(|error| crate::db::error::about(error.into(), &row.name))?;
+    insert_labels(conn, stored.id, labels).await?;
+    Ok(stored)
+}
+
+async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), Error> {
+    for (key, value) in labels.iter() {
+        let row = (
+            gateway_labels::gateway_id.eq(id),
+            gateway_labels::key.eq(key),
+            gateway_labels::value.eq(value),
+        );
+        on_conn!(conn, |c| diesel::insert_into(gateway_labels::table)
+            .values(row)
+            .execute(c)
+            .await)?;
+    }
+    Ok(())
+}
+
+/// Changes one that is still at the version before `row.version`; answers whether it was. `labels` are all of them,
+/// where they change.
+pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Result<bool, Error> {
+    let at =
+        gateways::table.filter(gateways::id.eq(row.id).and(gateways::version.eq(row.version - 1)));
+    let changed = on_conn!(conn, |c| diesel::update(at).set(row).execute(c).await)?;
+    if changed == 1
+        && let Some(labels) = labels
+    {
+        let old = gateway_labels::table.filter(gateway_labels::gateway_id.eq(row.id));
+        on_conn!(conn, |c| diesel::delete(old).execute(c).await)?;
+        insert_labels(conn, row.id, labels).await?;
+    }
+    Ok(changed == 1)
+}
+
+/// Deletes one that is still at `version`; answers whether it was.
+pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool, Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::version.eq(version)));
+    Ok(on_conn!(conn, |c| diesel::delete(at).execute(c).await)? == 1)
+}
+
+/// What a probe found.
+#[derive(Debug, AsChangeset)]
+#[diesel(table_name = gateways)]
+pub struct Probed {
+    /// How it answered.
+    pub last_status: String,
+    /// When it was asked.
+    pub probed_at: Timestamp,
+    /// When it answered; kept as it was where it did not.
+    pub last_seen: Option<Timestamp>,
+    /// Kept as it was where it did not answer.
+    pub wire_generation: Option<String>,
+    /// Kept as it was where it did not answer.
+    pub gateway_version: Option<String>,
+    /// In microseconds; kept as it was where it did not answer.
+    pub latency_us: Option<i64>,
+}
+
+/// Stores what a probe found, for the gateway as it was probed: one whose endpoint has changed since is left alone.
+/// Moves no version.
+pub async fn store_probe(
+    conn: &mut Conn,
+    id: GatewayId,
+    endpoint: &str,
+    probed: &Probed,
+    error: Option<&str>,
+) -> Result<bool, Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::endpoint.eq(endpoint)));
+    let changed = on_conn!(conn, |c| diesel::update(at)
+        .set((probed, gateways::last_error.eq(error)))
+        .execute(c)
+        .await)?;
+    Ok(changed == 1)
+}
+
+/// A page by name, after a name, of those that the caller may see and the selector picks.
+pub async fn page(
+    conn: &mut Conn,
+    visible: &Visible,
+    selector: &Selector,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    use gateway_labels as l;
+    let rows = on_conn!(conn, |c| {
+        let mut query = gateways::table
+            .select(Row::as_select())
+            .order(gateways::name)
+            .limit(limit)
+            .into_boxed();
+        if let Some(name) = after {
+            query = query.filter(gateways::name.gt(name));
+        }
+        if let Visible::Only(ids) = visible {
+            query = query
+                .filter(gateways::id.eq_any(ids.iter().map(|id| id.get()).collect::<Vec<i64>>()));
+        }
+        for requirement in &selector.0 {
+            query = match requirement {
+                Requirement::In(key, values) => query.filter(
+                    gateways::id.eq_any(
+                        l::table
+                            .filter(l::key.eq(key).and(l::value.eq_any(values)))
+                            .select(l::gateway_id),
+                    ),
+                ),
+                Requirement::NotIn(key, values) => query.filter(
+                    gateways::id.ne_all(
+                        l::table
+                            .filter(l::key.eq(key).and(l::value.eq_any(values)))
+                            .select(l::gateway_id),
+                    ),
+                ),
+                Requirement::Exists(key) => query.filter(
+                    gateways::id.eq_any(l::table.filter(l::key.eq(key)).select(l::gateway_id)),
+                ),
+                Requirement::Missing(key) => query.filter(
+                    gateways::id.ne_all(l::table.filter(l::key.eq(key)).select(l::gateway_id)),
+                ),
+            };
+        }
+        query.load(c).await
+    })?;
+    Ok(rows)
+}

@@ -1,0 +1,127 @@
+//! Probing: is a gateway there, how is it, and what does it speak.
+//!
+//! All at once, each with its own deadline, so that a slow one delays no other. What is told is what the last probe
+//! said, never more.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde_json::json;
+
+use super::input::shown_error;
+use super::store::{self, Probed};
+use super::targets::Target;
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Kind};
+use crate::openshell::{Health, Probe};
+use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+
+/// Probes that run at once.
+const AT_ONCE: usize = 64;
+
+/// How a status is stored.
+#[must_use]
+pub fn status_word(status: Health) -> &'static str {
+    match status {
+        Health::Unspecified => "unspecified",
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Unhealthy => "unhealthy",
+    }
+}
+
+/// Asks a gateway how it is.
+pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
+    let found = crate::openshell::probe(app, target, app.config.gateways.probe_timeout()).await;
+    let outcome = if found.is_ok() { "answered" } else { "failed" };
+    metrics::counter!("shoreguard_gateway_probes_total", "outcome" => outcome).increment(1);
+    found
+}
+
+/// Probes a gateway with what is stored and stores what was found.
+pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, String>, Error> {
+    let app = ctx.app();
+    let target = app.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
+    let found = probe(app, &target).await;
+    store_found(ctx, &target, &found).await?;
+    Ok(found.map_err(|error| shown_error(&error)))
+}
+
+async fn store_found(
+    ctx: &Ctx,
+    target: &Target,
+    found: &Result<Probe, Error>,
+) -> Result<(), Error> {
+    let now = ctx.now();
+    let error = found.as_ref().err().map(shown_error);
+    let answer = found.as_ref().ok();
+    let probed = Probed {
+        last_status: answer.map_or("unreachable", |probe| status_word(probe.status)).to_owned(),
+        probed_at: now,
+        last_seen: answer.map(|_| now),
+        wire_generation: answer.map(|probe| probe.generation.as_str().to_owned()),
+        gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
+        latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
+    };
+    let moved = ctx
+        .db()
+        .transaction(async |conn| {
+            let Some(before) = store::by_id(conn, target.id).await? else { return Ok(false) };
+            let stored = store::store_probe(conn, target.id, &before.endpoint, &probed, error.as_deref());
+            if !stored.await? {
+                return Ok(false);
+            }
+            let up = |status: &str| !matches!(status, "unreachable" | "unknown");
+            let event = match (up(&before.last_status), up(&probed.last_status)) {
+                (false, true) => Some("gateway.up"),
+                (true, false) => Some("gateway.down"),
+                _ => None,
+            };
+            let on = || (target.id, Arc::clone(&target.name));
+            let payload = json!({ "gateway": &*target.name, "status": probed.last_status, "version": probed.gateway_version });
+            if let Some(name) = event {
+                events::enqueue(conn, NewEvent::of(ctx, name, payload.clone()).on(on())).await?;
+            }
+            let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.gateway_version;
+            if new_version && before.gateway_version.is_some() {
+                events::enqueue(conn, NewEvent::of(ctx, "gateway.version_changed", payload).on(on())).await?;
+            }
+            let generation = probed.wire_generation.as_ref().is_some_and(|now| *now != before.wire_generation);
+            if generation {
+                // Every replica's proxy must know.
+                log_change(conn, Subject::Gateway(target.id), now).await?;
+            }
+            Ok(generation || event.is_some() || new_version)
+        })
+        .await?;
+    if moved {
+        ctx.app().feed.written();
+        feed::refresh(ctx.app()).await?;
+    }
+    Ok(())
+}
+
+/// Probes every gateway once.
+pub async fn tick(ctx: &Ctx) -> Result<usize, Error> {
+    let targets = ctx.app().targets.all();
+    let mut waiting = targets.iter();
+    let one = |target: Arc<Target>| async move {
+        let found = probe(ctx.app(), &target).await;
+        store_found(ctx, &target, &found).await
+    };
+    let mut running: FuturesUnordered<_> =
+        waiting.by_ref().take(AT_ONCE).cloned().map(one).collect();
+    while let Some(stored) = running.next().await {
+        if let Err(error) = stored {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a probe was not stored");
+        }
+        if let Some(target) = waiting.next() {
+            running.push(one(Arc::clone(target)));
+        }
+    }
+    Ok(targets.len())
+}

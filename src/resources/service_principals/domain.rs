@@ -1,0 +1,240 @@
+//! Service principals: making, finding, rotating and deleting them.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::store;
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::ctx::Ctx;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
+use crate::error::{Error, Kind};
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::seal::fill_random;
+use crate::secret::Secret;
+use crate::transport::call::etag;
+
+/// Most characters of a name.
+pub const NAME_CHARACTERS_MAX: usize = 100;
+/// Characters of a key that are kept to tell it by.
+const PREFIX_CHARACTERS: usize = 12;
+/// Random bytes of a key.
+const KEY_BYTES: usize = 32;
+
+/// A caller that is a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePrincipal {
+    /// Id that never changes.
+    pub id: ServicePrincipalId,
+    /// Unique name.
+    pub name: String,
+    /// Global role.
+    pub role: Role,
+    /// First characters of the key.
+    pub key_prefix: String,
+    /// The user that created it.
+    pub created_by: Option<UserId>,
+    /// When.
+    pub created_at: Timestamp,
+    /// When the key was last used, at most a minute behind.
+    pub last_used: Option<Timestamp>,
+    /// When the key ends.
+    pub expires_at: Option<Timestamp>,
+    /// Its version.
+    pub version: i64,
+}
+
+/// A valid name: 1 to 100 characters that mean nothing to a terminal, a path or a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// From what a caller sent.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        let count = text.chars().count();
+        if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
+            let why = format!("must be 1..={NAME_CHARACTERS_MAX} characters, got {count}");
+            return Err(Error::invalid(field, why));
+        }
+        let good = |c: char| c.is_alphanumeric() || "._-@/ ".contains(c);
+        if !text.chars().all(good) || text.trim() != text {
+            let why = "must be letters, digits, `.`, `_`, `-`, `@`, `/` and inner spaces";
+            return Err(Error::invalid(field, why));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A key that was just made.
+pub struct NewKey {
+    /// The key itself, shown once.
+    pub key: Secret,
+    hash: String,
+    prefix: String,
+}
+
+/// `sg_` and 43 characters of base64url: 32 random bytes.
+pub fn new_key() -> Result<NewKey, Error> {
+    let mut bytes = [0; KEY_BYTES];
+    fill_random(&mut bytes)?;
+    let key = format!("sg_{}", URL_SAFE_NO_PAD.encode(bytes));
+    let mut hash = String::with_capacity(64);
+    for byte in Sha256::digest(key.as_bytes()) {
+        write!(hash, "{byte:02x}").map_err(Error::internal)?;
+    }
+    let prefix = key.chars().take(PREFIX_CHARACTERS).collect();
+    Ok(NewKey { key: Secret::new(key), hash, prefix })
+}
+
+/// Creates one; the key is in the answer and nowhere else.
+pub async fn create(
+    ctx: &Ctx,
+    name: Name,
+    role: Role,
+    expires_at: Option<Timestamp>,
+) -> Result<(ServicePrincipal, Secret), Error> {
+    let now = ctx.now();
+    if expires_at.is_some_and(|at| at <= now) {
+        return Err(Error::invalid("expire_time", "must lie ahead"));
+    }
+    if role > ctx.role() {
+        return Err(Error::Denied { why: format!("role `{role}` is above the caller's own") });
+    }
+    ctx.detail("role", role.as_str());
+    let key = new_key()?;
+    let created_by = match ctx.principal() {
+        Some(PrincipalId::User(id)) => Some(id),
+        Some(PrincipalId::ServicePrincipal(_)) | None => None,
+    };
+    let new = store::New {
+        name: &name.0,
+        key_hash: &key.hash,
+        key_prefix: &key.prefix,
+        role,
+        created_by,
+        created_at: now,
+        expires_at,
+    };
+    let created = ctx
+        .db()
+        .transaction(async |conn| {
+            let created = store::insert(conn, &new).await?;
+            let payload = json!({ "service_principal": created.name, "role": role.as_str() });
+            events::enqueue(conn, NewEvent::of(ctx, "service_principal.created", payload)).await?;
+            log_change(conn, Subject::ServicePrincipal(created.id), now).await?;
+            Ok(created)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok((created, key.key))
+}
+
+/// One by name.
+pub async fn get(ctx: &Ctx, name: &str) -> Result<ServicePrincipal, Error> {
+    let mut conn = ctx.db().read().await?;
+    let found = store::by_name(&mut conn, name).await?;
+    found.ok_or_else(|| Error::missing(Kind::ServicePrincipal, name))
+}
+
+/// A page by name.
+pub async fn list(
+    ctx: &Ctx,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<ServicePrincipal>, String), Error> {
+    let principal = ctx.principal_text();
+    let scope = PageScope {
+        method: "ListServicePrincipals",
+        principal: &principal,
+        filter: &[],
+        order: "name",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<String>::open(key, &scope, token)?;
+    let mut conn = ctx.db().read().await?;
+    let after = after.as_ref().map(|token| token.position().as_str());
+    let (page, more) = size.cut(store::page(&mut conn, after, size.limit()).await?);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
+/// Replaces the key. The old one is dead when this answers.
+pub async fn rotate(
+    ctx: &Ctx,
+    name: &str,
+    given_etag: &str,
+) -> Result<(ServicePrincipal, Secret), Error> {
+    let now = ctx.now();
+    let key = new_key()?;
+    let rotated = ctx
+        .db()
+        .transaction(async |conn| {
+            let missing = || Error::missing(Kind::ServicePrincipal, name);
+            let found = store::by_name(conn, name).await?.ok_or_else(missing)?;
+            etag::check(given_etag, found.version, Kind::ServicePrincipal, name)?;
+            if !store::set_key(conn, found.id, found.version, &key.hash, &key.prefix).await? {
+                return Err(Error::conflict(Kind::ServicePrincipal, name));
+            }
+            let payload = json!({ "service_principal": found.name });
+            events::enqueue(conn, NewEvent::of(ctx, "service_principal.rotated", payload)).await?;
+            log_change(conn, Subject::ServicePrincipal(found.id), now).await?;
+            store::by_name(conn, name).await?.ok_or_else(missing)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok((rotated, key.key))
+}
+
+/// Deletes one, with its roles on gateways.
+pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error> {
+    let now = ctx.now();
+    ctx.db()
+        .transaction(async |conn| {
+            let missing = || Error::missing(Kind::ServicePrincipal, name);
+            let found = store::by_name(conn, name).await?.ok_or_else(missing)?;
+            etag::check(given_etag, found.version, Kind::ServicePrincipal, name)?;
+            if !store::delete(conn, found.id, found.version).await? {
+                return Err(Error::conflict(Kind::ServicePrincipal, name));
+            }
+            let payload = json!({ "service_principal": found.name });
+            events::enqueue(conn, NewEvent::of(ctx, "service_principal.deleted", payload)).await?;
+            log_change(conn, Subject::ServicePrincipal(found.id), now).await
+        })
+        .await?;
+    changed(ctx).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_looks_as_documented() {
+        let made = new_key().unwrap();
+        let key = made.key.expose();
+        assert_eq!((key.len(), &key[..3]), (46, "sg_"));
+        assert_eq!((made.prefix.as_str(), made.hash.len()), (&key[..12], 64));
+        assert_ne!(new_key().unwrap().key.expose(), key);
+    }
+
+    #[test]
+    fn names_are_bounded_and_plain() {
+        assert!(Name::parse("name", "ci/deploy bot@example.com").is_ok());
+        assert!(Name::parse("name", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
+        for bad in
+            ["", " a", "a ", "a\nb", "a\u{202e}b", "<a>", &"a".repeat(NAME_CHARACTERS_MAX + 1)]
+        {
+            assert!(Name::parse("name", bad).is_err(), "{bad:?}");
+        }
+    }
+}

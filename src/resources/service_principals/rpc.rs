@@ -1,0 +1,113 @@
+//! `ServicePrincipalService` on the wire.
+
+use std::sync::Arc;
+
+use tonic::Request;
+
+use super::domain::{self, Name, ServicePrincipal};
+use crate::app::App;
+use crate::db::page::PageSize;
+use crate::db::types::UserId;
+use crate::pb::v1 as pb;
+use crate::pb::v1::service_principal_service_server::{
+    ServicePrincipalService, ServicePrincipalServiceServer,
+};
+use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::wire;
+
+/// The service.
+#[derive(Debug)]
+pub struct ServicePrincipals(Arc<App>);
+
+/// The service, to be mounted.
+pub fn service(app: &Arc<App>) -> ServicePrincipalServiceServer<ServicePrincipals> {
+    let limit = app.config.server.message_bytes_max();
+    ServicePrincipalServiceServer::new(ServicePrincipals(Arc::clone(app)))
+        .max_decoding_message_size(limit)
+}
+
+#[tonic::async_trait]
+impl ServicePrincipalService for ServicePrincipals {
+    async fn create_service_principal(
+        &self,
+        request: Request<pb::CreateServicePrincipalRequest>,
+    ) -> Reply<pb::CreateServicePrincipalResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let name = Name::parse("name", &req.name)?;
+            let role = wire::role("role", req.role)?;
+            let expires_at =
+                req.expire_time.map(|at| wire::parse_time("expire_time", at)).transpose()?;
+            let (created, key) = domain::create(&ctx, name, role, expires_at).await?;
+            Ok(pb::CreateServicePrincipalResponse {
+                service_principal: Some(created.into()),
+                key: key.expose().to_owned(),
+            })
+        })
+        .await
+    }
+
+    async fn get_service_principal(
+        &self,
+        request: Request<pb::GetServicePrincipalRequest>,
+    ) -> Reply<pb::GetServicePrincipalResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let found = domain::get(ctx, &req.name).await?;
+            Ok(pb::GetServicePrincipalResponse { service_principal: Some(found.into()) })
+        })
+        .await
+    }
+
+    async fn list_service_principals(
+        &self,
+        request: Request<pb::ListServicePrincipalsRequest>,
+    ) -> Reply<pb::ListServicePrincipalsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) = domain::list(ctx, size, &req.page_token).await?;
+            let service_principals = page.into_iter().map(Into::into).collect();
+            Ok(pb::ListServicePrincipalsResponse { service_principals, next_page_token })
+        })
+        .await
+    }
+
+    async fn rotate_service_principal(
+        &self,
+        request: Request<pb::RotateServicePrincipalRequest>,
+    ) -> Reply<pb::RotateServicePrincipalResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let (rotated, key) = domain::rotate(&ctx, &req.name, &req.etag).await?;
+            Ok(pb::RotateServicePrincipalResponse {
+                service_principal: Some(rotated.into()),
+                key: key.expose().to_owned(),
+            })
+        })
+        .await
+    }
+
+    async fn delete_service_principal(
+        &self,
+        request: Request<pb::DeleteServicePrincipalRequest>,
+    ) -> Reply<pb::DeleteServicePrincipalResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            domain::delete(&ctx, &req.name, &req.etag).await?;
+            Ok(pb::DeleteServicePrincipalResponse {})
+        })
+        .await
+    }
+}
+
+impl From<ServicePrincipal> for pb::ServicePrincipal {
+    fn from(found: ServicePrincipal) -> Self {
+        Self {
+            id: found.id.get(),
+            name: found.name,
+            role: pb::Role::from(found.role).into(),
+            key_prefix: found.key_prefix,
+            created_by: found.created_by.map(UserId::get).unwrap_or_default(),
+            create_time: Some(wire::time(found.created_at)),
+            last_used_time: found.last_used.map(wire::time),
+            expire_time: found.expires_at.map(wire::time),
+            etag: etag::of(found.version),
+        }
+    }
+}

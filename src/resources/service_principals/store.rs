@@ -1,0 +1,164 @@
+//! Service principals as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::domain::ServicePrincipal;
+use crate::access::roles::Role;
+use crate::db::schema::service_principals;
+use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::resources::access_bindings::feed::store::role;
+
+/// A row, as a caller sees it: without the hash.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = service_principals)]
+struct Row {
+    id: i64,
+    name: String,
+    role: String,
+    key_prefix: Option<String>,
+    created_by: Option<i64>,
+    created_at: Timestamp,
+    last_used: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    version: i64,
+}
+
+impl TryFrom<Row> for ServicePrincipal {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.id.into(),
+            name: row.name,
+            role: role(&row.role)?,
+            key_prefix: row.key_prefix.unwrap_or_default(),
+            created_by: row.created_by.map(Into::into),
+            created_at: row.created_at,
+            last_used: row.last_used,
+            expires_at: row.expires_at,
+            version: row.version,
+        })
+    }
+}
+
+/// A service principal to store.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// Unique name.
+    pub name: &'a str,
+    /// SHA-256 of the key, 64 hexadecimal digits.
+    pub key_hash: &'a str,
+    /// First 12 characters of the key.
+    pub key_prefix: &'a str,
+    /// Global role.
+    pub role: Role,
+    /// The user that creates it.
+    pub created_by: Option<UserId>,
+    /// Now.
+    pub created_at: Timestamp,
+    /// When the key is to end.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Stores a new one; a name that is taken is `Exists`.
+pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<ServicePrincipal, Error> {
+    use service_principals as t;
+    let row = (
+        t::name.eq(new.name),
+        t::key_hash.eq(new.key_hash),
+        t::key_prefix.eq(new.key_prefix),
+        t::role.eq(new.role.as_str()),
+        t::created_by.eq(new.created_by.map(UserId::get)),
+        t::created_at.eq(new.created_at),
+        t::expires_at.eq(new.expires_at),
+    );
+    let stored: Result<Row, _> = on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(row)
+        .returning(Row::as_returning())
+        .get_result(c)
+        .await);
+    stored.map_err(|error| crate::db::error::about(error.into(), new.name))?.try_into()
+}
+
+/// One by name.
+pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<ServicePrincipal>, Error> {
+    let row: Option<Row> = on_conn!(conn, |c| service_principals::table
+        .filter(service_principals::name.eq(name))
+        .select(Row::as_select())
+        .first(c)
+        .await
+        .optional())?;
+    row.map(TryInto::try_into).transpose()
+}
+
+/// A page by name, after a name.
+pub async fn page(
+    conn: &mut Conn,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<ServicePrincipal>, Error> {
+    let rows: Vec<Row> = on_conn!(conn, |c| {
+        let mut query = service_principals::table
+            .select(Row::as_select())
+            .order(service_principals::name)
+            .limit(limit)
+            .into_boxed();
+        if let Some(name) = after {
+            query = query.filter(service_principals::name.gt(name));
+        }
+        query.load(c).await
+    })?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Replaces the key of one that is still at `version`; answers whether it was.
+pub async fn set_key(
+    conn: &mut Conn,
+    id: ServicePrincipalId,
+    version: i64,
+    key_hash: &str,
+    key_prefix: &str,
+) -> Result<bool, Error> {
+    use service_principals as t;
+    let changed = on_conn!(conn, |c| diesel::update(
+        t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)))
+    )
+    .set((
+        t::key_hash.eq(key_hash),
+        t::key_prefix.eq(key_prefix),
+        t::key_version.eq(t::key_version + 1),
+        t::version.eq(version + 1),
+    ))
+    .execute(c)
+    .await)?;
+    Ok(changed == 1)
+}
+
+/// Deletes one that is still at `version`; answers whether it was.
+pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Result<bool, Error> {
+    use service_principals as t;
+    let gone = on_conn!(conn, |c| diesel::delete(
+        t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)))
+    )
+    .execute(c)
+    .await)?;
+    Ok(gone == 1)
+}
+
+/// Notes that keys were used. No change of theirs: it moves no version.
+pub async fn touch(
+    conn: &mut Conn,
+    ids: &[ServicePrincipalId],
+    at: Timestamp,
+) -> Result<(), Error> {
+    use service_principals as t;
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    on_conn!(conn, |c| diesel::update(t::table.filter(t::id.eq_any(&ids)))
+        .set(t::last_used.eq(at))
+        .execute(c)
+        .await)?;
+    Ok(())
+}

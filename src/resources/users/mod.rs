@@ -1,0 +1,9 @@
+//! Users: people with an account.
+//!
+//! Invariants
+//! - an e-mail address is unique, trimmed and in lower case;
+//! - a password is kept as its bcrypt hash; each change moves `password_version`, and what was made from an older one
+//!   is dead.
+
+pub mod domain;
+pub mod store;

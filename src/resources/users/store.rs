@@ -1,0 +1,82 @@
+//! Users as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::access::roles::Role;
+use crate::db::schema::users;
+use crate::db::types::{Timestamp, UserId};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// What a login needs to know of an account.
+#[derive(Debug)]
+pub struct Account {
+    /// Id.
+    pub id: UserId,
+    /// bcrypt hash; none where no password was set.
+    pub hashed_password: Option<String>,
+    /// Whether the account may be used.
+    pub active: bool,
+    /// Moves with each change of the password.
+    pub password_version: i64,
+}
+
+/// The account of an e-mail address.
+pub async fn account(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
+    let row: Option<(i64, Option<String>, bool, i64)> = on_conn!(conn, |c| users::table
+        .filter(users::email.eq(email))
+        .select((users::id, users::hashed_password, users::is_active, users::password_version))
+        .first(c)
+        .await
+        .optional())?;
+    Ok(row.map(|(id, hashed_password, active, password_version)| Account {
+        id: id.into(),
+        hashed_password,
+        active,
+        password_version,
+    }))
+}
+
+/// Whether there is any user.
+pub async fn any(conn: &mut Conn) -> Result<bool, Error> {
+    let first: Option<i64> =
+        on_conn!(conn, |c| users::table.select(users::id).first(c).await.optional())?;
+    Ok(first.is_some())
+}
+
+/// Stores a new user with a password; an address that is taken is `Exists`.
+pub async fn insert(
+    conn: &mut Conn,
+    email: &str,
+    hashed_password: &str,
+    role: Role,
+    at: Timestamp,
+) -> Result<UserId, Error> {
+    let row = (
+        users::email.eq(email),
+        users::hashed_password.eq(hashed_password),
+        users::role.eq(role.as_str()),
+        users::is_active.eq(true),
+        users::created_at.eq(at),
+    );
+    let id: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(users::table)
+        .values(row)
+        .returning(users::id)
+        .get_result(c)
+        .await);
+    Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
+}
+
+/// Sets a password; what was made from the older one is dead.
+pub async fn set_password(conn: &mut Conn, id: UserId, hashed_password: &str) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::update(users::table.find(id.get()))
+        .set((
+            users::hashed_password.eq(hashed_password),
+            users::password_version.eq(users::password_version + 1),
+            users::version.eq(users::version + 1),
+        ))
+        .execute(c)
+        .await)?;
+    Ok(())
+}

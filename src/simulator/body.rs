@@ -1,0 +1,125 @@
+//! Bodies that misbehave: one that drips, one that breaks off, one that carries only a status.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use tokio::time::{Sleep, sleep};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+/// The content type of every answer.
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// A body that gives its bytes in pieces, one an interval.
+pub(super) struct Drip {
+    inner: Body,
+    rest: Bytes,
+    pause: Pin<Box<Sleep>>,
+    every: Duration,
+    bytes: usize,
+}
+
+impl Drip {
+    /// Slows a body down.
+    pub(super) fn slow(inner: Body, bytes: usize, every: Duration) -> Body {
+        let pause = Box::pin(sleep(every));
+        Body::new(Self { inner, rest: Bytes::new(), pause, every, bytes: bytes.max(1) })
+    }
+}
+
+impl http_body::Body for Drip {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        while self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return Poll::Ready(other),
+            }
+        }
+        ready!(self.pause.as_mut().poll(cx));
+        self.pause = Box::pin(sleep(self.every));
+        let size = self.bytes.min(self.rest.len());
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(size)))))
+    }
+}
+
+/// How long the half of a message has to be on its way before the reset, which would overtake it.
+const RESET_AFTER: Duration = Duration::from_millis(50);
+
+/// A body that breaks off in the middle of its first message, which resets the stream.
+pub(super) struct Broken {
+    inner: Body,
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+impl Broken {
+    /// Breaks a body.
+    pub(super) fn off(inner: Body) -> Body {
+        Body::new(Self { inner, over: None })
+    }
+}
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let reset = || Some(Err(io::Error::other("reset by script")));
+        if let Some(pause) = &mut self.over {
+            ready!(pause.as_mut().poll(cx));
+            return Poll::Ready(reset());
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Some(data) = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()) else {
+            return Poll::Ready(reset());
+        };
+        self.over = Some(Box::pin(sleep(RESET_AFTER)));
+        Poll::Ready(Some(Ok(Frame::data(data.slice(..data.len() / 2)))))
+    }
+}
+
+/// A body without data, whose trailers hold a status.
+struct OnlyTrailers(Option<HeaderMap>);
+
+impl http_body::Body for OnlyTrailers {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Poll::Ready(self.0.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+}
+
+/// A refusal: headers, and then the status in the trailers.
+pub(super) fn fail(code: Code, message: String, details: Bytes) -> http::Response<Body> {
+    let mut trailers = HeaderMap::new();
+    // A status that cannot be written as headers is no status; the stream then ends without one.
+    let _ = Status::with_details(code, message, details).add_header(&mut trailers);
+    let mut answer = http::Response::new(Body::new(OnlyTrailers(Some(trailers))));
+    answer.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
+    answer
+}
+
+/// A refusal in one block of headers.
+pub(super) fn trailers_only(status: Status) -> http::Response<Body> {
+    status.into_http()
+}

@@ -1,0 +1,152 @@
+//! What both adapters share: the state, what the gateway says of itself, and the shape of a method.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prost::Message;
+use tonic::{Response, Status};
+
+use super::state::Core;
+
+/// The largest message that is read.
+pub(super) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Nobody was asked for.
+    Nobody,
+    /// Anyone, since the gateway asks for nothing.
+    Local,
+    /// The holder of a client certificate of this name.
+    Certificate(String),
+    /// The holder of the token.
+    Bearer,
+}
+
+impl Caller {
+    /// The subject, and what has vouched for it.
+    pub(super) fn identity(&self) -> (String, &'static str) {
+        match self {
+            Self::Nobody | Self::Local => ("local-dev".to_owned(), "local-dev"),
+            Self::Certificate(name) => (name.clone(), "mtls"),
+            Self::Bearer => ("bearer".to_owned(), "oidc"),
+        }
+    }
+}
+
+/// What the gateway says of itself.
+#[derive(Debug)]
+pub(super) struct About {
+    version: RwLock<String>,
+    /// The port that it listens on.
+    pub(super) port: u16,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
+}
+
+impl About {
+    /// A gateway of a version.
+    pub(super) fn new(version: String, port: u16, scheme: &'static str) -> Self {
+        Self { version: RwLock::new(version), port, scheme }
+    }
+
+    /// The version that it claims.
+    pub(super) fn version(&self) -> String {
+        self.version.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Claims another version.
+    pub(super) fn set_version(&self, version: String) {
+        *self.version.write().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+}
+
+/// The state behind one generation's services.
+#[derive(Debug, Clone)]
+pub(super) struct Gateway {
+    /// What it remembers.
+    pub(super) core: Arc<Core>,
+    /// What it says of itself.
+    pub(super) about: Arc<About>,
+}
+
+impl Gateway {
+    /// Carries a write out, or gives the answer again that the same request id has had.
+    pub(super) fn once<Q: Message, A: Message + Default>(
+        &self,
+        method: &'static str,
+        id: impl Fn(&Q) -> &str,
+        asked: Q,
+        act: impl FnOnce(&Self, Q) -> Result<A, Status>,
+    ) -> Result<Response<A>, Status> {
+        let id = id(&asked).to_owned();
+        if id.is_empty() {
+            return act(self, asked).map(Response::new);
+        }
+        let body = asked.encode_to_vec();
+        let known = self.core.with(|state| state.requests.recall(method, &id, &body))?;
+        if let Some(answer) = known {
+            let answer = A::decode(answer.as_slice())
+                .map_err(|_| Status::data_loss("a remembered answer cannot be read"))?;
+            return Ok(Response::new(answer));
+        }
+        let answer = act(self, asked)?;
+        self.core.with(|state| {
+            state.requests.keep(method, &id, body, answer.encode_to_vec());
+            Ok(())
+        })?;
+        Ok(Response::new(answer))
+    }
+}
+
+/// Gives a service its methods, each in one line: what it is called, what it takes and gives, and who does it.
+///
+/// `plain` methods are functions of the gateway and the message; those of `once` also remember their answers;
+/// those of `whole` take the request with its metadata; `streams` give many messages, and those of `duplex` also
+/// take many.
+macro_rules! methods {
+    (
+        $service:path, $gateway:ty,
+        plain { $($plain:ident($plain_in:ty) -> $plain_out:ty = $plain_by:path;)* }
+        once { $($once:ident($once_in:ty) -> $once_out:ty = $once_by:path;)* }
+        whole { $($whole:ident($whole_in:ty) -> $whole_out:ty = $whole_by:path;)* }
+        streams { $($stream:ident($stream_in:ty) -> $stream_out:ty = $stream_by:path;)* }
+        duplex { $($duplex:ident($duplex_in:ty) -> $duplex_out:ty = $duplex_by:path;)* }
+    ) => {
+        #[tonic::async_trait]
+        impl $service for $gateway {
+            $(async fn $plain(
+                &self,
+                request: tonic::Request<$plain_in>,
+            ) -> Result<tonic::Response<$plain_out>, tonic::Status> {
+                $plain_by(self, request.into_inner()).map(tonic::Response::new)
+            })*
+            $(async fn $once(
+                &self,
+                request: tonic::Request<$once_in>,
+            ) -> Result<tonic::Response<$once_out>, tonic::Status> {
+                self.once(stringify!($once), |m: &$once_in| &m.request_id, request.into_inner(), $once_by)
+            })*
+            $(async fn $whole(
+                &self,
+                request: tonic::Request<$whole_in>,
+            ) -> Result<tonic::Response<$whole_out>, tonic::Status> {
+                $whole_by(self, &request).map(tonic::Response::new)
+            })*
+            $(async fn $stream(
+                &self,
+                request: tonic::Request<$stream_in>,
+            ) -> Result<tonic::Response<tonic::codegen::BoxStream<$stream_out>>, tonic::Status> {
+                $stream_by(self, request.into_inner()).map(tonic::Response::new)
+            })*
+            $(async fn $duplex(
+                &self,
+                request: tonic::Request<$duplex_in>,
+            ) -> Result<tonic::Response<tonic::codegen::BoxStream<$duplex_out>>, tonic::Status> {
+                $duplex_by(self, request.into_inner()).await.map(tonic::Response::new)
+            })*
+        }
+    };
+}
+
+pub(super) use methods;

@@ -1,0 +1,137 @@
+//! The listener and its connections, each of them a task that ends with the simulator.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tracing::debug;
+
+use super::front::Front;
+
+/// How long calls may go on when the simulator stops.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// How long a client may take over its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Streams of one connection.
+const STREAMS_MAX: u32 = 1_024;
+
+/// What every connection needs.
+#[derive(Clone)]
+pub(super) struct Server {
+    /// What calls pass first.
+    pub(super) front: Arc<Front>,
+    /// The methods.
+    pub(super) routes: Routes,
+    /// Encrypts, where that is asked for.
+    pub(super) tls: Option<TlsAcceptor>,
+    /// Every task of the simulator.
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when the simulator stops.
+    pub(super) stop: CancellationToken,
+}
+
+/// Starts hyper's own tasks among ours.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
+impl Server {
+    /// Takes connections until the simulator stops.
+    pub(super) async fn serve(self, listener: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    self.tasks.spawn(async move {
+                        if let Err(error) = server.accept(stream).await {
+                            debug!(%error, "a connection to the simulator has ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    debug!(%error, "the simulator could not accept a connection");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(self, stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let Some(tls) = self.tls.clone() else {
+            return self.connection(stream, None).await;
+        };
+        let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let peer = certificates.first().and_then(common_name);
+        self.connection(stream, peer).await
+    }
+
+    async fn connection(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Option<String>,
+    ) -> io::Result<()> {
+        let drop = CancellationToken::new();
+        let calls = {
+            let (server, drop) = (self.clone(), drop.clone());
+            service_fn(move |request| {
+                let (server, drop, peer) = (server.clone(), drop.clone(), peer.clone());
+                async move {
+                    let answer = server.front.call(request, server.routes, peer, server.stop).await;
+                    answer.ok_or_else(|| {
+                        drop.cancel();
+                        io::Error::other("dropped by script")
+                    })
+                }
+            })
+        };
+        let connection = http2::Builder::new(Tracked(self.tasks.clone()))
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .serve_connection(TokioIo::new(stream), calls);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            done = connection.as_mut() => return done.map_err(io::Error::other),
+            () = drop.cancelled() => return Ok(()),
+            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        match tokio::time::timeout(DRAIN, connection).await {
+            Ok(done) => done.map_err(io::Error::other),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// The common name of a client's certificate.
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(name.to_owned())
+}

@@ -1,0 +1,171 @@
+//! The one program that runs in every simulated sandbox: a shell of a dozen words.
+//!
+//! It is read and run in one go and gives what it would have written, with the pauses in between, so that the
+//! stream that plays it can be cut off by a timeout.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Bytes that one run may write.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of one message.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// The exit code of a command that does not exist.
+const NOT_FOUND: i32 = 127;
+
+/// What happens next in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Written to the output.
+    Out(Bytes),
+    /// Written to the error output.
+    Err(Bytes),
+    /// Time passes.
+    Pause(Duration),
+}
+
+/// A run.
+#[derive(Debug, Default)]
+pub(super) struct Run {
+    /// What happens, in order.
+    pub(super) steps: Vec<Step>,
+    /// How it ends.
+    pub(super) code: i32,
+    written: usize,
+}
+
+/// What a run starts from.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    /// The command and its arguments.
+    pub(super) command: Vec<String>,
+    /// The working directory; empty for `/sandbox`.
+    pub(super) workdir: String,
+    /// The environment.
+    pub(super) environment: BTreeMap<String, String>,
+    /// The whole input.
+    pub(super) stdin: Bytes,
+}
+
+impl Start {
+    /// Runs the command.
+    pub(super) fn run(&self) -> Run {
+        let mut run = Run::default();
+        let words: Vec<&str> = self.command.iter().map(String::as_str).collect();
+        run.code = match words.as_slice() {
+            ["sh" | "bash" | "/bin/sh" | "/bin/bash", flag, script, ..] if flag.ends_with('c') => {
+                self.script(&mut run, script)
+            }
+            words => self.command(&mut run, words, false),
+        };
+        run
+    }
+
+    /// Commands split by `;`, up to `exit`.
+    fn script(&self, run: &mut Run, script: &str) -> i32 {
+        let mut code = 0;
+        for line in split(script).iter().filter(|line| !line.is_empty()) {
+            let to_err = line.iter().any(|word| word == ">&2" || word == "1>&2");
+            let words: Vec<&str> =
+                line.iter().map(String::as_str).filter(|word| !word.ends_with(">&2")).collect();
+            if let ["exit", rest @ ..] = words.as_slice() {
+                return rest.first().map_or(code, |number| exit_code(number));
+            }
+            code = self.command(run, &words, to_err);
+        }
+        code
+    }
+
+    fn command(&self, run: &mut Run, words: &[&str], to_err: bool) -> i32 {
+        match words {
+            [] | ["true"] => {}
+            ["false"] => return 1,
+            ["exit", number] => return exit_code(number),
+            ["echo", rest @ ..] => run.write(&format!("{}\n", rest.join(" ")), to_err),
+            ["cat"] => run.write_bytes(&self.stdin, to_err),
+            ["env"] => {
+                for (key, value) in &self.environment {
+                    run.write(&format!("{key}={value}\n"), to_err);
+                }
+            }
+            ["pwd"] => {
+                let workdir = if self.workdir.is_empty() { "/sandbox" } else { &self.workdir };
+                run.write(&format!("{workdir}\n"), to_err);
+            }
+            ["sleep", seconds] => {
+                let seconds = seconds.parse().unwrap_or(0.0_f64);
+                let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+                run.steps.push(Step::Pause(pause));
+            }
+            ["seq", last] => {
+                let mut lines = String::new();
+                for number in 1..=last.parse().unwrap_or(0_u32) {
+                    if lines.len() >= OUTPUT_BYTES_MAX {
+                        break;
+                    }
+                    let _ = writeln!(lines, "{number}");
+                }
+                run.write(&lines, to_err);
+            }
+            [unknown, ..] => {
+                run.write(&format!("sh: {unknown}: command not found\n"), true);
+                return NOT_FOUND;
+            }
+        }
+        0
+    }
+}
+
+impl Run {
+    fn write(&mut self, text: &str, to_err: bool) {
+        self.write_bytes(text.as_bytes(), to_err);
+    }
+
+    fn write_bytes(&mut self, bytes: &[u8], to_err: bool) {
+        let room = OUTPUT_BYTES_MAX.saturating_sub(self.written).min(bytes.len());
+        self.written += room;
+        for chunk in bytes[..room].chunks(CHUNK_BYTES) {
+            let chunk = Bytes::copy_from_slice(chunk);
+            self.steps.push(if to_err { Step::Err(chunk) } else { Step::Out(chunk) });
+        }
+    }
+}
+
+fn exit_code(number: &str) -> i32 {
+    number.parse().unwrap_or(2)
+}
+
+/// Lines of words; quotes hold words together.
+fn split(script: &str) -> Vec<Vec<String>> {
+    let mut lines = vec![Vec::new()];
+    let (mut word, mut in_word, mut quote) = (String::new(), false, None);
+    for c in script.chars().chain([';']) {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => word.push(c),
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                in_word = true;
+            }
+            (None, ';' | '\n' | ' ' | '\t') => {
+                if in_word && let Some(line) = lines.last_mut() {
+                    line.push(std::mem::take(&mut word));
+                }
+                in_word = false;
+                if matches!(c, ';' | '\n') {
+                    lines.push(Vec::new());
+                }
+            }
+            (None, c) => {
+                word.push(c);
+                in_word = true;
+            }
+        }
+    }
+    lines
+}

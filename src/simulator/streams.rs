@@ -1,0 +1,241 @@
+//! The long answers, whichever generation asks: commands that run, sandboxes that are watched, bytes that come back.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::shell::{Start, Step};
+use super::state::{Core, LogFilter, LogLine, Notice, Phase, PlatformEvent, Sandbox};
+
+/// The exit code of a command that ran out of time.
+const TIMED_OUT: i32 = 124;
+
+/// A line that an interactive command holds back until it is complete.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// A stream of an answer.
+pub(super) type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a command gives.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Written to the output.
+    Out(Bytes),
+    /// Written to the error output.
+    Err(Bytes),
+    /// Its end.
+    Exit(i32),
+}
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub(super) enum Watched {
+    /// The sandbox as it now is.
+    Sandbox(Box<Sandbox>),
+    /// It has logged.
+    Log(LogLine),
+    /// Something has happened to it.
+    Event(PlatformEvent),
+    /// Something was missed.
+    Warning(String),
+}
+
+/// What a watcher wants.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Every change of the sandbox.
+    pub(super) status: bool,
+    /// Log lines, and which.
+    pub(super) logs: Option<LogFilter>,
+    /// Platform events.
+    pub(super) events: bool,
+    /// Older lines to begin with.
+    pub(super) log_tail: u32,
+    /// Older events to begin with.
+    pub(super) event_tail: u32,
+    /// Ends once the sandbox has settled.
+    pub(super) stop_on_terminal: bool,
+}
+
+/// Ends a stream with a status when the simulator stops.
+pub(super) fn until_stopped<T: Send + 'static>(
+    stream: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    stop: &CancellationToken,
+) -> Answer<T> {
+    let state = Some((Box::pin(stream), stop.clone()));
+    Box::pin(stream::unfold(state, async |state| {
+        let (mut stream, stop) = state?;
+        tokio::select! {
+            item = stream.next() => item.map(|item| (item, Some((stream, stop)))),
+            () = stop.cancelled() => {
+                Some((Err(Status::unavailable("the gateway is stopping")), None))
+            }
+        }
+    }))
+}
+
+/// Plays a command; none for no timeout.
+pub(super) fn exec(
+    start: &Start,
+    timeout: Option<Duration>,
+) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
+    let run = start.run();
+    let end = timeout.map(|timeout| Instant::now() + timeout);
+    let state = Some((VecDeque::from(run.steps), run.code, end));
+    stream::unfold(state, async |state| {
+        let (mut steps, code, end) = state?;
+        loop {
+            let output = match steps.pop_front() {
+                Some(Step::Out(data)) => Output::Out(data),
+                Some(Step::Err(data)) => Output::Err(data),
+                Some(Step::Pause(time)) => {
+                    let over = Instant::now() + time;
+                    if let Some(end) = end.filter(|end| *end < over) {
+                        sleep_until(end).await;
+                        return Some((Ok(Output::Exit(TIMED_OUT)), None));
+                    }
+                    sleep_until(over).await;
+                    continue;
+                }
+                None => return Some((Ok(Output::Exit(code)), None)),
+            };
+            return Some((Ok(output), Some((steps, code, end))));
+        }
+    })
+}
+
+/// Gives the lines of an input back, and an exit once it has ended.
+pub(super) fn interact(
+    input: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<Output, Status>> + Send {
+    let state = Some((Box::pin(input), BytesMut::new()));
+    stream::unfold(state, async |state| {
+        let (mut input, mut line) = state?;
+        loop {
+            let full = line.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+            let full = full.or((line.len() >= LINE_BYTES_MAX).then_some(line.len()));
+            if let Some(size) = full {
+                let data = line.split_to(size).freeze();
+                return Some((Ok(Output::Out(data)), Some((input, line))));
+            }
+            match input.next().await {
+                Some(Ok(data)) => line.extend_from_slice(&data),
+                Some(Err(status)) => return Some((Err(status), None)),
+                None if line.is_empty() => return Some((Ok(Output::Exit(0)), None)),
+                None => {
+                    let rest = line.split().freeze();
+                    return Some((Ok(Output::Out(rest)), Some((input, line))));
+                }
+            }
+        }
+    })
+}
+
+/// Watches a sandbox: what it is, what it was, and then what becomes of it.
+pub(super) fn watch(
+    core: &Arc<Core>,
+    place: &super::state::Key,
+    watch: Watch,
+) -> Result<impl Stream<Item = Result<Watched, Status>> + Send + use<>, Status> {
+    // Subscribed first: what happens between the two is told twice rather than never.
+    let notices = core.subscribe();
+    let sandbox = core.with(|state| state.sandbox(place).cloned())?;
+    let mut queue = VecDeque::new();
+    if let Some(filter) = &watch.logs {
+        let lines =
+            if watch.log_tail == 0 { Vec::new() } else { sandbox.tail(filter, watch.log_tail) };
+        queue.extend(lines.into_iter().map(Watched::Log));
+    }
+    if watch.events {
+        let tail = usize::try_from(watch.event_tail).unwrap_or(usize::MAX);
+        let older = sandbox.events.len().saturating_sub(tail);
+        queue.extend(sandbox.events.iter().skip(older).cloned().map(Watched::Event));
+    }
+    let mut watcher = Watcher {
+        core: Arc::clone(core),
+        place: sandbox.place(),
+        id: sandbox.meta.id.clone(),
+        over: watch.stop_on_terminal && settled(sandbox.phase),
+        watch,
+        notices,
+        queue,
+    };
+    watcher.queue.push_front(Watched::Sandbox(Box::new(sandbox)));
+    Ok(stream::unfold(watcher, async |mut watcher| {
+        let next = watcher.next().await?;
+        Some((Ok(next), watcher))
+    }))
+}
+
+struct Watcher {
+    core: Arc<Core>,
+    place: super::state::Key,
+    id: String,
+    watch: Watch,
+    notices: Receiver<Notice>,
+    queue: VecDeque<Watched>,
+    over: bool,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Watched> {
+        loop {
+            if let Some(next) = self.queue.pop_front() {
+                return Some(next);
+            }
+            if self.over {
+                return None;
+            }
+            match self.notices.recv().await {
+                Ok(notice) => self.take(notice),
+                Err(RecvError::Lagged(missed)) => {
+                    self.queue.push_back(Watched::Warning(format!("{missed} events were missed")));
+                    self.look();
+                }
+                Err(RecvError::Closed) => self.over = true,
+            }
+        }
+    }
+
+    fn take(&mut self, notice: Notice) {
+        match notice {
+            Notice::Changed(id) if id == self.id => self.look(),
+            Notice::Gone(id) if id == self.id => self.over = true,
+            Notice::Log(id, line) if id == self.id => {
+                if self.watch.logs.as_ref().is_some_and(|filter| filter.takes(&line)) {
+                    self.queue.push_back(Watched::Log(line));
+                }
+            }
+            Notice::Event(id, event) if id == self.id && self.watch.events => {
+                self.queue.push_back(Watched::Event(event));
+            }
+            Notice::Changed(_) | Notice::Gone(_) | Notice::Log(..) | Notice::Event(..) => {}
+        }
+    }
+
+    /// Tells of the sandbox as it now is.
+    fn look(&mut self) {
+        let found = self.core.with(|state| state.sandbox(&self.place).cloned());
+        let Some(sandbox) = found.ok().filter(|sandbox| sandbox.meta.id == self.id) else {
+            self.over = true;
+            return;
+        };
+        self.over = self.watch.stop_on_terminal && settled(sandbox.phase);
+        if self.watch.status || self.over {
+            self.queue.push_back(Watched::Sandbox(Box::new(sandbox)));
+        }
+    }
+}
+
+/// Whether a phase lasts until someone changes it.
+fn settled(phase: Phase) -> bool {
+    matches!(phase, Phase::Ready | Phase::Error | Phase::Stopped)
+}

@@ -1,0 +1,90 @@
+//! The log: one JSON object a line, or text for people.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::config::{LogFormat, Telemetry};
+use crate::error::Error;
+
+/// Starts the log. It is started once in a process.
+pub fn init_logging(telemetry: &Telemetry) -> Result<(), Error> {
+    subscriber(telemetry, io::stderr)?.try_init().map_err(Error::internal)
+}
+
+type Log = Box<dyn Subscriber + Send + Sync>;
+
+fn subscriber<W>(telemetry: &Telemetry, writer: W) -> Result<Log, Error>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&telemetry.log_level)
+        .map_err(|error| Error::invalid("telemetry.log_level", format!("is no filter: {error}")))?;
+    let log = fmt().with_env_filter(filter).with_writer(writer);
+    Ok(match telemetry.log_format {
+        LogFormat::Json => {
+            Box::new(log.json().flatten_event(true).with_current_span(false).finish())
+        }
+        LogFormat::Text => Box::new(log.with_ansi(io::stderr().is_terminal()).finish()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::config::Config;
+
+    #[derive(Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(telemetry: &str, events: impl FnOnce()) -> String {
+        let telemetry = Config::from_toml(&format!("[telemetry]\n{telemetry}")).unwrap().telemetry;
+        let lines = Lines(Arc::new(Mutex::new(Vec::new())));
+        let writer = lines.clone();
+        let subscriber = subscriber(&telemetry, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, events);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_holds_the_event_and_its_spans() {
+        let text = logged("log_level = 'info'", || {
+            tracing::info_span!("call", method = "GetGateway").in_scope(|| {
+                tracing::info!(gateway.id = 7, "gateway answered\nagain");
+                tracing::debug!("not said");
+            });
+        });
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "gateway answered\nagain");
+        assert_eq!(line["gateway.id"], 7);
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["spans"][0]["method"], "GetGateway");
+        assert!(line["timestamp"].is_string() && line["target"].is_string());
+    }
+
+    #[test]
+    fn text_is_a_line_that_a_name_cannot_colour() {
+        let text = logged("log_format = 'text'", || {
+            tracing::warn!("gateway `{}` is away", "edge\u{1b}[31m");
+        });
+        assert!(text.contains("WARN"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}

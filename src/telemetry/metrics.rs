@@ -1,0 +1,163 @@
+//! The metrics: their names, units and meanings, in one list, and the recorder that keeps them.
+//!
+//! Invariants
+//! - a label's values are a closed set (methods of our tables, codes, reasons, registered gateways), so that no caller
+//!   can make new series;
+//! - no value or label tells a secret, a person or a sandbox.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::error::Error;
+
+/// Calls that have ended, by `method` and `code`.
+pub const RPC_REQUESTS: &str = "shoreguard_rpc_requests_total";
+/// How long calls took, by `method`.
+pub const RPC_DURATION: &str = "shoreguard_rpc_duration_seconds";
+/// Proxied calls that have ended, by `gateway`, `method` and `code`.
+pub const PROXIED_REQUESTS: &str = "shoreguard_proxied_requests_total";
+/// Streams that are open now.
+pub const LIVE_STREAMS: &str = "shoreguard_live_streams";
+/// Audit entries that wait to be stored.
+pub const AUDIT_QUEUE: &str = "shoreguard_audit_queue";
+/// Audit entries in one commit.
+pub const AUDIT_BATCH: &str = "shoreguard_audit_batch_entries";
+/// Ticks of background jobs, by `worker` and `outcome`.
+pub const WORKER_TICKS: &str = "shoreguard_worker_ticks_total";
+/// Connections to gateways that are open now, by `gateway`.
+pub const UPSTREAM_CONNECTIONS: &str = "shoreguard_upstream_connections";
+/// How old the access data is.
+pub const SNAPSHOT_AGE: &str = "shoreguard_access_snapshot_age_seconds";
+/// Probes of gateways, by `outcome`.
+pub const PROBES: &str = "shoreguard_gateway_probes_total";
+/// How long probes took.
+pub const PROBE_DURATION: &str = "shoreguard_gateway_probe_duration_seconds";
+/// Refused calls without a credential, by `method` and `reason`.
+pub const ANONYMOUS_REFUSALS: &str = "shoreguard_anonymous_refusals_total";
+
+/// From what a call from memory takes to what a caller no longer waits for.
+const DURATION_BUCKETS: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// To the largest batch that can be configured.
+const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 4096.0];
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// What it counts.
+    pub unit: Unit,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// What a metric does.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts values by size, in these buckets.
+    Histogram(&'static [f64]),
+}
+
+/// Every metric there is.
+pub const METRICS: &[Metric] = &[
+    counter(RPC_REQUESTS, "Calls that have ended, by method and code."),
+    duration(RPC_DURATION, "How long calls took, by method."),
+    counter(PROXIED_REQUESTS, "Proxied calls that have ended, by gateway, method and code."),
+    gauge(LIVE_STREAMS, Unit::Count, "Streams that are open now."),
+    gauge(AUDIT_QUEUE, Unit::Count, "Audit entries that wait to be stored."),
+    Metric {
+        name: AUDIT_BATCH,
+        kind: Kind::Histogram(&BATCH_BUCKETS),
+        unit: Unit::Count,
+        help: "Audit entries in one commit.",
+    },
+    counter(WORKER_TICKS, "Ticks of background jobs, by worker and outcome."),
+    gauge(
+        UPSTREAM_CONNECTIONS,
+        Unit::Count,
+        "Connections to gateways that are open now, by gateway.",
+    ),
+    gauge(SNAPSHOT_AGE, Unit::Seconds, "How old the access data is."),
+    counter(PROBES, "Probes of gateways, by outcome."),
+    duration(PROBE_DURATION, "How long probes took."),
+    counter(ANONYMOUS_REFUSALS, "Refused calls without a credential, by method and reason."),
+];
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Count, help }
+}
+
+const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, help }
+}
+
+const fn duration(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram(&DURATION_BUCKETS), unit: Unit::Seconds, help }
+}
+
+/// Starts keeping metrics; before it they are thrown away. Once in a process.
+///
+/// Somebody must go on reading what it returns, as [`super::endpoint::serve`] does: unread values pile up.
+pub fn install() -> Result<PrometheusHandle, Error> {
+    let handle = builder()?.install_recorder().map_err(Error::internal)?;
+    describe();
+    Ok(handle)
+}
+
+fn builder() -> Result<PrometheusBuilder, Error> {
+    METRICS.iter().try_fold(PrometheusBuilder::new(), |builder, metric| match metric.kind {
+        Kind::Counter | Kind::Gauge => Ok(builder),
+        Kind::Histogram(buckets) => builder
+            .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+            .map_err(Error::internal),
+    })
+}
+
+fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_described_once_and_named_by_its_kind() {
+        let recorder = builder().unwrap().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            for metric in METRICS {
+                match metric.kind {
+                    Kind::Counter => metrics::counter!(metric.name).increment(1),
+                    Kind::Gauge => metrics::gauge!(metric.name).set(1.0),
+                    Kind::Histogram(_) => metrics::histogram!(metric.name).record(1.0),
+                }
+            }
+        });
+        let rendered = recorder.handle().render();
+        for metric in METRICS {
+            let help = format!("# HELP {} {}\n", metric.name, metric.help);
+            assert_eq!(rendered.matches(&help).count(), 1, "{rendered}");
+            assert!(metric.name.starts_with("shoreguard_"));
+            let is_total = metric.name.ends_with("_total");
+            assert_eq!(is_total, matches!(metric.kind, Kind::Counter), "{}", metric.name);
+        }
+        assert!(rendered.contains("shoreguard_rpc_duration_seconds_bucket{le=\"0.0001\"}"));
+    }
+}

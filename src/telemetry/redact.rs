@@ -1,0 +1,122 @@
+//! Messages without their secrets, for showing.
+//!
+//! Invariants
+//! - a field marked `secret` by our option, or `debug_redact`, is never shown, at any depth;
+//! - fields that the descriptor does not know may be secret, and go;
+//! - a descriptor set without our options cannot say what is secret, so nothing of its messages is shown.
+
+use bytes::Bytes;
+use prost_reflect::{
+    DynamicMessage, ExtensionDescriptor, FieldDescriptor, ReflectMessage as _, Value,
+    prost::Message as _,
+};
+
+const OPTION: &str = "shoreguard.options.v1.secret";
+const MARK: &str = "***";
+
+/// Marks the secrets of a message as `***` where they are text or bytes, and clears them where they are anything else.
+pub fn redact(message: &mut DynamicMessage) {
+    match message.descriptor().parent_pool().get_extension_by_name(OPTION) {
+        Some(option) => clean(message, &option),
+        None => message.clear(),
+    }
+}
+
+fn clean(message: &mut DynamicMessage, option: &ExtensionDescriptor) {
+    // An Any holds a message that no descriptor here describes.
+    if message.descriptor().full_name() == "google.protobuf.Any" {
+        message.clear();
+        return;
+    }
+    message.take_unknown_fields().for_each(drop);
+    for (field, value) in message.fields_mut() {
+        if is_secret(&field, option) {
+            mark(&field, value);
+        } else {
+            nested(value, option);
+        }
+    }
+}
+
+fn is_secret(field: &FieldDescriptor, option: &ExtensionDescriptor) -> bool {
+    let options = field.options();
+    options.get_extension(option).as_bool() == Some(true)
+        || options.get_field_by_name("debug_redact").and_then(|value| value.as_bool()) == Some(true)
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "all but text and bytes become their default")]
+fn mark(field: &FieldDescriptor, value: &mut Value) {
+    *value = match value {
+        Value::String(_) => Value::String(MARK.to_owned()),
+        Value::Bytes(_) => Value::Bytes(Bytes::from_static(MARK.as_bytes())),
+        _ => Value::default_value_for_field(field),
+    };
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a scalar holds no fields")]
+fn nested(value: &mut Value, option: &ExtensionDescriptor) {
+    match value {
+        Value::Message(message) => clean(message, option),
+        Value::List(items) => items.iter_mut().for_each(|item| nested(item, option)),
+        Value::Map(entries) => entries.values_mut().for_each(|entry| nested(entry, option)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::DescriptorPool;
+
+    use super::*;
+
+    fn message(name: &str, json: &str) -> DynamicMessage {
+        let pool = DescriptorPool::decode(crate::pb::DESCRIPTORS).unwrap();
+        let descriptor = pool.get_message_by_name(&format!("shoreguard.v1.{name}")).unwrap();
+        let mut json = serde_json::Deserializer::from_str(json);
+        DynamicMessage::deserialize(descriptor, &mut json).unwrap()
+    }
+
+    #[test]
+    fn secrets_go_at_any_depth_and_the_rest_stays() {
+        let mut request = message(
+            "RegisterGatewayRequest",
+            r#"{"name": "edge", "labels": {"env": "prod"}, "credentials":
+                {"client_cert": "Y2VydA==", "client_key": "aHVudGVyMg==", "bearer_token": "hunter2"}}"#,
+        );
+        redact(&mut request);
+        let shown = serde_json::to_value(&request).unwrap();
+        assert_eq!(shown["name"], "edge");
+        assert_eq!(shown["labels"]["env"], "prod");
+        assert_eq!(shown["credentials"]["clientCert"], "Y2VydA==");
+        assert_eq!(shown["credentials"]["bearerToken"], "***");
+        assert_eq!(shown["credentials"]["clientKey"], "Kioq");
+    }
+
+    #[test]
+    fn a_secret_that_was_not_sent_does_not_appear() {
+        let mut request = message("RegisterGatewayRequest", r#"{"credentials": {}}"#);
+        redact(&mut request);
+        assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"credentials":{}}"#);
+    }
+
+    #[test]
+    fn what_the_descriptor_does_not_know_goes() {
+        let mut request = message("GetGatewayRequest", r#"{"gateway": "edge"}"#);
+        // Field 15, a string.
+        request.merge(&b"\x7a\x07hunter2"[..]).unwrap();
+        assert_eq!(request.unknown_fields().count(), 1);
+        redact(&mut request);
+        assert_eq!(request.unknown_fields().count(), 0);
+        assert_eq!(serde_json::to_string(&request).unwrap(), r#"{"gateway":"edge"}"#);
+    }
+
+    #[test]
+    fn without_our_options_nothing_is_shown() {
+        let descriptor =
+            DescriptorPool::global().get_message_by_name("google.protobuf.Duration").unwrap();
+        let mut duration = DynamicMessage::new(descriptor);
+        duration.set_field_by_name("seconds", Value::I64(7));
+        redact(&mut duration);
+        assert_eq!(duration, DynamicMessage::new(duration.descriptor()));
+    }
+}

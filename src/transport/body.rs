@@ -1,0 +1,111 @@
+//! The body of an answer: one of our own, or one that passes from a gateway. No box on the proxied path.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Code;
+
+use super::layers::telemetry::Measured;
+use crate::proxy::ProxiedBody;
+
+/// The body of an answer, measured to its end.
+#[derive(Debug)]
+pub struct Body {
+    inner: Inner,
+    measured: Option<Measured>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Empty,
+    Own(tonic::body::Body),
+    Proxied(ProxiedBody),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self { inner: Inner::Empty, measured: None }
+    }
+}
+
+impl Body {
+    /// From one of our own services.
+    #[must_use]
+    pub fn own(body: tonic::body::Body) -> Self {
+        Self { inner: Inner::Own(body), measured: None }
+    }
+
+    /// From a gateway.
+    #[must_use]
+    pub fn proxied(body: ProxiedBody) -> Self {
+        Self { inner: Inner::Proxied(body), measured: None }
+    }
+
+    /// Counts the call when the body ends, by its trailers; one that is dropped before was cancelled.
+    #[must_use]
+    pub fn measured(mut self, measured: Measured) -> Self {
+        self.measured = Some(measured);
+        self
+    }
+
+    fn finish(&mut self, code: Code) {
+        if let Some(measured) = self.measured.take() {
+            measured.finish(code);
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let polled = match &mut this.inner {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    let code = trailers
+                        .get("grpc-status")
+                        .map_or(Code::Unknown, |v| Code::from_bytes(v.as_bytes()));
+                    this.finish(code);
+                }
+            }
+            Poll::Ready(Some(Err(_))) => this.finish(Code::Unavailable),
+            Poll::Ready(None) => this.finish(Code::Unknown),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.inner {
+            Inner::Empty => true,
+            Inner::Own(body) => body.is_end_stream(),
+            Inner::Proxied(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Own(body) => body.size_hint(),
+            Inner::Proxied(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}

@@ -1,0 +1,172 @@
+//! The layer stack: what every call passes, in this order, whether it is unary, a stream or proxied.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use http::header::HeaderName;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tonic::Code;
+use tower::ServiceExt;
+use tracing::{Instrument, info, info_span};
+
+use super::body::Body;
+use super::layers::gate::Route;
+use super::layers::telemetry::{Measured, code_name};
+use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
+use super::status;
+use crate::access::authn::PeerCertificate;
+use crate::app::App;
+use crate::ctx::Call;
+use crate::error::{Error, Reason};
+use crate::proxy::Proxy;
+
+/// Stands in for the method of a path that no table has.
+const UNKNOWN_METHOD: &str = "unknown";
+
+/// What one core answers calls with.
+pub(super) struct Stack {
+    pub(super) app: Arc<App>,
+    pub(super) address_limit: Arc<address_limit::AddressLimit>,
+    pub(super) router: axum::Router,
+    pub(super) proxy: Proxy,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) certificate: Option<PeerCertificate>,
+}
+
+impl Stack {
+    /// Answers one call.
+    pub(super) async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+        let app = &self.app;
+        let headers = request.headers();
+        // 1. What is no gRPC is no call: it has no status and no method, and nothing of it is forwarded.
+        if let Err(code) = limits::check_grpc(request.method(), headers) {
+            return plain(code);
+        }
+        let ip = self.address_limit.client_ip(peer.address.ip(), headers);
+        let route = gate::route(request.uri().path());
+        let method = route.as_ref().map_or(UNKNOWN_METHOD, Route::path);
+        let mut call = Call {
+            // 2. The id, so that everything after can name it.
+            request_id: request_id::of(headers, || app.new_id()),
+            at: app.clock.now(),
+            started: Instant::now(),
+            deadline: None,
+            client_ip: Some(ip),
+            caller: None,
+            method,
+            note: Arc::default(),
+        };
+        // 3. Metrics and log outside everything that may refuse, so that refusals show.
+        let measured = Measured { method, gateway: None, started: call.started };
+        // 4. Audit outside authentication, so that a refused credential counts; 5. the panic catch inside both.
+        let inner =
+            AssertUnwindSafe(self.admitted(peer, &mut call, route, request)).catch_unwind().await;
+        let mut response = match inner {
+            Ok(Ok(response)) => response,
+            Ok(Err((error, route))) => {
+                audit::refused(app, &call, route.as_ref(), &error);
+                status::response(error)
+            }
+            Err(_) => status::response(Error::internal("a panic while answering")),
+        };
+        self.finish(&call, measured, &mut response);
+        response
+    }
+
+    /// The layers that refuse, and what lies behind them.
+    async fn admitted(
+        &self,
+        peer: &Peer,
+        call: &mut Call,
+        route: Result<Route, Error>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, (Error, Option<Route>)> {
+        let app = &self.app;
+        let known = route.as_ref().ok().copied();
+        let refuse = |error| (error, known);
+        // The address limiter before any work that a flood could buy: hashing, signatures, bodies.
+        if let Some(ip) = call.client_ip {
+            self.address_limit.admit(ip).map_err(refuse)?;
+        }
+        // Who calls.
+        let certificate = peer.certificate.as_ref();
+        call.caller = authn::caller(app, request.headers(), certificate).map_err(refuse)?;
+        // What is called, and whether this caller ever could: before a byte of the body is read.
+        let route = route.map_err(refuse)?;
+        gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
+        // How long it may take.
+        call.deadline = limits::deadline(request.headers(), call.started).map_err(|()| {
+            refuse(Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit"))
+        })?;
+        if app.stop.is_cancelled() {
+            return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
+        }
+        match route {
+            Route::Proxied { path, v0_0, v0_1 } => {
+                let response = self.proxy.forward(call.clone(), path, v0_0, v0_1, request).await;
+                Ok(response.map(Body::proxied))
+            }
+            Route::Own(_) | Route::Open(_) => {
+                request.extensions_mut().insert(call.clone());
+                self.own(call, request).await.map_err(refuse)
+            }
+        }
+    }
+
+    /// One of our own rpcs, on main.
+    async fn own(&self, call: &Call, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+        let span = info_span!("call", request_id = %call.request_id, method = call.method);
+        let request = request.map(axum::body::Body::new);
+        let router = self.router.clone();
+        let answer = cross::run(self.app.main(), router.oneshot(request).instrument(span));
+        let answer = match call.deadline {
+            None => answer.await?,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| {
+                    Error::Late { why: "the deadline of the call has passed".to_owned() }
+                })??
+            }
+        };
+        let Ok(response) = answer;
+        Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))
+    }
+
+    /// Counts, logs and records what became of a call.
+    fn finish(&self, call: &Call, measured: Measured, response: &mut Response<Body>) {
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(call.request_id.to_string()) {
+            headers.insert(HeaderName::from_static(request_id::HEADER), id);
+        }
+        let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
+        match in_headers {
+            Some(code) => {
+                measured.finish(code);
+                if code != Code::Ok {
+                    let caller = call.caller.as_ref().map(|c| c.principal().to_string());
+                    info!(request_id = %call.request_id, method = call.method, code = code_name(code), caller, "refused or failed");
+                }
+            }
+            None => {
+                let body = std::mem::take(response.body_mut());
+                *response.body_mut() = body.measured(measured);
+            }
+        }
+        let code = in_headers.unwrap_or(Code::PermissionDenied);
+        audit::finish(&self.app, call, code as i32);
+    }
+}
+
+/// An answer to what is no gRPC call.
+fn plain(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = code;
+    response
+}

@@ -1,0 +1,54 @@
+//! What several services translate alike: roles and times.
+
+use crate::access::roles::Role;
+use crate::db::types::Timestamp;
+use crate::error::Error;
+use crate::pb::v1 as pb;
+
+impl From<Role> for pb::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::None => Self::None,
+            Role::Viewer => Self::Viewer,
+            Role::Operator => Self::Operator,
+            Role::Admin => Self::Admin,
+        }
+    }
+}
+
+/// The role of a request, which must be said.
+pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
+    match pb::Role::try_from(wire) {
+        Ok(pb::Role::None) => Ok(Role::None),
+        Ok(pb::Role::Viewer) => Ok(Role::Viewer),
+        Ok(pb::Role::Operator) => Ok(Role::Operator),
+        Ok(pb::Role::Admin) => Ok(Role::Admin),
+        Ok(pb::Role::Unspecified) | Err(_) => {
+            Err(Error::invalid(field, "must be none, viewer, operator or admin"))
+        }
+    }
+}
+
+/// A time on the wire.
+#[must_use]
+pub fn time(at: Timestamp) -> prost_types::Timestamp {
+    let us = at.unix_micros();
+    let nanos = i32::try_from(us.rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
+    prost_types::Timestamp { seconds: us.div_euclid(1_000_000), nanos }
+}
+
+/// A time of a request; between the years 1 and 9999, as the type has it.
+pub fn parse_time(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, Error> {
+    let bounds = -62_135_596_800..=253_402_300_799;
+    if !bounds.contains(&at.seconds) || !(0..1_000_000_000).contains(&at.nanos) {
+        return Err(Error::invalid(field, "must be a time between the years 1 and 9999"));
+    }
+    Ok(Timestamp::from_unix_micros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000))
+}
+
+/// A span on the wire.
+#[must_use]
+pub fn span(us: i64) -> prost_types::Duration {
+    let nanos = i32::try_from(us.rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
+    prost_types::Duration { seconds: us.div_euclid(1_000_000), nanos }
+}

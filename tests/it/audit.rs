@@ -1,0 +1,247 @@
+//! The audit log: what is kept of a call, whatever happens to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use serde_json::json;
+use shoreguard::access::principal::PrincipalId;
+use shoreguard::access::roles::Role;
+use shoreguard::clock::Clock;
+use shoreguard::config::{self, Config};
+use shoreguard::db::schema::audit_log;
+use shoreguard::db::types::{AuditId, GatewayId, UserId};
+use shoreguard::db::{Db, on_conn};
+use shoreguard::error::{Error, Reason};
+use shoreguard::resources::audit::recorder::Recorder;
+use shoreguard::resources::audit::{Ending, Intent, Outcome};
+use uuid::Uuid;
+
+fn settings() -> config::Audit {
+    Config::from_toml("").unwrap().audit
+}
+
+fn recorder(db: &Db) -> Recorder {
+    Recorder::start(db, &Clock::system(), &Arc::from("replica-1"), &settings())
+}
+
+fn intent(target: &str) -> Intent {
+    Intent {
+        at: Clock::system().now(),
+        actor: "ana@example.com".into(),
+        principal: Some(PrincipalId::User(UserId(3))),
+        role: Role::Operator,
+        action: "gateway.update",
+        resource_type: "gateway",
+        resource_id: target.to_owned(),
+        gateway: Some((Some(GatewayId(9)), "edge".into())),
+        client_ip: Some([10, 0, 0, 1].into()),
+        request_id: Uuid::from_u128(7),
+        method: "/shoreguard.v1.GatewayService/UpdateGateway".into(),
+        digest: Some(("k1".into(), vec![0, 1, 255])),
+        detail: Some(json!({ "before": 1 })),
+    }
+}
+
+fn outcome(ending: Ending) -> Outcome {
+    Outcome {
+        at: Clock::system().now(),
+        ending,
+        code: 0,
+        took: Duration::from_micros(1_500),
+        detail: Some(json!({ "after": "\u{0}" })),
+        bytes: Some((1, u64::MAX)),
+    }
+}
+
+type Row = (AuditId, String, Option<String>, Option<String>, Option<i64>, Option<i64>);
+
+async fn rows(db: &Db) -> Vec<Row> {
+    let mut conn = db.read().await.unwrap();
+    on_conn!(&mut conn, |c| audit_log::table
+        .select((
+            audit_log::id,
+            audit_log::resource_id,
+            audit_log::outcome,
+            audit_log::outcome_detail,
+            audit_log::duration_us,
+            audit_log::bytes_out,
+        ))
+        .order(audit_log::id)
+        .load(c)
+        .await)
+    .unwrap()
+}
+
+async fn execute(db: &Db, sql: &str) {
+    let mut conn = db.write().await.unwrap();
+    on_conn!(&mut conn, |c| diesel::sql_query(sql).execute(c).await).unwrap();
+}
+
+fn is_unavailable(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { reason: Reason::AuditUnavailable, .. })
+}
+
+both_engines! {
+    async fn an_intent_is_stored_before_it_is_answered_and_closed_once(db: TestDb) {
+        let recorder = recorder(&db);
+        let entry = recorder.open(intent("edge")).await.unwrap();
+        assert_eq!(rows(&db).await, [(entry.id, "edge".to_owned(), None, None, None, None)]);
+
+        recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
+        recorder.close(entry, outcome(Ending::Failed)).await.unwrap();
+        recorder.settled().await;
+        let closed = (
+            entry.id,
+            "edge".to_owned(),
+            Some("ok".to_owned()),
+            Some(r#"{"after":"\u0000"}"#.to_owned()),
+            Some(1_500),
+            Some(i64::MAX),
+        );
+        assert_eq!(rows(&db).await, [closed]);
+    }
+
+    async fn every_column_comes_back_as_it_went_in(db: TestDb) {
+        let recorder = recorder(&db);
+        let asked = intent("edge");
+        recorder.record(asked.clone(), outcome(Ending::Denied)).await.unwrap();
+        let mut conn = db.read().await.unwrap();
+        let found: (shoreguard::db::types::Timestamp, String, String, String, String) =
+            on_conn!(&mut conn, |c| audit_log::table
+                .select((
+                    audit_log::timestamp,
+                    audit_log::actor,
+                    audit_log::actor_role,
+                    audit_log::action,
+                    audit_log::owner,
+                ))
+                .first(c)
+                .await)
+            .unwrap();
+        let expected = (asked.at, "ana@example.com", "operator", "gateway.update", "replica-1");
+        assert_eq!((found.0, &*found.1, &*found.2, &*found.3, &*found.4), expected);
+        let found: (Option<String>, Option<i64>, Option<String>, Option<String>, Option<String>) =
+            on_conn!(&mut conn, |c| audit_log::table
+                .select((
+                    audit_log::gateway_name,
+                    audit_log::gateway_id,
+                    audit_log::detail,
+                    audit_log::client_ip,
+                    audit_log::principal,
+                ))
+                .first(c)
+                .await)
+            .unwrap();
+        let text = |text: &str| Some(text.to_owned());
+        let expected =
+            (text("edge"), Some(9), text(r#"{"before":1}"#), text("10.0.0.1"), text("user:3"));
+        assert_eq!(found, expected);
+        let found: (String, String, Option<Vec<u8>>, Option<String>, Option<i32>, Option<i64>) =
+            on_conn!(&mut conn, |c| audit_log::table
+                .select((
+                    audit_log::request_id,
+                    audit_log::method,
+                    audit_log::digest,
+                    audit_log::digest_key_id,
+                    audit_log::code,
+                    audit_log::bytes_in,
+                ))
+                .first(c)
+                .await)
+            .unwrap();
+        let expected = (
+            asked.request_id.to_string(),
+            asked.method.to_string(),
+            Some(vec![0, 1, 255]),
+            text("k1"),
+            Some(0),
+            Some(1),
+        );
+        assert_eq!(found, expected);
+    }
+
+    async fn a_value_too_long_is_cut_and_harms_nobody(db: TestDb) {
+        let recorder = recorder(&db);
+        let long = "\u{e4}\0".repeat(400);
+        let bad = Intent {
+            actor: long.as_str().into(),
+            gateway: Some((None, long.as_str().into())),
+            method: long.as_str().into(),
+            digest: Some((long.as_str().into(), vec![])),
+            detail: Some(json!({ "all": "x".repeat(70_000) })),
+            ..intent(&long)
+        };
+        let (stored, neighbour) = tokio::join!(
+            recorder.record(bad, outcome(Ending::Ok)),
+            recorder.open(intent("edge"))
+        );
+        stored.unwrap();
+        neighbour.unwrap();
+        let rows = rows(&db).await;
+        assert_eq!(rows.len(), 2);
+        let cut = rows.iter().find(|row| row.1 != "edge").unwrap();
+        assert_eq!(cut.1.chars().count(), 253);
+        assert!(!cut.1.contains('\0'));
+    }
+
+    async fn hundreds_at_once_are_each_stored_once(db: TestDb) {
+        let recorder = recorder(&db);
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..600 {
+            let recorder = recorder.clone();
+            calls.spawn(async move {
+                let entry = recorder.open(intent(&n.to_string())).await.unwrap();
+                recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
+                (entry.id, n.to_string())
+            });
+        }
+        let mut answered = calls.join_all().await;
+        answered.sort();
+        recorder.settled().await;
+        let stored = rows(&db).await;
+        assert!(stored.iter().all(|row| row.2.as_deref() == Some("ok")));
+        let stored: Vec<_> = stored.into_iter().map(|row| (row.0, row.1)).collect();
+        assert_eq!(stored, answered);
+    }
+
+    async fn where_the_log_cannot_be_written_nothing_begins(db: TestDb) {
+        let recorder = recorder(&db);
+        let open = recorder.open(intent("edge")).await.unwrap();
+        execute(&db, "ALTER TABLE audit_log RENAME TO audit_away").await;
+        recorder.close(open, outcome(Ending::Ok)).await.unwrap();
+        assert!(is_unavailable(&recorder.open(intent("core")).await.unwrap_err()));
+        assert!(is_unavailable(&recorder.record(intent("core"), outcome(Ending::Ok)).await.unwrap_err()));
+        assert!(!recorder.is_writable());
+
+        execute(&db, "ALTER TABLE audit_away RENAME TO audit_log").await;
+        recorder.settled().await;
+        let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
+        assert_eq!(found, [("edge".to_owned(), Some("ok".to_owned()))]);
+        assert!(recorder.is_writable());
+    }
+
+    async fn an_intent_whose_caller_has_gone_is_not_left_open(db: TestDb) {
+        let recorder = recorder(&db);
+        let gone = recorder.open(intent("edge"));
+        // Polled once: handed over, and then not waited for.
+        assert!(futures_util::FutureExt::now_or_never(gone).is_none());
+        recorder.drain().await;
+        let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
+        assert_eq!(found, [("edge".to_owned(), Some("failed".to_owned()))]);
+    }
+
+    async fn refusals_of_nobody_are_counted_and_stored_at_the_end(db: TestDb) {
+        let recorder = recorder(&db);
+        for _ in 0..3 {
+            let method = "/shoreguard.v1.AuthService/Login";
+            recorder.count_anonymous(Some([10, 0, 0, 1].into()), method, "LOGIN_FAILED");
+        }
+        recorder.drain().await;
+        let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.2, row.3)).collect();
+        let detail = r#"{"count":3,"reason":"LOGIN_FAILED"}"#.to_owned();
+        assert_eq!(found, [(Some("unauthenticated".to_owned()), Some(detail))]);
+        assert!(is_unavailable(&recorder.open(intent("edge")).await.unwrap_err()));
+    }
+}

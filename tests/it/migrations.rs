@@ -1,0 +1,255 @@
+//! The schema: both engines alike, as schema.rs says, up and down, and nothing newer than the binary.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use diesel::prelude::*;
+use diesel::{Connection, SqliteConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection};
+use diesel_migrations::{FileBasedMigrations, MigrationHarness};
+use shoreguard::db::{Db, DbOptions, Engine, versions};
+use shoreguard::error::Error;
+use tokio_postgres::NoTls;
+
+use crate::support::Place;
+use crate::support::postgres::Database;
+
+/// By table: name, type as in schema.rs, may be null; in order.
+type Columns = BTreeMap<String, Vec<(String, String, bool)>>;
+
+fn declared() -> Columns {
+    let mut tables = Columns::new();
+    let mut table = String::new();
+    for line in include_str!("../../src/db/schema.rs").lines() {
+        if let Some((name, _)) = line.trim().split_once(" (")
+            && line.ends_with(") {")
+        {
+            name.clone_into(&mut table);
+        } else if let Some((column, kind)) = line.trim().split_once(" -> ")
+            && line.ends_with(',')
+        {
+            let kind = kind.trim_end_matches(',');
+            let inner = kind.strip_prefix("Nullable<").and_then(|kind| kind.strip_suffix('>'));
+            let column = (column.to_owned(), inner.unwrap_or(kind).to_owned(), inner.is_some());
+            tables.entry(table.clone()).or_default().push(column);
+        }
+    }
+    tables
+}
+
+fn as_declared(kind: &str) -> &'static str {
+    match kind {
+        "BIGINT" | "bigint" => "BigInt",
+        "INTEGER" | "integer" => "Integer",
+        "TEXT" | "text" => "Text",
+        "BOOLEAN" | "boolean" => "Bool",
+        "BLOB" | "bytea" => "Binary",
+        "TIMESTAMP" | "timestamp without time zone" => "Timestamp",
+        other => panic!("no column is of type {other}"),
+    }
+}
+
+/// What an engine made of the migrations.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Schema {
+    columns: Columns,
+    constraints: BTreeSet<String>,
+    indexes: BTreeSet<String>,
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    a: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    b: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    c: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    d: String,
+}
+
+const SQLITE_COLUMNS: &str = "
+    SELECT m.name AS a, p.name AS b,
+           CASE WHEN p.pk = 1 AND p.type = 'INTEGER' THEN 'BIGINT' ELSE p.type END AS c,
+           CASE p.\"notnull\" WHEN 0 THEN 'YES' ELSE 'NO' END AS d
+    FROM sqlite_master m JOIN pragma_table_info(m.name) p
+    WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' AND m.name <> '__diesel_schema_migrations'
+    ORDER BY m.name, p.cid";
+const SQLITE_OBJECTS: &str = "
+    SELECT type AS a, name AS b, coalesce(sql, '') AS c, '' AS d FROM sqlite_master
+    WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite%' AND name <> '__diesel_schema_migrations'";
+
+fn sqlite_schema(conn: &mut SqliteConnection) -> Schema {
+    let mut schema = Schema::default();
+    for row in diesel::sql_query(SQLITE_COLUMNS).load::<Row>(conn).unwrap() {
+        let column = (row.b, as_declared(&row.c).to_owned(), row.d == "YES");
+        schema.columns.entry(row.a).or_default().push(column);
+    }
+    for row in diesel::sql_query(SQLITE_OBJECTS).load::<Row>(conn).unwrap() {
+        if row.a == "index" {
+            schema.indexes.insert(row.b);
+        } else {
+            let named = row.c.split("CONSTRAINT ").skip(1);
+            schema
+                .constraints
+                .extend(named.map(|rest| rest.split_whitespace().next().unwrap().to_owned()));
+        }
+    }
+    schema
+}
+
+const POSTGRES_COLUMNS: &str = "
+    SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+    WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'
+    ORDER BY table_name, ordinal_position";
+const POSTGRES_CONSTRAINTS: &str = "
+    SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    AND conname NOT LIKE '\\_\\_diesel%'";
+const POSTGRES_INDEXES: &str = "
+    SELECT indexname FROM pg_indexes WHERE schemaname = 'public'
+    AND indexname NOT IN (SELECT conname FROM pg_constraint)";
+
+async fn postgres_schema(database: &Database) -> Schema {
+    let mut schema = Schema::default();
+    for row in database.rows(POSTGRES_COLUMNS).await {
+        let [table, column, kind, nullable] = <[_; 4]>::try_from(row).unwrap().map(Option::unwrap);
+        let column = (column, as_declared(&kind).to_owned(), nullable == "YES");
+        schema.columns.entry(table).or_default().push(column);
+    }
+    let names = |rows: Vec<Vec<Option<String>>>| rows.into_iter().flatten().flatten().collect();
+    schema.constraints = names(database.rows(POSTGRES_CONSTRAINTS).await);
+    schema.indexes = names(database.rows(POSTGRES_INDEXES).await);
+    schema
+}
+
+fn migrations(engine: &str) -> FileBasedMigrations {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/");
+    FileBasedMigrations::from_path(format!("{path}{engine}")).unwrap()
+}
+
+fn sqlite_up_down_up() -> Schema {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sg.db");
+    let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    conn.run_pending_migrations(migrations("sqlite")).unwrap();
+    let schema = sqlite_schema(&mut conn);
+    conn.revert_all_migrations(migrations("sqlite")).unwrap();
+    assert_eq!(sqlite_schema(&mut conn), Schema::default(), "down leaves nothing");
+    conn.run_pending_migrations(migrations("sqlite")).unwrap();
+    assert_eq!(sqlite_schema(&mut conn), schema, "up again is up");
+    schema
+}
+
+async fn harness(database: &Database) -> AsyncMigrationHarness<AsyncPgConnection> {
+    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();
+    AsyncMigrationHarness::new(
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await.unwrap(),
+    )
+}
+
+async fn postgres_up_down_up(database: &Database) -> Schema {
+    harness(database).await.run_pending_migrations(migrations("postgres")).unwrap();
+    let schema = postgres_schema(database).await;
+    harness(database).await.revert_all_migrations(migrations("postgres")).unwrap();
+    assert_eq!(postgres_schema(database).await, Schema::default(), "down leaves nothing");
+    harness(database).await.run_pending_migrations(migrations("postgres")).unwrap();
+    assert_eq!(postgres_schema(database).await, schema, "up again is up");
+    schema
+}
+
+#[test]
+fn sqlite_goes_up_down_and_up_to_what_is_declared() {
+    assert_eq!(sqlite_up_down_up().columns, declared());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_goes_up_down_and_up_to_what_sqlite_has() {
+    let Some(database) = Database::empty().await else { return };
+    assert_eq!(postgres_up_down_up(&database).await, sqlite_up_down_up());
+    database.drop_it().await;
+}
+
+#[test]
+fn both_engines_have_the_same_migrations() {
+    assert_eq!(versions(Engine::Sqlite).unwrap(), versions(Engine::Postgres).unwrap());
+}
+
+// db/error.rs finds the broken constraint by name on PostgreSQL and by columns on SQLite.
+#[test]
+fn unique_constraints_are_named_after_their_columns() {
+    for migration in std::fs::read_dir("migrations/postgres").unwrap() {
+        let up = std::fs::read_to_string(migration.unwrap().path().join("up.sql")).unwrap();
+        let mut table = "";
+        for line in up.lines() {
+            if let Some(name) = line.strip_prefix("CREATE TABLE ") {
+                table = name.trim_end_matches(" (");
+            }
+            if let Some((name, columns)) = line.trim().split_once(" UNIQUE (") {
+                let columns = columns.trim_end_matches([',', ')']).replace(", ", "_");
+                assert_eq!(name, format!("CONSTRAINT {table}_{columns}_unique"));
+            }
+        }
+    }
+}
+
+const NEWER: &str = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')";
+
+both_engines! {
+    async fn a_newer_schema_is_refused(db: TestDb) {
+        let place = db.close();
+        match &place {
+            Place::Sqlite(folder) => {
+                let path = folder.path().join("sg.db");
+                let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+                diesel::sql_query(NEWER).execute(&mut conn).unwrap();
+            }
+            Place::Postgres(database) => database.batch(NEWER).await,
+        }
+        let error = Db::open(&place.options()).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("`99991231000000`"), "{error}");
+    }
+
+    async fn opening_again_finds_nothing_to_do(db: TestDb) {
+        let place = db.close();
+        for _ in 0..2 {
+            Db::open(&place.options()).await.unwrap().ping().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_the_same_file_is_refused() {
+    let place = Place::new(Engine::Sqlite).await.unwrap();
+    let first = Db::open(&place.options()).await.unwrap();
+    let error = Db::open(&place.options()).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("in use by another Shoreguard"), "{error}");
+    let Place::Sqlite(folder) = &place else { unreachable!() };
+    let other_name = folder.path().join("other.db");
+    std::os::unix::fs::symlink(folder.path().join("sg.db"), &other_name).unwrap();
+    let by_other_name = Db::open(&DbOptions::new(other_name.to_str().unwrap())).await;
+    assert!(matches!(by_other_name, Err(Error::Unavailable { .. })), "{by_other_name:?}");
+    first.ping().await.unwrap();
+    drop(first);
+    Db::open(&place.options()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_not_there_is_named() {
+    let error = Db::open(&DbOptions::new("/no/such/folder/sg.db")).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(error.to_string().contains("/no/such/folder/sg.db"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_together_migrate_once() {
+    let Some(database) = Database::empty().await else { return };
+    let mut replicas = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let options = DbOptions::new(database.url());
+        replicas.spawn(async move { Db::open(&options).await.unwrap().ping().await.unwrap() });
+    }
+    replicas.join_all().await;
+    database.drop_it().await;
+}

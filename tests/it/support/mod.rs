@@ -1,0 +1,108 @@
+//! What tests stand on: a fresh database of each engine.
+
+pub(crate) mod postgres;
+#[macro_use]
+pub(crate) mod server;
+
+use std::future::Future;
+use std::ops::Deref;
+
+use shoreguard::db::{Db, DbOptions, Engine};
+use tempfile::TempDir;
+
+/// A fresh, migrated database.
+pub(crate) struct TestDb {
+    db: Db,
+    place: Place,
+}
+
+/// Where a test's database is; removed when this is dropped (SQLite) or at [`Place::remove`].
+pub(crate) enum Place {
+    Sqlite(TempDir),
+    Postgres(postgres::Database),
+}
+
+impl TestDb {
+    /// Closes the database and keeps the place.
+    pub(crate) fn close(self) -> Place {
+        self.place
+    }
+}
+
+impl Deref for TestDb {
+    type Target = Db;
+
+    fn deref(&self) -> &Db {
+        &self.db
+    }
+}
+
+impl Place {
+    /// An empty place; none when this host has no server programs.
+    pub(crate) async fn new(engine: Engine) -> Option<Self> {
+        match engine {
+            Engine::Sqlite => Some(Self::Sqlite(tempfile::tempdir().unwrap())),
+            Engine::Postgres => postgres::Database::migrated().await.map(Self::Postgres),
+        }
+    }
+
+    /// How to open the database there.
+    pub(crate) fn options(&self) -> DbOptions {
+        match self {
+            Self::Sqlite(folder) => {
+                DbOptions::new(folder.path().join("sg.db").to_str().unwrap().to_owned())
+            }
+            Self::Postgres(database) => DbOptions::new(database.url()),
+        }
+    }
+
+    /// Removes what outlives the test otherwise.
+    pub(crate) async fn remove(self) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(database) => database.drop_it().await,
+        }
+    }
+}
+
+/// Runs one test on a database of its own.
+pub(crate) fn run<F: Future<Output = ()>>(engine: Engine, test: impl FnOnce(TestDb) -> F) {
+    // A dropped SQLite query panics on a current-thread runtime.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(place) = Place::new(engine).await else { return };
+        let db = Db::open(&place.options()).await.unwrap();
+        let remains = match &place {
+            Place::Sqlite(_) => None,
+            Place::Postgres(database) => Some(Place::Postgres(database.clone())),
+        };
+        test(TestDb { db, place }).await;
+        if let Some(place) = remains {
+            place.remove().await;
+        }
+    });
+}
+
+/// Makes of each function two tests, `name::sqlite` and `name::postgres`, with a fresh database each.
+macro_rules! both_engines {
+    ($($(#[$meta:meta])* async fn $name:ident($db:ident: TestDb) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports, reason = "not every test uses all of its file's")]
+            use super::*;
+
+            async fn test($db: crate::support::TestDb) $body
+
+            #[test]
+            fn sqlite() {
+                crate::support::run(shoreguard::db::Engine::Sqlite, test);
+            }
+
+            #[test]
+            fn postgres() {
+                crate::support::run(shoreguard::db::Engine::Postgres, test);
+            }
+        }
+    )+};
+}

@@ -1,0 +1,229 @@
+//! One PostgreSQL server for the whole test process, and a database of its own for each test.
+//!
+//! Invariants
+//! - the server ends with the process, however that ends: a shell waits for the end of a pipe that only we hold open;
+//! - it never runs as root, speaks only through a socket in its own folder, and its folder is removed after it;
+//! - the migrations run once, into a template that each test's database is a copy of.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use shoreguard::db::{Db, DbOptions};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+const USER: &str = "shoreguard";
+const TEMPLATE: &str = "shoreguard_template";
+const START_SECONDS_MAX: u64 = 60;
+
+static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
+
+struct Server {
+    folder: PathBuf,
+    /// The end of its input, which comes with the end of this process, ends the server.
+    _shell: Child,
+}
+
+/// A database that one test has for itself.
+#[derive(Clone)]
+pub(crate) struct Database {
+    server: &'static Server,
+    name: String,
+}
+
+impl Database {
+    /// A copy of the migrated template; none when this host has no server programs.
+    pub(crate) async fn migrated() -> Option<Self> {
+        Self::create(TEMPLATE).await
+    }
+
+    /// An empty database; none when this host has no server programs.
+    pub(crate) async fn empty() -> Option<Self> {
+        Self::create("template0").await
+    }
+
+    async fn create(template: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let server = SERVER.get_or_init(Server::start).await.as_ref()?;
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        server.admin(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        Some(Self { server, name })
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        self.server.url(&self.name)
+    }
+
+    /// The name of the database alone.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The socket that the server listens on.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.server.folder.join(".s.PGSQL.5432")
+    }
+
+    /// Runs statements in it, past everything of ours.
+    pub(crate) async fn batch(&self, sql: &str) {
+        self.server.batch(&self.name, sql).await;
+    }
+
+    /// Runs one query in it, past everything of ours; each column as text.
+    pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        self.server.rows(&self.name, sql).await
+    }
+
+    /// Removes it: hundreds of copies would fill the disk.
+    pub(crate) async fn drop_it(self) {
+        self.server.admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+impl Server {
+    async fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            let loud = "\n*** no PostgreSQL server programs: THE POSTGRESQL HALF OF THE TESTS IS SKIPPED ***\n\n";
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{loud}");
+            // Not by eprintln, which is shown of failed tests only.
+            io::stderr().write_all(loud.as_bytes()).unwrap();
+            return None;
+        };
+        let server = tokio::task::block_in_place(|| Self::spawn(&programs));
+        server.wait().await;
+        server.admin(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
+        drop(Db::open(&DbOptions::new(server.url(TEMPLATE))).await.unwrap());
+        // A template with a connection to it cannot be copied, and closing is not waited for by a client.
+        server
+            .admin(&format!(
+                "ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false; \
+                 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{TEMPLATE}'"
+            ))
+            .await;
+        Some(server)
+    }
+
+    fn spawn(programs: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("sg-pg-").tempdir_in("/tmp").unwrap().keep();
+        let run_as = unprivileged(&folder);
+        let command = |program: &Path| {
+            let mut command = Command::new(program);
+            command.current_dir(&folder).env_clear().env("PATH", "/usr/bin:/bin");
+            if let Some((user, group)) = run_as {
+                command.uid(user).gid(group);
+            }
+            command
+        };
+        let made = command(&programs.join("initdb"))
+            .args(["--pgdata=data", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"])
+            .arg(format!("--username={USER}"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+
+        let log = File::create(folder.join("log")).unwrap();
+        // Ctrl-C goes to the shell too, which has to outlive us to end the server and remove the folder.
+        let script = r#"trap '' INT TERM HUP
+"$1" -D data -k "$2" -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
+    -c shared_buffers=64MB -c max_connections=300 </dev/null &
+read -r _
+kill -QUIT $!
+wait $!
+rm -rf "$2""#;
+        let shell = command(Path::new("/bin/sh"))
+            .args(["-c", script, "sh"])
+            .arg(programs.join("postgres"))
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { folder, _shell: shell }
+    }
+
+    async fn wait(&self) {
+        let begun = Instant::now();
+        while let Err(error) = self.config("postgres").connect(NoTls).await {
+            if begun.elapsed() > Duration::from_secs(START_SECONDS_MAX) {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                panic!("PostgreSQL does not start: {error}\n{log}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn url(&self, database: &str) -> String {
+        let folder = self.folder.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://{USER}@{folder}/{database}")
+    }
+
+    fn config(&self, database: &str) -> tokio_postgres::Config {
+        self.url(database).parse().unwrap()
+    }
+
+    async fn admin(&self, sql: &str) {
+        // Each statement by itself: a database cannot be created inside the transaction of several.
+        for statement in sql.split("; ") {
+            self.batch("postgres", statement).await;
+        }
+    }
+
+    async fn batch(&self, database: &str, sql: &str) {
+        self.with(database, async |client| client.batch_execute(sql).await.unwrap()).await;
+    }
+
+    async fn rows(&self, database: &str, sql: &str) -> Vec<Vec<Option<String>>> {
+        let messages =
+            self.with(database, async |client| client.simple_query(sql).await.unwrap()).await;
+        let mut rows = Vec::new();
+        for message in messages {
+            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+                rows.push((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect());
+            }
+        }
+        rows
+    }
+
+    async fn with<T>(&self, database: &str, work: impl AsyncFnOnce(&Client) -> T) -> T {
+        let (client, connection) = self.config(database).connect(NoTls).await.unwrap();
+        tokio::select! {
+            value = work(&client) => value,
+            ended = connection => panic!("the connection ended: {ended:?}"),
+        }
+    }
+}
+
+/// The folder with `initdb` and `postgres`.
+fn programs() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<PathBuf> = versions.map(|entry| entry.path().join("bin")).collect();
+    versions.sort();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/local/bin")])
+        .chain(versions.into_iter().rev())
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+}
+
+/// PostgreSQL refuses to run as root: the folder goes to `nobody`, and so does the server.
+fn unprivileged(folder: &Path) -> Option<(u32, u32)> {
+    if fs::metadata(folder).unwrap().uid() != 0 {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let nobody = users.lines().find(|line| line.starts_with("nobody:")).unwrap();
+    let mut fields = nobody.split(':').skip(2).map(|field| field.parse().unwrap());
+    let (user, group) = (fields.next().unwrap(), fields.next().unwrap());
+    chown(folder, Some(user), Some(group)).unwrap();
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+    Some((user, group))
+}
