@@ -20,9 +20,7 @@ use super::target::{self, Chosen};
 use super::upstream::{Answer, Exchange, Failed, Meter, Part, Source};
 use super::watch::Watch;
 use super::{BoxError, Proxy, governed, rewrite, wire};
-use crate::access::policy::{
-    Audit, Guard, PolicyEffect, SandboxKey, Streaming, UpstreamMethod,
-};
+use crate::access::policy::{Audit, Guard, PolicyEffect, SandboxKey, Streaming, UpstreamMethod};
 use crate::access::roles::Role;
 use crate::ctx::{Call, Digest};
 use crate::error::{Error, Reason};
@@ -158,13 +156,17 @@ async fn admit<'a>(
         enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
     let target = app.targets.get(chosen.id).ok_or_else(away)?;
-    let mut watch =
-        Watch::new(app, caller, chosen.id, rows.any().map_or(Role::Admin, |g| g.role), call.deadline);
+    let mut watch = Watch::new(
+        app,
+        caller,
+        chosen.id,
+        rows.any().map_or(Role::Admin, |g| g.role),
+        call.deadline,
+    );
     let lease = watch.within(proxy.channels.lease(&target)).await??;
     let generation = lease.probe().generation;
-    let (row, guard) = rows
-        .of(generation, &chosen.name)
-        .map_err(|error| refused(rows.any(), error))?;
+    let (row, guard) =
+        rows.of(generation, &chosen.name).map_err(|error| refused(rows.any(), error))?;
     enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     watch.needs(guard.role);
     if row.streaming != Streaming::Unary {
@@ -216,8 +218,7 @@ where
         }
         None => (None, Some(Arc::new(Meter::new(digest())))),
     };
-    let opened =
-        record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
+    let opened = record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
     let mut closing = admitted.watch.within(opened).await??;
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
@@ -243,9 +244,8 @@ where
     let nowhere = |error| (error, Place::default());
     message::identity(headers).map_err(nowhere)?;
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
-    let arriving = async {
-        if streams { message::first(body).await } else { message::whole(body).await }
-    };
+    let arriving =
+        async { if streams { message::first(body).await } else { message::whole(body).await } };
     let read = admitted.watch.within(tokio::time::timeout(READ_TIME, arriving)).await;
     let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
     let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
@@ -386,9 +386,8 @@ where
         return Ok(Response::from_parts(head, ProxiedBody::default()));
     }
     let version = admitted.lease.version();
-    let learn = admitted.learns().then(|| {
-        Learn::new(&admitted.proxy.app, admitted.chosen.id, version)
-    });
+    let learn =
+        admitted.learns().then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version));
     let passing = Box::new(Passing {
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(super::own(pump))),

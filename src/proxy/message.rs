@@ -156,10 +156,8 @@ mod tests {
     use super::*;
 
     fn body(chunks: &[&[u8]]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin {
-        let frames: Vec<_> = chunks
-            .iter()
-            .map(|c| Ok(http_body::Frame::data(Bytes::copy_from_slice(c))))
-            .collect();
+        let frames: Vec<_> =
+            chunks.iter().map(|c| Ok(http_body::Frame::data(Bytes::copy_from_slice(c)))).collect();
         StreamBody::new(futures_util::stream::iter(frames))
     }
 

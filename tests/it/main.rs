@@ -10,5 +10,6 @@ mod connections;
 mod lease;
 mod migrations;
 mod postgres_tls;
+mod proxy;
 mod service_principals;
 mod storage;
