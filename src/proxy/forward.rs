@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::admit::{Admitted, Rows, admit};
 use super::body::{Passing, ProxiedBody};
@@ -22,6 +22,9 @@ use super::{BoxError, Proxy, message, rewrite};
 use crate::ctx::Call;
 use crate::error::Error;
 use crate::transport::layers::limits;
+
+/// Connections that are tried until one takes the call.
+const TRIES: u32 = 4;
 
 /// Forwards a call.
 pub(crate) async fn run<B>(
@@ -83,7 +86,8 @@ where
     let name = Arc::clone(&admitted.chosen.name);
     let path = admitted.row.path;
     let read = rewrite::applies(path);
-    for again in [true, false] {
+    let (mut tries, mut resent) = (TRIES, false);
+    loop {
         let deadline = admitted.call.deadline;
         let ours = Ours {
             authorization: admitted.lease.authorization(),
@@ -92,14 +96,24 @@ where
             read: read || admitted.learns(),
         };
         let headers = headers::request(from, &ours);
+        tries -= 1;
         source = match Exchange::start(admitted.lease.again(), path, headers, source) {
-            Err((error, unsent)) => {
-                warn!(gateway = %name, %error, again, "a connection takes no more calls");
+            // Nothing was sent, as when every connection has got its GOAWAY while the gateway restarts.
+            Err((error, unsent)) if tries > 0 => {
+                debug!(gateway = %name, %error, "a connection takes no more calls");
                 *unsent
+            }
+            Err((error, _)) => {
+                warn!(gateway = %name, %error, "no connection takes the call");
+                return Err(Connection::unreachable(&name));
             }
             Ok(exchange) => match answer(exchange, &mut admitted.watch).await? {
                 Ok(answer) => return Ok(Some(answer)),
-                Err(Failed::Unprocessed(unprocessed)) => *unprocessed,
+                Err(Failed::Unprocessed(unprocessed)) if !resent && tries > 0 => {
+                    resent = true;
+                    *unprocessed
+                }
+                Err(Failed::Unprocessed(_)) => return Err(Connection::unreachable(&name)),
                 Err(Failed::Broken(why)) => {
                     warn!(gateway = %name, why, "a gateway did not answer");
                     return Err(Connection::unreachable(&name));
@@ -107,12 +121,9 @@ where
                 Err(Failed::CallerGone) => return Ok(None),
             },
         };
-        if again {
-            admitted.lease.retire();
-            admitted.renew().await?;
-        }
+        admitted.lease.retire();
+        admitted.renew().await?;
     }
-    Err(Connection::unreachable(&name))
 }
 
 async fn answer<B>(

@@ -17,7 +17,6 @@ use super::*;
 struct Entry {
     actor: String,
     actor_role: String,
-    action: String,
     resource_id: String,
     gateway_name: Option<String>,
     detail: Option<String>,

@@ -39,6 +39,15 @@ impl Answer {
     }
 }
 
+/// Runs until the test's runtime ends.
+#[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+pub(super) fn own<F>(task: F)
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(task);
+}
+
 /// A message with its prefix.
 pub(super) fn framed(message: &impl Message) -> Bytes {
     prefixed(&message.encode_to_vec())
@@ -63,7 +72,7 @@ impl Raw {
     pub(super) async fn connect_as(sg: &TestServer, key: &str) -> Self {
         let socket = TcpStream::connect(sg.address).await.unwrap();
         let (send, connection) = h2::client::handshake(socket).await.unwrap();
-        tokio::spawn(connection);
+        own(connection);
         let authorization = format!("Bearer {key}");
         Self { send, authorization, address: sg.address.to_string() }
     }

@@ -158,7 +158,10 @@ fn t09_a_message_that_can_be_read_in_two_ways_reaches_nobody() {
             assert_eq!((code, reason.as_str()), expected, "{chunks:?}");
         }
         let request = raw.request("DeleteSandbox", "alpha").header("grpc-encoding", "gzip");
-        assert_eq!(raw.call(request, &[plain.clone()]).await.refused().1, "MESSAGE_AMBIGUOUS");
+        assert_eq!(
+            raw.call(request, std::slice::from_ref(&plain)).await.refused().1,
+            "MESSAGE_AMBIGUOUS"
+        );
         assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/DeleteSandbox"));
 
         let pieces: Vec<Bytes> = plain.iter().map(|byte| Bytes::from(vec![*byte])).collect();

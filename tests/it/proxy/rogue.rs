@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use super::raw::{Raw, framed};
+use super::raw::{self, Raw, framed, own};
 use super::*;
 
 type Asked = Request<RecvStream>;
@@ -45,11 +45,6 @@ where
         }
     });
     addr
-}
-
-#[expect(clippy::disallowed_methods, reason = "they end with the test's runtime")]
-fn own<A: Future<Output = ()> + Send + 'static>(task: A) {
-    tokio::spawn(task);
 }
 
 fn grpc() -> Response<()> {
@@ -84,7 +79,7 @@ fn what_was_refused_unlooked_at_is_sent_again_once() {
                 if call == 0 || delete {
                     respond.send_reset(Reason::REFUSED_STREAM);
                 } else {
-                    let (data, _) = super::raw::read(request.into_body()).await;
+                    let (data, _) = raw::read(request.into_body()).await;
                     assert_eq!(data, framed(&get("one")), "the whole request again");
                     says(respond, framed(&old::SandboxResponse::default()));
                 }
@@ -308,7 +303,7 @@ fn a_caller_that_stops_reading_stops_the_gateway() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(sent.load(Ordering::Relaxed), before, "still sending");
         assert!(before < 8 << 20, "{before}");
-        drop(unread);
+        drop((unread, request));
         sg.finish().await;
     });
 }
