@@ -5,10 +5,15 @@
 #[macro_use]
 mod support;
 
+mod access_bindings;
 mod audit;
+mod auth;
+mod authz;
 mod connections;
+mod gateways;
 mod lease;
 mod migrations;
 mod postgres_tls;
 mod service_principals;
 mod storage;
+mod transport;
