@@ -7,8 +7,10 @@ mod support;
 
 mod audit;
 mod connections;
+mod events;
 mod lease;
 mod migrations;
 mod postgres_tls;
 mod service_principals;
 mod storage;
+mod workers;
