@@ -140,6 +140,9 @@ impl Stack {
             }
         };
         let Ok(response) = answer;
+        if let Some(error) = status::of_the_framework(response.headers()) {
+            return Err(error);
+        }
         Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))
     }
 
