@@ -24,6 +24,7 @@ use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
 use crate::seal::{MasterKeys, SealKey};
 use crate::secret::Secret;
+use crate::workers::heartbeat::Heartbeat;
 
 /// What lives as long as the process.
 pub struct App {
@@ -57,6 +58,7 @@ pub struct App {
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
     pub stop: CancellationToken,
+    heartbeat: Heartbeat,
     digests: Digests,
     tasks: TaskTracker,
     main: Handle,
@@ -82,6 +84,7 @@ impl App {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let replica: Arc<str> = new_id().to_string().into();
+        let heartbeat = Heartbeat::start(&db, &replica).await?;
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
@@ -100,6 +103,7 @@ impl App {
             clock,
             master,
             audit,
+            heartbeat,
             replica,
             stop,
             tasks,
@@ -107,6 +111,11 @@ impl App {
         gateways::domain::load_targets(&app).await?;
         access_bindings::feed::load(&app).await?;
         Ok(app)
+    }
+
+    /// Starts what runs in the background, until `stop`.
+    pub fn start(self: &Arc<Self>) {
+        self.spawn(access_bindings::feed::follow(Arc::clone(self)));
     }
 
     /// A new id.
@@ -152,6 +161,7 @@ impl App {
         self.tasks.close();
         self.tasks.wait().await;
         self.audit.drain().await;
+        self.heartbeat.stop().await;
     }
 }
 
@@ -183,18 +193,13 @@ pub fn db_options(config: &Config) -> DbOptions {
 /// From the configuration; beside a SQLite database a missing one is made in a 0600 file.
 pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     let faults = |faults: crate::config::Faults| Error::invalid("keys", faults.to_string());
-    let Some(current) = config.keys.current().map_err(faults)? else {
-        let path = config.sqlite_path().ok_or_else(|| {
-            Error::invalid("keys.master_key", "is required where the database is not a file")
-        })?;
-        return MasterKeys::load_or_create(&path.with_extension("key"));
-    };
-    let hex = |key: &crate::config::MasterKey| -> String {
-        key.expose().iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let older = config.keys.older().map_err(faults)?;
-    let all: Vec<String> = std::iter::once(&current).chain(&older).map(hex).collect();
-    MasterKeys::parse(&Secret::new(all.join(",")))
+    if let Some(keys) = config.keys.open().map_err(faults)? {
+        return Ok(keys);
+    }
+    let path = config.sqlite_path().ok_or_else(|| {
+        Error::invalid("keys.master_key", "is required where the database is not a file")
+    })?;
+    MasterKeys::load_or_create(&path.with_extension("key"))
 }
 
 fn certificate_identity(configured: &crate::config::ClientIdentity) -> CertificateIdentity {

@@ -113,6 +113,11 @@ impl Ctx {
         }
     }
 
+    /// The same, about one gateway: for background jobs and offline commands, which have no scope to check.
+    pub(crate) fn about(self, gateway: OnGateway) -> Self {
+        Self { on: Some(gateway), ..self }
+    }
+
     /// The process.
     #[must_use]
     pub fn app(&self) -> &Arc<App> {

@@ -231,6 +231,12 @@ impl Snapshot {
         Some((*id, Arc::clone(name), state.role_on(principal, *id)))
     }
 
+    /// The id of a gateway's name, whoever asks: for background jobs.
+    #[must_use]
+    pub fn gateway_id(&self, name: &str) -> Option<GatewayId> {
+        self.read().by_name.get(name).copied()
+    }
+
     /// The name of a gateway.
     #[must_use]
     pub fn gateway_name(&self, id: GatewayId) -> Option<Arc<str>> {

@@ -5,9 +5,11 @@
 //! - the exit code is 0 for done, 1 for refused or failed, 2 for a command or configuration that is wrong;
 //! - what a server said is made harmless to a terminal before it is written.
 
+mod admin;
 mod call;
 mod check_config;
 mod data_dir;
+mod dev;
 mod migrate;
 mod output;
 mod serve;
@@ -36,6 +38,10 @@ pub struct Cli {
 enum Command {
     /// Serves until SIGTERM or SIGINT.
     Serve(ConfigArgs),
+    /// Serves on loopback with simulated gateways, a database in a folder, and keys that are printed.
+    Dev(dev::DevArgs),
+    /// Creates users and keys, or sets a password, on the database itself.
+    Admin(admin::AdminArgs),
     /// Brings the database's schema up to date.
     Migrate(ConfigArgs),
     /// Reads the configuration, lists everything that is wrong with it, or prints it with its secrets as `***`.
@@ -139,6 +145,8 @@ impl From<io::Error> for Failure {
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => block_on(async { serve::run(args.load()?).await }),
+        Command::Dev(args) => block_on(dev::run(args)),
+        Command::Admin(args) => block_on(admin::run(args)),
         Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Call(args) => block_on(call::run(args)),

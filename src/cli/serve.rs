@@ -45,6 +45,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         watchers.spawn(watch(listener, handle, Arc::clone(&app), watched.clone()));
     }
     let listener = bind(app.config.server.listen).await?;
+    app.start();
     let running = server::serve(&app, listener).await?;
 
     info!(signal = signals.next().await, "stopping");
@@ -58,7 +59,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn watch(
+pub(super) async fn watch(
     listener: TcpListener,
     metrics: PrometheusHandle,
     app: Arc<App>,
@@ -67,25 +68,25 @@ async fn watch(
     endpoint::serve(listener, metrics, move || health::is_ready(&app), until).await;
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)
         .await
         .map_err(|error| Failure::Io(format!("`{address}` cannot be listened on: {error}")))
 }
 
 /// What asks a process to stop.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -14,6 +14,7 @@ mod migrations;
 pub mod options;
 pub mod page;
 mod postgres;
+pub mod replicas;
 pub mod schema;
 mod sqlite;
 mod transaction;

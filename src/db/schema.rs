@@ -185,6 +185,7 @@ diesel::table! {
     event_head (id) {
         id -> BigInt,
         sequence -> BigInt,
+        oldest -> BigInt,
     }
 }
 

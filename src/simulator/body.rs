@@ -56,16 +56,19 @@ impl http_body::Body for Drip {
     }
 }
 
+/// How long the half of a message has to be on its way before the reset, which would overtake it.
+const RESET_AFTER: Duration = Duration::from_millis(50);
+
 /// A body that breaks off in the middle of its first message, which resets the stream.
 pub(super) struct Broken {
     inner: Body,
-    over: bool,
+    over: Option<Pin<Box<Sleep>>>,
 }
 
 impl Broken {
     /// Breaks a body.
     pub(super) fn off(inner: Body) -> Body {
-        Body::new(Self { inner, over: false })
+        Body::new(Self { inner, over: None })
     }
 }
 
@@ -78,18 +81,16 @@ impl http_body::Body for Broken {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let reset = || Some(Err(io::Error::other("reset by script")));
-        if self.over {
+        if let Some(pause) = &mut self.over {
+            ready!(pause.as_mut().poll(cx));
             return Poll::Ready(reset());
         }
-        self.over = true;
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
-            self.over = false;
-            return Poll::Pending;
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Some(data) = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()) else {
+            return Poll::Ready(reset());
         };
-        match frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()) {
-            Some(data) => Poll::Ready(Some(Ok(Frame::data(data.slice(..data.len() / 2))))),
-            None => Poll::Ready(reset()),
-        }
+        self.over = Some(Box::pin(sleep(RESET_AFTER)));
+        Poll::Ready(Some(Ok(Frame::data(data.slice(..data.len() / 2)))))
     }
 }
 

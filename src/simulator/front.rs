@@ -23,7 +23,7 @@ use super::script::{Script, Scripts, Seen};
 use super::{Caller, ClientAuth, Generation};
 use crate::pb;
 
-/// The number of FORWARD_NEVER.
+/// The number of `FORWARD_NEVER`.
 const NEVER: i32 = 2;
 
 /// Everything in front of the methods.

@@ -102,7 +102,8 @@ impl Gateway {
 /// Gives a service its methods, each in one line: what it is called, what it takes and gives, and who does it.
 ///
 /// `plain` methods are functions of the gateway and the message; those of `once` also remember their answers;
-/// those of `whole` take the request with its metadata; `streams` are asynchronous.
+/// those of `whole` take the request with its metadata; `streams` give many messages, and those of `duplex` also
+/// take many.
 macro_rules! methods {
     (
         $service:path, $gateway:ty,
@@ -110,6 +111,7 @@ macro_rules! methods {
         once { $($once:ident($once_in:ty) -> $once_out:ty = $once_by:path;)* }
         whole { $($whole:ident($whole_in:ty) -> $whole_out:ty = $whole_by:path;)* }
         streams { $($stream:ident($stream_in:ty) -> $stream_out:ty = $stream_by:path;)* }
+        duplex { $($duplex:ident($duplex_in:ty) -> $duplex_out:ty = $duplex_by:path;)* }
     ) => {
         #[tonic::async_trait]
         impl $service for $gateway {
@@ -135,7 +137,13 @@ macro_rules! methods {
                 &self,
                 request: tonic::Request<$stream_in>,
             ) -> Result<tonic::Response<tonic::codegen::BoxStream<$stream_out>>, tonic::Status> {
-                $stream_by(self, request.into_inner()).await.map(tonic::Response::new)
+                $stream_by(self, request.into_inner()).map(tonic::Response::new)
+            })*
+            $(async fn $duplex(
+                &self,
+                request: tonic::Request<$duplex_in>,
+            ) -> Result<tonic::Response<tonic::codegen::BoxStream<$duplex_out>>, tonic::Status> {
+                $duplex_by(self, request.into_inner()).await.map(tonic::Response::new)
             })*
         }
     };

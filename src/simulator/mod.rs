@@ -25,7 +25,17 @@ mod state;
 mod streams;
 #[cfg(test)]
 mod tests;
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every method has one shape: it takes its message and gives an answer or a status"
+)]
 mod v0_0;
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every method has one shape: it takes its message and gives an answer or a status"
+)]
 mod v0_1;
 
 use std::collections::BTreeMap;

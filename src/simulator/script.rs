@@ -8,6 +8,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tonic::Code;
 
+/// Paths that are counted; a caller can make up any number of them.
+const PATHS_MAX: usize = 1_000;
+
 /// How a call goes wrong.
 #[derive(Debug, Clone)]
 pub enum Script {
@@ -94,8 +97,10 @@ impl Scripts {
     /// Notes a call and takes the script that holds for it.
     pub(super) fn next(&self, path: &str, seen: Seen) -> Option<Script> {
         let mut kept = self.lock();
-        *kept.calls.entry(path.to_owned()).or_default() += 1;
-        kept.last.insert(short(path).to_owned(), seen);
+        if kept.calls.len() < PATHS_MAX || kept.calls.contains_key(path) {
+            *kept.calls.entry(path.to_owned()).or_default() += 1;
+            kept.last.insert(short(path).to_owned(), seen);
+        }
         let (script, times) = kept.scripts.get_mut(short(path))?;
         let script = script.clone();
         let over = match times {

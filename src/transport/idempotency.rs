@@ -11,14 +11,36 @@ use uuid::Uuid;
 use crate::access::policy::Method;
 use crate::access::principal::Caller;
 use crate::app::App;
+use crate::ctx::Ctx;
 use crate::db::idempotency as store;
 use crate::error::{Error, Reason};
 use crate::seal::Aad;
+use crate::workers::{Worked, Worker};
 
 /// How long an answer is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long an answer with a secret in it is kept (T17).
 pub const SECRET_KEPT: Duration = Duration::from_secs(5 * 60);
+
+/// Keys that are forgotten in one transaction.
+const FORGET_MAX: usize = 1_000;
+
+/// Forgets keys that have expired. On one replica at a time, only to spare the others the work.
+pub const WORKER: Worker = Worker {
+    name: "idempotency-retention",
+    every: |_| Duration::from_mins(5),
+    lease: true,
+    wake: None,
+    tick: |ctx, _| Box::pin(forget(ctx)),
+};
+
+async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
+    let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
+    let now = ctx.now();
+    let done =
+        ctx.db().transaction(async |conn| store::forget_expired(conn, now, limit).await).await?;
+    Ok(Worked::batch(done, FORGET_MAX))
+}
 
 /// What to do with a call.
 pub enum Claim {

@@ -1,6 +1,253 @@
-//! Background work.
+//! Background work: each job is a tick that runs again and again, on one replica at a time where it holds a lease.
 //!
 //! Invariants
-//! - one holder at a time: a worker holds a [`lease`], and proves it inside the transaction in which it writes.
+//! - one holder at a time: a worker holds a [`lease`], and proves it inside the transaction in which it writes;
+//! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
+//! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
 
+pub mod heartbeat;
 pub mod lease;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use metrics::{counter, histogram};
+use tokio::sync::Notify;
+use tracing::{Instrument, debug, info_span, warn};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::resources::{audit, events};
+use crate::transport::idempotency;
+use lease::Lease;
+
+/// How long a lease is held without being renewed: so long does a job stand still after its replica has died.
+const LEASE_TTL: Duration = Duration::from_secs(30);
+/// Two renewals may fail before another takes the lease.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Longest wait after failures, for jobs that run more often than that.
+const BACK_OFF_MAX: Duration = Duration::from_mins(1);
+
+/// One run of a job. It gets its lease where it holds one.
+pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<Worked, Error>>;
+
+/// A background job.
+#[derive(Clone, Copy)]
+pub struct Worker {
+    /// Name: of its lease, in the log, in metrics, and as the actor of what it does.
+    pub name: &'static str,
+    /// How long it rests between two ticks, give or take a tenth.
+    pub every: fn(&Config) -> Duration,
+    /// Whether only one replica does it at a time.
+    pub lease: bool,
+    /// What wakes it early.
+    pub wake: Option<fn(&App) -> &Notify>,
+    /// One run.
+    pub tick: Tick,
+}
+
+/// What a tick has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worked {
+    /// How many things.
+    pub done: usize,
+    /// Whether there is more to do at once.
+    pub more: bool,
+}
+
+impl Worked {
+    /// There was nothing to do.
+    pub const NOTHING: Self = Self { done: 0, more: false };
+
+    /// A batch of at most `limit`; a full one means that there is more.
+    #[must_use]
+    pub fn batch(done: usize, limit: usize) -> Self {
+        Self { done, more: done >= limit }
+    }
+}
+
+/// Every job there is.
+pub const ALL: &[Worker] = &[
+    audit::worker::ORPHANS,
+    audit::worker::RETENTION,
+    events::worker::SEQUENCER,
+    events::worker::RETENTION,
+    idempotency::WORKER,
+];
+
+/// Starts every job; they end when the process stops.
+pub fn start(app: &Arc<App>) {
+    for worker in ALL {
+        let span = info_span!("worker", worker = worker.name);
+        app.spawn(run(Arc::clone(app), *worker).instrument(span));
+    }
+    events::feed::follow(app);
+}
+
+/// One tick of a job here and now, under its lease where it has one; none where another replica holds it. Commands and
+/// tests call it.
+pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Error> {
+    let ctx = Ctx::system(app, worker.name);
+    if !worker.lease {
+        return (worker.tick)(&ctx, None).await.map(Some);
+    }
+    let Some(lease) = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? else {
+        return Ok(None);
+    };
+    let worked = (worker.tick)(&ctx, Some(&lease)).await;
+    // Taken over in the meantime is as good as released.
+    let _ = lease::release(&app.db, lease).await;
+    worked.map(Some)
+}
+
+async fn run(app: Arc<App>, worker: Worker) {
+    let ctx = Ctx::system(&app, worker.name);
+    let every = (worker.every)(&app.config);
+    let mut held = None;
+    let mut failures = 0;
+    while !app.stop.is_cancelled() {
+        let rest = match attempt(&ctx, &worker, &mut held).await {
+            Ok(Worked { more: true, .. }) => {
+                failures = 0;
+                continue;
+            }
+            Ok(Worked { more: false, .. }) => {
+                failures = 0;
+                every
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, failures, "the tick failed");
+                failures += 1;
+                back_off(every, failures)
+            }
+        };
+        let resting = rest_of(&app, &worker, jittered(&app, rest));
+        if app.stop.run_until_cancelled(keeping(&app, &mut held, resting)).await.is_none() {
+            break;
+        }
+    }
+    if let Some(lease) = held
+        && let Err(error) = lease::release(&app.db, lease).await
+    {
+        debug!(error = &error as &dyn std::error::Error, "a lease was not released");
+    }
+}
+
+/// One tick, where this replica holds the lease or gets it.
+async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result<Worked, Error> {
+    let app = ctx.app();
+    if worker.lease && held.is_none() {
+        *held = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
+        if held.is_none() {
+            return Ok(Worked::NOTHING);
+        }
+    }
+    let begun = Instant::now();
+    let tick = match held.take() {
+        None => caught((worker.tick)(ctx, None)).await,
+        Some(lease) => {
+            // Held while it runs, however long that takes; proved by the tick itself in each transaction.
+            let (answer, still) = {
+                let tick = caught((worker.tick)(ctx, Some(&lease)));
+                renewing(app, &lease, tick).await
+            };
+            *held = still.then_some(lease);
+            answer
+        }
+    };
+    measure(worker, begun, &tick);
+    if matches!(&tick, Err(Error::Conflict { kind: crate::error::Kind::Lease, .. })) {
+        // Somebody else goes on.
+        *held = None;
+        return Ok(Worked::NOTHING);
+    }
+    tick
+}
+
+async fn caught(tick: BoxFuture<'_, Result<Worked, Error>>) -> Result<Worked, Error> {
+    let caught = AssertUnwindSafe(tick).catch_unwind().await;
+    caught.unwrap_or_else(|_| Err(Error::internal("the tick panicked")))
+}
+
+/// Runs work while the lease is renewed; answers whether it is still held.
+async fn renewing<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) -> (T, bool) {
+    tokio::pin!(work);
+    let mut held = true;
+    loop {
+        tokio::select! {
+            answer = &mut work => return (answer, held),
+            () = tokio::time::sleep(RENEW_EVERY), if held => {
+                match lease::renew(&app.db, lease, LEASE_TTL).await {
+                    Ok(()) => {}
+                    Err(Error::Conflict { .. }) => held = false,
+                    Err(error) => {
+                        warn!(error = &error as &dyn std::error::Error, "a lease was not renewed");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rests while the lease, where there is one, is renewed.
+async fn keeping(app: &App, held: &mut Option<Lease>, rest: impl Future<Output = ()>) {
+    let Some(lease) = held else { return rest.await };
+    let ((), still) = renewing(app, lease, rest).await;
+    if !still {
+        *held = None;
+    }
+}
+
+async fn rest_of(app: &App, worker: &Worker, rest: Duration) {
+    let Some(wake) = worker.wake else { return tokio::time::sleep(rest).await };
+    tokio::select! {
+        () = tokio::time::sleep(rest) => {}
+        () = wake(app).notified() => {}
+    }
+}
+
+/// Twice the rest with each failure, up to a minute or the job's own rest.
+fn back_off(every: Duration, failures: u32) -> Duration {
+    let most = every.max(BACK_OFF_MAX);
+    every.max(Duration::from_millis(500)).saturating_mul(1 << failures.min(10)).min(most)
+}
+
+/// Give or take a tenth: replicas that start together must not ask together for good.
+fn jittered(app: &App, rest: Duration) -> Duration {
+    let byte = app.new_id().as_bytes()[0];
+    rest.mul_f64(0.9 + f64::from(byte) / f64::from(u8::MAX) * 0.2)
+}
+
+fn measure(worker: &Worker, begun: Instant, tick: &Result<Worked, Error>) {
+    let outcome = match tick {
+        Ok(Worked { done: 0, .. }) => "idle",
+        Ok(_) => "done",
+        Err(_) => "failed",
+    };
+    counter!("shoreguard_worker_ticks_total", "worker" => worker.name, "outcome" => outcome)
+        .increment(1);
+    histogram!("shoreguard_worker_tick_seconds", "worker" => worker.name).record(begun.elapsed());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_back_off_to_a_bound() {
+        let second = Duration::from_secs(1);
+        for (every, failures, rest) in [
+            (second, 1, second * 2),
+            (second, 3, second * 8),
+            (second, 30, BACK_OFF_MAX),
+            (Duration::from_hours(1), 2, Duration::from_hours(1)),
+        ] {
+            assert_eq!(back_off(every, failures), rest);
+        }
+    }
+}

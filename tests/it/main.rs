@@ -10,4 +10,5 @@ mod connections;
 mod lease;
 mod migrations;
 mod postgres_tls;
+mod service_principals;
 mod storage;

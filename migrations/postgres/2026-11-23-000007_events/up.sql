@@ -12,10 +12,12 @@ CREATE TABLE events (
 
 CREATE INDEX events_unnumbered ON events (id) WHERE sequence IS NULL;
 
--- one row: the last number given out, so that numbers have no gaps.
+-- one row: the last number given out, so that numbers have no gaps, and the first one that is kept, so that a reader
+-- whose place is gone is told so also when no event is left.
 CREATE TABLE event_head (
     id BIGINT NOT NULL CONSTRAINT event_head_pk PRIMARY KEY CONSTRAINT event_head_one_row CHECK (id = 1),
-    sequence BIGINT NOT NULL DEFAULT 0
+    sequence BIGINT NOT NULL DEFAULT 0,
+    oldest BIGINT NOT NULL DEFAULT 1
 );
 
-INSERT INTO event_head (id, sequence) VALUES (1, 0);
+INSERT INTO event_head (id) VALUES (1);

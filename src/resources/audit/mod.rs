@@ -9,7 +9,11 @@
 
 mod anonymous;
 mod batch;
+pub mod domain;
 pub mod recorder;
+pub mod rpc;
+pub mod store;
+pub mod worker;
 mod writer;
 
 use std::net::IpAddr;

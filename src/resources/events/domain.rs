@@ -1,23 +1,46 @@
-//! Events: writing them.
+//! What is written of a change, and what a reader gets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::ctx::{Ctx, OnGateway};
-use crate::db::Conn;
-use crate::db::types::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::store::{self, Event, Kept, Wanted};
+use crate::access::snapshot::Visible;
+use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::db::page::PageSize;
+use crate::db::types::{GatewayId, Timestamp};
+use crate::db::{Conn, Db};
 use crate::error::Error;
 
-/// An event to write.
+/// Names that a reader may ask for at once.
+pub const NAMES_MAX: usize = 50;
+/// Longest name that is looked for.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Longer payloads are replaced by how long they were.
+pub const PAYLOAD_BYTES_MAX: usize = 262_144;
+/// Events that one query looks at, whether or not they may be shown: an invisible stretch must not hold a call up.
+pub const SCAN_MAX: i64 = 10_000;
+/// Events that a stream reads at once.
+const WATCH_BATCH: i32 = 200;
+/// How often a stream tells that only events have passed that its reader may not see.
+const CURSOR_EVERY: Duration = Duration::from_secs(5);
+const ACTOR_CHARS_MAX: usize = 254;
+
+/// A change to tell of.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// What happened.
+    /// What happened, as `resource.participle`.
     pub name: &'static str,
-    /// The gateway concerned.
+    /// The gateway concerned: those who may read it get the event. Without one it is for global admins.
     pub gateway: Option<OnGateway>,
     /// Who did it.
     pub actor: Arc<str>,
-    /// A JSON object.
-    pub payload: serde_json::Value,
+    /// A JSON object, without secrets.
+    pub payload: Value,
     /// When.
     pub at: Timestamp,
 }
@@ -25,7 +48,7 @@ pub struct NewEvent {
 impl NewEvent {
     /// By the caller of `ctx`, now, about the gateway of the call where there is one.
     #[must_use]
-    pub fn of(ctx: &Ctx, name: &'static str, payload: serde_json::Value) -> Self {
+    pub fn of(ctx: &Ctx, name: &'static str, payload: Value) -> Self {
         Self { name, gateway: ctx.gateway().cloned(), actor: ctx.actor(), payload, at: ctx.now() }
     }
 
@@ -37,7 +60,217 @@ impl NewEvent {
     }
 }
 
-/// Writes an event in the transaction of the change that it tells of.
-pub async fn enqueue(_conn: &mut Conn, _event: NewEvent) -> Result<(), Error> {
-    Ok(())
+/// Writes an event in the transaction of the change that it tells of. After the commit the caller calls
+/// [`super::feed::Feed::written`].
+pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
+    let mut payload = event.payload.to_string();
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        // The change itself must not fail for it.
+        warn!(event = event.name, bytes = payload.len(), "the payload of an event is too long");
+        payload = serde_json::json!({ "left_out_bytes": payload.len() }).to_string();
+    }
+    let actor: String = event.actor.chars().take(ACTOR_CHARS_MAX).collect();
+    let row = store::NewRow {
+        name: event.name,
+        gateway_id: event.gateway.as_ref().map(|(id, _)| *id),
+        gateway_name: event.gateway.as_ref().map(|(_, name)| &**name),
+        actor: &actor,
+        payload_json: &payload,
+        occurred_at: event.at,
+    };
+    store::insert(conn, &row).await
+}
+
+/// Which events a reader asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    gateway: Option<String>,
+    names: Vec<String>,
+}
+
+impl Filter {
+    /// From the request's `gateway` and `names`; an empty one is any.
+    pub fn parse(gateway: String, names: Vec<String>) -> Result<Self, Error> {
+        if names.len() > NAMES_MAX {
+            let why = format!("must be at most {NAMES_MAX}, got {}", names.len());
+            return Err(Error::invalid("names", why));
+        }
+        let fits = |name: &String| (1..=NAME_CHARS_MAX).contains(&name.chars().count());
+        if !names.iter().all(fits) {
+            let why = format!("must each be 1..={NAME_CHARS_MAX} characters");
+            return Err(Error::invalid("names", why));
+        }
+        Ok(Self { gateway: (!gateway.is_empty()).then_some(gateway), names })
+    }
+}
+
+/// From where on a reader asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The oldest that is kept.
+    Oldest,
+    /// After this sequence.
+    After(i64),
+    /// Whatever comes from now on.
+    Now,
+}
+
+impl Start {
+    /// From a request's `after_sequence`; -1 is taken where `now` may be asked for.
+    pub fn parse(after: i64, now: bool) -> Result<Self, Error> {
+        match after {
+            0 => Ok(Self::Oldest),
+            1.. => Ok(Self::After(after)),
+            -1 if now => Ok(Self::Now),
+            _ => {
+                Err(Error::invalid("after_sequence", format!("must not be negative, got {after}")))
+            }
+        }
+    }
+}
+
+/// Events, and where to go on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// Everything up to here is in the page or is not for this reader.
+    pub next_after: i64,
+    /// Whether there is more at once.
+    pub more: bool,
+}
+
+/// What a reader may see, as it is now.
+pub(super) struct Sight {
+    pub(super) visible: Visible,
+    pub(super) global: bool,
+    pub(super) gateway: Option<GatewayId>,
+}
+
+fn sight(ctx: &FleetCtx, filter: &Filter) -> Result<Sight, Error> {
+    let gateway = filter.gateway.as_deref().map(|name| ctx.only(name)).transpose()?;
+    Ok(Sight {
+        visible: ctx.visible(),
+        global: ctx.is_global_admin(),
+        gateway: gateway.map(|(id, _)| id),
+    })
+}
+
+/// The events that the caller may see from a cursor on.
+///
+/// # Errors
+/// `OutOfRange` where the cursor is older than what is kept.
+pub async fn list(
+    ctx: &FleetCtx,
+    filter: &Filter,
+    from: Start,
+    size: PageSize,
+) -> Result<Page, Error> {
+    let sight = sight(ctx, filter)?;
+    read(ctx.db(), &sight, &filter.names, from, size).await
+}
+
+/// One page, with at most [`SCAN_MAX`] events looked at.
+pub(super) async fn read(
+    db: &Db,
+    sight: &Sight,
+    names: &[String],
+    from: Start,
+    size: PageSize,
+) -> Result<Page, Error> {
+    let wanted =
+        Wanted { visible: &sight.visible, global: sight.global, gateway: sight.gateway, names };
+    let mut conn = db.read().await?;
+    let kept = store::kept(&mut conn).await?;
+    let mut after = start(from, kept)?;
+    loop {
+        let until = after.saturating_add(SCAN_MAX).min(kept.head);
+        let rows = store::between(&mut conn, &wanted, after, until, size.limit()).await?;
+        // Looked at after the rows: what retention took away before they were read is noticed.
+        let oldest = store::kept(&mut conn).await?.oldest;
+        if after + 1 >= oldest {
+            return Ok(page(size, rows, until, kept.head));
+        }
+        if from != Start::Oldest {
+            return Err(expired(oldest));
+        }
+        after = oldest - 1;
+    }
+}
+
+fn start(from: Start, kept: Kept) -> Result<i64, Error> {
+    match from {
+        Start::Oldest => Ok(kept.oldest - 1),
+        Start::Now => Ok(kept.head),
+        Start::After(after) if after > kept.head => {
+            let why = format!("must not be beyond the last event, {}, got {after}", kept.head);
+            Err(Error::invalid("after_sequence", why))
+        }
+        Start::After(after) if after + 1 < kept.oldest => Err(expired(kept.oldest)),
+        Start::After(after) => Ok(after),
+    }
+}
+
+fn expired(oldest: i64) -> Error {
+    Error::OutOfRange { why: format!("events before sequence {oldest} are no longer kept") }
+}
+
+fn page(size: PageSize, rows: Vec<Event>, until: i64, head: i64) -> Page {
+    let (events, cut) = size.cut(rows);
+    let next_after = match events.last() {
+        Some(last) if cut => last.sequence,
+        Some(_) | None => until,
+    };
+    Page { events, next_after, more: next_after < head }
+}
+
+/// Follows events for a stream.
+pub struct Follower {
+    filter: Filter,
+    from: Start,
+    moved: watch::Receiver<i64>,
+    told: i64,
+    told_at: Instant,
+}
+
+impl Follower {
+    /// Follows from a cursor on.
+    ///
+    /// # Errors
+    /// `OutOfRange` where the cursor is older than what is kept.
+    pub async fn start(ctx: &FleetCtx, filter: Filter, from: Start) -> Result<Self, Error> {
+        sight(ctx, &filter)?;
+        let moved = ctx.app().feed.watch();
+        let mut conn = ctx.db().read().await?;
+        let after = start(from, store::kept(&mut conn).await?)?;
+        // A start at the oldest stays one until something was read: retention may move on in between.
+        let from = if from == Start::Oldest { from } else { Start::After(after) };
+        Ok(Self { filter, from, moved, told: after, told_at: Instant::now() })
+    }
+
+    /// Waits for the next events that the caller may see by then. A page without events only moves the cursor, and
+    /// comes at most every few seconds.
+    pub async fn next(&mut self, ctx: &FleetCtx) -> Result<Page, Error> {
+        let size = PageSize::parse(WATCH_BATCH)?;
+        loop {
+            self.moved.borrow_and_update();
+            let page = list(ctx, &self.filter, self.from, size).await?;
+            self.from = Start::After(page.next_after);
+            let tells_at = self.told_at + CURSOR_EVERY;
+            let silent = page.next_after > self.told;
+            if !page.events.is_empty() || (silent && Instant::now() >= tells_at) {
+                self.told = page.next_after;
+                self.told_at = Instant::now();
+                return Ok(page);
+            }
+            if page.more {
+                continue;
+            }
+            tokio::select! {
+                // The sender lives in the process that this is a call of.
+                _ = self.moved.changed() => {}
+                () = tokio::time::sleep_until(tells_at), if silent => {}
+            }
+        }
+    }
 }

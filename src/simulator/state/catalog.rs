@@ -97,7 +97,6 @@ impl State {
 
     /// What is wrong with profiles; nothing if they can be imported.
     pub(in crate::simulator) fn lint(
-        &self,
         items: &[ProviderProfileImportItem],
     ) -> Result<Vec<ProviderProfileDiagnostic>, Status> {
         if items.len() > IMPORT_MAX {
@@ -135,7 +134,7 @@ impl State {
         items: Vec<ProviderProfileImportItem>,
     ) -> Result<(Vec<ProviderProfileDiagnostic>, Vec<ProviderProfile>), Status> {
         let place = self.profile_place(workspace)?;
-        let diagnostics = self.lint(&items)?;
+        let diagnostics = Self::lint(&items)?;
         if !diagnostics.is_empty() {
             return Ok((diagnostics, Vec::new()));
         }
@@ -166,7 +165,7 @@ impl State {
         if expected == 0 {
             return Err(Status::invalid_argument("expected_resource_version is required"));
         }
-        let diagnostics = self.lint(std::slice::from_ref(&item))?;
+        let diagnostics = Self::lint(std::slice::from_ref(&item))?;
         let Some(kept) = self.profiles.get_mut(&(place, at.1.clone())) else {
             return Err(Status::not_found(format!("provider profile '{}' not found", at.1)));
         };

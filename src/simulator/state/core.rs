@@ -71,18 +71,7 @@ impl Core {
             }
             (answer, later)
         };
-        for (after, change) in later {
-            let core = Arc::clone(self);
-            self.tasks.spawn(async move {
-                let done = core.stop.clone();
-                tokio::select! {
-                    () = tokio::time::sleep(after) => {
-                        let _ = core.with(|state| { state.apply(&change); Ok(()) });
-                    }
-                    () = done.cancelled() => {}
-                }
-            });
-        }
+        self.schedule(later);
         answer
     }
 
@@ -98,6 +87,27 @@ impl Core {
             }
         }
         later
+    }
+
+    /// Makes changes once their time has come, unless the simulator stops before.
+    fn schedule(self: &Arc<Self>, later: Vec<(Duration, Change)>) {
+        for (after, change) in later {
+            let core = Arc::clone(self);
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(after) => core.apply(&change),
+                    () = core.stop.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    fn apply(self: &Arc<Self>, change: &Change) {
+        let applied = self.with(|state| {
+            state.apply(change);
+            Ok(())
+        });
+        debug_assert!(applied.is_ok(), "a change that does not apply is no error");
     }
 
     /// What is noted from now on.

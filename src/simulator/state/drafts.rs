@@ -13,10 +13,8 @@ use super::meta::{self, now_ms, random_id};
 use super::policy::RESERVED_PREFIX;
 use super::settings::{self, APPROVAL_MODE};
 use super::verdict::{self, CLEAN, Verdict};
-use super::{ConfigUpdated, Key, State, merge};
-use crate::pb::v0_0::openshell::sandbox::v1::{
-    NetworkBinary, NetworkEndpoint, NetworkPolicyRule, setting_value,
-};
+use super::{ConfigUpdated, Key, Proposal, State, merge};
+use crate::pb::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, setting_value};
 
 /// Proposals of one sandbox.
 pub(super) const CHUNKS_MAX: usize = 1_000;
@@ -30,40 +28,6 @@ pub(super) const REJECTED: &str = "rejected";
 
 const STALE: &str = "proposal inputs changed; evaluation refreshed, refetch and review again";
 const MISMATCH: &str = "review token does not match the fetched proposal; refetch and review again";
-
-/// What a supervisor proposes.
-#[derive(Debug, Clone)]
-pub struct Proposal {
-    /// The name of the rule in the policy.
-    pub rule_name: String,
-    /// What it would allow.
-    pub rule: NetworkPolicyRule,
-    /// Why.
-    pub rationale: String,
-    /// Written by the agent itself, rather than gathered from refused connections.
-    pub agent_authored: bool,
-}
-
-impl Proposal {
-    /// The proposal that refused connections of a program to a host would lead to.
-    #[must_use]
-    pub fn allow(host: &str, port: u32, binary: &str) -> Self {
-        let name = format!("allow_{}_{port}", host.replace(['.', '*', '-', ':'], "_"));
-        let endpoint =
-            NetworkEndpoint { host: host.to_owned(), port, ..NetworkEndpoint::default() };
-        let binary = NetworkBinary { path: binary.to_owned(), harness: false };
-        Self {
-            rule: NetworkPolicyRule {
-                name: name.clone(),
-                endpoints: vec![endpoint],
-                binaries: vec![binary],
-            },
-            rule_name: name,
-            rationale: format!("a connection to {host}:{port} was refused"),
-            agent_authored: false,
-        }
-    }
-}
 
 /// A proposal as the gateway keeps it.
 #[derive(Debug, Clone)]
@@ -257,9 +221,10 @@ impl State {
         self.refuse_under_global("cannot approve rules")?;
         let exact = !approvals.exact.is_empty();
         let waiting = self.sandbox(at)?.chunks.iter().filter(|chunk| chunk.status == PENDING);
-        let wanted = match exact {
-            true => approvals.exact.clone(),
-            false => waiting.map(|chunk| (chunk.id.clone(), String::new())).collect(),
+        let wanted = if exact {
+            approvals.exact.clone()
+        } else {
+            waiting.map(|chunk| (chunk.id.clone(), String::new())).collect()
         };
         let mut next = self.base(at)?;
         let (mut approved, mut skipped) = (Vec::new(), 0);

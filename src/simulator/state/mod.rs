@@ -13,6 +13,7 @@ mod logs;
 mod merge;
 mod meta;
 mod policy;
+mod proposal;
 mod providers;
 mod refresh;
 mod requests;
@@ -25,15 +26,15 @@ mod templates;
 mod verdict;
 mod workspaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 pub(super) use self::core::{Core, Notice};
-pub use self::drafts::Proposal;
 pub(super) use self::drafts::{Approvals, Chunk, Submitted, draft_version};
 pub(super) use self::inference::Route;
 pub(super) use self::logs::{LogFilter, LogLine, PlatformEvent};
 pub(super) use self::merge::{Merge, Target};
 pub(super) use self::meta::{Meta, Page};
+pub use self::proposal::Proposal;
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;
 pub(super) use self::requests::Requests;
@@ -62,6 +63,8 @@ pub(super) struct State {
     pub(super) workspaces: BTreeMap<String, Workspace>,
     /// Sandboxes by place.
     pub(super) sandboxes: BTreeMap<Key, Sandbox>,
+    /// Places of sandboxes by id.
+    pub(super) places: HashMap<String, Key>,
     /// Providers by place.
     pub(super) providers: BTreeMap<Key, Provider>,
     /// Profiles that were imported, by workspace (empty for the platform) and id.

@@ -190,12 +190,12 @@ impl State {
     }
 
     /// The providers of a sandbox with their versions, in one string that changes with them.
-    pub(super) fn attached(&self, sandbox: &Sandbox) -> String {
+    pub(super) fn attached(&self, workspace: &str, providers: &[String]) -> String {
         let mut all = String::new();
-        for name in &sandbox.spec.providers {
-            let key = (sandbox.meta.workspace.clone(), name.clone());
-            let version =
-                self.providers.get(&key).map_or(0, |provider| provider.meta.resource_version);
+        for name in providers {
+            let key = (workspace.to_owned(), name.clone());
+            let kept = self.providers.get(&key);
+            let version = kept.map_or(0, |provider| provider.meta.resource_version);
             let _ = write!(all, "{name}@{version};");
         }
         all

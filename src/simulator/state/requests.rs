@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use tonic::Status;
 
 /// Answers that are remembered; the oldest go first.
-const REQUESTS_MAX: usize = 10_000;
+const REQUESTS_MAX: usize = 1_000;
 
 /// The longest request id.
 const REQUEST_ID_CHARS_MAX: usize = 256;
@@ -13,8 +13,18 @@ const REQUEST_ID_CHARS_MAX: usize = 256;
 /// What was asked under an id, and what was answered.
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Requests {
-    answers: HashMap<(&'static str, String), (Vec<u8>, Vec<u8>)>,
-    order: VecDeque<(&'static str, String)>,
+    answers: HashMap<Asked, Given>,
+    order: VecDeque<Asked>,
+}
+
+/// The method and the request id.
+type Asked = (&'static str, String);
+
+/// A request and its answer, both encoded.
+#[derive(Debug)]
+struct Given {
+    request: Vec<u8>,
+    answer: Vec<u8>,
 }
 
 impl Requests {
@@ -31,7 +41,7 @@ impl Requests {
             )));
         }
         match self.answers.get(&(method, id.to_owned())) {
-            Some((asked, answer)) if asked == body => Ok(Some(answer.clone())),
+            Some(given) if given.request == body => Ok(Some(given.answer.clone())),
             Some(_) => {
                 Err(Status::invalid_argument("request_id was already used with another request"))
             }
@@ -44,7 +54,7 @@ impl Requests {
         &mut self,
         method: &'static str,
         id: &str,
-        body: Vec<u8>,
+        request: Vec<u8>,
         answer: Vec<u8>,
     ) {
         if self.order.len() == REQUESTS_MAX
@@ -53,7 +63,7 @@ impl Requests {
             self.answers.remove(&oldest);
         }
         let key = (method, id.to_owned());
-        self.answers.insert(key.clone(), (body, answer));
+        self.answers.insert(key.clone(), Given { request, answer });
         self.order.push_back(key);
     }
 }

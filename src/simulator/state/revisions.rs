@@ -155,14 +155,14 @@ impl State {
                 let deleted = std::mem::take(&mut self.global_active);
                 self.changed_everywhere();
                 let settings_revision = self.settings.revision;
-                Ok(ConfigUpdated { deleted, settings_revision, ..ConfigUpdated::default() })
+                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
             }
             ConfigChange::Setting(key, value) => {
                 settings::known(&key)?;
                 let deleted = self.settings.change(&key, value)?;
                 let settings_revision = self.settings.revision;
                 self.changed_everywhere();
-                Ok(ConfigUpdated { deleted, settings_revision, ..ConfigUpdated::default() })
+                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
             }
             ConfigChange::Policy(next) => {
                 policy::validate(&next)?;
@@ -261,19 +261,19 @@ impl State {
         at: &Key,
         base: &SandboxPolicy,
     ) -> Result<SandboxPolicy, Status> {
-        let sandbox = self.sandbox(at)?.clone();
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let own = sandbox.settings.clone();
         let on = setting_value::Value::BoolValue(true);
         let mut policy = base.clone();
-        if !settings::is(&self.settings, &sandbox.settings, PROVIDERS_V2, &on) {
+        if !settings::is(&self.settings, &own, PROVIDERS_V2, &on) {
             return Ok(policy);
         }
-        for name in &sandbox.spec.providers {
-            let Some(provider) =
-                self.providers.get(&(sandbox.meta.workspace.clone(), name.clone()))
-            else {
+        for name in &providers {
+            let Some(provider) = self.providers.get(&(place.0.clone(), name.clone())) else {
                 continue;
             };
-            let Some(profile) = self.profile(&sandbox.meta.workspace, &provider.kind) else {
+            let Some(profile) = self.profile(&place.0, &provider.kind) else {
                 continue;
             };
             let mut endpoints = profile.endpoints.clone();
@@ -294,26 +294,26 @@ impl State {
     /// What a sandbox runs with. Writes revision 1 if it is not there yet.
     pub(in crate::simulator) fn config(&mut self, at: &Key) -> Result<Config, Status> {
         self.ensure_first(at)?;
-        let sandbox = self.sandbox(at)?.clone();
-        let at = sandbox.place();
-        let global_version =
-            self.global.last().filter(|_| self.global_active).map(|newest| newest.version);
-        let policy = match (global_version, self.global.last(), sandbox.revisions.last()) {
-            (Some(_), Some(newest), _) => Some(newest.policy.clone()),
-            (_, _, Some(newest)) => Some(self.effective(&at, &newest.policy.clone())?),
-            (_, _, None) => None,
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let (newest, own) = (sandbox.revisions.last().cloned(), sandbox.settings.clone());
+        let global = self.global.last().filter(|_| self.global_active).cloned();
+        let policy = match (&global, &newest) {
+            (Some(global), _) => Some(global.policy.clone()),
+            (None, Some(newest)) => Some(self.effective(&place, &newest.policy)?),
+            (None, None) => None,
         };
         let hash = policy.as_ref().map(policy::hash).unwrap_or_default();
-        let settings = settings::effective(&self.settings, &sandbox.settings);
-        let provider_revision = fingerprint(self.attached(&sandbox).as_bytes());
+        let settings = settings::effective(&self.settings, &own);
+        let provider_revision = fingerprint(self.attached(&place.0, &providers).as_bytes());
         let revision = fingerprint(format!("{hash}{settings:?}").as_bytes());
         Ok(Config {
             policy,
-            version: sandbox.revisions.last().map_or(0, |newest| newest.version),
+            version: newest.map_or(0, |newest| newest.version),
             hash,
             settings,
             revision,
-            global_version,
+            global_version: global.map(|global| global.version),
             provider_revision,
         })
     }

@@ -111,11 +111,7 @@ impl State {
         if id.is_empty() {
             return Err(Status::invalid_argument("sandbox_id is required"));
         }
-        self.sandboxes
-            .iter()
-            .find(|(_, sandbox)| sandbox.meta.id == id)
-            .map(|(at, _)| at.clone())
-            .ok_or_else(|| Status::not_found("sandbox not found"))
+        self.places.get(id).cloned().ok_or_else(|| Status::not_found("sandbox not found"))
     }
 
     /// Makes a sandbox, which then becomes ready by itself.
@@ -167,6 +163,7 @@ impl State {
         };
         let answer = sandbox.clone();
         self.sandboxes.insert(at.clone(), sandbox);
+        self.places.insert(id.clone(), at.clone());
         self.event(&at, "Scheduled", "the sandbox was placed");
         self.log(&at, "INFO", "gateway", "sandbox created");
         self.due.push(Change::Ready(id));
@@ -292,6 +289,7 @@ impl State {
         let Some(sandbox) = self.sandboxes.remove(at) else { return };
         self.services.retain(|(workspace, name, _), _| (workspace, name) != (&at.0, &at.1));
         self.ssh.retain(|_, session| session.sandbox_id != sandbox.meta.id);
+        self.places.remove(&sandbox.meta.id);
         self.notices.push(Notice::Gone(sandbox.meta.id));
     }
 }
@@ -300,6 +298,16 @@ impl Sandbox {
     /// Where it stands.
     pub(in crate::simulator) fn place(&self) -> super::Key {
         (self.meta.workspace.clone(), self.meta.name.clone())
+    }
+
+    /// The environment of a command: the sandbox's own, and over it what comes with the command.
+    pub(in crate::simulator) fn environment(
+        &self,
+        over: BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let mut all = self.spec.environment.clone();
+        all.extend(over);
+        all
     }
 
     /// Refuses what only a running sandbox can do.

@@ -54,7 +54,7 @@ impl Service {
 
 impl State {
     /// Exposes a port, or changes which one a service stands for.
-    pub(in crate::simulator) fn expose(&mut self, new: NewService) -> Result<Service, Status> {
+    pub(in crate::simulator) fn expose(&mut self, new: &NewService) -> Result<Service, Status> {
         if !(1..=65_535).contains(&new.port) {
             return Err(Status::invalid_argument("target_port must be 1..=65535"));
         }

@@ -69,7 +69,8 @@ impl State {
                 UNAVAILABLE.clone_into(&mut verdict.validation);
             }
         }
-        let sandbox = self.sandbox(at)?.clone();
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
         let mut digest = Sha256::new();
         for part in [
             EVALUATOR.as_bytes(),
@@ -77,7 +78,7 @@ impl State {
             &rule.encode_to_vec(),
             verdict.current_hash.as_bytes(),
             verdict.candidate_hash.as_bytes(),
-            self.attached(&sandbox).as_bytes(),
+            self.attached(&place.0, &providers).as_bytes(),
         ] {
             digest.update(part.len().to_be_bytes());
             digest.update(part);

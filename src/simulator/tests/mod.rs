@@ -4,6 +4,7 @@ mod drafts;
 mod policy;
 mod scripts;
 mod sessions;
+mod tls;
 mod wire;
 
 use tonic::transport::Channel;

@@ -70,8 +70,10 @@ async fn the_same_policy_is_new_only_with_other_annotations() {
     let noted = client.update_config(noted).await.unwrap().into_inner();
     assert_eq!((noted.version, &noted.policy_hash), (2, &first.policy_hash));
     assert_eq!(newest(&mut client).await.provenance["by"], "ana");
-    let stale =
-        old::UpdateConfigRequest { expected_resource_version: 1, ..update(Default::default()) };
+    let stale = old::UpdateConfigRequest {
+        expected_resource_version: 1,
+        ..update(sb::SandboxPolicy::default())
+    };
     assert_eq!(client.update_config(stale).await.unwrap_err().code(), Code::Aborted);
     let ask = old::ListSandboxPoliciesRequest { name: "a".to_owned(), ..Default::default() };
     let all = client.list_sandbox_policies(ask).await.unwrap().into_inner().revisions;

@@ -1,5 +1,6 @@
 //! The life of a sandbox, and what goes on in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,11 +117,18 @@ async fn exec(
 #[tokio::test]
 async fn commands_write_and_exit() {
     let (simulator, mut client) = old_gateway().await;
-    let sandbox_id = old_sandbox(&mut client, "a").await;
+    let pairs = [("A", "spec"), ("B", "spec")].map(|(key, value)| (key.into(), value.into()));
+    let create = old::CreateSandboxRequest {
+        spec: Some(old::SandboxSpec { environment: pairs.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let sandbox = client.create_sandbox(create).await.unwrap().into_inner().sandbox.unwrap();
+    let sandbox_id = sandbox.metadata.unwrap().id;
     let ask = |words: &[&str]| old::ExecSandboxRequest {
         sandbox_id: sandbox_id.clone(),
         command: words.iter().map(|word| (*word).to_owned()).collect(),
         stdin: Bytes::from_static(b"typed"),
+        environment: BTreeMap::from([("B".to_owned(), "exec".to_owned())]),
         ..Default::default()
     };
     for (words, out, err, code) in [
@@ -128,6 +136,7 @@ async fn commands_write_and_exit() {
         (&["cat"], "typed", "", 0),
         (&["false"], "", "", 1),
         (&["pwd"], "/sandbox\n", "", 0),
+        (&["env"], "A=spec\nB=exec\n", "", 0),
         (&["nope"], "", "sh: nope: command not found\n", 127),
         (&["sh", "-c", "echo 'a  b'; echo oh >&2; exit 3; echo never"], "a  b\n", "oh\n", 3),
         (&["bash", "-lc", "false;"], "", "", 1),
@@ -135,8 +144,6 @@ async fn commands_write_and_exit() {
         let wanted = (out.to_owned(), err.to_owned(), code);
         assert_eq!(exec(&mut client, ask(words)).await, wanted, "{words:?}");
     }
-    let late = old::ExecSandboxRequest { timeout_seconds: 1, ..ask(&["sleep", "600"]) };
-    assert_eq!(exec(&mut client, late).await.2, 124);
     assert_eq!(exec(&mut client, ask(&["seq", "200000"])).await.0.lines().count(), 200_000);
     simulator.stop().await;
 }
@@ -172,7 +179,7 @@ async fn forwarded_bytes_come_back_and_ssh_needs_its_token() {
 }
 
 #[tokio::test]
-async fn an_interactive_command_repeats_lines_until_the_input_ends() {
+async fn interactive_commands_repeat_lines_and_late_ones_are_cut_off() {
     use new::exec_sandbox_event::Payload;
     use new::exec_sandbox_input::Payload as Input;
     let (simulator, mut client) = new_gateway().await;
@@ -187,8 +194,19 @@ async fn an_interactive_command_repeats_lines_until_the_input_ends() {
         seen.push(event.payload.unwrap());
     }
     let out = |data: &'static str| Payload::Stdout(new::ExecSandboxStdout { data: data.into() });
-    let exit = Payload::Exit(new::ExecSandboxExit { exit_code: 0 });
-    assert_eq!(seen, [out("one\n"), out("two"), exit]);
+    let exit = |exit_code| Payload::Exit(new::ExecSandboxExit { exit_code });
+    assert_eq!(seen, [out("one\n"), out("two"), exit(0)]);
+
+    let late = new::ExecSandboxRequest {
+        sandbox: "a".to_owned(),
+        command: ["sh", "-c", "echo on; sleep 600"].map(str::to_owned).to_vec(),
+        execution_timeout: Some(prost_types::Duration { seconds: 0, nanos: 10_000_000 }),
+        ..Default::default()
+    };
+    let mut events = client.exec_sandbox(late).await.unwrap().into_inner();
+    for wanted in [out("on\n"), exit(124)] {
+        assert_eq!(events.message().await.unwrap().unwrap().payload, Some(wanted));
+    }
     simulator.stop().await;
 }
 

@@ -13,12 +13,14 @@ pub(super) fn get(
     ask: pb::GetDraftPolicyRequest,
 ) -> Answer<pb::GetDraftPolicyResponse> {
     let at = (ask.workspace, ask.name);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    Ok(pb::GetDraftPolicyResponse {
-        chunks: wanted(&sandbox, &ask.status_filter).map(render::chunk).collect(),
-        rolling_summary: String::new(),
-        draft_version: draft_version(&sandbox.chunks),
-        last_analyzed_at_ms: sandbox.analyzed_ms,
+    gateway.core.with(|state| {
+        let sandbox = state.sandbox(&at)?;
+        Ok(pb::GetDraftPolicyResponse {
+            chunks: wanted(sandbox, &ask.status_filter).map(render::chunk).collect(),
+            rolling_summary: String::new(),
+            draft_version: draft_version(&sandbox.chunks),
+            last_analyzed_at_ms: sandbox.analyzed_ms,
+        })
     })
 }
 
@@ -97,8 +99,8 @@ pub(super) fn history(
     ask: pb::GetDraftHistoryRequest,
 ) -> Answer<pb::GetDraftHistoryResponse> {
     let at = (ask.workspace, ask.name);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    Ok(pb::GetDraftHistoryResponse { entries: entries(&sandbox) })
+    let entries = gateway.core.with(|state| state.sandbox(&at).map(|sandbox| entries(sandbox)))?;
+    Ok(pb::GetDraftHistoryResponse { entries })
 }
 
 /// The history is made up from what the proposals are now: it is no log.

@@ -104,9 +104,11 @@ methods! {
     }
     streams {
         exec_sandbox(pb::ExecSandboxRequest) -> pb::ExecSandboxEvent = sessions::exec;
+        watch_sandbox(pb::WatchSandboxRequest) -> pb::SandboxStreamEvent = sessions::watch;
+    }
+    duplex {
         forward_tcp(Streaming<pb::TcpForwardFrame>) -> pb::TcpForwardFrame = sessions::forward;
         exec_sandbox_interactive(Streaming<pb::ExecSandboxInput>) -> pb::ExecSandboxEvent = sessions::interact;
-        watch_sandbox(pb::WatchSandboxRequest) -> pb::SandboxStreamEvent = sessions::watch;
     }
 }
 
@@ -120,4 +122,5 @@ methods! {
     once {}
     whole {}
     streams {}
+    duplex {}
 }

@@ -5,7 +5,7 @@ use tonic::Status;
 use super::{V00, render};
 use crate::pb::v0_0::openshell::datamodel::v1 as dm;
 use crate::pb::v0_0::openshell::v1 as pb;
-use crate::simulator::state::{Meta, Page, Provider};
+use crate::simulator::state::{Meta, Page, Provider, State};
 
 type Answer<T> = Result<T, Status>;
 
@@ -116,10 +116,10 @@ pub(super) fn update_profile(
 }
 
 pub(super) fn lint_profiles(
-    gateway: &V00,
+    _: &V00,
     ask: pb::LintProviderProfilesRequest,
 ) -> Answer<pb::LintProviderProfilesResponse> {
-    let diagnostics = gateway.core.with(|state| state.lint(&ask.profiles))?;
+    let diagnostics = State::lint(&ask.profiles)?;
     Ok(pb::LintProviderProfilesResponse { valid: diagnostics.is_empty(), diagnostics })
 }
 

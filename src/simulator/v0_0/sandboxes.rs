@@ -108,7 +108,7 @@ pub(super) fn expose(
         domain: ask.domain,
         authorization: 0,
     };
-    gateway.core.with(|state| state.expose(new)).map(|service| endpoint(gateway, &service))
+    gateway.core.with(|state| state.expose(&new)).map(|service| endpoint(gateway, &service))
 }
 
 pub(super) fn get_service(

@@ -77,22 +77,22 @@ fn output(output: Output) -> pb::ExecSandboxEvent {
     pb::ExecSandboxEvent { payload: Some(payload) }
 }
 
-pub(super) async fn exec(
+pub(super) fn exec(
     gateway: &V00,
     ask: pb::ExecSandboxRequest,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
-    running(gateway, &ask.sandbox_id)?;
+    let environment = gateway.core.with(|state| {
+        let at = state.place(&ask.sandbox_id)?;
+        let sandbox = state.sandbox(&at)?;
+        sandbox.running()?;
+        Ok(sandbox.environment(ask.environment))
+    })?;
     if ask.command.is_empty() {
         return Err(Status::invalid_argument("command is required"));
     }
     let timeout =
         (ask.timeout_seconds != 0).then(|| Duration::from_secs(ask.timeout_seconds.into()));
-    let start = Start {
-        command: ask.command,
-        workdir: ask.workdir,
-        environment: ask.environment,
-        stdin: ask.stdin,
-    };
+    let start = Start { command: ask.command, workdir: ask.workdir, environment, stdin: ask.stdin };
     let run = streams::exec(&start, timeout).map(|item| item.map(output));
     Ok(until_stopped(run, &gateway.core.stop))
 }
@@ -140,7 +140,7 @@ pub(super) async fn forward(
     Ok(until_stopped(echo, &gateway.core.stop))
 }
 
-pub(super) async fn watch(
+pub(super) fn watch(
     gateway: &V00,
     ask: pb::WatchSandboxRequest,
 ) -> Result<Answer<pb::SandboxStreamEvent>, Status> {

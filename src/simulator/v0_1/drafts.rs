@@ -16,12 +16,14 @@ pub(super) fn get(
     ask: pb::GetDraftPolicyRequest,
 ) -> Answer<pb::GetDraftPolicyResponse> {
     let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    Ok(pb::GetDraftPolicyResponse {
-        chunks: wanted(&sandbox, &ask.status_filter).map(render::chunk).collect(),
-        rolling_summary: String::new(),
-        draft_version: draft_version(&sandbox.chunks),
-        last_analyzed_time: time(sandbox.analyzed_ms),
+    gateway.core.with(|state| {
+        let sandbox = state.sandbox(&at)?;
+        Ok(pb::GetDraftPolicyResponse {
+            chunks: wanted(sandbox, &ask.status_filter).map(render::chunk).collect(),
+            rolling_summary: String::new(),
+            draft_version: draft_version(&sandbox.chunks),
+            last_analyzed_time: time(sandbox.analyzed_ms),
+        })
     })
 }
 
@@ -93,8 +95,8 @@ pub(super) fn history(
     ask: pb::GetDraftHistoryRequest,
 ) -> Answer<pb::GetDraftHistoryResponse> {
     let at = (one(ask.workspace_scope)?, ask.sandbox);
-    let sandbox = gateway.core.with(|state| state.sandbox(&at).cloned())?;
-    let entries = entries(&sandbox)
+    let entries = gateway.core.with(|state| state.sandbox(&at).map(|sandbox| entries(sandbox)))?;
+    let entries = entries
         .iter()
         .map(|entry| pb::DraftHistoryEntry {
             event_time: time(entry.timestamp_ms),

@@ -56,10 +56,7 @@ pub(super) fn update(
         value: ask.setting_value.as_ref().map(recast),
         delete: ask.delete_setting,
     };
-    let sandbox = match ask.global {
-        true => None,
-        false => Some((one(ask.workspace_scope)?, ask.sandbox)),
-    };
+    let sandbox = if ask.global { None } else { Some((one(ask.workspace_scope)?, ask.sandbox)) };
     let update = ConfigUpdate {
         sandbox,
         change: change(ask.policy.map(render::policy_given), merges, setting)?,

@@ -10,7 +10,7 @@ use super::render::{self, recast};
 use super::scope::{millis, one, outcome, some};
 use crate::pb::v0_1::openshell::datamodel::v1 as dm;
 use crate::pb::v0_1::openshell::v1 as pb;
-use crate::simulator::state::{Meta, Page, Provider};
+use crate::simulator::state::{Meta, Page, Provider, State};
 
 type Answer<T> = Result<T, Status>;
 
@@ -63,7 +63,7 @@ pub(super) fn list(
     gateway: &V01,
     ask: pb::ListProvidersRequest,
 ) -> Answer<pb::ListProvidersResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
     let (found, next_page_token) = gateway
         .core
@@ -147,11 +147,11 @@ pub(super) fn update_profile(
 }
 
 pub(super) fn lint_profiles(
-    gateway: &V01,
+    _: &V01,
     ask: pb::LintProviderProfilesRequest,
 ) -> Answer<pb::LintProviderProfilesResponse> {
     let items: Vec<_> = ask.profiles.into_iter().map(render::profile_given).collect();
-    let diagnostics = gateway.core.with(|state| state.lint(&items))?;
+    let diagnostics = State::lint(&items)?;
     Ok(pb::LintProviderProfilesResponse {
         valid: diagnostics.is_empty(),
         diagnostics: diagnostics.iter().map(recast).collect(),

@@ -32,7 +32,7 @@ pub(super) fn create(gateway: &V01, ask: pb::CreateSandboxRequest) -> Answer<pb:
         let sandbox = state.create_sandbox(new)?;
         let mut services = Vec::new();
         for exposure in ask.service_exposures {
-            services.push(state.expose(NewService {
+            services.push(state.expose(&NewService {
                 at: sandbox.place(),
                 name: exposure.service,
                 port: exposure.target_port,
@@ -68,7 +68,7 @@ pub(super) fn list(
     gateway: &V01,
     ask: pb::ListSandboxesRequest,
 ) -> Answer<pb::ListSandboxesResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
     let (found, next_page_token) = gateway
         .core
@@ -182,7 +182,7 @@ pub(super) fn expose(
         domain: ask.domain,
         authorization: ask.authorization_mode,
     };
-    gateway.core.with(|state| state.expose(new)).map(|service| endpoint(gateway, &service))
+    gateway.core.with(|state| state.expose(&new)).map(|service| endpoint(gateway, &service))
 }
 
 pub(super) fn get_service(
@@ -198,7 +198,7 @@ pub(super) fn list_services(
     gateway: &V01,
     ask: pb::ListServicesRequest,
 ) -> Answer<pb::ListServicesResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
     let (found, next_page_token) =
         gateway.core.with(|state| state.list_services(workspace.as_deref(), &ask.sandbox, page))?;

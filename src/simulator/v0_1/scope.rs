@@ -9,16 +9,16 @@ use crate::pb::v0_1::openshell::v1::DeletionOutcome;
 
 /// The one workspace that is meant; empty for the default.
 pub(super) fn one(scope: Option<WorkspaceSelector>) -> Result<String, Status> {
-    some(scope)?.ok_or_else(|| Status::invalid_argument("all_workspaces is only for lists"))
+    some(scope).ok_or_else(|| Status::invalid_argument("all_workspaces is only for lists"))
 }
 
 /// The workspace that a list is about, or none for all.
-pub(super) fn some(scope: Option<WorkspaceSelector>) -> Result<Option<String>, Status> {
-    Ok(match scope.and_then(|scope| scope.selection) {
+pub(super) fn some(scope: Option<WorkspaceSelector>) -> Option<String> {
+    match scope.and_then(|scope| scope.selection) {
         Some(Selection::Workspace(name)) => Some(name),
         Some(Selection::AllWorkspaces(_)) => None,
         None => Some(String::new()),
-    })
+    }
 }
 
 /// What has come of a deletion that is over at once.

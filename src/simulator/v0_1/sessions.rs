@@ -81,11 +81,16 @@ fn output(output: Output) -> pb::ExecSandboxEvent {
     pb::ExecSandboxEvent { payload: Some(payload) }
 }
 
-pub(super) async fn exec(
+pub(super) fn exec(
     gateway: &V01,
     ask: pb::ExecSandboxRequest,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
-    running(gateway, &(one(ask.workspace_scope)?, ask.sandbox))?;
+    let at = (one(ask.workspace_scope)?, ask.sandbox);
+    let environment = gateway.core.with(|state| {
+        let sandbox = state.sandbox(&at)?;
+        sandbox.running()?;
+        Ok(sandbox.environment(ask.environment))
+    })?;
     if ask.command.is_empty() {
         return Err(Status::invalid_argument("command is required"));
     }
@@ -94,12 +99,7 @@ pub(super) async fn exec(
         .map(Duration::try_from)
         .transpose()
         .map_err(|_| Status::invalid_argument("execution_timeout must not be negative"))?;
-    let start = Start {
-        command: ask.command,
-        workdir: ask.workdir,
-        environment: ask.environment,
-        stdin: ask.stdin,
-    };
+    let start = Start { command: ask.command, workdir: ask.workdir, environment, stdin: ask.stdin };
     let run = streams::exec(&start, timeout).map(|item| item.map(output));
     Ok(until_stopped(run, &gateway.core.stop))
 }
@@ -147,7 +147,7 @@ pub(super) async fn forward(
     Ok(until_stopped(echo, &gateway.core.stop))
 }
 
-pub(super) async fn watch(
+pub(super) fn watch(
     gateway: &V01,
     ask: pb::WatchSandboxRequest,
 ) -> Result<Answer<pb::SandboxStreamEvent>, Status> {

@@ -40,7 +40,7 @@ pub(super) fn list(
     gateway: &V01,
     ask: pb::ListSandboxTemplatesRequest,
 ) -> Answer<pb::ListSandboxTemplatesResponse> {
-    let workspace = some(ask.workspace_scope)?;
+    let workspace = some(ask.workspace_scope);
     let page = Page::of_token(&ask.page_token, ask.page_size)?;
     let (found, next_page_token) = gateway
         .core

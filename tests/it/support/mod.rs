@@ -1,6 +1,8 @@
 //! What tests stand on: a fresh database of each engine.
 
 pub(crate) mod postgres;
+#[macro_use]
+pub(crate) mod server;
 
 use std::future::Future;
 use std::ops::Deref;

@@ -1,0 +1,169 @@
+//! `shoreguard admin`: the first steps and the last resort, offline, on the database itself.
+//!
+//! Whoever runs it holds the database and the master key, so no role is asked. What it does is in the audit log all
+//! the same. On SQLite the server must be stopped; on PostgreSQL it may run, and sees the change within a second.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{ConfigArgs, Failure, data_dir, output};
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::resources::service_principals::domain::{self as principals, Name};
+use crate::resources::users::domain::{self as users, Email};
+use crate::seal::fill_random;
+use crate::secret::Secret;
+use crate::telemetry;
+
+const JOB: &str = "admin";
+/// Most bytes of a password on standard input.
+const INPUT_BYTES_MAX: u64 = 1024;
+
+/// What to do to the database.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum AdminCommand {
+    /// Creates a user.
+    CreateUser {
+        /// E-mail address.
+        email: String,
+        /// Global role: none, viewer, operator or admin.
+        #[arg(long, default_value = "admin")]
+        role: Role,
+        /// Reads the password from standard input; else one is made and printed.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Sets a user's password; sessions made from the older one are dead.
+    ResetPassword {
+        /// E-mail address.
+        email: String,
+        /// Reads the password from standard input; else one is made and printed.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Creates a service principal and prints its key.
+    CreateServicePrincipal {
+        /// Unique name.
+        name: String,
+        /// Global role: none, viewer, operator or admin.
+        #[arg(long, default_value = "viewer")]
+        role: Role,
+    },
+}
+
+/// `admin` and its configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct AdminArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+/// Does one thing and says what came of it.
+pub(super) async fn run(args: AdminArgs) -> Result<(), Failure> {
+    let config = args.config.load()?;
+    telemetry::init_logging(&config.telemetry)?;
+    data_dir::make(&config.server.data_dir)?;
+    let app = App::build(config, Clock::system()).await?;
+    let ctx = Ctx::system(&app, JOB);
+    let done = match args.command {
+        AdminCommand::CreateUser { email, role, password_stdin } => {
+            create_user(&ctx, &email, role, password_stdin).await
+        }
+        AdminCommand::ResetPassword { email, password_stdin } => {
+            reset_password(&ctx, &email, password_stdin).await
+        }
+        AdminCommand::CreateServicePrincipal { name, role } => {
+            create_service_principal(&ctx, &name, role).await
+        }
+    };
+    app.stop.cancel();
+    app.drained().await;
+    output::answer(&done?)?;
+    Ok(())
+}
+
+async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<String, Failure> {
+    let email = Email::parse("email", email)?;
+    let (password, made) = password(stdin)?;
+    let work = users::create(ctx, &email, password, role);
+    recorded(ctx, "user.create", "user", email.as_str(), work).await?;
+    Ok(format!("user {} exists with role {role}{made}", email.as_str()))
+}
+
+async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, Failure> {
+    let email = Email::parse("email", email)?;
+    let (password, made) = password(stdin)?;
+    let work = users::reset_password(ctx, &email, password);
+    recorded(ctx, "user.reset_password", "user", email.as_str(), work).await?;
+    Ok(format!("the password of {} is set{made}", email.as_str()))
+}
+
+async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, Failure> {
+    let valid = Name::parse("name", name)?;
+    let work = principals::create(ctx, valid, role, None);
+    let (_, key) = recorded(ctx, "sp.create", "service_principal", name, work).await?;
+    Ok(key.expose().to_owned())
+}
+
+/// The password from standard input, or a new one and the words that show it.
+fn password(stdin: bool) -> Result<(Secret, String), Failure> {
+    if stdin {
+        let mut text = String::new();
+        std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text)?;
+        return Ok((Secret::new(text.trim_end_matches(['\r', '\n'])), String::new()));
+    }
+    let mut bytes = [0; 18];
+    fill_random(&mut bytes)?;
+    let made = URL_SAFE_NO_PAD.encode(bytes);
+    let shown = format!(", password: {made}");
+    Ok((Secret::new(made), shown))
+}
+
+/// Does something between an intent and its outcome, like any call.
+async fn recorded<T>(
+    ctx: &Ctx,
+    action: &'static str,
+    resource_type: &'static str,
+    target: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let app: &Arc<App> = ctx.app();
+    let at = ctx.now();
+    let intent = Intent {
+        at,
+        actor: ctx.actor(),
+        principal: None,
+        role: Role::Admin,
+        action,
+        resource_type,
+        resource_id: target.to_owned(),
+        gateway: None,
+        client_ip: None,
+        request_id: app.new_id(),
+        method: "shoreguard admin".into(),
+        digest: None,
+        detail: None,
+    };
+    let entry = app.audit.open(intent).await?;
+    let done = work.await;
+    let now = ctx.now();
+    let outcome = Outcome {
+        at: now,
+        ending: if done.is_ok() { Ending::Ok } else { Ending::Failed },
+        code: done.as_ref().err().map_or(0, |error| crate::transport::status::code_of(error).0 as i32),
+        took: now.since(at),
+        detail: None,
+        bytes: None,
+    };
+    app.audit.close(entry, outcome).await?;
+    done
+}

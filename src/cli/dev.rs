@@ -1,0 +1,220 @@
+//! `shoreguard dev`: everything on loopback, with nothing to prepare.
+//!
+//! A SQLite file in a folder, a simulated gateway of each generation with sandboxes and a pending draft, an admin key
+//! and a key that is good for one gateway alone. Started again on the same folder, the keys are made anew, since only
+//! their hashes are kept, and the gateways are found at their new ports.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::serve::{Signals, bind, watch};
+use super::{Failure, data_dir, output};
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ctx::Ctx;
+use crate::error::{Error, Kind};
+use crate::labels::Labels;
+use crate::resources::access_bindings::domain as bindings;
+use crate::resources::gateways::domain::{self as gateways, Change, NewGateway};
+use crate::resources::gateways::input::{AuthMode, Credentials, Endpoint, Scheme};
+use crate::resources::service_principals::domain::{self as principals, Name};
+use crate::secret::Secret;
+use crate::simulator::{Generation, Simulator, SimulatorOptions};
+use crate::telemetry::{self, metrics};
+use crate::transport::server;
+
+const JOB: &str = "dev";
+
+/// Where and how to run.
+#[derive(Debug, clap::Args)]
+pub(super) struct DevArgs {
+    /// The folder of the database and its key.
+    #[arg(long, value_name = "FOLDER", default_value = "shoreguard-dev")]
+    data: PathBuf,
+    /// Where to listen; port 0 for any that is free.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Print one line of JSON for scripts instead.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A gateway of the folder.
+struct DevGateway {
+    name: &'static str,
+    simulator: Simulator,
+    generation: &'static str,
+    key: Secret,
+}
+
+fn config(args: &DevArgs) -> Result<Config, Failure> {
+    let folder = args.data.display().to_string();
+    let text = toml::toml! {
+        [server]
+        listen = (args.listen.to_string())
+        data_dir = folder
+        drain_seconds = 2
+        [gateways]
+        allowed_networks = ["127.0.0.0/8", "::1/128"]
+        probe_interval_seconds = 10
+        [limits]
+        address_requests_per_second = 0
+        [telemetry]
+        log_format = "text"
+        log_level = "warn"
+    };
+    Ok(Config::from_toml(&text.to_string())?)
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
+    if !args.listen.ip().is_loopback() {
+        return Err(Failure::Usage("`dev` listens on loopback only: its keys are printed".to_owned()));
+    }
+    let config = config(&args)?;
+    telemetry::init_logging(&config.telemetry)?;
+    let mut signals = Signals::listen()?;
+    data_dir::make(&args.data)?;
+    let metrics = metrics::install()?;
+    let metrics_listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let metrics_address = metrics_listener.local_addr()?;
+    let app = App::build(config, Clock::system()).await?;
+    let admin_key = key(&app, "dev-admin", Role::Admin).await?;
+    let mut fleet = Vec::new();
+    for (name, generation) in [("dev-0-0", Generation::V0_0), ("dev-0-1", Generation::V0_1)] {
+        fleet.push(gateway(&app, name, generation).await?);
+    }
+    app.start();
+    let until = CancellationToken::new();
+    let watched = app.spawn(watch(metrics_listener, metrics, Arc::clone(&app), until.clone()));
+    let running = server::serve(&app, bind(app.config.server.listen).await?).await?;
+    let listen = running.address();
+    if args.json {
+        output::answer(&as_json(listen, metrics_address, &admin_key, &fleet))?;
+    } else {
+        output::answer(&as_text(listen, metrics_address, &admin_key, &fleet))?;
+    }
+    signals.next().await;
+    app.stop.cancel();
+    running.stopped().await;
+    until.cancel();
+    let _ = watched.await;
+    app.drained().await;
+    for gateway in fleet {
+        gateway.simulator.stop().await;
+    }
+    Ok(())
+}
+
+/// A fresh key of a service principal, which is made where it is missing.
+async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
+    let ctx = Ctx::system(app, JOB);
+    match principals::get(&ctx, name).await {
+        Ok(_) => Ok(principals::rotate(&ctx, name, "").await?.1),
+        Err(Error::Missing { .. }) => {
+            Ok(principals::create(&ctx, Name::parse("name", name)?, role, None).await?.1)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A simulated gateway, registered, and a key that is good for it alone.
+async fn gateway(
+    app: &Arc<App>,
+    name: &'static str,
+    generation: Generation,
+) -> Result<DevGateway, Failure> {
+    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await?;
+    simulator.seed_demo()?;
+    let endpoint = Endpoint::parse("endpoint", &simulator.addr().to_string())?;
+    register(app, name, endpoint).await?;
+    let id = app.snapshot.gateway_id(name).ok_or_else(|| Error::missing(Kind::Gateway, name))?;
+    let principal = format!("dev-key-{name}");
+    let key = key(app, &principal, Role::None).await?;
+    let ctx = Ctx::system(app, JOB).about((id, name.into()));
+    bindings::set(&ctx, bindings::Subject::ServicePrincipal(principal), Role::Admin, "").await?;
+    let generation = match generation {
+        Generation::V0_0 => "0.0",
+        Generation::V0_1 => "0.1",
+    };
+    Ok(DevGateway { name, simulator, generation, key })
+}
+
+async fn register(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), Error> {
+    let ctx = Ctx::system(app, JOB);
+    if let Some(id) = app.snapshot.gateway_id(name) {
+        let change = Change { endpoint: Some(endpoint), ..Change::default() };
+        gateways::update(&ctx.about((id, name.into())), change, "").await?;
+        return Ok(());
+    }
+    let new = NewGateway {
+        name: name.to_owned(),
+        endpoint,
+        scheme: Scheme::Http,
+        auth_mode: AuthMode::None,
+        ca_cert: None,
+        credentials: Credentials::default(),
+        metadata_json: None,
+        description: Some("simulated, in memory".to_owned()),
+        labels: Labels::parse("labels", [("env".to_owned(), "dev".to_owned())])?,
+    };
+    gateways::register(&ctx, new).await?;
+    Ok(())
+}
+
+fn as_json(listen: SocketAddr, metrics: SocketAddr, admin: &Secret, fleet: &[DevGateway]) -> String {
+    let gateways: Vec<_> = fleet
+        .iter()
+        .map(|gateway| {
+            json!({
+                "name": gateway.name,
+                "endpoint": gateway.simulator.addr().to_string(),
+                "generation": gateway.generation,
+                "key": gateway.key.expose(),
+            })
+        })
+        .collect();
+    json!({
+        "listen": listen.to_string(),
+        "metrics": metrics.to_string(),
+        "admin_key": admin.expose(),
+        "gateways": gateways,
+    })
+    .to_string()
+}
+
+fn as_text(listen: SocketAddr, metrics: SocketAddr, admin: &Secret, fleet: &[DevGateway]) -> String {
+    let program = std::env::current_exe().map_or_else(|_| "shoreguard".to_owned(), |p| p.display().to_string());
+    let mut lines = vec![
+        format!("Shoreguard serves on {listen}, metrics on http://{metrics}/metrics. Stop it with Ctrl-C."),
+        String::new(),
+        "In another shell:".to_owned(),
+        format!("  export SHOREGUARD_ENDPOINT=http://{listen} SHOREGUARD_KEY={}", admin.expose()),
+        format!("  {program} call ListGateways"),
+    ];
+    for gateway in fleet {
+        lines.push(format!("  {program} call --gateway {} OpenShell/ListSandboxes", gateway.name));
+    }
+    lines.push(format!(
+        "  {program} call --gateway {} OpenShell/GetDraftPolicy '{{\"sandbox\": \"coder\"}}'",
+        fleet.last().map_or("dev-0-1", |gateway| gateway.name),
+    ));
+    lines.push(format!("  {program} call ListAuditEntries"));
+    lines.push(String::new());
+    lines.push("A key of one gateway selects it, so that a stock client needs address and key alone:".to_owned());
+    for gateway in fleet {
+        lines.push(format!(
+            "  SHOREGUARD_KEY={} {program} call --generation {} OpenShell/ListSandboxes",
+            gateway.key.expose(),
+            gateway.generation,
+        ));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}

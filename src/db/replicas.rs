@@ -1,0 +1,43 @@
+//! Rows of `replicas`: which processes are alive, by their heartbeats on the database's clock.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::schema::replicas;
+use super::types::Timestamp;
+use super::{Conn, Db, on_conn};
+use crate::error::Error;
+
+/// A replica that has said nothing for this long is dead.
+pub const DEAD_AFTER: Duration = Duration::from_mins(1);
+
+/// A sign of life, the first one also.
+pub async fn beat(db: &Db, id: &str) -> Result<(), Error> {
+    let mut conn = db.write().await?;
+    let now = db.now(&mut conn).await?;
+    let row = (replicas::id.eq(id), replicas::started_at.eq(now), replicas::heartbeat_at.eq(now));
+    on_conn!(&mut conn, |c| diesel::insert_into(replicas::table)
+        .values(row)
+        .on_conflict(replicas::id)
+        .do_update()
+        .set(replicas::heartbeat_at.eq(now))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// The last sign of life.
+pub async fn leave(db: &Db, id: &str) -> Result<(), Error> {
+    let mut conn = db.write().await?;
+    on_conn!(&mut conn, |c| diesel::delete(replicas::table.find(id)).execute(c).await)?;
+    Ok(())
+}
+
+/// Forgets the replicas that are dead.
+pub async fn forget_dead(conn: &mut Conn, now: Timestamp) -> Result<usize, Error> {
+    let since = now.minus(DEAD_AFTER);
+    let dead = replicas::table.filter(replicas::heartbeat_at.lt(since));
+    Ok(on_conn!(conn, |c| diesel::delete(dead).execute(c).await)?)
+}

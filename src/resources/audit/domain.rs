@@ -1,0 +1,155 @@
+//! Reading the audit log: what is asked for, and the pages of it.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use super::Ending;
+use super::store::{self, Closed, Row, Same, Took};
+use crate::ctx::Ctx;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::{AuditId, Timestamp};
+use crate::db::{Conn, Db};
+use crate::error::Error;
+
+/// Entries that took less than this are looked for near the time at which they were begun.
+const SHORT: Duration = Duration::from_mins(1);
+/// How far a clock may have been set back between the begin and the end of a call.
+const CLOCK_SLACK: Duration = Duration::from_mins(1);
+
+/// Which entries are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// What must be equal.
+    pub same: Same,
+    /// How they ended.
+    pub state: State,
+    /// Begun at or after, in microseconds of Unix time.
+    pub since_us: Option<i64>,
+    /// Begun before, in microseconds of Unix time.
+    pub until_us: Option<i64>,
+}
+
+/// How entries that are asked for ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub enum State {
+    /// Anyhow, or not yet.
+    #[default]
+    Any,
+    /// Not yet.
+    Open,
+    /// In this way.
+    #[serde(serialize_with = "word")]
+    Ended(Ending),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn word<S: serde::Serializer>(ending: &Ending, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(ending.as_str())
+}
+
+/// Where a list goes on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Position {
+    /// After an open entry.
+    Open { id: i64 },
+    /// After a closed entry.
+    Closed { at_us: i64, id: i64 },
+}
+
+impl Position {
+    fn of(row: &Row) -> Self {
+        match row.closed_at {
+            None => Self::Open { id: row.id.get() },
+            Some(at) => Self::Closed { at_us: at.unix_micros(), id: row.id.get() },
+        }
+    }
+}
+
+/// One page of entries, those still open first, then the one closed last first, and the token of the next page.
+///
+/// An entry that is closed between two pages may be shown on both, and is missing on neither.
+pub async fn list(
+    ctx: &Ctx,
+    filter: &Filter,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Row>, String), Error> {
+    let principal = ctx.principal_text();
+    let asked = serde_json::to_vec(filter).map_err(Error::internal)?;
+    let scope = PageScope {
+        method: "ListAuditEntries",
+        principal: &principal,
+        filter: &asked,
+        order: "open, closed_at desc",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<Position>::open(key, &scope, token)?;
+    let after = after.as_ref().map(PageToken::position).copied();
+    let (page, more) = size.cut(rows(ctx.db(), filter, after, size.limit()).await?);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(Position::of(last)).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
+async fn rows(
+    db: &Db,
+    filter: &Filter,
+    after: Option<Position>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let mut conn = db.read().await?;
+    let since = filter.since_us.map(Timestamp::from_unix_micros);
+    let until = filter.until_us.map(Timestamp::from_unix_micros);
+    let (with_open, outcome, with_closed) = match filter.state {
+        State::Any => (true, None, true),
+        State::Open => (true, None, false),
+        State::Ended(ending) => (false, Some(ending.as_str()), true),
+    };
+    let (before, after) = match after {
+        None => (None, None),
+        Some(Position::Open { id }) => (Some(AuditId(id)), None),
+        Some(Position::Closed { at_us, id }) => {
+            (None, Some((Timestamp::from_unix_micros(at_us), AuditId(id))))
+        }
+    };
+    let mut rows = Vec::new();
+    if with_open && after.is_none() {
+        rows = store::open(&mut conn, &filter.same, (since, until), before, limit).await?;
+    }
+    let room = limit - i64::try_from(rows.len()).unwrap_or(limit);
+    if with_closed && room > 0 {
+        let which = Closed {
+            after,
+            outcome,
+            begun_from: since,
+            begun_before: until,
+            closed_from: since.map(|since| since.minus(CLOCK_SLACK)),
+            ..Closed::default()
+        };
+        rows.extend(closed(&mut conn, &filter.same, which, room).await?);
+    }
+    Ok(rows)
+}
+
+/// The order is by end, so where entries were begun before some time, all that ended later would be looked at in vain.
+/// But nearly every call ends within a minute, and the few others have an index of their own.
+async fn closed(
+    conn: &mut Conn,
+    same: &Same,
+    which: Closed<'_>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let Some(until) = which.begun_before else {
+        return store::closed(conn, same, which, limit).await;
+    };
+    let closed_before = Some(until.plus(SHORT).plus(CLOCK_SLACK));
+    let short = Closed { closed_before, took: Took::Short, ..which };
+    let mut rows = store::closed(conn, same, short, limit).await?;
+    let long = Closed { took: Took::Long, ..which };
+    rows.extend(store::closed(conn, same, long, limit).await?);
+    rows.sort_by_key(|row| std::cmp::Reverse((row.closed_at, row.id)));
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(rows)
+}

@@ -1,0 +1,161 @@
+//! `AuditService` on the wire.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tonic::Request;
+
+use super::Ending;
+use super::domain::{self, Filter, State};
+use super::store::{Row, Same};
+use crate::app::App;
+use crate::db::page::PageSize;
+use crate::error::Error;
+use crate::pb::v1 as pb;
+use crate::pb::v1::audit_service_server::{AuditService, AuditServiceServer};
+use crate::transport::call::{Reply, call};
+use crate::transport::wire;
+
+/// The service.
+#[derive(Debug)]
+pub struct Audit(Arc<App>);
+
+/// The service, to be mounted.
+pub fn service(app: &Arc<App>) -> AuditServiceServer<Audit> {
+    let limit = app.config.server.message_bytes_max();
+    AuditServiceServer::new(Audit(Arc::clone(app))).max_decoding_message_size(limit)
+}
+
+#[tonic::async_trait]
+impl AuditService for Audit {
+    async fn list_audit_entries(
+        &self,
+        request: Request<pb::ListAuditEntriesRequest>,
+    ) -> Reply<pb::ListAuditEntriesResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let (size, token) = (PageSize::parse(req.page_size)?, req.page_token.clone());
+            let filter = Filter::try_from(req)?;
+            let (page, next_page_token) = domain::list(ctx, &filter, size, &token).await?;
+            let audit_entries = page.into_iter().map(Into::into).collect();
+            Ok(pb::ListAuditEntriesResponse { audit_entries, next_page_token })
+        })
+        .await
+    }
+}
+
+impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
+    type Error = Error;
+
+    fn try_from(req: pb::ListAuditEntriesRequest) -> Result<Self, Error> {
+        let said = |text: String| (!text.is_empty()).then_some(text);
+        let micros = |field, at: Option<prost_types::Timestamp>| {
+            at.map(|at| wire::parse_time(field, at).map(|at| at.unix_micros())).transpose()
+        };
+        let state = match pb::AuditOutcome::try_from(req.outcome) {
+            Ok(pb::AuditOutcome::Unspecified) => State::Any,
+            Ok(pb::AuditOutcome::Open) => State::Open,
+            Ok(pb::AuditOutcome::Ok) => State::Ended(Ending::Ok),
+            Ok(pb::AuditOutcome::Denied) => State::Ended(Ending::Denied),
+            Ok(pb::AuditOutcome::Failed) => State::Ended(Ending::Failed),
+            Ok(pb::AuditOutcome::Unauthenticated) => State::Ended(Ending::Unauthenticated),
+            Ok(pb::AuditOutcome::Unknown) => State::Ended(Ending::Unknown),
+            Err(_) => return Err(Error::invalid("outcome", "is not one that this server knows")),
+        };
+        Ok(Self {
+            same: Same {
+                actor: said(req.actor),
+                action: said(req.action),
+                resource_type: said(req.resource_type),
+                resource_id: said(req.resource_id),
+                gateway: said(req.gateway),
+                request_id: said(req.request_id.to_ascii_lowercase()),
+            },
+            state,
+            since_us: micros("since", req.since)?,
+            until_us: micros("until", req.until)?,
+        })
+    }
+}
+
+impl From<Row> for pb::AuditEntry {
+    fn from(row: Row) -> Self {
+        let outcome = outcome(row.outcome.as_deref());
+        Self {
+            id: row.id.get(),
+            timestamp: Some(wire::time(row.timestamp)),
+            actor: row.actor,
+            principal: row.principal.unwrap_or_default(),
+            actor_role: row.actor_role,
+            action: row.action,
+            resource_type: row.resource_type,
+            resource_id: row.resource_id,
+            gateway: row.gateway_name.unwrap_or_default(),
+            detail_json: detail(row.detail, row.outcome_detail),
+            client_ip: row.client_ip.unwrap_or_default(),
+            request_id: row.request_id,
+            method: row.method,
+            outcome: outcome.into(),
+            code: row.code.unwrap_or_default(),
+            close_time: row.closed_at.map(wire::time),
+            duration: row.duration_us.map(wire::span),
+            request_digest: row.digest.unwrap_or_default().into(),
+            digest_key_id: row.digest_key_id.unwrap_or_default(),
+            bytes_in: row.bytes_in.unwrap_or_default(),
+            bytes_out: row.bytes_out.unwrap_or_default(),
+        }
+    }
+}
+
+/// The database knows no other words.
+fn outcome(word: Option<&str>) -> pb::AuditOutcome {
+    match word {
+        None => pb::AuditOutcome::Open,
+        Some("ok") => pb::AuditOutcome::Ok,
+        Some("denied") => pb::AuditOutcome::Denied,
+        Some("failed") => pb::AuditOutcome::Failed,
+        Some("unauthenticated") => pb::AuditOutcome::Unauthenticated,
+        Some(_) => pb::AuditOutcome::Unknown,
+    }
+}
+
+/// What was known before and after, as one object.
+fn detail(before: Option<String>, after: Option<String>) -> String {
+    let (before, after) = match (before, after) {
+        (None, None) => return String::new(),
+        (Some(one), None) | (None, Some(one)) => return one,
+        (Some(before), Some(after)) => (before, after),
+    };
+    let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
+    let mut both = object(&before);
+    both.extend(object(&after));
+    Value::Object(both).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_known_before_and_after_is_one_object() {
+        let text = |text: &str| Some(text.to_owned());
+        for (before, after, both) in [
+            (None, None, ""),
+            (text(r#"{"a":1}"#), None, r#"{"a":1}"#),
+            (None, text(r#"{"a":1}"#), r#"{"a":1}"#),
+            (text(r#"{"a":1,"b":1}"#), text(r#"{"b":2}"#), r#"{"a":1,"b":2}"#),
+        ] {
+            assert_eq!(detail(before, after), both);
+        }
+    }
+
+    #[test]
+    fn each_ending_has_its_word_on_the_wire() {
+        for ending in
+            [Ending::Ok, Ending::Denied, Ending::Failed, Ending::Unauthenticated, Ending::Unknown]
+        {
+            let wire = outcome(Some(ending.as_str()));
+            let req = pb::ListAuditEntriesRequest { outcome: wire.into(), ..Default::default() };
+            assert_eq!(Filter::try_from(req).unwrap().state, State::Ended(ending));
+        }
+    }
+}

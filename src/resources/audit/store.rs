@@ -1,0 +1,233 @@
+//! Reading, closing and forgetting rows of `audit_log`. Writing calls is `batch`.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::Bool;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::{audit_log, replicas};
+use crate::db::types::{AuditId, Timestamp};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+// The words of the index `audit_log_long`, which a query must use to be served by it.
+const LONG: &str = "COALESCE(duration_us, 60000000) >= 60000000";
+const SHORT: &str = "COALESCE(duration_us, 60000000) < 60000000";
+
+/// An entry.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = audit_log)]
+#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+pub struct Row {
+    pub id: AuditId,
+    pub timestamp: Timestamp,
+    pub actor: String,
+    pub actor_role: String,
+    pub action: String,
+    pub resource_type: String,
+    pub resource_id: String,
+    pub gateway_name: Option<String>,
+    pub detail: Option<String>,
+    pub client_ip: Option<String>,
+    pub principal: Option<String>,
+    pub request_id: String,
+    pub method: String,
+    pub digest: Option<Vec<u8>>,
+    pub digest_key_id: Option<String>,
+    pub closed_at: Option<Timestamp>,
+    pub outcome: Option<String>,
+    pub code: Option<i32>,
+    pub outcome_detail: Option<String>,
+    pub duration_us: Option<i64>,
+    pub bytes_in: Option<i64>,
+    pub bytes_out: Option<i64>,
+}
+
+/// What every entry of a list has in common; none is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[expect(missing_docs, reason = "the columns that must be equal")]
+pub struct Same {
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    pub resource_type: Option<String>,
+    pub resource_id: Option<String>,
+    pub gateway: Option<String>,
+    pub request_id: Option<String>,
+}
+
+/// Which closed entries, by when they were closed and begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Closed<'a> {
+    /// After this one in the list.
+    pub after: Option<(Timestamp, AuditId)>,
+    /// With this outcome.
+    pub outcome: Option<&'a str>,
+    /// Begun at or after.
+    pub begun_from: Option<Timestamp>,
+    /// Begun before.
+    pub begun_before: Option<Timestamp>,
+    /// Closed at or after: follows from when they were begun, and bounds what is looked at.
+    pub closed_from: Option<Timestamp>,
+    /// Closed before: likewise.
+    pub closed_before: Option<Timestamp>,
+    /// How long they took.
+    pub took: Took,
+}
+
+/// How long entries took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Took {
+    /// Any time.
+    #[default]
+    Any,
+    /// Less than a minute.
+    Short,
+    /// A minute or more, or nobody knows.
+    Long,
+}
+
+/// Adds the conditions on columns that must be equal.
+macro_rules! same {
+    ($query:ident, $same:expr) => {{
+        let same: &Same = $same;
+        if let Some(value) = &same.actor {
+            $query = $query.filter(audit_log::actor.eq(value));
+        }
+        if let Some(value) = &same.action {
+            $query = $query.filter(audit_log::action.eq(value));
+        }
+        if let Some(value) = &same.resource_type {
+            $query = $query.filter(audit_log::resource_type.eq(value));
+        }
+        if let Some(value) = &same.resource_id {
+            $query = $query.filter(audit_log::resource_id.eq(value));
+        }
+        if let Some(value) = &same.gateway {
+            $query = $query.filter(audit_log::gateway_name.eq(value));
+        }
+        if let Some(value) = &same.request_id {
+            $query = $query.filter(audit_log::request_id.eq(value));
+        }
+    }};
+}
+
+/// Open entries, the one begun last first, with ids below `before`.
+pub async fn open(
+    conn: &mut Conn,
+    same: &Same,
+    begun: (Option<Timestamp>, Option<Timestamp>),
+    before: Option<AuditId>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let mut query = audit_log::table
+            .select(Row::as_select())
+            .filter(audit_log::closed_at.is_null())
+            .order(audit_log::id.desc())
+            .limit(limit)
+            .into_boxed();
+        same!(query, same);
+        if let Some(from) = begun.0 {
+            query = query.filter(audit_log::timestamp.ge(from));
+        }
+        if let Some(until) = begun.1 {
+            query = query.filter(audit_log::timestamp.lt(until));
+        }
+        if let Some(before) = before {
+            query = query.filter(audit_log::id.lt(before));
+        }
+        query.load(c).await
+    })?)
+}
+
+/// Closed entries, the one closed last first.
+pub async fn closed(
+    conn: &mut Conn,
+    same: &Same,
+    which: Closed<'_>,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let mut query = audit_log::table
+            .select(Row::as_select())
+            .filter(audit_log::closed_at.is_not_null())
+            .order((audit_log::closed_at.desc(), audit_log::id.desc()))
+            .limit(limit)
+            .into_boxed();
+        same!(query, same);
+        if let Some(outcome) = which.outcome {
+            query = query.filter(audit_log::outcome.eq(outcome));
+        }
+        if let Some(from) = which.begun_from {
+            query = query.filter(audit_log::timestamp.ge(from));
+        }
+        if let Some(before) = which.begun_before {
+            query = query.filter(audit_log::timestamp.lt(before));
+        }
+        if let Some(from) = which.closed_from {
+            query = query.filter(audit_log::closed_at.ge(from));
+        }
+        if let Some(before) = which.closed_before {
+            query = query.filter(audit_log::closed_at.lt(before));
+        }
+        query = match which.took {
+            Took::Any => query,
+            Took::Short => query.filter(sql::<Bool>(SHORT)),
+            Took::Long => query.filter(sql::<Bool>(LONG)),
+        };
+        if let Some((at, id)) = which.after {
+            // The first condition bounds the index; `(a, b) < (x, y)` is nothing that diesel can say.
+            query = query
+                .filter(audit_log::closed_at.le(at))
+                .filter(audit_log::closed_at.lt(at).or(audit_log::id.lt(id)));
+        }
+        query.load(c).await
+    })?)
+}
+
+/// Closes up to `limit` entries whose process is dead as `unknown`. One statement: who opened an entry that it sees has
+/// beaten before, and is seen, too.
+pub async fn close_orphans(
+    conn: &mut Conn,
+    alive_since: Timestamp,
+    now: Timestamp,
+    limit: i64,
+) -> Result<usize, Error> {
+    const GRPC_UNKNOWN: i32 = 2;
+    Ok(on_conn!(conn, |c| {
+        let alive =
+            replicas::table.filter(replicas::heartbeat_at.ge(alive_since)).select(replicas::id);
+        let owner = diesel::alias!(audit_log as orphan);
+        let orphans = owner
+            .filter(owner.field(audit_log::closed_at).is_null())
+            .filter(owner.field(audit_log::owner).ne_all(alive))
+            .order(owner.field(audit_log::id))
+            .select(owner.field(audit_log::id))
+            .limit(limit);
+        let open = audit_log::table
+            .filter(audit_log::id.eq_any(orphans))
+            .filter(audit_log::closed_at.is_null());
+        diesel::update(open)
+            .set((
+                audit_log::closed_at.eq(now),
+                audit_log::outcome.eq("unknown"),
+                audit_log::code.eq(GRPC_UNKNOWN),
+            ))
+            .execute(c)
+            .await
+    })?)
+}
+
+/// Deletes up to `limit` entries that were closed before `cutoff`.
+pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Result<usize, Error> {
+    let old: Vec<AuditId> = on_conn!(conn, |c| audit_log::table
+        .filter(audit_log::closed_at.is_not_null())
+        .filter(audit_log::closed_at.lt(cutoff))
+        .select(audit_log::id)
+        .order((audit_log::closed_at, audit_log::id))
+        .limit(limit)
+        .load(c)
+        .await)?;
+    let old = audit_log::table.filter(audit_log::id.eq_any(old));
+    Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
+}

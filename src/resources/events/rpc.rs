@@ -1,0 +1,85 @@
+//! `EventService` on the wire.
+
+use std::sync::Arc;
+
+use tonic::Request;
+
+use super::domain::{self, Filter, Follower, Start};
+use super::store::Event;
+use crate::app::App;
+use crate::db::page::PageSize;
+use crate::pb::v1 as pb;
+use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
+use crate::transport::call::{Reply, Stream, call, call_stream};
+use crate::transport::wire;
+
+/// The service.
+#[derive(Debug)]
+pub struct Events(Arc<App>);
+
+/// The service, to be mounted.
+pub fn service(app: &Arc<App>) -> EventServiceServer<Events> {
+    let limit = app.config.server.message_bytes_max();
+    EventServiceServer::new(Events(Arc::clone(app))).max_decoding_message_size(limit)
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Reply<pb::ListEventsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let filter = Filter::parse(req.gateway, req.names)?;
+            let start = Start::parse(req.after_sequence, false)?;
+            let size = PageSize::parse(req.page_size)?;
+            let page = domain::list(ctx, &filter, start, size).await?;
+            Ok(pb::ListEventsResponse {
+                events: page.events.into_iter().map(Into::into).collect(),
+                next_after_sequence: page.next_after,
+                more: page.more,
+            })
+        })
+        .await
+    }
+
+    type WatchEventsStream = Stream<pb::WatchEventsResponse>;
+
+    async fn watch_events(
+        &self,
+        request: Request<pb::WatchEventsRequest>,
+    ) -> Reply<Self::WatchEventsStream> {
+        call_stream(&self.0, request, async move |ctx, req, sink| {
+            let filter = Filter::parse(req.gateway, req.names)?;
+            let start = Start::parse(req.after_sequence, true)?;
+            let mut follower = Follower::start(&ctx, filter, start).await?;
+            loop {
+                let page = follower.next(&ctx).await?;
+                let last = page.events.last().map(|event| event.sequence);
+                for event in page.events {
+                    let sequence = event.sequence;
+                    sink.send(pb::WatchEventsResponse { event: Some(event.into()), sequence })
+                        .await?;
+                }
+                if last.is_none() {
+                    let sequence = page.next_after;
+                    sink.send(pb::WatchEventsResponse { event: None, sequence }).await?;
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl From<Event> for pb::Event {
+    fn from(event: Event) -> Self {
+        Self {
+            sequence: event.sequence,
+            name: event.name,
+            gateway: event.gateway.unwrap_or_default(),
+            actor: event.actor.unwrap_or_default(),
+            event_time: Some(wire::time(event.occurred_at)),
+            payload_json: event.payload_json,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Rows of `events` and `event_head`.
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
+
+use crate::access::snapshot::Visible;
+use crate::db::schema::{event_head, events};
+use crate::db::types::{GatewayId, Timestamp};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// An event to keep.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = events)]
+pub struct NewRow<'a> {
+    /// What happened.
+    pub name: &'static str,
+    /// The gateway concerned.
+    pub gateway_id: Option<GatewayId>,
+    /// Its name at that time.
+    pub gateway_name: Option<&'a str>,
+    /// Who did it.
+    pub actor: &'a str,
+    /// A JSON object.
+    pub payload_json: &'a str,
+    /// When.
+    pub occurred_at: Timestamp,
+}
+
+/// An event that has its place in the order.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub struct Event {
+    /// Its place.
+    pub sequence: i64,
+    /// What happened.
+    pub name: String,
+    /// The gateway concerned.
+    pub gateway: Option<String>,
+    /// Who did it.
+    pub actor: Option<String>,
+    /// A JSON object.
+    pub payload_json: String,
+    /// When.
+    pub occurred_at: Timestamp,
+}
+
+/// Which sequences can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
+pub struct Kept {
+    /// The last one that was given.
+    pub head: i64,
+    /// The first one that is kept, or the next one to be given where none is.
+    pub oldest: i64,
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// The gateways whose events may be shown.
+    pub visible: &'a Visible,
+    /// Whether events without a gateway may be shown.
+    pub global: bool,
+    /// Only of this gateway.
+    pub gateway: Option<GatewayId>,
+    /// Only of these names, where there are any.
+    pub names: &'a [String],
+}
+
+/// Writes an event, without a place yet.
+pub async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
+    Ok(())
+}
+
+/// Which sequences can be read.
+pub async fn kept(conn: &mut Conn) -> Result<Kept, Error> {
+    let row = event_head::table.select((event_head::sequence, event_head::oldest));
+    Ok(on_conn!(conn, |c| row.first(c).await)?)
+}
+
+/// As [`kept`], and nobody else gives numbers or takes them away before the transaction ends.
+pub async fn kept_locked(conn: &mut Conn) -> Result<Kept, Error> {
+    let row = event_head::table.select((event_head::sequence, event_head::oldest));
+    Ok(match conn {
+        Conn::Pg(c) => row.for_update().first(c).await?,
+        // The transaction has the database's one write lock already.
+        Conn::Sqlite(c) => row.first(c).await?,
+    })
+}
+
+/// The wanted events with a sequence after `after` and up to `until`, at most `limit`, oldest first.
+pub async fn between(
+    conn: &mut Conn,
+    wanted: &Wanted<'_>,
+    after: i64,
+    until: i64,
+    limit: i64,
+) -> Result<Vec<Event>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let mut query = events::table
+            .select((
+                events::sequence.assume_not_null(),
+                events::name,
+                events::gateway_name,
+                events::actor,
+                events::payload_json,
+                events::occurred_at,
+            ))
+            .filter(events::sequence.gt(after))
+            .filter(events::sequence.le(until))
+            .order(events::sequence)
+            .limit(limit)
+            .into_boxed();
+        if let Some(gateway) = wanted.gateway {
+            query = query.filter(events::gateway_id.eq(gateway));
+        }
+        query = match (wanted.visible, wanted.global) {
+            (Visible::All, true) => query,
+            (Visible::All, false) => query.filter(events::gateway_id.is_not_null()),
+            (Visible::Only(ids), true) => {
+                query.filter(events::gateway_id.eq_any(ids).or(events::gateway_id.is_null()))
+            }
+            (Visible::Only(ids), false) => query.filter(events::gateway_id.eq_any(ids)),
+        };
+        if !wanted.names.is_empty() {
+            query = query.filter(events::name.eq_any(wanted.names));
+        }
+        query.load(c).await
+    })?)
+}
+
+/// Whether an event waits for its place.
+pub async fn any_unnumbered(conn: &mut Conn) -> Result<bool, Error> {
+    let waiting = events::table.filter(events::sequence.is_null());
+    Ok(on_conn!(conn, |c| diesel::select(diesel::dsl::exists(waiting)).get_result(c).await)?)
+}
+
+/// Gives up to `limit` events their places after `head`, in the order of their ids; answers how many.
+pub async fn number(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Error> {
+    // One text for both engines; diesel knows no UPDATE ... FROM.
+    const NUMBER: &str = "UPDATE events SET sequence = given.place FROM (\
+        SELECT id, ROW_NUMBER() OVER (ORDER BY id) + $1 AS place FROM (\
+        SELECT id FROM events WHERE sequence IS NULL ORDER BY id LIMIT $2) AS waiting) AS given \
+        WHERE events.id = given.id";
+    Ok(on_conn!(conn, |c| diesel::sql_query(NUMBER)
+        .bind::<BigInt, _>(head)
+        .bind::<BigInt, _>(limit)
+        .execute(c)
+        .await)?)
+}
+
+/// Keeps which sequences can be read.
+pub async fn set_kept(conn: &mut Conn, kept: Kept) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::update(event_head::table)
+        .set((event_head::sequence.eq(kept.head), event_head::oldest.eq(kept.oldest)))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Sequence and time of the first events that are kept.
+pub async fn first(
+    conn: &mut Conn,
+    oldest: i64,
+    limit: i64,
+) -> Result<Vec<(i64, Timestamp)>, Error> {
+    Ok(on_conn!(conn, |c| events::table
+        .filter(events::sequence.ge(oldest))
+        .select((events::sequence.assume_not_null(), events::occurred_at))
+        .order(events::sequence)
+        .limit(limit)
+        .load(c)
+        .await)?)
+}
+
+/// Deletes the events up to a sequence.
+pub async fn delete_to(conn: &mut Conn, sequence: i64) -> Result<usize, Error> {
+    let old = events::table.filter(events::sequence.le(sequence));
+    Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
+}

@@ -1,0 +1,1 @@
+//! What a reader gets, on a temporary SQLite file.

@@ -1,0 +1,77 @@
+//! Gives events their places, and forgets old ones.
+
+use std::time::Duration;
+
+use super::store::{self, Kept};
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::workers::lease::{self, Lease};
+use crate::workers::{Worked, Worker};
+
+/// Events that get their places in one transaction.
+const NUMBER_MAX: usize = 500;
+/// Events that are forgotten in one transaction.
+const FORGET_MAX: usize = 1_000;
+const DAY: Duration = Duration::from_hours(24);
+
+/// Gives events their places. Any replica may at any time: the row of the last place is what they take turns on. The
+/// one that wrote is woken; the others look now and then, for what a replica has left behind that died.
+pub const SEQUENCER: Worker = Worker {
+    name: "event-sequencer",
+    every: |_| Duration::from_secs(1),
+    lease: false,
+    wake: Some(|app| app.feed.to_number()),
+    tick: |ctx, _| Box::pin(number(ctx)),
+};
+
+/// Forgets events that are older than they are kept.
+pub const RETENTION: Worker = Worker {
+    name: "event-retention",
+    every: |_| Duration::from_mins(10),
+    lease: true,
+    wake: None,
+    tick: |ctx, lease| Box::pin(forget(ctx, lease)),
+};
+
+async fn number(ctx: &Ctx) -> Result<Worked, Error> {
+    if !store::any_unnumbered(&mut ctx.db().read().await?).await? {
+        return Ok(Worked::NOTHING);
+    }
+    let (done, head) = ctx
+        .db()
+        .transaction(async |conn| {
+            let Kept { head, oldest } = store::kept_locked(conn).await?;
+            let done = store::number(conn, head, limit(NUMBER_MAX)).await?;
+            let head = head + limit(done);
+            store::set_kept(conn, Kept { head, oldest }).await?;
+            Ok((done, head))
+        })
+        .await?;
+    ctx.app().feed.moved_to(head);
+    Ok(Worked::batch(done, NUMBER_MAX))
+}
+
+/// In the order of the sequence, so that what is kept has no gap.
+async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
+    let days = ctx.app().config.events.retention_days;
+    let cutoff = ctx.now().minus(DAY * days);
+    let done = ctx
+        .db()
+        .transaction(async |conn| {
+            if let Some(held) = held {
+                lease::still_held(conn, held).await?;
+            }
+            let kept = store::kept_locked(conn).await?;
+            let first = store::first(conn, kept.oldest, limit(FORGET_MAX)).await?;
+            let last = first.iter().take_while(|(_, at)| *at < cutoff).last();
+            let Some((last, _)) = last else { return Ok(0) };
+            store::set_kept(conn, Kept { oldest: last + 1, ..kept }).await?;
+            store::delete_to(conn, *last).await
+        })
+        .await?;
+    Ok(Worked::batch(done, FORGET_MAX))
+}
+
+fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,299 @@
+//! The server as shipped, on loopback, with a first admin made through the front door.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoreguard::app::App;
+use shoreguard::clock::Clock;
+use shoreguard::config::Config;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::auth::setup;
+use shoreguard::transport::server::{self, Running};
+use tokio::net::TcpListener;
+use tonic::codegen::InterceptedService;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use super::Place;
+
+pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
+pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
+
+/// A server that runs, and what a test needs to talk to it.
+pub(crate) struct TestServer {
+    pub(crate) app: Arc<App>,
+    pub(crate) address: SocketAddr,
+    pub(crate) engine: Engine,
+    pub(crate) admin_key: String,
+    running: Running,
+    place: Place,
+    _data: tempfile::TempDir,
+}
+
+/// A caller: a channel and a credential.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) channel: Channel,
+    pub(crate) bearer: Bearer,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Bearer(pub(crate) Option<String>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let value: MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
+    }
+}
+
+pub(crate) type Wired = InterceptedService<Channel, Bearer>;
+
+macro_rules! clients {
+    ($($name:ident: $module:ident :: $client:ident,)*) => {
+        impl Caller {
+            $(#[allow(dead_code, reason = "not every test file uses every service")]
+            pub(crate) fn $name(&self) -> pb::$module::$client<Wired> {
+                pb::$module::$client::with_interceptor(self.channel.clone(), self.bearer.clone())
+            })*
+        }
+    };
+}
+
+clients! {
+    access: access_service_client::AccessServiceClient,
+    audit: audit_service_client::AuditServiceClient,
+    auth: auth_service_client::AuthServiceClient,
+    events: event_service_client::EventServiceClient,
+    gateways: gateway_service_client::GatewayServiceClient,
+    service_principals: service_principal_service_client::ServicePrincipalServiceClient,
+}
+
+impl Caller {
+    /// The upstream's own client, generation 0.0, through the server.
+    #[allow(dead_code, reason = "not every test file uses it")]
+    pub(crate) fn openshell_v0_0(
+        &self,
+    ) -> shoreguard::pb::v0_0::openshell::v1::open_shell_client::OpenShellClient<Wired> {
+        shoreguard::pb::v0_0::openshell::v1::open_shell_client::OpenShellClient::with_interceptor(
+            self.channel.clone(),
+            self.bearer.clone(),
+        )
+    }
+
+    /// The upstream's own client, generation 0.1, through the server.
+    #[allow(dead_code, reason = "not every test file uses it")]
+    pub(crate) fn openshell_v0_1(
+        &self,
+    ) -> shoreguard::pb::v0_1::openshell::v1::open_shell_client::OpenShellClient<Wired> {
+        shoreguard::pb::v0_1::openshell::v1::open_shell_client::OpenShellClient::with_interceptor(
+            self.channel.clone(),
+            self.bearer.clone(),
+        )
+    }
+}
+
+/// What a test may set before the server starts.
+pub(crate) type Tune = fn(&mut Config);
+
+impl TestServer {
+    pub(crate) async fn start(place: Place, engine: Engine, tune: Tune) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let config = config(&place, data.path(), tune);
+        let (app, running) = boot(config).await;
+        let address = running.address();
+        let mut server =
+            Self { app, address, engine, admin_key: String::new(), running, place, _data: data };
+        server.admin_key = server.first_admin().await;
+        server
+    }
+
+    async fn first_admin(&self) -> String {
+        let token = setup::offer(&self.app).await.unwrap().expect("a fresh database");
+        let anonymous = self.anonymous();
+        let request = pb::SetupRequest {
+            setup_token: token.expose().to_owned(),
+            email: ADMIN_EMAIL.to_owned(),
+            password: ADMIN_PASSWORD.to_owned(),
+        };
+        anonymous.auth().setup(request).await.unwrap();
+        let login =
+            pb::LoginRequest { email: ADMIN_EMAIL.to_owned(), password: ADMIN_PASSWORD.to_owned() };
+        let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
+        self.with(&session).key("root", pb::Role::Admin).await
+    }
+
+    /// Nobody.
+    pub(crate) fn anonymous(&self) -> Caller {
+        Caller { channel: self.channel(), bearer: Bearer(None) }
+    }
+
+    /// Whoever holds a credential.
+    pub(crate) fn with(&self, token: &str) -> Caller {
+        Caller { channel: self.channel(), bearer: Bearer(Some(token.to_owned())) }
+    }
+
+    /// The admin's key.
+    pub(crate) fn admin(&self) -> Caller {
+        self.with(&self.admin_key)
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        Endpoint::new(format!("http://{}", self.address))
+            .unwrap()
+            .timeout(Duration::from_secs(30))
+            .connect_lazy()
+    }
+
+    /// Registers a gateway that listens on loopback.
+    pub(crate) async fn gateway(&self, name: &str, endpoint: SocketAddr) -> pb::Gateway {
+        let request = pb::RegisterGatewayRequest {
+            name: name.to_owned(),
+            endpoint: endpoint.to_string(),
+            scheme: pb::GatewayScheme::Http.into(),
+            ..Default::default()
+        };
+        let registered = self.admin().gateways().register_gateway(request).await.unwrap();
+        registered.into_inner().gateway.unwrap()
+    }
+
+    /// Stops, and checks that nothing was left open.
+    pub(crate) async fn finish(self) {
+        self.app.stop.cancel();
+        self.running.stopped().await;
+        self.app.drained().await;
+        assert_eq!(self.app.live.count(), 0, "a live stream was left");
+        drop(self.app);
+        self.place.remove().await;
+    }
+}
+
+impl Caller {
+    /// A new service principal's key.
+    pub(crate) async fn key(&self, name: &str, role: pb::Role) -> String {
+        let request = pb::CreateServicePrincipalRequest {
+            name: name.to_owned(),
+            role: role.into(),
+            ..Default::default()
+        };
+        let created = self.service_principals().create_service_principal(request).await.unwrap();
+        created.into_inner().key
+    }
+
+    /// Gives a service principal a role on a gateway.
+    #[allow(dead_code, reason = "not every test file uses it")]
+    pub(crate) async fn bind(&self, name: &str, gateway: &str, role: pb::Role) {
+        let subject = pb::subject::Subject::ServicePrincipal(name.to_owned());
+        let request = pb::SetGatewayRoleRequest {
+            subject: Some(pb::Subject { subject: Some(subject) }),
+            gateway: gateway.to_owned(),
+            role: role.into(),
+            ..Default::default()
+        };
+        self.access().set_gateway_role(request).await.unwrap();
+    }
+}
+
+/// The configuration of a test's server: any port, no limit by address, loopback allowed, cheap passwords.
+pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
+    let database = match place {
+        Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
+        Place::Postgres(database) => database.url(),
+    };
+    let text = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        data_dir = "{}"
+        cores = 2
+        drain_seconds = 5
+        [database]
+        url = "{database}"
+        [keys]
+        master_key = "{}"
+        [gateways]
+        allowed_networks = ["127.0.0.0/8", "::1/128"]
+        probe_interval_seconds = 3600
+        [access]
+        poll_milliseconds = 100
+        "#,
+        data.display(),
+        "5a".repeat(32),
+    );
+    let mut config = Config::from_toml(&text).unwrap();
+    config.limits.bcrypt_cost = 4;
+    config.limits.address_requests_per_second = 0;
+    tune(&mut config);
+    config
+}
+
+/// Builds and serves.
+pub(crate) async fn boot(config: Config) -> (Arc<App>, Running) {
+    let app = App::build(config, Clock::system()).await.unwrap();
+    app.start();
+    let listener = TcpListener::bind(app.config.server.listen).await.unwrap();
+    let running = server::serve(&app, listener).await.unwrap();
+    (app, running)
+}
+
+/// Runs one test against a server of its own.
+pub(crate) fn run<F: Future<Output = ()>>(
+    engine: Engine,
+    tune: Tune,
+    test: impl FnOnce(TestServer) -> F,
+) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(place) = Place::new(engine).await else { return };
+        test(TestServer::start(place, engine, tune).await).await;
+    });
+}
+
+/// Makes `name::sqlite` and `name::postgres` of a test that takes a server.
+macro_rules! served {
+    ($($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
+        $(mod $name {
+            use super::*;
+
+            $(#[$meta])*
+            async fn on($server: $crate::support::server::TestServer) $body
+
+            #[test]
+            fn sqlite() {
+                $crate::support::server::run(shoreguard::db::Engine::Sqlite, |_| {}, on);
+            }
+
+            #[test]
+            fn postgres() {
+                $crate::support::server::run(shoreguard::db::Engine::Postgres, |_| {}, on);
+            }
+        })+
+    };
+}
+
+/// The reason that a refusal gives to programs.
+pub(crate) fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt;
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+/// Asserts code and reason of a refusal.
+macro_rules! assert_refused {
+    ($answer:expr, $code:ident, $reason:literal) => {{
+        let status = $answer.unwrap_err();
+        assert_eq!(
+            (status.code(), $crate::support::server::reason(&status).as_str()),
+            (tonic::Code::$code, $reason),
+            "{status:?}"
+        );
+        status
+    }};
+}
