@@ -12,3 +12,4 @@ mod migrations;
 mod postgres_tls;
 mod service_principals;
 mod storage;
+mod tidy;
