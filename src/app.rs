@@ -116,6 +116,7 @@ impl App {
     /// Starts what runs in the background, until `stop`.
     pub fn start(self: &Arc<Self>) {
         self.spawn(access_bindings::feed::follow(Arc::clone(self)));
+        crate::workers::start(self);
     }
 
     /// A new id.

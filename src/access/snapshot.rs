@@ -6,7 +6,7 @@
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ pub struct ServicePrincipalFacts {
     pub expires_at: Option<Timestamp>,
     /// Roles on gateways.
     pub bindings: HashMap<GatewayId, Role>,
+    /// Set when the key is used, until [`Snapshot::take_used`].
+    pub used: Arc<AtomicBool>,
 }
 
 /// What access needs to know of a group.
@@ -171,7 +173,20 @@ impl Snapshot {
     pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
         let state = self.read();
         let id = *state.by_key.get(hash)?;
+        if let Some(found) = state.service_principals.get(&id)
+            && !found.used.load(Ordering::Relaxed)
+        {
+            found.used.store(true, Ordering::Relaxed);
+        }
         state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())
+    }
+
+    /// The service principals whose keys were used since the last time.
+    #[must_use]
+    pub fn take_used(&self) -> Vec<ServicePrincipalId> {
+        let state = self.read();
+        let used = state.service_principals.iter();
+        used.filter(|(_, found)| found.used.swap(false, Ordering::Relaxed)).map(|(id, _)| *id).collect()
     }
 
     /// The caller behind a principal, as long as it may call at all.

@@ -6,7 +6,7 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use crate::app::App;
 use crate::pb;
-use crate::resources::{access_bindings, auth, gateways, service_principals};
+use crate::resources::{access_bindings, audit, auth, events, gateways, service_principals};
 
 /// Every service that this process answers itself. `health` reports through the handle that made it.
 pub fn routes(
@@ -18,9 +18,9 @@ pub fn routes(
     let mut routes = RoutesBuilder::default();
     routes
         .add_service(access_bindings::rpc::service(app))
-        //AUDIT
+        .add_service(audit::rpc::service(app))
         .add_service(auth::rpc::service(app))
-        //EVENTS
+        .add_service(events::rpc::service(app))
         .add_service(gateways::rpc::service(app))
         .add_service(service_principals::rpc::service(app))
         .add_service(health);

@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::{audit, events};
+use crate::resources::{audit, events, gateways, service_principals};
 use crate::transport::idempotency;
 use lease::Lease;
 
@@ -77,6 +77,8 @@ pub const ALL: &[Worker] = &[
     audit::worker::RETENTION,
     events::worker::SEQUENCER,
     events::worker::RETENTION,
+    gateways::worker::PROBES,
+    service_principals::worker::LAST_USED,
     idempotency::WORKER,
 ];
 
