@@ -18,6 +18,7 @@ use crate::ctx::Digest;
 use crate::db::{Db, DbOptions};
 use crate::digest::Digests;
 use crate::error::Error;
+use crate::proxy::SandboxIds;
 use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
@@ -52,6 +53,8 @@ pub struct App {
     pub feeding: tokio::sync::Mutex<()>,
     /// The gateways as the proxy reaches them.
     pub targets: Targets,
+    /// Which sandbox an id means, as the gateways have told.
+    pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
     /// Name of this replica: new at each start.
@@ -96,6 +99,7 @@ impl App {
             feed: Feed::default(),
             feeding: tokio::sync::Mutex::default(),
             targets: Targets::default(),
+            sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             main: Handle::current(),
             config,

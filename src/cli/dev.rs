@@ -64,7 +64,8 @@ fn config(args: &DevArgs) -> Result<Config, Failure> {
         allowed_networks = ["127.0.0.0/8", "::1/128"]
         probe_interval_seconds = 10
         [limits]
-        address_requests_per_second = 0
+        address_requests_per_second = 1000000
+        address_burst = 1000000
         [telemetry]
         log_format = "text"
         log_level = "warn"

@@ -38,8 +38,7 @@ pub async fn check(
 }
 
 fn judge(host: &str, addresses: &[SocketAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
-    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
-    else {
+    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks)) else {
         return Ok(());
     };
     warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
@@ -59,12 +58,7 @@ pub async fn connect(
 ) -> Result<TcpStream, Error> {
     let until = Instant::now() + timeout;
     let addresses = resolve(host, port, until).await?;
-    if let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
-    {
-        warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
-        let why = format!("host `{host}` leads to an address that must not be connected to");
-        return Err(Error::refused(Reason::AddressForbidden, why));
-    }
+    judge(host, &addresses, allowed_networks)?;
     let mut tried = String::new();
     for (i, address) in addresses.iter().enumerate() {
         // Those that are left share the time that is left, so that one that swallows packets does not use it up.

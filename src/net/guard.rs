@@ -55,10 +55,8 @@ fn is_site_local(ip: Ipv6Addr) -> bool {
 /// The IPv4 address that an IPv6 one leads to: mapped, compatible, NAT64 or 6to4.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = ip.segments();
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
+    let v4 =
+        |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match s {
         // The unspecified and the loopback address are no IPv4-compatible ones.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,

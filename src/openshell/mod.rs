@@ -1,27 +1,80 @@
-//! The typed client of one gateway: what we ask of any gateway, whatever its generation.
+//! What we ask of a gateway on our own account.
+//!
+//! `Health` is the same in both generations, and a gateway answers it without a credential: its version tells the
+//! generation, and with it how everything else is read.
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use prost::Message;
+
 use crate::app::App;
-use crate::error::{Error, Reason};
+use crate::error::Error;
+use crate::pb::v0_1::openshell::v1::{HealthResponse, ServiceStatus};
+use crate::proxy::connection::Connection;
 use crate::resources::gateways::targets::{Generation, Target};
+
+/// Path of the method that tells the version.
+pub(crate) const HEALTH: &str = "/openshell.v1.OpenShell/Health";
+
+/// Longest version that is kept, in characters; a gateway may claim anything (T20).
+const VERSION_CHARACTERS_MAX: usize = 64;
 
 /// How a gateway says that it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
+    /// It does not say.
     Unspecified,
+    /// Well.
     Healthy,
+    /// It serves, but not all is well.
     Degraded,
+    /// Not well.
     Unhealthy,
 }
+
 /// What a probe has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
+    /// How the gateway says that it is.
     pub status: Health,
+    /// The version that it claims, cut and without control characters.
     pub version: String,
+    /// What follows from the version.
     pub generation: Generation,
+    /// How long the question took, on a connection that stood.
     pub latency: Duration,
 }
-pub async fn probe(_app: &App, _target: &Target, _timeout: Duration) -> Result<Probe, Error> {
-    Err(Error::unavailable(Reason::GatewayUnreachable, "x"))
+
+impl Probe {
+    /// From the answer to `Health`; none where it is none.
+    pub(crate) fn read(answer: Bytes, latency: Duration) -> Option<Self> {
+        let answer = HealthResponse::decode(answer).ok()?;
+        let version: String = answer
+            .version
+            .chars()
+            .filter(|c| c.is_ascii_graphic())
+            .take(VERSION_CHARACTERS_MAX)
+            .collect();
+        let status = match answer.status() {
+            ServiceStatus::Unspecified => Health::Unspecified,
+            ServiceStatus::Healthy => Health::Healthy,
+            ServiceStatus::Degraded => Health::Degraded,
+            ServiceStatus::Unhealthy => Health::Unhealthy,
+        };
+        let generation = Generation::of_version(&version);
+        Some(Self { status, version, generation, latency })
+    }
+}
+
+/// Connects to a gateway as it is described and asks whether it is well. The connection is closed again.
+///
+/// # Errors
+/// `ADDRESS_FORBIDDEN` or `GATEWAY_UNREACHABLE`.
+pub async fn probe(app: &App, target: &Target, timeout: Duration) -> Result<Probe, Error> {
+    let opened = Connection::open(target, &app.config.gateways);
+    match tokio::time::timeout(timeout, opened).await {
+        Ok(connection) => Ok(connection?.probe().clone()),
+        Err(_) => Err(Connection::unreachable(&target.name)),
+    }
 }

@@ -1,40 +1,93 @@
-//! The OpenShell API, forwarded to the right gateway.
+//! Forwards calls of the OpenShell API to the gateway that they are for.
+//!
+//! Invariants
+//! - only a path that is a row of the gateway's own generation is forwarded, by a caller that holds the row's role there;
+//! - a governed request is one message that can be read in one way, and what was checked is what goes on;
+//! - where an intent is due it is durable before the first byte leaves;
+//! - nothing of the caller's identity reaches a gateway, nothing that a gateway says passes as ours;
+//! - bodies are never gathered, but for the messages that are read: both directions wait for who reads them;
+//! - refusals are [`Error`](crate::error::Error)s, made into a status in one place.
+
+mod body;
+mod channels;
+pub(crate) mod connection;
+mod forward;
+mod governed;
+mod headers;
+mod message;
+mod reaper;
+mod record;
+mod rewrite;
+mod sandboxes;
+mod scan;
+mod target;
+mod upstream;
+mod watch;
+mod wire;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body::Body;
+use tokio::task::JoinHandle;
+
+pub use self::body::ProxiedBody;
+pub use self::sandboxes::SandboxIds;
+
+use self::channels::Channels;
+use self::rewrite::PublicAddress;
 use crate::access::policy::UpstreamMethod;
 use crate::app::App;
 use crate::ctx::Call;
-use bytes::Bytes;
-use http_body::Frame;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-#[derive(Debug)]
-pub struct ProxiedBody;
-impl http_body::Body for ProxiedBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Poll::Ready(None)
-    }
-}
+use crate::error::Error;
+use crate::transport::status::response;
+
+/// An error of a body, whatever its source.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Forwards the calls of one runtime. Its connections are used from that runtime alone.
 #[derive(Debug)]
 pub struct Proxy {
-    _app: Arc<App>,
+    app: Arc<App>,
+    channels: Channels,
+    public: PublicAddress,
 }
+
 impl Proxy {
-    pub fn new(app: Arc<App>) -> Self {
-        Self { _app: app }
+    /// For the runtime that calls [`Proxy::forward`].
+    ///
+    /// # Errors
+    /// The configured public URL is none.
+    pub fn new(app: Arc<App>) -> Result<Self, Error> {
+        let public = PublicAddress::parse(&app.config.server.public_url())?;
+        Ok(Self { channels: Channels::new(Arc::clone(&app)), app, public })
     }
-    pub async fn forward(
+
+    /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the
+    /// gateway's or, where the call is refused or the gateway is away, ours.
+    pub async fn forward<B>(
         &self,
-        _call: Call,
-        _p: &'static str,
-        _a: Option<&'static UpstreamMethod>,
-        _b: Option<&'static UpstreamMethod>,
-        _r: http::Request<hyper::body::Incoming>,
-    ) -> http::Response<ProxiedBody> {
-        http::Response::new(ProxiedBody)
+        call: Call,
+        v0_0: Option<&'static UpstreamMethod>,
+        v0_1: Option<&'static UpstreamMethod>,
+        request: http::Request<B>,
+    ) -> http::Response<ProxiedBody>
+    where
+        B: Body<Data = Bytes> + Unpin + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let rows = forward::Rows { v0_0, v0_1 };
+        forward::run(self, call, rows, request).await.unwrap_or_else(response)
     }
+}
+
+/// Starts a task that ends with the connection or the call that it belongs to. It must run on the runtime of the
+/// connection, so it can't be one of main's.
+#[expect(clippy::disallowed_methods, reason = "owned by a connection or a call, on its runtime")]
+pub(crate) fn own<F>(task: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    tokio::spawn(task)
 }

@@ -89,7 +89,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
             router: router.clone(),
-            proxy: Proxy::new(Arc::clone(app)),
+            proxy: Proxy::new(Arc::clone(app))?,
         };
         cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);
     }

@@ -1,0 +1,170 @@
+//! The answer of a forwarded call as the caller gets it.
+//!
+//! Invariants
+//! - it always ends with a status: one that breaks off in the middle gets ours;
+//! - what it ends with is what the audit log gets, once; dropped before its end, the caller has gone.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+use super::connection::Connection;
+use super::headers;
+use super::record::Closing;
+use super::sandboxes::Learn;
+use super::upstream::{Meter, Part, Receiving};
+use super::watch::Watch;
+use crate::error::Error;
+use crate::transport::status::status;
+
+/// The body of an answer.
+#[derive(Default)]
+pub struct ProxiedBody {
+    state: State,
+}
+
+#[derive(Default)]
+enum State {
+    /// Nothing follows.
+    #[default]
+    Empty,
+    /// An answer that was read whole.
+    Whole(Option<Bytes>, Option<HeaderMap>),
+    /// An answer on its way.
+    Passing(Box<Passing>),
+}
+
+/// An answer on its way, with what ends together with it.
+pub(crate) struct Passing {
+    /// Where it comes from.
+    pub(crate) receiving: Receiving,
+    /// The rest of the request.
+    pub(crate) request: Option<AbortOnDropHandle<()>>,
+    /// What may end it early.
+    pub(crate) watch: Watch,
+    /// What the audit log waits for.
+    pub(crate) closing: Option<Closing>,
+    /// Counts its bytes.
+    pub(crate) meter: Option<Arc<Meter>>,
+    /// Sandboxes that it tells of.
+    pub(crate) learn: Option<Learn>,
+    /// A status that came in the headers already.
+    pub(crate) code: Option<i32>,
+}
+
+impl std::fmt::Debug for ProxiedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxiedBody").finish_non_exhaustive()
+    }
+}
+
+impl ProxiedBody {
+    /// One that was read whole.
+    pub(crate) fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self { state: State::Whole(data, trailers) }
+    }
+
+    /// One that passes.
+    pub(crate) fn passing(passing: Box<Passing>) -> Self {
+        Self { state: State::Passing(passing) }
+    }
+}
+
+impl Passing {
+    /// The next part. With the end, everything is closed.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Part> {
+        let part = match self.receiving.poll_part(cx) {
+            Poll::Ready(Ok(Part::Data(data))) => {
+                if let Some(meter) = &self.meter {
+                    meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                if let Some(learn) = &mut self.learn {
+                    learn.push(&data);
+                }
+                return Poll::Ready(Part::Data(data));
+            }
+            Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
+            Poll::Ready(Err(why)) => Err(self.broken(&why)),
+            Poll::Pending => match self.watch.poll(cx) {
+                Poll::Ready(error) => Err(error),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        self.request = None;
+        let (code, trailers) = part.unwrap_or_else(|error| {
+            let trailers = error_trailers(error);
+            (headers::code(&trailers).unwrap_or_default(), Some(trailers))
+        });
+        if let Some(closing) = self.closing.take() {
+            closing.finish(code);
+        }
+        if let Some(learn) = self.learn.take().filter(|_| code == 0) {
+            learn.finish();
+        }
+        Poll::Ready(Part::End(trailers))
+    }
+
+    fn ended(&self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
+        match (trailers, self.code) {
+            (Some(mut trailers), in_headers) => {
+                let code = headers::code(&trailers).or(in_headers);
+                let code = code.ok_or_else(|| self.broken("it ended without a status"))?;
+                headers::clean(&mut trailers);
+                Ok((code, Some(trailers)))
+            }
+            (None, Some(code)) => Ok((code, None)),
+            (None, None) => Err(self.broken("it ended without a status")),
+        }
+    }
+
+    fn broken(&self, why: &str) -> Error {
+        let gateway = self.receiving.lease().gateway();
+        warn!(%gateway, why, "an answer has broken off");
+        Connection::unreachable(gateway)
+    }
+}
+
+fn error_trailers(error: Error) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(4);
+    // A status of ours is made of text that headers can carry; where it were not, its code alone would be there.
+    let _ = status(error).add_header(&mut trailers);
+    trailers
+}
+
+impl Body for ProxiedBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let part = match &mut self.state {
+            State::Empty => return Poll::Ready(None),
+            State::Whole(data, trailers) => match data.take() {
+                Some(data) => Part::Data(data),
+                None => Part::End(trailers.take()),
+            },
+            State::Passing(passing) => std::task::ready!(passing.poll(cx)),
+        };
+        Poll::Ready(match part {
+            Part::Data(data) => Some(Ok(Frame::data(data))),
+            Part::End(trailers) => {
+                self.state = State::Empty;
+                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Empty | State::Whole(None, None))
+    }
+}

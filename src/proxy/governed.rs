@@ -1,0 +1,87 @@
+//! What a governed request asks for, where its method alone doesn't tell (T05).
+
+use super::wire;
+use crate::access::roles::Role;
+use crate::error::{Error, Reason};
+
+const UPDATE_CONFIG: &str = "/openshell.v1.OpenShell/UpdateConfig";
+
+/// Settings that this build knows; another could do anything.
+const SETTINGS: [&str; 4] = [
+    "providers_v2_enabled",
+    "ocsf_json_enabled",
+    "agent_policy_proposals_enabled",
+    "proposal_approval_mode",
+];
+
+/// The key under which the policy for all sandboxes is deleted.
+const GLOBAL_POLICY: &str = "policy";
+
+/// Fields of `UpdateConfigRequest`, the same in both generations.
+mod field {
+    pub(super) const SETTING_KEY: u32 = 3;
+    pub(super) const SETTING_VALUE: u32 = 4;
+    pub(super) const DELETE_SETTING: u32 = 5;
+    pub(super) const GLOBAL: u32 = 6;
+}
+
+/// The role that a checked message asks for beyond its method's.
+///
+/// # Errors
+/// `SETTING_UNKNOWN`.
+pub(crate) fn role_of(path: &str, message: &[u8]) -> Result<Role, Error> {
+    if path != UPDATE_CONFIG {
+        return Ok(Role::None);
+    }
+    let global = wire::flag(message, field::GLOBAL);
+    let delete = wire::flag(message, field::DELETE_SETTING);
+    let key = wire::text_at(message, &[field::SETTING_KEY]);
+    if let Some(key) = key {
+        if !(SETTINGS.contains(&key) || key == GLOBAL_POLICY && global && delete) {
+            let why = format!("`setting_key` must be one of {}", SETTINGS.join(", "));
+            return Err(Error::refused(Reason::SettingUnknown, why));
+        }
+    }
+    let of_admins =
+        global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
+    Ok(if of_admins { Role::Admin } else { Role::Operator })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::pb::v0_0::openshell::sandbox::v1::{SandboxPolicy, SettingValue};
+    use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
+
+    fn role(update: &Update) -> Result<Role, Reason> {
+        role_of(UPDATE_CONFIG, &update.encode_to_vec()).map_err(|error| match error {
+            Error::Refused { reason, .. } => reason,
+            other => panic!("{other}"),
+        })
+    }
+
+    #[test]
+    fn t05_one_method_has_the_role_of_what_it_does() {
+        let named = |name: &str| Update { name: name.to_owned(), ..Default::default() };
+        let key = |key: &str| Update { setting_key: key.to_owned(), ..named("demo") };
+        let policy = Update { policy: Some(SandboxPolicy::default()), ..named("demo") };
+        let value = Some(SettingValue::default());
+        let table = [
+            (policy.clone(), Ok(Role::Operator)),
+            (Update { global: true, ..policy.clone() }, Ok(Role::Admin)),
+            (key("proposal_approval_mode"), Ok(Role::Admin)),
+            (Update { delete_setting: true, ..policy.clone() }, Ok(Role::Admin)),
+            (Update { setting_value: value, ..policy }, Ok(Role::Admin)),
+            (key("launch_mode"), Err(Reason::SettingUnknown)),
+            (key("policy"), Err(Reason::SettingUnknown)),
+            (Update { global: true, ..key("policy") }, Err(Reason::SettingUnknown)),
+            (Update { global: true, delete_setting: true, ..key("policy") }, Ok(Role::Admin)),
+        ];
+        for (update, expected) in table {
+            assert_eq!(role(&update), expected, "{update:?}");
+        }
+        assert_eq!(role_of("/openshell.v1.OpenShell/DeleteSandbox", &[]).unwrap(), Role::None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Which headers pass.
+
+use std::collections::HashMap;
+
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::*;
+
+fn ours() -> Ours {
+    let mut authorization = HeaderValue::from_static("Bearer of-the-gateway");
+    authorization.set_sensitive(true);
+    Ours {
+        authorization: Some(authorization),
+        timeout: Some("5000u".to_owned()),
+        request_id: HeaderValue::from_static("ours"),
+        read: false,
+    }
+}
+
+#[test]
+fn t19_nothing_by_which_a_gateway_could_be_told_who_calls_passes() {
+    let mut from = HeaderMap::new();
+    for name in DROPPED {
+        from.append(HeaderName::from_static(name), HeaderValue::from_static("smuggled"));
+    }
+    for name in [
+        "x-shoreguard-gateway",
+        "x-shoreguard-role",
+        "x-forwarded-for",
+        "x-forwarded-user",
+        "x-forwarded-client-cert",
+        "x-auth-request-email",
+        "x-remote-user",
+        "cf-access-jwt-assertion",
+        "cf-access-token",
+        "proxy-authorization",
+        "x-ms-client-principal-name",
+    ] {
+        from.append(HeaderName::from_static(name), HeaderValue::from_static("smuggled"));
+    }
+    let headers = request(&from, &ours());
+    assert!(headers.values().all(|value| value != "smuggled"), "{headers:?}");
+    assert_eq!(headers["authorization"], "Bearer of-the-gateway");
+    assert_eq!(headers["te"], "trailers");
+    assert_eq!(headers["grpc-timeout"], "5000u");
+    assert_eq!(headers["x-request-id"], "ours");
+    assert_eq!(headers.len(), 4);
+}
+
+#[test]
+fn what_says_nothing_about_the_caller_passes() {
+    let mut from = HeaderMap::new();
+    let kept =
+        ["user-agent", "traceparent", "tracestate", "content-type", "grpc-encoding", "my-key-bin"];
+    for name in kept {
+        from.append(name, HeaderValue::from_static("a"));
+        from.append(name, HeaderValue::from_static("b"));
+    }
+    let headers = request(&from, &ours());
+    for name in kept {
+        assert_eq!(headers.get_all(name).iter().count(), 2, "{name}");
+    }
+    let without = Ours { authorization: None, timeout: None, read: true, ..ours() };
+    from.append("grpc-accept-encoding", HeaderValue::from_static("gzip"));
+    let headers = request(&from, &without);
+    for name in ["authorization", "grpc-timeout", "grpc-accept-encoding"] {
+        assert!(!headers.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn t20_a_gateway_does_not_speak_in_our_name() {
+    let mut headers = HeaderMap::new();
+    for name in ["x-shoreguard-gateway", "x-shoreguard-x", "set-cookie", "alt-svc", "x-request-id"]
+    {
+        headers.append(HeaderName::from_static(name), HeaderValue::from_static("theirs"));
+    }
+    headers.append("their-own", HeaderValue::from_static("kept"));
+    let (gateway, id) = (HeaderValue::from_static("prod"), HeaderValue::from_static("ours"));
+    response(&mut headers, gateway, id);
+    assert_eq!(headers.len(), 3);
+    assert_eq!(headers["x-shoreguard-gateway"], "prod");
+    assert_eq!(headers["x-request-id"], "ours");
+    assert_eq!(headers["their-own"], "kept");
+}
+
+fn with_info(domain: &str) -> HeaderMap {
+    let mut details = ErrorDetails::with_error_info("REASON", domain, HashMap::new());
+    details.add_bad_request_violation("name", "is too long");
+    let code = tonic::Code::InvalidArgument;
+    let mut headers = HeaderMap::new();
+    tonic::Status::with_error_details(code, "no", details).add_header(&mut headers).unwrap();
+    headers
+}
+
+fn info_of(headers: &HeaderMap) -> (Option<String>, bool) {
+    let status = tonic::Status::from_header_map(headers).unwrap();
+    let details = status.get_error_details();
+    (details.error_info().map(|info| info.domain.clone()), details.bad_request().is_some())
+}
+
+#[test]
+fn t20_reasons_of_our_domain_come_from_us() {
+    for (domain, kept) in
+        [("openshell", true), ("shoreguard", false), ("Shoreguard", false), (" shoreguard ", false)]
+    {
+        let mut headers = with_info(domain);
+        let before = headers.clone();
+        clean(&mut headers);
+        assert_eq!(info_of(&headers), (kept.then(|| domain.to_owned()), true), "{domain}");
+        assert_eq!(headers == before, kept);
+    }
+    let mut headers = with_info("openshell");
+    headers.append("grpc-status-details-bin", HeaderValue::from_static("AAAA"));
+    clean(&mut headers);
+    assert!(!headers.contains_key("grpc-status-details-bin"));
+}
+
+#[test]
+fn only_a_grpc_answer_is_one() {
+    let mut headers = HeaderMap::new();
+    assert!(!is_grpc(StatusCode::OK, &headers));
+    for (content, yes) in [
+        ("application/grpc", true),
+        ("application/grpc+proto", true),
+        ("application/grpc; charset=utf-8", true),
+        ("application/grpc-web", false),
+        ("text/html", false),
+    ] {
+        headers.insert("content-type", content.parse().unwrap());
+        assert_eq!(is_grpc(StatusCode::OK, &headers), yes, "{content}");
+        assert!(!is_grpc(StatusCode::BAD_GATEWAY, &headers));
+    }
+}

@@ -1,0 +1,106 @@
+//! The one answer that is changed: `CreateSshSession` says where to connect to, which must stay here. A client that
+//! followed the gateway's own address would go around every check.
+
+use http::Uri;
+
+use super::wire::{self, Fields};
+use crate::error::Error;
+
+const CREATE_SSH_SESSION: &str = "/openshell.v1.OpenShell/CreateSshSession";
+
+/// Largest answer that is rewritten.
+pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Fields of `CreateSshSessionResponse`, the same in both generations.
+mod field {
+    pub(super) const HOST: u32 = 3;
+    pub(super) const PORT: u32 = 4;
+    pub(super) const SCHEME: u32 = 5;
+}
+
+/// Whether the answer of a method is rewritten.
+pub(crate) fn applies(path: &str) -> bool {
+    path == CREATE_SSH_SESSION
+}
+
+/// Where callers reach us.
+#[derive(Debug)]
+pub(crate) struct PublicAddress {
+    host: String,
+    port: u16,
+    scheme: String,
+}
+
+impl PublicAddress {
+    /// From the configured URL.
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        let fault = || Error::invalid("server.public_url", "is no URL");
+        let uri: Uri = url.parse().map_err(|_| fault())?;
+        let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
+        let host = uri.host().ok_or_else(fault)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Ok(Self { host, port, scheme })
+    }
+
+    /// The answer with our address in place of the gateway's; none where it can't be read. Every other field stays as
+    /// it came.
+    pub(crate) fn rewrite(&self, answer: &[u8]) -> Option<Vec<u8>> {
+        let mut rewritten = Vec::with_capacity(answer.len() + self.host.len() + 16);
+        let mut fields = Fields::of(answer);
+        loop {
+            let before = fields.rest;
+            let Some((number, _)) = fields.field().ok()? else { break };
+            if !matches!(number, field::HOST | field::PORT | field::SCHEME) {
+                let length = before.len() - fields.rest.len();
+                rewritten.extend_from_slice(&before[..length]);
+            }
+        }
+        wire::put_bytes(&mut rewritten, field::HOST, self.host.as_bytes());
+        wire::put_number(&mut rewritten, field::PORT, u64::from(self.port));
+        wire::put_bytes(&mut rewritten, field::SCHEME, self.scheme.as_bytes());
+        Some(rewritten)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::pb::v0_0::openshell::v1::CreateSshSessionResponse as Session;
+
+    #[test]
+    fn the_address_becomes_ours_and_the_rest_stays() {
+        let ours = PublicAddress::parse("https://sg.example.com").unwrap();
+        let theirs = Session {
+            sandbox_id: "x".to_owned(),
+            token: "t".to_owned(),
+            gateway_host: "gateway.internal".to_owned(),
+            gateway_port: 8080,
+            gateway_scheme: "http".to_owned(),
+            host_key_fingerprint: "f".to_owned(),
+            expires_at_ms: 5,
+        };
+        let mut bytes = theirs.encode_to_vec();
+        wire::put_bytes(&mut bytes, 3, b"again.internal");
+        wire::put_bytes(&mut bytes, 900, b"new");
+        let rewritten = ours.rewrite(&bytes).unwrap();
+        assert_eq!(wire::bytes_field(&rewritten, 900), Some(&b"new"[..]));
+        assert!(!String::from_utf8_lossy(&rewritten).contains("internal"));
+        let expected = Session {
+            gateway_host: "sg.example.com".to_owned(),
+            gateway_port: 443,
+            gateway_scheme: "https".to_owned(),
+            ..theirs
+        };
+        assert_eq!(Session::decode(rewritten.as_slice()).unwrap(), expected);
+        assert!(ours.rewrite(&[0xff]).is_none());
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_without_brackets() {
+        let ours = PublicAddress::parse("http://[::1]:8443").unwrap();
+        assert_eq!((ours.host.as_str(), ours.port), ("::1", 8443));
+    }
+}

@@ -1,0 +1,263 @@
+//! Which sandbox an id means: generation 0.0 names sandboxes by id in many calls.
+//!
+//! Invariants
+//! - an id is known on the gateway that told it and on no other (T08); one of another gateway gets the same answer as
+//!   one that doesn't exist;
+//! - what a gateway tells is bounded, in number and in length;
+//! - a gateway whose address or credentials changed tells everything anew (T04).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use super::connection::Connection;
+use super::message;
+use super::record::Place;
+use super::wire::{self, Fields, Value};
+use crate::app::App;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Reason};
+
+/// Ids that are kept of one gateway; past them it is begun anew.
+const IDS_MAX: usize = 20_000;
+/// Longest id, workspace or name that is kept, in bytes.
+const TEXT_BYTES_MAX: usize = 253;
+/// Largest answer that is looked into as it passes.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Sandboxes of one page.
+const PAGE: u64 = 200;
+/// Pages that are asked for at most.
+const PAGES_MAX: usize = 100;
+/// How long one page may take.
+const PAGE_TIME: Duration = Duration::from_secs(5);
+
+const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
+
+/// Whether the answers of a method of generation 0.0 tell ids.
+pub(crate) fn tells(path: &str) -> bool {
+    matches!(
+        path,
+        LIST | "/openshell.v1.OpenShell/CreateSandbox"
+            | "/openshell.v1.OpenShell/GetSandbox"
+            | "/openshell.v1.OpenShell/StartSandbox"
+            | "/openshell.v1.OpenShell/StopSandbox"
+    )
+}
+
+/// The ids of every gateway.
+#[derive(Debug, Default)]
+pub struct SandboxIds {
+    gateways: Mutex<HashMap<GatewayId, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    connection_version: u64,
+    places: HashMap<Box<str>, Arc<Place>>,
+    /// Held by who asks the gateway; when the last asking began.
+    asking: Arc<tokio::sync::Mutex<Option<Instant>>>,
+}
+
+impl Known {
+    fn new(connection_version: u64) -> Self {
+        Self { connection_version, places: HashMap::new(), asking: Arc::default() }
+    }
+}
+
+impl SandboxIds {
+    fn gateways(&self) -> MutexGuard<'_, HashMap<GatewayId, Known>> {
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, gateway: GatewayId, version: u64, id: &str) -> Option<Arc<Place>> {
+        let gateways = self.gateways();
+        let known = gateways.get(&gateway).filter(|known| known.connection_version == version)?;
+        known.places.get(id).cloned()
+    }
+
+    fn asking(
+        &self,
+        gateway: GatewayId,
+        version: u64,
+    ) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
+        let mut gateways = self.gateways();
+        Arc::clone(&known(&mut gateways, gateway, version).asking)
+    }
+
+    /// Takes in what an answer tells; answers how many sandboxes it holds.
+    fn learn(&self, gateway: GatewayId, version: u64, answer: &[u8]) -> usize {
+        let mut gateways = self.gateways();
+        let known = known(&mut gateways, gateway, version);
+        let (mut fields, mut count) = (Fields::of(answer), 0);
+        // `sandbox` and `sandboxes` are field 1 of their answers, `metadata` field 1 of a sandbox.
+        while let Ok(Some((number, value))) = fields.field() {
+            let (1, Value::Bytes(sandbox)) = (number, value) else { continue };
+            count += 1;
+            let text = |number| {
+                wire::text_at(sandbox, &[1, number]).filter(|text| text.len() <= TEXT_BYTES_MAX)
+            };
+            let (Some(id), Some(name)) = (text(1), text(2)) else { continue };
+            let workspace = text(7).unwrap_or("default");
+            let place = Place { workspace: workspace.to_owned(), sandbox: name.to_owned() };
+            if known.places.len() >= IDS_MAX {
+                known.places.clear();
+            }
+            known.places.insert(id.into(), Arc::new(place));
+        }
+        count
+    }
+
+    /// The sandbox of an id, of which the gateway is asked where it isn't known.
+    ///
+    /// # Errors
+    /// `SANDBOX_UNPLACED`, whether it is nowhere or elsewhere.
+    pub(crate) async fn place(
+        &self,
+        gateway: GatewayId,
+        connection: &Connection,
+        id: &str,
+    ) -> Result<Arc<Place>, Error> {
+        let version = connection.version();
+        if let Some(place) = self.get(gateway, version, id) {
+            return Ok(place);
+        }
+        let unplaced = || {
+            let why = "the sandbox id is not known on the gateway";
+            Error::refused(Reason::SandboxUnplaced, why)
+        };
+        if id.is_empty() || id.len() > TEXT_BYTES_MAX {
+            return Err(unplaced());
+        }
+        let arrived = Instant::now();
+        let asking = self.asking(gateway, version);
+        // One at a time: a flood of ids that don't exist costs the gateway one listing after the other, not many at once.
+        let mut asked = asking.lock().await;
+        if asked.is_none_or(|at| at < arrived) {
+            *asked = Some(Instant::now());
+            self.ask(gateway, connection).await?;
+        }
+        drop(asked);
+        self.get(gateway, version, id).ok_or_else(unplaced)
+    }
+
+    async fn ask(&self, gateway: GatewayId, connection: &Connection) -> Result<(), Error> {
+        let mut offset = 0;
+        for _ in 0..PAGES_MAX {
+            let mut request = Vec::new();
+            wire::put_number(&mut request, 1, PAGE);
+            wire::put_number(&mut request, 2, offset);
+            wire::put_number(&mut request, 5, 1);
+            let answer = timeout(PAGE_TIME, connection.ask(LIST, &request)).await;
+            let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            let answer = answer.map_err(|why| {
+                warn!(gateway = %connection.gateway(), why, "a gateway does not list its sandboxes");
+                Connection::unreachable(connection.gateway())
+            })?;
+            // A gateway may give fewer than were asked for, so only an empty page is the last.
+            match self.learn(gateway, connection.version(), &answer) {
+                0 => break,
+                count => offset += count as u64,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn known(
+    gateways: &mut HashMap<GatewayId, Known>,
+    gateway: GatewayId,
+    version: u64,
+) -> &mut Known {
+    let known = gateways.entry(gateway).or_insert_with(|| Known::new(version));
+    if known.connection_version != version {
+        *known = Known::new(version);
+    }
+    known
+}
+
+/// An answer that is looked into as it passes.
+pub(crate) struct Learn {
+    app: Arc<App>,
+    gateway: GatewayId,
+    version: u64,
+    chunks: Option<Vec<Bytes>>,
+    bytes: usize,
+}
+
+impl Learn {
+    /// For an answer on a connection of this version.
+    pub(crate) fn new(app: &Arc<App>, gateway: GatewayId, version: u64) -> Self {
+        Self { app: Arc::clone(app), gateway, version, chunks: Some(Vec::new()), bytes: 0 }
+    }
+
+    /// Keeps a part of it, which costs no copy.
+    pub(crate) fn push(&mut self, data: &Bytes) {
+        let Some(chunks) = &mut self.chunks else { return };
+        self.bytes += data.len();
+        chunks.push(data.clone());
+        if self.bytes > ANSWER_BYTES_MAX {
+            self.chunks = None;
+        }
+    }
+
+    /// It is whole.
+    pub(crate) fn finish(self) {
+        // An answer that came from where the gateway no longer is tells nothing.
+        let current = self.app.targets.get(self.gateway).map(|target| target.connection_version);
+        let Some(chunks) = self.chunks.filter(|_| current == Some(self.version)) else { return };
+        let answer = match <[Bytes; 1]>::try_from(chunks) {
+            Ok([one]) => one,
+            Err(many) => {
+                let mut all = BytesMut::with_capacity(self.bytes);
+                many.iter().for_each(|chunk| all.extend_from_slice(chunk));
+                all.freeze()
+            }
+        };
+        if let Some(answer) = message::single(answer) {
+            self.app.sandbox_ids.learn(self.gateway, self.version, &answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sandbox(id: &str, name: &str, workspace: &str) -> Vec<u8> {
+        let (mut metadata, mut sandbox, mut answer) = (Vec::new(), Vec::new(), Vec::new());
+        wire::put_bytes(&mut metadata, 1, id.as_bytes());
+        wire::put_bytes(&mut metadata, 2, name.as_bytes());
+        wire::put_bytes(&mut metadata, 7, workspace.as_bytes());
+        wire::put_bytes(&mut sandbox, 1, &metadata);
+        wire::put_bytes(&mut answer, 1, &sandbox);
+        answer
+    }
+
+    #[test]
+    fn t08_an_id_is_known_on_the_gateway_that_told_it_alone() {
+        let ids = SandboxIds::default();
+        let (a, b) = (GatewayId(1), GatewayId(2));
+        ids.learn(a, 1, &[sandbox("x", "demo", "team"), sandbox("y", "other", "")].concat());
+        let place = ids.get(a, 1, "x").unwrap();
+        assert_eq!((place.workspace.as_str(), place.sandbox.as_str()), ("team", "demo"));
+        assert_eq!(ids.get(a, 1, "y").unwrap().workspace, "default");
+        assert!(ids.get(b, 1, "x").is_none());
+        assert!(ids.get(a, 2, "x").is_none(), "t04: a changed destination tells anew");
+    }
+
+    #[test]
+    fn t20_what_a_gateway_tells_is_bounded() {
+        let ids = SandboxIds::default();
+        let gateway = GatewayId(1);
+        ids.learn(gateway, 1, &sandbox(&"x".repeat(254), "demo", ""));
+        ids.learn(gateway, 1, &[0xff, 0xff, 0xff]);
+        for i in 0..=IDS_MAX {
+            ids.learn(gateway, 1, &sandbox(&i.to_string(), "demo", ""));
+        }
+        assert!(ids.gateways()[&gateway].places.len() <= IDS_MAX);
+    }
+}

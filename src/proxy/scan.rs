@@ -1,0 +1,262 @@
+//! The strict reading of a request (T09): what two decoders could read in two ways is refused.
+//!
+//! Refused are a singular field that comes twice, two members of a oneof, a map key that comes twice, a wire type that
+//! is not the field's, text that is not UTF-8, a group, and what is cut off or nested too deep; unknown fields where
+//! that is asked for. Nothing is changed: what goes on are the bytes that were checked.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
+
+use super::wire::{Fields, Malformed, Value};
+use crate::error::{Error, Reason};
+use crate::resources::gateways::targets::Generation;
+
+/// Nesting of messages that is followed; policies have six levels.
+const DEPTH_MAX: u32 = 32;
+
+/// What becomes of fields that the schema doesn't have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// They may stand, as long as they are well formed.
+    Passed,
+    /// They are refused: something applies that they might get around.
+    Refused,
+}
+
+/// The messages of one generation, compiled for reading.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    by_name: HashMap<String, usize>,
+    messages: Vec<Shape>,
+}
+
+#[derive(Debug)]
+struct Shape {
+    /// By number.
+    fields: Vec<Field>,
+}
+
+#[derive(Debug)]
+struct Field {
+    number: u32,
+    name: String,
+    wire: Wire,
+    repeated: bool,
+    /// Index of its oneof within the message.
+    oneof: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wire {
+    Varint,
+    Fixed64,
+    Fixed32,
+    Text,
+    Bytes,
+    Message(usize),
+    /// Entries of a map, keyed by field 1.
+    Map(usize),
+}
+
+static V0_0: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::pb::V0_0_DESCRIPTORS));
+static V0_1: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::pb::V0_1_DESCRIPTORS));
+
+impl Schema {
+    /// The schema of a generation, where this build knows it.
+    pub(crate) fn of(generation: Generation) -> Option<&'static Self> {
+        match generation {
+            Generation::V0_0 => Some(&V0_0),
+            Generation::V0_1 => Some(&V0_1),
+            Generation::Unknown | Generation::Unsupported => None,
+        }
+    }
+
+    fn compile(descriptors: &[u8]) -> Self {
+        let pool = DescriptorPool::decode(descriptors).expect("the build made it");
+        let all: Vec<MessageDescriptor> = pool.all_messages().collect();
+        let by_name: HashMap<String, usize> =
+            all.iter().enumerate().map(|(i, m)| (m.full_name().to_owned(), i)).collect();
+        let messages = all.iter().map(|message| Shape::compile(message, &by_name)).collect();
+        Self { by_name, messages }
+    }
+
+    /// Reads a message strictly.
+    ///
+    /// # Errors
+    /// `MESSAGE_AMBIGUOUS` or `MALFORMED_MESSAGE`, with the name of the field.
+    pub(crate) fn check(&self, name: &str, message: &[u8], unknown: Unknown) -> Result<(), Error> {
+        let shape = self.by_name.get(name).ok_or_else(|| Error::internal("no such message"))?;
+        self.read(*shape, message, unknown, 0).map_err(|fault| match fault {
+            Fault::Ambiguous(why) => Error::refused(Reason::MessageAmbiguous, why),
+            Fault::Malformed(why) => Error::refused(Reason::MalformedMessage, why),
+        })
+    }
+
+    fn read(&self, shape: usize, bytes: &[u8], unknown: Unknown, depth: u32) -> Result<(), Fault> {
+        if depth >= DEPTH_MAX {
+            return Err(Fault::Malformed(format!("nested deeper than {DEPTH_MAX} messages")));
+        }
+        let fields = &self.messages[shape].fields;
+        let mut seen = Seen::new(fields.len());
+        let mut keys = HashSet::new();
+        let mut rest = Fields::of(bytes);
+        while let Some((number, value)) = rest.field()? {
+            let Ok(index) = fields.binary_search_by_key(&number, |field| field.number) else {
+                if unknown == Unknown::Refused {
+                    return Err(Fault::Ambiguous(format!("field {number} is not known")));
+                }
+                continue;
+            };
+            let field = &fields[index];
+            if !field.repeated && !seen.first(index, field.oneof) {
+                let why = format!("`{}` comes twice, or another of its oneof does", field.name);
+                return Err(Fault::Ambiguous(why));
+            }
+            match (field.wire, value) {
+                (Wire::Varint, Value::Varint(_))
+                | (Wire::Fixed64, Value::Fixed64)
+                | (Wire::Fixed32, Value::Fixed32)
+                | (Wire::Bytes, Value::Bytes(_)) => {}
+                (Wire::Text, Value::Bytes(text)) => {
+                    std::str::from_utf8(text).map_err(|_| {
+                        Fault::Malformed(format!("`{}` is not UTF-8", field.name))
+                    })?;
+                }
+                (Wire::Message(inner), Value::Bytes(bytes)) => {
+                    self.read(inner, bytes, unknown, depth + 1)?;
+                }
+                (Wire::Map(entry), Value::Bytes(bytes)) => {
+                    self.read(entry, bytes, unknown, depth + 1)?;
+                    if !keys.insert((number, key_of(bytes))) {
+                        let why = format!("a key of `{}` comes twice", field.name);
+                        return Err(Fault::Ambiguous(why));
+                    }
+                }
+                (wire, Value::Bytes(bytes)) if field.repeated => packed(wire, bytes)?,
+                _ => {
+                    let why = format!("`{}` has another wire type", field.name);
+                    return Err(Fault::Malformed(why));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+enum Fault {
+    Ambiguous(String),
+    Malformed(String),
+}
+
+impl From<Malformed> for Fault {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed("the message is cut off or no protobuf".to_owned())
+    }
+}
+
+/// The key of a map's entry; an absent one is empty or zero.
+fn key_of(entry: &[u8]) -> (&[u8], u64) {
+    let mut fields = Fields::of(entry);
+    let mut key = (&[][..], 0);
+    while let Ok(Some((number, value))) = fields.field() {
+        match value {
+            Value::Bytes(bytes) if number == 1 => key.0 = bytes,
+            Value::Varint(n) if number == 1 => key.1 = n,
+            Value::Bytes(_) | Value::Varint(_) | Value::Fixed64 | Value::Fixed32 => {}
+        }
+    }
+    key
+}
+
+fn packed(wire: Wire, bytes: &[u8]) -> Result<(), Malformed> {
+    let mut rest = Fields::of(bytes);
+    while !rest.rest.is_empty() {
+        match wire {
+            Wire::Varint => rest.varint().map(|_| ())?,
+            Wire::Fixed64 => rest.take(8).map(|_| ())?,
+            Wire::Fixed32 => rest.take(4).map(|_| ())?,
+            Wire::Text | Wire::Bytes | Wire::Message(_) | Wire::Map(_) => return Err(Malformed),
+        }
+    }
+    Ok(())
+}
+
+/// Which singular fields and which oneofs were there.
+struct Seen {
+    few: u128,
+    many: Vec<bool>,
+    oneofs: u64,
+}
+
+impl Seen {
+    fn new(fields: usize) -> Self {
+        let many = if fields > 128 { vec![false; fields] } else { Vec::new() };
+        Self { few: 0, many, oneofs: 0 }
+    }
+
+    /// Notes a field; false where it, or another member of its oneof, was there before.
+    fn first(&mut self, index: usize, oneof: Option<usize>) -> bool {
+        if let Some(oneof) = oneof {
+            let bit = 1_u64 << oneof;
+            let first = self.oneofs & bit == 0;
+            self.oneofs |= bit;
+            return first;
+        }
+        if let Some(seen) = self.many.get_mut(index) {
+            return !std::mem::replace(seen, true);
+        }
+        let bit = 1_u128 << index;
+        let first = self.few & bit == 0;
+        self.few |= bit;
+        first
+    }
+}
+
+impl Shape {
+    fn compile(message: &MessageDescriptor, by_name: &HashMap<String, usize>) -> Self {
+        let oneofs: Vec<String> = message.oneofs().map(|o| o.name().to_owned()).collect();
+        assert!(oneofs.len() <= 64, "{}: too many oneofs", message.full_name());
+        let mut fields: Vec<Field> = message
+            .fields()
+            .map(|field| Field {
+                number: field.number(),
+                name: field.name().to_owned(),
+                wire: wire_of(&field, by_name),
+                repeated: field.is_list() || field.is_map(),
+                oneof: field
+                    .containing_oneof()
+                    .and_then(|oneof| oneofs.iter().position(|name| name == oneof.name())),
+            })
+            .collect();
+        fields.sort_by_key(|field| field.number);
+        Self { fields }
+    }
+}
+
+fn wire_of(field: &FieldDescriptor, by_name: &HashMap<String, usize>) -> Wire {
+    match field.kind() {
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Wire::Fixed64,
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Wire::Fixed32,
+        Kind::Int32
+        | Kind::Int64
+        | Kind::Uint32
+        | Kind::Uint64
+        | Kind::Sint32
+        | Kind::Sint64
+        | Kind::Bool
+        | Kind::Enum(_) => Wire::Varint,
+        Kind::String => Wire::Text,
+        Kind::Bytes => Wire::Bytes,
+        Kind::Message(inner) => {
+            let index = by_name[inner.full_name()];
+            if field.is_map() { Wire::Map(index) } else { Wire::Message(index) }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

@@ -1,0 +1,170 @@
+//! What the strict reading takes and what it refuses.
+
+use proptest::prelude::*;
+use prost::Message;
+
+use super::*;
+use crate::pb::v0_0::openshell::sandbox::v1 as sandbox;
+use crate::pb::v0_0::openshell::v1 as pb;
+use crate::proxy::wire;
+
+const UPDATE: &str = "openshell.v1.UpdateConfigRequest";
+const INPUT: &str = "openshell.v1.ExecSandboxInput";
+
+fn check(name: &str, bytes: &[u8]) -> Result<(), Reason> {
+    reason(Schema::of(Generation::V0_0).unwrap().check(name, bytes, Unknown::Passed))
+}
+
+fn reason(checked: Result<(), Error>) -> Result<(), Reason> {
+    checked.map_err(|error| match error {
+        Error::Refused { reason, .. } => reason,
+        other => panic!("{other}"),
+    })
+}
+
+fn update() -> pb::UpdateConfigRequest {
+    let rule = sandbox::NetworkPolicyRule { name: "web".to_owned(), ..Default::default() };
+    pb::UpdateConfigRequest {
+        name: "demo".to_owned(),
+        workspace: "team".to_owned(),
+        policy: Some(sandbox::SandboxPolicy {
+            version: 1,
+            network_policies: [("web".to_owned(), rule)].into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_encoders_write_is_taken() {
+    check(UPDATE, &update().encode_to_vec()).unwrap();
+    check(UPDATE, &[]).unwrap();
+}
+
+#[test]
+fn a_singular_field_that_comes_twice_is_refused() {
+    let mut bytes = update().encode_to_vec();
+    wire::put_bytes(&mut bytes, 1, b"other");
+    assert_eq!(check(UPDATE, &bytes), Err(Reason::MessageAmbiguous));
+    // A message that comes twice would be merged by one decoder and replaced by another.
+    let mut bytes = update().encode_to_vec();
+    wire::put_bytes(&mut bytes, 2, &[]);
+    assert_eq!(check(UPDATE, &bytes), Err(Reason::MessageAmbiguous));
+}
+
+#[test]
+fn a_duplicate_is_found_at_any_depth() {
+    let mut policy = Vec::new();
+    wire::put_number(&mut policy, 1, 1);
+    wire::put_number(&mut policy, 1, 2);
+    let mut bytes = Vec::new();
+    wire::put_bytes(&mut bytes, 2, &policy);
+    assert_eq!(check(UPDATE, &bytes), Err(Reason::MessageAmbiguous));
+}
+
+#[test]
+fn two_members_of_a_oneof_are_refused() {
+    let mut bytes = Vec::new();
+    wire::put_bytes(&mut bytes, 1, &[]);
+    check(INPUT, &bytes).unwrap();
+    wire::put_bytes(&mut bytes, 2, b"stdin");
+    assert_eq!(check(INPUT, &bytes), Err(Reason::MessageAmbiguous));
+}
+
+#[test]
+fn a_map_key_that_comes_twice_is_refused() {
+    let mut entry = Vec::new();
+    wire::put_bytes(&mut entry, 1, b"web");
+    let mut policy = Vec::new();
+    wire::put_bytes(&mut policy, 5, &entry);
+    let once = policy.clone();
+    wire::put_bytes(&mut policy, 5, &entry);
+    let message = |policy: &[u8]| {
+        let mut bytes = Vec::new();
+        wire::put_bytes(&mut bytes, 2, policy);
+        bytes
+    };
+    check(UPDATE, &message(&once)).unwrap();
+    assert_eq!(check(UPDATE, &message(&policy)), Err(Reason::MessageAmbiguous));
+}
+
+#[test]
+fn what_is_no_message_of_the_schema_is_malformed() {
+    let cut = &update().encode_to_vec()[..9];
+    let mut number_as_text = Vec::new();
+    wire::put_number(&mut number_as_text, 1, 7);
+    let mut not_text = Vec::new();
+    wire::put_bytes(&mut not_text, 1, &[0xff, 0xfe]);
+    let group = [(1 << 3) | 3, (1 << 3) | 4];
+    let zero = [0, 0];
+    let endless = [0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+    for bytes in [cut, &number_as_text, &not_text, &group, &zero, &endless, &[0x0a, 0x7f]] {
+        assert_eq!(check(UPDATE, bytes), Err(Reason::MalformedMessage), "{bytes:?}");
+    }
+}
+
+#[test]
+fn an_unknown_field_is_refused_only_where_that_is_asked_for() {
+    let mut bytes = update().encode_to_vec();
+    wire::put_bytes(&mut bytes, 900, b"new");
+    check(UPDATE, &bytes).unwrap();
+    let schema = Schema::of(Generation::V0_0).unwrap();
+    let strict = schema.check(UPDATE, &bytes, Unknown::Refused);
+    assert_eq!(reason(strict), Err(Reason::MessageAmbiguous));
+    reason(schema.check(UPDATE, &update().encode_to_vec(), Unknown::Refused)).unwrap();
+}
+
+#[test]
+fn nesting_has_a_bound() {
+    // A descriptor of the options nests itself: google.protobuf.DescriptorProto.nested_type.
+    let mut bytes = Vec::new();
+    for _ in 0..DEPTH_MAX {
+        let inner = std::mem::take(&mut bytes);
+        wire::put_bytes(&mut bytes, 3, &inner);
+    }
+    assert_eq!(check("google.protobuf.DescriptorProto", &bytes), Err(Reason::MalformedMessage));
+}
+
+proptest! {
+    #[test]
+    fn whatever_prost_encodes_is_taken(
+        name in ".{0,40}",
+        key in "[a-z_]{0,20}",
+        value in any::<i64>(),
+        global: bool,
+        version in any::<u64>(),
+        annotations in proptest::collection::btree_map(".{0,10}", ".{0,10}", 0..5),
+        hosts in proptest::collection::vec("[a-z.]{0,20}", 0..4),
+        ports in proptest::collection::vec(any::<u32>(), 0..4),
+    ) {
+        let endpoints = hosts.into_iter().map(|host| sandbox::NetworkEndpoint {
+            host,
+            ports: ports.clone(),
+            ..Default::default()
+        });
+        let rule = sandbox::NetworkPolicyRule { endpoints: endpoints.collect(), ..Default::default() };
+        let message = pb::UpdateConfigRequest {
+            name,
+            setting_key: key.clone(),
+            setting_value: Some(sandbox::SettingValue {
+                value: Some(sandbox::setting_value::Value::IntValue(value)),
+            }),
+            global,
+            expected_resource_version: version,
+            annotations,
+            policy: Some(sandbox::SandboxPolicy {
+                network_policies: [(key, rule)].into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let schema = Schema::of(Generation::V0_0).unwrap();
+        prop_assert!(schema.check(UPDATE, &message.encode_to_vec(), Unknown::Refused).is_ok());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = check(UPDATE, &bytes);
+    }
+}

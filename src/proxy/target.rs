@@ -1,0 +1,133 @@
+//! Which gateway a call is for: metadata, else the authority, else the only one that the caller may see (T02).
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::uri::Authority;
+
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::access::snapshot::Snapshot;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Kind, Reason};
+
+/// The metadata that names a gateway.
+const HEADER: &str = "x-shoreguard-gateway";
+
+/// Choices that are listed where the call names none.
+const CHOICES_MAX: usize = 20;
+
+/// Longest name that is repeated to the caller and the audit log, in characters.
+const NAME_CHARACTERS_MAX: usize = 253;
+
+/// A gateway that the caller sees, and its role there.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    /// Id.
+    pub(crate) id: GatewayId,
+    /// Name.
+    pub(crate) name: Arc<str>,
+    /// The caller's role there; never none.
+    pub(crate) role: Role,
+}
+
+/// The name that a call gives, if it gives one.
+pub(crate) fn named<'a>(
+    headers: &'a HeaderMap,
+    authority: Option<&'a Authority>,
+    domain: Option<&str>,
+) -> Result<Option<&'a str>, Error> {
+    let metadata = match headers.get(HEADER) {
+        None => None,
+        Some(value) => Some(value.to_str().map_err(|_| Error::invalid(HEADER, "is no name"))?),
+    };
+    let authority = domain.and_then(|domain| label(authority?.host(), domain));
+    match (metadata, authority) {
+        // A host name has no case, a gateway's name has: the authority is compared as what it is.
+        (Some(m), Some(a)) if !m.eq_ignore_ascii_case(a) => {
+            let why = "metadata and authority name two gateways";
+            Err(Error::refused(Reason::GatewayAmbiguous, why))
+        }
+        (named, other) => Ok(named.or(other)),
+    }
+}
+
+/// The first label of a host under the domain; none where it is not under it, or deeper.
+fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
+    let at = host.len().checked_sub(domain.len())?;
+    let (label, end) = host.split_at_checked(at)?;
+    let label = label.strip_suffix('.').filter(|_| end.eq_ignore_ascii_case(domain))?;
+    (!label.is_empty() && !label.contains('.')).then_some(label)
+}
+
+/// The gateway of a call. One that doesn't exist and one on which the caller has no role are told apart by nothing.
+pub(crate) fn choose(
+    snapshot: &Snapshot,
+    principal: PrincipalId,
+    named: Option<&str>,
+) -> Result<Chosen, Error> {
+    let Some(name) = named else { return only(snapshot, principal) };
+    let found = snapshot.gateway(principal, name).filter(|(_, _, role)| *role > Role::None);
+    let (id, name, role) = found.ok_or_else(|| {
+        let name: String = name.chars().take(NAME_CHARACTERS_MAX).collect();
+        Error::missing(Kind::Gateway, name)
+    })?;
+    Ok(Chosen { id, name, role })
+}
+
+fn only(snapshot: &Snapshot, principal: PrincipalId) -> Result<Chosen, Error> {
+    let (seen, more) = snapshot.gateways_of(principal, CHOICES_MAX);
+    if let ([(name, _)], false) = (seen.as_slice(), more) {
+        return choose(snapshot, principal, Some(name));
+    }
+    let names: Vec<&str> = seen.iter().map(|(name, _)| &**name).collect();
+    let list = match (names.is_empty(), more) {
+        (true, _) => "there is none that the caller may see".to_owned(),
+        (false, true) => format!("among them {}", names.join(", ")),
+        (false, false) => format!("one of {}", names.join(", ")),
+    };
+    let why = format!("say which gateway in the metadata `{HEADER}`: {list}");
+    Err(Error::refused(Reason::GatewayAmbiguous, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(metadata: Option<&str>, authority: &str) -> Result<Option<String>, ()> {
+        let mut headers = HeaderMap::new();
+        if let Some(name) = metadata {
+            headers.insert(HEADER, name.parse().unwrap());
+        }
+        let authority: Authority = authority.parse().unwrap();
+        named(&headers, Some(&authority), Some("gw.example.com"))
+            .map(|name| name.map(str::to_owned))
+            .map_err(|_| ())
+    }
+
+    #[test]
+    fn metadata_comes_before_the_authority_and_both_must_agree() {
+        let prod = Ok(Some("prod".to_owned()));
+        assert_eq!(of(Some("prod"), "10.0.0.1:8443"), prod);
+        assert_eq!(of(None, "prod.gw.example.com:8443"), prod);
+        assert_eq!(of(None, "prod.GW.example.COM"), prod);
+        assert_eq!(of(Some("prod"), "prod.gw.example.com"), prod);
+        assert_eq!(of(Some("prod"), "PROD.gw.example.com"), prod);
+        assert_eq!(of(Some("prod"), "test.gw.example.com"), Err(()));
+    }
+
+    #[test]
+    fn an_authority_that_is_not_one_label_under_the_domain_names_nothing() {
+        for authority in [
+            "gw.example.com",
+            "a.b.gw.example.com",
+            "prodgw.example.com",
+            "prod.gw.example.com.evil.test",
+            "example.com",
+            "127.0.0.1:80",
+            "[::1]:80",
+        ] {
+            assert_eq!(of(None, authority), Ok(None), "{authority}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! One stream to a gateway: its request on the way out, its answer on the way in.
+//!
+//! The request is pumped by whoever waits for the answer, so that an ordinary call needs no task; only a request that
+//! goes on beyond the answer's beginning gets one, so that neither direction waits for the other.
+//!
+//! Invariants
+//! - one chunk of a request is in hand at a time: a gateway that doesn't read stops the caller;
+//! - a stream that is left before its end goes to the reaper and is never just dropped.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Response};
+use http_body::Body;
+
+use super::connection::Lease;
+use super::reaper::Piece;
+use crate::digest::Streamed;
+
+/// What is kept of a request until its answer begins, for another try.
+const HELD_BYTES_MAX: usize = 64 << 10;
+
+/// Counts, and digests, the bytes of a request as they pass.
+#[derive(Default)]
+pub(crate) struct Meter {
+    /// Bytes from the caller.
+    pub(crate) sent: AtomicU64,
+    /// Bytes to the caller.
+    pub(crate) received: AtomicU64,
+    digest: Mutex<Option<Streamed>>,
+}
+
+impl Meter {
+    /// With a digest, where the bytes may have one.
+    pub(crate) fn new(digest: Option<Streamed>) -> Self {
+        Self { digest: Mutex::new(digest), ..Self::default() }
+    }
+
+    fn passed(&self, data: &[u8]) {
+        self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = digest.as_mut() {
+            digest.update(data);
+        }
+    }
+
+    /// The digest of what has passed.
+    pub(crate) fn finish(&self) -> crate::ctx::Digest {
+        self.digest.lock().unwrap_or_else(PoisonError::into_inner).take()?.finish()
+    }
+}
+
+/// A request on its way: what was read of it, then the rest as it comes.
+pub(crate) struct Source<B> {
+    replay: VecDeque<Bytes>,
+    body: Option<B>,
+    held: Option<VecDeque<Bytes>>,
+    held_bytes: usize,
+    meter: Option<Arc<Meter>>,
+    /// Chunks that pass for the second time and were counted the first time.
+    counted: usize,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Source<B> {
+    /// `read` goes first; where nothing follows there is no body.
+    pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
+        let replay = read.into_iter().collect();
+        Self { replay, body, held: Some(VecDeque::new()), held_bytes: 0, meter, counted: 0 }
+    }
+
+    fn is_end(&self) -> bool {
+        self.replay.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    /// The next chunk; none at the end, an error where the caller has broken off.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallerGone>>> {
+        let chunk = if let Some(chunk) = self.replay.pop_front() {
+            chunk
+        } else {
+            let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+            match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_trailers) => return Poll::Ready(None),
+                },
+                Some(Err(_)) => return Poll::Ready(Some(Err(CallerGone))),
+                None => return Poll::Ready(None),
+            }
+        };
+        self.hold(&chunk);
+        match (&self.meter, self.counted) {
+            (Some(meter), 0) => meter.passed(&chunk),
+            (_, counted) => self.counted = counted.saturating_sub(1),
+        }
+        Poll::Ready(Some(Ok(chunk)))
+    }
+
+    fn hold(&mut self, chunk: &Bytes) {
+        let Some(held) = &mut self.held else { return };
+        self.held_bytes += chunk.len();
+        if self.held_bytes <= HELD_BYTES_MAX {
+            held.push_back(chunk.clone());
+        } else {
+            self.held = None;
+        }
+    }
+
+    /// From the beginning again, where all that has passed is still held.
+    fn again(mut self) -> Option<Self> {
+        let mut replay = self.held.take()?;
+        let counted = replay.len();
+        replay.append(&mut self.replay);
+        Some(Self { replay, counted, ..self })
+    }
+}
+
+/// The caller has broken its request off.
+#[derive(Debug, Clone, Copy)]
+struct CallerGone;
+
+/// How a request has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All of it has gone, or the gateway wants no more.
+    Done,
+    /// The caller has broken it off.
+    CallerGone,
+}
+
+/// Moves a request into its stream.
+pub(crate) struct Pump<B> {
+    source: Source<B>,
+    stream: Option<SendStream<Bytes>>,
+    chunk: Bytes,
+    lease: Lease,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
+        loop {
+            let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Sent::Done) };
+            if !self.chunk.is_empty() {
+                stream.reserve_capacity(self.chunk.len());
+                let room = match stream.capacity() {
+                    0 => match ready!(stream.poll_capacity(cx)) {
+                        Some(Ok(room)) => room,
+                        // The gateway takes no more; why not is for the answer to say.
+                        Some(Err(_)) | None => return self.over(),
+                    },
+                    room => room,
+                };
+                let part = self.chunk.split_to(room.min(self.chunk.len()));
+                let last = self.chunk.is_empty() && self.source.is_end();
+                if stream.send_data(part, last).is_err() || last {
+                    return self.over();
+                }
+                continue;
+            }
+            match ready!(self.source.poll_chunk(cx)) {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                None => {
+                    // An error means that the stream is closed, which is what it should be.
+                    let _ = stream.send_data(Bytes::new(), true);
+                    return self.over();
+                }
+                Some(Err(CallerGone)) => {
+                    self.bury();
+                    return Poll::Ready(Sent::CallerGone);
+                }
+            }
+        }
+    }
+
+    fn over(&mut self) -> Poll<Sent> {
+        self.stream = None;
+        Poll::Ready(Sent::Done)
+    }
+}
+
+impl<B> Pump<B> {
+    fn bury(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.lease.bury(Piece::Request(stream));
+        }
+    }
+}
+
+impl<B> Drop for Pump<B> {
+    fn drop(&mut self) {
+        self.bury();
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Future for Pump<B> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pump::poll(&mut self, cx).map(|_| ())
+    }
+}
+
+/// A call whose answer has not begun.
+pub(crate) struct Exchange<B> {
+    response: Option<ResponseFuture>,
+    pump: Option<Pump<B>>,
+    sent: bool,
+    lease: Option<Lease>,
+}
+
+/// Why there is no answer.
+pub(crate) enum Failed<B> {
+    /// The gateway has not looked at it, and it can be sent again.
+    Unprocessed(Box<Source<B>>),
+    /// Anything else; the text is for the log.
+    Broken(String),
+    /// The caller has gone.
+    CallerGone,
+}
+
+/// An answer that has begun, with what belongs to it.
+pub(crate) struct Answer<B> {
+    /// Its headers.
+    pub(crate) head: Response<()>,
+    /// Its messages and trailers.
+    pub(crate) body: Receiving,
+    /// The rest of the request.
+    pub(crate) pump: Option<Pump<B>>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
+    /// Opens a stream and sends what is there.
+    pub(crate) fn start(
+        lease: Lease,
+        path: &'static str,
+        headers: HeaderMap,
+        source: Source<B>,
+    ) -> Result<Self, (h2::Error, Source<B>)> {
+        match lease.start(path, headers, false) {
+            Err(error) => Err((error, source)),
+            Ok((response, stream)) => {
+                let second = lease.again();
+                let pump = Pump { source, stream: Some(stream), chunk: Bytes::new(), lease };
+                Ok(Self { response: Some(response), pump: Some(pump), sent: false, lease: Some(second) })
+            }
+        }
+    }
+
+    /// The beginning of the answer; pumps the request meanwhile.
+    pub(crate) fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Answer<B>, Failed<B>>> {
+        if let (false, Some(pump)) = (self.sent, self.pump.as_mut()) {
+            match pump.poll(cx) {
+                Poll::Ready(Sent::CallerGone) => return Poll::Ready(Err(Failed::CallerGone)),
+                Poll::Ready(Sent::Done) => self.sent = true,
+                Poll::Pending => {}
+            }
+        }
+        let response = self.response.as_mut().expect("polled until it is ready");
+        let result = ready!(response.poll_unpin(cx));
+        self.response = None;
+        let pump = self.pump.take();
+        Poll::Ready(match result {
+            Ok(response) => {
+                let (parts, stream) = response.into_parts();
+                let lease = self.lease.take().expect("taken once");
+                let pump = pump.filter(|_| !self.sent).map(|mut pump| {
+                    pump.source.held = None;
+                    pump
+                });
+                let body = Receiving { stream: Some(stream), lease };
+                Ok(Answer { head: Response::from_parts(parts, ()), body, pump })
+            }
+            Err(error) => Err(failed(&error, pump)),
+        })
+    }
+}
+
+/// What is provably unprocessed may be sent again; anything else might happen twice.
+fn failed<B: Body<Data = Bytes> + Unpin>(error: &h2::Error, pump: Option<Pump<B>>) -> Failed<B> {
+    // h2 gives a remote GOAWAY to those streams alone that are above the last one that the peer looked at.
+    let above_last = error.is_go_away() && error.is_remote();
+    let refused = error.is_reset()
+        && error.is_remote()
+        && error.reason() == Some(Reason::REFUSED_STREAM);
+    let source = pump.filter(|_| above_last || refused).and_then(Pump::into_source);
+    source.map_or_else(
+        || Failed::Broken(error.to_string()),
+        |source| Failed::Unprocessed(Box::new(source)),
+    )
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
+    fn into_source(mut self) -> Option<Source<B>> {
+        // The stream is closed: there is nothing to reset.
+        self.stream = None;
+        std::mem::replace(&mut self.source, Source::new(None, None, None)).again()
+    }
+}
+
+impl<B> Drop for Exchange<B> {
+    fn drop(&mut self) {
+        if let (Some(response), Some(lease)) = (self.response.take(), &self.lease) {
+            lease.bury(Piece::Answer(response));
+        }
+    }
+}
+
+/// An answer on its way in.
+pub(crate) struct Receiving {
+    stream: Option<RecvStream>,
+    lease: Lease,
+}
+
+/// The next part of an answer.
+pub(crate) enum Part {
+    /// Bytes of messages.
+    Data(Bytes),
+    /// The end, with trailers where there are some.
+    End(Option<HeaderMap>),
+}
+
+impl Receiving {
+    /// The connection that it comes on.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether nothing follows the headers.
+    pub(crate) fn is_end(&self) -> bool {
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+
+    /// The next part; the error is for the log.
+    pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, String>> {
+        let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Ok(Part::End(None))) };
+        let part = match ready!(stream.poll_data(cx)) {
+            Some(Ok(data)) => {
+                // Read when the caller has taken what came before: one that stops reading stops the gateway.
+                match stream.flow_control().release_capacity(data.len()) {
+                    Ok(()) => return Poll::Ready(Ok(Part::Data(data))),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            // The whole answer is there; this only says that the rest of the request is not wanted.
+            Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
+                Ok(Part::End(None))
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            None => match ready!(stream.poll_trailers(cx)) {
+                Ok(trailers) => Ok(Part::End(trailers)),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        self.stream = None;
+        Poll::Ready(part)
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take().filter(|stream| !stream.is_end_stream()) {
+            self.lease.bury(Piece::Body(stream));
+        }
+    }
+}

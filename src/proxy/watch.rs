@@ -1,0 +1,141 @@
+//! What ends a call from our side: its deadline, and the loss of the right to it.
+//!
+//! A stream is registered from the start, a unary call only once it has waited for a while: most are over by then.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::access::live::{Ended, LiveStream};
+use crate::access::principal::Caller;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::db::types::GatewayId;
+use crate::error::Error;
+
+/// How long a unary call waits before it is watched.
+const WATCHED_AFTER: Duration = Duration::from_millis(500);
+
+/// What a wait without an end is cut to: the timer must be at some time.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Watches one call.
+pub(crate) struct Watch {
+    app: Arc<App>,
+    caller: Caller,
+    gateway: GatewayId,
+    least: Role,
+    deadline: Option<Instant>,
+    watched_from: Instant,
+    live: Option<Registered>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+struct Registered {
+    stream: LiveStream,
+    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Watch {
+    /// For a caller that was let in with `least`.
+    pub(crate) fn new(
+        app: &Arc<App>,
+        caller: Caller,
+        gateway: GatewayId,
+        least: Role,
+        deadline: Option<std::time::Instant>,
+    ) -> Self {
+        Self {
+            app: Arc::clone(app),
+            caller,
+            gateway,
+            least,
+            deadline: deadline.map(Instant::from_std),
+            watched_from: Instant::now() + WATCHED_AFTER,
+            live: None,
+            timer: None,
+        }
+    }
+
+    /// What the call has turned out to need, if it is more.
+    pub(crate) fn needs(&mut self, role: Role) {
+        self.least = self.least.max(role);
+    }
+
+    /// Registers it as a stream.
+    pub(crate) fn register(&mut self) {
+        let stream = self.app.live.enter(self.caller.clone(), Some(self.gateway), self.least);
+        let ended = Box::pin(stream.ended().cancelled_owned());
+        self.live = Some(Registered { stream, ended });
+    }
+
+    /// When the timer is next needed.
+    pub(crate) fn next(&self) -> Instant {
+        let watched = if self.live.is_none() { self.watched_from } else { Instant::now() + FAR };
+        self.deadline.map_or(watched, |deadline| deadline.min(watched))
+    }
+
+    /// Why the call must end, once it must; with a timer of the waiting function's own.
+    pub(crate) fn poll_with(
+        &mut self,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Error> {
+        loop {
+            if let Some(live) = &mut self.live {
+                if live.ended.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(live.stream.why().unwrap_or(Ended::Stale).into());
+                }
+            }
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
+                return Poll::Ready(late());
+            }
+            if self.live.is_none() && now >= self.watched_from {
+                self.register();
+            }
+            let next = self.next();
+            timer.as_mut().reset(next);
+        }
+    }
+
+    /// The same, with a timer that is made when it is first needed.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let next = self.next();
+        let mut timer = self.timer.take().unwrap_or_else(|| Box::pin(sleep_until(next)));
+        let polled = self.poll_with(timer.as_mut(), cx);
+        self.timer = Some(timer);
+        polled
+    }
+
+    /// Whether the caller may still do what it was let in for: a request may take long to arrive.
+    pub(crate) fn recheck(&self) -> Result<(), Error> {
+        self.app.snapshot.check_fresh()?;
+        let principal = self.caller.principal();
+        if !self.app.snapshot.is_live(&self.caller) {
+            return Err(Ended::CredentialGone.into());
+        }
+        match self.app.snapshot.role_on(principal, self.gateway) {
+            Role::None => Err(Ended::GatewayGone.into()),
+            role if role < self.least => Err(Ended::RoleTooLow.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for something else no longer than the call may last.
+    pub(crate) async fn within<T>(&self, f: impl Future<Output = T>) -> Result<T, Error> {
+        match self.deadline {
+            None => Ok(f.await),
+            Some(deadline) => tokio::time::timeout_at(deadline, f).await.map_err(|_| late()),
+        }
+    }
+}
+
+fn late() -> Error {
+    Error::Late { why: "the deadline has passed before the gateway had answered".to_owned() }
+}
