@@ -1,7 +1,7 @@
 """The stock OpenShell SDKs, as they come from PyPI, through Shoreguard.
 
 Starts `shoreguard dev`, and for each generation of the wire runs checks.py in an environment that holds that
-generation's SDK. The checks get an address and a key, as anyone who uses the SDK would; they know nothing of Shoreguard.
+generation's SDK. The checks get an address and a key, as anyone who uses the SDK would, and no more.
 
     python3 tests/stock_client/run.py [--server target/debug/shoreguard]
 
