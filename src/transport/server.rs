@@ -83,12 +83,14 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
         app.config.server.trusted_proxies.clone(),
     ));
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
+    let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
     let mut cores = Vec::new();
     for number in 0..core_count(app.config.server.cores) {
         let stack = Stack {
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
             router: router.clone(),
+            reflection_v0_0: reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(app))?,
         };
         cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);

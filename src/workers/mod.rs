@@ -37,7 +37,7 @@ const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<Worked, Error>>;
 
 /// A background job.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Worker {
     /// Name: of its lease, in the log, in metrics, and as the actor of what it does.
     pub name: &'static str,
@@ -85,10 +85,15 @@ pub const ALL: &[Worker] = &[
 /// Starts every job; they end when the process stops.
 pub fn start(app: &Arc<App>) {
     for worker in ALL {
-        let span = info_span!("worker", worker = worker.name);
-        app.spawn(run(Arc::clone(app), *worker).instrument(span));
+        spawn(app, *worker);
     }
     events::feed::follow(app);
+}
+
+/// Starts one job.
+pub fn spawn(app: &Arc<App>, worker: Worker) {
+    let span = info_span!("worker", worker = worker.name);
+    app.spawn(run(Arc::clone(app), worker).instrument(span));
 }
 
 /// One tick of a job here and now, under its lease where it has one; none where another replica holds it. Commands and

@@ -5,11 +5,18 @@
 #[macro_use]
 mod support;
 
+mod access_bindings;
 mod audit;
+mod auth;
+mod authz;
 mod connections;
+mod events;
+mod gateways;
 mod lease;
 mod migrations;
 mod postgres_tls;
 mod service_principals;
 mod storage;
 mod tidy;
+mod transport;
+mod workers;

@@ -164,6 +164,11 @@ impl TestServer {
         registered.into_inner().gateway.unwrap()
     }
 
+    /// A second replica on the same database, which PostgreSQL alone takes.
+    pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
+        boot(config(&self.place, self._data.path(), |_| {})).await
+    }
+
     /// Stops, and checks that nothing was left open.
     pub(crate) async fn finish(self) {
         self.app.stop.cancel();
