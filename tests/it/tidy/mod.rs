@@ -91,13 +91,8 @@ fn code(line: &str) -> &str {
     line
 }
 
-/// Whether a line says a word, with no letter before it. `*` stands for one name in lower case.
+/// Whether a line says a word, with no letter before it.
 fn says(line: &str, word: &str) -> bool {
-    let (start, end) = word.split_once('*').unwrap_or((word, ""));
-    line.match_indices(start).any(|(at, _)| {
-        let part_of_name = line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        let rest = &line[at + start.len()..];
-        let name = rest.trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '_');
-        !part_of_name && (!word.contains('*') || (name.len() < rest.len() && name.starts_with(end)))
-    })
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
