@@ -20,9 +20,7 @@ use super::target::{self, Chosen};
 use super::upstream::{Answer, Exchange, Failed, Meter, Part, Source};
 use super::watch::Watch;
 use super::{BoxError, Proxy, governed, rewrite, wire};
-use crate::access::policy::{
-    Audit, Guard, PolicyEffect, SandboxKey, Streaming, UpstreamMethod,
-};
+use crate::access::policy::{Audit, Guard, PolicyEffect, SandboxKey, Streaming, UpstreamMethod};
 use crate::access::roles::Role;
 use crate::ctx::{Call, Digest};
 use crate::error::{Error, Reason};
@@ -35,6 +33,8 @@ const READ_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 /// How a method is guarded in each generation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows {
+    /// Its path, in the table's own bytes.
+    pub(crate) path: &'static str,
     /// In generation 0.0.
     pub(crate) v0_0: Option<&'static UpstreamMethod>,
     /// In generation 0.1.
@@ -47,7 +47,6 @@ impl Rows {
         self,
         generation: Generation,
         gateway: &str,
-        path: &'static str,
     ) -> Result<(&'static UpstreamMethod, &'static Guard), Error> {
         let row = match generation {
             Generation::V0_0 => self.v0_0,
@@ -57,9 +56,10 @@ impl Rows {
                 return Err(Error::refused(Reason::WireUnsupported, why));
             }
         };
-        let row = row.ok_or_else(|| Error::Unimplemented { path: path.to_owned() })?;
+        let row = row.ok_or_else(|| Error::Unimplemented { path: self.path.to_owned() })?;
         let guard = row.guard.as_ref().ok_or_else(|| {
-            Error::refused(Reason::MethodNotForwarded, format!("`{path}` is never forwarded"))
+            let why = format!("`{}` is never forwarded", self.path);
+            Error::refused(Reason::MethodNotForwarded, why)
         })?;
         Ok((row, guard))
     }
@@ -156,13 +156,17 @@ async fn admit<'a>(
         enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
     let target = app.targets.get(chosen.id).ok_or_else(away)?;
-    let mut watch =
-        Watch::new(app, caller, chosen.id, rows.any().map_or(Role::Admin, |g| g.role), call.deadline);
+    let mut watch = Watch::new(
+        app,
+        caller,
+        chosen.id,
+        rows.any().map_or(Role::Admin, |g| g.role),
+        call.deadline,
+    );
     let lease = watch.within(proxy.channels.lease(&target)).await??;
     let generation = lease.probe().generation;
-    let (row, guard) = rows
-        .of(generation, &chosen.name, call.method)
-        .map_err(|error| refused(rows.any(), error))?;
+    let (row, guard) =
+        rows.of(generation, &chosen.name).map_err(|error| refused(rows.any(), error))?;
     enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     watch.needs(guard.role);
     if row.streaming != Streaming::Unary {
@@ -214,8 +218,7 @@ where
         }
         None => (None, Some(Arc::new(Meter::new(digest())))),
     };
-    let opened =
-        record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
+    let opened = record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
     let mut closing = admitted.watch.within(opened).await??;
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
@@ -241,9 +244,8 @@ where
     let nowhere = |error| (error, Place::default());
     message::identity(headers).map_err(nowhere)?;
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
-    let arriving = async {
-        if streams { message::first(body).await } else { message::whole(body).await }
-    };
+    let arriving =
+        async { if streams { message::first(body).await } else { message::whole(body).await } };
     let read = admitted.watch.within(tokio::time::timeout(READ_TIME, arriving)).await;
     let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
     let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
@@ -255,7 +257,7 @@ where
     let text = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
     let mut place =
         Place { workspace: text(guard.workspace_path), sandbox: text(guard.sandbox_path) };
-    let role = governed::role_of(admitted.call.method, message);
+    let role = governed::role_of(admitted.row.path, message);
     let role = role.map_err(|error| (error, place.clone()))?;
     enough(&admitted.chosen, role).map_err(|error| (error, place.clone()))?;
     admitted.watch.needs(role);
@@ -384,9 +386,8 @@ where
         return Ok(Response::from_parts(head, ProxiedBody::default()));
     }
     let version = admitted.lease.version();
-    let learn = admitted.learns().then(|| {
-        Learn::new(&admitted.proxy.app, admitted.chosen.id, version)
-    });
+    let learn =
+        admitted.learns().then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version));
     let passing = Box::new(Passing {
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(super::own(pump))),

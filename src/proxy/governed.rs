@@ -42,8 +42,7 @@ pub(crate) fn role_of(path: &str, message: &[u8]) -> Result<Role, Error> {
             return Err(Error::refused(Reason::SettingUnknown, why));
         }
     }
-    let of_admins =
-        global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
+    let of_admins = global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
     Ok(if of_admins { Role::Admin } else { Role::Operator })
 }
 

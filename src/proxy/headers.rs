@@ -7,7 +7,7 @@
 //! - the rest passes as it came: user agent, trace context, the caller's own metadata.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, STANDARD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;

@@ -156,10 +156,8 @@ mod tests {
     use super::*;
 
     fn body(chunks: &[&[u8]]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin {
-        let frames: Vec<_> = chunks
-            .iter()
-            .map(|c| Ok(http_body::Frame::data(Bytes::copy_from_slice(c))))
-            .collect();
+        let frames: Vec<_> =
+            chunks.iter().map(|c| Ok(http_body::Frame::data(Bytes::copy_from_slice(c)))).collect();
         StreamBody::new(futures_util::stream::iter(frames))
     }
 
@@ -198,8 +196,9 @@ mod tests {
     #[tokio::test]
     async fn of_a_stream_only_the_first_message_is_read() {
         let (a, b) = (framed(b"a"), framed(b"b"));
-        let cut = [&a[..], &b[..2]].concat();
-        let mut stream = body(&[&cut, &b[2..]]);
+        let start = [&a[..], &b[..2]].concat();
+        let chunks: [&[u8]; 2] = [&start, &b[2..]];
+        let mut stream = body(&chunks);
         let read = first(&mut stream).await.unwrap();
         assert_eq!((read.message(), read.ended), (&b"a"[..], false));
         assert_eq!(read.bytes, [&a[..], &b[..2]].concat());

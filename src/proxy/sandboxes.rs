@@ -79,11 +79,7 @@ impl SandboxIds {
         known.places.get(id).cloned()
     }
 
-    fn asking(
-        &self,
-        gateway: GatewayId,
-        version: u64,
-    ) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
+    fn asking(&self, gateway: GatewayId, version: u64) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
         let mut gateways = self.gateways();
         Arc::clone(&known(&mut gateways, gateway, version).asking)
     }
@@ -167,11 +163,7 @@ impl SandboxIds {
     }
 }
 
-fn known(
-    gateways: &mut HashMap<GatewayId, Known>,
-    gateway: GatewayId,
-    version: u64,
-) -> &mut Known {
+fn known(gateways: &mut HashMap<GatewayId, Known>, gateway: GatewayId, version: u64) -> &mut Known {
     let known = gateways.entry(gateway).or_insert_with(|| Known::new(version));
     if known.connection_version != version {
         *known = Known::new(version);

@@ -15,6 +15,7 @@ mod gateways;
 mod lease;
 mod migrations;
 mod postgres_tls;
+mod proxy;
 mod service_principals;
 mod storage;
 mod tidy;
