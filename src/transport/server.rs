@@ -91,7 +91,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             address_limit: Arc::clone(&address_limit),
             router: router.clone(),
             reflection_v0_0: reflection_v0_0.clone(),
-            proxy: Proxy::new(Arc::clone(app))?,
+            proxy: Proxy::new(Arc::clone(app)),
         };
         cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);
     }

@@ -114,8 +114,8 @@ impl Stack {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
         match route {
-            Route::Proxied { v0_0, v0_1, .. } => {
-                let response = self.proxy.forward(call.clone(), v0_0, v0_1, request).await;
+            Route::Proxied { path, v0_0, v0_1 } => {
+                let response = self.proxy.forward(call.clone(), path, v0_0, v0_1, request).await;
                 Ok(response.map(Body::proxied))
             }
             Route::Own(_) | Route::Open(_) => {
