@@ -118,7 +118,7 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
             impls,
             "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \
              const METHOD: &'static Method = &METHODS[{index}]; \
-             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> &str {{ {request_id} }} \
+             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> {request_id} \
              fn target(&self) -> String {{ {} }} }}",
             method.input().name(),
             scope_of(path, method, &policy, &scope),
@@ -179,7 +179,7 @@ fn target(path: &str, method: &MethodDescriptor, policy: &DynamicMessage) -> Str
 fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
     let has = method.input().get_field_by_name("request_id").is_some();
     assert!(!needed || has, "{path}: a write takes `request_id`");
-    if needed { "&self.request_id" } else { "\"\"" }
+    if needed { "&str { &self.request_id }" } else { "&'static str { \"\" }" }
 }
 
 /// The field numbers on the way to a dotted field, which must end in a string.

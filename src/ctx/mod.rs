@@ -314,8 +314,8 @@ impl Anonymous {
         role: Role,
     ) -> Result<Ctx, Error> {
         let intent = Intent {
-            principal,
             actor,
+            principal,
             role,
             ..intent(&self.call, self.method, self.target, self.digest)
         };

@@ -181,13 +181,11 @@ fn resources_know_little_of_the_transport_and_of_each_other() {
             let (other, rest) = used.split_once("::").unwrap_or((used, ""));
             if other != own && ["store", "rpc", "worker"].iter().any(|part| rest.starts_with(part))
             {
-                match STORE_USE.iter().find(|(path, _)| *path == file.path) {
-                    Some((path, _)) => _ = needed.insert(*path),
-                    None => {
-                        let rule =
-                            format!("use `{other}` through its domain, which keeps its rules");
-                        faults.add(&file.path, line, &rule);
-                    }
+                if let Some((path, _)) = STORE_USE.iter().find(|(path, _)| *path == file.path) {
+                    needed.insert(*path);
+                } else {
+                    let rule = format!("use `{other}` through its domain, which keeps its rules");
+                    faults.add(&file.path, line, &rule);
                 }
             }
         }
