@@ -259,7 +259,7 @@ fn check_config_lists_every_fault_and_hides_secrets() {
     let shown = run(&["check-config", "--config", good.to_str().unwrap()]);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     assert!(text(&shown.stdout).contains("***") && !text(&shown.stdout).contains(&key));
-    let bad = serve(folder.path(), "[limits]\nbcrypt_cost = 99\nnonsense = 1\n[nothing]\na = 1\n");
+    let bad = serve(folder.path(), "[limits]\nbcrypt_cost = 99\n[auth]\nnonsense = 1\n[nothing]\na = 1\n");
     let refused = run(&["check-config", "--config", bad.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
     for fault in ["limits.bcrypt_cost", "nonsense", "nothing"] {

@@ -12,6 +12,7 @@ mod authz;
 mod commands;
 mod connections;
 mod events;
+mod flood;
 mod gateways;
 mod lease;
 mod migrations;
