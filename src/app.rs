@@ -17,7 +17,6 @@ use crate::config::{Config, DatabaseUrl};
 use crate::ctx::Digest;
 use crate::db::{Db, DbOptions};
 use crate::digest::Digests;
-use crate::disk::Disk;
 use crate::error::Error;
 use crate::proxy::SandboxIds;
 use crate::resources::audit::recorder::Recorder;
@@ -26,6 +25,7 @@ use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
 use crate::seal::{MasterKeys, SealKey};
 use crate::secret::Secret;
+use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
 
 /// What lives as long as the process.

@@ -5,6 +5,7 @@
 //! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
 //! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
 
+pub mod disk;
 pub mod heartbeat;
 pub mod lease;
 
@@ -21,7 +22,6 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
-use crate::disk;
 use crate::error::Error;
 use crate::resources::{audit, events, gateways, service_principals};
 use crate::transport::idempotency;

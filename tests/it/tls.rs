@@ -97,10 +97,8 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
         let foreign = signed(&strangers, uri("spiffe://example/ci"));
         let refused = caller(Some(&foreign), None).await.auth().get_current_identity(who).await.unwrap_err();
-        assert!(
-            matches!(refused.code(), tonic::Code::Unavailable | tonic::Code::Unknown),
-            "the handshake fails: {refused:?}"
-        );
+        // The handshake fails, so there is no answer of ours; how a client says that depends on who hung up first.
+        assert_eq!(crate::support::server::reason(&refused), "", "{refused:?}");
 
         app.stop.cancel();
         running.stopped().await;

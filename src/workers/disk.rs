@@ -8,9 +8,9 @@ use std::time::Duration;
 use rustix::fs::statvfs;
 use tracing::{info, warn};
 
+use super::{Worked, Worker};
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::workers::{Worked, Worker};
 
 /// Looks at the disk, on each replica.
 pub const WORKER: Worker = Worker {
