@@ -17,6 +17,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::ctx::Digest;
 use crate::db::{Db, DbOptions};
 use crate::digest::Digests;
+use crate::disk::Disk;
 use crate::error::Error;
 use crate::proxy::SandboxIds;
 use crate::resources::audit::recorder::Recorder;
@@ -57,6 +58,8 @@ pub struct App {
     pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
+    /// Whether there is room on the disk.
+    pub disk: Disk,
     /// Name of this replica: new at each start.
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
@@ -102,6 +105,7 @@ impl App {
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             main: Handle::current(),
+            disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,
             db,
             clock,

@@ -8,6 +8,7 @@ pub mod config;
 pub mod ctx;
 pub mod db;
 pub mod digest;
+pub mod disk;
 pub mod error;
 pub mod labels;
 pub mod net;

@@ -52,11 +52,11 @@ where
 {
     let (mut bytes, mut ended) = (Bytes::new(), false);
     loop {
-        if let Some(length) = length_of(&bytes)? {
-            if bytes.len() - PREFIX_BYTES >= length {
-                ended = ended || body.is_end_stream();
-                return Ok(Read { bytes, length, ended });
-            }
+        if let Some(length) = length_of(&bytes)?
+            && bytes.len() - PREFIX_BYTES >= length
+        {
+            ended = ended || body.is_end_stream();
+            return Ok(Read { bytes, length, ended });
         }
         if ended {
             let why = if bytes.is_empty() { "there is no message" } else { "it is cut off" };
@@ -162,10 +162,7 @@ mod tests {
     }
 
     async fn refused(chunks: &[&[u8]]) -> Reason {
-        match whole(&mut body(chunks)).await.unwrap_err() {
-            Error::Refused { reason, .. } => reason,
-            other => panic!("{other}"),
-        }
+        crate::transport::status::code_of(&whole(&mut body(chunks)).await.unwrap_err()).1
     }
 
     #[tokio::test]

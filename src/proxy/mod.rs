@@ -8,6 +8,7 @@
 //! - bodies are never gathered, but for the messages that are read: both directions wait for who reads them;
 //! - refusals are [`Error`](crate::error::Error)s, made into a status in one place.
 
+mod admit;
 mod body;
 mod channels;
 pub(crate) mod connection;
@@ -15,6 +16,7 @@ mod forward;
 mod governed;
 mod headers;
 mod message;
+mod prepare;
 mod reaper;
 mod record;
 mod rewrite;
@@ -78,7 +80,7 @@ impl Proxy {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let rows = forward::Rows { path, v0_0, v0_1 };
+        let rows = admit::Rows { path, v0_0, v0_1 };
         forward::run(self, call, rows, request).await.unwrap_or_else(response)
     }
 }

@@ -205,7 +205,9 @@ impl Learn {
             Ok([one]) => one,
             Err(many) => {
                 let mut all = BytesMut::with_capacity(self.bytes);
-                many.iter().for_each(|chunk| all.extend_from_slice(chunk));
+                for chunk in many {
+                    all.extend_from_slice(&chunk);
+                }
                 all.freeze()
             }
         };

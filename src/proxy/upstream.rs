@@ -242,9 +242,9 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         path: &'static str,
         headers: HeaderMap,
         source: Source<B>,
-    ) -> Result<Self, (h2::Error, Source<B>)> {
+    ) -> Result<Self, (h2::Error, Box<Source<B>>)> {
         match lease.start(path, headers, false) {
-            Err(error) => Err((error, source)),
+            Err(error) => Err((error, Box::new(source))),
             Ok((response, stream)) => {
                 let second = lease.again();
                 let pump = Pump { source, stream: Some(stream), chunk: Bytes::new(), lease };

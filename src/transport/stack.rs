@@ -18,6 +18,7 @@ use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::status;
 use crate::access::authn::PeerCertificate;
+use crate::access::policy::{Access, Method};
 use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
@@ -32,6 +33,8 @@ const UNKNOWN_METHOD: &str = "unknown";
 pub(super) struct Stack {
     pub(super) app: Arc<App>,
     pub(super) address_limit: Arc<address_limit::AddressLimit>,
+    /// For methods that anyone may call, such as logging in: far lower, since each guess costs us work.
+    pub(super) public_limit: Arc<address_limit::AddressLimit>,
     pub(super) router: axum::Router,
     /// Reflection for whoever selects a gateway of generation 0.0.
     pub(super) reflection_v0_0: axum::Router,
@@ -105,6 +108,9 @@ impl Stack {
         call.caller = authn::caller(app, request.headers(), certificate).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
+        if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) = (&route, call.client_ip) {
+            self.public_limit.admit(ip).map_err(refuse)?;
+        }
         gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
         // How long it may take.
         call.deadline = limits::deadline(request.headers(), call.started).map_err(|()| {
@@ -140,6 +146,9 @@ impl Stack {
             }
         };
         let Ok(response) = answer;
+        if let Some(error) = status::of_the_framework(response.headers()) {
+            return Err(error);
+        }
         Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))
     }
 

@@ -21,6 +21,7 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
+use crate::disk;
 use crate::error::Error;
 use crate::resources::{audit, events, gateways, service_principals};
 use crate::transport::idempotency;
@@ -80,6 +81,7 @@ pub const ALL: &[Worker] = &[
     gateways::worker::PROBES,
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
+    disk::WORKER,
 ];
 
 /// Starts every job; they end when the process stops.

@@ -92,7 +92,7 @@ served! {
         let path = "/shoreguard.v1.AuthService/GetCurrentIdentity";
         let unary = shoreguard::access::policy::Streaming::Unary;
         let bearer = format!("Bearer {key}");
-        let twice = sg.admin().raw(path, unary, vec![], &[("authorization", &bearer)]).await;
+        let twice = sg.anonymous().raw(path, unary, vec![], &[("authorization", &bearer), ("authorization", &bearer)]).await;
         assert_refused!(twice, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
         let gateways = [("x-shoreguard-gateway", "a"), ("x-shoreguard-gateway", "b")];
         let twice = sg.admin().raw(path, unary, vec![], &gateways).await;

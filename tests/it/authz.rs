@@ -45,7 +45,7 @@ fn cell(answer: &Result<Option<Vec<u8>>, Status>) -> String {
         // It was let through: the bad request id, or what the gateway itself made of the request.
         (Code::InvalidArgument, "INVALID_FIELD") | (_, "") => "yes".to_owned(),
         (Code::NotFound, "SANDBOX_UNPLACED") | (Code::InvalidArgument, "SETTING_UNKNOWN") => "yes".to_owned(),
-        (_, "MALFORMED_MESSAGE") => "yes".to_owned(),
+        (_, "MALFORMED_MESSAGE" | "LOGIN_FAILED" | "ALREADY_SET_UP") => "yes".to_owned(),
         (code, reason) => format!("{code:?} {reason}"),
     }
 }
@@ -57,6 +57,7 @@ async fn callers(sg: &TestServer) -> Vec<(&'static str, Caller)> {
     let operator = admin.key("operator", sg_v1::Role::Operator).await;
     let here = admin.key("here", sg_v1::Role::None).await;
     admin.bind("here", "edge", sg_v1::Role::Admin).await;
+    admin.key("box", sg_v1::Role::None).await;
     let other = admin.key("other", sg_v1::Role::None).await;
     admin.bind("other", "elsewhere", sg_v1::Role::Admin).await;
     vec![
