@@ -80,6 +80,7 @@ const BANS: &[Ban] = &[
             "src/ctx.rs",
             "src/ctx/",
             "src/digest.rs",
+            "src/disk.rs",
             "src/openshell/",
             "src/proxy/",
             "src/resources/",

@@ -69,6 +69,21 @@ fn the_map_shows_every_folder() {
 fn every_threat_that_the_code_names_is_explained() {
     let explained = read("SECURITY.md").text;
     let mut faults = Faults::default();
+    for file in rust(&["src", "tests"]) {
+        for (line, text) in file.lines() {
+            let Some((_, name)) = text.split_once("fn t") else { continue };
+            let name = name.split('(').next().unwrap_or_default();
+            let numbered =
+                name.get(..3).is_some_and(|n| n.ends_with('_') && n.as_bytes()[0].is_ascii_digit());
+            if numbered && !explained.contains(&format!("`t{name}`")) {
+                faults.add(
+                    &file.path,
+                    line,
+                    &format!("name `t{name}` in SECURITY.md, with its threat"),
+                );
+            }
+        }
+    }
     for file in texts(&["src", "tests", "build", "proto"]) {
         for (line, text) in file.lines() {
             for (at, _) in text.match_indices("(T").chain(text.match_indices(", T")) {
