@@ -108,7 +108,9 @@ impl Stack {
         call.caller = authn::caller(app, request.headers(), certificate).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
-        if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) = (&route, call.client_ip) {
+        if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) =
+            (&route, call.client_ip)
+        {
             self.public_limit.admit(ip).map_err(refuse)?;
         }
         gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
@@ -156,7 +158,8 @@ impl Stack {
     fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
         let old = || {
             let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
-            let (id, _, role) = self.app.snapshot.gateway(call.caller.as_ref()?.principal(), name)?;
+            let (id, _, role) =
+                self.app.snapshot.gateway(call.caller.as_ref()?.principal(), name)?;
             let target = self.app.targets.get(id).filter(|_| role > Role::None)?;
             Some(target.generation == Generation::V0_0)
         };

@@ -103,7 +103,10 @@ pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
         return Some(Error::refused(Reason::MalformedMessage, "the message cannot be decoded"));
     }
     if code == Code::OutOfRange && status.message().contains("too large") {
-        return Some(Error::refused(Reason::MessageTooLarge, "the message is larger than the limit"));
+        return Some(Error::refused(
+            Reason::MessageTooLarge,
+            "the message is larger than the limit",
+        ));
     }
     None
 }

@@ -49,7 +49,10 @@ impl Disk {
         let low = free < self.reserve_bytes;
         if self.low.swap(low, Ordering::Relaxed) != low {
             if low {
-                warn!(free_bytes = free, "the disk is below its reserve: only admins' writes are taken");
+                warn!(
+                    free_bytes = free,
+                    "the disk is below its reserve: only admins' writes are taken"
+                );
             } else {
                 info!(free_bytes = free, "the disk is above its reserve again");
             }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 use shoreguard::access::policy::{Access, Audit, METHODS, Streaming, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb;
 use shoreguard::pb::v1 as sg_v1;
@@ -44,7 +44,9 @@ fn cell(answer: &Result<Option<Vec<u8>>, Status>) -> String {
         (Code::PermissionDenied, "METHOD_NOT_FORWARDED") => "never".to_owned(),
         // It was let through: the bad request id, or what the gateway itself made of the request.
         (Code::InvalidArgument, "INVALID_FIELD") | (_, "") => "yes".to_owned(),
-        (Code::NotFound, "SANDBOX_UNPLACED") | (Code::InvalidArgument, "SETTING_UNKNOWN") => "yes".to_owned(),
+        (Code::NotFound, "SANDBOX_UNPLACED") | (Code::InvalidArgument, "SETTING_UNKNOWN") => {
+            "yes".to_owned()
+        }
         (_, "MALFORMED_MESSAGE" | "LOGIN_FAILED" | "ALREADY_SET_UP") => "yes".to_owned(),
         (code, reason) => format!("{code:?} {reason}"),
     }
@@ -84,8 +86,10 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
         let public = if method.access == Access::Public { " (public)" } else { "" };
         writeln!(table, "{:<64} {}{public}", method.path, cells.join(" | ")).unwrap();
     }
-    let generations =
-        [("edge", UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS), ("edge-0-0", UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS)];
+    let generations = [
+        ("edge", UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS),
+        ("edge-0-0", UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS),
+    ];
     for (gateway, rows, descriptors) in generations {
         writeln!(table, "--- through {gateway}").unwrap();
         for row in rows {
@@ -104,9 +108,11 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
 
 async fn fleet(sg: &TestServer) -> Vec<Simulator> {
     let mut fleet = Vec::new();
-    for (name, generation) in
-        [("edge", Generation::V0_1), ("elsewhere", Generation::V0_1), ("edge-0-0", Generation::V0_0)]
-    {
+    for (name, generation) in [
+        ("edge", Generation::V0_1),
+        ("elsewhere", Generation::V0_1),
+        ("edge-0-0", Generation::V0_0),
+    ] {
         let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
         sg.gateway(name, simulator.addr()).await;
         fleet.push(simulator);

@@ -34,7 +34,8 @@ impl Drop for Running {
 
 impl Running {
     fn signal(&self, name: &str) {
-        let done = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status();
+        let done =
+            Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status();
         assert!(done.unwrap().success());
     }
 
@@ -98,7 +99,8 @@ fn dev_serves_both_generations_and_a_gateways_key_selects_it() {
     }
     let listed = dev.admin(&["ListGateways"]);
     assert_eq!(listed["gateways"].as_array().unwrap().len(), 2);
-    let draft = dev.admin(&["--gateway", "dev-0-1", "OpenShell/GetDraftPolicy", r#"{"sandbox":"coder"}"#]);
+    let draft =
+        dev.admin(&["--gateway", "dev-0-1", "OpenShell/GetDraftPolicy", r#"{"sandbox":"coder"}"#]);
     assert_eq!(draft["chunks"][0]["status"], "pending");
     dev.admin(&["--gateway", "dev-0-1", "OpenShell/StopSandbox", r#"{"name":"coder"}"#]);
     let audit = dev.admin(&["ListAuditEntries", r#"{"action":"sandbox.stop"}"#]);
@@ -121,16 +123,26 @@ fn dev_starts_again_on_the_same_folder_and_an_intent_survives_kill_9() {
     let key = first.about["gateways"][1]["key"].as_str().unwrap().to_owned();
     let endpoint = format!("http://{}", first.about["listen"].as_str().unwrap());
     let mut exec = Running(
-        shoreguard(&["call", "--endpoint", &endpoint, "--generation", "0.1", "OpenShell/ExecSandbox"])
-            .arg(r#"{"sandbox":"coder","command":["sleep","30"]}"#)
-            .env("SHOREGUARD_KEY", &key)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap(),
+        shoreguard(&[
+            "call",
+            "--endpoint",
+            &endpoint,
+            "--generation",
+            "0.1",
+            "OpenShell/ExecSandbox",
+        ])
+        .arg(r#"{"sandbox":"coder","command":["sleep","30"]}"#)
+        .env("SHOREGUARD_KEY", &key)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap(),
     );
     let begun = Instant::now();
     loop {
-        let open = first.admin(&["ListAuditEntries", r#"{"action":"sandbox.exec","outcome":"AUDIT_OUTCOME_OPEN"}"#]);
+        let open = first.admin(&[
+            "ListAuditEntries",
+            r#"{"action":"sandbox.exec","outcome":"AUDIT_OUTCOME_OPEN"}"#,
+        ]);
         if open["audit_entries"].as_array().is_some_and(|entries| entries.len() == 1) {
             break;
         }
@@ -144,7 +156,8 @@ fn dev_starts_again_on_the_same_folder_and_an_intent_survives_kill_9() {
     let kept = second.admin(&["ListAuditEntries", r#"{"action":"sandbox.exec"}"#]);
     assert_eq!(kept["audit_entries"].as_array().unwrap().len(), 1, "{kept}");
     assert_ne!(second.about["gateways"][1]["key"].as_str().unwrap(), key);
-    let locked = run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
+    let locked =
+        run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
     assert!(!locked.status.success(), "a second process on the same file");
 }
 
@@ -189,7 +202,8 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
     let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
     assert!(printed.contains(&token));
     assert_eq!(token_file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let serving: serde_json::Value = serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
+    let serving: serde_json::Value =
+        serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
     let address = format!("http://{}", find(&serving, "address").unwrap());
 
     let call = |arguments: &[&str], key: Option<&str>| {
@@ -200,10 +214,13 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
         command.args(arguments).output().unwrap()
     };
     let password = "a password nobody guesses";
-    let setup = serde_json::json!({"setup_token": token, "email": "ana@example.com", "password": password}).to_string();
+    let setup =
+        serde_json::json!({"setup_token": token, "email": "ana@example.com", "password": password})
+            .to_string();
     assert!(call(&["Setup", &setup], None).status.success());
     let login = serde_json::json!({"email": "ana@example.com", "password": password}).to_string();
-    let session: serde_json::Value = serde_json::from_slice(&call(&["Login", &login], None).stdout).unwrap();
+    let session: serde_json::Value =
+        serde_json::from_slice(&call(&["Login", &login], None).stdout).unwrap();
     let session = session["session_token"].as_str().unwrap().to_owned();
     assert!(call(&["GetCurrentIdentity"], Some(&session)).status.success());
     assert!(!call(&["GetServicePrincipal", "{\"name\":\"x\"}"], Some(&session)).status.success());
@@ -215,16 +232,20 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
     for secret in [token.as_str(), password, session.as_str()] {
         assert!(!rest.contains(secret), "a secret in the log");
     }
-    let refused = rest.lines().find(|line| line.contains("GetServicePrincipal")).expect("the refusal is logged");
+    let refused = rest
+        .lines()
+        .find(|line| line.contains("GetServicePrincipal"))
+        .expect("the refusal is logged");
     let refused: serde_json::Value = serde_json::from_str(refused).unwrap();
     assert!(find(&refused, "request_id").is_some(), "{refused}");
 }
 
 fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
     match value {
-        serde_json::Value::Object(map) => {
-            map.get(key).and_then(|v| v.as_str()).or_else(|| map.values().find_map(|v| find(v, key)))
-        }
+        serde_json::Value::Object(map) => map
+            .get(key)
+            .and_then(|v| v.as_str())
+            .or_else(|| map.values().find_map(|v| find(v, key))),
         _ => None,
     }
 }
@@ -236,16 +257,26 @@ fn admin_works_offline_and_leaves_a_record() {
     let config = file.to_str().unwrap();
     let made = run(&["admin", "--config", config, "create-user", "Ana@example.com"]);
     assert!(made.status.success(), "{}", text(&made.stderr));
-    assert!(text(&made.stdout).contains("ana@example.com") && text(&made.stdout).contains("password: "));
+    assert!(
+        text(&made.stdout).contains("ana@example.com") && text(&made.stdout).contains("password: ")
+    );
     let again = run(&["admin", "--config", config, "create-user", "ana@example.com"]);
     assert!(!again.status.success() && text(&again.stderr).contains("exists already"));
-    let key = run(&["admin", "--config", config, "create-service-principal", "ci", "--role", "admin"]);
+    let key =
+        run(&["admin", "--config", config, "create-service-principal", "ci", "--role", "admin"]);
     assert!(text(&key.stdout).starts_with("sg_"));
-    let mut reset = shoreguard(&["admin", "--config", config, "reset-password", "ana@example.com", "--password-stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut reset = shoreguard(&[
+        "admin",
+        "--config",
+        config,
+        "reset-password",
+        "ana@example.com",
+        "--password-stdin",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
     reset.stdin.take().unwrap().write_all(b"another good password\n").unwrap();
     assert!(reset.wait().unwrap().success());
     assert!(run(&["migrate", "--config", config]).status.success());
@@ -259,7 +290,10 @@ fn check_config_lists_every_fault_and_hides_secrets() {
     let shown = run(&["check-config", "--config", good.to_str().unwrap()]);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     assert!(text(&shown.stdout).contains("***") && !text(&shown.stdout).contains(&key));
-    let bad = serve(folder.path(), "[limits]\nbcrypt_cost = 99\n[auth]\nnonsense = 1\n[nothing]\na = 1\n");
+    let bad = serve(
+        folder.path(),
+        "[limits]\nbcrypt_cost = 99\n[auth]\nnonsense = 1\n[nothing]\na = 1\n",
+    );
     let refused = run(&["check-config", "--config", bad.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
     for fault in ["limits.bcrypt_cost", "nonsense", "nothing"] {

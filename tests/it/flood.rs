@@ -25,15 +25,25 @@ fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
         let before = entries(&sg).await;
         let mut cut = 0;
         for n in 0..40 {
-            let login = pb::LoginRequest { email: format!("a{n}@example.com"), password: "wrong wrong wrong".into() };
+            let login = pb::LoginRequest {
+                email: format!("a{n}@example.com"),
+                password: "wrong wrong wrong".into(),
+            };
             let refused = sg.anonymous().auth().login(login).await.unwrap_err();
             cut += usize::from(reason(&refused) == "RATE_LIMITED");
         }
         assert!(cut >= 28, "{cut} of 40 were cut off");
         for _ in 0..50 {
-            let _ = sg.anonymous().raw("/shoreguard.v1.GatewayService/ListGateways", Streaming::Unary, vec![], &[]).await;
+            let _ = sg
+                .anonymous()
+                .raw("/shoreguard.v1.GatewayService/ListGateways", Streaming::Unary, vec![], &[])
+                .await;
         }
-        assert_eq!(entries(&sg).await.len(), before.len() + 1, "a flood is no entries, the listing itself is one");
+        assert_eq!(
+            entries(&sg).await.len(),
+            before.len() + 1,
+            "a flood is no entries, the listing itself is one"
+        );
         sg.finish().await;
     });
 }
@@ -42,7 +52,10 @@ fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
 fn t16_below_the_disk_reserve_only_admins_write() {
     runtime().block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
-        let sg = TestServer::start(place, Engine::Sqlite, |config| config.limits.disk_reserve_mib = 1 << 40).await;
+        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+            config.limits.disk_reserve_mib = 1 << 40
+        })
+        .await;
         let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
         simulator.seed_demo().unwrap();
         sg.gateway("edge", simulator.addr()).await;
@@ -51,7 +64,10 @@ fn t16_below_the_disk_reserve_only_admins_write() {
         let stop = |key: String| {
             let caller = sg.with(&key);
             async move {
-                let request = shoreguard::pb::v0_1::openshell::v1::StopSandboxRequest { name: "coder".into(), ..Default::default() };
+                let request = shoreguard::pb::v0_1::openshell::v1::StopSandboxRequest {
+                    name: "coder".into(),
+                    ..Default::default()
+                };
                 caller.openshell_v0_1().stop_sandbox(request).await
             }
         };

@@ -29,7 +29,8 @@ fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 async fn names(sg: &TestServer, selector: &str) -> Vec<String> {
-    let request = pb::ListGatewaysRequest { label_selector: selector.to_owned(), ..Default::default() };
+    let request =
+        pb::ListGatewaysRequest { label_selector: selector.to_owned(), ..Default::default() };
     let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner();
     list.gateways.into_iter().map(|g| g.name).collect()
 }

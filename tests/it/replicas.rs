@@ -9,8 +9,8 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::transport::server::Running;
 use tonic::transport::Endpoint;
 
-use crate::support::server::{Bearer, Caller, TestServer, boot, config};
 use crate::support::Place;
+use crate::support::server::{Bearer, Caller, TestServer, boot, config};
 
 async fn second(place: &Place, data: &std::path::Path) -> (Arc<App>, Running) {
     boot(config(place, data, |_| {})).await
@@ -44,13 +44,22 @@ fn a_change_on_one_replica_is_known_to_the_other() {
 
         // A key made here works there, and one that was rotated here is dead there.
         let key = sg.admin().key("ci", pb::Role::Viewer).await;
-        until("the new key", async || caller(&other, &key).auth().get_current_identity(who).await.is_ok()).await;
+        until("the new key", async || {
+            caller(&other, &key).auth().get_current_identity(who).await.is_ok()
+        })
+        .await;
         let rotate = pb::RotateServicePrincipalRequest { name: "ci".into(), ..Default::default() };
         sg.admin().service_principals().rotate_service_principal(rotate).await.unwrap();
-        until("the rotation", async || caller(&other, &key).auth().get_current_identity(who).await.is_err()).await;
+        until("the rotation", async || {
+            caller(&other, &key).auth().get_current_identity(who).await.is_err()
+        })
+        .await;
 
         // A session of one replica is good on the other: the keys are shared.
-        let login = pb::LoginRequest { email: "admin@example.com".into(), password: "correct horse battery".into() };
+        let login = pb::LoginRequest {
+            email: "admin@example.com".into(),
+            password: "correct horse battery".into(),
+        };
         let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
         caller(&other, &session).auth().get_current_identity(who).await.unwrap();
 
@@ -61,10 +70,14 @@ fn a_change_on_one_replica_is_known_to_the_other() {
         }
         let mut sequences = Vec::new();
         until("seven events", async || {
-            let list = caller(&other, &sg.admin_key).events().list_events(pb::ListEventsRequest::default()).await;
+            let list = caller(&other, &sg.admin_key)
+                .events()
+                .list_events(pb::ListEventsRequest::default())
+                .await;
             sequences = list.unwrap().into_inner().events.into_iter().map(|e| e.sequence).collect();
             sequences.len() >= 9
-        }).await;
+        })
+        .await;
         assert!(sequences.iter().zip(1..).all(|(got, want)| *got == want), "{sequences:?}");
 
         other_app.stop.cancel();

@@ -1,6 +1,9 @@
 //! TLS and callers' certificates, on our listener and towards a gateway.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType,
+};
 use shoreguard::config::{ClientIdentity, Config};
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
@@ -23,12 +26,16 @@ fn signed(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.subject_alt_names = sans;
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
 }
 
 fn localhost() -> Vec<SanType> {
-    vec![SanType::DnsName("localhost".try_into().unwrap()), SanType::IpAddress([127, 0, 0, 1].into())]
+    vec![
+        SanType::DnsName("localhost".try_into().unwrap()),
+        SanType::IpAddress([127, 0, 0, 1].into()),
+    ]
 }
 
 fn uri(text: &str) -> Vec<SanType> {
@@ -36,11 +43,16 @@ fn uri(text: &str) -> Vec<SanType> {
 }
 
 async fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) -> Channel {
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
+    let mut tls =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
     if let Some((cert, key)) = identity {
         tls = tls.identity(Identity::from_pem(cert, key));
     }
-    Endpoint::new(format!("https://127.0.0.1:{port}")).unwrap().tls_config(tls).unwrap().connect_lazy()
+    Endpoint::new(format!("https://127.0.0.1:{port}"))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect_lazy()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -51,7 +63,8 @@ fn runtime() -> tokio::runtime::Runtime {
 fn t19_a_certificate_stands_for_whom_the_configuration_says() {
     runtime().block_on(async {
         let files = tempfile::tempdir().unwrap();
-        let (servers, callers, strangers) = (authority("servers"), authority("callers"), authority("strangers"));
+        let (servers, callers, strangers) =
+            (authority("servers"), authority("callers"), authority("strangers"));
         let (cert, key) = signed(&servers, localhost());
         let path = |name: &str| files.path().join(name);
         std::fs::write(path("cert"), cert).unwrap();
@@ -76,16 +89,33 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
             bearer: Bearer(token.map(str::to_owned)),
         };
         let anonymous = caller(None, None).await;
-        let (email, password) = ("admin@example.com".to_owned(), "correct horse battery".to_owned());
-        let setup = pb::SetupRequest { setup_token: token.expose().to_owned(), email: email.clone(), password: password.clone() };
+        let (email, password) =
+            ("admin@example.com".to_owned(), "correct horse battery".to_owned());
+        let setup = pb::SetupRequest {
+            setup_token: token.expose().to_owned(),
+            email: email.clone(),
+            password: password.clone(),
+        };
         anonymous.auth().setup(setup).await.unwrap();
-        let session = anonymous.auth().login(pb::LoginRequest { email, password }).await.unwrap().into_inner().session_token;
+        let session = anonymous
+            .auth()
+            .login(pb::LoginRequest { email, password })
+            .await
+            .unwrap()
+            .into_inner()
+            .session_token;
         let admin = caller(None, Some(&session)).await;
         let key = admin.key("ci", pb::Role::Operator).await;
 
         let ci = signed(&callers, uri("spiffe://example/ci"));
         let who = pb::GetCurrentIdentityRequest {};
-        let seen = caller(Some(&ci), None).await.auth().get_current_identity(who).await.unwrap().into_inner();
+        let seen = caller(Some(&ci), None)
+            .await
+            .auth()
+            .get_current_identity(who)
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(seen.actor, "sp:ci");
         // The same principal twice is one; two principals are none.
         caller(Some(&ci), Some(&key)).await.auth().get_current_identity(who).await.unwrap();
@@ -96,7 +126,8 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
         let refused = caller(Some(&near), None).await.auth().get_current_identity(who).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
         let foreign = signed(&strangers, uri("spiffe://example/ci"));
-        let refused = caller(Some(&foreign), None).await.auth().get_current_identity(who).await.unwrap_err();
+        let refused =
+            caller(Some(&foreign), None).await.auth().get_current_identity(who).await.unwrap_err();
         // The handshake fails, so there is no answer of ours; how a client says that depends on who hung up first.
         assert_eq!(crate::support::server::reason(&refused), "", "{refused:?}");
 

@@ -15,7 +15,11 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use crate::support::server::TestServer;
 
-async fn ask(sg: &TestServer, gateway: Option<&str>, what: MessageRequest) -> ServerReflectionResponse {
+async fn ask(
+    sg: &TestServer,
+    gateway: Option<&str>,
+    what: MessageRequest,
+) -> ServerReflectionResponse {
     let request = ServerReflectionRequest { host: String::new(), message_request: Some(what) };
     let mut request = tonic::Request::new(tokio_stream::once(request));
     if let Some(gateway) = gateway {
@@ -27,7 +31,9 @@ async fn ask(sg: &TestServer, gateway: Option<&str>, what: MessageRequest) -> Se
     answers.message().await.unwrap().unwrap()
 }
 
-async fn h2(sg: &TestServer) -> hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>> {
+async fn h2(
+    sg: &TestServer,
+) -> hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>> {
     let socket = tokio::net::TcpStream::connect(sg.address).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
     let io = hyper_util::rt::TokioIo::new(socket);
@@ -36,8 +42,14 @@ async fn h2(sg: &TestServer) -> hyper::client::conn::http2::SendRequest<http_bod
     sender
 }
 
-fn http(method: &str, path: &str, content: Option<&str>, body: &[u8]) -> http::Request<http_body_util::Full<bytes::Bytes>> {
-    let mut request = http::Request::builder().method(method).uri(format!("http://localhost{path}"));
+fn http(
+    method: &str,
+    path: &str,
+    content: Option<&str>,
+    body: &[u8],
+) -> http::Request<http_body_util::Full<bytes::Bytes>> {
+    let mut request =
+        http::Request::builder().method(method).uri(format!("http://localhost{path}"));
     if let Some(content) = content {
         request = request.header("content-type", content);
     }

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use crate::access::policy::{self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
+use crate::access::policy::{
+    self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
+};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
 use crate::app::App;

@@ -57,9 +57,10 @@ impl Caller {
         message: Vec<u8>,
         metadata: &[(&'static str, &str)],
     ) -> Result<Option<Vec<u8>>, Status> {
-        let mut client = tonic::client::Grpc::new(
-            tonic::codegen::InterceptedService::new(self.channel.clone(), self.bearer.clone()),
-        );
+        let mut client = tonic::client::Grpc::new(tonic::codegen::InterceptedService::new(
+            self.channel.clone(),
+            self.bearer.clone(),
+        ));
         client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
         let path = http::uri::PathAndQuery::from_static(path);
         let one = tokio_stream::once(message.clone());
