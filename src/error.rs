@@ -187,6 +187,8 @@ reasons! {
     RateLimited = "RATE_LIMITED",
     /// A pool or queue is full.
     Busy = "BUSY",
+    /// The disk is below its reserve: only admins' writes are taken.
+    DiskLow = "DISK_LOW",
     /// The audit log cannot be written, so nothing was done.
     AuditUnavailable = "AUDIT_UNAVAILABLE",
     /// The database does not answer.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use http::header::HeaderName;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tonic::Code;
 use tower::ServiceExt;
@@ -18,10 +18,13 @@ use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::status;
 use crate::access::authn::PeerCertificate;
+use crate::access::policy::{Access, Method};
+use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::proxy::Proxy;
+use crate::resources::gateways::targets::Generation;
 
 /// Stands in for the method of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
@@ -30,7 +33,11 @@ const UNKNOWN_METHOD: &str = "unknown";
 pub(super) struct Stack {
     pub(super) app: Arc<App>,
     pub(super) address_limit: Arc<address_limit::AddressLimit>,
+    /// For methods that anyone may call, such as logging in: far lower, since each guess costs us work.
+    pub(super) public_limit: Arc<address_limit::AddressLimit>,
     pub(super) router: axum::Router,
+    /// Reflection for whoever selects a gateway of generation 0.0.
+    pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
 }
 
@@ -101,6 +108,11 @@ impl Stack {
         call.caller = authn::caller(app, request.headers(), certificate).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
+        if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) =
+            (&route, call.client_ip)
+        {
+            self.public_limit.admit(ip).map_err(refuse)?;
+        }
         gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
         // How long it may take.
         call.deadline = limits::deadline(request.headers(), call.started).map_err(|()| {
@@ -125,7 +137,7 @@ impl Stack {
     async fn own(&self, call: &Call, request: Request<Incoming>) -> Result<Response<Body>, Error> {
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
         let request = request.map(axum::body::Body::new);
-        let router = self.router.clone();
+        let router = self.router_for(call, request.headers());
         let answer = cross::run(self.app.main(), router.oneshot(request).instrument(span));
         let answer = match call.deadline {
             None => answer.await?,
@@ -136,7 +148,25 @@ impl Stack {
             }
         };
         let Ok(response) = answer;
+        if let Some(error) = status::of_the_framework(response.headers()) {
+            return Err(error);
+        }
         Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))
+    }
+
+    /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
+    fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
+        let old = || {
+            let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
+            let (id, _, role) =
+                self.app.snapshot.gateway(call.caller.as_ref()?.principal(), name)?;
+            let target = self.app.targets.get(id).filter(|_| role > Role::None)?;
+            Some(target.generation == Generation::V0_0)
+        };
+        if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
+            return self.reflection_v0_0.clone();
+        }
+        self.router.clone()
     }
 
     /// Counts, logs and records what became of a call.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
@@ -87,6 +88,27 @@ pub fn status(error: Error) -> Status {
         | Error::Unimplemented { .. } => {}
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The error behind a status that the framework made before a handler ran: ours always carry details. What it says of
+/// the bytes is kept, since the caller sent them.
+#[must_use]
+pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
+    let code = headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))?;
+    if headers.contains_key("grpc-status-details-bytes") {
+        return None;
+    }
+    let status = Status::from_header_map(headers)?;
+    if code == Code::Internal && status.message().contains("decode") {
+        return Some(Error::refused(Reason::MalformedMessage, "the message cannot be decoded"));
+    }
+    if code == Code::OutOfRange && status.message().contains("too large") {
+        return Some(Error::refused(
+            Reason::MessageTooLarge,
+            "the message is larger than the limit",
+        ));
+    }
+    None
 }
 
 /// The error of a call as an HTTP response: trailers-only, as gRPC has it.

@@ -5,6 +5,7 @@
 //! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
 //! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
 
+pub mod disk;
 pub mod heartbeat;
 pub mod lease;
 
@@ -22,7 +23,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::{audit, events};
+use crate::resources::{audit, events, gateways, service_principals};
 use crate::transport::idempotency;
 use lease::Lease;
 
@@ -37,7 +38,7 @@ const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<Worked, Error>>;
 
 /// A background job.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Worker {
     /// Name: of its lease, in the log, in metrics, and as the actor of what it does.
     pub name: &'static str,
@@ -77,16 +78,24 @@ pub const ALL: &[Worker] = &[
     audit::worker::RETENTION,
     events::worker::SEQUENCER,
     events::worker::RETENTION,
+    gateways::worker::PROBES,
+    service_principals::worker::LAST_USED,
     idempotency::WORKER,
+    disk::WORKER,
 ];
 
 /// Starts every job; they end when the process stops.
 pub fn start(app: &Arc<App>) {
     for worker in ALL {
-        let span = info_span!("worker", worker = worker.name);
-        app.spawn(run(Arc::clone(app), *worker).instrument(span));
+        spawn(app, *worker);
     }
     events::feed::follow(app);
+}
+
+/// Starts one job.
+pub fn spawn(app: &Arc<App>, worker: Worker) {
+    let span = info_span!("worker", worker = worker.name);
+    app.spawn(run(Arc::clone(app), worker).instrument(span));
 }
 
 /// One tick of a job here and now, under its lease where it has one; none where another replica holds it. Commands and

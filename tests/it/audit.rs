@@ -14,11 +14,12 @@ use shoreguard::db::schema::audit_log;
 use shoreguard::db::types::{AuditId, GatewayId, UserId};
 use shoreguard::db::{Db, on_conn};
 use shoreguard::error::{Error, Reason};
+use shoreguard::pb::v1 as pb;
 use shoreguard::resources::audit::recorder::Recorder;
 use shoreguard::resources::audit::{Ending, Intent, Outcome};
 use uuid::Uuid;
 
-fn settings() -> config::Audit {
+pub(crate) fn settings() -> config::Audit {
     Config::from_toml("").unwrap().audit
 }
 
@@ -26,7 +27,7 @@ fn recorder(db: &Db) -> Recorder {
     Recorder::start(db, &Clock::system(), &Arc::from("replica-1"), &settings())
 }
 
-fn intent(target: &str) -> Intent {
+pub(crate) fn intent(target: &str) -> Intent {
     Intent {
         at: Clock::system().now(),
         actor: "ana@example.com".into(),
@@ -44,7 +45,7 @@ fn intent(target: &str) -> Intent {
     }
 }
 
-fn outcome(ending: Ending) -> Outcome {
+pub(crate) fn outcome(ending: Ending) -> Outcome {
     Outcome {
         at: Clock::system().now(),
         ending,
@@ -243,5 +244,128 @@ both_engines! {
         let detail = r#"{"count":3,"reason":"LOGIN_FAILED"}"#.to_owned();
         assert_eq!(found, [(Some("unauthenticated".to_owned()), Some(detail))]);
         assert!(is_unavailable(&recorder.open(intent("edge")).await.unwrap_err()));
+    }
+}
+
+async fn list(
+    sg: &crate::support::server::TestServer,
+    request: pb::ListAuditEntriesRequest,
+) -> (Vec<pb::AuditEntry>, String) {
+    let page = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+    (page.audit_entries, page.next_page_token)
+}
+
+fn targets(entries: &[pb::AuditEntry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.resource_id.as_str()).collect()
+}
+
+/// Entries of one actor: two open ones and three that ended at different times.
+async fn some_entries(sg: &crate::support::server::TestServer) -> pb::ListAuditEntriesRequest {
+    let audit = &sg.app.audit;
+    let begun = Clock::system().now();
+    for (n, ended) in [("long", 3_600), ("short", 1), ("denied", 30)] {
+        let ending = if n == "denied" { Ending::Denied } else { Ending::Ok };
+        let took = Duration::from_secs(ended);
+        let outcome = Outcome { at: begun.plus(took), took, ..outcome(ending) };
+        audit.record(Intent { at: begun, ..intent(n) }, outcome).await.unwrap();
+    }
+    for n in ["open-1", "open-2"] {
+        audit.open(Intent { at: begun, ..intent(n) }).await.unwrap();
+    }
+    pb::ListAuditEntriesRequest { actor: "ana@example.com".into(), ..Default::default() }
+}
+
+served! {
+    async fn open_entries_come_first_and_then_the_one_closed_last(sg: TestServer) {
+        let all = some_entries(&sg).await;
+        let order = ["open-2", "open-1", "long", "denied", "short"];
+        assert_eq!(targets(&list(&sg, all.clone()).await.0), order);
+        for size in 1..=4 {
+            let (mut seen, mut token) = (Vec::new(), String::new());
+            loop {
+                let request =
+                    pb::ListAuditEntriesRequest { page_size: size, page_token: token, ..all.clone() };
+                let (page, next) = list(&sg, request).await;
+                assert!(page.len() <= usize::try_from(size).unwrap());
+                seen.extend(page.into_iter().map(|entry| entry.resource_id));
+                token = next;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(seen, order, "pages of {size}");
+        }
+        sg.finish().await;
+    }
+
+    async fn each_filter_narrows(sg: TestServer) {
+        let all = some_entries(&sg).await;
+        let (entries, _) = list(&sg, all.clone()).await;
+        let at = entries[0].timestamp;
+        let outcome = |outcome: pb::AuditOutcome| pb::ListAuditEntriesRequest { outcome: outcome.into(), ..all.clone() };
+        for (request, expected) in [
+            (outcome(pb::AuditOutcome::Open), vec!["open-2", "open-1"]),
+            (outcome(pb::AuditOutcome::Ok), vec!["long", "short"]),
+            (outcome(pb::AuditOutcome::Denied), vec!["denied"]),
+            (outcome(pb::AuditOutcome::Failed), vec![]),
+            (pb::ListAuditEntriesRequest { resource_id: "short".into(), ..all.clone() }, vec!["short"]),
+            (pb::ListAuditEntriesRequest { resource_type: "user".into(), ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { action: "gateway.get".into(), ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { gateway: "core".into(), ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { request_id: Uuid::from_u128(8).to_string(), ..all.clone() }, vec![]),
+            (
+                pb::ListAuditEntriesRequest {
+                    request_id: Uuid::from_u128(7).to_string(),
+                    gateway: "edge".into(),
+                    since: at,
+                    ..all.clone()
+                },
+                vec!["open-2", "open-1", "long", "denied", "short"],
+            ),
+            (pb::ListAuditEntriesRequest { until: at, ..all.clone() }, vec![]),
+            (
+                pb::ListAuditEntriesRequest {
+                    until: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
+                    ..all.clone()
+                },
+                vec!["open-2", "open-1", "long", "denied", "short"],
+            ),
+            (
+                pb::ListAuditEntriesRequest {
+                    since: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
+                    ..all.clone()
+                },
+                vec![],
+            ),
+        ] {
+            assert_eq!(targets(&list(&sg, request.clone()).await.0), expected, "{request:?}");
+        }
+        sg.finish().await;
+    }
+
+    async fn a_write_leaves_a_closed_entry_and_so_does_reading_the_log(sg: TestServer) {
+        sg.admin().key("ci", pb::Role::Viewer).await;
+        sg.app.audit.settled().await;
+        let of = |action: &str| pb::ListAuditEntriesRequest { action: action.into(), ..Default::default() };
+        let (entries, _) = list(&sg, of("sp.create")).await;
+        // The one closed last; the others made the first admin's key.
+        let entry = &entries[0];
+        assert_eq!((entry.outcome(), entry.code, entry.actor.as_str()), (pb::AuditOutcome::Ok, 0, "sp:root"));
+        assert!(entry.close_time.is_some() && entry.duration.is_some() && !entry.request_digest.is_empty());
+        let (entries, _) = list(&sg, of("audit.list")).await;
+        assert_eq!(entries.len(), 1, "the first reading; the second is recorded after it was answered");
+        sg.finish().await;
+    }
+
+    async fn only_a_global_admin_reads_the_log(sg: TestServer) {
+        let key = sg.admin().key("ci", pb::Role::Operator).await;
+        let request = pb::ListAuditEntriesRequest::default();
+        let refused = sg.with(&key).audit().list_audit_entries(request.clone()).await;
+        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+        let other = pb::ListAuditEntriesRequest { page_token: "x".into(), ..request.clone() };
+        assert_refused!(sg.admin().audit().list_audit_entries(other).await, InvalidArgument, "INVALID_FIELD");
+        let unknown = pb::ListAuditEntriesRequest { outcome: 99, ..request };
+        assert_refused!(sg.admin().audit().list_audit_entries(unknown).await, InvalidArgument, "INVALID_FIELD");
+        sg.finish().await;
     }
 }

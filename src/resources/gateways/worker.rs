@@ -19,6 +19,7 @@ use crate::error::{Error, Kind};
 use crate::openshell::{Health, Probe};
 use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::{Worked, Worker};
 
 /// Probes that run at once.
 const AT_ONCE: usize = 64;
@@ -105,8 +106,17 @@ async fn store_found(
     Ok(())
 }
 
+/// The probes, on one replica at a time.
+pub const PROBES: Worker = Worker {
+    name: "gateway.probes",
+    every: |config| config.gateways.probe_interval(),
+    lease: true,
+    wake: None,
+    tick: |ctx, _| Box::pin(tick(ctx)),
+};
+
 /// Probes every gateway once.
-pub async fn tick(ctx: &Ctx) -> Result<usize, Error> {
+pub async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
     let targets = ctx.app().targets.all();
     let mut waiting = targets.iter();
     let one = |target: Arc<Target>| async move {
@@ -123,5 +133,5 @@ pub async fn tick(ctx: &Ctx) -> Result<usize, Error> {
             running.push(one(Arc::clone(target)));
         }
     }
-    Ok(targets.len())
+    Ok(Worked { done: targets.len(), more: false })
 }

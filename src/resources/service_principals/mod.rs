@@ -8,3 +8,4 @@
 pub mod domain;
 pub mod rpc;
 pub mod store;
+pub mod worker;

@@ -102,7 +102,7 @@ mod tests {
             "a@",
             "a@b@c",
             "a b@c",
-            "a@b\n",
+            "a@b\nc",
             "<a>@b",
             &format!("{}@b", "a".repeat(253)),
         ] {

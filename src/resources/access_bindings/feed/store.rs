@@ -217,6 +217,7 @@ pub async fn service_principal_facts(
             key_hash: from_hex(&hash)?,
             key_version,
             expires_at,
+            used: Arc::default(),
             bindings: bound.remove(&id).unwrap_or_default(),
         };
         Ok((id.into(), facts))
