@@ -64,8 +64,8 @@ fn config(args: &DevArgs) -> Result<Config, Failure> {
         allowed_networks = ["127.0.0.0/8", "::1/128"]
         probe_interval_seconds = 10
         [limits]
-        address_requests_per_second = 1000000
-        address_burst = 1000000
+        address_requests_per_second = 1_000_000
+        address_burst = 1_000_000
         [telemetry]
         log_format = "text"
         log_level = "warn"

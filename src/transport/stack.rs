@@ -115,9 +115,7 @@ impl Stack {
         }
         gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
         // How long it may take.
-        call.deadline = limits::deadline(request.headers(), call.started).map_err(|()| {
-            refuse(Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit"))
-        })?;
+        call.deadline = limits::deadline(request.headers(), call.started).map_err(refuse)?;
         if app.stop.is_cancelled() {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
@@ -176,18 +174,16 @@ impl Stack {
             headers.insert(HeaderName::from_static(request_id::HEADER), id);
         }
         let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
-        match in_headers {
-            Some(code) => {
-                measured.finish(code);
-                if code != Code::Ok {
-                    let caller = call.caller.as_ref().map(|c| c.principal().to_string());
-                    info!(request_id = %call.request_id, method = call.method, code = code_name(code), caller, "refused or failed");
-                }
+        if let Some(code) = in_headers {
+            measured.finish(code);
+            if code != Code::Ok {
+                let caller = call.caller.as_ref().map(|c| c.principal().to_string());
+                let (id, method) = (call.request_id, call.method);
+                info!(request_id = %id, method, code = code_name(code), caller, "refused or failed");
             }
-            None => {
-                let body = std::mem::take(response.body_mut());
-                *response.body_mut() = body.measured(measured);
-            }
+        } else {
+            let body = std::mem::take(response.body_mut());
+            *response.body_mut() = body.measured(measured);
         }
         let code = in_headers.unwrap_or(Code::PermissionDenied);
         audit::finish(&self.app, call, code as i32);

@@ -47,7 +47,30 @@ fn refused_code(reason: Reason) -> Code {
         Reason::MessageTooLarge => Code::ResourceExhausted,
         Reason::RequestInFlight => Code::Aborted,
         Reason::SandboxUnplaced => Code::NotFound,
-        _ => Code::FailedPrecondition,
+        Reason::InvalidField
+        | Reason::NotFound
+        | Reason::AlreadyExists
+        | Reason::ConcurrentChange
+        | Reason::RoleTooLow
+        | Reason::CredentialMissing
+        | Reason::CredentialInvalid
+        | Reason::CredentialAmbiguous
+        | Reason::LoginFailed
+        | Reason::AlreadySetUp
+        | Reason::RateLimited
+        | Reason::Busy
+        | Reason::DiskLow
+        | Reason::AuditUnavailable
+        | Reason::StorageUnavailable
+        | Reason::AccessStale
+        | Reason::GatewayUnreachable
+        | Reason::WireUnsupported
+        | Reason::MethodUnknown
+        | Reason::LastAdmin
+        | Reason::CursorExpired
+        | Reason::DeadlineExceeded
+        | Reason::Draining
+        | Reason::Internal => Code::FailedPrecondition,
     }
 }
 
@@ -61,13 +84,10 @@ pub fn status(error: Error) -> Status {
         Error::Invalid { field, why } => {
             details.add_bad_request_violation(field, why);
         }
-        Error::Missing { kind, id } => {
-            details.set_resource_info(kind.words(), id, "", message.as_str());
-        }
         Error::Exists { kind, name } => {
             details.set_resource_info(kind.words(), name, "", message.as_str());
         }
-        Error::Conflict { kind, id } => {
+        Error::Missing { kind, id } | Error::Conflict { kind, id } => {
             details.set_resource_info(kind.words(), id, "", message.as_str());
         }
         Error::Refused { reason, why } if code == Code::FailedPrecondition => {

@@ -5,13 +5,13 @@ use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::TestServer;
 
-fn subject(name: &str) -> Option<pb::Subject> {
-    Some(pb::Subject { subject: Some(pb::subject::Subject::ServicePrincipal(name.to_owned())) })
+fn subject(name: &str) -> pb::Subject {
+    pb::Subject { subject: Some(pb::subject::Subject::ServicePrincipal(name.to_owned())) }
 }
 
 fn set(name: &str, gateway: &str, role: pb::Role) -> pb::SetGatewayRoleRequest {
     pb::SetGatewayRoleRequest {
-        subject: subject(name),
+        subject: Some(subject(name)),
         gateway: gateway.to_owned(),
         role: role.into(),
         ..Default::default()
@@ -49,7 +49,7 @@ served! {
         let west = pb::TestGatewayRequest { gateway: "west".into(), ..test };
         assert_refused!(ci.gateways().test_gateway(west).await, PermissionDenied, "ROLE_TOO_LOW");
 
-        let remove = pb::RemoveGatewayRoleRequest { subject: subject("ci"), gateway: "east".into(), ..Default::default() };
+        let remove = pb::RemoveGatewayRoleRequest { subject: Some(subject("ci")), gateway: "east".into(), ..Default::default() };
         admin.access().remove_gateway_role(remove.clone()).await.unwrap();
         let test = pb::TestGatewayRequest { gateway: "east".into(), ..Default::default() };
         assert_refused!(ci.gateways().test_gateway(test).await, PermissionDenied, "ROLE_TOO_LOW");

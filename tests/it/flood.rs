@@ -2,6 +2,7 @@
 
 use shoreguard::access::policy::Streaming;
 use shoreguard::db::Engine;
+use shoreguard::pb::v0_1::openshell::v1 as v0_1;
 use shoreguard::pb::v1 as pb;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers;
@@ -64,15 +65,13 @@ fn t16_below_the_disk_reserve_only_admins_write() {
         let stop = |key: String| {
             let caller = sg.with(&key);
             async move {
-                let request = shoreguard::pb::v0_1::openshell::v1::StopSandboxRequest {
-                    name: "coder".into(),
-                    ..Default::default()
-                };
+                let request =
+                    v0_1::StopSandboxRequest { name: "coder".into(), ..Default::default() };
                 caller.openshell_v0_1().stop_sandbox(request).await
             }
         };
         assert_refused!(stop(key.clone()).await, ResourceExhausted, "DISK_LOW");
-        let list = shoreguard::pb::v0_1::openshell::v1::ListSandboxesRequest::default();
+        let list = v0_1::ListSandboxesRequest::default();
         sg.with(&key).openshell_v0_1().list_sandboxes(list).await.unwrap();
         stop(sg.admin_key.clone()).await.unwrap();
         simulator.stop().await;

@@ -20,8 +20,8 @@ fn register(name: &str, endpoint: &str) -> pb::RegisterGatewayRequest {
     }
 }
 
-fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
-    Some(prost_types::FieldMask { paths: paths.iter().map(|&p| p.to_owned()).collect() })
+fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(|&p| p.to_owned()).collect() }
 }
 
 fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -49,7 +49,7 @@ served! {
 
         let update = pb::UpdateGatewayRequest {
             gateway: "edge".into(),
-            update_mask: mask(&["description", "labels", "metadata_json"]),
+            update_mask: Some(mask(&["description", "labels", "metadata_json"])),
             description: "the edge".into(),
             labels: labels(&[("env", "prod")]),
             metadata_json: "{\"runtime\": \"docker\"}".into(),
@@ -59,9 +59,9 @@ served! {
         let updated = admin.gateways().update_gateway(update.clone()).await.unwrap().into_inner().gateway.unwrap();
         assert_eq!((updated.description.as_str(), updated.etag.as_str()), ("the edge", "v2"));
         assert_refused!(admin.gateways().update_gateway(update.clone()).await, Aborted, "CONCURRENT_CHANGE");
-        let empty = pb::UpdateGatewayRequest { update_mask: mask(&[]), etag: String::new(), ..update.clone() };
+        let empty = pb::UpdateGatewayRequest { update_mask: Some(mask(&[])), etag: String::new(), ..update.clone() };
         assert_refused!(admin.gateways().update_gateway(empty).await, InvalidArgument, "INVALID_FIELD");
-        let unknown = pb::UpdateGatewayRequest { update_mask: mask(&["name"]), etag: String::new(), ..update };
+        let unknown = pb::UpdateGatewayRequest { update_mask: Some(mask(&["name"])), etag: String::new(), ..update };
         assert_refused!(admin.gateways().update_gateway(unknown).await, InvalidArgument, "INVALID_FIELD");
 
         simulator.set_version("0.3.0");
@@ -166,21 +166,21 @@ served! {
         let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
         assert!(stored.has_bearer_token && stored.auth_mode() == pb::GatewayAuthMode::Bearer);
         let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
-        admin.openshell_v0_1().get_current_user(user.clone()).await.unwrap();
+        admin.openshell_v0_1().get_current_user(user).await.unwrap();
 
         // Its admin can't move it at all, and a global admin can't take the token along.
         let key = admin.key("lead", pb::Role::None).await;
         admin.bind("lead", "edge", pb::Role::Admin).await;
         let moved = pb::UpdateGatewayRequest {
             gateway: "edge".into(),
-            update_mask: mask(&["endpoint"]),
+            update_mask: Some(mask(&["endpoint"])),
             endpoint: thief.addr().to_string(),
             ..Default::default()
         };
         assert_refused!(sg.with(&key).gateways().update_gateway(moved.clone()).await, PermissionDenied, "ROLE_TOO_LOW");
         assert_refused!(admin.gateways().update_gateway(moved.clone()).await, InvalidArgument, "INVALID_FIELD");
         let anew = pb::UpdateGatewayRequest {
-            update_mask: mask(&["endpoint", "credentials"]),
+            update_mask: Some(mask(&["endpoint", "credentials"])),
             credentials: Some(pb::GatewayCredentials { bearer_token: "for-the-new-one".into(), ..Default::default() }),
             ..moved
         };
@@ -190,7 +190,7 @@ served! {
         assert_eq!(seen.get("authorization").unwrap(), "Bearer for-the-new-one");
         let scheme = pb::UpdateGatewayRequest {
             gateway: "edge".into(),
-            update_mask: mask(&["auth_mode"]),
+            update_mask: Some(mask(&["auth_mode"])),
             auth_mode: pb::GatewayAuthMode::None.into(),
             ..Default::default()
         };
@@ -209,7 +209,7 @@ served! {
         admin.bind("lead", "edge", pb::Role::Admin).await;
         let with = |pairs: &[(&str, &str)]| pb::UpdateGatewayRequest {
             gateway: "edge".into(),
-            update_mask: mask(&["labels"]),
+            update_mask: Some(mask(&["labels"])),
             labels: labels(pairs),
             ..Default::default()
         };

@@ -4,6 +4,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType,
 };
+use rustls_pki_types::pem::PemObject;
 use shoreguard::config::{ClientIdentity, Config};
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
@@ -42,7 +43,7 @@ fn uri(text: &str) -> Vec<SanType> {
     vec![SanType::URI(text.try_into().unwrap())]
 }
 
-async fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) -> Channel {
+fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) -> Channel {
     let mut tls =
         ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
     if let Some((cert, key)) = identity {
@@ -84,11 +85,11 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
         let (app, running) = boot(config).await;
         let port = running.address().port();
         let token = shoreguard::resources::auth::setup::offer(&app).await.unwrap().unwrap();
-        let caller = async |identity: Option<&(String, String)>, token: Option<&str>| Caller {
-            channel: channel(port, &servers.pem(), identity).await,
+        let caller = |identity: Option<&(String, String)>, token: Option<&str>| Caller {
+            channel: channel(port, &servers.pem(), identity),
             bearer: Bearer(token.map(str::to_owned)),
         };
-        let anonymous = caller(None, None).await;
+        let anonymous = caller(None, None);
         let (email, password) =
             ("admin@example.com".to_owned(), "correct horse battery".to_owned());
         let setup = pb::SetupRequest {
@@ -104,7 +105,7 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
             .unwrap()
             .into_inner()
             .session_token;
-        let admin = caller(None, Some(&session)).await;
+        let admin = caller(None, Some(&session));
         let key = admin.key("ci", pb::Role::Operator).await;
 
         let ci = signed(&callers, uri("spiffe://example/ci"));
@@ -118,16 +119,16 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
             .into_inner();
         assert_eq!(seen.actor, "sp:ci");
         // The same principal twice is one; two principals are none.
-        caller(Some(&ci), Some(&key)).await.auth().get_current_identity(who).await.unwrap();
-        let both = caller(Some(&ci), Some(&session)).await.auth().get_current_identity(who).await;
+        caller(Some(&ci), Some(&key)).auth().get_current_identity(who).await.unwrap();
+        let both = caller(Some(&ci), Some(&session)).auth().get_current_identity(who).await;
         assert_refused!(both, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
         // A name that only begins alike, and a name under another authority.
         let near = signed(&callers, uri("spiffe://example/ci/other"));
-        let refused = caller(Some(&near), None).await.auth().get_current_identity(who).await;
+        let refused = caller(Some(&near), None).auth().get_current_identity(who).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
         let foreign = signed(&strangers, uri("spiffe://example/ci"));
         let refused =
-            caller(Some(&foreign), None).await.auth().get_current_identity(who).await.unwrap_err();
+            caller(Some(&foreign), None).auth().get_current_identity(who).await.unwrap_err();
         // The handshake fails, so there is no answer of ours; how a client says that depends on who hung up first.
         assert_eq!(crate::support::server::reason(&refused), "", "{refused:?}");
 
@@ -145,7 +146,6 @@ served! {
         roots.add(clients.der().clone()).unwrap();
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(std::sync::Arc::new(roots), provider.clone()).build().unwrap();
-        use rustls_pki_types::pem::PemObject;
         let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let tls = rustls::ServerConfig::builder_with_provider(provider)
