@@ -61,7 +61,7 @@ fn t16_below_the_disk_reserve_only_admins_write() {
         simulator.seed_demo().unwrap();
         sg.gateway("edge", simulator.addr()).await;
         let key = sg.admin().key("op", pb::Role::Operator).await;
-        workers::once(&sg.app, &shoreguard::workers::disk::WORKER).await.unwrap();
+        workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
         let stop = |key: String| {
             let caller = sg.with(&key);
             async move {

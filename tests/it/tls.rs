@@ -110,13 +110,8 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
 
         let ci = signed(&callers, uri("spiffe://example/ci"));
         let who = pb::GetCurrentIdentityRequest {};
-        let seen = caller(Some(&ci), None)
-            .await
-            .auth()
-            .get_current_identity(who)
-            .await
-            .unwrap()
-            .into_inner();
+        let seen =
+            caller(Some(&ci), None).auth().get_current_identity(who).await.unwrap().into_inner();
         assert_eq!(seen.actor, "sp:ci");
         // The same principal twice is one; two principals are none.
         caller(Some(&ci), Some(&key)).auth().get_current_identity(who).await.unwrap();
