@@ -106,10 +106,10 @@ pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Err
     let Some(lease) = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? else {
         return Ok(None);
     };
-    let worked = (worker.tick)(&ctx, Some(&lease)).await;
+    let answer = (worker.tick)(&ctx, Some(&lease)).await;
     // Taken over in the meantime is as good as released.
     let _ = lease::release(&app.db, lease).await;
-    worked.map(Some)
+    answer.map(Some)
 }
 
 async fn run(app: Arc<App>, worker: Worker) {
