@@ -5,6 +5,7 @@
 //! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
 //! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
 
+pub mod disk;
 pub mod heartbeat;
 pub mod lease;
 
@@ -80,6 +81,7 @@ pub const ALL: &[Worker] = &[
     gateways::worker::PROBES,
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
+    disk::WORKER,
 ];
 
 /// Starts every job; they end when the process stops.
@@ -106,10 +108,10 @@ pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Err
     let Some(lease) = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? else {
         return Ok(None);
     };
-    let answer = (worker.tick)(&ctx, Some(&lease)).await;
+    let done = (worker.tick)(&ctx, Some(&lease)).await;
     // Taken over in the meantime is as good as released.
     let _ = lease::release(&app.db, lease).await;
-    answer.map(Some)
+    done.map(Some)
 }
 
 async fn run(app: Arc<App>, worker: Worker) {

@@ -43,10 +43,8 @@ pub fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
 pub fn finish(app: &Arc<App>, call: &Call, error_code: i32) {
     let Some(refusal) = call.note.lock().refused.take() else { return };
     let Some(caller) = call.caller.clone() else { return };
-    let role = match refusal.role {
-        Role::None => app.snapshot.best_role(caller.principal()),
-        role => role,
-    };
+    let known = Some(refusal.role).filter(|role| *role > Role::None);
+    let role = known.unwrap_or_else(|| app.snapshot.best_role(caller.principal()));
     let intent = Intent {
         at: call.at,
         actor: Arc::clone(caller.actor()),

@@ -235,6 +235,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     let mut config = Config::from_toml(&text).unwrap();
     config.limits.bcrypt_cost = 4;
     config.limits.address_requests_per_second = 0;
+    config.limits.anonymous_requests_per_minute = 0;
     tune(&mut config);
     config
 }
@@ -266,6 +267,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
 macro_rules! served {
     ($($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
         $(mod $name {
+            #[allow(unused_imports, reason = "not every test uses all of its file's")]
             use super::*;
 
             $(#[$meta])*
