@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::access::roles::Role;
 use shoreguard::clock::Clock;
 use shoreguard::config::{self, Config};
 use shoreguard::db::schema::audit_log;
-use shoreguard::db::types::{AuditId, GatewayId, UserId};
-use shoreguard::db::{Db, on_conn};
+use shoreguard::db::types::{AuditId, GatewayId, Timestamp, UserId};
+use shoreguard::db::{self, Db, Engine, on_conn};
 use shoreguard::error::{Error, Reason};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::audit::recorder::Recorder;
@@ -56,6 +58,7 @@ pub(crate) fn outcome(ending: Ending) -> Outcome {
     }
 }
 
+type Text = Option<String>;
 type Row = (AuditId, String, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
 async fn rows(db: &Db) -> Vec<Row> {
@@ -109,7 +112,7 @@ both_engines! {
         let asked = intent("edge");
         recorder.record(asked.clone(), outcome(Ending::Denied)).await.unwrap();
         let mut conn = db.read().await.unwrap();
-        let found: (shoreguard::db::types::Timestamp, String, String, String, String) =
+        let found: (Timestamp, String, String, String, String) =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::timestamp,
@@ -123,7 +126,7 @@ both_engines! {
             .unwrap();
         let expected = (asked.at, "ana@example.com", "operator", "gateway.update", "replica-1");
         assert_eq!((found.0, &*found.1, &*found.2, &*found.3, &*found.4), expected);
-        let found: (Option<String>, Option<i64>, Option<String>, Option<String>, Option<String>) =
+        let found: (Text, Option<i64>, Text, Text, Text) =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::gateway_name,
@@ -139,7 +142,7 @@ both_engines! {
         let expected =
             (text("edge"), Some(9), text(r#"{"before":1}"#), text("10.0.0.1"), text("user:3"));
         assert_eq!(found, expected);
-        let found: (String, String, Option<Vec<u8>>, Option<String>, Option<i32>, Option<i64>) =
+        let found: (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>) =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::request_id,
@@ -227,10 +230,68 @@ both_engines! {
         let recorder = recorder(&db);
         let gone = recorder.open(intent("edge"));
         // Polled once: handed over, and then not waited for.
-        assert!(futures_util::FutureExt::now_or_never(gone).is_none());
+        assert!(gone.now_or_never().is_none());
         recorder.drain().await;
         let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
         assert_eq!(found, [("edge".to_owned(), Some("failed".to_owned()))]);
+    }
+
+    async fn a_full_queue_refuses_at_once_and_stores_the_rest(db: TestDb) {
+        let recorder = recorder(&db);
+        let mut connections = Vec::new();
+        for _ in 0..if db.engine() == Engine::Sqlite { 1 } else { db::options::POSTGRES_WRITERS } {
+            connections.push(db.write().await.unwrap());
+        }
+        let mut answers: FuturesUnordered<_> =
+            (0..9_000).map(|n| recorder.open(intent(&n.to_string()))).collect();
+        let mut refused = 0;
+        while let Some(Some(answer)) = answers.next().now_or_never() {
+            assert!(is_unavailable(&answer.unwrap_err()));
+            refused += 1;
+        }
+        assert!(refused > 0);
+        connections.clear();
+        while let Some(answer) = answers.next().await {
+            answer.unwrap();
+        }
+        assert_eq!(rows(&db).await.len(), 9_000 - refused);
+    }
+
+    async fn a_database_that_goes_away_in_the_middle_leaves_nothing_open(db: TestDb) {
+        const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let recorder = recorder(&db);
+        // The one connection that survives.
+        let mut killer = db.write().await.unwrap();
+        if db.engine() == Engine::Sqlite {
+            killer = db.read().await.unwrap();
+        }
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..32 {
+            let recorder = recorder.clone();
+            calls.spawn(async move {
+                let mut answered = 0;
+                for _ in 0..40 {
+                    if let Ok(entry) = recorder.open(intent(&n.to_string())).await {
+                        recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
+                        answered += 1;
+                    }
+                }
+                answered
+            });
+        }
+        if db.engine() == Engine::Postgres {
+            for _ in 0..5 {
+                on_conn!(&mut killer, |c| diesel::sql_query(KILL).execute(c).await).unwrap();
+                recorder.settled().await;
+            }
+        }
+        drop(killer);
+        let answered: usize = calls.join_all().await.into_iter().sum();
+        recorder.drain().await;
+        let rows = rows(&db).await;
+        assert!(rows.iter().all(|row| row.2.is_some()), "an entry is open");
+        assert_eq!(rows.iter().filter(|row| row.2.as_deref() == Some("ok")).count(), answered);
     }
 
     async fn refusals_of_nobody_are_counted_and_stored_at_the_end(db: TestDb) {

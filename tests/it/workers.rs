@@ -64,7 +64,7 @@ async fn outcomes(app: &App) -> Vec<(String, Option<String>)> {
     on_conn!(&mut conn, |c| audit_log::table
         .filter(audit_log::action.eq("gateway.update"))
         .select((audit_log::resource_id, audit_log::outcome))
-        .order(audit_log::id)
+        .order(audit_log::resource_id)
         .load(c)
         .await)
     .unwrap()
@@ -116,13 +116,14 @@ served! {
         // Both are alive.
         app.db.move_clock(Duration::from_secs(31));
         workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
-        assert_eq!(outcomes(app).await, [("theirs".into(), None), ("ours".into(), None)]);
+        assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);
 
         app.db.move_clock(Duration::from_secs(31));
         shoreguard::db::replicas::beat(&app.db, &app.replica).await.unwrap();
         let worked = workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
         assert_eq!(worked.done, 1);
-        let expected = [("theirs".to_owned(), Some("unknown".to_owned())), ("ours".to_owned(), None)];
+        let unknown = Some("unknown".to_owned());
+        let expected = [("ours".to_owned(), None), ("theirs".to_owned(), unknown)];
         assert_eq!(outcomes(app).await, expected);
         workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
         assert_eq!(alive(app).await, 1, "a dead replica is forgotten");
