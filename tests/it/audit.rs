@@ -142,7 +142,8 @@ both_engines! {
         let expected =
             (text("edge"), Some(9), text(r#"{"before":1}"#), text("10.0.0.1"), text("user:3"));
         assert_eq!(found, expected);
-        let found: (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>) =
+        type Outcome = (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>);
+        let found: Outcome =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::request_id,

@@ -241,13 +241,8 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
 }
 
 fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
-    match value {
-        serde_json::Value::Object(map) => map
-            .get(key)
-            .and_then(|v| v.as_str())
-            .or_else(|| map.values().find_map(|v| find(v, key))),
-        _ => None,
-    }
+    let map = value.as_object()?;
+    map.get(key).and_then(|v| v.as_str()).or_else(|| map.values().find_map(|v| find(v, key)))
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn t16_below_the_disk_reserve_only_admins_write() {
     runtime().block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
-            config.limits.disk_reserve_mib = 1 << 40
+            config.limits.disk_reserve_mib = 1 << 40;
         })
         .await;
         let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();

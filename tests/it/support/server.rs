@@ -31,7 +31,7 @@ pub(crate) struct TestServer {
     pub(crate) admin_key: String,
     running: Running,
     place: Place,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// A caller: a channel and a credential.
@@ -110,7 +110,7 @@ impl TestServer {
         let (app, running) = boot(config).await;
         let address = running.address();
         let mut server =
-            Self { app, address, engine, admin_key: String::new(), running, place, _data: data };
+            Self { app, address, engine, admin_key: String::new(), running, place, data };
         server.admin_key = server.first_admin().await;
         server
     }
@@ -166,7 +166,7 @@ impl TestServer {
 
     /// A second replica on the same database, which PostgreSQL alone takes.
     pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
-        boot(config(&self.place, self._data.path(), |_| {})).await
+        boot(config(&self.place, self.data.path(), |_| {})).await
     }
 
     /// Stops, and checks that nothing was left open.
