@@ -1,8 +1,8 @@
 //! Who calls, for which scope: the proof that access was checked.
 //!
 //! Invariants
-//! - fields are private and only [`authorize`], [`Pending::on`], [`Anonymous::becomes`] and
-//!   [`Ctx::system`] make a [`Ctx`], so a domain function that takes one can't be reached unchecked;
+//! - fields are private and only `authorize`, [`Pending::on`], [`Anonymous::becomes`] and
+//!   `Ctx::system` make a [`Ctx`], so a domain function that takes one can't be reached unchecked;
 //! - on a gateway that the caller has no role on, the answer is that there is none.
 
 mod authorize;
