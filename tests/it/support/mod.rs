@@ -11,6 +11,9 @@ use std::ops::Deref;
 use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
 
+/// Nothing here outlives the tests, so nothing waits for the disk.
+const POSTGRES_SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+
 /// A fresh, migrated database.
 pub(crate) struct TestDb {
     db: Db,

@@ -132,8 +132,7 @@ impl Server {
         let log = File::create(folder.join("log")).unwrap();
         // Ctrl-C goes to the shell too, which has to outlive us to end the server and remove the folder.
         let script = r#"trap '' INT TERM HUP
-"$1" -D data -k "$2" -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-    -c shared_buffers=64MB -c max_connections=300 </dev/null &
+"$1" -D data -k "$2" -c listen_addresses= -c shared_buffers=64MB -c max_connections=300 $3 </dev/null &
 read -r _
 kill -QUIT $!
 wait $!
@@ -142,6 +141,7 @@ rm -rf "$2""#;
             .args(["-c", script, "sh"])
             .arg(programs.join("postgres"))
             .arg(&folder)
+            .arg(super::POSTGRES_SETTINGS)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -1,0 +1,108 @@
+//! What a call costs in the access data, at the size of a large fleet.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shoreguard::access::principal::PrincipalId;
+use shoreguard::access::roles::Role;
+use shoreguard::access::snapshot::{Change, GroupFacts, Snapshot, UserFacts};
+use shoreguard::clock::Clock;
+use shoreguard::db::types::{GatewayId, GroupId, UserId};
+
+use crate::figure::{Figure, Target};
+use crate::{Bench, Fault};
+
+const USERS: i64 = 10_000;
+const GATEWAYS: i64 = 1_000;
+const BINDINGS: i64 = 100_000;
+const GROUPS: i64 = 100;
+const GROUPS_OF_A_USER: i64 = 2;
+const BINDINGS_OF_A_GROUP: i64 = 10;
+const CHECK_US_MAX: f64 = 2.0;
+/// Checks between two looks at the time.
+const CHECKS: u32 = 1_000;
+
+/// Numbers that look random and are the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: i64) -> i64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        i64::try_from(self.0 >> 33).unwrap_or_default() % limit
+    }
+}
+
+fn bindings(numbers: &mut Numbers, count: i64) -> HashMap<GatewayId, Role> {
+    let mut bindings = HashMap::new();
+    while i64::try_from(bindings.len()).is_ok_and(|length| length < count) {
+        bindings.insert(GatewayId(numbers.below(GATEWAYS)), Role::Operator);
+    }
+    bindings
+}
+
+fn name(gateway: i64) -> String {
+    format!("gateway-{gateway:04}")
+}
+
+/// Users with bindings of their own and of groups.
+fn snapshot() -> Snapshot {
+    let mut numbers = Numbers(7);
+    let snapshot = Snapshot::new(Clock::system(), Duration::from_secs(3_600));
+    let gateways = (0..GATEWAYS).map(|id| Change::Gateway(GatewayId(id), Some(name(id).into())));
+    let mut changes: Vec<Change> = gateways.collect();
+    for id in 0..GROUPS {
+        let bindings = bindings(&mut numbers, BINDINGS_OF_A_GROUP);
+        changes.push(Change::Group(GroupId(id), Some(GroupFacts { role: Role::None, bindings })));
+    }
+    let own = (BINDINGS - GROUPS * BINDINGS_OF_A_GROUP) / USERS;
+    for id in 0..USERS {
+        let groups = (0..GROUPS_OF_A_USER).map(|_| GroupId(numbers.below(GROUPS))).collect();
+        let facts = UserFacts {
+            email: Arc::from(format!("user-{id}@example.com")),
+            role: Role::Viewer,
+            active: true,
+            password_version: 1,
+            groups,
+            bindings: bindings(&mut numbers, own),
+        };
+        changes.push(Change::User(UserId(id), Some(facts)));
+    }
+    snapshot.apply(1, changes, Clock::system().since_boot());
+    snapshot
+}
+
+/// Times a check over callers and gateways that come in no order.
+fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Figure {
+    let (mut figure, mut numbers) = (Figure::default(), Numbers(11));
+    for _ in 0..bench.options.rounds {
+        let (begun, mut checks) = (Instant::now(), 0_u32);
+        while begun.elapsed() < bench.options.time() / 4 {
+            for _ in 0..CHECKS {
+                let principal = PrincipalId::User(UserId(numbers.below(USERS)));
+                black_box(check(principal, numbers.below(GATEWAYS)));
+            }
+            checks += CHECKS;
+        }
+        figure.add(begun.elapsed().as_secs_f64() * 1e6 / f64::from(checks));
+    }
+    figure
+}
+
+/// The gate, the exact check, and both, as each call does them.
+pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+    let snapshot = snapshot();
+    let names: Vec<String> = (0..GATEWAYS).map(name).collect();
+    let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| names[at].as_str());
+    let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
+    measure(bench, on).show("role on a gateway", "us", Target::AtMost(CHECK_US_MAX))?;
+    let by_name = |principal, gateway| {
+        snapshot.gateway(principal, named(gateway)).map_or(Role::None, |(_, _, role)| role)
+    };
+    measure(bench, by_name).show("role on a named gateway", "us", Target::AtMost(CHECK_US_MAX))?;
+    let best = |principal, _| snapshot.best_role(principal);
+    measure(bench, best).show("role anywhere", "us", Target::AtMost(CHECK_US_MAX))?;
+    let both = |principal, gateway| best(principal, gateway).min(by_name(principal, gateway));
+    measure(bench, both).show("gate and scope of a call", "us", Target::None)
+}

@@ -1,0 +1,111 @@
+//! The first and the last page of a long audit log.
+
+use diesel_async::RunQueryDsl as _;
+use shoreguard::db::{Engine, on_conn};
+use shoreguard::pb::v1 as pb;
+
+use super::{Subject, rounds};
+use crate::figure::{Target, say};
+use crate::fleet::{self, Admin};
+use crate::load::{ALONE, Call};
+use crate::place::{self, ENGINES, Place};
+use crate::{Bench, Fault};
+
+const P99_US_MAX: f64 = 5_000.0;
+/// Rows that one statement writes: none may take longer than the server lets it.
+const ROWS_PER_STATEMENT: u32 = 100_000;
+/// Rows of a page on the way to the last one.
+const WALK_ROWS: i32 = 1_000;
+/// Rows of a page that is measured: what a caller gets who asks for no size.
+const PAGE_ROWS: i32 = 50;
+/// Pages after which there must be an end.
+const PAGES_MAX: u32 = 20_000;
+
+/// The columns that are filled, one entry each tenth of a second up to now.
+const COLUMNS: &str = "timestamp, actor, actor_role, action, resource_type, resource_id, gateway_name, \
+     client_ip, principal, request_id, method, owner, closed_at, outcome, code, duration_us";
+const SQLITE_ROW: &str = "strftime('%Y-%m-%d %H:%M:%f', unixepoch() - (:rows - i) / 10.0, 'unixepoch') || '000', \
+     'user-' || (i % 97) || '@example.com', 'operator', 'sandbox.stop', 'sandbox', 'coder-' || (i % 1009), \
+     'edge-' || (i % 64), '192.0.2.1', 'user:' || (i % 97), printf('%032x', i), \
+     '/openshell.v1.OpenShell/StopSandbox', 'reach', \
+     strftime('%Y-%m-%d %H:%M:%f', unixepoch() - (:rows - i) / 10.0, 'unixepoch') || '000', 'ok', 0, 1500";
+const POSTGRES_ROW: &str = "timezone('utc', now()) - (:rows - i) * interval '0.1 s', \
+     'user-' || (i % 97) || '@example.com', 'operator', 'sandbox.stop', 'sandbox', 'coder-' || (i % 1009), \
+     'edge-' || (i % 64), '192.0.2.1', 'user:' || (i % 97), lpad(to_hex(i), 32, '0'), \
+     '/openshell.v1.OpenShell/StopSandbox', 'reach', \
+     timezone('utc', now()) - (:rows - i) * interval '0.1 s', 'ok', 0, 1500";
+
+/// On either engine.
+pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+    for engine in ENGINES {
+        let Some(place) = Place::new(bench, engine)? else { continue };
+        let key = place.admin_key()?;
+        let begun = std::time::Instant::now();
+        bench.runtime.block_on(fill(&place, bench.options.audit_rows))?;
+        let (rows, took) = (bench.options.audit_rows, begun.elapsed().as_secs());
+        say(&format!("  {}: {rows} rows, filled in {took} s", place::name(engine)))?;
+        let (server, _) = fleet::serve(bench, &place)?;
+        let last = bench.runtime.block_on(last_page(server.address, &key))?;
+        let page = |token: String| {
+            let request = pb::ListAuditEntriesRequest {
+                page_size: PAGE_ROWS,
+                page_token: token,
+                ..Default::default()
+            };
+            let path = "/shoreguard.v1.AuditService/ListAuditEntries";
+            Ok::<_, Fault>(vec![Call::new(path, &request, Some(&key))?])
+        };
+        let named = |page: &str| format!("{}, {page} page", place::name(engine));
+        let mut subjects = [
+            Subject::new(named("first"), &server, page(String::new())?),
+            Subject::new(named("last"), &server, page(last)?),
+        ];
+        rounds(bench, &mut subjects, ALONE)?;
+        for subject in &subjects {
+            subject.p50.show(&format!("{}, p50", subject.name), "us", Target::None)?;
+            let name = format!("{}, p99", subject.name);
+            subject.p99.show(&name, "us", Target::AtMost(P99_US_MAX))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the rows past everything of ours.
+async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
+    let (series, row) = match place.engine {
+        Engine::Sqlite => (
+            "WITH RECURSIVE n(i) AS (SELECT :from UNION ALL SELECT i + 1 FROM n WHERE i < :to)",
+            format!("{SQLITE_ROW} FROM n"),
+        ),
+        Engine::Postgres => ("", format!("{POSTGRES_ROW} FROM generate_series(:from, :to) AS n(i)")),
+    };
+    let db = place.open().await?;
+    let mut conn = db.write().await?;
+    for from in (1..=rows).step_by(ROWS_PER_STATEMENT as usize) {
+        let to = rows.min(from + ROWS_PER_STATEMENT - 1);
+        let sql = format!("{series} INSERT INTO audit_log ({COLUMNS}) SELECT {row}")
+            .replace(":from", &from.to_string())
+            .replace(":to", &to.to_string())
+            .replace(":rows", &rows.to_string());
+        on_conn!(&mut conn, |c| diesel::sql_query(sql).execute(c).await)?;
+    }
+    if place.engine == Engine::Postgres {
+        // As the server does by itself some time after such a load.
+        on_conn!(&mut conn, |c| diesel::sql_query("ANALYZE audit_log").execute(c).await)?;
+    }
+    Ok(())
+}
+
+/// The token of the last page.
+async fn last_page(address: std::net::SocketAddr, key: &str) -> Result<String, Fault> {
+    let admin = Admin::connect(address, key).await?;
+    let mut token = admin.audit_page(WALK_ROWS, "").await?;
+    for _ in 0..PAGES_MAX {
+        let next = admin.audit_page(WALK_ROWS, &token).await?;
+        if next.is_empty() {
+            return Ok(token);
+        }
+        token = next;
+    }
+    Err("the audit log has no end".into())
+}

@@ -1,0 +1,51 @@
+//! What a server takes of the host: memory idle and with open streams, and the time until it serves.
+
+use std::time::Duration;
+
+use shoreguard::pb::v1 as pb;
+
+use crate::figure::{Figure, Target};
+use crate::fleet::{self, Fleet};
+use crate::load::{self, Call};
+use crate::place::{self, ENGINES};
+use crate::{Bench, Fault};
+
+const IDLE_MB_MAX: f64 = 40.0;
+const STREAMS_MB_MAX: f64 = 150.0;
+const START_MS_MAX: f64 = 300.0;
+/// Connections, and streams on each.
+const STREAMS: (usize, usize) = (10, 100);
+/// How long a server that has started, or streams that were opened, are left alone.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A start a round, on the same database.
+pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+    for engine in ENGINES {
+        let Some(Fleet { place, server, upstream, caller_key, .. }) = Fleet::start(bench, engine)?
+        else {
+            continue;
+        };
+        drop(server);
+        let request = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
+        let path = "/shoreguard.v1.EventService/WatchEvents";
+        let call = Call::new(path, &request, Some(&caller_key))?;
+        let [mut start, mut idle, mut streams] = [(); 3].map(|()| Figure::default());
+        for _ in 0..bench.options.rounds {
+            let (server, took) = fleet::serve(bench, &place)?;
+            start.add(took.as_secs_f64() * 1e3);
+            std::thread::sleep(SETTLE);
+            idle.add(server.resident()?);
+            let held = bench.runtime.block_on(load::hold(server.address, &call, STREAMS))?;
+            std::thread::sleep(SETTLE);
+            streams.add(server.resident()?);
+            drop(held);
+        }
+        let named = |what: &str| format!("{what}, {}", place::name(engine));
+        start.show(&named("start to serving"), "ms", Target::AtMost(START_MS_MAX))?;
+        idle.show(&named("idle memory"), "MB", Target::AtMost(IDLE_MB_MAX))?;
+        let watching = named("memory with 1000 watch streams");
+        streams.show(&watching, "MB", Target::AtMost(STREAMS_MB_MAX))?;
+        drop(upstream);
+    }
+    Ok(())
+}

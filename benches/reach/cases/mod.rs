@@ -1,0 +1,94 @@
+//! What is measured, one file a subject.
+
+mod access;
+mod audit_list;
+mod footprint;
+mod own;
+mod proxied;
+mod writes;
+
+use crate::child::Child;
+use crate::figure::{Figure, Target};
+use crate::load::{self, Call, Outcome, Shape};
+use crate::{Bench, Fault};
+
+/// A set of figures that are taken together.
+pub(crate) struct Case {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    /// What it is about.
+    pub(crate) what: &'static str,
+    /// Takes and prints them.
+    pub(crate) run: fn(&Bench) -> Result<(), Fault>,
+}
+
+/// All of them, in the order of the design.
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "proxied", what: "proxied unary reads, 64 callers", run: proxied::busy },
+    Case { name: "unloaded", what: "proxied unary reads, one caller", run: proxied::unloaded },
+    Case { name: "own", what: "own unary reads, 64 callers", run: own::run },
+    Case { name: "proxied-write", what: "proxied audited writes, 64 callers", run: writes::proxied },
+    Case { name: "own-write", what: "own audited writes, 64 callers", run: writes::own },
+    Case { name: "access", what: "access checks, in memory", run: access::run },
+    Case { name: "audit-list", what: "pages of a long audit log, one caller", run: audit_list::run },
+    Case { name: "footprint", what: "memory, and time to serve", run: footprint::run },
+];
+
+/// One of the things that take turns.
+struct Subject<'a> {
+    name: String,
+    /// The process whose processor time counts, and that is called.
+    process: &'a Child,
+    calls: Vec<Call>,
+    per_second: Figure,
+    p50: Figure,
+    p99: Figure,
+    /// Microseconds of processor time a call, of the process.
+    cost: Figure,
+}
+
+impl<'a> Subject<'a> {
+    fn new(name: impl Into<String>, process: &'a Child, calls: Vec<Call>) -> Self {
+        let none = Figure::default;
+        let name = name.into();
+        Self { name, process, calls, per_second: none(), p50: none(), p99: none(), cost: none() }
+    }
+
+    /// Takes its turn.
+    fn turn(&mut self, bench: &Bench, shape: Shape) -> Result<(), Fault> {
+        let before = self.process.processor()?;
+        let time = bench.options.time();
+        let outcome = load::run(self.process.address, &self.calls, shape, time)
+            .map_err(|fault| format!("{}: {fault}", self.name))?;
+        let used = self.process.processor()?.saturating_sub(before);
+        self.note(&outcome, used.as_secs_f64() * 1e6 / 1.1);
+        Ok(())
+    }
+
+    /// `used_us` is what all calls have cost, without those of the beginning.
+    fn note(&mut self, outcome: &Outcome, used_us: f64) {
+        self.per_second.add(outcome.per_second);
+        self.p50.add(outcome.percentile(50));
+        self.p99.add(outcome.percentile(99));
+        self.cost.add(used_us / outcome.calls as f64);
+    }
+
+    /// Prints its calls a second, and what explains them.
+    fn show(&self, shape: Shape, target: Target) -> Result<(), Fault> {
+        let name = format!("{}, {shape}", self.name);
+        self.per_second.show(&name, "calls/s", target)?;
+        self.p50.show(&format!("{name}, p50"), "us", Target::None)?;
+        self.p99.show(&format!("{name}, p99"), "us", Target::None)?;
+        self.cost.show(&format!("{name}, processor time a call"), "us", Target::None)
+    }
+}
+
+/// All rounds of one shape: in each, every subject has its turn.
+fn rounds(bench: &Bench, subjects: &mut [Subject<'_>], shape: Shape) -> Result<(), Fault> {
+    for _ in 0..bench.options.rounds {
+        for subject in &mut *subjects {
+            subject.turn(bench, shape)?;
+        }
+    }
+    Ok(())
+}

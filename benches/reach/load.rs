@@ -1,0 +1,264 @@
+//! Callers: each sends its next call when it has its answer, over HTTP/2 itself, so that the callers cost little of the
+//! cores that they share with what is measured.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use prost::Message;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::Fault;
+
+/// What all may have in flight towards us.
+const WINDOW: u32 = 1 << 20;
+/// What a load may take beyond its time before it is given up.
+const GRACE: Duration = Duration::from_secs(15);
+/// How long one call may take that is not part of a load.
+const ONE_CALL: Duration = Duration::from_secs(10);
+
+/// A call that is sent again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    path: &'static str,
+    headers: HeaderMap,
+    frame: Bytes,
+}
+
+/// How many callers there are, and on how many connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Connections.
+    pub(crate) connections: usize,
+    /// Callers on each.
+    pub(crate) streams: usize,
+}
+
+/// 64 callers on one connection.
+pub(crate) const ONE: Shape = Shape { connections: 1, streams: 64 };
+/// 64 callers on sixteen connections.
+pub(crate) const MANY: Shape = Shape { connections: 16, streams: 4 };
+/// One caller.
+pub(crate) const ALONE: Shape = Shape { connections: 1, streams: 1 };
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} x {}", self.connections, self.streams)
+    }
+}
+
+/// What came of a load.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Calls that were answered.
+    pub(crate) calls: usize,
+    /// The same, a second.
+    pub(crate) per_second: f64,
+    /// Each call's time, sorted.
+    took: Vec<u32>,
+}
+
+impl Outcome {
+    /// What so many hundredths of the calls took at most, in microseconds.
+    pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
+        let at = (self.took.len() * hundredths / 100).min(self.took.len().saturating_sub(1));
+        self.took.get(at).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1_000.0)
+    }
+}
+
+impl Call {
+    /// A call of a path with a message, as a caller with a key.
+    pub(crate) fn new(
+        path: &'static str,
+        message: &impl Message,
+        key: Option<&str>,
+    ) -> Result<Self, Fault> {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("te", HeaderValue::from_static("trailers"));
+        headers.insert("user-agent", HeaderValue::from_static("reach"));
+        if let Some(key) = key {
+            headers.insert("authorization", format!("Bearer {key}").parse()?);
+        }
+        let message = message.encode_to_vec();
+        let mut frame = BytesMut::with_capacity(5 + message.len());
+        frame.put_u8(0);
+        frame.put_u32(u32::try_from(message.len())?);
+        frame.put_slice(&message);
+        Ok(Self { path, headers, frame: frame.freeze() })
+    }
+
+    /// The same, for one gateway.
+    pub(crate) fn to(mut self, gateway: &str) -> Result<Self, Fault> {
+        self.headers.insert("x-shoreguard-gateway", gateway.parse()?);
+        Ok(self)
+    }
+
+    fn request(&self, address: SocketAddr) -> Result<Request<()>, Fault> {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = format!("http://{address}{}", self.path).parse()?;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
+    }
+}
+
+/// Calls for a while; the first tenth is not counted. Caller by caller, the calls take turns.
+pub(crate) fn run(
+    address: SocketAddr,
+    calls: &[Call],
+    shape: Shape,
+    time: Duration,
+) -> Result<Outcome, Fault> {
+    let threads = shape.connections.min(std::thread::available_parallelism()?.get());
+    let joined: Vec<Result<Vec<u32>, Fault>> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || on_thread(address, calls, shape, time, (thread, threads))))
+            .collect();
+        started
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a caller panicked".into())))
+            .collect()
+    });
+    let mut took = Vec::new();
+    for part in joined {
+        took.extend(part?);
+    }
+    took.sort_unstable();
+    Ok(Outcome { calls: took.len(), per_second: took.len() as f64 / time.as_secs_f64(), took })
+}
+
+/// The share of one of the threads.
+fn on_thread(
+    address: SocketAddr,
+    calls: &[Call],
+    shape: Shape,
+    time: Duration,
+    (thread, threads): (usize, usize),
+) -> Result<Vec<u32>, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mine = (0..shape.connections).filter(|at| at % threads == thread);
+    runtime.block_on(async {
+        let mut connections = JoinSet::new();
+        let mut callers = JoinSet::new();
+        let mut opened = Vec::new();
+        for at in mine {
+            opened.push((at, connect(address, &mut connections).await?));
+        }
+        let from = Instant::now() + time / 10;
+        for (at, send) in opened {
+            for stream in 0..shape.streams {
+                let call = &calls[(at * shape.streams + stream) % calls.len()];
+                let (request, frame) = (call.request(address)?, call.frame.clone());
+                callers.spawn(caller(send.clone(), request, frame, (from, from + time)));
+            }
+        }
+        let all = async {
+            let mut took = Vec::new();
+            while let Some(part) = callers.join_next().await {
+                took.extend(part??);
+            }
+            Ok::<_, Fault>(took)
+        };
+        timeout(time + GRACE, all).await?
+    })
+}
+
+async fn connect(
+    address: SocketAddr,
+    tasks: &mut JoinSet<Result<(), h2::Error>>,
+) -> Result<SendRequest<Bytes>, Fault> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(WINDOW).initial_connection_window_size(WINDOW).enable_push(false);
+    let (send, connection) = builder.handshake(socket).await?;
+    tasks.spawn(connection);
+    Ok(send.ready().await?)
+}
+
+/// One caller.
+async fn caller(
+    mut send: SendRequest<Bytes>,
+    request: Request<()>,
+    frame: Bytes,
+    (from, until): (Instant, Instant),
+) -> Result<Vec<u32>, Fault> {
+    let mut took = Vec::with_capacity(4_096);
+    loop {
+        let begun = Instant::now();
+        if begun >= until {
+            return Ok(took);
+        }
+        once(&mut send, &request, &frame).await?;
+        if begun >= from {
+            took.push(u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+/// One call; anything but OK is an error.
+async fn once(
+    send: &mut SendRequest<Bytes>,
+    request: &Request<()>,
+    frame: &Bytes,
+) -> Result<(), Fault> {
+    std::future::poll_fn(|cx| send.poll_ready(cx)).await?;
+    let (answer, mut out) = send.send_request(request.clone(), false)?;
+    out.send_data(frame.clone(), true)?;
+    let (head, mut body) = answer.await?.into_parts();
+    while let Some(data) = body.data().await {
+        let length = data?.len();
+        body.flow_control().release_capacity(length)?;
+    }
+    let trailers = body.trailers().await?.unwrap_or(head.headers);
+    match trailers.get("grpc-status").map(HeaderValue::as_bytes) {
+        Some(b"0") => Ok(()),
+        _ => Err(format!("`{}` answered {trailers:?}", request.uri().path()).into()),
+    }
+}
+
+/// One call on a connection of its own.
+pub(crate) async fn ask(address: SocketAddr, call: &Call) -> Result<(), Fault> {
+    timeout(ONE_CALL, async {
+        let mut connections = JoinSet::new();
+        let mut send = connect(address, &mut connections).await?;
+        once(&mut send, &call.request(address)?, &call.frame).await
+    })
+    .await?
+}
+
+/// Streams that are open: they end when this is dropped.
+pub(crate) struct Held {
+    _connections: JoinSet<Result<(), h2::Error>>,
+    _bodies: Vec<(SendRequest<Bytes>, h2::RecvStream)>,
+}
+
+/// Opens so many server streams and leaves them open.
+pub(crate) async fn hold(
+    address: SocketAddr,
+    call: &Call,
+    (connections, streams): (usize, usize),
+) -> Result<Held, Fault> {
+    let mut tasks = JoinSet::new();
+    let mut bodies = Vec::new();
+    for _ in 0..connections {
+        let mut send = connect(address, &mut tasks).await?;
+        for _ in 0..streams {
+            std::future::poll_fn(|cx| send.poll_ready(cx)).await?;
+            let (answer, mut out) = send.send_request(call.request(address)?, false)?;
+            out.send_data(call.frame.clone(), true)?;
+            let answer = timeout(ONE_CALL, answer).await??;
+            if let Some(status) = answer.headers().get("grpc-status") {
+                return Err(format!("a stream was refused: {status:?}").into());
+            }
+            bodies.push((send.clone(), answer.into_body()));
+        }
+    }
+    Ok(Held { _connections: tasks, _bodies: bodies })
+}

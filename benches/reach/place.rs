@@ -1,0 +1,110 @@
+//! A database of either engine, and the folder and configuration of a server on it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use shoreguard::db::{Db, DbOptions, Engine};
+use tempfile::TempDir;
+
+use crate::postgres::Database;
+use crate::{Bench, Fault, child};
+
+/// The key that everything is sealed under.
+const MASTER_KEY_HEX: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
+
+/// A database, and a folder beside it. Removed when it is dropped.
+pub(crate) struct Place {
+    pub(crate) engine: Engine,
+    folder: TempDir,
+    /// None is the SQLite file in the folder.
+    pub(crate) database: Option<Database>,
+}
+
+/// Both engines.
+pub(crate) const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
+
+/// An engine as figures name it.
+pub(crate) fn name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Sqlite => "SQLite",
+        Engine::Postgres => "PostgreSQL",
+    }
+}
+
+impl Place {
+    /// A fresh database; none where this host has no PostgreSQL.
+    pub(crate) fn new(bench: &Bench, engine: Engine) -> Result<Option<Self>, Fault> {
+        let folder = tempfile::Builder::new().prefix("sg-reach-").tempdir()?;
+        let database = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => match bench.runtime.block_on(Database::migrated()) {
+                Some(database) => Some(database),
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Self { engine, folder, database }))
+    }
+
+    /// The database's address.
+    pub(crate) fn url(&self) -> String {
+        match &self.database {
+            Some(database) => database.url(),
+            None => format!("sqlite://{}", self.folder.path().join("reach.db").display()),
+        }
+    }
+
+    /// Where a server's log goes.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Writes a configuration: the defaults, but for where it listens, loopback gateways, and a limit by address that
+    /// one host is not to reach.
+    pub(crate) fn config(&self, address: SocketAddr) -> Result<PathBuf, Fault> {
+        let path = self.folder.path().join("shoreguard.toml");
+        let metrics = free_address()?;
+        let text = format!(
+            r#"
+            [server]
+            listen = "{address}"
+            data_dir = "{}"
+            drain_seconds = 2
+            [database]
+            url = "{}"
+            [keys]
+            master_key = "{MASTER_KEY_HEX}"
+            [gateways]
+            allowed_networks = ["127.0.0.0/8"]
+            probe_interval_seconds = 600
+            [limits]
+            address_requests_per_second = 1000000
+            address_burst = 1000000
+            [telemetry]
+            metrics_listen = "{metrics}"
+            "#,
+            self.folder.path().display(),
+            self.url(),
+        );
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+
+    /// A key that may do all, made offline.
+    pub(crate) fn admin_key(&self) -> Result<String, Fault> {
+        let config = self.config(free_address()?)?;
+        let config = config.to_str().ok_or("a path that is no text")?;
+        let role = ["--role", "admin"];
+        let args = ["admin", "--config", config, "create-service-principal", "root"];
+        child::shoreguard(&[&args[..], &role[..]].concat(), &self.log())
+    }
+
+    /// Opens the database itself: no server may be on it.
+    pub(crate) async fn open(&self) -> Result<Db, Fault> {
+        Ok(Db::open(&DbOptions::new(self.url())).await?)
+    }
+}
+
+/// An address that nobody listens on now.
+pub(crate) fn free_address() -> Result<SocketAddr, Fault> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}

@@ -1,0 +1,222 @@
+//! What the children do.
+//!
+//! - `constant`: a tonic service that answers constants, as upstream and as what our own rpcs are compared with;
+//! - `forward ADDRESS`: the bare tonic forwarder;
+//! - `select DATABASE`: a tonic service that does one select;
+//! - `shoreguard ARGS`: the shipped command line.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io::{Read as _, Write as _};
+use std::marker::PhantomData;
+use std::process::{Command, ExitCode};
+
+use clap::Parser as _;
+use http::{Request, Response};
+use prost::Message;
+use shoreguard::cli::{self, Cli};
+use shoreguard::db::types::GatewayId;
+use shoreguard::db::{Db, DbOptions};
+use shoreguard::pb::v0_1::openshell::v1 as upstream;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::gateways::store;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::UnaryService;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic_prost::ProstCodec;
+use tower::{ServiceExt as _, service_fn};
+
+use crate::Fault;
+
+/// The version that the upstream claims: generation 0.1.
+const UPSTREAM_VERSION: &str = "0.1.5";
+
+/// Does what a role's arguments say, until standard input ends.
+pub(crate) fn run(args: Vec<String>) -> ExitCode {
+    let mut args = args.into_iter();
+    let (role, rest) = (args.next().unwrap_or_default(), args);
+    if role == "shoreguard" {
+        std::thread::spawn(|| at_end_of_input(terminate));
+        let program = std::iter::once("shoreguard".to_owned());
+        return cli::run(Cli::parse_from(program.chain(rest)));
+    }
+    std::thread::spawn(|| at_end_of_input(|| std::process::exit(0)));
+    match serve(&role, rest.collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            let _ = writeln!(std::io::stderr(), "reach {role}: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn at_end_of_input(end: impl FnOnce()) {
+    let mut rest = Vec::new();
+    let _ = std::io::stdin().read_to_end(&mut rest);
+    end();
+}
+
+/// As an operator stops a server.
+fn terminate() {
+    let own = std::process::id().to_string();
+    let _ = Command::new("kill").args(["-TERM", &own]).status();
+}
+
+fn serve(role: &str, args: Vec<String>) -> Result<(), Fault> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let argument = args.into_iter().next();
+    runtime.block_on(async {
+        let router = axum::Router::new();
+        let router = match (role, argument) {
+            ("constant", None) => router.fallback_service(service_fn(constant)),
+            ("forward", Some(to)) => {
+                let channel = Endpoint::new(format!("http://{to}"))?.connect().await?;
+                router.fallback_service(service_fn(move |request| forward(channel.clone(), request)))
+            }
+            ("select", Some(url)) => {
+                let db = Db::open(&DbOptions::new(url)).await?;
+                router.fallback_service(service_fn(move |request| select(db.clone(), request)))
+            }
+            _ => return Err("no such role".into()),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+        let incoming = TcpListenerStream::new(listener).filter_nodelay();
+        Ok(Server::builder().add_routes(Routes::from(router)).serve_with_incoming(incoming).await?)
+    })
+}
+
+/// Sockets without Nagle's delay, as tonic has them when it binds itself.
+trait FilterNodelay {
+    /// The same, with the option set.
+    fn filter_nodelay(
+        self,
+    ) -> impl futures_util::Stream<Item = std::io::Result<tokio::net::TcpStream>>;
+}
+
+impl FilterNodelay for TcpListenerStream {
+    fn filter_nodelay(
+        self,
+    ) -> impl futures_util::Stream<Item = std::io::Result<tokio::net::TcpStream>> {
+        tokio_stream::StreamExt::map(self, |socket| {
+            let socket = socket?;
+            socket.set_nodelay(true)?;
+            Ok(socket)
+        })
+    }
+}
+
+type Answer = Result<Response<Body>, Infallible>;
+
+async fn constant(request: Request<axum::body::Body>) -> Answer {
+    Ok(match request.uri().path() {
+        "/openshell.v1.OpenShell/Health" => {
+            let status = upstream::ServiceStatus::Healthy.into();
+            let answer = upstream::HealthResponse { status, version: UPSTREAM_VERSION.to_owned() };
+            unary(Fixed::<upstream::HealthRequest, _>::new(answer), request).await
+        }
+        "/openshell.v1.OpenShell/GetCurrentUser" => {
+            let answer = upstream::GetCurrentUserResponse {
+                subject: "user:ana".to_owned(),
+                display_name: "Ana".to_owned(),
+                roles: vec!["operator".to_owned()],
+                ..Default::default()
+            };
+            unary(Fixed::<upstream::GetCurrentUserRequest, _>::new(answer), request).await
+        }
+        "/openshell.v1.OpenShell/GetSandbox" => {
+            unary(Fixed::<upstream::GetSandboxRequest, _>::new(sandbox()), request).await
+        }
+        "/openshell.v1.OpenShell/StopSandbox" => {
+            unary(Fixed::<upstream::StopSandboxRequest, _>::new(sandbox()), request).await
+        }
+        "/shoreguard.v1.AuthService/GetCurrentIdentity" => {
+            let answer = pb::GetCurrentIdentityResponse {
+                actor: "sp:caller".to_owned(),
+                principal: "service_principal:2".to_owned(),
+                gateways: vec![pb::GatewayAccess { gateway: "edge-00".to_owned(), role: 3 }],
+                ..Default::default()
+            };
+            unary(Fixed::<pb::GetCurrentIdentityRequest, _>::new(answer), request).await
+        }
+        _ => Status::unimplemented("").into_http(),
+    })
+}
+
+fn sandbox() -> upstream::SandboxResponse {
+    let sandbox = upstream::Sandbox {
+        host_key_fingerprint: "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU".to_owned(),
+        ..Default::default()
+    };
+    upstream::SandboxResponse { sandbox: Some(sandbox), ..Default::default() }
+}
+
+async fn unary<S, Q>(service: S, request: Request<axum::body::Body>) -> Response<Body>
+where
+    S: UnaryService<Q>,
+    S::Response: Message + Send + 'static,
+    Q: Message + Default + Send + 'static,
+{
+    let codec = ProstCodec::<S::Response, Q>::default();
+    tonic::server::Grpc::new(codec).unary(service, request.map(Body::new)).await
+}
+
+/// Answers the same to each call.
+struct Fixed<Q, A> {
+    answer: A,
+    asked: PhantomData<fn(Q)>,
+}
+
+impl<Q, A> Fixed<Q, A> {
+    fn new(answer: A) -> Self {
+        Self { answer, asked: PhantomData }
+    }
+}
+
+impl<Q, A: Clone> UnaryService<Q> for Fixed<Q, A> {
+    type Response = A;
+    type Future = Ready<Result<tonic::Response<A>, Status>>;
+
+    fn call(&mut self, _: tonic::Request<Q>) -> Self::Future {
+        ready(Ok(tonic::Response::new(self.answer.clone())))
+    }
+}
+
+/// Passes a call on, and the answer back, with nothing in between.
+async fn forward(channel: Channel, request: Request<axum::body::Body>) -> Answer {
+    Ok(match channel.oneshot(request.map(Body::new)).await {
+        Ok(response) => response.map(Body::new),
+        Err(error) => Status::unavailable(error.to_string()).into_http(),
+    })
+}
+
+/// The select of `GetGateway`, by the same storage.
+#[derive(Clone)]
+struct Select(Db);
+
+impl UnaryService<pb::GetGatewayRequest> for Select {
+    type Response = pb::GetGatewayResponse;
+    type Future = futures_util::future::BoxFuture<'static, Result<tonic::Response<Self::Response>, Status>>;
+
+    fn call(&mut self, _: tonic::Request<pb::GetGatewayRequest>) -> Self::Future {
+        let db = self.0.clone();
+        Box::pin(async move {
+            let found = async { store::by_id(&mut db.read().await?, GatewayId(1)).await }.await;
+            match found {
+                Ok(Some(row)) => {
+                    Ok(tonic::Response::new(pb::GetGatewayResponse { gateway: Some(row.into()) }))
+                }
+                Ok(None) => Err(Status::not_found("no gateway")),
+                Err(error) => Err(Status::unavailable(error.to_string())),
+            }
+        })
+    }
+}
+
+async fn select(db: Db, request: Request<axum::body::Body>) -> Answer {
+    Ok(unary(Select(db), request).await)
+}
