@@ -76,10 +76,17 @@ pub enum Change {
     Gateway(GatewayId, Option<Arc<str>>),
 }
 
+/// A service principal, and its name as a caller, which is made once and not in each call.
+#[derive(Debug)]
+struct Held {
+    facts: ServicePrincipalFacts,
+    actor: Arc<str>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     users: HashMap<UserId, UserFacts>,
-    service_principals: HashMap<ServicePrincipalId, ServicePrincipalFacts>,
+    service_principals: HashMap<ServicePrincipalId, Held>,
     by_key: HashMap<[u8; 32], ServicePrincipalId>,
     groups: HashMap<GroupId, GroupFacts>,
     gateways: HashMap<GatewayId, Arc<str>>,
@@ -173,10 +180,10 @@ impl Snapshot {
     pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
         let state = self.read();
         let id = *state.by_key.get(hash)?;
-        if let Some(found) = state.service_principals.get(&id)
-            && !found.used.load(Ordering::Relaxed)
+        if let Some(Held { facts, .. }) = state.service_principals.get(&id)
+            && !facts.used.load(Ordering::Relaxed)
         {
-            found.used.store(true, Ordering::Relaxed);
+            facts.used.store(true, Ordering::Relaxed);
         }
         state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())
     }
@@ -186,7 +193,9 @@ impl Snapshot {
     pub fn take_used(&self) -> Vec<ServicePrincipalId> {
         let state = self.read();
         let used = state.service_principals.iter();
-        used.filter(|(_, found)| found.used.swap(false, Ordering::Relaxed)).map(|(id, _)| *id).collect()
+        used.filter(|(_, held)| held.facts.used.swap(false, Ordering::Relaxed))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// The caller behind a principal, as long as it may call at all.
@@ -203,7 +212,8 @@ impl Snapshot {
                 PrincipalId::User(*found.0)
             }
             ("service_principal", name) => {
-                let found = state.service_principals.iter().find(|(_, p)| &*p.name == name)?;
+                let mut held = state.service_principals.iter();
+                let found = held.find(|(_, held)| &*held.facts.name == name)?;
                 PrincipalId::ServicePrincipal(*found.0)
             }
             _ => return None,
@@ -262,10 +272,25 @@ impl Snapshot {
     #[must_use]
     pub fn best_role(&self, principal: PrincipalId) -> Role {
         let state = self.read();
-        state
-            .bound(principal)
-            .map(|id| state.role_on(principal, id))
-            .fold(state.global_role(principal), Role::max)
+        let global = state.global_role(principal);
+        if global == Role::Admin {
+            return global;
+        }
+        // Each call comes here: the bindings themselves are looked at, not the roles that they lead to one by one.
+        match principal {
+            PrincipalId::User(id) => state.users.get(&id).map_or(global, |user| {
+                let own = user.bindings.values().copied().fold(global, Role::max);
+                let of_groups = state.groups_of(user).flat_map(|group| &group.bindings);
+                of_groups.fold(own, |best, (gateway, role)| {
+                    if *role > best && !user.bindings.contains_key(gateway) { *role } else { best }
+                })
+            }),
+            PrincipalId::ServicePrincipal(id) => {
+                state.service_principals.get(&id).map_or(global, |held| {
+                    held.facts.bindings.values().copied().fold(global, Role::max)
+                })
+            }
+        }
     }
 
     /// The gateways on which the caller holds at least `least`.
@@ -300,12 +325,18 @@ impl Snapshot {
         limit: usize,
     ) -> (Vec<(Arc<str>, Role)>, bool) {
         let state = self.read();
-        let mut seen: Vec<(Arc<str>, Role)> = state
-            .gateways
-            .iter()
-            .map(|(id, name)| (Arc::clone(name), state.role_on(principal, *id)))
-            .filter(|(_, role)| *role > Role::None)
-            .collect();
+        let role = |id: GatewayId| state.role_on(principal, id);
+        let mut seen: Vec<(Arc<str>, Role)> = if state.global_role(principal) == Role::None {
+            // Then bindings alone let it see any: a key of one gateway does not look through the fleet.
+            let mut bound: Vec<GatewayId> = state.bound(principal).collect();
+            bound.sort_unstable();
+            bound.dedup();
+            let named = bound.into_iter().filter_map(|id| Some((state.gateways.get(&id)?, id)));
+            named.map(|(name, id)| (Arc::clone(name), role(id))).collect()
+        } else {
+            state.gateways.iter().map(|(id, name)| (Arc::clone(name), role(*id))).collect()
+        };
+        seen.retain(|(_, role)| *role > Role::None);
         seen.sort_unstable();
         let cut = seen.len() > limit;
         seen.truncate(limit);
@@ -328,11 +359,12 @@ impl State {
             }
             Change::ServicePrincipal(id, facts) => {
                 if let Some(old) = self.service_principals.remove(&id) {
-                    self.by_key.remove(&old.key_hash);
+                    self.by_key.remove(&old.facts.key_hash);
                 }
                 if let Some(facts) = facts {
                     self.by_key.insert(facts.key_hash, id);
-                    self.service_principals.insert(id, facts);
+                    let actor = format!("sp:{}", facts.name).into();
+                    self.service_principals.insert(id, Held { facts, actor });
                 }
             }
             Change::Group(id, Some(facts)) => {
@@ -361,13 +393,13 @@ impl State {
                 Some(Caller { principal, actor, version: user.password_version, expires_at: None })
             }
             PrincipalId::ServicePrincipal(id) => {
-                let found = self.service_principals.get(&id)?;
-                if found.expires_at.is_some_and(|at| at <= now) {
+                let Held { facts, actor } = self.service_principals.get(&id)?;
+                let expires_at = facts.expires_at;
+                if expires_at.is_some_and(|at| at <= now) {
                     return None;
                 }
-                let actor = format!("sp:{}", found.name).into();
-                let expires_at = found.expires_at;
-                Some(Caller { principal, actor, version: found.key_version, expires_at })
+                let actor = Arc::clone(actor);
+                Some(Caller { principal, actor, version: facts.key_version, expires_at })
             }
         }
     }
@@ -382,7 +414,7 @@ impl State {
                 roles::global(user.role, self.groups_of(user).map(|group| group.role))
             }),
             PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(Role::None, |found| found.role)
+                self.service_principals.get(&id).map_or(Role::None, |held| held.facts.role)
             }
         }
     }
@@ -396,8 +428,8 @@ impl State {
                 roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
             }),
             PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(Role::None, |found| {
-                    roles::on_gateway(global, found.bindings.get(&gateway).copied(), [])
+                self.service_principals.get(&id).map_or(Role::None, |held| {
+                    roles::on_gateway(global, held.facts.bindings.get(&gateway).copied(), [])
                 })
             }
         }
@@ -415,7 +447,7 @@ impl State {
             },
             PrincipalId::ServicePrincipal(id) => match self.service_principals.get(&id) {
                 None => Box::new(std::iter::empty()),
-                Some(found) => Box::new(found.bindings.keys().copied()),
+                Some(held) => Box::new(held.facts.bindings.keys().copied()),
             },
         }
     }
