@@ -27,7 +27,7 @@ use crate::access::roles::Role;
 use crate::ctx::{Call, Digest};
 use crate::error::{Error, Reason};
 use crate::resources::gateways::targets::{Generation, Target};
-use crate::transport::layers::limits;
+use crate::transport::layers::{limits, request_id};
 
 /// How long a request that is read may take to arrive.
 const READ_TIME: std::time::Duration = std::time::Duration::from_secs(30);
@@ -112,7 +112,7 @@ where
         prepared.meter.clone(),
     );
     let Admitted { call, .. } = &admitted;
-    let request_id = request_id(call);
+    let request_id = request_id::value(call.request_id);
     let mut closing = prepared.closing;
     let sent = send(&mut admitted, &parts.headers, request_id.clone(), source).await;
     let answered = match sent {
@@ -268,12 +268,6 @@ where
         place = found.map_err(|error| (error, place))?.as_ref().clone();
     }
     Ok((Some(read), place))
-}
-
-fn request_id(call: &Call) -> HeaderValue {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let text = call.request_id.hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).expect("a UUID is plain text")
 }
 
 /// Sends the request and waits for the answer's beginning; none where the caller has gone. What the gateway has not

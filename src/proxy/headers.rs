@@ -87,7 +87,10 @@ const DROPPED_PREFIXES: [&str; 19] = [
 ];
 
 fn passes(name: &str) -> bool {
-    !(DROPPED.contains(&name) || DROPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+    // Each header of each call comes here: most differ in the first byte.
+    let begins_alike = |prefix: &&str| prefix.as_bytes().first() == name.as_bytes().first();
+    let mut prefixes = DROPPED_PREFIXES.iter().filter(|prefix| begins_alike(prefix));
+    !(DROPPED.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix)))
 }
 
 /// What is put on in place of what was taken off.
