@@ -118,7 +118,7 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
             impls,
             "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \
              const METHOD: &'static Method = &METHODS[{index}]; \
-             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> &str {{ {request_id} }} \
+             fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> {request_id} \
              fn target(&self) -> String {{ {} }} }}",
             method.input().name(),
             scope_of(path, method, &policy, &scope),
@@ -140,7 +140,7 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
         .map(|list| list.iter().map(|v| v.as_str().expect("a string").to_owned()).collect())
         .unwrap_or_default();
     assert!(
-        (scope == "Gateway") == !fields.is_empty(),
+        (scope == "Gateway") != fields.is_empty(),
         "{path}: `gateway_fields` goes with SCOPE_GATEWAY"
     );
     for field in &fields {
@@ -179,7 +179,7 @@ fn target(path: &str, method: &MethodDescriptor, policy: &DynamicMessage) -> Str
 fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
     let has = method.input().get_field_by_name("request_id").is_some();
     assert!(!needed || has, "{path}: a write takes `request_id`");
-    if needed { "&self.request_id" } else { "\"\"" }
+    if needed { "&str { &self.request_id }" } else { "&'static str { \"\" }" }
 }
 
 /// The field numbers on the way to a dotted field, which must end in a string.
@@ -191,6 +191,7 @@ fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
             panic!("{path}: `{dotted}` is not a field of {}", message.full_name())
         });
         numbers.push(field.number());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else it is, it is no string")]
         match field.kind() {
             Kind::Message(next) if i + 1 < parts.len() => message = next,
             Kind::String if i + 1 == parts.len() => {}

@@ -10,7 +10,7 @@ pub(crate) fn compile(out: &Path) -> Vec<u8> {
     let mut files: Vec<String> = std::fs::read_dir("proto/shoreguard/v1")
         .expect("proto/shoreguard/v1 exists")
         .map(|entry| entry.expect("a readable folder").file_name().into_string().expect("UTF-8"))
-        .filter(|name| name.ends_with(".proto"))
+        .filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "proto"))
         .map(|name| format!("shoreguard/v1/{name}"))
         .collect();
     files.sort();

@@ -25,6 +25,7 @@ use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
 use crate::seal::{MasterKeys, SealKey};
 use crate::secret::Secret;
+use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
 
 /// What lives as long as the process.
@@ -57,6 +58,8 @@ pub struct App {
     pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
+    /// Whether there is room on the disk.
+    pub disk: Disk,
     /// Name of this replica: new at each start.
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
@@ -102,6 +105,7 @@ impl App {
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             main: Handle::current(),
+            disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,
             db,
             clock,

@@ -24,6 +24,9 @@ pub struct Digests {
 
 impl Digests {
     /// Under the current master key.
+    ///
+    /// # Panics
+    /// Never: the build made the descriptor set.
     #[must_use]
     pub fn new(master: &MasterKeys) -> Self {
         let (key_id, key) = master.digest_key();

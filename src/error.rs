@@ -187,6 +187,8 @@ reasons! {
     RateLimited = "RATE_LIMITED",
     /// A pool or queue is full.
     Busy = "BUSY",
+    /// The disk is below its reserve: only admins' writes are taken.
+    DiskLow = "DISK_LOW",
     /// The audit log cannot be written, so nothing was done.
     AuditUnavailable = "AUDIT_UNAVAILABLE",
     /// The database does not answer.
@@ -227,6 +229,21 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+}
+
+impl Reason {
+    /// What a caller is told whose credential was not taken.
+    fn of_a_credential(self) -> &'static str {
+        if self == Self::CredentialMissing {
+            "a credential is needed: send `authorization: Bearer`"
+        } else if self == Self::CredentialAmbiguous {
+            "exactly one credential is taken, and each header once"
+        } else if self == Self::LoginFailed {
+            "e-mail and password do not match an account that may log in"
+        } else {
+            "the credential is unknown, malformed, expired or revoked"
+        }
+    }
 }
 
 impl Error {
@@ -280,16 +297,7 @@ impl fmt::Display for Error {
             | Self::OutOfRange { why }
             | Self::Unavailable { why, .. }
             | Self::Late { why } => f.write_str(why),
-            Self::Unauthenticated { reason } => f.write_str(match reason {
-                Reason::CredentialMissing => "a credential is needed: send `authorization: Bearer`",
-                Reason::CredentialAmbiguous => {
-                    "exactly one credential is taken, and each header once"
-                }
-                Reason::LoginFailed => {
-                    "e-mail and password do not match an account that may log in"
-                }
-                _ => "the credential is unknown, malformed, expired or revoked",
-            }),
+            Self::Unauthenticated { reason } => f.write_str(reason.of_a_credential()),
             Self::Exhausted { retry_in, .. } => {
                 write!(f, "too much at once, try again in {} s", retry_in.as_secs().max(1))
             }
@@ -301,9 +309,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Internal(source) => Some(&**source),
-            _ => None,
+        if let Self::Internal(source) = self {
+            return Some(&**source);
         }
+        None
     }
 }

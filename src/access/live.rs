@@ -145,11 +145,12 @@ fn fault(watched: &Watched, snapshot: &Snapshot, fresh: bool) -> Option<Ended> {
         Some(gateway) if snapshot.gateway_name(gateway).is_none() => {
             return Some(Ended::GatewayGone);
         }
-        Some(gateway) => match snapshot.role_on(principal, gateway) {
-            Role::None => return Some(Ended::GatewayGone),
-            role => role,
-        },
+        Some(gateway) => snapshot.role_on(principal, gateway),
     };
+    if watched.on.is_some() && role == Role::None {
+        // Hidden now, whatever was needed.
+        return Some(Ended::GatewayGone);
+    }
     (role < watched.least).then_some(Ended::RoleTooLow)
 }
 

@@ -90,8 +90,9 @@ mod tests {
 
     #[test]
     fn the_table_of_the_design_holds() {
+        type Row = (Role, Option<Role>, &'static [Role], &'static [Role], Role);
         // own, own binding, group bindings, group roles -> on the gateway
-        let table: &[(Role, Option<Role>, &[Role], &[Role], Role)] = &[
+        let table: &[Row] = &[
             (Viewer, None, &[], &[], Viewer),
             (Viewer, Some(Operator), &[], &[], Operator),
             (Admin, Some(Viewer), &[], &[], Admin),

@@ -159,7 +159,10 @@ async fn recorded<T>(
     let outcome = Outcome {
         at: now,
         ending: if done.is_ok() { Ending::Ok } else { Ending::Failed },
-        code: done.as_ref().err().map_or(0, |error| crate::transport::status::code_of(error).0 as i32),
+        code: done
+            .as_ref()
+            .err()
+            .map_or(0, |error| crate::transport::status::code_of(error).0 as i32),
         took: now.since(at),
         detail: None,
         bytes: None,

@@ -64,8 +64,8 @@ fn config(args: &DevArgs) -> Result<Config, Failure> {
         allowed_networks = ["127.0.0.0/8", "::1/128"]
         probe_interval_seconds = 10
         [limits]
-        address_requests_per_second = 1000000
-        address_burst = 1000000
+        address_requests_per_second = 1_000_000
+        address_burst = 1_000_000
         [telemetry]
         log_format = "text"
         log_level = "warn"
@@ -76,7 +76,9 @@ fn config(args: &DevArgs) -> Result<Config, Failure> {
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     if !args.listen.ip().is_loopback() {
-        return Err(Failure::Usage("`dev` listens on loopback only: its keys are printed".to_owned()));
+        return Err(Failure::Usage(
+            "`dev` listens on loopback only: its keys are printed".to_owned(),
+        ));
     }
     let config = config(&args)?;
     telemetry::init_logging(&config.telemetry)?;
@@ -169,7 +171,12 @@ async fn register(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), 
     Ok(())
 }
 
-fn as_json(listen: SocketAddr, metrics: SocketAddr, admin: &Secret, fleet: &[DevGateway]) -> String {
+fn as_json(
+    listen: SocketAddr,
+    metrics: SocketAddr,
+    admin: &Secret,
+    fleet: &[DevGateway],
+) -> String {
     let gateways: Vec<_> = fleet
         .iter()
         .map(|gateway| {
@@ -190,10 +197,18 @@ fn as_json(listen: SocketAddr, metrics: SocketAddr, admin: &Secret, fleet: &[Dev
     .to_string()
 }
 
-fn as_text(listen: SocketAddr, metrics: SocketAddr, admin: &Secret, fleet: &[DevGateway]) -> String {
-    let program = std::env::current_exe().map_or_else(|_| "shoreguard".to_owned(), |p| p.display().to_string());
+fn as_text(
+    listen: SocketAddr,
+    metrics: SocketAddr,
+    admin: &Secret,
+    fleet: &[DevGateway],
+) -> String {
+    let program = std::env::current_exe()
+        .map_or_else(|_| "shoreguard".to_owned(), |p| p.display().to_string());
     let mut lines = vec![
-        format!("Shoreguard serves on {listen}, metrics on http://{metrics}/metrics. Stop it with Ctrl-C."),
+        format!(
+            "Shoreguard serves on {listen}, metrics on http://{metrics}/metrics. Stop it with Ctrl-C."
+        ),
         String::new(),
         "In another shell:".to_owned(),
         format!("  export SHOREGUARD_ENDPOINT=http://{listen} SHOREGUARD_KEY={}", admin.expose()),
@@ -208,7 +223,10 @@ fn as_text(listen: SocketAddr, metrics: SocketAddr, admin: &Secret, fleet: &[Dev
     ));
     lines.push(format!("  {program} call ListAuditEntries"));
     lines.push(String::new());
-    lines.push("A key of one gateway selects it, so that a stock client needs address and key alone:".to_owned());
+    lines.push(
+        "A key of one gateway selects it, so that a stock client needs address and key alone:"
+            .to_owned(),
+    );
     for gateway in fleet {
         lines.push(format!(
             "  SHOREGUARD_KEY={} {program} call --generation {} OpenShell/ListSandboxes",

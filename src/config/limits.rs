@@ -32,6 +32,10 @@ pub struct Limits {
     /// hashes have.
     #[serde(default = "bcrypt_cost")]
     pub bcrypt_cost: u32,
+    /// What must stay free on the disk of the data directory, in MiB; below it only audit entries and admins' writes
+    /// are taken. Default 256: enough for days of audit entries while somebody makes room.
+    #[serde(default = "disk_reserve_mib")]
+    pub disk_reserve_mib: u64,
 }
 
 fn address_requests_per_second() -> u32 {
@@ -58,6 +62,10 @@ fn bcrypt_cost() -> u32 {
     12
 }
 
+fn disk_reserve_mib() -> u64 {
+    256
+}
+
 impl Section for Limits {
     const KEYS: &'static [Key] = &[
         Key::new("address_requests_per_second", Kind::Number),
@@ -66,6 +74,7 @@ impl Section for Limits {
         Key::new("anonymous_burst", Kind::Number),
         Key::new("bcrypt_parallel", Kind::Number),
         Key::new("bcrypt_cost", Kind::Number),
+        Key::new("disk_reserve_mib", Kind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {

@@ -1,3 +1,5 @@
+//! What a configuration is read from, and what is refused.
+
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io::Write as _;

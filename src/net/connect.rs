@@ -38,7 +38,8 @@ pub async fn check(
 }
 
 fn judge(host: &str, addresses: &[SocketAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
-    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks)) else {
+    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
+    else {
         return Ok(());
     };
     warn!(host, address = %forbidden.ip(), "an address that must not be connected to");

@@ -53,7 +53,7 @@ impl Probe {
         let version: String = answer
             .version
             .chars()
-            .filter(|c| c.is_ascii_graphic())
+            .filter(char::is_ascii_graphic)
             .take(VERSION_CHARACTERS_MAX)
             .collect();
         let status = match answer.status() {

@@ -36,14 +36,12 @@ pub(crate) fn role_of(path: &str, message: &[u8]) -> Result<Role, Error> {
     let global = wire::flag(message, field::GLOBAL);
     let delete = wire::flag(message, field::DELETE_SETTING);
     let key = wire::text_at(message, &[field::SETTING_KEY]);
-    if let Some(key) = key {
-        if !(SETTINGS.contains(&key) || key == GLOBAL_POLICY && global && delete) {
-            let why = format!("`setting_key` must be one of {}", SETTINGS.join(", "));
-            return Err(Error::refused(Reason::SettingUnknown, why));
-        }
+    let known = |key| SETTINGS.contains(&key) || key == GLOBAL_POLICY && global && delete;
+    if !key.is_none_or(known) {
+        let why = format!("`setting_key` must be one of {}", SETTINGS.join(", "));
+        return Err(Error::refused(Reason::SettingUnknown, why));
     }
-    let of_admins =
-        global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
+    let of_admins = global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
     Ok(if of_admins { Role::Admin } else { Role::Operator })
 }
 
@@ -56,10 +54,8 @@ mod tests {
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
 
     fn role(update: &Update) -> Result<Role, Reason> {
-        role_of(UPDATE_CONFIG, &update.encode_to_vec()).map_err(|error| match error {
-            Error::Refused { reason, .. } => reason,
-            other => panic!("{other}"),
-        })
+        role_of(UPDATE_CONFIG, &update.encode_to_vec())
+            .map_err(|error| crate::transport::status::code_of(&error).1)
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - bodies are never gathered, but for the messages that are read: both directions wait for who reads them;
 //! - refusals are [`Error`](crate::error::Error)s, made into a status in one place.
 
+mod admit;
 mod body;
 mod channels;
 pub(crate) mod connection;
@@ -15,6 +16,7 @@ mod forward;
 mod governed;
 mod headers;
 mod message;
+mod prepare;
 mod reaper;
 mod record;
 mod rewrite;
@@ -39,7 +41,6 @@ use self::rewrite::PublicAddress;
 use crate::access::policy::UpstreamMethod;
 use crate::app::App;
 use crate::ctx::Call;
-use crate::error::Error;
 use crate::transport::status::response;
 
 /// An error of a body, whatever its source.
@@ -56,11 +57,13 @@ pub struct Proxy {
 impl Proxy {
     /// For the runtime that calls [`Proxy::forward`].
     ///
-    /// # Errors
-    /// The configured public URL is none.
-    pub fn new(app: Arc<App>) -> Result<Self, Error> {
-        let public = PublicAddress::parse(&app.config.server.public_url())?;
-        Ok(Self { channels: Channels::new(Arc::clone(&app)), app, public })
+    /// # Panics
+    /// Where the configured public URL is none, which loading the configuration refuses.
+    #[must_use]
+    pub fn new(app: Arc<App>) -> Self {
+        let public = PublicAddress::parse(&app.config.server.public_url());
+        let public = public.expect("the configuration was checked");
+        Self { channels: Channels::new(Arc::clone(&app)), app, public }
     }
 
     /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the
@@ -68,6 +71,7 @@ impl Proxy {
     pub async fn forward<B>(
         &self,
         call: Call,
+        path: &'static str,
         v0_0: Option<&'static UpstreamMethod>,
         v0_1: Option<&'static UpstreamMethod>,
         request: http::Request<B>,
@@ -76,7 +80,7 @@ impl Proxy {
         B: Body<Data = Bytes> + Unpin + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let rows = forward::Rows { v0_0, v0_1 };
+        let rows = admit::Rows { path, v0_0, v0_1 };
         forward::run(self, call, rows, request).await.unwrap_or_else(response)
     }
 }

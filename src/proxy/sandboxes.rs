@@ -79,11 +79,7 @@ impl SandboxIds {
         known.places.get(id).cloned()
     }
 
-    fn asking(
-        &self,
-        gateway: GatewayId,
-        version: u64,
-    ) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
+    fn asking(&self, gateway: GatewayId, version: u64) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
         let mut gateways = self.gateways();
         Arc::clone(&known(&mut gateways, gateway, version).asking)
     }
@@ -167,11 +163,7 @@ impl SandboxIds {
     }
 }
 
-fn known(
-    gateways: &mut HashMap<GatewayId, Known>,
-    gateway: GatewayId,
-    version: u64,
-) -> &mut Known {
+fn known(gateways: &mut HashMap<GatewayId, Known>, gateway: GatewayId, version: u64) -> &mut Known {
     let known = gateways.entry(gateway).or_insert_with(|| Known::new(version));
     if known.connection_version != version {
         *known = Known::new(version);
@@ -213,7 +205,9 @@ impl Learn {
             Ok([one]) => one,
             Err(many) => {
                 let mut all = BytesMut::with_capacity(self.bytes);
-                many.iter().for_each(|chunk| all.extend_from_slice(chunk));
+                for chunk in many {
+                    all.extend_from_slice(&chunk);
+                }
                 all.freeze()
             }
         };

@@ -120,9 +120,8 @@ impl Schema {
                 | (Wire::Fixed32, Value::Fixed32)
                 | (Wire::Bytes, Value::Bytes(_)) => {}
                 (Wire::Text, Value::Bytes(text)) => {
-                    std::str::from_utf8(text).map_err(|_| {
-                        Fault::Malformed(format!("`{}` is not UTF-8", field.name))
-                    })?;
+                    std::str::from_utf8(text)
+                        .map_err(|_| Fault::Malformed(format!("`{}` is not UTF-8", field.name)))?;
                 }
                 (Wire::Message(inner), Value::Bytes(bytes)) => {
                     self.read(inner, bytes, unknown, depth + 1)?;

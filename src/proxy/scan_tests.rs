@@ -16,10 +16,7 @@ fn check(name: &str, bytes: &[u8]) -> Result<(), Reason> {
 }
 
 fn reason(checked: Result<(), Error>) -> Result<(), Reason> {
-    checked.map_err(|error| match error {
-        Error::Refused { reason, .. } => reason,
-        other => panic!("{other}"),
-    })
+    checked.map_err(|error| crate::transport::status::code_of(&error).1)
 }
 
 fn update() -> pb::UpdateConfigRequest {

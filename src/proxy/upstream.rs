@@ -242,13 +242,18 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         path: &'static str,
         headers: HeaderMap,
         source: Source<B>,
-    ) -> Result<Self, (h2::Error, Source<B>)> {
+    ) -> Result<Self, (h2::Error, Box<Source<B>>)> {
         match lease.start(path, headers, false) {
-            Err(error) => Err((error, source)),
+            Err(error) => Err((error, Box::new(source))),
             Ok((response, stream)) => {
                 let second = lease.again();
                 let pump = Pump { source, stream: Some(stream), chunk: Bytes::new(), lease };
-                Ok(Self { response: Some(response), pump: Some(pump), sent: false, lease: Some(second) })
+                Ok(Self {
+                    response: Some(response),
+                    pump: Some(pump),
+                    sent: false,
+                    lease: Some(second),
+                })
             }
         }
     }
@@ -289,9 +294,8 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
 fn failed<B: Body<Data = Bytes> + Unpin>(error: &h2::Error, pump: Option<Pump<B>>) -> Failed<B> {
     // h2 gives a remote GOAWAY to those streams alone that are above the last one that the peer looked at.
     let above_last = error.is_go_away() && error.is_remote();
-    let refused = error.is_reset()
-        && error.is_remote()
-        && error.reason() == Some(Reason::REFUSED_STREAM);
+    let refused =
+        error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
     let source = pump.filter(|_| above_last || refused).and_then(Pump::into_source);
     source.map_or_else(
         || Failed::Broken(error.to_string()),

@@ -21,7 +21,7 @@ use crate::error::Error;
 const WATCHED_AFTER: Duration = Duration::from_millis(500);
 
 /// What a wait without an end is cut to: the timer must be at some time.
-const FAR: Duration = Duration::from_secs(24 * 60 * 60);
+const FAR: Duration = Duration::from_hours(24);
 
 /// Watches one call.
 pub(crate) struct Watch {
@@ -86,10 +86,10 @@ impl Watch {
         cx: &mut Context<'_>,
     ) -> Poll<Error> {
         loop {
-            if let Some(live) = &mut self.live {
-                if live.ended.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(live.stream.why().unwrap_or(Ended::Stale).into());
-                }
+            if let Some(live) = &mut self.live
+                && live.ended.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(live.stream.why().unwrap_or(Ended::Stale).into());
             }
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
@@ -120,11 +120,11 @@ impl Watch {
         if !self.app.snapshot.is_live(&self.caller) {
             return Err(Ended::CredentialGone.into());
         }
-        match self.app.snapshot.role_on(principal, self.gateway) {
-            Role::None => Err(Ended::GatewayGone.into()),
-            role if role < self.least => Err(Ended::RoleTooLow.into()),
-            _ => Ok(()),
+        let role = self.app.snapshot.role_on(principal, self.gateway);
+        if role == Role::None {
+            return Err(Ended::GatewayGone.into());
         }
+        if role < self.least { Err(Ended::RoleTooLow.into()) } else { Ok(()) }
     }
 
     /// Waits for something else no longer than the call may last.

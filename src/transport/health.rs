@@ -1,6 +1,6 @@
-//! grpc.health.v1: a service is SERVING while calls to it can be answered.
+//! grpc.health.v1: a service is `SERVING` while calls to it can be answered.
 //!
-//! NOT_SERVING while draining, while the audit log can't be written, and while the access data is stale.
+//! `NOT_SERVING` while draining, while the audit log can't be written, and while the access data is stale.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,9 +18,9 @@ use crate::seal::Aad;
 use crate::workers::{Worked, Worker};
 
 /// How long an answer is kept.
-pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const KEPT: Duration = Duration::from_hours(24);
 /// How long an answer with a secret in it is kept (T17).
-pub const SECRET_KEPT: Duration = Duration::from_secs(5 * 60);
+pub const SECRET_KEPT: Duration = Duration::from_mins(5);
 
 /// Keys that are forgotten in one transaction.
 const FORGET_MAX: usize = 1_000;
@@ -103,13 +103,11 @@ pub async fn claim(
         return Err(Error::refused(Reason::RequestIdReused, why));
     }
     let other_credential = row.secret && row.credential != new.credential;
-    match row.response.filter(|_| !other_credential) {
-        Some(sealed) => Ok(Claim::Replay(app.master.open(&aad(&name), &sealed)?.to_vec())),
-        None => {
-            let why = "a call with this `request_id` is running, or its outcome is not known";
-            Err(Error::refused(Reason::RequestInFlight, why))
-        }
-    }
+    let Some(sealed) = row.response.filter(|_| !other_credential) else {
+        let why = "a call with this `request_id` is running, or its outcome is not known";
+        return Err(Error::refused(Reason::RequestInFlight, why));
+    };
+    Ok(Claim::Replay(app.master.open(&aad(&name), &sealed)?.to_vec()))
 }
 
 impl Claimed {

@@ -82,14 +82,21 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
         limits.address_burst,
         app.config.server.trusted_proxies.clone(),
     ));
+    let public_limit = Arc::new(AddressLimit::of_public_methods(
+        limits.anonymous_requests_per_minute,
+        limits.anonymous_burst,
+    ));
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
+    let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
     let mut cores = Vec::new();
     for number in 0..core_count(app.config.server.cores) {
         let stack = Stack {
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
+            public_limit: Arc::clone(&public_limit),
             router: router.clone(),
-            proxy: Proxy::new(Arc::clone(app))?,
+            reflection_v0_0: reflection_v0_0.clone(),
+            proxy: Proxy::new(Arc::clone(app)),
         };
         cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);
     }

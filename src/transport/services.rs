@@ -24,16 +24,24 @@ pub fn routes(
         .add_service(gateways::rpc::service(app))
         .add_service(service_principals::rpc::service(app))
         .add_service(health);
-    add_reflection(&mut routes);
+    add_reflection(&mut routes, pb::V0_1_DESCRIPTORS);
     routes.routes()
 }
 
-/// Our services and the proxied ones, these in generation 0.1.
-fn add_reflection(routes: &mut RoutesBuilder) {
+/// Reflection as a gateway of generation 0.0 would have it.
+#[must_use]
+pub fn reflection_v0_0() -> Routes {
+    let mut routes = RoutesBuilder::default();
+    add_reflection(&mut routes, pb::V0_0_DESCRIPTORS);
+    routes.routes()
+}
+
+/// Our services and the proxied ones. The generations share full names, so one pool holds one of them.
+fn add_reflection(routes: &mut RoutesBuilder, upstream: &'static [u8]) {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(pb::V0_1_DESCRIPTORS)
+            .register_encoded_file_descriptor_set(upstream)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let v1 = builder().build_v1().expect("descriptor sets that the build made");

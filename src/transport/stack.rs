@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use http::header::HeaderName;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tonic::Code;
 use tower::ServiceExt;
@@ -18,10 +18,13 @@ use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::status;
 use crate::access::authn::PeerCertificate;
+use crate::access::policy::{Access, Method};
+use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::proxy::Proxy;
+use crate::resources::gateways::targets::Generation;
 
 /// Stands in for the method of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
@@ -34,7 +37,11 @@ const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
 pub(super) struct Stack {
     pub(super) app: Arc<App>,
     pub(super) address_limit: Arc<address_limit::AddressLimit>,
+    /// For methods that anyone may call, such as logging in: far lower, since each guess costs us work.
+    pub(super) public_limit: Arc<address_limit::AddressLimit>,
     pub(super) router: axum::Router,
+    /// Reflection for whoever selects a gateway of generation 0.0.
+    pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
 }
 
@@ -105,17 +112,20 @@ impl Stack {
         call.caller = authn::caller(app, request.headers(), certificate).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
+        if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) =
+            (&route, call.client_ip)
+        {
+            self.public_limit.admit(ip).map_err(refuse)?;
+        }
         gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
         // How long it may take.
-        call.deadline = limits::deadline(request.headers(), call.started).map_err(|()| {
-            refuse(Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit"))
-        })?;
+        call.deadline = limits::deadline(request.headers(), call.started).map_err(refuse)?;
         if app.stop.is_cancelled() {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
         match route {
-            Route::Proxied { v0_0, v0_1, .. } => {
-                let response = self.proxy.forward(call.clone(), v0_0, v0_1, request).await;
+            Route::Proxied { path, v0_0, v0_1 } => {
+                let response = self.proxy.forward(call.clone(), path, v0_0, v0_1, request).await;
                 Ok(response.map(Body::proxied))
             }
             Route::Own(_) | Route::Open(_) => {
@@ -129,12 +139,15 @@ impl Stack {
     async fn own(&self, call: &Call, request: Request<Incoming>) -> Result<Response<Body>, Error> {
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
         let request = request.map(axum::body::Body::new);
-        let router = self.router.clone();
-        if IN_MEMORY.contains(&call.method) {
-            let Ok(response) = router.oneshot(request).instrument(span).await;
-            return Ok(response.map(|body| Body::own(tonic::body::Body::new(body))));
-        }
-        let answer = cross::run(self.app.main(), router.oneshot(request).instrument(span));
+        let router = self.router_for(call, request.headers());
+        let answered = router.oneshot(request).instrument(span);
+        let answer = async {
+            if IN_MEMORY.contains(&call.method) {
+                Ok(answered.await)
+            } else {
+                cross::run(self.app.main(), answered).await
+            }
+        };
         let answer = match call.deadline {
             None => answer.await?,
             Some(deadline) => {
@@ -144,7 +157,25 @@ impl Stack {
             }
         };
         let Ok(response) = answer;
+        if let Some(error) = status::of_the_framework(response.headers()) {
+            return Err(error);
+        }
         Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))
+    }
+
+    /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
+    fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
+        let old = || {
+            let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
+            let (id, _, role) =
+                self.app.snapshot.gateway(call.caller.as_ref()?.principal(), name)?;
+            let target = self.app.targets.get(id).filter(|_| role > Role::None)?;
+            Some(target.generation == Generation::V0_0)
+        };
+        if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
+            return self.reflection_v0_0.clone();
+        }
+        self.router.clone()
     }
 
     /// Counts, logs and records what became of a call.
@@ -153,18 +184,16 @@ impl Stack {
         let id = request_id::value(call.request_id);
         headers.insert(HeaderName::from_static(request_id::HEADER), id);
         let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
-        match in_headers {
-            Some(code) => {
-                measured.finish(code);
-                if code != Code::Ok {
-                    let caller = call.caller.as_ref().map(|c| c.principal().to_string());
-                    info!(request_id = %call.request_id, method = call.method, code = code_name(code), caller, "refused or failed");
-                }
+        if let Some(code) = in_headers {
+            measured.finish(code);
+            if code != Code::Ok {
+                let caller = call.caller.as_ref().map(|c| c.principal().to_string());
+                let (id, method) = (call.request_id, call.method);
+                info!(request_id = %id, method, code = code_name(code), caller, "refused or failed");
             }
-            None => {
-                let body = std::mem::take(response.body_mut());
-                *response.body_mut() = body.measured(measured);
-            }
+        } else {
+            let body = std::mem::take(response.body_mut());
+            *response.body_mut() = body.measured(measured);
         }
         let code = in_headers.unwrap_or(Code::PermissionDenied);
         audit::finish(&self.app, call, code as i32);

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
@@ -46,7 +47,30 @@ fn refused_code(reason: Reason) -> Code {
         Reason::MessageTooLarge => Code::ResourceExhausted,
         Reason::RequestInFlight => Code::Aborted,
         Reason::SandboxUnplaced => Code::NotFound,
-        _ => Code::FailedPrecondition,
+        Reason::InvalidField
+        | Reason::NotFound
+        | Reason::AlreadyExists
+        | Reason::ConcurrentChange
+        | Reason::RoleTooLow
+        | Reason::CredentialMissing
+        | Reason::CredentialInvalid
+        | Reason::CredentialAmbiguous
+        | Reason::LoginFailed
+        | Reason::AlreadySetUp
+        | Reason::RateLimited
+        | Reason::Busy
+        | Reason::DiskLow
+        | Reason::AuditUnavailable
+        | Reason::StorageUnavailable
+        | Reason::AccessStale
+        | Reason::GatewayUnreachable
+        | Reason::WireUnsupported
+        | Reason::MethodUnknown
+        | Reason::LastAdmin
+        | Reason::CursorExpired
+        | Reason::DeadlineExceeded
+        | Reason::Draining
+        | Reason::Internal => Code::FailedPrecondition,
     }
 }
 
@@ -60,13 +84,10 @@ pub fn status(error: Error) -> Status {
         Error::Invalid { field, why } => {
             details.add_bad_request_violation(field, why);
         }
-        Error::Missing { kind, id } => {
-            details.set_resource_info(kind.words(), id, "", message.as_str());
-        }
         Error::Exists { kind, name } => {
             details.set_resource_info(kind.words(), name, "", message.as_str());
         }
-        Error::Conflict { kind, id } => {
+        Error::Missing { kind, id } | Error::Conflict { kind, id } => {
             details.set_resource_info(kind.words(), id, "", message.as_str());
         }
         Error::Refused { reason, why } if code == Code::FailedPrecondition => {
@@ -87,6 +108,27 @@ pub fn status(error: Error) -> Status {
         | Error::Unimplemented { .. } => {}
     }
     Status::with_error_details(code, message, details)
+}
+
+/// The error behind a status that the framework made before a handler ran: ours always carry details. What it says of
+/// the bytes is kept, since the caller sent them.
+#[must_use]
+pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
+    let code = headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))?;
+    if headers.contains_key("grpc-status-details-bytes") {
+        return None;
+    }
+    let status = Status::from_header_map(headers)?;
+    if code == Code::Internal && status.message().contains("decode") {
+        return Some(Error::refused(Reason::MalformedMessage, "the message cannot be decoded"));
+    }
+    if code == Code::OutOfRange && status.message().contains("too large") {
+        return Some(Error::refused(
+            Reason::MessageTooLarge,
+            "the message is larger than the limit",
+        ));
+    }
+    None
 }
 
 /// The error of a call as an HTTP response: trailers-only, as gRPC has it.

@@ -5,6 +5,7 @@
 //! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
 //! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
 
+pub mod disk;
 pub mod heartbeat;
 pub mod lease;
 
@@ -37,7 +38,7 @@ const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<Worked, Error>>;
 
 /// A background job.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Worker {
     /// Name: of its lease, in the log, in metrics, and as the actor of what it does.
     pub name: &'static str,
@@ -80,15 +81,21 @@ pub const ALL: &[Worker] = &[
     gateways::worker::PROBES,
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
+    disk::WORKER,
 ];
 
 /// Starts every job; they end when the process stops.
 pub fn start(app: &Arc<App>) {
     for worker in ALL {
-        let span = info_span!("worker", worker = worker.name);
-        app.spawn(run(Arc::clone(app), *worker).instrument(span));
+        spawn(app, *worker);
     }
     events::feed::follow(app);
+}
+
+/// Starts one job.
+pub fn spawn(app: &Arc<App>, worker: Worker) {
+    let span = info_span!("worker", worker = worker.name);
+    app.spawn(run(Arc::clone(app), worker).instrument(span));
 }
 
 /// One tick of a job here and now, under its lease where it has one; none where another replica holds it. Commands and
@@ -101,10 +108,10 @@ pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Err
     let Some(lease) = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? else {
         return Ok(None);
     };
-    let worked = (worker.tick)(&ctx, Some(&lease)).await;
+    let done = (worker.tick)(&ctx, Some(&lease)).await;
     // Taken over in the meantime is as good as released.
     let _ = lease::release(&app.db, lease).await;
-    worked.map(Some)
+    done.map(Some)
 }
 
 async fn run(app: Arc<App>, worker: Worker) {

@@ -5,20 +5,23 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::access::roles::Role;
 use shoreguard::clock::Clock;
 use shoreguard::config::{self, Config};
 use shoreguard::db::schema::audit_log;
-use shoreguard::db::types::{AuditId, GatewayId, UserId};
-use shoreguard::db::{Db, on_conn};
+use shoreguard::db::types::{AuditId, GatewayId, Timestamp, UserId};
+use shoreguard::db::{self, Db, Engine, on_conn};
 use shoreguard::error::{Error, Reason};
+use shoreguard::pb::v1 as pb;
 use shoreguard::resources::audit::recorder::Recorder;
 use shoreguard::resources::audit::{Ending, Intent, Outcome};
 use uuid::Uuid;
 
-fn settings() -> config::Audit {
+pub(crate) fn settings() -> config::Audit {
     Config::from_toml("").unwrap().audit
 }
 
@@ -26,7 +29,7 @@ fn recorder(db: &Db) -> Recorder {
     Recorder::start(db, &Clock::system(), &Arc::from("replica-1"), &settings())
 }
 
-fn intent(target: &str) -> Intent {
+pub(crate) fn intent(target: &str) -> Intent {
     Intent {
         at: Clock::system().now(),
         actor: "ana@example.com".into(),
@@ -44,7 +47,7 @@ fn intent(target: &str) -> Intent {
     }
 }
 
-fn outcome(ending: Ending) -> Outcome {
+pub(crate) fn outcome(ending: Ending) -> Outcome {
     Outcome {
         at: Clock::system().now(),
         ending,
@@ -55,6 +58,9 @@ fn outcome(ending: Ending) -> Outcome {
     }
 }
 
+type Text = Option<String>;
+/// Columns of an entry.
+type Outcome = (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>);
 type Row = (AuditId, String, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
 async fn rows(db: &Db) -> Vec<Row> {
@@ -108,7 +114,7 @@ both_engines! {
         let asked = intent("edge");
         recorder.record(asked.clone(), outcome(Ending::Denied)).await.unwrap();
         let mut conn = db.read().await.unwrap();
-        let found: (shoreguard::db::types::Timestamp, String, String, String, String) =
+        let found: (Timestamp, String, String, String, String) =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::timestamp,
@@ -122,7 +128,7 @@ both_engines! {
             .unwrap();
         let expected = (asked.at, "ana@example.com", "operator", "gateway.update", "replica-1");
         assert_eq!((found.0, &*found.1, &*found.2, &*found.3, &*found.4), expected);
-        let found: (Option<String>, Option<i64>, Option<String>, Option<String>, Option<String>) =
+        let found: (Text, Option<i64>, Text, Text, Text) =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::gateway_name,
@@ -138,7 +144,7 @@ both_engines! {
         let expected =
             (text("edge"), Some(9), text(r#"{"before":1}"#), text("10.0.0.1"), text("user:3"));
         assert_eq!(found, expected);
-        let found: (String, String, Option<Vec<u8>>, Option<String>, Option<i32>, Option<i64>) =
+        let found: Outcome =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::request_id,
@@ -226,10 +232,68 @@ both_engines! {
         let recorder = recorder(&db);
         let gone = recorder.open(intent("edge"));
         // Polled once: handed over, and then not waited for.
-        assert!(futures_util::FutureExt::now_or_never(gone).is_none());
+        assert!(gone.now_or_never().is_none());
         recorder.drain().await;
         let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
         assert_eq!(found, [("edge".to_owned(), Some("failed".to_owned()))]);
+    }
+
+    async fn a_full_queue_refuses_at_once_and_stores_the_rest(db: TestDb) {
+        let recorder = recorder(&db);
+        let mut connections = Vec::new();
+        for _ in 0..if db.engine() == Engine::Sqlite { 1 } else { db::options::POSTGRES_WRITERS } {
+            connections.push(db.write().await.unwrap());
+        }
+        let mut answers: FuturesUnordered<_> =
+            (0..9_000).map(|n| recorder.open(intent(&n.to_string()))).collect();
+        let mut refused = 0;
+        while let Some(Some(answer)) = answers.next().now_or_never() {
+            assert!(is_unavailable(&answer.unwrap_err()));
+            refused += 1;
+        }
+        assert!(refused > 0);
+        connections.clear();
+        while let Some(answer) = answers.next().await {
+            answer.unwrap();
+        }
+        assert_eq!(rows(&db).await.len(), 9_000 - refused);
+    }
+
+    async fn a_database_that_goes_away_in_the_middle_leaves_nothing_open(db: TestDb) {
+        const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let recorder = recorder(&db);
+        // The one connection that survives.
+        let mut killer = db.write().await.unwrap();
+        if db.engine() == Engine::Sqlite {
+            killer = db.read().await.unwrap();
+        }
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..32 {
+            let recorder = recorder.clone();
+            calls.spawn(async move {
+                let mut answered = 0;
+                for _ in 0..40 {
+                    if let Ok(entry) = recorder.open(intent(&n.to_string())).await {
+                        recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
+                        answered += 1;
+                    }
+                }
+                answered
+            });
+        }
+        if db.engine() == Engine::Postgres {
+            for _ in 0..5 {
+                on_conn!(&mut killer, |c| diesel::sql_query(KILL).execute(c).await).unwrap();
+                recorder.settled().await;
+            }
+        }
+        drop(killer);
+        let answered: usize = calls.join_all().await.into_iter().sum();
+        recorder.drain().await;
+        let rows = rows(&db).await;
+        assert!(rows.iter().all(|row| row.2.is_some()), "an entry is open");
+        assert_eq!(rows.iter().filter(|row| row.2.as_deref() == Some("ok")).count(), answered);
     }
 
     async fn refusals_of_nobody_are_counted_and_stored_at_the_end(db: TestDb) {
@@ -243,5 +307,128 @@ both_engines! {
         let detail = r#"{"count":3,"reason":"LOGIN_FAILED"}"#.to_owned();
         assert_eq!(found, [(Some("unauthenticated".to_owned()), Some(detail))]);
         assert!(is_unavailable(&recorder.open(intent("edge")).await.unwrap_err()));
+    }
+}
+
+async fn list(
+    sg: &crate::support::server::TestServer,
+    request: pb::ListAuditEntriesRequest,
+) -> (Vec<pb::AuditEntry>, String) {
+    let page = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+    (page.audit_entries, page.next_page_token)
+}
+
+fn targets(entries: &[pb::AuditEntry]) -> Vec<&str> {
+    entries.iter().map(|entry| entry.resource_id.as_str()).collect()
+}
+
+/// Entries of one actor: two open ones and three that ended at different times.
+async fn some_entries(sg: &crate::support::server::TestServer) -> pb::ListAuditEntriesRequest {
+    let audit = &sg.app.audit;
+    let begun = Clock::system().now();
+    for (n, ended) in [("long", 3_600), ("short", 1), ("denied", 30)] {
+        let ending = if n == "denied" { Ending::Denied } else { Ending::Ok };
+        let took = Duration::from_secs(ended);
+        let outcome = Outcome { at: begun.plus(took), took, ..outcome(ending) };
+        audit.record(Intent { at: begun, ..intent(n) }, outcome).await.unwrap();
+    }
+    for n in ["open-1", "open-2"] {
+        audit.open(Intent { at: begun, ..intent(n) }).await.unwrap();
+    }
+    pb::ListAuditEntriesRequest { actor: "ana@example.com".into(), ..Default::default() }
+}
+
+served! {
+    async fn open_entries_come_first_and_then_the_one_closed_last(sg: TestServer) {
+        let all = some_entries(&sg).await;
+        let order = ["open-2", "open-1", "long", "denied", "short"];
+        assert_eq!(targets(&list(&sg, all.clone()).await.0), order);
+        for size in 1..=4 {
+            let (mut seen, mut token) = (Vec::new(), String::new());
+            loop {
+                let request =
+                    pb::ListAuditEntriesRequest { page_size: size, page_token: token, ..all.clone() };
+                let (page, next) = list(&sg, request).await;
+                assert!(page.len() <= usize::try_from(size).unwrap());
+                seen.extend(page.into_iter().map(|entry| entry.resource_id));
+                token = next;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(seen, order, "pages of {size}");
+        }
+        sg.finish().await;
+    }
+
+    async fn each_filter_narrows(sg: TestServer) {
+        let all = some_entries(&sg).await;
+        let (entries, _) = list(&sg, all.clone()).await;
+        let at = entries[0].timestamp;
+        let outcome = |outcome: pb::AuditOutcome| pb::ListAuditEntriesRequest { outcome: outcome.into(), ..all.clone() };
+        for (request, expected) in [
+            (outcome(pb::AuditOutcome::Open), vec!["open-2", "open-1"]),
+            (outcome(pb::AuditOutcome::Ok), vec!["long", "short"]),
+            (outcome(pb::AuditOutcome::Denied), vec!["denied"]),
+            (outcome(pb::AuditOutcome::Failed), vec![]),
+            (pb::ListAuditEntriesRequest { resource_id: "short".into(), ..all.clone() }, vec!["short"]),
+            (pb::ListAuditEntriesRequest { resource_type: "user".into(), ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { action: "gateway.get".into(), ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { gateway: "core".into(), ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { request_id: Uuid::from_u128(8).to_string(), ..all.clone() }, vec![]),
+            (
+                pb::ListAuditEntriesRequest {
+                    request_id: Uuid::from_u128(7).to_string(),
+                    gateway: "edge".into(),
+                    since: at,
+                    ..all.clone()
+                },
+                vec!["open-2", "open-1", "long", "denied", "short"],
+            ),
+            (pb::ListAuditEntriesRequest { until: at, ..all.clone() }, vec![]),
+            (
+                pb::ListAuditEntriesRequest {
+                    until: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
+                    ..all.clone()
+                },
+                vec!["open-2", "open-1", "long", "denied", "short"],
+            ),
+            (
+                pb::ListAuditEntriesRequest {
+                    since: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
+                    ..all.clone()
+                },
+                vec![],
+            ),
+        ] {
+            assert_eq!(targets(&list(&sg, request.clone()).await.0), expected, "{request:?}");
+        }
+        sg.finish().await;
+    }
+
+    async fn a_write_leaves_a_closed_entry_and_so_does_reading_the_log(sg: TestServer) {
+        sg.admin().key("ci", pb::Role::Viewer).await;
+        sg.app.audit.settled().await;
+        let of = |action: &str| pb::ListAuditEntriesRequest { action: action.into(), ..Default::default() };
+        let (entries, _) = list(&sg, of("sp.create")).await;
+        // The one closed last; the others made the first admin's key.
+        let entry = &entries[0];
+        assert_eq!((entry.outcome(), entry.code, entry.actor.as_str()), (pb::AuditOutcome::Ok, 0, "sp:root"));
+        assert!(entry.close_time.is_some() && entry.duration.is_some() && !entry.request_digest.is_empty());
+        let (entries, _) = list(&sg, of("audit.list")).await;
+        assert_eq!(entries.len(), 1, "the first reading; the second is recorded after it was answered");
+        sg.finish().await;
+    }
+
+    async fn only_a_global_admin_reads_the_log(sg: TestServer) {
+        let key = sg.admin().key("ci", pb::Role::Operator).await;
+        let request = pb::ListAuditEntriesRequest::default();
+        let refused = sg.with(&key).audit().list_audit_entries(request.clone()).await;
+        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+        let other = pb::ListAuditEntriesRequest { page_token: "x".into(), ..request.clone() };
+        assert_refused!(sg.admin().audit().list_audit_entries(other).await, InvalidArgument, "INVALID_FIELD");
+        let unknown = pb::ListAuditEntriesRequest { outcome: 99, ..request };
+        assert_refused!(sg.admin().audit().list_audit_entries(unknown).await, InvalidArgument, "INVALID_FIELD");
+        sg.finish().await;
     }
 }

@@ -5,10 +5,23 @@
 #[macro_use]
 mod support;
 
+mod access_bindings;
 mod audit;
+mod auth;
+mod authz;
+mod commands;
 mod connections;
+mod events;
+mod flood;
+mod gateways;
 mod lease;
 mod migrations;
 mod postgres_tls;
+mod proxy;
+mod replicas;
 mod service_principals;
 mod storage;
+mod tidy;
+mod tls;
+mod transport;
+mod workers;

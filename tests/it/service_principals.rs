@@ -25,7 +25,7 @@ served! {
     }
 
     async fn an_expired_key_is_dead(sg: TestServer) {
-        let at = sg.app.clock.now().plus(std::time::Duration::from_secs(60));
+        let at = sg.app.clock.now().plus(std::time::Duration::from_mins(1));
         let request = pb::CreateServicePrincipalRequest {
             name: "brief".into(),
             role: pb::Role::Viewer.into(),

@@ -101,6 +101,7 @@ fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a call has it")]
     fn v4(n: u32) -> Option<IpAddr> {
         Some(IpAddr::from(n.to_be_bytes()))
     }

@@ -5,6 +5,7 @@
 //! - an outcome is written once: a closed entry is never touched again;
 //! - texts are cut to their columns before they get here, so that one entry cannot fail its neighbours.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -15,10 +16,10 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
 use serde::{Serialize, Serializer};
 
-use super::{Intent, Outcome};
+use super::{Ending, Intent, Outcome};
 use crate::db::schema::audit_log;
-use crate::db::types::{AuditId, Timestamp};
-use crate::db::{Conn, Db, PgConn, on_conn};
+use crate::db::types::{AuditId, GatewayId, Timestamp};
+use crate::db::{Conn, Db, PgConn};
 use crate::error::Error;
 
 const ACTOR_CHARS_MAX: usize = 254;
@@ -30,6 +31,8 @@ const OWNER_CHARS_MAX: usize = 100;
 const KEY_ID_CHARS_MAX: usize = 64;
 /// Longer details are replaced by how long they were: half a JSON text is none.
 const DETAIL_BYTES_MAX: usize = 65_536;
+/// Ids that are taken from PostgreSQL at once; what is left of them when the process ends is never used.
+const ID_BLOCK: usize = 512;
 
 /// An entry as it is stored.
 #[derive(Debug, Insertable, Serialize)]
@@ -64,7 +67,8 @@ pub(super) struct Entry {
 pub(super) struct End {
     #[serde(serialize_with = "maybe_time")]
     closed_at: Option<Timestamp>,
-    outcome: Option<&'static str>,
+    #[serde(serialize_with = "maybe_word")]
+    outcome: Option<Ending>,
     code: Option<i32>,
     outcome_detail: Option<String>,
     duration_us: Option<i64>,
@@ -101,7 +105,7 @@ impl Entry {
             resource_type: cut(intent.resource_type, RESOURCE_TYPE_CHARS_MAX),
             resource_id: cut(&intent.resource_id, NAME_CHARS_MAX),
             gateway_name: gateway_name.map(|name| cut(&name, NAME_CHARS_MAX)),
-            gateway_id: gateway_id.flatten().map(|id| id.get()),
+            gateway_id: gateway_id.flatten().map(GatewayId::get),
             detail: intent.detail.as_ref().and_then(detail),
             client_ip: intent.client_ip.map(|ip| ip.to_canonical().to_string()),
             principal: intent.principal.map(|principal| principal.to_string()),
@@ -115,18 +119,12 @@ impl Entry {
     }
 }
 
-impl Entry {
-    pub(super) fn into_request_id(self) -> String {
-        self.request_id
-    }
-}
-
 impl From<Outcome> for End {
     fn from(outcome: Outcome) -> Self {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         Self {
             closed_at: Some(outcome.at),
-            outcome: Some(outcome.ending.as_str()),
+            outcome: Some(outcome.ending),
             code: Some(outcome.code),
             outcome_detail: outcome.detail.as_ref().and_then(detail),
             duration_us: Some(i64::try_from(outcome.took.as_micros()).unwrap_or(i64::MAX)),
@@ -165,23 +163,45 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct NotStored {
     pub(super) error: Error,
-    /// Whether the database may have stored it all the same: the answer to the commit was lost.
-    pub(super) in_doubt: bool,
+    /// The entries that the database may have stored all the same, since the answer to the commit was lost.
+    pub(super) in_doubt: Vec<AuditId>,
+}
+
+impl From<Error> for NotStored {
+    fn from(error: Error) -> Self {
+        Self { error, in_doubt: Vec::new() }
+    }
+}
+
+/// Ids that were taken from the database and not used yet. Known before the entries are sent, so that one that was
+/// perhaps stored can be closed; PostgreSQL gives none twice.
+#[derive(Debug, Default)]
+pub(super) struct Ids(VecDeque<AuditId>);
+
+impl Ids {
+    async fn take(&mut self, conn: &mut PgConn, count: usize) -> Result<Vec<AuditId>, Error> {
+        if self.0.len() < count {
+            let block = i64::try_from(count.max(ID_BLOCK)).unwrap_or(i64::MAX);
+            let ids: Vec<AuditId> = diesel_async::RunQueryDsl::load(NextIds(block), conn).await?;
+            self.0.extend(ids);
+        }
+        Ok(self.0.drain(..count).collect())
+    }
 }
 
 /// Stores a batch; answers it, and the ids of its entries in their order.
-pub(super) async fn write(db: &Db, batch: Batch) -> (Batch, Result<Vec<AuditId>, NotStored>) {
+pub(super) async fn write(
+    db: &Db,
+    ids: &mut Ids,
+    batch: Batch,
+) -> (Batch, Result<Vec<AuditId>, NotStored>) {
     let conn = match db.write().await {
         Ok(conn) => conn,
-        Err(error) => return (batch, Err(NotStored { error, in_doubt: false })),
+        Err(error) => return (batch, Err(error.into())),
     };
     match conn {
         Conn::Pg(mut conn) => {
-            let written = write_pg(&mut conn, &batch).await.map_err(|error| NotStored {
-                // One statement that commits by itself: sent is as good as done until an answer says otherwise.
-                in_doubt: matches!(error, Error::Unavailable { .. } | Error::Late { .. }),
-                error,
-            });
+            let written = write_pg(&mut conn, ids, &batch).await;
             (batch, written)
         }
         Conn::Sqlite(mut conn) => {
@@ -190,27 +210,9 @@ pub(super) async fn write(db: &Db, batch: Batch) -> (Batch, Result<Vec<AuditId>,
             let ids = conn.spawn_blocking(move |conn| write_sqlite(conn, &shared)).await;
             // The closure is gone with its answer, and its clone with it.
             let batch = Arc::into_inner(batch).unwrap_or_default();
-            (batch, ids.map_err(|error| NotStored { error: error.into(), in_doubt: false }))
+            (batch, ids.map_err(|error| Error::from(error).into()))
         }
     }
-}
-
-/// Closes intents of requests, as far as they are stored and open.
-pub(super) async fn close_requests(
-    db: &Db,
-    owner: &str,
-    request_ids: &[String],
-    end: &End,
-) -> Result<(), Error> {
-    let mut conn = db.write().await?;
-    on_conn!(&mut conn, |c| {
-        let open = audit_log::table
-            .filter(audit_log::closed_at.is_null())
-            .filter(audit_log::owner.eq(owner))
-            .filter(audit_log::request_id.eq_any(request_ids));
-        diesel_async::RunQueryDsl::execute(diesel::update(open).set(end), c).await
-    })?;
-    Ok(())
 }
 
 /// Statement by statement, each prepared once: on one thread with the database that is as fast as anything.
@@ -232,12 +234,52 @@ fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<A
     })
 }
 
-async fn write_pg(conn: &mut PgConn, batch: &Batch) -> Result<Vec<AuditId>, Error> {
+async fn write_pg(
+    conn: &mut PgConn,
+    ids: &mut Ids,
+    batch: &Batch,
+) -> Result<Vec<AuditId>, NotStored> {
+    let ids = ids.take(conn, batch.entries.len()).await?;
+    let entries: Vec<_> =
+        ids.iter().zip(&batch.entries).map(|(id, entry)| Numbered { id: *id, entry }).collect();
     let statement = Write {
-        entries: serde_json::to_string(&batch.entries).map_err(Error::internal)?,
+        entries: serde_json::to_string(&entries).map_err(Error::internal)?,
         closings: serde_json::to_string(&batch.closings).map_err(Error::internal)?,
     };
-    Ok(diesel_async::RunQueryDsl::load(statement, conn).await?)
+    match diesel_async::RunQueryDsl::execute(statement, conn).await.map_err(Error::from) {
+        Ok(_) => Ok(ids),
+        // One statement that commits by itself: sent is as good as done until an answer says otherwise.
+        Err(error @ (Error::Unavailable { .. } | Error::Late { .. })) => {
+            Err(NotStored { error, in_doubt: ids })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The next ids of the table.
+#[derive(QueryId)]
+struct NextIds(i64);
+
+impl Query for NextIds {
+    type SqlType = BigInt;
+}
+
+impl QueryFragment<Pg> for NextIds {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("SELECT nextval('audit_log_id_seq') FROM generate_series(1, ");
+        out.push_bind_param::<BigInt, _>(&self.0)?;
+        out.push_sql(")");
+        Ok(())
+    }
+}
+
+/// An entry with the id that it will have.
+#[derive(Serialize)]
+struct Numbered<'a> {
+    #[serde(serialize_with = "id")]
+    id: AuditId,
+    #[serde(flatten)]
+    entry: &'a Entry,
 }
 
 /// The whole batch as one statement, prepared once, whatever the number of rows.
@@ -251,43 +293,27 @@ impl QueryId for Write {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl Query for Write {
-    type SqlType = BigInt;
-}
-
-// Ids are taken first, since RETURNING promises no order.
 const INSERT: &str = "\
-  WITH new AS (\
-    SELECT nextval('audit_log_id_seq') AS id, given.* FROM ROWS FROM (json_to_recordset(";
-const UPDATE: &str = "::json) AS (\
-      \"timestamp\" timestamp, actor text, actor_role text, action text, resource_type text, resource_id text, \
-      gateway_name text, gateway_id bigint, detail text, client_ip text, principal text, request_id text, method text, \
-      digest bytea, digest_key_id text, owner text, closed_at timestamp, outcome text, code integer, \
-      outcome_detail text, duration_us bigint, bytes_in bigint, bytes_out bigint)) WITH ORDINALITY AS given (\
-      \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
-      client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
-      outcome_detail, duration_us, bytes_in, bytes_out, place)\
-  ), stored AS (\
+  WITH stored AS (\
     INSERT INTO audit_log (\
       id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
       client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
       outcome_detail, duration_us, bytes_in, bytes_out) \
-    SELECT \
-      id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
-      client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
-      outcome_detail, duration_us, bytes_in, bytes_out \
-    FROM new ORDER BY place\
-  ), closed AS (\
-    UPDATE audit_log SET \
-      closed_at = given.closed_at, outcome = given.outcome, code = given.code, \
-      outcome_detail = given.outcome_detail, duration_us = given.duration_us, bytes_in = given.bytes_in, \
-      bytes_out = given.bytes_out \
-    FROM json_to_recordset(";
-const ANSWER: &str = "::json) AS given (\
-      id bigint, closed_at timestamp, outcome text, code integer, outcome_detail text, duration_us bigint, \
-      bytes_in bigint, bytes_out bigint) \
-    WHERE audit_log.id = given.id AND audit_log.closed_at IS NULL\
-  ) SELECT id FROM new ORDER BY place";
+    SELECT * FROM json_to_recordset(";
+const UPDATE: &str = "::json) AS given (\
+      id bigint, \"timestamp\" timestamp, actor text, actor_role text, action text, resource_type text, \
+      resource_id text, gateway_name text, gateway_id bigint, detail text, client_ip text, principal text, \
+      request_id text, method text, digest bytea, digest_key_id text, owner text, closed_at timestamp, outcome text, \
+      code integer, outcome_detail text, duration_us bigint, bytes_in bigint, bytes_out bigint)\
+  ) \
+  UPDATE audit_log SET \
+    closed_at = given.closed_at, outcome = given.outcome, code = given.code, outcome_detail = given.outcome_detail, \
+    duration_us = given.duration_us, bytes_in = given.bytes_in, bytes_out = given.bytes_out \
+  FROM json_to_recordset(";
+const WHERE: &str = "::json) AS given (\
+    id bigint, closed_at timestamp, outcome text, code integer, outcome_detail text, duration_us bigint, \
+    bytes_in bigint, bytes_out bigint) \
+  WHERE audit_log.id = given.id AND audit_log.closed_at IS NULL";
 
 impl QueryFragment<Pg> for Write {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -295,7 +321,7 @@ impl QueryFragment<Pg> for Write {
         out.push_bind_param::<Text, _>(&self.entries)?;
         out.push_sql(UPDATE);
         out.push_bind_param::<Text, _>(&self.closings)?;
-        out.push_sql(ANSWER);
+        out.push_sql(WHERE);
         Ok(())
     }
 }
@@ -303,6 +329,15 @@ impl QueryFragment<Pg> for Write {
 #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
 fn maybe_time<S: Serializer>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
     at.map(|at| at.to_string()).serialize(out)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    clippy::ref_option,
+    reason = "the shape that serde asks for"
+)]
+fn maybe_word<S: Serializer>(ending: &Option<Ending>, out: S) -> Result<S::Ok, S::Error> {
+    ending.map(Ending::as_str).serialize(out)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]

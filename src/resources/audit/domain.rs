@@ -105,7 +105,7 @@ async fn rows(
     let (with_open, outcome, with_closed) = match filter.state {
         State::Any => (true, None, true),
         State::Open => (true, None, false),
-        State::Ended(ending) => (false, Some(ending.as_str()), true),
+        State::Ended(ending) => (false, Some(ending), true),
     };
     let (before, after) = match after {
         None => (None, None),
@@ -138,7 +138,7 @@ async fn rows(
 async fn closed(
     conn: &mut Conn,
     same: &Same,
-    which: Closed<'_>,
+    which: Closed,
     limit: i64,
 ) -> Result<Vec<Row>, Error> {
     let Some(until) = which.begun_before else {

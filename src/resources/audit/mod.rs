@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
 use crate::db::types::{AuditId, GatewayId, Timestamp};
+use crate::words;
 
 /// What is about to happen, or was refused.
 #[derive(Debug, Clone)]
@@ -57,32 +58,19 @@ pub struct Intent {
     pub detail: Option<serde_json::Value>,
 }
 
-/// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It was done.
-    Ok,
-    /// The caller may not.
-    Denied,
-    /// It failed.
-    Failed,
-    /// The caller is not known; such entries are counts over a minute.
-    Unauthenticated,
-    /// The process went away before it ended.
-    Unknown,
-}
-
-impl Ending {
-    /// As it is stored.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Denied => "denied",
-            Self::Failed => "failed",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Unknown => "unknown",
-        }
+words! {
+    /// How a call ended.
+    pub enum Ending {
+        /// It was done.
+        Ok = "ok",
+        /// The caller may not.
+        Denied = "denied",
+        /// It failed.
+        Failed = "failed",
+        /// The caller is not known; such entries are counts over a minute.
+        Unauthenticated = "unauthenticated",
+        /// The process went away before it ended.
+        Unknown = "unknown",
     }
 }
 

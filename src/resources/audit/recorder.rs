@@ -87,6 +87,7 @@ impl Recorder {
             closings: closed,
             stopping: stopping.subscribe(),
             shared: Arc::clone(&shared),
+            ids: super::batch::Ids::default(),
             later: super::writer::Later::default(),
         };
         let tasks = TaskTracker::new();
@@ -119,6 +120,10 @@ impl Recorder {
     ///
     /// # Errors
     /// `Unavailable` when the writer has stopped.
+    #[expect(
+        clippy::unused_async,
+        reason = "whoever closes need not know that nothing is waited for"
+    )]
     pub async fn close(&self, entry: OpenEntry, outcome: Outcome) -> Result<(), Error> {
         let shared = &self.inner.shared;
         shared.unstored.send_modify(|count| *count += 1);

@@ -10,6 +10,7 @@ use super::domain::{self, Filter, State};
 use super::store::{Row, Same};
 use crate::app::App;
 use crate::db::page::PageSize;
+use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::audit_service_server::{AuditService, AuditServiceServer};
@@ -49,7 +50,7 @@ impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
     fn try_from(req: pb::ListAuditEntriesRequest) -> Result<Self, Error> {
         let said = |text: String| (!text.is_empty()).then_some(text);
         let micros = |field, at: Option<prost_types::Timestamp>| {
-            at.map(|at| wire::parse_time(field, at).map(|at| at.unix_micros())).transpose()
+            at.map(|at| wire::parse_time(field, at).map(Timestamp::unix_micros)).transpose()
         };
         let state = match pb::AuditOutcome::try_from(req.outcome) {
             Ok(pb::AuditOutcome::Unspecified) => State::Any,
@@ -79,7 +80,7 @@ impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
 
 impl From<Row> for pb::AuditEntry {
     fn from(row: Row) -> Self {
-        let outcome = outcome(row.outcome.as_deref());
+        let outcome = outcome(row.outcome);
         Self {
             id: row.id.get(),
             timestamp: Some(wire::time(row.timestamp)),
@@ -106,15 +107,14 @@ impl From<Row> for pb::AuditEntry {
     }
 }
 
-/// The database knows no other words.
-fn outcome(word: Option<&str>) -> pb::AuditOutcome {
-    match word {
+fn outcome(ending: Option<Ending>) -> pb::AuditOutcome {
+    match ending {
         None => pb::AuditOutcome::Open,
-        Some("ok") => pb::AuditOutcome::Ok,
-        Some("denied") => pb::AuditOutcome::Denied,
-        Some("failed") => pb::AuditOutcome::Failed,
-        Some("unauthenticated") => pb::AuditOutcome::Unauthenticated,
-        Some(_) => pb::AuditOutcome::Unknown,
+        Some(Ending::Ok) => pb::AuditOutcome::Ok,
+        Some(Ending::Denied) => pb::AuditOutcome::Denied,
+        Some(Ending::Failed) => pb::AuditOutcome::Failed,
+        Some(Ending::Unauthenticated) => pb::AuditOutcome::Unauthenticated,
+        Some(Ending::Unknown) => pb::AuditOutcome::Unknown,
     }
 }
 
@@ -150,10 +150,8 @@ mod tests {
 
     #[test]
     fn each_ending_has_its_word_on_the_wire() {
-        for ending in
-            [Ending::Ok, Ending::Denied, Ending::Failed, Ending::Unauthenticated, Ending::Unknown]
-        {
-            let wire = outcome(Some(ending.as_str()));
+        for ending in Ending::ALL.iter().copied() {
+            let wire = outcome(Some(ending));
             let req = pb::ListAuditEntriesRequest { outcome: wire.into(), ..Default::default() };
             assert_eq!(Filter::try_from(req).unwrap().state, State::Ended(ending));
         }

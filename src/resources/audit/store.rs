@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
+use super::Ending;
 use crate::db::schema::{audit_log, replicas};
 use crate::db::types::{AuditId, Timestamp};
 use crate::db::{Conn, on_conn};
@@ -35,7 +36,7 @@ pub struct Row {
     pub digest: Option<Vec<u8>>,
     pub digest_key_id: Option<String>,
     pub closed_at: Option<Timestamp>,
-    pub outcome: Option<String>,
+    pub outcome: Option<Ending>,
     pub code: Option<i32>,
     pub outcome_detail: Option<String>,
     pub duration_us: Option<i64>,
@@ -57,11 +58,11 @@ pub struct Same {
 
 /// Which closed entries, by when they were closed and begun.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Closed<'a> {
+pub struct Closed {
     /// After this one in the list.
     pub after: Option<(Timestamp, AuditId)>,
     /// With this outcome.
-    pub outcome: Option<&'a str>,
+    pub outcome: Option<Ending>,
     /// Begun at or after.
     pub begun_from: Option<Timestamp>,
     /// Begun before.
@@ -144,7 +145,7 @@ pub async fn open(
 pub async fn closed(
     conn: &mut Conn,
     same: &Same,
-    which: Closed<'_>,
+    which: Closed,
     limit: i64,
 ) -> Result<Vec<Row>, Error> {
     Ok(on_conn!(conn, |c| {
@@ -210,7 +211,7 @@ pub async fn close_orphans(
         diesel::update(open)
             .set((
                 audit_log::closed_at.eq(now),
-                audit_log::outcome.eq("unknown"),
+                audit_log::outcome.eq(Ending::Unknown),
                 audit_log::code.eq(GRPC_UNKNOWN),
             ))
             .execute(c)

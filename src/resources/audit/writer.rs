@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::anonymous;
-use super::batch::{self, Batch, Closing, End, Entry, NotStored};
+use super::batch::{self, Batch, Closing, End, Entry, Ids, NotStored};
 use super::recorder::{Asked, NotWritten, Shared};
 use super::{Ending, Outcome};
 use crate::clock::Clock;
@@ -47,6 +47,7 @@ pub(super) struct Writer {
     pub(super) closings: mpsc::UnboundedReceiver<Closing>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) shared: Arc<Shared>,
+    pub(super) ids: Ids,
     pub(super) later: Later,
 }
 
@@ -57,8 +58,6 @@ pub(super) struct Later {
     closings: Vec<Closing>,
     /// Entries that nobody waits for: counts of anonymous refusals.
     counts: Vec<Entry>,
-    /// Requests whose intents are perhaps stored, though their callers were told that they aren't.
-    doubtful: Vec<String>,
     failures: u32,
     at: Option<Instant>,
 }
@@ -78,7 +77,7 @@ enum Woken {
 
 impl Later {
     fn is_empty(&self) -> bool {
-        self.closings.is_empty() && self.counts.is_empty() && self.doubtful.is_empty()
+        self.closings.is_empty() && self.counts.is_empty()
     }
 
     /// Tries again, and later with each failure.
@@ -141,7 +140,7 @@ impl Writer {
             }
             histogram!("shoreguard_audit_batch_rows").record(to_f64(work.batch.len()));
             let begun = Instant::now();
-            let (batch, written) = batch::write(&self.db, work.batch).await;
+            let (batch, written) = batch::write(&self.db, &mut self.ids, work.batch).await;
             work.batch = batch;
             match written {
                 Ok(ids) => {
@@ -163,12 +162,24 @@ impl Writer {
         for (answer, id) in work.waiting.into_iter().zip(ids) {
             if answer.send(Ok(*id)).is_err() {
                 // The caller has gone: of an open entry nobody else knows. Of a closed one this changes nothing.
-                let end = self.nothing_happened(CODE_CANCELLED, "the caller had gone");
-                self.shared.unstored.send_modify(|count| *count += 1);
-                self.later.closings.push(Closing { id: *id, end });
-                self.later.at.get_or_insert_with(Instant::now);
+                self.abandon(*id, CODE_CANCELLED, "the caller had gone");
             }
         }
+    }
+
+    /// Closes an entry that nobody will act on.
+    fn abandon(&mut self, id: AuditId, code: i32, why: &str) {
+        let end = End::from(Outcome {
+            at: self.clock.now(),
+            ending: Ending::Failed,
+            code,
+            took: Duration::ZERO,
+            detail: Some(serde_json::json!({ "nothing_happened": why })),
+            bytes: None,
+        });
+        self.shared.unstored.send_modify(|count| *count += 1);
+        self.later.closings.push(Closing { id, end });
+        self.later.at.get_or_insert_with(Instant::now);
     }
 
     fn not_stored(&mut self, work: Work, why: &NotStored) {
@@ -179,8 +190,9 @@ impl Writer {
         let Batch { mut entries, closings } = work.batch;
         self.later.closings.extend(closings);
         self.later.counts.extend(entries.split_off(work.waiting.len().min(entries.len())));
-        if why.in_doubt {
-            self.later.doubtful.extend(entries.into_iter().map(Entry::into_request_id));
+        for id in &why.in_doubt {
+            // Where it isn't stored there is nothing to close.
+            self.abandon(*id, CODE_UNAVAILABLE, "the audit log was away");
         }
         for answer in work.waiting {
             // A caller that has gone needs no answer.
@@ -192,17 +204,6 @@ impl Writer {
     /// Tries again what could not be stored.
     async fn retry(&mut self) {
         self.later.at = None;
-        let doubtful = mem::take(&mut self.later.doubtful);
-        if !doubtful.is_empty() {
-            let end = self.nothing_happened(CODE_UNAVAILABLE, "the audit log was away");
-            if let Err(error) = batch::close_requests(&self.db, &self.owner, &doubtful, &end).await
-            {
-                warn!(error = &error as &dyn std::error::Error, "intents in doubt are still open");
-                self.later.doubtful = doubtful;
-                self.later.failed();
-                return;
-            }
-        }
         let mut left = mem::take(&mut self.later.closings);
         let mut counts = mem::take(&mut self.later.counts);
         let failures = self.later.failures;
@@ -259,17 +260,6 @@ impl Writer {
         if stored > 0 {
             self.shared.unstored.send_modify(|count| *count = count.saturating_sub(stored));
         }
-    }
-
-    fn nothing_happened(&self, code: i32, why: &str) -> End {
-        End::from(Outcome {
-            at: self.clock.now(),
-            ending: Ending::Failed,
-            code,
-            took: Duration::ZERO,
-            detail: Some(serde_json::json!({ "nothing_happened": why })),
-            bytes: None,
-        })
     }
 }
 

@@ -89,7 +89,9 @@ pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Resul
     let principal = PrincipalId::User(account.id);
     let role = app.snapshot.global_role(principal);
     let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
-    let expires_at = ctx.now().plus(Duration::from_secs(60 * app.config.auth.session_minutes));
+    // Whole seconds: what the token itself can say.
+    let ends = ctx.now().plus(Duration::from_secs(60 * app.config.auth.session_minutes));
+    let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
     let sessions = &app.authn.sessions;
     let token = sessions.issue(account.id, account.password_version, expires_at, app.new_id())?;
     Ok(Session { token: Secret::new(token), expires_at, role })

@@ -27,7 +27,7 @@ pub const SCAN_MAX: i64 = 10_000;
 /// Events that a stream reads at once.
 const WATCH_BATCH: i32 = 200;
 /// How often a stream tells that only events have passed that its reader may not see.
-const CURSOR_EVERY: Duration = Duration::from_secs(5);
+const CURSOR_EVERY: Duration = Duration::from_secs(2);
 const ACTOR_CHARS_MAX: usize = 254;
 
 /// A change to tell of.

@@ -11,6 +11,4 @@ pub mod domain;
 pub mod feed;
 pub mod rpc;
 pub mod store;
-#[cfg(test)]
-mod tests;
 pub mod worker;

@@ -148,14 +148,14 @@ fn note_probe(row: &mut Row, now: Timestamp, found: &Result<Probe, Error>) {
     match found {
         Ok(probe) => {
             row.last_seen = Some(now);
-            row.last_status = worker::status_word(probe.status).to_owned();
-            row.wire_generation = probe.generation.as_str().to_owned();
+            worker::status_word(probe.status).clone_into(&mut row.last_status);
+            probe.generation.as_str().clone_into(&mut row.wire_generation);
             row.gateway_version = Some(probe.version.chars().take(100).collect());
             row.latency_us = i64::try_from(probe.latency.as_micros()).ok();
             row.last_error = None;
         }
         Err(error) => {
-            row.last_status = "unreachable".to_owned();
+            "unreachable".clone_into(&mut row.last_status);
             row.last_error = Some(shown_error(error));
         }
     }
@@ -203,7 +203,7 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
         row.endpoint = endpoint.shown();
     }
     if let Some(scheme) = change.scheme {
-        row.scheme = scheme.as_str().to_owned();
+        scheme.as_str().clone_into(&mut row.scheme);
     }
     if let Some(mode) = change.auth_mode {
         row.auth_mode = Some(mode.as_str().to_owned());
@@ -266,8 +266,8 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             let destination = targets::destination(&row);
             apply(app, &mut row, &change)?;
             if targets::destination(&row) != destination {
-                row.wire_generation = Generation::Unknown.as_str().to_owned();
-                row.last_status = "unknown".to_owned();
+                Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
+                "unknown".clone_into(&mut row.last_status);
             }
             row.version += 1;
             if !store::update(conn, &row, change.labels.as_ref()).await? {

@@ -320,13 +320,10 @@ pub fn secret(field: &str, bytes: &[u8]) -> Result<Option<Secret>, Error> {
 /// What a probe that failed says to whoever may read the gateway: never an address that a name resolved to.
 #[must_use]
 pub fn shown_error(error: &Error) -> String {
-    match error {
-        Error::Refused { reason: Reason::AddressForbidden, .. } => {
-            "the address must not be connected to".to_owned()
-        }
-        Error::Internal(_) => "a fault of the server".to_owned(),
-        other => other.to_string().chars().take(500).collect(),
+    if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {
+        return "the address must not be connected to".to_owned();
     }
+    error.to_string().chars().take(500).collect()
 }
 
 #[cfg(test)]

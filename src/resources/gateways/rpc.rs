@@ -192,7 +192,7 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
             match path.as_str() {
                 "endpoint" => change.endpoint = Some(Endpoint::parse("endpoint", &req.endpoint)?),
                 "scheme" => {
-                    change.scheme = Some(scheme(req.scheme)?.ok_or_else(|| said("scheme"))?)
+                    change.scheme = Some(scheme(req.scheme)?.ok_or_else(|| said("scheme"))?);
                 }
                 "auth_mode" => {
                     change.auth_mode =

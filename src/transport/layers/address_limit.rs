@@ -27,11 +27,15 @@ impl AddressLimit {
     /// `per_second` calls an address, `burst` at once; 0 per second is no limit.
     #[must_use]
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Self {
-        let buckets = NonZeroU32::new(per_second).map(|rate| {
-            let burst = NonZeroU32::new(burst).unwrap_or(rate);
-            RateLimiter::keyed(Quota::per_second(rate).allow_burst(burst))
-        });
-        Self { buckets, trusted_proxies }
+        let quota = NonZeroU32::new(per_second).map(Quota::per_second);
+        Self { buckets: buckets(quota, burst), trusted_proxies }
+    }
+
+    /// `per_minute` calls an address, `burst` at once, for methods that anyone may call; 0 is no limit.
+    #[must_use]
+    pub fn of_public_methods(per_minute: u32, burst: u32) -> Self {
+        let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
+        Self { buckets: buckets(quota, burst), trusted_proxies: Vec::new() }
     }
 
     /// The address that a call counts for.
@@ -68,6 +72,11 @@ impl AddressLimit {
             retry_in: until.wait_time_from(DefaultClock::default().now()),
         })
     }
+}
+
+fn buckets(quota: Option<Quota>, burst: u32) -> Option<DefaultKeyedRateLimiter<IpAddr>> {
+    let burst = NonZeroU32::new(burst);
+    quota.map(|quota| RateLimiter::keyed(burst.map_or(quota, |burst| quota.allow_burst(burst))))
 }
 
 fn bucket(ip: IpAddr) -> IpAddr {

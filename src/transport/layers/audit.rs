@@ -14,6 +14,10 @@ use crate::error::Error;
 use crate::resources::audit::{Ending, Intent, Outcome};
 use crate::transport::layers::gate::Route;
 use crate::transport::status::code_of;
+use tonic::Code;
+
+/// Codes that say that the caller may not; what else kept a call from being let through is a failure.
+const DENIALS: [Code; 3] = [Code::PermissionDenied, Code::Unauthenticated, Code::NotFound];
 
 /// Notes that a call was refused before it reached its handler: by authentication, by the gate, or by a limit.
 pub fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
@@ -43,10 +47,8 @@ pub fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
 pub fn finish(app: &Arc<App>, call: &Call, error_code: i32) {
     let Some(refusal) = call.note.lock().refused.take() else { return };
     let Some(caller) = call.caller.clone() else { return };
-    let role = match refusal.role {
-        Role::None => app.snapshot.best_role(caller.principal()),
-        role => role,
-    };
+    let known = Some(refusal.role).filter(|role| *role > Role::None);
+    let role = known.unwrap_or_else(|| app.snapshot.best_role(caller.principal()));
     let intent = Intent {
         at: call.at,
         actor: Arc::clone(caller.actor()),
@@ -64,7 +66,11 @@ pub fn finish(app: &Arc<App>, call: &Call, error_code: i32) {
     };
     let outcome = Outcome {
         at: app.clock.now(),
-        ending: Ending::Denied,
+        ending: if DENIALS.contains(&Code::from_i32(error_code)) {
+            Ending::Denied
+        } else {
+            Ending::Failed
+        },
         code: error_code,
         took: call.started.elapsed(),
         detail: None,

@@ -3,11 +3,18 @@
 //! A path that no table describes is refused; so is a caller that holds the role of a method nowhere. The exact scope
 //! is checked later, on the decoded message.
 
-use crate::access::policy::{self, Access, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
+use std::time::Duration;
+
+use crate::access::policy::{
+    self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
+};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
 use crate::app::App;
 use crate::error::{Error, Reason};
+
+/// When to try again after the disk was low.
+const DISK_RETRY: Duration = Duration::from_mins(1);
 
 /// What a path is.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +97,21 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
         let why = format!("role `{needed}` is needed, the caller has `{best}` at most");
         return Err(Error::Denied { why });
     }
+    if best < Role::Admin && app.disk.is_low() && writes(route) {
+        return Err(Error::Exhausted { reason: Reason::DiskLow, retry_in: DISK_RETRY });
+    }
     Ok(())
+}
+
+fn writes(route: &Route) -> bool {
+    match route {
+        Route::Open(_) => false,
+        Route::Own(method) => method.audit == Audit::Write,
+        Route::Proxied { v0_0, v0_1, .. } => {
+            let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
+            guards.into_iter().any(|guard| guard.audit == Audit::Write)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::error::Error;
+
 /// Longest deadline that is kept, in seconds: a longer one is taken as none.
 const DEADLINE_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 
@@ -23,9 +25,10 @@ pub fn check_grpc(method: &Method, headers: &HeaderMap) -> Result<(), StatusCode
 }
 
 /// When the caller stops waiting: `grpc-timeout`, 1 to 8 digits and a unit. A malformed one is an error.
-pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, ()> {
+pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
-    let timeout = value.to_str().ok().and_then(timeout).ok_or(())?;
+    let malformed = || Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit");
+    let timeout = value.to_str().ok().and_then(timeout).ok_or_else(malformed)?;
     if timeout.as_secs() > DEADLINE_SECONDS_MAX {
         return Ok(None);
     }
@@ -70,7 +73,7 @@ mod tests {
 
     #[test]
     fn deadlines_are_read_as_the_protocol_has_them() {
-        assert_eq!(timeout("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(timeout("1H"), Some(Duration::from_hours(1)));
         assert_eq!(timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
         for bad in ["", "1", "S", "999999999S", "-1S", "1.5S", "1x", "1\u{b5}"] {
             assert_eq!(timeout(bad), None, "{bad}");

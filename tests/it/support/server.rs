@@ -31,7 +31,7 @@ pub(crate) struct TestServer {
     pub(crate) admin_key: String,
     running: Running,
     place: Place,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// A caller: a channel and a credential.
@@ -110,7 +110,7 @@ impl TestServer {
         let (app, running) = boot(config).await;
         let address = running.address();
         let mut server =
-            Self { app, address, engine, admin_key: String::new(), running, place, _data: data };
+            Self { app, address, engine, admin_key: String::new(), running, place, data };
         server.admin_key = server.first_admin().await;
         server
     }
@@ -162,6 +162,11 @@ impl TestServer {
         };
         let registered = self.admin().gateways().register_gateway(request).await.unwrap();
         registered.into_inner().gateway.unwrap()
+    }
+
+    /// A second replica on the same database, which PostgreSQL alone takes.
+    pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
+        boot(config(&self.place, self.data.path(), |_| {})).await
     }
 
     /// Stops, and checks that nothing was left open.
@@ -230,6 +235,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     let mut config = Config::from_toml(&text).unwrap();
     config.limits.bcrypt_cost = 4;
     config.limits.address_requests_per_second = 0;
+    config.limits.anonymous_requests_per_minute = 0;
     tune(&mut config);
     config
 }
@@ -261,6 +267,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
 macro_rules! served {
     ($($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
         $(mod $name {
+            #[allow(unused_imports, reason = "not every test uses all of its file's")]
             use super::*;
 
             $(#[$meta])*

@@ -85,8 +85,8 @@ async fn read_on(app: &App) -> Result<(), Error> {
         let mut conn = app.db.read().await?;
         let after = app.snapshot.revision();
         let log = store::changes_after(&mut conn, after, BATCH).await?;
-        let (last, full) =
-            (log.last().map_or(after, |(revision, _)| *revision), log.len() as i64 == BATCH);
+        let last = log.last().map_or(after, |(revision, _)| *revision);
+        let full = i64::try_from(log.len()).is_ok_and(|n| n == BATCH);
         let mut subjects: Vec<Subject> =
             log.into_iter().filter_map(|(_, subject)| subject).collect();
         let mut seen = HashSet::new();

@@ -5,6 +5,8 @@
 //! - it is fed by `resources::access_bindings`; it does not fetch;
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
+mod state;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,10 +15,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::principal::{Caller, PrincipalId};
-use super::roles::{self, Role};
+use super::roles::Role;
 use crate::clock::Clock;
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
 use crate::error::{Error, Reason};
+
+use self::state::{Held, State};
 
 /// What access needs to know of a user.
 #[derive(Debug, Clone)]
@@ -74,23 +78,6 @@ pub enum Change {
     Group(GroupId, Option<GroupFacts>),
     /// A gateway, by name.
     Gateway(GatewayId, Option<Arc<str>>),
-}
-
-/// A service principal, and its name as a caller, which is made once and not in each call.
-#[derive(Debug)]
-struct Held {
-    facts: ServicePrincipalFacts,
-    actor: Arc<str>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    users: HashMap<UserId, UserFacts>,
-    service_principals: HashMap<ServicePrincipalId, Held>,
-    by_key: HashMap<[u8; 32], ServicePrincipalId>,
-    groups: HashMap<GroupId, GroupFacts>,
-    gateways: HashMap<GatewayId, Arc<str>>,
-    by_name: HashMap<Arc<str>, GatewayId>,
 }
 
 /// The gateways on which a caller holds a role.
@@ -212,8 +199,8 @@ impl Snapshot {
                 PrincipalId::User(*found.0)
             }
             ("service_principal", name) => {
-                let mut held = state.service_principals.iter();
-                let found = held.find(|(_, held)| &*held.facts.name == name)?;
+                let mut all = state.service_principals.iter();
+                let found = all.find(|(_, held)| &*held.facts.name == name)?;
                 PrincipalId::ServicePrincipal(*found.0)
             }
             _ => return None,
@@ -271,26 +258,7 @@ impl Snapshot {
     /// The highest role that the caller holds anywhere: what the gate asks before a body is read.
     #[must_use]
     pub fn best_role(&self, principal: PrincipalId) -> Role {
-        let state = self.read();
-        let global = state.global_role(principal);
-        if global == Role::Admin {
-            return global;
-        }
-        // Each call comes here: the bindings themselves are looked at, not the roles that they lead to one by one.
-        match principal {
-            PrincipalId::User(id) => state.users.get(&id).map_or(global, |user| {
-                let own = user.bindings.values().copied().fold(global, Role::max);
-                let of_groups = state.groups_of(user).flat_map(|group| &group.bindings);
-                of_groups.fold(own, |best, (gateway, role)| {
-                    if *role > best && !user.bindings.contains_key(gateway) { *role } else { best }
-                })
-            }),
-            PrincipalId::ServicePrincipal(id) => {
-                state.service_principals.get(&id).map_or(global, |held| {
-                    held.facts.bindings.values().copied().fold(global, Role::max)
-                })
-            }
-        }
+        self.read().best_role(principal)
     }
 
     /// The gateways on which the caller holds at least `least`.
@@ -346,109 +314,4 @@ impl Snapshot {
 
 fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl State {
-    fn apply(&mut self, change: Change) {
-        match change {
-            Change::User(id, Some(facts)) => {
-                self.users.insert(id, facts);
-            }
-            Change::User(id, None) => {
-                self.users.remove(&id);
-            }
-            Change::ServicePrincipal(id, facts) => {
-                if let Some(old) = self.service_principals.remove(&id) {
-                    self.by_key.remove(&old.facts.key_hash);
-                }
-                if let Some(facts) = facts {
-                    self.by_key.insert(facts.key_hash, id);
-                    let actor = format!("sp:{}", facts.name).into();
-                    self.service_principals.insert(id, Held { facts, actor });
-                }
-            }
-            Change::Group(id, Some(facts)) => {
-                self.groups.insert(id, facts);
-            }
-            Change::Group(id, None) => {
-                self.groups.remove(&id);
-            }
-            Change::Gateway(id, name) => {
-                if let Some(old) = self.gateways.remove(&id) {
-                    self.by_name.remove(&old);
-                }
-                if let Some(name) = name {
-                    self.by_name.insert(Arc::clone(&name), id);
-                    self.gateways.insert(id, name);
-                }
-            }
-        }
-    }
-
-    fn caller(&self, principal: PrincipalId, now: Timestamp) -> Option<Caller> {
-        match principal {
-            PrincipalId::User(id) => {
-                let user = self.users.get(&id).filter(|user| user.active)?;
-                let actor = Arc::clone(&user.email);
-                Some(Caller { principal, actor, version: user.password_version, expires_at: None })
-            }
-            PrincipalId::ServicePrincipal(id) => {
-                let Held { facts, actor } = self.service_principals.get(&id)?;
-                let expires_at = facts.expires_at;
-                if expires_at.is_some_and(|at| at <= now) {
-                    return None;
-                }
-                let actor = Arc::clone(actor);
-                Some(Caller { principal, actor, version: facts.key_version, expires_at })
-            }
-        }
-    }
-
-    fn groups_of<'a>(&'a self, user: &'a UserFacts) -> impl Iterator<Item = &'a GroupFacts> {
-        user.groups.iter().filter_map(|id| self.groups.get(id))
-    }
-
-    fn global_role(&self, principal: PrincipalId) -> Role {
-        match principal {
-            PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
-                roles::global(user.role, self.groups_of(user).map(|group| group.role))
-            }),
-            PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(Role::None, |held| held.facts.role)
-            }
-        }
-    }
-
-    fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
-        let global = self.global_role(principal);
-        match principal {
-            PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
-                let groups =
-                    self.groups_of(user).filter_map(|group| group.bindings.get(&gateway).copied());
-                roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
-            }),
-            PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(Role::None, |held| {
-                    roles::on_gateway(global, held.facts.bindings.get(&gateway).copied(), [])
-                })
-            }
-        }
-    }
-
-    /// Every gateway on which a binding of the principal or of its groups stands.
-    fn bound(&self, principal: PrincipalId) -> Box<dyn Iterator<Item = GatewayId> + '_> {
-        match principal {
-            PrincipalId::User(id) => match self.users.get(&id) {
-                None => Box::new(std::iter::empty()),
-                Some(user) => {
-                    let groups = self.groups_of(user).flat_map(|group| group.bindings.keys());
-                    Box::new(user.bindings.keys().chain(groups).copied())
-                }
-            },
-            PrincipalId::ServicePrincipal(id) => match self.service_principals.get(&id) {
-                None => Box::new(std::iter::empty()),
-                Some(held) => Box::new(held.facts.bindings.keys().copied()),
-            },
-        }
-    }
 }

@@ -1,0 +1,137 @@
+//! Which gateway a call is for, and whether the caller may: before a byte of its body is read.
+
+use std::sync::Arc;
+
+use super::connection::{Connection, Lease};
+use super::record::{self, Place};
+use super::target::{self, Chosen};
+use super::watch::Watch;
+use super::{Proxy, sandboxes};
+use crate::access::policy::{Guard, Streaming, UpstreamMethod};
+use crate::access::roles::Role;
+use crate::ctx::Call;
+use crate::error::{Error, Reason};
+use crate::resources::gateways::targets::{Generation, Target};
+
+/// How a method is guarded in each generation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    /// Its path, in the table's own bytes.
+    pub(crate) path: &'static str,
+    /// In generation 0.0.
+    pub(crate) v0_0: Option<&'static UpstreamMethod>,
+    /// In generation 0.1.
+    pub(crate) v0_1: Option<&'static UpstreamMethod>,
+}
+
+impl Rows {
+    /// The row and guard of a method in a gateway's generation.
+    fn of(
+        self,
+        generation: Generation,
+        gateway: &str,
+    ) -> Result<(&'static UpstreamMethod, &'static Guard), Error> {
+        let row = match generation {
+            Generation::V0_0 => self.v0_0,
+            Generation::V0_1 => self.v0_1,
+            Generation::Unknown | Generation::Unsupported => {
+                let why = format!("gateway `{gateway}` speaks a wire that is not supported");
+                return Err(Error::refused(Reason::WireUnsupported, why));
+            }
+        };
+        let row = row.ok_or_else(|| Error::Unimplemented { path: self.path.to_owned() })?;
+        let guard = row.guard.as_ref().ok_or_else(|| {
+            let why = format!("`{}` is never forwarded", self.path);
+            Error::refused(Reason::MethodNotForwarded, why)
+        })?;
+        Ok((row, guard))
+    }
+
+    /// The guard before the generation is known: the one that asks for less.
+    fn any(self) -> Option<&'static Guard> {
+        let guards = [self.v0_0, self.v0_1].into_iter().filter_map(|row| row?.guard.as_ref());
+        guards.min_by_key(|guard| guard.role)
+    }
+}
+
+/// A call that was let through to its gateway.
+pub(super) struct Admitted<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) call: Call,
+    pub(super) chosen: Chosen,
+    pub(super) target: Arc<Target>,
+    pub(super) row: &'static UpstreamMethod,
+    pub(super) guard: &'static Guard,
+    pub(super) generation: Generation,
+    pub(super) lease: Lease,
+    pub(super) watch: Watch,
+}
+
+/// Which gateway, and may the caller there: before a byte of the body is read.
+pub(super) async fn admit<'a>(
+    proxy: &'a Proxy,
+    call: Call,
+    rows: Rows,
+    parts: &http::request::Parts,
+) -> Result<Admitted<'a>, Error> {
+    let app = &proxy.app;
+    let caller = call.caller.clone();
+    let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
+    app.snapshot.check_fresh()?;
+    let domain = app.config.server.gateway_domain.as_deref();
+    let chosen = target::named(&parts.headers, parts.uri.authority(), domain)
+        .and_then(|named| target::choose(&app.snapshot, caller.principal(), named))
+        .inspect_err(|_| record::refuse(&call, rows.any(), &Place::default(), None))?;
+    let refused = |guard: Option<&'static Guard>, error: Error| {
+        record::refuse(&call, guard, &Place::default(), Some(&chosen));
+        error
+    };
+    let away = || Connection::unreachable(&chosen.name);
+    // Before anything is asked of the gateway, so that who may not call it can't make us connect either.
+    if let Some(guard) = rows.any() {
+        enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
+    }
+    let target = app.targets.get(chosen.id).ok_or_else(away)?;
+    let mut watch = Watch::new(
+        app,
+        caller,
+        chosen.id,
+        rows.any().map_or(Role::Admin, |g| g.role),
+        call.deadline,
+    );
+    let lease = watch.within(proxy.channels.lease(&target)).await??;
+    let generation = lease.probe().generation;
+    let (row, guard) =
+        rows.of(generation, &chosen.name).map_err(|error| refused(rows.any(), error))?;
+    enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
+    watch.needs(guard.role);
+    if row.streaming != Streaming::Unary {
+        watch.register();
+    }
+    Ok(Admitted { proxy, call, chosen, target, row, guard, generation, lease, watch })
+}
+
+pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {
+    if chosen.role >= needed {
+        return Ok(());
+    }
+    let (held, name) = (chosen.role, &chosen.name);
+    let why = format!("role `{needed}` is needed on gateway `{name}`, the caller has `{held}`");
+    Err(Error::Denied { why })
+}
+
+impl Admitted<'_> {
+    /// Another connection, which must speak what the request was read in.
+    pub(super) async fn renew(&mut self) -> Result<(), Error> {
+        self.lease = self.watch.within(self.proxy.channels.lease(&self.target)).await??;
+        if self.lease.probe().generation == self.generation {
+            return Ok(());
+        }
+        let why = format!("gateway `{}` has changed, call again", self.chosen.name);
+        Err(Error::unavailable(Reason::GatewayUnreachable, why))
+    }
+
+    pub(super) fn learns(&self) -> bool {
+        self.generation == Generation::V0_0 && sandboxes::tells(self.row.path)
+    }
+}

@@ -1,0 +1,116 @@
+//! What is read of a request and what is recorded of it, before it is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Body;
+
+use super::admit::{Admitted, enough};
+use super::message::{self, Read};
+use super::record::{self, Closing, Place};
+use super::scan::{Schema, Unknown};
+use super::upstream::Meter;
+use super::{BoxError, governed, wire};
+use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
+use crate::ctx::Digest;
+use crate::error::Error;
+
+/// How long a request that is read may take to arrive.
+const READ_TIME: Duration = Duration::from_secs(30);
+
+/// What was found out of a request before it is sent.
+pub(super) struct Prepared {
+    pub(super) read: Option<Read>,
+    pub(super) meter: Option<Arc<Meter>>,
+    pub(super) closing: Option<Closing>,
+}
+
+/// Reads what has to be read, and records what has to be recorded.
+pub(super) async fn prepare<B>(
+    admitted: &mut Admitted<'_>,
+    headers: &HeaderMap,
+    body: &mut B,
+) -> Result<Prepared, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let (guard, app) = (admitted.guard, &admitted.proxy.app);
+    let (read, place) = match read(admitted, headers, body).await {
+        Ok(read) => read,
+        Err((error, place)) => {
+            record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen));
+            return Err(error);
+        }
+    };
+    if guard.audit == Audit::None {
+        return Ok(Prepared { read, meter: None, closing: None });
+    }
+    let digest = || (!guard.secret).then(|| app.streamed_digest());
+    let whole = read.as_ref().filter(|_| admitted.row.streaming != Streaming::Both);
+    let (digest, meter): (Digest, _) = match whole.filter(|read| read.ended) {
+        Some(read) => {
+            let of = |mut digest: crate::digest::Streamed| {
+                digest.update(read.message());
+                digest.finish()
+            };
+            let streams = admitted.row.streaming != Streaming::Unary;
+            (digest().and_then(of), streams.then(|| Arc::new(Meter::new(None))))
+        }
+        None => (None, Some(Arc::new(Meter::new(digest())))),
+    };
+    let opened = record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
+    let mut closing = admitted.watch.within(opened).await??;
+    if let Some(meter) = &meter {
+        closing.metered(meter, admitted.row.streaming);
+    }
+    Ok(Prepared { read, meter, closing: Some(closing) })
+}
+
+/// Reads the request where it is governed or names a sandbox: checks it, and finds what it is about.
+async fn read<B>(
+    admitted: &mut Admitted<'_>,
+    headers: &HeaderMap,
+    body: &mut B,
+) -> Result<(Option<Read>, Place), (Error, Place)>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let guard = admitted.guard;
+    let governed = guard.effect != PolicyEffect::None;
+    if !governed && guard.sandbox_key == SandboxKey::None {
+        return Ok((None, Place::default()));
+    }
+    let nowhere = |error| (error, Place::default());
+    message::identity(headers).map_err(nowhere)?;
+    let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
+    let arriving =
+        async { if streams { message::first(body).await } else { message::whole(body).await } };
+    let read = admitted.watch.within(tokio::time::timeout(READ_TIME, arriving)).await;
+    let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
+    let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
+    let message = read.message();
+    let schema = Schema::of(admitted.generation).ok_or_else(|| Error::internal("no schema"));
+    schema
+        .and_then(|schema| schema.check(admitted.row.request, message, Unknown::Passed))
+        .map_err(nowhere)?;
+    let text = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
+    let mut place =
+        Place { workspace: text(guard.workspace_path), sandbox: text(guard.sandbox_path) };
+    let role = governed::role_of(admitted.row.path, message);
+    let role = role.map_err(|error| (error, place.clone()))?;
+    enough(&admitted.chosen, role).map_err(|error| (error, place.clone()))?;
+    admitted.watch.needs(role);
+    // The request may have taken long to arrive, and the right to it may have gone meanwhile.
+    admitted.watch.recheck().map_err(|error| (error, place.clone()))?;
+    if guard.sandbox_key == SandboxKey::Id {
+        let ids = &admitted.proxy.app.sandbox_ids;
+        let found = ids.place(admitted.chosen.id, &admitted.lease, &place.sandbox);
+        let found = admitted.watch.within(found).await.and_then(|found| found);
+        place = found.map_err(|error| (error, place))?.as_ref().clone();
+    }
+    Ok((Some(read), place))
+}

@@ -1,1 +1,0 @@
-//! What a reader gets, on a temporary SQLite file.

@@ -1,0 +1,297 @@
+//! The binary as people run it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_shoreguard");
+
+fn shoreguard(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_remove("SHOREGUARD_KEY").env_remove("SHOREGUARD_ENDPOINT");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    shoreguard(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A process that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn signal(&self, name: &str) {
+        let done =
+            Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status();
+        assert!(done.unwrap().success());
+    }
+
+    fn ended(&mut self) -> std::process::ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "it does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+struct Dev {
+    process: Running,
+    about: serde_json::Value,
+}
+
+fn dev(data: &Path) -> Dev {
+    let mut child = shoreguard(&["dev", "--json", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    Dev { process: Running(child), about: serde_json::from_str(&line).unwrap() }
+}
+
+impl Dev {
+    fn call(&self, key: &str, arguments: &[&str]) -> Output {
+        let endpoint = format!("http://{}", self.about["listen"].as_str().unwrap());
+        shoreguard(&["call", "--endpoint", &endpoint])
+            .args(arguments)
+            .env("SHOREGUARD_KEY", key)
+            .output()
+            .unwrap()
+    }
+
+    fn admin(&self, arguments: &[&str]) -> serde_json::Value {
+        let done = self.call(self.about["admin_key"].as_str().unwrap(), arguments);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+}
+
+#[test]
+fn dev_serves_both_generations_and_a_gateways_key_selects_it() {
+    let data = tempfile::tempdir().unwrap();
+    let mut dev = dev(data.path());
+    let gateways = dev.about["gateways"].as_array().unwrap().clone();
+    assert_eq!(gateways.len(), 2);
+    for gateway in &gateways {
+        let key = gateway["key"].as_str().unwrap();
+        let generation = gateway["generation"].as_str().unwrap();
+        let done = dev.call(key, &["--generation", generation, "OpenShell/ListSandboxes"]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert!(text(&done.stdout).contains("coder"));
+    }
+    let listed = dev.admin(&["ListGateways"]);
+    assert_eq!(listed["gateways"].as_array().unwrap().len(), 2);
+    let draft =
+        dev.admin(&["--gateway", "dev-0-1", "OpenShell/GetDraftPolicy", r#"{"sandbox":"coder"}"#]);
+    assert_eq!(draft["chunks"][0]["status"], "pending");
+    dev.admin(&["--gateway", "dev-0-1", "OpenShell/StopSandbox", r#"{"name":"coder"}"#]);
+    let audit = dev.admin(&["ListAuditEntries", r#"{"action":"sandbox.stop"}"#]);
+    assert_eq!(audit["audit_entries"][0]["resource_id"], "coder");
+    assert_eq!(audit["audit_entries"][0]["outcome"], "AUDIT_OUTCOME_OK");
+
+    let refused = dev.call("sg_nobody", &["ListGateways"]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("CREDENTIAL_INVALID"));
+    let wrong = dev.call("", &["ListGateways", r#"{"page_sizes":1}"#]);
+    assert!(!wrong.status.success() && text(&wrong.stderr).contains("page_sizes"));
+
+    dev.process.signal("TERM");
+    assert!(dev.process.ended().success());
+}
+
+#[test]
+fn dev_starts_again_on_the_same_folder_and_an_intent_survives_kill_9() {
+    let data = tempfile::tempdir().unwrap();
+    let mut first = dev(data.path());
+    let key = first.about["gateways"][1]["key"].as_str().unwrap().to_owned();
+    let endpoint = format!("http://{}", first.about["listen"].as_str().unwrap());
+    let mut exec = Running(
+        shoreguard(&[
+            "call",
+            "--endpoint",
+            &endpoint,
+            "--generation",
+            "0.1",
+            "OpenShell/ExecSandbox",
+        ])
+        .arg(r#"{"sandbox":"coder","command":["sleep","30"]}"#)
+        .env("SHOREGUARD_KEY", &key)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap(),
+    );
+    let begun = Instant::now();
+    loop {
+        let open = first.admin(&[
+            "ListAuditEntries",
+            r#"{"action":"sandbox.exec","outcome":"AUDIT_OUTCOME_OPEN"}"#,
+        ]);
+        if open["audit_entries"].as_array().is_some_and(|entries| entries.len() == 1) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "no open intent");
+    }
+    first.process.signal("KILL");
+    first.process.ended();
+    exec.ended();
+
+    let second = dev(data.path());
+    let kept = second.admin(&["ListAuditEntries", r#"{"action":"sandbox.exec"}"#]);
+    assert_eq!(kept["audit_entries"].as_array().unwrap().len(), 1, "{kept}");
+    assert_ne!(second.about["gateways"][1]["key"].as_str().unwrap(), key);
+    let locked =
+        run(&["dev", "--json", "--listen", "127.0.0.1:0", "--data", data.path().to_str().unwrap()]);
+    assert!(!locked.status.success(), "a second process on the same file");
+}
+
+fn serve(folder: &Path, more: &str) -> std::path::PathBuf {
+    let file = folder.join("shoreguard.toml");
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n{more}",
+        folder.join("data").display()
+    );
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// Lines of a child's output until one holds `what`.
+fn line_with(output: &mut impl BufRead, what: &str) -> String {
+    let mut all = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(output.read_line(&mut line).unwrap() > 0, "no `{what}` in {all}");
+        if line.contains(what) {
+            return line;
+        }
+        all.push_str(&line);
+    }
+}
+
+#[test]
+fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = serve(folder.path(), "");
+    let mut child = shoreguard(&["serve", "--config"])
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap());
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut process = Running(child);
+    let printed = line_with(&mut answers, "this token");
+    let token_file = folder.path().join("data/setup-token");
+    let token = std::fs::read_to_string(&token_file).unwrap().trim().to_owned();
+    assert!(printed.contains(&token));
+    assert_eq!(token_file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let serving: serde_json::Value =
+        serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
+    let address = format!("http://{}", find(&serving, "address").unwrap());
+
+    let call = |arguments: &[&str], key: Option<&str>| {
+        let mut command = shoreguard(&["call", "--endpoint", &address]);
+        if let Some(key) = key {
+            command.env("SHOREGUARD_KEY", key);
+        }
+        command.args(arguments).output().unwrap()
+    };
+    let password = "a password nobody guesses";
+    let setup =
+        serde_json::json!({"setup_token": token, "email": "ana@example.com", "password": password})
+            .to_string();
+    assert!(call(&["Setup", &setup], None).status.success());
+    let login = serde_json::json!({"email": "ana@example.com", "password": password}).to_string();
+    let session: serde_json::Value =
+        serde_json::from_slice(&call(&["Login", &login], None).stdout).unwrap();
+    let session = session["session_token"].as_str().unwrap().to_owned();
+    assert!(call(&["GetCurrentIdentity"], Some(&session)).status.success());
+    assert!(!call(&["GetServicePrincipal", "{\"name\":\"x\"}"], Some(&session)).status.success());
+
+    process.signal("TERM");
+    assert!(process.ended().success());
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut log, &mut rest).unwrap();
+    for secret in [token.as_str(), password, session.as_str()] {
+        assert!(!rest.contains(secret), "a secret in the log");
+    }
+    let refused = rest
+        .lines()
+        .find(|line| line.contains("GetServicePrincipal"))
+        .expect("the refusal is logged");
+    let refused: serde_json::Value = serde_json::from_str(refused).unwrap();
+    assert!(find(&refused, "request_id").is_some(), "{refused}");
+}
+
+fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
+    let map = value.as_object()?;
+    map.get(key).and_then(|v| v.as_str()).or_else(|| map.values().find_map(|v| find(v, key)))
+}
+
+#[test]
+fn admin_works_offline_and_leaves_a_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = serve(folder.path(), "");
+    let config = file.to_str().unwrap();
+    let made = run(&["admin", "--config", config, "create-user", "Ana@example.com"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(
+        text(&made.stdout).contains("ana@example.com") && text(&made.stdout).contains("password: ")
+    );
+    let again = run(&["admin", "--config", config, "create-user", "ana@example.com"]);
+    assert!(!again.status.success() && text(&again.stderr).contains("exists already"));
+    let key =
+        run(&["admin", "--config", config, "create-service-principal", "ci", "--role", "admin"]);
+    assert!(text(&key.stdout).starts_with("sg_"));
+    let mut reset = shoreguard(&[
+        "admin",
+        "--config",
+        config,
+        "reset-password",
+        "ana@example.com",
+        "--password-stdin",
+    ])
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .unwrap();
+    reset.stdin.take().unwrap().write_all(b"another good password\n").unwrap();
+    assert!(reset.wait().unwrap().success());
+    assert!(run(&["migrate", "--config", config]).status.success());
+}
+
+#[test]
+fn check_config_lists_every_fault_and_hides_secrets() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "ab".repeat(32);
+    let good = serve(folder.path(), &format!("[keys]\nmaster_key = \"{key}\"\n"));
+    let shown = run(&["check-config", "--config", good.to_str().unwrap()]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    assert!(text(&shown.stdout).contains("***") && !text(&shown.stdout).contains(&key));
+    let bad = serve(
+        folder.path(),
+        "[limits]\nbcrypt_cost = 99\n[auth]\nnonsense = 1\n[nothing]\na = 1\n",
+    );
+    let refused = run(&["check-config", "--config", bad.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    for fault in ["limits.bcrypt_cost", "nonsense", "nothing"] {
+        assert!(text(&refused.stderr).contains(fault), "{fault}: {}", text(&refused.stderr));
+    }
+}

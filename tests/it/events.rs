@@ -1,0 +1,285 @@
+//! Events: one order that readers can resume from, and nobody sees what they may not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel_async::RunQueryDsl;
+use serde_json::json;
+use shoreguard::app::App;
+use shoreguard::db::on_conn;
+use shoreguard::db::types::GatewayId;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::events::domain::{self, NewEvent};
+use shoreguard::resources::events::worker;
+use shoreguard::workers;
+
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
+const WRITERS: u64 = 8;
+const EACH: u64 = 50;
+
+/// Writes an event of a gateway, or of none, in a transaction that is held open for a while.
+async fn write(app: &App, on: Option<(GatewayId, Arc<str>)>, what: &str, held: Duration) {
+    let event = NewEvent {
+        name: "test.happened",
+        gateway: on,
+        actor: "tester".into(),
+        payload: json!({ "what": what }),
+        at: app.clock.now(),
+    };
+    app.db
+        .transaction(async |conn| {
+            domain::enqueue(conn, event).await?;
+            tokio::time::sleep(held).await;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    app.feed.written();
+}
+
+/// Numbers what was written, here and now.
+async fn number(app: &Arc<App>) {
+    workers::once(app, &worker::SEQUENCER).await.unwrap();
+}
+
+fn ask(after_sequence: i64) -> pb::ListEventsRequest {
+    pb::ListEventsRequest { after_sequence, page_size: 1_000, ..Default::default() }
+}
+
+fn watch(after_sequence: i64) -> pb::WatchEventsRequest {
+    pb::WatchEventsRequest { after_sequence, ..Default::default() }
+}
+
+/// From now on, without what the preparations of a test have written and what has no place yet.
+fn from_now() -> pb::WatchEventsRequest {
+    pb::WatchEventsRequest { names: vec!["test.happened".to_owned()], ..watch(-1) }
+}
+
+fn id(gateway: &pb::Gateway) -> GatewayId {
+    GatewayId(gateway.id)
+}
+
+fn payloads(events: &[pb::Event]) -> Vec<&str> {
+    events
+        .iter()
+        .filter(|event| event.name == "test.happened")
+        .map(|event| event.payload_json.as_str())
+        .collect()
+}
+
+/// Many writers at once, each of some `apps`; answers what they have written, sorted.
+async fn flood(apps: &[Arc<App>]) -> Vec<String> {
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let app = Arc::clone(&apps[usize::try_from(writer).unwrap() % apps.len()]);
+        writers.spawn(async move {
+            let mut written = Vec::new();
+            for n in 0..EACH {
+                let what = format!("{writer}-{n}");
+                // As good as random, and the same in each run.
+                let held = Duration::from_micros((writer * 7_919 + n * 104_729) % 4_000);
+                write(&app, None, &what, held).await;
+                written.push(json!({ "what": what }).to_string());
+            }
+            written
+        });
+    }
+    let mut written = writers.join_all().await.concat();
+    written.sort();
+    written
+}
+
+served! {
+    async fn a_reader_beside_many_writers_misses_nothing(sg: TestServer) {
+        let mut apps = vec![Arc::clone(&sg.app)];
+        let mut second = None;
+        if sg.engine == shoreguard::db::Engine::Postgres {
+            let (app, running) = sg.replica().await;
+            apps.push(Arc::clone(&app));
+            second = Some((app, running));
+        }
+        let mut stream = sg.admin().events().watch_events(watch(0)).await.unwrap().into_inner();
+        let reader = sg.app.spawn(async move {
+            let mut last = 0;
+            let mut seen = Vec::new();
+            while seen.len() < usize::try_from(WRITERS * EACH).unwrap() {
+                let next = stream.message().await.unwrap().unwrap();
+                let event = next.event.unwrap();
+                assert_eq!((event.sequence, next.sequence), (last + 1, last + 1), "a gap or a skip");
+                last = event.sequence;
+                if event.name == "test.happened" {
+                    seen.push(event.payload_json);
+                }
+            }
+            seen.sort();
+            seen
+        });
+        let written = flood(&apps).await;
+        assert_eq!(reader.await.unwrap(), written);
+        drop(apps);
+        if let Some((app, running)) = second {
+            app.stop.cancel();
+            running.stopped().await;
+            app.drained().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn each_reader_gets_the_events_of_its_gateways(sg: TestServer) {
+        let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
+        let key = sg.admin().key("ci", pb::Role::None).await;
+        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+        let everywhere = sg.admin().key("everywhere", pb::Role::Viewer).await;
+        let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+
+        write(&sg.app, Some((id(&core), "core".into())), "core", Duration::ZERO).await;
+        write(&sg.app, None, "global", Duration::ZERO).await;
+        write(&sg.app, Some((id(&edge), "edge".into())), "edge", Duration::ZERO).await;
+        let seen = stream.message().await.unwrap().unwrap().event.unwrap();
+        assert_eq!((seen.payload_json.as_str(), seen.gateway.as_str()), (r#"{"what":"edge"}"#, "edge"));
+
+        let of = async |key: &str, request: pb::ListEventsRequest| {
+            sg.with(key).events().list_events(request).await.unwrap().into_inner()
+        };
+        let page = of(&key, ask(0)).await;
+        assert_eq!(payloads(&page.events), [r#"{"what":"edge"}"#]);
+        assert!(page.events.iter().all(|event| event.gateway == "edge"));
+        assert!(page.next_after_sequence >= seen.sequence && !page.more);
+        let page = of(&everywhere, ask(0)).await;
+        assert_eq!(payloads(&page.events), [r#"{"what":"core"}"#, r#"{"what":"edge"}"#]);
+        let page = of(&sg.admin_key, ask(0)).await;
+        assert_eq!(payloads(&page.events).len(), 3);
+        let page = of(&sg.admin_key, pb::ListEventsRequest { gateway: "core".into(), ..ask(0) }).await;
+        assert_eq!(payloads(&page.events), [r#"{"what":"core"}"#]);
+        let named = pb::ListEventsRequest { names: vec!["gateway.registered".into()], ..ask(0) };
+        let page = of(&sg.admin_key, named).await;
+        assert_eq!(page.events.len(), 2);
+        sg.finish().await;
+    }
+
+    async fn a_stream_follows_what_its_reader_may_see(sg: TestServer) {
+        let (edge, core) = (sg.gateway("edge", NOWHERE).await, sg.gateway("core", NOWHERE).await);
+        let key = sg.admin().key("ci", pb::Role::None).await;
+        for gateway in ["edge", "core"] {
+            sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
+        }
+        let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
+        write(&sg.app, Some((id(&core), "core".into())), "seen", Duration::ZERO).await;
+        let seen = stream.message().await.unwrap().unwrap();
+        assert_eq!(seen.event.unwrap().payload_json, r#"{"what":"seen"}"#);
+
+        sg.admin().bind("ci", "core", pb::Role::None).await;
+        write(&sg.app, Some((id(&core), "core".into())), "hidden", Duration::ZERO).await;
+        let moved = stream.message().await.unwrap().unwrap();
+        assert!(moved.event.is_none() && moved.sequence > seen.sequence, "only the cursor moves");
+        write(&sg.app, Some((id(&edge), "edge".into())), "edge", Duration::ZERO).await;
+        loop {
+            if let Some(event) = stream.message().await.unwrap().unwrap().event {
+                assert_eq!(event.payload_json, r#"{"what":"edge"}"#);
+                break;
+            }
+        }
+        sg.finish().await;
+    }
+
+    async fn a_reader_that_asks_for_what_it_may_not_see_is_refused(sg: TestServer) {
+        sg.gateway("core", NOWHERE).await;
+        let key = sg.admin().key("ci", pb::Role::None).await;
+        sg.gateway("edge", NOWHERE).await;
+        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+        let events = || sg.with(&key).events();
+        let request = pb::ListEventsRequest { gateway: "core".into(), ..ask(0) };
+        assert_refused!(events().list_events(request).await, NotFound, "NOT_FOUND");
+        let request = pb::ListEventsRequest { names: vec!["x".into(); 51], ..ask(0) };
+        assert_refused!(events().list_events(request).await, InvalidArgument, "INVALID_FIELD");
+        let request = pb::ListEventsRequest { names: vec!["x".into(); 50], ..ask(0) };
+        events().list_events(request).await.unwrap();
+        for cursor in [-1, i64::MIN, i64::MAX] {
+            assert_refused!(events().list_events(ask(cursor)).await, InvalidArgument, "INVALID_FIELD");
+        }
+        let mut stream = events().watch_events(watch(-2)).await.unwrap().into_inner();
+        assert_refused!(stream.message().await, InvalidArgument, "INVALID_FIELD");
+        assert_refused!(sg.anonymous().events().list_events(ask(0)).await, Unauthenticated, "CREDENTIAL_MISSING");
+        sg.finish().await;
+    }
+
+    async fn pages_go_on_where_the_last_one_ended(sg: TestServer) {
+        for n in 0..5 {
+            write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
+        }
+        number(&sg.app).await;
+        let (mut after, mut seen) = (0, Vec::new());
+        loop {
+            let request = pb::ListEventsRequest { page_size: 2, ..ask(after) };
+            let page = sg.admin().events().list_events(request).await.unwrap().into_inner();
+            seen.extend(page.events.iter().map(|event| event.sequence));
+            after = page.next_after_sequence;
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(seen, (1..=after).collect::<Vec<_>>());
+        sg.finish().await;
+    }
+
+    async fn a_stretch_that_a_reader_may_not_see_holds_no_call_up(sg: TestServer) {
+        sg.gateway("edge", NOWHERE).await;
+        let key = sg.admin().key("ci", pb::Role::None).await;
+        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+        number(&sg.app).await;
+        let head = sg.admin().events().list_events(ask(0)).await.unwrap().into_inner().next_after_sequence;
+        let sql = format!(
+            "INSERT INTO events (sequence, name, payload_json, occurred_at) \
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 12000) \
+             SELECT i + {head}, 'x.y', '{{}}', CURRENT_TIMESTAMP FROM n"
+        );
+        let moved = format!("UPDATE event_head SET sequence = {head} + 12000");
+        sg.app
+            .db
+            .transaction(async |conn| {
+                for sql in [&sql, &moved] {
+                    on_conn!(conn, |c| diesel::sql_query(sql).execute(c).await)?;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let events = || sg.with(&key).events();
+        let page = events().list_events(ask(head)).await.unwrap().into_inner();
+        assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 10_000, true));
+        let page = events().list_events(ask(page.next_after_sequence)).await.unwrap().into_inner();
+        assert_eq!((page.events.len(), page.next_after_sequence, page.more), (0, head + 12_000, false));
+        sg.finish().await;
+    }
+
+    async fn a_place_that_is_no_longer_kept_is_out_of_range(sg: TestServer) {
+        for n in 0..3 {
+            write(&sg.app, None, &n.to_string(), Duration::ZERO).await;
+        }
+        number(&sg.app).await;
+        let list = async |after| sg.admin().events().list_events(ask(after)).await;
+        let head = list(0).await.unwrap().into_inner().next_after_sequence;
+
+        sg.app.clock.advance(Duration::from_hours(24 * 31));
+        feed::refresh(&sg.app).await.unwrap();
+        // Past the lease of the worker that runs beside the test.
+        sg.app.db.move_clock(Duration::from_secs(31));
+        let worked = workers::once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();
+        assert_eq!(i64::try_from(worked.done).unwrap(), head);
+
+        let late = assert_refused!(list(1).await, OutOfRange, "CURSOR_EXPIRED");
+        assert!(late.message().contains(&format!("sequence {} ", head + 1)), "{late:?}");
+        let page = list(head).await.unwrap().into_inner();
+        assert_eq!((page.events.len(), page.next_after_sequence), (0, head));
+        let page = list(0).await.unwrap().into_inner();
+        assert_eq!((page.events.len(), page.next_after_sequence), (0, head));
+
+        write(&sg.app, None, "young", Duration::ZERO).await;
+        number(&sg.app).await;
+        let page = list(0).await.unwrap().into_inner();
+        assert_eq!(page.events[0].sequence, head + 1);
+        sg.finish().await;
+    }
+}

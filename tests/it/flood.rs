@@ -1,0 +1,86 @@
+//! T16: what a flood costs.
+
+use shoreguard::access::policy::Streaming;
+use shoreguard::db::Engine;
+use shoreguard::pb::v0_1::openshell::v1 as v0_1;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard::workers;
+
+use crate::support::Place;
+use crate::support::server::{TestServer, reason};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
+    runtime().block_on(async {
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+            config.limits.anonymous_requests_per_minute = 1;
+            config.limits.anonymous_burst = 12;
+        })
+        .await;
+        let before = entries(&sg).await;
+        let mut cut = 0;
+        for n in 0..40 {
+            let login = pb::LoginRequest {
+                email: format!("a{n}@example.com"),
+                password: "wrong wrong wrong".into(),
+            };
+            let refused = sg.anonymous().auth().login(login).await.unwrap_err();
+            cut += usize::from(reason(&refused) == "RATE_LIMITED");
+        }
+        assert!(cut >= 28, "{cut} of 40 were cut off");
+        for _ in 0..50 {
+            let _ = sg
+                .anonymous()
+                .raw("/shoreguard.v1.GatewayService/ListGateways", Streaming::Unary, vec![], &[])
+                .await;
+        }
+        assert_eq!(
+            entries(&sg).await.len(),
+            before.len() + 1,
+            "a flood is no entries, the listing itself is one"
+        );
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t16_below_the_disk_reserve_only_admins_write() {
+    runtime().block_on(async {
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let sg = TestServer::start(place, Engine::Sqlite, |config| {
+            config.limits.disk_reserve_mib = 1 << 40;
+        })
+        .await;
+        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        simulator.seed_demo().unwrap();
+        sg.gateway("edge", simulator.addr()).await;
+        let key = sg.admin().key("op", pb::Role::Operator).await;
+        workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
+        let stop = |key: String| {
+            let caller = sg.with(&key);
+            async move {
+                let request =
+                    v0_1::StopSandboxRequest { name: "coder".into(), ..Default::default() };
+                caller.openshell_v0_1().stop_sandbox(request).await
+            }
+        };
+        assert_refused!(stop(key.clone()).await, ResourceExhausted, "DISK_LOW");
+        let list = v0_1::ListSandboxesRequest::default();
+        sg.with(&key).openshell_v0_1().list_sandboxes(list).await.unwrap();
+        stop(sg.admin_key.clone()).await.unwrap();
+        simulator.stop().await;
+        sg.finish().await;
+    });
+}
+
+async fn entries(sg: &TestServer) -> Vec<pb::AuditEntry> {
+    sg.app.audit.settled().await;
+    let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+    sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries
+}

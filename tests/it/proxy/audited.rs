@@ -1,0 +1,164 @@
+//! What the audit log holds of forwarded calls.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use shoreguard::db::on_conn;
+use shoreguard::db::schema::audit_log;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Script, Times};
+use tonic::Code;
+
+use super::*;
+
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = audit_log)]
+struct Entry {
+    actor: String,
+    actor_role: String,
+    resource_id: String,
+    gateway_name: Option<String>,
+    detail: Option<String>,
+    digest: Option<Vec<u8>>,
+    outcome: Option<String>,
+    code: Option<i32>,
+    outcome_detail: Option<String>,
+    bytes_in: Option<i64>,
+    bytes_out: Option<i64>,
+}
+
+/// The closed entries of an action.
+async fn entries(sg: &TestServer, action: &str) -> Vec<Entry> {
+    let mut conn = sg.app.db.read().await.unwrap();
+    on_conn!(&mut conn, |c| audit_log::table
+        .filter(audit_log::action.eq(action).and(audit_log::closed_at.is_not_null()))
+        .order(audit_log::id)
+        .select(Entry::as_select())
+        .load(c)
+        .await)
+    .unwrap()
+}
+
+async fn one(sg: &TestServer, action: &str) -> Entry {
+    until(action, || async { !entries(sg, action).await.is_empty() }).await;
+    let mut found = entries(sg, action).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_write_is_one_entry_with_its_outcome_and_a_read_is_none() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let operator = sg.with(&admin.key("ops", pb::Role::Operator).await);
+        sandbox(&operator, "alpha", "one").await;
+        let made = one(&sg, "sandbox.create").await;
+        assert_eq!((made.actor.as_str(), made.actor_role.as_str()), ("sp:ops", "operator"));
+        assert_eq!(
+            (made.resource_id.as_str(), made.gateway_name.as_deref()),
+            ("one", Some("alpha"))
+        );
+        assert_eq!((made.outcome.as_deref(), made.code), (Some("ok"), Some(0)));
+        assert!(made.digest.is_none(), "t17: a sandbox may carry secrets");
+        operator.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+
+        let name = "nope".to_owned();
+        let delete = old::DeleteSandboxRequest { name, workspace: "team".to_owned() };
+        let missing = operator.openshell_v0_0().delete_sandbox(to("alpha", delete)).await;
+        let missing = missing.unwrap_err();
+        let failed = one(&sg, "sandbox.delete").await;
+        assert_eq!(
+            (failed.outcome.as_deref(), failed.code),
+            (Some("failed"), Some(missing.code() as i32))
+        );
+        assert_eq!(failed.resource_id, "team/nope");
+        assert_eq!(failed.detail.as_deref(), Some(r#"{"workspace":"team"}"#));
+        assert_eq!(failed.digest.map(|digest| digest.len()), Some(32));
+        assert!(entries(&sg, "sandbox.get").await.is_empty());
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_refusal_is_an_entry() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let viewer = sg.with(&sg.admin().key("see", pb::Role::Viewer).await);
+        sg.admin().bind("see", "alpha", pb::Role::Viewer).await;
+        let refused = viewer.openshell_v0_0().create_sandbox(to("alpha", create("one"))).await;
+        assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+        let entry = one(&sg, "sandbox.create").await;
+        assert_eq!((entry.outcome.as_deref(), entry.code), (Some("denied"), Some(7)));
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_command_is_recorded_with_its_bytes_and_how_it_ended() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let sandbox_id = sandbox(&admin, "alpha", "one").await;
+        let ask = |command: &[&str]| old::ExecSandboxRequest {
+            sandbox_id: sandbox_id.clone(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            ..Default::default()
+        };
+        let ran = admin.openshell_v0_0().exec_sandbox(to("alpha", ask(&["seq", "1000"]))).await;
+        let mut events = ran.unwrap().into_inner();
+        while events.message().await.unwrap().is_some() {}
+        let entry = one(&sg, "sandbox.exec").await;
+        assert_eq!(entry.resource_id, "one");
+        assert_eq!((entry.outcome.as_deref(), entry.code), (Some("ok"), Some(0)));
+        assert!(entry.bytes_in.unwrap() > 40 && entry.bytes_out.unwrap() > 3_893, "{entry:?}");
+        assert!(entry.outcome_detail.is_none(), "t17: a command may carry secrets");
+
+        let ran = admin.openshell_v0_0().exec_sandbox(to("alpha", ask(&["sleep", "60"]))).await;
+        drop(ran.unwrap());
+        until("it is closed", || async { entries(&sg, "sandbox.exec").await.len() == 2 }).await;
+        let entry = entries(&sg, "sandbox.exec").await.remove(1);
+        let cancelled = Some(Code::Cancelled as i32);
+        assert_eq!((entry.outcome.as_deref(), entry.code), (Some("failed"), cancelled));
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_caller_that_hangs_up_before_the_answer_leaves_a_closed_entry() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        gateway.script("CreateSandbox", Script::Hang, Times::All);
+        let mut client = sg.admin().openshell_v0_0();
+        let hanging = client.create_sandbox(to("alpha", create("one")));
+        assert!(tokio::time::timeout(Duration::from_millis(200), hanging).await.is_err());
+        let entry = one(&sg, "sandbox.create").await;
+        assert_eq!(entry.code, Some(Code::Cancelled as i32));
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_sent() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        sg.app.audit.drain().await;
+        let refused = sg.admin().openshell_v0_0().create_sandbox(to("alpha", create("one"))).await;
+        assert_refused!(refused, Unavailable, "AUDIT_UNAVAILABLE");
+        assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/CreateSandbox"));
+        // What needs no record still works.
+        sg.admin().openshell_v0_0().health(to("alpha", old::HealthRequest {})).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}

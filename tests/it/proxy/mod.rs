@@ -1,0 +1,70 @@
+//! The proxy through the front door: the upstream's own clients, the server as shipped, gateways that behave and
+//! gateways that don't.
+
+mod audited;
+mod passing;
+mod raw;
+mod refused;
+mod rogue;
+mod streams;
+
+use std::future::Future;
+use std::time::Duration;
+
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v0_1::openshell::v1 as new;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tonic::Request;
+
+use crate::support::server::{Caller, TestServer, run};
+
+/// Runs a test against a server on SQLite: nothing here is about the engine.
+fn proxied<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
+    run(shoreguard::db::Engine::Sqlite, |_| {}, test);
+}
+
+/// Waits for something that is about to be so.
+async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    for _ in 0..500 {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never so: {what}");
+}
+
+async fn simulated(generation: Generation) -> Simulator {
+    Simulator::start(SimulatorOptions::plain(generation)).await.unwrap()
+}
+
+/// A call that names its gateway.
+fn to<M>(gateway: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
+    request
+}
+
+fn create(name: &str) -> old::CreateSandboxRequest {
+    let spec = Some(old::SandboxSpec::default());
+    old::CreateSandboxRequest { name: name.to_owned(), spec, ..Default::default() }
+}
+
+fn create_new(name: &str) -> new::CreateSandboxRequest {
+    let spec = Some(new::SandboxSpec::default());
+    new::CreateSandboxRequest { name: name.to_owned(), spec, ..Default::default() }
+}
+
+/// Makes a sandbox on a gateway of generation 0.0, and gives its id.
+async fn sandbox(caller: &Caller, gateway: &str, name: &str) -> String {
+    let made = caller.openshell_v0_0().create_sandbox(to(gateway, create(name))).await.unwrap();
+    made.into_inner().sandbox.unwrap().metadata.unwrap().id
+}
+
+fn get(name: &str) -> old::GetSandboxRequest {
+    old::GetSandboxRequest { name: name.to_owned(), ..Default::default() }
+}
+
+fn watch(id: &str) -> old::WatchSandboxRequest {
+    old::WatchSandboxRequest { id: id.to_owned(), follow_status: true, ..Default::default() }
+}

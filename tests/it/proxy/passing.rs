@@ -1,0 +1,165 @@
+//! What passes: every kind of call, with its metadata, in both generations.
+
+use std::time::Duration;
+
+use shoreguard::simulator::{Generation, Script, Times};
+use tonic::Code;
+
+use super::raw::{Raw, framed};
+use super::*;
+
+#[test]
+fn a_unary_call_reaches_the_gateway_that_it_names() {
+    proxied(|sg| async move {
+        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
+        sg.gateway("alpha", a.addr()).await;
+        sg.gateway("beta", b.addr()).await;
+        let admin = sg.admin();
+        let health =
+            admin.openshell_v0_0().health(to("alpha", old::HealthRequest {})).await.unwrap();
+        assert_eq!(health.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
+        assert!(health.metadata().contains_key("x-request-id"));
+        assert_eq!(health.into_inner().version, "0.0.116");
+        let health =
+            admin.openshell_v0_1().health(to("beta", new::HealthRequest {})).await.unwrap();
+        assert_eq!(health.into_inner().version, "0.1.5");
+
+        let made = admin.openshell_v0_1().create_sandbox(to("beta", create_new("one"))).await;
+        let sandbox = made.unwrap().into_inner().sandbox.unwrap();
+        assert_eq!(sandbox.metadata.unwrap().name, "one");
+        let missing =
+            admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap_err();
+        assert_eq!(missing.code(), Code::NotFound);
+        assert_eq!(missing.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
+        sg.finish().await;
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn t19_the_gateway_sees_its_own_credential_and_nothing_of_the_callers() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let mut request = to("alpha", old::GetCurrentUserRequest {});
+        let sent = [
+            ("cookie", "CF_Authorization=x"),
+            ("cf-access-jwt-assertion", "x"),
+            ("x-forwarded-user", "root"),
+            ("x-remote-user", "root"),
+            ("my-own", "kept"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("x-request-id", "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01"),
+        ];
+        for (name, value) in sent {
+            request.metadata_mut().insert(name, value.parse().unwrap());
+        }
+        request.set_timeout(Duration::from_secs(20));
+        sg.admin().openshell_v0_0().get_current_user(request).await.unwrap();
+        let seen = gateway.last_call("GetCurrentUser").unwrap();
+        for name in ["authorization", "cookie", "cf-access-jwt-assertion", "x-forwarded-user"]
+            .into_iter()
+            .chain(["x-remote-user", "x-shoreguard-gateway"])
+        {
+            assert!(!seen.headers.contains_key(name), "{name}");
+        }
+        assert_eq!(seen.headers["my-own"], "kept");
+        assert_eq!(seen.headers["te"], "trailers");
+        assert_eq!(seen.headers["x-request-id"], "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01");
+        assert!(seen.headers.contains_key("traceparent"));
+        assert!(seen.headers["user-agent"].to_str().unwrap().starts_with("tonic/"));
+        let left = seen.headers["grpc-timeout"].to_str().unwrap();
+        assert!(left.ends_with('u') && left.len() == 9, "{left}");
+        assert_eq!(seen.authority.unwrap(), gateway.addr().to_string());
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn an_error_passes_as_the_gateway_gave_it() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let mut client = sg.admin().openshell_v0_0();
+        let message = "no such thing".to_owned();
+        let details = bytes::Bytes::from_static(b"\x08\x05\x12\x01x");
+        let fail = Script::Fail {
+            code: Code::DataLoss,
+            message: message.clone(),
+            details: details.clone(),
+        };
+        gateway.script("GetSandbox", fail, Times::Next(1));
+        let failed = client.get_sandbox(to("alpha", get("a"))).await.unwrap_err();
+        assert_eq!((failed.code(), failed.message()), (Code::DataLoss, message.as_str()));
+        assert_eq!(failed.details(), details);
+
+        let trailers_only = Script::TrailersOnly { code: Code::Aborted, message: message.clone() };
+        gateway.script("GetSandbox", trailers_only, Times::Next(1));
+        let failed = client.get_sandbox(to("alpha", get("a"))).await.unwrap_err();
+        assert_eq!((failed.code(), failed.message()), (Code::Aborted, message.as_str()));
+        assert_eq!(failed.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_session_leads_to_us_and_not_to_the_gateway() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let sandbox_id = sandbox(&admin, "alpha", "one").await;
+        let ask = old::CreateSshSessionRequest { sandbox_id };
+        let session = admin.openshell_v0_0().create_ssh_session(to("alpha", ask)).await.unwrap();
+        let session = session.into_inner();
+        let public: http::Uri = sg.app.config.server.public_url().parse().unwrap();
+        assert_eq!(session.gateway_host, public.host().unwrap());
+        assert_eq!(session.gateway_port, u32::from(public.port_u16().unwrap()));
+        assert_eq!(session.gateway_scheme, "http");
+        assert!(!session.token.is_empty());
+        let revoke = old::RevokeSshSessionRequest { token: session.token };
+        admin.openshell_v0_0().revoke_ssh_session(to("alpha", revoke)).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_gateway_that_is_away_is_said_to_be_and_is_reached_again() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        let addr = gateway.addr();
+        sg.gateway("alpha", addr).await;
+        let mut client = sg.admin().openshell_v0_0();
+        client.health(to("alpha", old::HealthRequest {})).await.unwrap();
+        gateway.stop().await;
+        let away = client.health(to("alpha", old::HealthRequest {})).await;
+        let away = assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
+        assert_eq!(away.message(), "gateway `alpha` cannot be reached");
+        let options =
+            SimulatorOptions { listen: addr, ..SimulatorOptions::plain(Generation::V0_0) };
+        let gateway = Simulator::start(options).await.unwrap();
+        client.health(to("alpha", old::HealthRequest {})).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_deadline_ends_a_call_that_hangs() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        gateway.script("GetSandbox", Script::Hang, Times::All);
+        let mut raw = Raw::connect(&sg).await;
+        let request = raw.request("GetSandbox", "alpha").header("grpc-timeout", "200m");
+        let answer = raw.call(request, &[framed(&get("one"))]).await;
+        assert_eq!(answer.refused(), ("4", "DEADLINE_EXCEEDED".to_owned()));
+        assert!(answer.data.is_empty() && answer.trailers.is_none());
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}

@@ -1,0 +1,116 @@
+//! HTTP/2 by hand, for what a client library would not send and would not show.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::request::Builder;
+use http::{HeaderMap, Request};
+use prost::Message;
+use tokio::net::TcpStream;
+
+use crate::support::server::TestServer;
+
+/// A connection to a server.
+pub(super) struct Raw {
+    send: SendRequest<Bytes>,
+    authorization: String,
+    address: String,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) headers: HeaderMap,
+    pub(super) data: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+impl Answer {
+    /// Code and reason of a refusal, which stand in the headers.
+    pub(super) fn refused(&self) -> (&str, String) {
+        let status = tonic::Status::from_header_map(&self.headers).unwrap();
+        (self.headers["grpc-status"].to_str().unwrap(), crate::support::server::reason(&status))
+    }
+
+    /// The code, wherever it stands.
+    pub(super) fn code(&self) -> &str {
+        let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
+        trailers["grpc-status"].to_str().unwrap()
+    }
+}
+
+/// Runs until the test's runtime ends.
+#[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+pub(super) fn own<F>(task: F)
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(task);
+}
+
+/// A message with its prefix.
+pub(super) fn framed(message: &impl Message) -> Bytes {
+    prefixed(&message.encode_to_vec())
+}
+
+/// Bytes with the prefix of a message.
+pub(super) fn prefixed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.len()).unwrap());
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+impl Raw {
+    /// Connects as the admin.
+    pub(super) async fn connect(sg: &TestServer) -> Self {
+        Self::connect_as(sg, &sg.admin_key).await
+    }
+
+    /// Connects as the holder of a key.
+    pub(super) async fn connect_as(sg: &TestServer, key: &str) -> Self {
+        let socket = TcpStream::connect(sg.address).await.unwrap();
+        let (send, connection) = h2::client::handshake(socket).await.unwrap();
+        own(connection);
+        let authorization = format!("Bearer {key}");
+        Self { send, authorization, address: sg.address.to_string() }
+    }
+
+    /// A call of a method of the upstream.
+    pub(super) fn request(&self, method: &str, gateway: &str) -> Builder {
+        Request::post(format!("http://{}/openshell.v1.OpenShell/{method}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", &self.authorization)
+            .header("x-shoreguard-gateway", gateway)
+    }
+
+    /// Opens a stream and leaves it to the test.
+    pub(super) fn open(&mut self, request: Builder) -> (ResponseFuture, SendStream<Bytes>) {
+        self.send.send_request(request.body(()).unwrap(), false).unwrap()
+    }
+
+    /// Sends everything and reads everything.
+    pub(super) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> Answer {
+        let (response, mut stream) = self.open(request);
+        for chunk in chunks {
+            stream.send_data(chunk.clone(), false).unwrap();
+        }
+        stream.send_data(Bytes::new(), true).unwrap();
+        let (head, body) = response.await.unwrap().into_parts();
+        let (data, trailers) = read(body).await;
+        Answer { headers: head.headers, data, trailers }
+    }
+}
+
+/// Everything that comes.
+pub(super) async fn read(mut body: RecvStream) -> (Bytes, Option<HeaderMap>) {
+    let mut all = BytesMut::new();
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        all.extend_from_slice(&data);
+    }
+    (all.freeze(), body.trailers().await.unwrap())
+}

@@ -1,0 +1,210 @@
+//! What is refused before anything reaches a gateway.
+
+use bytes::Bytes;
+use old::UpdateConfigRequest as Update;
+use prost::Message;
+use shoreguard::pb::v0_0::openshell::sandbox::v1 as policy;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::Generation;
+
+use super::raw::{Raw, framed, prefixed};
+use super::*;
+
+#[test]
+fn t02_a_call_that_names_no_gateway_goes_to_the_only_one_or_nowhere() {
+    proxied(|sg| async move {
+        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_0).await);
+        sg.gateway("alpha", a.addr()).await;
+        let admin = sg.admin();
+        admin.openshell_v0_0().health(old::HealthRequest {}).await.unwrap();
+        sg.gateway("beta", b.addr()).await;
+        let many = admin.openshell_v0_0().health(old::HealthRequest {}).await;
+        let many = assert_refused!(many, InvalidArgument, "GATEWAY_AMBIGUOUS");
+        assert!(many.message().ends_with("one of alpha, beta"), "{}", many.message());
+
+        let key = admin.key("ci", pb::Role::Viewer).await;
+        admin.bind("ci", "beta", pb::Role::None).await;
+        let only = sg.with(&key).openshell_v0_0().health(old::HealthRequest {}).await.unwrap();
+        assert_eq!(only.metadata().get("x-shoreguard-gateway").unwrap(), "alpha");
+
+        let hidden = sg.with(&key).openshell_v0_0().health(to("beta", old::HealthRequest {})).await;
+        let hidden = assert_refused!(hidden, NotFound, "NOT_FOUND");
+        let absent = sg.with(&key).openshell_v0_0().health(to("bete", old::HealthRequest {})).await;
+        let absent = assert_refused!(absent, NotFound, "NOT_FOUND");
+        assert_eq!(hidden.message().replace("beta", ""), absent.message().replace("bete", ""));
+        sg.finish().await;
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn t05_a_role_is_that_of_what_the_message_asks_for() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        sandbox(&admin, "alpha", "one").await;
+        let viewer = sg.with(&admin.key("see", pb::Role::Viewer).await);
+        let operator = sg.with(&admin.key("ops", pb::Role::Operator).await);
+        let made = viewer.openshell_v0_0().create_sandbox(to("alpha", create("two"))).await;
+        assert_refused!(made, PermissionDenied, "ROLE_TOO_LOW");
+
+        let own = Update {
+            name: "one".to_owned(),
+            policy: Some(policy::SandboxPolicy { version: 1, ..Default::default() }),
+            ..Default::default()
+        };
+        let (before, path) = (gateway.calls(), "/openshell.v1.OpenShell/UpdateConfig");
+        assert!(!before.contains_key(path));
+        // The gateway does not like what it says, which is for the gateway to say.
+        let answer = operator.openshell_v0_0().update_config(to("alpha", own.clone())).await;
+        let answer = answer.unwrap_err();
+        assert!(answer.message().contains("live sandbox"), "{answer:?}");
+        let value = policy::setting_value::Value::StringValue("auto".to_owned());
+        let setting = Update {
+            name: "one".to_owned(),
+            setting_key: "proposal_approval_mode".to_owned(),
+            setting_value: Some(policy::SettingValue { value: Some(value) }),
+            ..Default::default()
+        };
+        for update in [setting.clone(), Update { global: true, ..own }] {
+            let refused = operator.openshell_v0_0().update_config(to("alpha", update)).await;
+            assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+        }
+        let unknown = Update { setting_key: "launch".to_owned(), ..setting.clone() };
+        let refused = admin.openshell_v0_0().update_config(to("alpha", unknown)).await;
+        assert_refused!(refused, InvalidArgument, "SETTING_UNKNOWN");
+        assert_eq!(gateway.calls()[path], 1);
+        admin.openshell_v0_0().update_config(to("alpha", setting)).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn t08_an_id_of_another_gateway_is_one_that_does_not_exist() {
+    proxied(|sg| async move {
+        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_0).await);
+        sg.gateway("alpha", a.addr()).await;
+        sg.gateway("beta", b.addr()).await;
+        let admin = sg.admin();
+        let id = sandbox(&admin, "alpha", "one").await;
+        let mut answers = Vec::new();
+        for id in [id.as_str(), "never-made", ""] {
+            let config = policy::GetSandboxConfigRequest { sandbox_id: id.to_owned() };
+            let refused = admin.openshell_v0_0().get_sandbox_config(to("beta", config)).await;
+            let refused = assert_refused!(refused, NotFound, "SANDBOX_UNPLACED");
+            answers.push(refused.message().to_owned());
+        }
+        answers.dedup();
+        assert_eq!(answers.len(), 1);
+        let config = policy::GetSandboxConfigRequest { sandbox_id: id };
+        admin.openshell_v0_0().get_sandbox_config(to("alpha", config)).await.unwrap();
+        sg.finish().await;
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn an_id_that_another_way_made_is_asked_for() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        gateway.seed_demo().unwrap();
+        // Made directly at the gateway, so that nothing of it has passed here.
+        let url = format!("http://{}", gateway.addr());
+        let mut direct = old::open_shell_client::OpenShellClient::connect(url).await.unwrap();
+        let found = old::ListSandboxesRequest { all_workspaces: true, ..Default::default() };
+        let found = direct.list_sandboxes(found).await.unwrap().into_inner().sandboxes;
+        for sandbox in &found {
+            let sandbox_id = sandbox.metadata.as_ref().unwrap().id.clone();
+            let config = policy::GetSandboxConfigRequest { sandbox_id };
+            sg.admin().openshell_v0_0().get_sandbox_config(to("alpha", config)).await.unwrap();
+        }
+        assert!(found.len() >= 4);
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn t09_a_message_that_can_be_read_in_two_ways_reaches_nobody() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        sandbox(&sg.admin(), "alpha", "one").await;
+        let mut raw = Raw::connect(&sg).await;
+        let delete = old::DeleteSandboxRequest { name: "one".to_owned(), ..Default::default() };
+        let (plain, encoded) = (framed(&delete), delete.encode_to_vec());
+        let twice = prefixed(&[&encoded[..], &encoded[..]].concat());
+        let mut flagged = plain.to_vec();
+        flagged[0] = 1;
+        let cut = plain.slice(..plain.len() - 1);
+        let too_long = Bytes::from_static(&[0, 0, 0x10, 0, 1]);
+        let ambiguous = ("3", "MESSAGE_AMBIGUOUS");
+        for (chunks, expected) in [
+            (vec![twice], ambiguous),
+            (vec![plain.clone(), plain.clone()], ambiguous),
+            (vec![Bytes::from(flagged)], ambiguous),
+            (vec![cut], ("3", "MALFORMED_MESSAGE")),
+            (vec![], ("3", "MALFORMED_MESSAGE")),
+            (vec![prefixed(&[0xff, 0xff])], ("3", "MALFORMED_MESSAGE")),
+            (vec![too_long], ("8", "MESSAGE_TOO_LARGE")),
+        ] {
+            let answer = raw.call(raw.request("DeleteSandbox", "alpha"), &chunks).await;
+            let (code, reason) = answer.refused();
+            assert_eq!((code, reason.as_str()), expected, "{chunks:?}");
+        }
+        let request = raw.request("DeleteSandbox", "alpha").header("grpc-encoding", "gzip");
+        assert_eq!(
+            raw.call(request, std::slice::from_ref(&plain)).await.refused().1,
+            "MESSAGE_AMBIGUOUS"
+        );
+        assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/DeleteSandbox"));
+
+        let pieces: Vec<Bytes> = plain.iter().map(|byte| Bytes::from(vec![*byte])).collect();
+        let answer = raw.call(raw.request("DeleteSandbox", "alpha"), &pieces).await;
+        assert_eq!(answer.code(), "0");
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn what_the_gateways_generation_does_not_have_is_not_forwarded() {
+    proxied(|sg| async move {
+        use new::open_shell_client::OpenShellClient;
+        let (a, b) = (simulated(Generation::V0_0).await, simulated(Generation::V0_1).await);
+        sg.gateway("alpha", a.addr()).await;
+        sg.gateway("beta", b.addr()).await;
+        let admin = sg.admin();
+        let list = || new::ListSandboxTemplatesRequest::default();
+        admin.openshell_v0_1().list_sandbox_templates(to("beta", list())).await.unwrap();
+        let refused = admin.openshell_v0_1().list_sandbox_templates(to("alpha", list())).await;
+        assert_refused!(refused, Unimplemented, "METHOD_UNKNOWN");
+        let mut client: OpenShellClient<_> = admin.openshell_v0_1();
+        let secret = new::GetProviderCredentialsRequest::default();
+        let refused = client.get_provider_credentials(to("beta", secret)).await;
+        assert_refused!(refused, PermissionDenied, "METHOD_NOT_FORWARDED");
+        assert!(a.calls().keys().all(|path| path.ends_with("/Health")));
+        sg.finish().await;
+        a.stop().await;
+        b.stop().await;
+    });
+}
+
+#[test]
+fn a_gateway_of_an_unknown_wire_gets_nothing() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        gateway.set_version("0.0.200");
+        sg.gateway("alpha", gateway.addr()).await;
+        let refused = sg.admin().openshell_v0_0().get_sandbox(to("alpha", get("one"))).await;
+        assert_refused!(refused, FailedPrecondition, "WIRE_UNSUPPORTED");
+        assert_eq!(gateway.calls().len(), 1, "only its version was asked for");
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}

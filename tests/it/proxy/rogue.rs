@@ -1,0 +1,329 @@
+//! Gateways that reset, refuse, lie, drip and leave.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, Response};
+use shoreguard::simulator::{Generation, Script, Times};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Code;
+
+use super::raw::{self, Raw, framed, own};
+use super::*;
+
+type Asked = Request<RecvStream>;
+
+/// A gateway of generation 0.0 whose calls, but for `Health`, are answered by a function.
+async fn rogue<F, A>(answer: F) -> SocketAddr
+where
+    F: Fn(usize, Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (answer, calls) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
+    own(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let (answer, calls) = (Arc::clone(&answer), Arc::clone(&calls));
+            own(async move {
+                let mut connection = h2::server::handshake(socket).await.unwrap();
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    if request.uri().path().ends_with("/Health") {
+                        well(respond);
+                    } else {
+                        let call = calls.fetch_add(1, Ordering::Relaxed);
+                        own(answer(call, request, respond));
+                    }
+                }
+            });
+        }
+    });
+    addr
+}
+
+fn grpc() -> Response<()> {
+    Response::builder().header("content-type", "application/grpc").body(()).unwrap()
+}
+
+fn status(code: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([("grpc-status".parse().unwrap(), code.parse().unwrap())])
+}
+
+fn well(respond: SendResponse<Bytes>) {
+    let version = "0.0.116".to_owned();
+    says(respond, framed(&old::HealthResponse { status: 1, version }));
+}
+
+fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
+    let mut stream = respond.send_response(grpc(), false).unwrap();
+    stream.send_data(data, false).unwrap();
+    stream.send_trailers(status("0")).unwrap();
+}
+
+#[test]
+fn what_was_refused_unlooked_at_is_sent_again_once() {
+    proxied(|sg| async move {
+        let always = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&always);
+        let addr = rogue(move |call, request, mut respond| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let delete = request.uri().path().ends_with("/DeleteSandbox");
+                seen.fetch_add(1, Ordering::Relaxed);
+                if call == 0 || delete {
+                    respond.send_reset(Reason::REFUSED_STREAM);
+                } else {
+                    let (data, _) = raw::read(request.into_body()).await;
+                    assert_eq!(data, framed(&get("one")), "the whole request again");
+                    says(respond, framed(&old::SandboxResponse::default()));
+                }
+            }
+        })
+        .await;
+        sg.gateway("alpha", addr).await;
+        let mut client = sg.admin().openshell_v0_0();
+        client.get_sandbox(to("alpha", get("one"))).await.unwrap();
+        assert_eq!(always.load(Ordering::Relaxed), 2);
+        let delete = old::DeleteSandboxRequest { name: "one".to_owned(), ..Default::default() };
+        let refused = client.delete_sandbox(to("alpha", delete)).await;
+        assert_refused!(refused, Unavailable, "GATEWAY_UNREACHABLE");
+        assert_eq!(always.load(Ordering::Relaxed), 4, "once and no more");
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn what_the_gateway_may_have_done_is_not_sent_again() {
+    proxied(|sg| async move {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&calls);
+        let addr = rogue(move |_, _, mut respond| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            async move { respond.send_reset(Reason::INTERNAL_ERROR) }
+        })
+        .await;
+        sg.gateway("alpha", addr).await;
+        let failed = sg.admin().openshell_v0_0().get_sandbox(to("alpha", get("one"))).await;
+        assert_refused!(failed, Unavailable, "GATEWAY_UNREACHABLE");
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        sg.finish().await;
+    });
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn literal(name: &str, value: &str) -> Vec<u8> {
+    let mut header = vec![0, u8::try_from(name.len()).unwrap()];
+    header.extend_from_slice(name.as_bytes());
+    header.push(u8::try_from(value.len()).unwrap());
+    header.extend_from_slice(value.as_bytes());
+    header
+}
+
+/// Answers what it is asked; on the first connections only `Health`, and then it says GOAWAY to what comes after.
+async fn leaving(mut socket: TcpStream, leaves: bool) -> Option<()> {
+    let mut preface = [0; 24];
+    socket.read_exact(&mut preface).await.ok()?;
+    socket.write_all(&frame(4, 0, 0, &[])).await.ok()?;
+    let answers = [
+        framed(&old::HealthResponse { status: 1, version: "0.0.116".to_owned() }),
+        framed(&old::SandboxResponse::default()),
+    ];
+    let mut asked = 0;
+    loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.ok()?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        socket.read_exact(&mut payload).await.ok()?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match (head[3], head[4] & 1) {
+            (4, 0) => socket.write_all(&frame(4, 1, 0, &[])).await.ok()?,
+            (1, _) if leaves && asked > 0 => {
+                let last = [0, 0, 0, 1, 0, 0, 0, 0];
+                socket.write_all(&frame(7, 0, 0, &last)).await.ok()?;
+            }
+            (1, _) => {
+                let headers = [vec![0x88], literal("content-type", "application/grpc")].concat();
+                let trailers = literal("grpc-status", "0");
+                let answer = &answers[asked.min(1)];
+                for part in [
+                    frame(1, 4, stream, &headers),
+                    frame(0, 0, stream, answer),
+                    frame(1, 5, stream, &trailers),
+                ] {
+                    socket.write_all(&part).await.ok()?;
+                }
+                asked += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_call_above_the_last_one_of_a_goaway_is_sent_again_elsewhere() {
+    proxied(|sg| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        own(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                // The first is the probe of the registration.
+                let leaves = count.fetch_add(1, Ordering::Relaxed) < 2;
+                own(async move {
+                    let _ = leaving(socket, leaves).await;
+                });
+            }
+        });
+        sg.gateway("alpha", addr).await;
+        let mut client = sg.admin().openshell_v0_0();
+        for _ in 0..5 {
+            client.get_sandbox(to("alpha", get("one"))).await.unwrap();
+        }
+        assert!(connections.load(Ordering::Relaxed) >= 3);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_or_lies_ends_with_a_status_of_ours() {
+    proxied(|sg| async move {
+        let addr = rogue(|call, _, mut respond| async move {
+            let html = Response::builder().header("content-type", "text/html").body(()).unwrap();
+            match call {
+                // No status at the end.
+                0 => {
+                    let mut stream = respond.send_response(grpc(), false).unwrap();
+                    stream.send_data(framed(&old::SandboxResponse::default()), true).unwrap();
+                }
+                // Less than it had promised.
+                1 => {
+                    let mut head = grpc();
+                    head.headers_mut().insert("content-length", "500".parse().unwrap());
+                    let mut stream = respond.send_response(head, false).unwrap();
+                    stream.send_data(Bytes::from_static(b"short"), true).unwrap();
+                }
+                // Reset in the middle.
+                2 => {
+                    let mut stream = respond.send_response(grpc(), false).unwrap();
+                    stream.send_data(Bytes::from_static(&[0, 0, 0]), false).unwrap();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    stream.send_reset(Reason::CANCEL);
+                }
+                3 => drop(respond.send_response(html, true)),
+                // Neither a status nor a body.
+                _ => drop(respond.send_response(grpc(), true)),
+            }
+        })
+        .await;
+        sg.gateway("alpha", addr).await;
+        let mut raw = Raw::connect(&sg).await;
+        for call in 0..5 {
+            let answer = raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
+            assert_eq!(answer.code(), "14", "{call}: {answer:?}");
+        }
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t20_what_a_gateway_says_in_our_name_is_removed() {
+    proxied(|sg| async move {
+        let addr = rogue(|_, _, mut respond| async move {
+            let mut head = grpc();
+            for (name, value) in
+                [("x-shoreguard-gateway", "other"), ("set-cookie", "a=b"), ("alt-svc", "h3=\":1\"")]
+            {
+                head.headers_mut().append(name, value.parse().unwrap());
+            }
+            let mut stream = respond.send_response(head, false).unwrap();
+            let mut trailers = status("5");
+            trailers.insert("x-shoreguard-role", "admin".parse().unwrap());
+            trailers.insert("grpc-message", "gone".parse().unwrap());
+            stream.send_trailers(trailers).unwrap();
+        })
+        .await;
+        sg.gateway("alpha", addr).await;
+        let mut raw = Raw::connect(&sg).await;
+        let answer = raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
+        assert_eq!(answer.headers["x-shoreguard-gateway"], "alpha");
+        assert!(!answer.headers.contains_key("set-cookie"));
+        assert!(!answer.headers.contains_key("alt-svc"));
+        let trailers = answer.trailers.unwrap();
+        assert_eq!((&trailers["grpc-status"], trailers.len()), (&"5".parse().unwrap(), 2));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_caller_that_stops_reading_stops_the_gateway() {
+    proxied(|sg| async move {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&sent);
+        let addr = rogue(move |_, _, mut respond| {
+            let count = Arc::clone(&count);
+            async move {
+                let mut stream = respond.send_response(grpc(), false).unwrap();
+                let chunk = Bytes::from(vec![0; 16 << 10]);
+                loop {
+                    stream.reserve_capacity(chunk.len());
+                    let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+                    let Some(Ok(room)) = room else { return };
+                    let part = chunk.slice(..room.min(chunk.len()));
+                    count.fetch_add(part.len(), Ordering::Relaxed);
+                    if stream.send_data(part, false).is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+        .await;
+        sg.gateway("alpha", addr).await;
+        let mut raw = Raw::connect(&sg).await;
+        let (response, mut request) = raw.open(raw.request("GetSandbox", "alpha"));
+        request.send_data(framed(&get("one")), true).unwrap();
+        let unread = response.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = sent.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(sent.load(Ordering::Relaxed), before, "still sending");
+        assert!(before < 8 << 20, "{before}");
+        drop((unread, request));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_gateway_that_drips_is_waited_for() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        sandbox(&admin, "alpha", "one").await;
+        let drip = Script::Drip { bytes: 7, every: Duration::from_millis(1) };
+        gateway.script("GetSandbox", drip, Times::Next(1));
+        let found = admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+        assert_eq!(found.into_inner().sandbox.unwrap().metadata.unwrap().name, "one");
+        gateway.script("GetSandbox", Script::Disconnect, Times::Next(1));
+        let lost = admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap_err();
+        assert_eq!(lost.code(), Code::Unavailable);
+        admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}

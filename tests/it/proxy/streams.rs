@@ -1,0 +1,175 @@
+//! Streams: both directions, their ends, and neighbours that hang up.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use old::exec_sandbox_event::Payload as Out;
+use old::exec_sandbox_input::Payload as In;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::Generation;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+use super::raw::{Raw, framed};
+use super::*;
+
+fn exec(sandbox_id: &str, words: &[&str]) -> old::ExecSandboxRequest {
+    let command = words.iter().map(|word| (*word).to_owned()).collect();
+    old::ExecSandboxRequest { sandbox_id: sandbox_id.to_owned(), command, ..Default::default() }
+}
+
+#[test]
+fn a_server_stream_passes_to_its_end() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let id = sandbox(&admin, "alpha", "one").await;
+        let ask = to("alpha", exec(&id, &["seq", "200000"]));
+        let mut events = admin.openshell_v0_0().exec_sandbox(ask).await.unwrap().into_inner();
+        let (mut bytes, mut code) = (0, None);
+        while let Some(event) = events.message().await.unwrap() {
+            match event.payload.unwrap() {
+                Out::Stdout(part) => bytes += part.data.len(),
+                Out::Stderr(_) => {}
+                Out::Exit(exit) => code = Some(exit.exit_code),
+            }
+        }
+        assert_eq!((bytes, code), (1_288_895, Some(0)));
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn either_side_of_a_bidirectional_stream_may_speak_and_end_first() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let id = sandbox(&admin, "alpha", "one").await;
+        let (typed, input) = tokio::sync::mpsc::channel(4);
+        let say = |payload| old::ExecSandboxInput { payload: Some(payload) };
+        typed.send(say(In::Start(exec(&id, &["cat"])))).await.unwrap();
+        let ask = to("alpha", ReceiverStream::new(input));
+        let mut client = admin.openshell_v0_0();
+        let mut events = client.exec_sandbox_interactive(ask).await.unwrap().into_inner();
+        for word in ["one\n", "two\n"] {
+            typed.send(say(In::Stdin(Bytes::from_static(word.as_bytes())))).await.unwrap();
+            let event = events.message().await.unwrap().unwrap().payload.unwrap();
+            assert!(matches!(event, Out::Stdout(part) if part.data == word));
+        }
+        // Half-close: the other direction goes on until it has said how it ended.
+        drop(typed);
+        let event = events.message().await.unwrap().unwrap().payload.unwrap();
+        assert!(matches!(event, Out::Exit(exit) if exit.exit_code == 0), "{event:?}");
+        assert!(events.message().await.unwrap().is_none());
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_tunnel_carries_more_than_any_window() {
+    proxied(|sg| async move {
+        use old::tcp_forward_frame::Payload;
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let sandbox_id = sandbox(&admin, "alpha", "one").await;
+        let ask = old::CreateSshSessionRequest { sandbox_id: sandbox_id.clone() };
+        let mut client = admin.openshell_v0_0();
+        let session = client.create_ssh_session(to("alpha", ask)).await.unwrap().into_inner();
+        let target = Some(old::tcp_forward_init::Target::Ssh(old::SshRelayTarget {}));
+        let authorization_token = session.token;
+        let init =
+            old::TcpForwardInit { sandbox_id, authorization_token, target, ..Default::default() };
+        let data = Bytes::from(vec![7; 32 << 10]);
+        let frames = std::iter::once(Payload::Init(init))
+            .chain((0..256).map(move |_| Payload::Data(data.clone())))
+            .map(|payload| old::TcpForwardFrame { payload: Some(payload) });
+        let ask = to("alpha", tokio_stream::iter(frames));
+        let mut echo = client.forward_tcp(ask).await.unwrap().into_inner();
+        let mut bytes = 0;
+        while let Some(frame) = echo.message().await.unwrap() {
+            if let Some(Payload::Data(data)) = frame.payload {
+                bytes += data.len();
+            }
+        }
+        assert_eq!(bytes, 8 << 20);
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_stream_ends_within_a_second_of_its_caller_losing_the_right_to_it() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let id = sandbox(&admin, "alpha", "one").await;
+        let key = admin.key("ci", pb::Role::Viewer).await;
+        let ask = to("alpha", watch(&id));
+        let mut events =
+            sg.with(&key).openshell_v0_0().watch_sandbox(ask).await.unwrap().into_inner();
+        events.message().await.unwrap().unwrap();
+        admin.bind("ci", "alpha", pb::Role::None).await;
+        let begun = Instant::now();
+        let ended = loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("ended as if all were well"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn five_thousand_watches_that_hang_up_harm_no_neighbour() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let id = sandbox(&admin, "alpha", "one").await;
+        let mut neighbour = admin
+            .openshell_v0_0()
+            .watch_sandbox(to("alpha", watch(&id)))
+            .await
+            .unwrap()
+            .into_inner();
+        neighbour.message().await.unwrap().unwrap();
+        let mut raw = Raw::connect(&sg).await;
+        for _ in 0..50 {
+            let mut open = Vec::new();
+            for _ in 0..100 {
+                let (response, mut request) = raw.open(raw.request("WatchSandbox", "alpha"));
+                request.send_data(framed(&watch(&id)), true).unwrap();
+                open.push((response, request));
+            }
+            // Some before their answer has begun, some after.
+            for (response, request) in open.drain(..).skip(50) {
+                let answer = response.await.unwrap();
+                assert_eq!(answer.status(), 200);
+                drop((answer, request));
+            }
+            let health = to("alpha", old::HealthRequest {});
+            admin.openshell_v0_0().health(health).await.unwrap();
+        }
+        // The neighbour still hears what happens.
+        let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
+        admin.openshell_v0_0().stop_sandbox(to("alpha", stop)).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(5), neighbour.next()).await;
+        heard.expect("heard in time").unwrap().unwrap();
+        drop(neighbour);
+        until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}

@@ -1,0 +1,89 @@
+//! Two replicas on one PostgreSQL: what one does, the other knows within a second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shoreguard::app::App;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::transport::server::Running;
+use tonic::transport::Endpoint;
+
+use crate::support::Place;
+use crate::support::server::{Bearer, Caller, TestServer, boot, config};
+
+async fn second(place: &Place, data: &std::path::Path) -> (Arc<App>, Running) {
+    boot(config(place, data, |_| {})).await
+}
+
+fn caller(running: &Running, key: &str) -> Caller {
+    let endpoint = Endpoint::new(format!("http://{}", running.address())).unwrap();
+    Caller { channel: endpoint.connect_lazy(), bearer: Bearer(Some(key.to_owned())) }
+}
+
+async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !so().await {
+        assert!(begun.elapsed() < Duration::from_secs(2), "not within a second: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_change_on_one_replica_is_known_to_the_other() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(place) = Place::new(Engine::Postgres).await else { return };
+        let Place::Postgres(database) = &place else { panic!("a place on PostgreSQL") };
+        let data = tempfile::tempdir().unwrap();
+        let again = Place::Postgres(database.clone());
+        let sg = TestServer::start(place, Engine::Postgres, |_| {}).await;
+        let (other_app, other) = second(&again, data.path()).await;
+        let who = pb::GetCurrentIdentityRequest {};
+
+        // A key made here works there, and one that was rotated here is dead there.
+        let key = sg.admin().key("ci", pb::Role::Viewer).await;
+        until("the new key", async || {
+            caller(&other, &key).auth().get_current_identity(who).await.is_ok()
+        })
+        .await;
+        let rotate = pb::RotateServicePrincipalRequest { name: "ci".into(), ..Default::default() };
+        sg.admin().service_principals().rotate_service_principal(rotate).await.unwrap();
+        until("the rotation", async || {
+            caller(&other, &key).auth().get_current_identity(who).await.is_err()
+        })
+        .await;
+
+        // A session of one replica is good on the other: the keys are shared.
+        let login = pb::LoginRequest {
+            email: "admin@example.com".into(),
+            password: "correct horse battery".into(),
+        };
+        let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
+        caller(&other, &session).auth().get_current_identity(who).await.unwrap();
+
+        // Events written on either are one sequence for both.
+        for n in 0..5 {
+            let on = if n % 2 == 0 { sg.admin() } else { caller(&other, &sg.admin_key) };
+            on.key(&format!("p{n}"), pb::Role::Viewer).await;
+        }
+        let mut sequences = Vec::new();
+        until("seven events", async || {
+            let list = caller(&other, &sg.admin_key)
+                .events()
+                .list_events(pb::ListEventsRequest::default())
+                .await;
+            sequences = list.unwrap().into_inner().events.into_iter().map(|e| e.sequence).collect();
+            sequences.len() >= 9
+        })
+        .await;
+        assert!(sequences.iter().zip(1..).all(|(got, want)| *got == want), "{sequences:?}");
+
+        other_app.stop.cancel();
+        other.stopped().await;
+        other_app.drained().await;
+        drop(other_app);
+        sg.finish().await;
+    });
+}

@@ -1,0 +1,105 @@
+//! Calls by path and bytes: for whole-surface tests, and for what no client would send.
+
+use std::time::Duration;
+
+use bytes::{Buf, BufMut};
+use prost::bytes;
+use shoreguard::access::policy::Streaming;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Request, Status};
+
+use super::server::Caller;
+
+/// Bytes in, bytes out.
+#[derive(Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}
+
+impl Caller {
+    /// Calls `path` with one message and gives the first answer; none for a stream that ended without one.
+    pub(crate) async fn raw(
+        &self,
+        path: &'static str,
+        streaming: Streaming,
+        message: Vec<u8>,
+        metadata: &[(&'static str, &str)],
+    ) -> Result<Option<Vec<u8>>, Status> {
+        let mut client = tonic::client::Grpc::new(tonic::codegen::InterceptedService::new(
+            self.channel.clone(),
+            self.bearer.clone(),
+        ));
+        client.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+        let path = http::uri::PathAndQuery::from_static(path);
+        let one = tokio_stream::once(message.clone());
+        let set = |request: &mut tonic::metadata::MetadataMap| {
+            for (name, value) in metadata {
+                request.append(*name, value.parse().unwrap());
+            }
+        };
+        match streaming {
+            Streaming::Unary => {
+                let mut request = Request::new(message);
+                set(request.metadata_mut());
+                Ok(Some(client.unary(request, path, Raw).await?.into_inner()))
+            }
+            Streaming::Client => {
+                let mut request = Request::new(one);
+                set(request.metadata_mut());
+                Ok(Some(client.client_streaming(request, path, Raw).await?.into_inner()))
+            }
+            Streaming::Server => {
+                let mut request = Request::new(message);
+                set(request.metadata_mut());
+                let mut answers = client.server_streaming(request, path, Raw).await?.into_inner();
+                first(&mut answers).await
+            }
+            Streaming::Both => {
+                let mut request = Request::new(one);
+                set(request.metadata_mut());
+                let mut answers = client.streaming(request, path, Raw).await?.into_inner();
+                first(&mut answers).await
+            }
+        }
+    }
+}
+
+/// The first answer of a stream; one that has none yet was let in, which is what is asked here.
+async fn first(answers: &mut tonic::Streaming<Vec<u8>>) -> Result<Option<Vec<u8>>, Status> {
+    match tokio::time::timeout(Duration::from_millis(500), answers.message()).await {
+        Ok(answer) => answer,
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,209 @@
+//! What the code may say, and where.
+
+use std::collections::BTreeSet;
+
+use super::{Faults, code, read, rust, says};
+
+/// What only some places may say.
+struct Ban {
+    /// A word in code, found where no letter stands before it.
+    words: &'static [&'static str],
+    /// Folders (`src/db/`), files, or `*` and the end of a path.
+    allowed: &'static [&'static str],
+    /// Single files, each with its reason.
+    exempt: &'static [(&'static str, &'static str)],
+    /// The rule, and what to do.
+    rule: &'static str,
+}
+
+const BANS: &[Ban] = &[
+    Ban {
+        words: &["tonic::", "pb::"],
+        allowed: &[
+            "src/transport/",
+            "src/proxy/",
+            "src/openshell/",
+            "src/simulator/",
+            "src/cli/",
+            "src/pb/",
+            "*/rpc.rs",
+        ],
+        exempt: &[
+            ("src/digest.rs", "finds the fields marked secret in the descriptors"),
+            ("src/telemetry/redact.rs", "its test reads the descriptors"),
+        ],
+        rule: "only the edges know gRPC: translate in the resource's rpc.rs, and give the rest a type of ours",
+    },
+    Ban {
+        words: &["RunQueryDsl", "insert_into", "on_conn!", "sql_query"],
+        allowed: &["src/db/", "src/workers/lease.rs", "*/store.rs"],
+        exempt: &[("src/resources/audit/batch.rs", "one statement for entries of many calls")],
+        rule: "queries stand in store.rs: one function a query, `&mut Conn` first",
+    },
+    Ban {
+        words: &[
+            "Status::new(",
+            "Status::with_",
+            "Status::cancelled(",
+            "Status::unknown(",
+            "Status::invalid_argument(",
+            "Status::deadline_exceeded(",
+            "Status::not_found(",
+            "Status::already_exists(",
+            "Status::permission_denied(",
+            "Status::resource_exhausted(",
+            "Status::failed_precondition(",
+            "Status::aborted(",
+            "Status::out_of_range(",
+            "Status::unimplemented(",
+            "Status::internal(",
+            "Status::unavailable(",
+            "Status::data_loss(",
+            "Status::unauthenticated(",
+        ],
+        allowed: &["src/transport/status.rs", "src/simulator/", "src/cli/"],
+        exempt: &[("src/proxy/headers_tests.rs", "plays the answer of a gateway")],
+        rule: "only transport/status.rs makes a Status: return an `Error`",
+    },
+    Ban {
+        words: &[concat!("#[ign", "ore"), concat!("#[should_", "panic")],
+        allowed: &[],
+        exempt: &[],
+        rule: "a test runs and says what it expects: assert the error, or delete the test",
+    },
+    Ban {
+        words: &["crate::resources", "crate::app", "crate::ctx", "crate::transport"],
+        allowed: &[
+            "src/app/",
+            "src/app.rs",
+            "src/cli/",
+            "src/ctx.rs",
+            "src/ctx/",
+            "src/digest.rs",
+            "src/disk.rs",
+            "src/openshell/",
+            "src/proxy/",
+            "src/resources/",
+            "src/transport/",
+            "src/workers/",
+        ],
+        exempt: &[],
+        rule: "access, db and what lies below them import nothing above: hand the value in",
+    },
+];
+
+/// What resources may use of the transport, and which files.
+const TRANSPORT_USE: &[(&str, &[&str])] = &[
+    ("call::etag", &["domain.rs", "rpc.rs"]),
+    ("call::", &["rpc.rs"]),
+    ("wire", &["rpc.rs"]),
+    ("idempotency", &["rpc.rs", "worker.rs"]),
+    ("{idempotency, wire}", &["rpc.rs"]),
+];
+
+/// Another resource's rows, touched past its domain.
+const STORE_USE: &[(&str, &str)] = &[
+    ("src/resources/auth/domain.rs", "the first admin and the login read the users' own rows"),
+    ("src/resources/gateways/domain.rs", "unregistering counts the bindings that go with it"),
+];
+
+fn may(path: &str, allowed: &[&str]) -> bool {
+    allowed.iter().any(|place| match place.strip_prefix('*') {
+        Some(end) => path.ends_with(end),
+        None => path.starts_with(place),
+    })
+}
+
+#[test]
+fn each_thing_is_said_in_its_place() {
+    let mut faults = Faults::default();
+    let source = rust(&["src"]);
+    let tests = rust(&["tests", "benches"]);
+    for ban in BANS {
+        let mut needed = BTreeSet::new();
+        // What is banned everywhere is banned in tests too.
+        let looked_at = source.iter().chain(tests.iter().filter(|_| ban.allowed.is_empty()));
+        for file in looked_at.filter(|file| !may(&file.path, ban.allowed)) {
+            for (line, text) in file.lines() {
+                if !ban.words.iter().any(|word| says(code(text), word)) {
+                    continue;
+                }
+                match ban.exempt.iter().find(|(path, _)| *path == file.path) {
+                    Some((path, _)) => _ = needed.insert(*path),
+                    None => faults.add(&file.path, line, ban.rule),
+                }
+            }
+        }
+        for (path, _) in ban.exempt.iter().filter(|(path, _)| !needed.contains(path)) {
+            faults.add(
+                path,
+                1,
+                "needs no exemption any more: take it out of tests/it/tidy/code.rs",
+            );
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn access_knows_of_the_database_only_its_types() {
+    let mut faults = Faults::default();
+    for file in rust(&["src/access"]) {
+        for (line, text) in file.lines() {
+            if says(code(text), "crate::db") && !code(text).contains("crate::db::types") {
+                faults.add(
+                    &file.path,
+                    line,
+                    "the snapshot is fed, it does not fetch: hand the value in",
+                );
+            }
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn resources_know_little_of_the_transport_and_of_each_other() {
+    let mut faults = Faults::default();
+    let mut needed = BTreeSet::new();
+    for file in rust(&["src/resources"]) {
+        let mut parts = file.path.split('/').skip(2);
+        let (own, name) = (parts.next().unwrap_or_default(), file.path.rsplit('/').next().unwrap());
+        for (line, text) in file.lines() {
+            let text = code(text);
+            if let Some((_, used)) = text.split_once("crate::transport::") {
+                let known = TRANSPORT_USE.iter().find(|(what, _)| used.starts_with(what));
+                if !known.is_some_and(|(_, files)| files.contains(&name)) {
+                    let rule = "only rpc.rs uses the transport, and of it `call` and `wire`";
+                    faults.add(&file.path, line, rule);
+                }
+            }
+            let Some((_, used)) = text.split_once("crate::resources::") else { continue };
+            let (other, rest) = used.split_once("::").unwrap_or((used, ""));
+            if other != own && ["store", "rpc", "worker"].iter().any(|part| rest.starts_with(part))
+            {
+                if let Some((path, _)) = STORE_USE.iter().find(|(path, _)| *path == file.path) {
+                    needed.insert(*path);
+                } else {
+                    let rule = format!("use `{other}` through its domain, which keeps its rules");
+                    faults.add(&file.path, line, &rule);
+                }
+            }
+        }
+    }
+    for (path, _) in STORE_USE.iter().filter(|(path, _)| !needed.contains(path)) {
+        faults.add(path, 1, "needs no exemption any more: take it out of tests/it/tidy/code.rs");
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn every_dependency_has_a_version() {
+    let mut faults = Faults::default();
+    for (line, text) in read("Cargo.toml").lines() {
+        if text.contains("\"*\"") && !text.starts_with('[') {
+            faults.add("Cargo.toml", line, "say the version that was tested");
+        }
+    }
+    faults.assert_none();
+}

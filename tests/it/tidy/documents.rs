@@ -1,0 +1,125 @@
+//! What the documents say, and that it is so.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use super::{DOCUMENTS, FOLDERS, Faults, read, root, rust, says, texts};
+
+/// Lines of ARCHITECTURE.md, which a newcomer reads in one go.
+const ARCHITECTURE_LINES_MAX: usize = 250;
+
+#[test]
+fn documents_name_what_exists() {
+    let mut faults = Faults::default();
+    let names: BTreeSet<String> = rust(&["src", "tests"])
+        .iter()
+        .flat_map(|file| {
+            file.text.split(['(', '{', ' ', ';', ':']).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    for document in DOCUMENTS.map(read) {
+        for (line, text) in document.lines() {
+            for quoted in text.split('`').skip(1).step_by(2) {
+                let path = FOLDERS.iter().any(|folder| quoted.starts_with(&format!("{folder}/")));
+                // `tags` is the example of CONTRIBUTING.md.
+                let plain = !quoted.contains(['<', '*', '{', ' ']) && !quoted.contains("tags");
+                if path && plain && !root().join(quoted).exists() {
+                    faults.add(&document.path, line, &format!("`{quoted}` does not exist"));
+                }
+                let snake = quoted
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+                if snake && quoted.matches('_').count() >= 4 && !names.contains(quoted) {
+                    faults.add(&document.path, line, &format!("there is no test `{quoted}`"));
+                }
+            }
+        }
+    }
+    let length = read("ARCHITECTURE.md").text.lines().count();
+    if length > ARCHITECTURE_LINES_MAX {
+        let rule = format!(
+            "{length} lines, at most {ARCHITECTURE_LINES_MAX}: a newcomer reads it in one go"
+        );
+        faults.add("ARCHITECTURE.md", ARCHITECTURE_LINES_MAX + 1, &rule);
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn the_map_shows_every_folder() {
+    let map = read("ARCHITECTURE.md").text;
+    let mut faults = Faults::default();
+    for entry in fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap()) {
+        let mut name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            name.push('/');
+        }
+        if !map.contains(&format!("`{name}`")) {
+            faults.add(
+                &format!("src/{name}"),
+                1,
+                &format!("give `{name}` a line in ARCHITECTURE.md"),
+            );
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn every_threat_that_the_code_names_is_explained() {
+    let explained = read("SECURITY.md").text;
+    let mut faults = Faults::default();
+    for file in rust(&["src", "tests"]) {
+        for (line, text) in file.lines() {
+            let Some((_, name)) = text.split_once("fn t") else { continue };
+            let name = name.split('(').next().unwrap_or_default();
+            let numbered =
+                name.get(..3).is_some_and(|n| n.ends_with('_') && n.as_bytes()[0].is_ascii_digit());
+            if numbered && !explained.contains(&format!("`t{name}`")) {
+                faults.add(
+                    &file.path,
+                    line,
+                    &format!("name `t{name}` in SECURITY.md, with its threat"),
+                );
+            }
+        }
+    }
+    for file in texts(&["src", "tests", "build", "proto"]) {
+        for (line, text) in file.lines() {
+            for (at, _) in text.match_indices("(T").chain(text.match_indices(", T")) {
+                let number =
+                    text[at..].trim_start_matches(['(', ',', ' ']).get(..3).unwrap_or_default();
+                let is_threat =
+                    number[1..].bytes().all(|b| b.is_ascii_digit()) && number.len() == 3;
+                if is_threat && !explained.contains(&format!("**{number}")) {
+                    faults.add(&file.path, line, &format!("{number} is not in SECURITY.md"));
+                }
+            }
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn nothing_here_points_to_where_a_reader_cannot_follow() {
+    let away = [
+        concat!("/wo", "rk/"),
+        concat!("DESIGN", ".md"),
+        concat!("STYLE", ".md"),
+        concat!("THREATS", ".md"),
+    ];
+    let mut faults = Faults::default();
+    let roots = ["Cargo.toml", "build.rs", "justfile", ".clippy.toml"].into_iter().chain(DOCUMENTS);
+    for file in texts(&FOLDERS).into_iter().chain(roots.map(read)) {
+        for (line, text) in file.lines() {
+            if let Some(what) = away.iter().find(|what| says(text, what)) {
+                faults.add(
+                    &file.path,
+                    line,
+                    &format!("`{what}` is not in this repository: say it here"),
+                );
+            }
+        }
+    }
+    faults.assert_none();
+}

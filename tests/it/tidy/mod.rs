@@ -1,0 +1,98 @@
+//! The house rules, as tests: what a reader may rely on without looking. A failure says where, which rule, and what
+//! to do about it. An exemption carries its reason, and one that is no longer needed fails too.
+
+mod code;
+mod documents;
+mod tree;
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Folders whose text is ours.
+const FOLDERS: [&str; 9] =
+    ["src", "tests", "build", "benches", "proto", "migrations", "scripts", ".ci", ".cargo"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
+
+/// A text file of the repository.
+struct Text {
+    path: String,
+    text: String,
+}
+
+impl Text {
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(at, line)| (at + 1, line))
+    }
+
+    fn is_rust(&self) -> bool {
+        Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
+    }
+}
+
+/// What is wrong, a line each.
+#[derive(Default)]
+struct Faults(String);
+
+impl Faults {
+    fn add(&mut self, path: &str, line: usize, rule: &str) {
+        writeln!(self.0, "{path}:{line}: {rule}").unwrap();
+    }
+
+    fn assert_none(&self) {
+        assert!(self.0.is_empty(), "\n{}", self.0);
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> Text {
+    let text = fs::read_to_string(root().join(path));
+    Text { path: path.to_owned(), text: text.unwrap_or_else(|error| panic!("{path}: {error}")) }
+}
+
+/// Every text file under these folders, by path.
+fn texts(folders: &[&str]) -> Vec<Text> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = open.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                found.push(Text { path, text });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn rust(folders: &[&str]) -> Vec<Text> {
+    texts(folders).into_iter().filter(Text::is_rust).collect()
+}
+
+/// A line without its comment.
+fn code(line: &str) -> &str {
+    let mut in_text = false;
+    let bytes = line.as_bytes();
+    for at in 0..bytes.len() {
+        match bytes[at] {
+            b'"' if at == 0 || bytes[at - 1] != b'\\' => in_text = !in_text,
+            b'/' if !in_text && bytes.get(at + 1) == Some(&b'/') => return &line[..at],
+            _ => {}
+        }
+    }
+    line
+}
+
+/// Whether a line says a word, with no letter before it.
+fn says(line: &str, word: &str) -> bool {
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+}

@@ -1,0 +1,170 @@
+//! The shape of the tree: files, folders, names.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::{FOLDERS, Faults, read, root, rust, says, texts};
+
+/// Lines of a source file, so that it fits in the head.
+const SOURCE_LINES_MAX: usize = 400;
+/// Lines of a test file.
+const TEST_LINES_MAX: usize = 500;
+
+/// File names that every resource may have.
+const RESOURCE_FILES: [&str; 6] =
+    ["mod.rs", "rpc.rs", "domain.rs", "store.rs", "tests.rs", "worker.rs"];
+
+/// What a resource has besides, and why.
+const RESOURCE_EXTRAS: &[(&str, &str)] = &[
+    ("access_bindings/feed", "feeds the snapshot: it is a second reader of the same tables"),
+    ("audit/anonymous.rs", "counts of refusals of nobody"),
+    ("audit/batch.rs", "the statements of the writer"),
+    ("audit/recorder.rs", "the handle that calls record with"),
+    ("audit/writer.rs", "the task that writes entries in batches"),
+    ("auth/keys.rs", "the keys of session tokens"),
+    ("auth/password.rs", "bcrypt in a bounded pool"),
+    ("auth/setup.rs", "the token of the first start"),
+    ("events/feed.rs", "wakes readers when events are numbered"),
+    ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
+    ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
+];
+
+/// Names of the folders in `src/resources`, and whether they serve something.
+fn resources() -> Vec<(String, bool)> {
+    let entries = fs::read_dir(root().join("src/resources")).unwrap().map(|entry| entry.unwrap());
+    let mut found: Vec<(String, bool)> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| {
+            (entry.file_name().into_string().unwrap(), entry.path().join("rpc.rs").exists())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_file_fits_in_the_head_and_says_what_it_is_for() {
+    let mut faults = Faults::default();
+    for file in rust(&["src", "build", "benches", "tests"]) {
+        let limit = if file.path.starts_with("tests/") { TEST_LINES_MAX } else { SOURCE_LINES_MAX };
+        let length = file.text.lines().count();
+        if length > limit {
+            let rule = format!("{length} lines, at most {limit}: split it by noun or verb");
+            faults.add(&file.path, limit + 1, &rule);
+        }
+        if !file.text.starts_with("//!") {
+            faults.add(
+                &file.path,
+                1,
+                "start with `//!`: what it is for, and what always holds in it",
+            );
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn every_resource_looks_alike() {
+    let mut faults = Faults::default();
+    let mut extras: BTreeSet<&str> = RESOURCE_EXTRAS.iter().map(|(name, _)| *name).collect();
+    for (resource, _) in resources() {
+        for entry in fs::read_dir(root().join("src/resources").join(&resource)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let known = RESOURCE_FILES.contains(&name.as_str());
+            if !known && !extras.remove(format!("{resource}/{name}").as_str()) {
+                let path = format!("src/resources/{resource}/{name}");
+                let rule = "a resource has mod, rpc, domain, store, tests and worker: say why it needs this in RESOURCE_EXTRAS";
+                faults.add(&path, 1, rule);
+            }
+        }
+    }
+    for name in extras {
+        faults.add(
+            "tests/it/tidy.rs",
+            1,
+            &format!("`{name}` is gone: take it out of RESOURCE_EXTRAS"),
+        );
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn every_service_has_its_proto_its_tests_and_its_line() {
+    let mut faults = Faults::default();
+    let map = read("ARCHITECTURE.md").text;
+    let exists = |path: &str| root().join(path).exists();
+    for (resource, serves) in resources() {
+        let folder = format!("src/resources/{resource}/mod.rs");
+        if !map.contains(&format!("`resources/{resource}/`")) {
+            faults.add(
+                &folder,
+                1,
+                &format!("give `resources/{resource}/` a line in ARCHITECTURE.md"),
+            );
+        }
+        if !serves {
+            continue;
+        }
+        let proto = format!("proto/shoreguard/v1/{resource}.proto");
+        if !exists(&proto) {
+            faults.add(&folder, 1, &format!("a service stands in the proto of its name: {proto}"));
+        }
+        let tests = format!("tests/it/{resource}.rs");
+        if !exists(&tests) {
+            faults.add(&folder, 1, &format!("test it through the front door in {tests}"));
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn every_file_is_compiled() {
+    let mut faults = Faults::default();
+    let files = rust(&["src", "tests/it"]);
+    for file in &files {
+        let path = Path::new(&file.path);
+        let (name, mut folder) = (path.file_name().unwrap(), path.parent().unwrap());
+        let mut stem = path.file_stem().unwrap();
+        if ["main", "lib"].iter().any(|root| stem == *root) {
+            continue;
+        }
+        if stem == "mod" {
+            (stem, folder) = (folder.file_name().unwrap(), folder.parent().unwrap());
+        }
+        let line = format!("mod {};", stem.to_str().unwrap());
+        let by_path = format!("#[path = {name:?}]");
+        let named = files.iter().filter(|f| Path::new(&f.path).parent() == Some(folder)).any(|f| {
+            let parent = ["mod.rs", "lib.rs", "main.rs"].iter().any(|p| f.path.ends_with(p));
+            f.text.lines().any(|l| (parent && l.ends_with(&line)) || l == by_path)
+        });
+        if !named {
+            faults.add(&file.path, 1, &format!("no `{line}` beside it: nothing compiles it"));
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn names_and_notes_mean_something() {
+    let empty = ["util", "utils", "helper", "helpers", "common", "manager", "misc"];
+    let mut faults = Faults::default();
+    for file in texts(&FOLDERS) {
+        let name = Path::new(&file.path).file_stem().unwrap().to_str().unwrap();
+        let in_folder = file.path.split('/').any(|part| empty.contains(&part));
+        if file.is_rust() && (empty.contains(&name) || in_folder) {
+            faults.add(&file.path, 1, "name it after what it is about");
+        }
+        for (line, text) in file.lines() {
+            let note = ["TODO", "FIXME", "XXX"].iter().any(|note| says(text, note));
+            if note && !says(text, "TODO(#") && file.path != "tests/it/tidy/tree.rs" {
+                faults.add(
+                    &file.path,
+                    line,
+                    "a note names its issue, `TODO(#123): ...`, or is done now",
+                );
+            }
+        }
+    }
+    faults.assert_none();
+}

@@ -1,0 +1,187 @@
+//! TLS and callers' certificates, on our listener and towards a gateway.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType,
+};
+use rustls_pki_types::pem::PemObject;
+use shoreguard::config::{ClientIdentity, Config};
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{ClientAuth, Generation, Simulator, SimulatorOptions};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use crate::support::Place;
+use crate::support::server::{Bearer, Caller, boot, config};
+
+type Issuer = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str) -> Issuer {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn signed(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = sans;
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
+}
+
+fn localhost() -> Vec<SanType> {
+    vec![
+        SanType::DnsName("localhost".try_into().unwrap()),
+        SanType::IpAddress([127, 0, 0, 1].into()),
+    ]
+}
+
+fn uri(text: &str) -> Vec<SanType> {
+    vec![SanType::URI(text.try_into().unwrap())]
+}
+
+fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) -> Channel {
+    let mut tls =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
+    if let Some((cert, key)) = identity {
+        tls = tls.identity(Identity::from_pem(cert, key));
+    }
+    Endpoint::new(format!("https://127.0.0.1:{port}"))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect_lazy()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn t19_a_certificate_stands_for_whom_the_configuration_says() {
+    runtime().block_on(async {
+        let files = tempfile::tempdir().unwrap();
+        let (servers, callers, strangers) =
+            (authority("servers"), authority("callers"), authority("strangers"));
+        let (cert, key) = signed(&servers, localhost());
+        let path = |name: &str| files.path().join(name);
+        std::fs::write(path("cert"), cert).unwrap();
+        std::fs::write(path("key"), key).unwrap();
+        std::fs::write(path("ca"), callers.pem()).unwrap();
+
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let mut config: Config = config(&place, files.path(), |_| {});
+        config.server.tls.cert_path = Some(path("cert"));
+        config.server.tls.key_path = Some(path("key"));
+        config.server.tls.client_ca_path = Some(path("ca"));
+        config.server.tls.client_identities = vec![ClientIdentity {
+            issuer: "CN=callers".to_owned(),
+            san: "URI:spiffe://example/ci".to_owned(),
+            principal: "service_principal:ci".to_owned(),
+        }];
+        let (app, running) = boot(config).await;
+        let port = running.address().port();
+        let token = shoreguard::resources::auth::setup::offer(&app).await.unwrap().unwrap();
+        let caller = |identity: Option<&(String, String)>, token: Option<&str>| Caller {
+            channel: channel(port, &servers.pem(), identity),
+            bearer: Bearer(token.map(str::to_owned)),
+        };
+        let anonymous = caller(None, None);
+        let (email, password) =
+            ("admin@example.com".to_owned(), "correct horse battery".to_owned());
+        let setup = pb::SetupRequest {
+            setup_token: token.expose().to_owned(),
+            email: email.clone(),
+            password: password.clone(),
+        };
+        anonymous.auth().setup(setup).await.unwrap();
+        let session = anonymous
+            .auth()
+            .login(pb::LoginRequest { email, password })
+            .await
+            .unwrap()
+            .into_inner()
+            .session_token;
+        let admin = caller(None, Some(&session));
+        let key = admin.key("ci", pb::Role::Operator).await;
+
+        let ci = signed(&callers, uri("spiffe://example/ci"));
+        let who = pb::GetCurrentIdentityRequest {};
+        let seen =
+            caller(Some(&ci), None).auth().get_current_identity(who).await.unwrap().into_inner();
+        assert_eq!(seen.actor, "sp:ci");
+        // The same principal twice is one; two principals are none.
+        caller(Some(&ci), Some(&key)).auth().get_current_identity(who).await.unwrap();
+        let both = caller(Some(&ci), Some(&session)).auth().get_current_identity(who).await;
+        assert_refused!(both, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
+        // A name that only begins alike, and a name under another authority.
+        let near = signed(&callers, uri("spiffe://example/ci/other"));
+        let refused = caller(Some(&near), None).auth().get_current_identity(who).await;
+        assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
+        let foreign = signed(&strangers, uri("spiffe://example/ci"));
+        let refused =
+            caller(Some(&foreign), None).auth().get_current_identity(who).await.unwrap_err();
+        // The handshake fails, so there is no answer of ours; how a client says that depends on who hung up first.
+        assert_eq!(crate::support::server::reason(&refused), "", "{refused:?}");
+
+        app.stop.cancel();
+        running.stopped().await;
+        app.drained().await;
+    });
+}
+
+served! {
+    async fn a_gateway_is_reached_over_mutual_tls(sg: TestServer) {
+        let (servers, clients) = (authority("gateways"), authority("clients"));
+        let (cert, key) = signed(&servers, localhost());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(clients.der().clone()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(std::sync::Arc::new(roots), provider.clone()).build().unwrap();
+        let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions().unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key).unwrap();
+        let mut options = SimulatorOptions::plain(Generation::V0_1);
+        options.tls = Some(tls);
+        options.client_auth = ClientAuth::Certificate;
+        let simulator = Simulator::start(options).await.unwrap();
+
+        let (client_cert, client_key) = signed(&clients, uri("spiffe://example/shoreguard"));
+        let request = pb::RegisterGatewayRequest {
+            name: "secure".into(),
+            endpoint: format!("localhost:{}", simulator.addr().port()),
+            scheme: pb::GatewayScheme::Https.into(),
+            ca_cert: servers.pem().into_bytes().into(),
+            credentials: Some(pb::GatewayCredentials {
+                client_cert: client_cert.into_bytes().into(),
+                client_key: client_key.into_bytes().into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let admin = sg.admin();
+        let stored = admin.gateways().register_gateway(request.clone()).await.unwrap().into_inner().gateway.unwrap();
+        assert_eq!((stored.status(), stored.auth_mode()), (pb::GatewayStatus::Healthy, pb::GatewayAuthMode::Mtls));
+        assert!(stored.has_client_key);
+        let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
+        admin.openshell_v0_1().get_current_user(user).await.unwrap();
+
+        // Under the system's authorities alone it is not believed.
+        let untrusted = pb::RegisterGatewayRequest { name: "untrusted".into(), ca_cert: bytes::Bytes::new(), ..request.clone() };
+        let stored = admin.gateways().register_gateway(untrusted).await.unwrap().into_inner().gateway.unwrap();
+        assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);
+        let other = signed(&clients, uri("spiffe://example/other"));
+        let mut mixed = request.credentials.clone().unwrap();
+        mixed.client_key = other.1.into_bytes().into();
+        let mixed = pb::RegisterGatewayRequest { name: "mixed".into(), credentials: Some(mixed), ..request };
+        assert_refused!(admin.gateways().register_gateway(mixed).await, InvalidArgument, "INVALID_FIELD");
+        simulator.stop().await;
+        sg.finish().await;
+    }
+}

@@ -1,0 +1,163 @@
+//! Background work: under a lease, on one replica at a time, drained at the end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use shoreguard::app::App;
+use shoreguard::db::schema::{audit_log, leases, replicas};
+use shoreguard::db::{Engine, on_conn};
+use shoreguard::error::Error;
+use shoreguard::resources::audit;
+use shoreguard::resources::audit::recorder::Recorder;
+use shoreguard::workers::{self, Worked, Worker, lease};
+use tokio::sync::Notify;
+
+use crate::audit::{intent, settings};
+
+/// Ticks by replica: the tests of one process share what is static.
+static TICKS: Mutex<Option<HashMap<Arc<str>, u32>>> = Mutex::new(None);
+static TICKED: Notify = Notify::const_new();
+
+const COUNTING: Worker = Worker {
+    name: "counting",
+    every: |_| Duration::from_millis(5),
+    lease: true,
+    wake: None,
+    tick: |ctx, lease| {
+        Box::pin(async move {
+            let lease = lease.unwrap();
+            ctx.db().transaction(async |conn| lease::still_held(conn, lease).await).await?;
+            let tick = count(ctx.app());
+            assert_ne!(tick, 2, "a panic of a job");
+            if tick == 3 {
+                return Err(Error::internal("an error of a job"));
+            }
+            Ok(Worked::batch(1, 2))
+        })
+    },
+};
+
+fn count(app: &App) -> u32 {
+    let mut ticks = TICKS.lock().unwrap();
+    let count = ticks.get_or_insert_default().entry(Arc::clone(&app.replica)).or_default();
+    *count += 1;
+    TICKED.notify_waiters();
+    *count
+}
+
+async fn until(app: &App, ticks: u32) {
+    loop {
+        let ticked = TICKED.notified();
+        let now = TICKS.lock().unwrap().as_ref().and_then(|all| all.get(&app.replica).copied());
+        if now.is_some_and(|now| now >= ticks) {
+            return;
+        }
+        ticked.await;
+    }
+}
+
+async fn outcomes(app: &App) -> Vec<(String, Option<String>)> {
+    let mut conn = app.db.read().await.unwrap();
+    on_conn!(&mut conn, |c| audit_log::table
+        .filter(audit_log::action.eq("gateway.update"))
+        .select((audit_log::resource_id, audit_log::outcome))
+        .order(audit_log::resource_id)
+        .load(c)
+        .await)
+    .unwrap()
+}
+
+async fn alive(app: &App) -> i64 {
+    let mut conn = app.db.read().await.unwrap();
+    on_conn!(&mut conn, |c| replicas::table.count().get_result(c).await).unwrap()
+}
+
+served! {
+    async fn a_job_goes_on_after_a_panic_and_an_error_and_gives_its_lease_up(sg: TestServer) {
+        workers::spawn(&sg.app, COUNTING);
+        until(&sg.app, 5).await;
+        let app = Arc::clone(&sg.app);
+        app.stop.cancel();
+        app.drained().await;
+        let mut conn = app.db.read().await.unwrap();
+        let now = app.db.now(&mut conn).await.unwrap();
+        let held: i64 = on_conn!(&mut conn, |c| leases::table
+            .filter(leases::expires_at.gt(now))
+            .count()
+            .get_result(c)
+            .await)
+        .unwrap();
+        assert_eq!(held, 0, "leases that were not released");
+        assert_eq!(alive(&app).await, 0);
+        drop((conn, app));
+        sg.finish().await;
+    }
+
+    async fn a_job_that_another_replica_holds_is_left_to_it(sg: TestServer) {
+        let ttl = Duration::from_secs(30);
+        let theirs = lease::acquire(&sg.app.db, COUNTING.name, "other", ttl).await.unwrap().unwrap();
+        assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), None);
+        sg.app.db.move_clock(ttl);
+        assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), Some(Worked { done: 1, more: false }));
+        assert!(lease::renew(&sg.app.db, &theirs, ttl).await.is_err());
+        sg.finish().await;
+    }
+
+    async fn what_a_dead_replica_has_left_open_is_closed_as_unknown(sg: TestServer) {
+        let app = &sg.app;
+        let dead = Recorder::start(&app.db, &app.clock, &Arc::from("dead"), &settings());
+        dead.open(intent("theirs")).await.unwrap();
+        shoreguard::db::replicas::beat(&app.db, "dead").await.unwrap();
+        app.audit.open(intent("ours")).await.unwrap();
+
+        // Both are alive.
+        app.db.move_clock(Duration::from_secs(31));
+        workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+        assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);
+
+        app.db.move_clock(Duration::from_secs(31));
+        shoreguard::db::replicas::beat(&app.db, &app.replica).await.unwrap();
+        let worked = workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+        assert_eq!(worked.done, 1);
+        let unknown = Some("unknown".to_owned());
+        let expected = [("ours".to_owned(), None), ("theirs".to_owned(), unknown)];
+        assert_eq!(outcomes(app).await, expected);
+        workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
+        assert_eq!(alive(app).await, 1, "a dead replica is forgotten");
+        sg.finish().await;
+    }
+
+    async fn old_entries_are_forgotten_and_open_ones_are_not(sg: TestServer) {
+        let app = &sg.app;
+        app.audit.open(intent("open")).await.unwrap();
+        let closed = app.audit.open(intent("closed")).await.unwrap();
+        app.audit.close(closed, crate::audit::outcome(audit::Ending::Ok)).await.unwrap();
+        app.audit.settled().await;
+        app.clock.advance(Duration::from_hours(24 * 89));
+        app.db.move_clock(Duration::from_secs(31));
+        let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
+        assert_eq!(worked, Worked::NOTHING);
+        app.clock.advance(Duration::from_hours(24 * 2));
+        app.db.move_clock(Duration::from_secs(31));
+        let worked = workers::once(app, &audit::worker::RETENTION).await.unwrap().unwrap();
+        assert!(worked.done >= 1);
+        assert_eq!(outcomes(app).await, [("open".to_owned(), None)]);
+        sg.finish().await;
+    }
+
+    async fn each_replica_has_a_heartbeat(sg: TestServer) {
+        assert_eq!(alive(&sg.app).await, 1);
+        if sg.engine == Engine::Postgres {
+            let (app, running) = sg.replica().await;
+            assert_eq!(alive(&sg.app).await, 2);
+            app.stop.cancel();
+            running.stopped().await;
+            app.drained().await;
+            assert_eq!(alive(&sg.app).await, 1);
+        }
+        sg.finish().await;
+    }
+}

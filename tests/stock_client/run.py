@@ -1,0 +1,154 @@
+"""The stock OpenShell SDKs, as they come from PyPI, through Shoreguard.
+
+Starts `shoreguard dev`, and for each generation of the wire runs checks.py in an environment that holds that
+generation's SDK. The checks get an address and a key, as anyone who uses the SDK would, and no more.
+
+    python3 tests/stock_client/run.py [--server target/debug/shoreguard]
+
+Ends with `N passed, M failed` on a line of its own, and with 1 where anything failed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import venv
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
+CACHE = TARGET / "stock-client"
+GENERATIONS = ("0.1", "0.0")
+
+INSTALL_SECONDS = 300
+START_SECONDS = 60
+CHECK_SECONDS = 180
+STOP_SECONDS = 40
+
+
+def environment(generation):
+    """The Python of an environment that holds the generation's SDK; made once for each set of pins."""
+    pins = HERE / f"requirements-{generation}.txt"
+    digest = hashlib.sha256(pins.read_bytes()).hexdigest()[:12]
+    folder = CACHE / f"{generation}-{digest}"
+    python = folder / "bin" / "python"
+    done = folder / "complete"
+    if not done.exists():
+        print(f"installing the SDK of generation {generation} into {folder}", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", pins]
+        subprocess.run(pip, check=True, timeout=INSTALL_SECONDS)
+        done.touch()
+    return python
+
+
+class Server:
+    """`shoreguard dev` with a data folder of its own, for as long as the `with` lasts."""
+
+    def __init__(self, binary):
+        self.binary = binary
+        self.folder = tempfile.TemporaryDirectory(prefix="shoreguard-stock-client-")
+        self.log_path = pathlib.Path(self.folder.name) / "server.log"
+
+    def __enter__(self):
+        data = pathlib.Path(self.folder.name) / "data"
+        command = [self.binary, "dev", "--json", "--data", data, "--listen", "127.0.0.1:0"]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        # A server that says nothing is ended, which ends the wait for its line.
+        silence = threading.Timer(START_SECONDS, self.process.kill)
+        silence.start()
+        line = self.process.stdout.readline()
+        silence.cancel()
+        try:
+            self.facts = json.loads(line)
+        except ValueError:
+            self.process.kill()
+            self.show_log()
+            sys.exit(f"`{' '.join(map(str, command))}` did not say where it serves: {line!r}")
+        return self
+
+    def stop(self):
+        """Asks it to stop, and gives its exit code; none if it did not stop in time."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def show_log(self):
+        print("--- the end of the server's log:")
+        print(self.log_path.read_text(errors="replace")[-8000:])
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+def run_checks(python, generation, address, key):
+    """Runs the checks of one generation; gives how many passed and failed."""
+    command = [python, HERE / "checks.py", generation, address]
+    # The key goes by the environment, so that no list of processes shows it.
+    given = {**os.environ, "STOCK_CLIENT_KEY": key, "PYTHONUNBUFFERED": "1"}
+    try:
+        done = subprocess.run(command, env=given, stdout=subprocess.PIPE, text=True, timeout=CHECK_SECONDS)
+        output = done.stdout
+    except subprocess.TimeoutExpired as late:
+        output = (late.stdout or b"").decode(errors="replace")
+        print(f"the checks of generation {generation} took longer than {CHECK_SECONDS} s")
+    print(output, end="", flush=True)
+    counted = re.search(r"^(\d+) of (\d+) checks hold$", output, re.MULTILINE)
+    if not counted:
+        return 0, 1
+    held, every = map(int, counted.groups())
+    return held, every - held
+
+
+def main():
+    arguments = argparse.ArgumentParser(description="The stock OpenShell SDKs through Shoreguard.")
+    arguments.add_argument("--server", type=pathlib.Path, default=TARGET / "debug" / "shoreguard")
+    server_binary = arguments.parse_args().server
+    if not server_binary.exists():
+        sys.exit(f"{server_binary} is missing: run `cargo build` first")
+    pythons = {generation: environment(generation) for generation in GENERATIONS}
+
+    passed = failed = 0
+    with Server(server_binary) as server:
+        for generation in GENERATIONS:
+            gateways = [g for g in server.facts["gateways"] if g["generation"] == generation]
+            if not gateways:
+                print(f"no gateway of generation {generation} is served")
+                failed += 1
+            for gateway in gateways[:1]:
+                print(f"generation {generation}, gateway {gateway['name']}:", flush=True)
+                held, broken = run_checks(
+                    pythons[generation], generation, server.facts["listen"], gateway["key"]
+                )
+                passed, failed = passed + held, failed + broken
+        code = server.stop()
+        if code == 0:
+            passed += 1
+            print("ok    the server stops when it is told to")
+        else:
+            failed += 1
+            print(f"FAIL  the server was told to stop: exit code {code}")
+        if failed:
+            server.show_log()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
