@@ -85,10 +85,8 @@ pub async fn changes_after(
 
 /// Names of all gateways.
 pub async fn gateway_names(conn: &mut Conn) -> Result<Vec<(GatewayId, Arc<str>)>, Error> {
-    let rows: Vec<(i64, String)> = on_conn!(conn, |c| gateways::table
-        .select((gateways::id, gateways::name))
-        .load(c)
-        .await)?;
+    let rows: Vec<(i64, String)> =
+        on_conn!(conn, |c| gateways::table.select((gateways::id, gateways::name)).load(c).await)?;
     Ok(rows.into_iter().map(|(id, name)| (id.into(), name.into())).collect())
 }
 
