@@ -17,6 +17,9 @@ pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
 }
 
 /// The id as the header has it.
+///
+/// # Panics
+/// Never: a UUID is plain text.
 #[must_use]
 pub fn value(id: Uuid) -> HeaderValue {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
