@@ -1,4 +1,4 @@
-//! From a host and a port to a connection, over addresses that [`guard`](super::guard) has judged.
+//! From a host and a port to a connection, over addresses that [`guard`] has judged.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
