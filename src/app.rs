@@ -50,8 +50,8 @@ pub struct App {
     pub audit: Recorder,
     /// Wakes whoever waits for events.
     pub feed: Feed,
-    /// Held while the snapshot is fed: one at a time.
-    pub feeding: tokio::sync::Mutex<()>,
+    /// Who feeds the snapshot: one at a time.
+    pub feeding: access_bindings::feed::Feeding,
     /// The gateways as the proxy reaches them.
     pub targets: Targets,
     /// Which sandbox an id means, as the gateways have told.
@@ -100,7 +100,7 @@ impl App {
             authn: Authn { sessions: SessionKeys::new(sessions, clock.clone()), certificates },
             live: Arc::default(),
             feed: Feed::default(),
-            feeding: tokio::sync::Mutex::default(),
+            feeding: access_bindings::feed::Feeding::default(),
             targets: Targets::default(),
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),

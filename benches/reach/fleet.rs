@@ -133,8 +133,8 @@ impl Admin {
             page_token: token.to_owned(),
             ..Default::default()
         };
-        let mut audit = AuditServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(64 << 20);
+        let mut audit =
+            AuditServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
         let page = audit.list_audit_entries(self.signed(request)).await?.into_inner();
         Ok(page.next_page_token)
     }

@@ -118,7 +118,9 @@ pub(crate) fn run(
     let threads = shape.connections.min(std::thread::available_parallelism()?.get());
     let joined: Vec<Result<Vec<u32>, Fault>> = std::thread::scope(|scope| {
         let started: Vec<_> = (0..threads)
-            .map(|thread| scope.spawn(move || on_thread(address, calls, shape, time, (thread, threads))))
+            .map(|thread| {
+                scope.spawn(move || on_thread(address, calls, shape, time, (thread, threads)))
+            })
             .collect();
         started
             .into_iter()

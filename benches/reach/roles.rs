@@ -75,7 +75,8 @@ fn serve(role: &str, args: Vec<String>) -> Result<(), Fault> {
             ("constant", None) => router.fallback_service(service_fn(constant)),
             ("forward", Some(to)) => {
                 let channel = Endpoint::new(format!("http://{to}"))?.connect().await?;
-                router.fallback_service(service_fn(move |request| forward(channel.clone(), request)))
+                router
+                    .fallback_service(service_fn(move |request| forward(channel.clone(), request)))
             }
             ("select", Some(url)) => {
                 let db = Db::open(&DbOptions::new(url)).await?;
@@ -200,7 +201,8 @@ struct Select(Db);
 
 impl UnaryService<pb::GetGatewayRequest> for Select {
     type Response = pb::GetGatewayResponse;
-    type Future = futures_util::future::BoxFuture<'static, Result<tonic::Response<Self::Response>, Status>>;
+    type Future =
+        futures_util::future::BoxFuture<'static, Result<tonic::Response<Self::Response>, Status>>;
 
     fn call(&mut self, _: tonic::Request<pb::GetGatewayRequest>) -> Self::Future {
         let db = self.0.clone();

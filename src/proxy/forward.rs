@@ -21,7 +21,7 @@ use super::watch::Watch;
 use super::{BoxError, Proxy, message, rewrite};
 use crate::ctx::Call;
 use crate::error::Error;
-use crate::transport::layers::limits;
+use crate::transport::layers::{limits, request_id};
 
 /// Connections that are tried until one takes the call.
 const TRIES: u32 = 4;
@@ -47,7 +47,7 @@ where
         prepared.meter.clone(),
     );
     let Admitted { call, .. } = &admitted;
-    let request_id = request_id(call);
+    let request_id = request_id::value(call.request_id);
     let mut closing = prepared.closing;
     let sent = send(&mut admitted, &parts.headers, request_id.clone(), source).await;
     let answered = match sent {
@@ -64,12 +64,6 @@ where
             closing.finish(crate::transport::status::code_of(error).0 as i32);
         }
     })
-}
-
-fn request_id(call: &Call) -> HeaderValue {
-    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let text = call.request_id.hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).expect("a UUID is plain text")
 }
 
 /// Sends the request and waits for the answer's beginning; none where the caller has gone. What the gateway has not

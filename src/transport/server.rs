@@ -229,7 +229,10 @@ where
     let peer = Arc::new(peer);
     let service = service_fn(move |request| {
         let (stack, peer) = (Arc::clone(&stack), Arc::clone(&peer));
-        async move { Ok::<_, std::convert::Infallible>(stack.answer(&peer, request).await) }
+        // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
+        Box::pin(
+            async move { Ok::<_, std::convert::Infallible>(stack.answer(&peer, request).await) },
+        )
     });
     let serving = builder.serve_connection(TokioIo::new(socket), service);
     tokio::pin!(serving);

@@ -60,7 +60,7 @@ pub(crate) fn outcome(ending: Ending) -> Outcome {
 
 type Text = Option<String>;
 /// Columns of an entry.
-type Outcome = (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>);
+type Call = (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>);
 type Row = (AuditId, String, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
 async fn rows(db: &Db) -> Vec<Row> {
@@ -144,7 +144,7 @@ both_engines! {
         let expected =
             (text("edge"), Some(9), text(r#"{"before":1}"#), text("10.0.0.1"), text("user:3"));
         assert_eq!(found, expected);
-        let found: Outcome =
+        let found: Call =
             on_conn!(&mut conn, |c| audit_log::table
                 .select((
                     audit_log::request_id,

@@ -29,7 +29,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, limit: i64) -> i64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         i64::try_from(self.0 >> 33).unwrap_or_default() % limit
     }
 }
@@ -49,7 +50,7 @@ fn name(gateway: i64) -> String {
 /// Users with bindings of their own and of groups.
 fn snapshot() -> Snapshot {
     let mut numbers = Numbers(7);
-    let snapshot = Snapshot::new(Clock::system(), Duration::from_secs(3_600));
+    let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     let gateways = (0..GATEWAYS).map(|id| Change::Gateway(GatewayId(id), Some(name(id).into())));
     let mut changes: Vec<Change> = gateways.collect();
     for id in 0..GROUPS {
@@ -93,8 +94,8 @@ fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Fi
 /// The gate, the exact check, and both, as each call does them.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     let snapshot = snapshot();
-    let names: Vec<String> = (0..GATEWAYS).map(name).collect();
-    let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| names[at].as_str());
+    let gateways: Vec<String> = (0..GATEWAYS).map(name).collect();
+    let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| gateways[at].as_str());
     let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
     measure(bench, on).show("role on a gateway", "us", Target::AtMost(CHECK_US_MAX))?;
     let by_name = |principal, gateway| {

@@ -77,7 +77,9 @@ async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
             "WITH RECURSIVE n(i) AS (SELECT :from UNION ALL SELECT i + 1 FROM n WHERE i < :to)",
             format!("{SQLITE_ROW} FROM n"),
         ),
-        Engine::Postgres => ("", format!("{POSTGRES_ROW} FROM generate_series(:from, :to) AS n(i)")),
+        Engine::Postgres => {
+            ("", format!("{POSTGRES_ROW} FROM generate_series(:from, :to) AS n(i)"))
+        }
     };
     let db = place.open().await?;
     let mut conn = db.write().await?;

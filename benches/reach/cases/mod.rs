@@ -27,10 +27,18 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "proxied", what: "proxied unary reads, 64 callers", run: proxied::busy },
     Case { name: "unloaded", what: "proxied unary reads, one caller", run: proxied::unloaded },
     Case { name: "own", what: "own unary reads, 64 callers", run: own::run },
-    Case { name: "proxied-write", what: "proxied audited writes, 64 callers", run: writes::proxied },
+    Case {
+        name: "proxied-write",
+        what: "proxied audited writes, 64 callers",
+        run: writes::proxied,
+    },
     Case { name: "own-write", what: "own audited writes, 64 callers", run: writes::own },
     Case { name: "access", what: "access checks, in memory", run: access::run },
-    Case { name: "audit-list", what: "pages of a long audit log, one caller", run: audit_list::run },
+    Case {
+        name: "audit-list",
+        what: "pages of a long audit log, one caller",
+        run: audit_list::run,
+    },
     Case { name: "footprint", what: "memory, and time to serve", run: footprint::run },
 ];
 

@@ -67,7 +67,11 @@ fn copy(bench: &Bench, fleet: &Fleet) -> Result<Option<Place>, Fault> {
     Ok(Some(place))
 }
 
-fn compare(subjects: &[Subject<'_>; 2], shape: crate::load::Shape, least: f64) -> Result<(), Fault> {
+fn compare(
+    subjects: &[Subject<'_>; 2],
+    shape: crate::load::Shape,
+    least: f64,
+) -> Result<(), Fault> {
     let [other, own] = subjects;
     other.show(shape, Target::None)?;
     own.show(shape, Target::None)?;

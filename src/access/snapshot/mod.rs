@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
 use crate::error::{Error, Reason};
 
-use self::state::State;
+use self::state::{Held, State};
 
 /// What access needs to know of a user.
 #[derive(Debug, Clone)]
@@ -167,10 +167,10 @@ impl Snapshot {
     pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
         let state = self.read();
         let id = *state.by_key.get(hash)?;
-        if let Some(found) = state.service_principals.get(&id)
-            && !found.used.load(Ordering::Relaxed)
+        if let Some(Held { facts, .. }) = state.service_principals.get(&id)
+            && !facts.used.load(Ordering::Relaxed)
         {
-            found.used.store(true, Ordering::Relaxed);
+            facts.used.store(true, Ordering::Relaxed);
         }
         state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())
     }
@@ -180,7 +180,7 @@ impl Snapshot {
     pub fn take_used(&self) -> Vec<ServicePrincipalId> {
         let state = self.read();
         let used = state.service_principals.iter();
-        used.filter(|(_, found)| found.used.swap(false, Ordering::Relaxed))
+        used.filter(|(_, held)| held.facts.used.swap(false, Ordering::Relaxed))
             .map(|(id, _)| *id)
             .collect()
     }
@@ -199,7 +199,8 @@ impl Snapshot {
                 PrincipalId::User(*found.0)
             }
             ("service_principal", name) => {
-                let found = state.service_principals.iter().find(|(_, p)| &*p.name == name)?;
+                let mut all = state.service_principals.iter();
+                let found = all.find(|(_, held)| &*held.facts.name == name)?;
                 PrincipalId::ServicePrincipal(*found.0)
             }
             _ => return None,
@@ -257,11 +258,7 @@ impl Snapshot {
     /// The highest role that the caller holds anywhere: what the gate asks before a body is read.
     #[must_use]
     pub fn best_role(&self, principal: PrincipalId) -> Role {
-        let state = self.read();
-        state
-            .bound(principal)
-            .map(|id| state.role_on(principal, id))
-            .fold(state.global_role(principal), Role::max)
+        self.read().best_role(principal)
     }
 
     /// The gateways on which the caller holds at least `least`.
@@ -296,12 +293,18 @@ impl Snapshot {
         limit: usize,
     ) -> (Vec<(Arc<str>, Role)>, bool) {
         let state = self.read();
-        let mut seen: Vec<(Arc<str>, Role)> = state
-            .gateways
-            .iter()
-            .map(|(id, name)| (Arc::clone(name), state.role_on(principal, *id)))
-            .filter(|(_, role)| *role > Role::None)
-            .collect();
+        let role = |id: GatewayId| state.role_on(principal, id);
+        let mut seen: Vec<(Arc<str>, Role)> = if state.global_role(principal) == Role::None {
+            // Then bindings alone let it see any: a key of one gateway does not look through the fleet.
+            let mut bound: Vec<GatewayId> = state.bound(principal).collect();
+            bound.sort_unstable();
+            bound.dedup();
+            let named = bound.into_iter().filter_map(|id| Some((state.gateways.get(&id)?, id)));
+            named.map(|(name, id)| (Arc::clone(name), role(id))).collect()
+        } else {
+            state.gateways.iter().map(|(id, name)| (Arc::clone(name), role(*id))).collect()
+        };
+        seen.retain(|(_, role)| *role > Role::None);
         seen.sort_unstable();
         let cut = seen.len() > limit;
         seen.truncate(limit);

@@ -8,10 +8,17 @@ use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::{self, Role};
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
 
+/// A service principal, and its name as a caller, which is made once and not in each call.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) facts: ServicePrincipalFacts,
+    actor: Arc<str>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
-    pub(super) service_principals: HashMap<ServicePrincipalId, ServicePrincipalFacts>,
+    pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
     pub(super) gateways: HashMap<GatewayId, Arc<str>>,
@@ -29,11 +36,12 @@ impl State {
             }
             Change::ServicePrincipal(id, facts) => {
                 if let Some(old) = self.service_principals.remove(&id) {
-                    self.by_key.remove(&old.key_hash);
+                    self.by_key.remove(&old.facts.key_hash);
                 }
                 if let Some(facts) = facts {
                     self.by_key.insert(facts.key_hash, id);
-                    self.service_principals.insert(id, facts);
+                    let actor = format!("sp:{}", facts.name).into();
+                    self.service_principals.insert(id, Held { facts, actor });
                 }
             }
             Change::Group(id, Some(facts)) => {
@@ -62,13 +70,13 @@ impl State {
                 Some(Caller { principal, actor, version: user.password_version, expires_at: None })
             }
             PrincipalId::ServicePrincipal(id) => {
-                let found = self.service_principals.get(&id)?;
-                if found.expires_at.is_some_and(|at| at <= now) {
+                let Held { facts, actor } = self.service_principals.get(&id)?;
+                let expires_at = facts.expires_at;
+                if expires_at.is_some_and(|at| at <= now) {
                     return None;
                 }
-                let actor = format!("sp:{}", found.name).into();
-                let expires_at = found.expires_at;
-                Some(Caller { principal, actor, version: found.key_version, expires_at })
+                let actor = Arc::clone(actor);
+                Some(Caller { principal, actor, version: facts.key_version, expires_at })
             }
         }
     }
@@ -83,7 +91,7 @@ impl State {
                 roles::global(user.role, self.groups_of(user).map(|group| group.role))
             }),
             PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(Role::None, |found| found.role)
+                self.service_principals.get(&id).map_or(Role::None, |held| held.facts.role)
             }
         }
     }
@@ -97,8 +105,30 @@ impl State {
                 roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
             }),
             PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(Role::None, |found| {
-                    roles::on_gateway(global, found.bindings.get(&gateway).copied(), [])
+                self.service_principals.get(&id).map_or(Role::None, |held| {
+                    roles::on_gateway(global, held.facts.bindings.get(&gateway).copied(), [])
+                })
+            }
+        }
+    }
+
+    /// Each call comes here: the bindings themselves are looked at, not the roles that they lead to one by one.
+    pub(super) fn best_role(&self, principal: PrincipalId) -> Role {
+        let global = self.global_role(principal);
+        if global == Role::Admin {
+            return global;
+        }
+        match principal {
+            PrincipalId::User(id) => self.users.get(&id).map_or(global, |user| {
+                let own = user.bindings.values().copied().fold(global, Role::max);
+                let of_groups = self.groups_of(user).flat_map(|group| &group.bindings);
+                of_groups.fold(own, |best, (gateway, role)| {
+                    if *role > best && !user.bindings.contains_key(gateway) { *role } else { best }
+                })
+            }),
+            PrincipalId::ServicePrincipal(id) => {
+                self.service_principals.get(&id).map_or(global, |held| {
+                    held.facts.bindings.values().copied().fold(global, Role::max)
                 })
             }
         }
@@ -116,7 +146,7 @@ impl State {
             },
             PrincipalId::ServicePrincipal(id) => match self.service_principals.get(&id) {
                 None => Box::new(std::iter::empty()),
-                Some(found) => Box::new(found.bindings.keys().copied()),
+                Some(held) => Box::new(held.facts.bindings.keys().copied()),
             },
         }
     }

@@ -1,5 +1,6 @@
 //! Gateways: registering, finding, changing and unregistering them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -346,10 +347,28 @@ pub async fn load_targets(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads one gateway anew after it has changed, here or on another replica.
-pub async fn refresh_target(app: &App, id: GatewayId) -> Result<(), Error> {
-    let row = store::by_id(&mut app.db.read().await?, id).await?;
-    let target = match row.map(|row| targets::from_row(app, &row)).transpose() {
+/// Reads gateways anew after they have changed, here or on another replica. Answers their names; one that is gone has
+/// none.
+pub async fn refresh_targets(
+    app: &App,
+    ids: &[GatewayId],
+) -> Result<Vec<(GatewayId, Option<Arc<str>>)>, Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = store::by_ids(&mut app.db.read().await?, ids).await?;
+    let mut rows: HashMap<GatewayId, Row> =
+        rows.into_iter().map(|row| (GatewayId(row.id), row)).collect();
+    let refreshed = ids.iter().map(|id| {
+        let row = rows.remove(id);
+        refresh_target(app, *id, row.as_ref());
+        (*id, row.map(|row| row.name.into()))
+    });
+    Ok(refreshed.collect())
+}
+
+fn refresh_target(app: &App, id: GatewayId, row: Option<&Row>) {
+    let target = match row.map(|row| targets::from_row(app, row)).transpose() {
         Ok(target) => target,
         Err(error) => {
             tracing::error!(gateway = %id, error = &error as &dyn std::error::Error, "a gateway can't be used");
@@ -364,7 +383,6 @@ pub async fn refresh_target(app: &App, id: GatewayId) -> Result<(), Error> {
         // What was opened to another address must not go on as if it were this gateway's (T04).
         app.live.end_gateway(id, crate::access::live::Ended::GatewayChanged);
     }
-    Ok(())
 }
 
 /// The gateway as the proxy reaches it.

@@ -80,6 +80,16 @@ pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error>
         .optional())?)
 }
 
+/// Those of these ids that there are.
+pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<Row>, Error> {
+    let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+    Ok(on_conn!(conn, |c| gateways::table
+        .filter(gateways::id.eq_any(ids))
+        .select(Row::as_select())
+        .load(c)
+        .await)?)
+}
+
 /// All of them.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Row>, Error> {
     Ok(on_conn!(conn, |c| gateways::table.select(Row::as_select()).load(c).await)?)

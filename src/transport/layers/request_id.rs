@@ -1,7 +1,7 @@
 //! Every call has an id that log, audit and the caller share. One that the caller sends is checked, else replaced
 //! (T19): it must be a UUID, since it stands in the audit log.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 /// The header.
@@ -14,6 +14,17 @@ pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
     sent.filter(|text| text.len() == 36)
         .and_then(|text| Uuid::try_parse(text).ok())
         .unwrap_or_else(new)
+}
+
+/// The id as the header has it.
+///
+/// # Panics
+/// Never: a UUID is plain text.
+#[must_use]
+pub fn value(id: Uuid) -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = id.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("a UUID is plain text")
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 pub mod store;
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::warn;
@@ -18,7 +20,7 @@ use crate::resources::gateways;
 const BATCH: i64 = 1_000;
 
 /// A kind of subject whose facts the snapshot holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A user.
     User(UserId),
@@ -37,7 +39,7 @@ pub async fn load(app: &App) -> Result<(), Error> {
     // First: what commits while the rest is read is then read again, which is harmless.
     let revision = store::last_revision(&mut conn).await?;
     let mut changes = Vec::new();
-    for (id, name) in store::gateway_names(&mut conn, None).await? {
+    for (id, name) in store::gateway_names(&mut conn).await? {
         changes.push(Change::Gateway(id, Some(name)));
     }
     for (id, facts) in store::group_facts(&mut conn, None).await? {
@@ -53,10 +55,31 @@ pub async fn load(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
+/// Takes turns in feeding the snapshot.
+#[derive(Debug, Default)]
+pub struct Feeding {
+    /// Number of the reading that was begun last.
+    begun: AtomicU64,
+    /// Number of the reading that was put in last. Held while one is at it.
+    done: tokio::sync::Mutex<u64>,
+}
+
 /// Puts in whatever has been committed since. A local write calls it before it answers; the follower calls it all the
-/// time. One at a time, so that an older reading never overwrites a newer one.
+/// time. One at a time, so that an older reading never overwrites a newer one; those who wait meanwhile share the next.
 pub async fn refresh(app: &App) -> Result<(), Error> {
-    let _one = app.feeding.lock().await;
+    let before = app.feeding.begun.load(Ordering::SeqCst);
+    let mut done = app.feeding.done.lock().await;
+    if *done > before {
+        // It was begun after we had committed, so it has seen what we have.
+        return Ok(());
+    }
+    let number = app.feeding.begun.fetch_add(1, Ordering::SeqCst) + 1;
+    read_on(app).await?;
+    *done = number;
+    Ok(())
+}
+
+async fn read_on(app: &App) -> Result<(), Error> {
     loop {
         let asked_at = app.clock.since_boot();
         let mut conn = app.db.read().await?;
@@ -66,14 +89,19 @@ pub async fn refresh(app: &App) -> Result<(), Error> {
         let full = i64::try_from(log.len()).is_ok_and(|n| n == BATCH);
         let mut subjects: Vec<Subject> =
             log.into_iter().filter_map(|(_, subject)| subject).collect();
-        subjects.dedup();
-        let changes = facts_of(&mut conn, &subjects).await?;
+        let mut seen = HashSet::new();
+        subjects.retain(|subject| seen.insert(*subject));
+        let mut changes = facts_of(&mut conn, &subjects).await?;
         drop(conn);
-        for subject in &subjects {
-            if let Subject::Gateway(id) = subject {
-                gateways::domain::refresh_target(app, *id).await?;
-            }
-        }
+        let gateways: Vec<GatewayId> = subjects
+            .iter()
+            .filter_map(|subject| match subject {
+                Subject::Gateway(id) => Some(*id),
+                Subject::User(_) | Subject::ServicePrincipal(_) | Subject::Group(_) => None,
+            })
+            .collect();
+        let named = gateways::domain::refresh_targets(app, &gateways).await?;
+        changes.extend(named.into_iter().map(|(id, name)| Change::Gateway(id, name)));
         let moved = !changes.is_empty();
         app.snapshot.apply(last, changes, asked_at);
         if moved {
@@ -85,6 +113,7 @@ pub async fn refresh(app: &App) -> Result<(), Error> {
     }
 }
 
+/// All but those of gateways.
 async fn facts_of(conn: &mut Conn, subjects: &[Subject]) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::with_capacity(subjects.len());
     for subject in subjects {
@@ -101,10 +130,8 @@ async fn facts_of(conn: &mut Conn, subjects: &[Subject]) -> Result<Vec<Change>, 
                 let found = store::group_facts(conn, Some(id.get())).await?.pop();
                 Change::Group(*id, found.map(|(_, facts)| facts))
             }
-            Subject::Gateway(id) => {
-                let found = store::gateway_names(conn, Some(id.get())).await?.pop();
-                Change::Gateway(*id, found.map(|(_, name)| name))
-            }
+            // Read together, with what the proxy needs of them.
+            Subject::Gateway(_) => continue,
         });
     }
     Ok(changes)

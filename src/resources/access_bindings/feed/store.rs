@@ -83,18 +83,10 @@ pub async fn changes_after(
     Ok(rows.into_iter().map(|(revision, kind, id)| (revision, subject(&kind, id))).collect())
 }
 
-/// Name of one gateway or of all.
-pub async fn gateway_names(
-    conn: &mut Conn,
-    only: Option<i64>,
-) -> Result<Vec<(GatewayId, Arc<str>)>, Error> {
-    let rows: Vec<(i64, String)> = on_conn!(conn, |c| {
-        let mut query = gateways::table.select((gateways::id, gateways::name)).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(gateways::id.eq(id));
-        }
-        query.load(c).await
-    })?;
+/// Names of all gateways.
+pub async fn gateway_names(conn: &mut Conn) -> Result<Vec<(GatewayId, Arc<str>)>, Error> {
+    let rows: Vec<(i64, String)> =
+        on_conn!(conn, |c| gateways::table.select((gateways::id, gateways::name)).load(c).await)?;
     Ok(rows.into_iter().map(|(id, name)| (id.into(), name.into())).collect())
 }
 
