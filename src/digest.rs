@@ -124,3 +124,52 @@ impl Streamed {
         Some((self.key_id, self.context.sign().as_ref().to_vec()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::pb::v1 as pb;
+    use crate::secret::Secret;
+
+    fn digests(byte: &str) -> Digests {
+        Digests::new(&MasterKeys::parse(&Secret::new(byte.repeat(32))).unwrap())
+    }
+
+    fn login(email: &str, password: &str) -> Vec<u8> {
+        pb::LoginRequest { email: email.into(), password: password.into() }.encode_to_vec()
+    }
+
+    #[test]
+    fn t17_a_digest_tells_nothing_of_a_secret_and_takes_the_key_to_make() {
+        let digests_here = digests("5a");
+        let of = |bytes: &[u8]| digests_here.of("shoreguard.v1.LoginRequest", bytes).unwrap();
+        let one = of(&login("ana@example.com", "one"));
+        assert_eq!(one, of(&login("ana@example.com", "another")));
+        assert_ne!(one, of(&login("eve@example.com", "one")));
+        let elsewhere = digests("5b");
+        let other = elsewhere.of("shoreguard.v1.LoginRequest", &login("ana@example.com", "one"));
+        assert_ne!(other.unwrap(), one);
+    }
+
+    #[test]
+    fn t17_a_secret_is_found_inside_a_message_too() {
+        let digests = digests("5a");
+        let register = |token: &str| {
+            let credentials =
+                pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() };
+            let request = pb::RegisterGatewayRequest {
+                name: "edge".into(),
+                credentials: Some(credentials),
+                ..Default::default()
+            };
+            digests.of("shoreguard.v1.RegisterGatewayRequest", &request.encode_to_vec()).unwrap()
+        };
+        assert_eq!(register("one"), register("another"));
+        let path = |path: &str| crate::access::policy::method(path).unwrap();
+        let service = "/shoreguard.v1.ServicePrincipalService";
+        assert!(digests.answers_secret(path(&format!("{service}/RotateServicePrincipal"))));
+        assert!(!digests.answers_secret(path(&format!("{service}/GetServicePrincipal"))));
+    }
+}

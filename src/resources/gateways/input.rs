@@ -23,6 +23,9 @@ pub const METADATA_BYTES_MAX: usize = 16_384;
 /// Most characters of a description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
 
+/// What `runtime` in the metadata may say, in any case; it is kept in lower case.
+pub const RUNTIMES: [&str; 3] = ["docker", "kubernetes", "libkrun"];
+
 /// The name of a gateway, which is also good as the first label of an authority where it is in lower case.
 pub fn name(field: &str, text: &str) -> Result<String, Error> {
     let good = text.len() <= NAME_CHARACTERS_MAX
@@ -293,8 +296,16 @@ pub fn metadata(field: &str, text: &str) -> Result<Option<String>, Error> {
         let why = format!("must be at most {METADATA_BYTES_MAX} bytes, got {}", text.len());
         return Err(Error::invalid(field, why));
     }
-    let object: serde_json::Map<String, serde_json::Value> =
+    let mut object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(text).map_err(|_| Error::invalid(field, "must be a JSON object"))?;
+    if let Some(runtime) = object.get_mut("runtime") {
+        let name = runtime.as_str().map(str::to_ascii_lowercase).unwrap_or_default();
+        if !RUNTIMES.contains(&name.as_str()) {
+            let why = format!("has a `runtime` that is none of {}", RUNTIMES.join(", "));
+            return Err(Error::invalid(field, why));
+        }
+        *runtime = name.into();
+    }
     serde_json::to_string(&object).map(Some).map_err(Error::internal)
 }
 
@@ -357,6 +368,18 @@ mod tests {
         ] {
             assert!(shown(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_runtime_is_one_that_is_known() {
+        let kept = metadata("metadata_json", r#"{"runtime": "Docker", "zone": 1}"#).unwrap();
+        assert_eq!(kept.as_deref(), Some(r#"{"runtime":"docker","zone":1}"#));
+        for bad in
+            [r#"{"runtime": "podman"}"#, r#"{"runtime": ""}"#, r#"{"runtime": 1}"#, "[]", "{"]
+        {
+            assert!(metadata("metadata_json", bad).is_err(), "{bad}");
+        }
+        assert_eq!(metadata("metadata_json", "").unwrap(), None);
     }
 
     #[test]
