@@ -179,8 +179,11 @@ impl Stack {
     }
 
     /// Counts, logs and records what became of a call.
-    fn finish(&self, call: &Call, measured: Measured, response: &mut Response<Body>) {
+    fn finish(&self, call: &Call, mut measured: Measured, response: &mut Response<Body>) {
         let headers = response.headers_mut();
+        // The proxy says so itself, and takes out what a gateway says.
+        let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());
+        measured.gateway = gateway.map(Arc::from);
         let id = request_id::value(call.request_id);
         headers.insert(HeaderName::from_static(request_id::HEADER), id);
         let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::input::{AuthMode, Credentials, Endpoint, Scheme, shown_error};
+use super::input::{AuthMode, Credentials, Endpoint, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
 use super::worker;
@@ -156,7 +156,7 @@ fn note_probe(row: &mut Row, now: Timestamp, found: &Result<Probe, Error>) {
         }
         Err(error) => {
             "unreachable".clone_into(&mut row.last_status);
-            row.last_error = Some(shown_error(error));
+            row.last_error = Some(worker::shown_error(error));
         }
     }
 }

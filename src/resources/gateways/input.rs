@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::error::{Error, Reason};
+use crate::error::Error;
 use crate::secret::Secret;
 
 /// Most characters of a name.
@@ -326,15 +326,6 @@ pub fn secret(field: &str, bytes: &[u8]) -> Result<Option<Secret>, Error> {
     }
     let text = std::str::from_utf8(bytes).map_err(|_| Error::invalid(field, "must be PEM text"))?;
     Ok(Some(Secret::new(text)))
-}
-
-/// What a probe that failed says to whoever may read the gateway: never an address that a name resolved to.
-#[must_use]
-pub fn shown_error(error: &Error) -> String {
-    if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {
-        return "the address must not be connected to".to_owned();
-    }
-    error.to_string().chars().take(500).collect()
 }
 
 #[cfg(test)]

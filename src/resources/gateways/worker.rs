@@ -9,13 +9,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
-use super::input::shown_error;
 use super::store::{self, Probed};
 use super::targets::Target;
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::GatewayId;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Reason};
 use crate::openshell::{Health, Probe};
 use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
@@ -33,6 +32,15 @@ pub fn status_word(status: Health) -> &'static str {
         Health::Degraded => "degraded",
         Health::Unhealthy => "unhealthy",
     }
+}
+
+/// What a probe that failed says to whoever may read the gateway: never an address that a name resolved to.
+#[must_use]
+pub fn shown_error(error: &Error) -> String {
+    if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {
+        return "the address must not be connected to".to_owned();
+    }
+    error.to_string().chars().take(500).collect()
 }
 
 /// Asks a gateway how it is.
