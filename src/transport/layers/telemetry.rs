@@ -25,9 +25,12 @@ impl Measured {
             .increment(1);
         histogram!("shoreguard_rpc_duration_seconds", "method" => self.method).record(seconds);
         if let Some(gateway) = &self.gateway {
-            let gateway = std::sync::Arc::clone(gateway);
-            counter!("shoreguard_proxied_requests_total", "gateway" => gateway, "code" => code)
-                .increment(1);
+            let labels = [
+                ("gateway", metrics::SharedString::from(gateway.to_string())),
+                ("method", metrics::SharedString::const_str(self.method)),
+                ("code", metrics::SharedString::const_str(code)),
+            ];
+            counter!("shoreguard_proxied_requests_total", &labels).increment(1);
         }
     }
 }
