@@ -1,6 +1,6 @@
 //! `[server]`: where and how calls are taken.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -180,12 +180,6 @@ impl Server {
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX)
-    }
-
-    /// Whether a peer's word about the caller's address is believed.
-    #[must_use]
-    pub fn trusts_proxy(&self, peer: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the audit log gets of a forwarded call: an intent before anything is sent, an outcome when it is over.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +15,7 @@ use crate::app::App;
 use crate::ctx::{Call, Digest, Refusal};
 use crate::error::{Error, Reason};
 use crate::resources::audit::{Ending, Intent, OpenEntry, Outcome};
+use crate::seal::hex;
 
 /// The sandbox that a request means.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -147,10 +147,7 @@ impl Drop for Closing {
 }
 
 fn digest_detail((key, digest): (Arc<str>, Vec<u8>)) -> Value {
-    let hex = digest.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a string takes all");
-        hex
-    });
-    let pairs = [("digest".to_owned(), hex.into()), ("digest_key".to_owned(), (&*key).into())];
+    let pairs =
+        [("digest".to_owned(), hex(&digest).into()), ("digest_key".to_owned(), (&*key).into())];
     Value::Object(Map::from_iter(pairs))
 }

@@ -40,9 +40,7 @@ pub(super) struct MasterKey {
 impl MasterKey {
     fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"shoreguard master key").extract(bytes);
-        let id = derive(&root, "key id")[..8]
-            .iter()
-            .fold(String::new(), |id, byte| id + &format!("{byte:02x}"));
+        let id = super::hex(&derive(&root, "key id")[..8]);
         let sealing = SealKey::from_bytes(&derive(&root, "seal"));
         Self { id, root, sealing }
     }

@@ -11,7 +11,7 @@
 
 mod keys;
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use ring::aead::{self, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -108,6 +108,15 @@ impl fmt::Debug for SealKey {
 /// Fills with random bytes of the system.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
     SystemRandom::new().fill(bytes).map_err(|_| Error::internal("the system gives no random bytes"))
+}
+
+/// Bytes as hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl MasterKeys {

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::transport::layers::telemetry::code_name;
+
 /// The header that names a call in the server's log.
 const REQUEST_ID: &str = "x-request-id";
 
@@ -60,18 +62,6 @@ fn add(text: &mut String, name: &str, value: &str) {
 
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
-}
-
-/// `NotFound` is `NOT_FOUND`.
-fn code_name(code: Code) -> String {
-    let mut name = String::new();
-    for (i, c) in format!("{code:?}").chars().enumerate() {
-        if i > 0 && c.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(c.to_ascii_uppercase());
-    }
-    name
 }
 
 #[cfg(test)]

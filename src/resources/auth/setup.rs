@@ -1,6 +1,5 @@
 //! The setup token: how the first admin comes to be, once.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use super::store;
 use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::resources::users;
-use crate::seal::fill_random;
+use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
 const FILE: &str = "setup-token";
@@ -23,15 +22,6 @@ const TOKEN_BYTES: usize = 32;
 #[must_use]
 pub fn hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
-}
-
-/// Bytes as hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Where the token is written.

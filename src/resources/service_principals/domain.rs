@@ -1,7 +1,5 @@
 //! Service principals: making, finding, rotating and deleting them.
 
-use std::fmt::Write;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
@@ -17,7 +15,7 @@ use crate::error::{Error, Kind};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::seal::fill_random;
+use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 use crate::transport::call::etag;
 
@@ -85,10 +83,7 @@ pub fn new_key() -> Result<NewKey, Error> {
     let mut bytes = [0; KEY_BYTES];
     fill_random(&mut bytes)?;
     let key = format!("sg_{}", URL_SAFE_NO_PAD.encode(bytes));
-    let mut hash = String::with_capacity(64);
-    for byte in Sha256::digest(key.as_bytes()) {
-        write!(hash, "{byte:02x}").map_err(Error::internal)?;
-    }
+    let hash = hex(&Sha256::digest(key.as_bytes()));
     let prefix = key.chars().take(PREFIX_CHARACTERS).collect();
     Ok(NewKey { key: Secret::new(key), hash, prefix })
 }
