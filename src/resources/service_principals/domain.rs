@@ -88,6 +88,11 @@ pub fn new_key() -> Result<NewKey, Error> {
     Ok(NewKey { key: Secret::new(key), hash, prefix })
 }
 
+/// Counts a key that the caller asks for. Commands on the host itself have no bound.
+fn admit(ctx: &Ctx) -> Result<(), Error> {
+    ctx.principal().map_or(Ok(()), |principal| ctx.app().credential_limit.admit(principal))
+}
+
 /// Creates one; the key is in the answer and nowhere else.
 pub async fn create(
     ctx: &Ctx,
@@ -103,6 +108,7 @@ pub async fn create(
         return Err(Error::Denied { why: format!("role `{role}` is above the caller's own") });
     }
     ctx.detail("role", role.as_str());
+    admit(ctx)?;
     let key = new_key()?;
     let created_by = match ctx.principal() {
         Some(PrincipalId::User(id)) => Some(id),
@@ -170,6 +176,7 @@ pub async fn rotate(
     given_etag: &str,
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
+    admit(ctx)?;
     let key = new_key()?;
     let rotated = ctx
         .db()

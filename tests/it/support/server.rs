@@ -206,7 +206,7 @@ impl Caller {
     }
 }
 
-/// The configuration of a test's server: any port, no limit by address, loopback allowed, cheap passwords.
+/// The configuration of a test's server: any port, no limit by address or caller, loopback allowed, cheap passwords.
 pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
     let database = match place {
         Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
@@ -236,6 +236,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config.limits.bcrypt_cost = 4;
     config.limits.address_requests_per_second = 0;
     config.limits.anonymous_requests_per_minute = 0;
+    config.limits.credentials_per_minute = 0;
     tune(&mut config);
     config
 }
