@@ -73,6 +73,7 @@ clients! {
     auth: auth_service_client::AuthServiceClient,
     events: event_service_client::EventServiceClient,
     gateways: gateway_service_client::GatewayServiceClient,
+    groups: group_service_client::GroupServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
 }
 
