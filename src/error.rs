@@ -234,6 +234,12 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// The configuration does not have it switched on.
+    FeatureDisabled = "FEATURE_DISABLED",
+    /// No invitation and no reset of the user waits.
+    NoInvite = "NO_INVITE",
+    /// Nobody does this to the own account.
+    OwnAccount = "OWN_ACCOUNT",
 }
 
 impl Reason {

@@ -5,5 +5,8 @@
 //! - a password is kept as its bcrypt hash; each change moves `password_version`, and what was made from an older one
 //!   is dead.
 
+pub mod admin;
 pub mod domain;
+pub mod invite;
+pub mod rpc;
 pub mod store;
