@@ -234,6 +234,8 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// There are as many as there may be.
+    LimitReached = "LIMIT_REACHED",
     /// The configuration does not have it switched on.
     FeatureDisabled = "FEATURE_DISABLED",
     /// No invitation and no reset of the user waits.

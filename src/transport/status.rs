@@ -71,6 +71,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::FeatureDisabled
         | Reason::NoInvite
         | Reason::OwnAccount
+        | Reason::LimitReached
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

@@ -135,15 +135,6 @@ pub async fn get(ctx: &Ctx, named: &Named) -> Result<User, Error> {
     find(&mut ctx.db().read().await?, named).await
 }
 
-/// Refuses a role above the caller's own: nobody gives one, nor touches whoever holds one.
-pub fn not_above(ctx: &Ctx, role: Role) -> Result<(), Error> {
-    if role <= ctx.role() {
-        return Ok(());
-    }
-    let why = format!("role `{role}` is above the caller's own, `{}`", ctx.role());
-    Err(Error::Denied { why })
-}
-
 /// A page by e-mail address.
 pub async fn list(
     ctx: &Ctx,
@@ -169,6 +160,12 @@ pub async fn list(
         Some(last) => PageToken::after(last.email.clone()).seal(key, &scope)?,
     };
     Ok((page, next))
+}
+
+/// The user of an e-mail address.
+pub async fn id_of(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
+    let found = store::account(conn, email.as_str()).await?;
+    found.map(|account| account.id).ok_or_else(|| Error::missing(Kind::User, email.as_str()))
 }
 
 /// Creates a user with a password.

@@ -56,7 +56,7 @@ fn hash_of(token: &str) -> Option<String> {
 /// Makes an account, and the invitation to it.
 pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secret), Error> {
     ctx.detail("role", role.as_str());
-    domain::not_above(ctx, role)?;
+    ctx.not_above(role)?;
     let now = ctx.now();
     let made = new_token()?;
     let expires_at = now.plus(ctx.app().config.auth.invite());
@@ -86,7 +86,7 @@ pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
         .db()
         .transaction(async |conn| {
             let found = domain::find(conn, named).await?;
-            domain::not_above(ctx, found.effective_role)?;
+            ctx.not_above(found.effective_role)?;
             if !found.pending_invite {
                 let why = format!("no invitation of user `{}` waits", found.email);
                 return Err(Error::refused(Reason::NoInvite, why));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain::{self, Email, Filter, Named, User};
-use super::{admin, invite};
+use super::{changes, invite};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::SessionId;
@@ -87,7 +87,7 @@ impl UserService for Users {
             let size = PageSize::parse(req.page_size)?;
             let named = Named::parse("user", &req.user)?;
             let (page, next_page_token) =
-                admin::list_sessions(ctx, &named, size, &req.page_token).await?;
+                changes::list_sessions(ctx, &named, size, &req.page_token).await?;
             let sessions = page.into_iter().map(Into::into).collect();
             Ok(pb::ListUserSessionsResponse { sessions, next_page_token })
         })
@@ -101,7 +101,7 @@ impl UserService for Users {
         call_write(&self.0, request, async move |ctx, req| {
             let named = Named::parse("user", &req.user)?;
             let only = (req.session_id != 0).then_some(SessionId(req.session_id));
-            let ended = admin::revoke_sessions(&ctx, &named, only).await?;
+            let ended = changes::revoke_sessions(&ctx, &named, only).await?;
             let revoked_count = i32::try_from(ended).map_err(Error::internal)?;
             Ok(pb::RevokeUserSessionsResponse { revoked_count })
         })

@@ -37,7 +37,7 @@ pub async fn revoke_sessions(
         .db()
         .transaction(async |conn| {
             let user = domain::find(conn, named).await?;
-            domain::not_above(ctx, user.effective_role)?;
+            ctx.not_above(user.effective_role)?;
             let ended = match only {
                 None => sessions::end_all(conn, user.id, now).await?,
                 Some(id) if sessions::end_one(conn, user.id, id, now).await? => 1,

@@ -1,0 +1,44 @@
+//! People with an account, made through the front door, and statements that no rpc makes.
+
+use diesel_async::RunQueryDsl;
+use shoreguard::db::on_conn;
+use shoreguard::pb::v1 as pb;
+
+use super::server::{Caller, TestServer};
+
+/// What everybody logs in with.
+pub(crate) const PASSWORD: &str = "a password of theirs";
+
+impl TestServer {
+    /// Invites a user, who accepts with [`PASSWORD`]; answers the session token.
+    pub(crate) async fn user(&self, email: &str, role: impl Into<pb::Role>) -> String {
+        let invite_token = self.admin().invited(email, role.into()).await;
+        let request = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
+        self.anonymous().auth().accept_invite(request).await.unwrap().into_inner().session_token
+    }
+
+    /// Logs one of them in.
+    pub(crate) async fn login(&self, email: &str) -> Caller {
+        let login = pb::LoginRequest { email: email.to_owned(), password: PASSWORD.to_owned() };
+        let session = self.anonymous().auth().login(login).await.unwrap().into_inner();
+        self.with(&session.session_token)
+    }
+
+    /// Runs one statement on the database. What it changes of access, the snapshot doesn't know.
+    pub(crate) async fn sql(&self, statement: &str) -> usize {
+        let mut conn = self.app.db.write().await.unwrap();
+        on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap()
+    }
+}
+
+impl Caller {
+    /// Invites a user; answers the invitation.
+    pub(crate) async fn invited(&self, email: &str, role: pb::Role) -> String {
+        let request = pb::InviteUserRequest {
+            email: email.to_owned(),
+            role: role.into(),
+            ..Default::default()
+        };
+        self.users().invite_user(request).await.unwrap().into_inner().invite_token
+    }
+}
