@@ -190,6 +190,11 @@ impl Ctx {
         Err(Error::Denied { why })
     }
 
+    /// Counts a credential that the caller makes for somebody. Commands on the host itself have no bound.
+    pub fn admit_credential(&self) -> Result<(), Error> {
+        self.principal().map_or(Ok(()), |principal| self.app.credential_limit.admit(principal))
+    }
+
     /// Whether the caller is admin everywhere.
     #[must_use]
     pub fn is_global_admin(&self) -> bool {

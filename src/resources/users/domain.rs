@@ -4,13 +4,13 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::store;
+use super::{admins, store};
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{Timestamp, UserId};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::password::Hasher;
@@ -20,6 +20,9 @@ use crate::secret::Secret;
 
 /// Most characters of an e-mail address.
 pub const EMAIL_CHARACTERS_MAX: usize = 254;
+/// Most users there are, the invited ones included: ten times what one server is built for, and few enough to hold in
+/// memory.
+pub const USERS_MAX: i64 = 100_000;
 
 /// A valid e-mail address, trimmed and in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,6 +171,15 @@ pub async fn id_of(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
     found.map(|account| account.id).ok_or_else(|| Error::missing(Kind::User, email.as_str()))
 }
 
+/// Refuses what was just inserted where there are more users than there may be. Under the lock of the admins, so that
+/// two at the same moment count each other.
+pub async fn within(conn: &mut Conn, most: i64) -> Result<(), Error> {
+    if store::count(conn).await? <= most {
+        return Ok(());
+    }
+    Err(Error::refused(Reason::LimitReached, format!("there may be at most {most} users")))
+}
+
 /// Creates a user with a password.
 pub async fn create(
     ctx: &Ctx,
@@ -181,7 +193,9 @@ pub async fn create(
     let id = ctx
         .db()
         .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
             let id = store::insert(conn, email.as_str(), &hash, role, now).await?;
+            within(conn, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "user.created", payload)).await?;
             log_change(conn, Subject::User(id), now).await?;

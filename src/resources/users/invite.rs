@@ -12,7 +12,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::domain::{self, Email, Named, User};
+use super::admins;
+use super::domain::{self, Email, Named, USERS_MAX, User};
 use super::store::{self, Waiting};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
@@ -30,6 +31,9 @@ use crate::secret::Secret;
 
 /// Version of an account's first password, where it is made with one.
 const FIRST_PASSWORD: i64 = 1;
+/// From this many users on nobody registers: a flood of registrations leaves room for who is invited.
+pub const USERS_TO_REGISTER_MAX: i64 = USERS_MAX / 2;
+
 const PREFIX: &str = "sgi_";
 const TOKEN_BYTES: usize = 32;
 
@@ -57,6 +61,7 @@ fn hash_of(token: &str) -> Option<String> {
 pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secret), Error> {
     ctx.detail("role", role.as_str());
     ctx.not_above(role)?;
+    ctx.admit_credential()?;
     let now = ctx.now();
     let made = new_token()?;
     let expires_at = now.plus(ctx.app().config.auth.invite());
@@ -64,7 +69,9 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
     let user = ctx
         .db()
         .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
             let id = store::insert_invited(conn, email.as_str(), role, waiting, now).await?;
+            domain::within(conn, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "user.invited", payload)).await?;
             let user = domain::find(conn, &Named::Id(id)).await?;
@@ -78,6 +85,7 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
 
 /// Puts a new invitation in place of the one that waits.
 pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
+    ctx.admit_credential()?;
     let now = ctx.now();
     let made = new_token()?;
     let expires_at = now.plus(ctx.app().config.auth.invite());
@@ -184,7 +192,9 @@ pub async fn register(
     let user = ctx
         .db()
         .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
             let user = store::insert(conn, email.as_str(), &hash, role, now).await?;
+            domain::within(conn, USERS_TO_REGISTER_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(&ctx, "user.registered", payload)).await?;
             log_change(conn, Subject::User(user), now).await?;
