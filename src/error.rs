@@ -236,6 +236,12 @@ reasons! {
     Internal = "INTERNAL",
     /// There are as many as there may be.
     LimitReached = "LIMIT_REACHED",
+    /// The configuration does not have it switched on.
+    FeatureDisabled = "FEATURE_DISABLED",
+    /// No invitation and no reset of the user waits.
+    NoInvite = "NO_INVITE",
+    /// Nobody does this to the own account.
+    OwnAccount = "OWN_ACCOUNT",
 }
 
 impl Reason {

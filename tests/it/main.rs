@@ -28,4 +28,5 @@ mod storage;
 mod tidy;
 mod tls;
 mod transport;
+mod users;
 mod workers;

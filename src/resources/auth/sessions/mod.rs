@@ -293,6 +293,16 @@ pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error>
     changed(ctx).await
 }
 
+/// Ends one session of a user, within a transaction that logs the user's change; answers whether there was one.
+pub async fn end_one(
+    conn: &mut Conn,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    store::end(conn, user, id, now).await
+}
+
 /// Ends every session of a user, within a transaction that logs the user's change; answers how many.
 pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<usize, Error> {
     store::end_all(conn, user, now).await
