@@ -229,6 +229,8 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// There are as many as there may be.
+    LimitReached = "LIMIT_REACHED",
 }
 
 impl Reason {

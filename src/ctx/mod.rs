@@ -14,7 +14,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::access::policy::Method;
+use crate::access::policy::{About, Method};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::access::snapshot::Visible;
@@ -276,7 +276,7 @@ impl Pending {
         self.ctx.on = Some((gateway, name));
         self.ctx.role = held;
         if self.method.audit == crate::access::policy::Audit::Write {
-            open(&self.ctx, self.method, String::new(), self.digest).await?;
+            open(&self.ctx, self.method.about(), self.digest).await?;
         }
         Ok(self.ctx)
     }
@@ -287,8 +287,7 @@ impl Pending {
 pub struct Anonymous {
     app: Arc<App>,
     call: Call,
-    method: &'static Method,
-    target: String,
+    about: About,
     digest: Digest,
 }
 
@@ -313,12 +312,8 @@ impl Anonymous {
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
-        let intent = Intent {
-            actor,
-            principal,
-            role,
-            ..intent(&self.call, self.method, self.target, self.digest)
-        };
+        let intent =
+            Intent { actor, principal, role, ..intent(&self.call, self.about, self.digest) };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
         let ctx =
