@@ -178,16 +178,14 @@ fn about(
         "{path}: one of `target_field` and `subject_field`"
     );
     if !subject.is_empty() {
-        let (of, arms) = kinds(path, method, &subject);
-        let arms: String = arms
-            .iter()
-            .map(|(kind, arm)| {
-                // As the actor of a call is shown: `sp:` and a name.
-                let short = if kind == "service_principal" { "sp" } else { kind };
-                let about = about(&format!("{short}.{action}"), kind, "name.clone()");
-                format!("Some({arm}(name)) => {about}, ")
-            })
-            .collect();
+        let (of, kinds) = kinds(path, method, &subject);
+        let mut arms = String::new();
+        for (kind, variant) in kinds {
+            // As the actor of a call is shown: `sp:` and a name.
+            let short = if kind == "service_principal" { "sp" } else { &kind };
+            let about = about(&format!("{short}.{action}"), &kind, "name.clone()");
+            write!(arms, "Some({variant}(name)) => {about}, ").expect("a string takes all");
+        }
         let declared = about(action, resource, "String::new()");
         return format!(
             "match self.{subject}.as_ref().and_then(|of| of.{of}.as_ref()) {{ {arms}None => {declared} }}"
@@ -213,13 +211,13 @@ fn kinds(path: &str, method: &MethodDescriptor, field: &str) -> (String, Vec<(St
     let oneof = message.oneofs().next();
     let oneof = oneof.unwrap_or_else(|| panic!("{path}: `{field}` has no oneof"));
     let (module, of) = (message.name().to_lowercase(), oneof.name().to_owned());
-    let arms = oneof.fields().map(|kind| {
+    let kinds = oneof.fields().map(|kind| {
         assert!(kind.kind() == Kind::String, "{path}: `{}` is not a string", kind.name());
-        let arm = format!("crate::pb::v1::{module}::{}::{}", camel(&of), camel(kind.name()));
-        (kind.name().to_owned(), arm)
+        let variant = format!("crate::pb::v1::{module}::{}::{}", camel(&of), camel(kind.name()));
+        (kind.name().to_owned(), variant)
     });
-    let arms = arms.collect();
-    (of, arms)
+    let kinds = kinds.collect();
+    (of, kinds)
 }
 
 fn camel(name: &str) -> String {
