@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::access::authn::session::SessionKeys;
+use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
 use crate::access::credential_limit::CredentialLimit;
 use crate::access::live::Live;
@@ -24,7 +24,7 @@ use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
-use crate::seal::{MasterKeys, SealKey};
+use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
 use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
@@ -41,6 +41,8 @@ pub struct App {
     pub master: MasterKeys,
     /// What page tokens are sealed under; the same on every replica.
     pub page_key: SealKey,
+    /// What failed logins are counted under; the same on every replica.
+    pub budget_key: TagKey,
     /// Who holds what.
     pub snapshot: Snapshot,
     /// Who is calling.
@@ -87,7 +89,7 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, Error> {
         let master = master_keys(&config)?;
         let db = Db::open(&db_options(&config)).await?;
-        let sessions = auth::keys::session_keys(&db, &master, &clock, new_id()).await?;
+        let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
         let certificates =
             config.server.tls.client_identities.iter().map(certificate_identity).collect();
         let stop = CancellationToken::new();
@@ -98,9 +100,10 @@ impl App {
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             page_key: master.seal_key("page tokens"),
+            budget_key: master.tag_key("login budgets"),
             digests: Digests::new(&master),
             snapshot: Snapshot::new(clock.clone(), stale_after),
-            authn: Authn { sessions: SessionKeys::new(sessions, clock.clone()), certificates },
+            authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates },
             live: Arc::default(),
             feed: Feed::default(),
             feeding: access_bindings::feed::Feeding::default(),

@@ -68,6 +68,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::MethodUnknown
         | Reason::LastAdmin
         | Reason::LimitReached
+        | Reason::NoSession
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining
