@@ -229,6 +229,10 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// A host that the server calls on its own account does not answer as it must.
+    HostUnreachable = "HOST_UNREACHABLE",
+    /// The OIDC issuer does not answer as it must.
+    IssuerUnavailable = "ISSUER_UNAVAILABLE",
 }
 
 impl Reason {

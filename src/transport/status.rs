@@ -64,6 +64,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::StorageUnavailable
         | Reason::AccessStale
         | Reason::GatewayUnreachable
+        | Reason::HostUnreachable
+        | Reason::IssuerUnavailable
         | Reason::WireUnsupported
         | Reason::MethodUnknown
         | Reason::LastAdmin
