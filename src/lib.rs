@@ -11,6 +11,7 @@ pub mod digest;
 pub mod error;
 pub mod labels;
 pub mod net;
+pub mod oidc;
 pub mod openshell;
 pub mod pb;
 pub mod proxy;

@@ -50,8 +50,8 @@ impl Section for Oidc {
 impl OidcProvider {
     fn check(&self, key: &str, faults: &mut Faults) {
         slug(&format!("{key}.name"), &self.name, faults);
-        text(&format!("{key}.client_id"), &self.client_id, faults);
         for (what, given) in [
+            ("client_id", &self.client_id),
             ("display_name", &self.display_name),
             ("audience", &self.audience),
             ("role_claim", &self.role_claim),
@@ -71,6 +71,16 @@ impl OidcProvider {
     }
 
     fn check_secret(&self, key: &str, faults: &mut Faults) {
+        let needs_client = self.client_secret.is_some()
+            || self.client_secret_path.is_some()
+            || self.loopback_redirects
+            || !self.redirect_uris.is_empty();
+        if needs_client && self.client_id.is_none() {
+            faults.add(
+                format!("{key}.client_id"),
+                "is needed by a secret or a place to lead back to",
+            );
+        }
         if self.client_secret.is_some() && self.client_secret_path.is_some() {
             let why = "must not be set beside `client_secret`";
             faults.add(format!("{key}.client_secret_path"), why);
@@ -131,7 +141,7 @@ impl OidcProvider {
         if self.accept_bearer && self.audience.is_none() {
             faults.add(format!("{key}.audience"), "is needed by `accept_bearer`");
         }
-        if self.audience.as_ref() == Some(&self.client_id) {
+        if self.audience.is_some() && self.audience == self.client_id {
             faults.add(format!("{key}.audience"), "must not be the `client_id`");
         }
         if self.rules.len() > RULES_MAX {
@@ -153,7 +163,7 @@ impl OidcRule {
         slug(&format!("{key}.name"), &self.name, faults);
         match self.audience.as_ref().or(provider.audience.as_ref()) {
             None => faults.add(format!("{key}.audience"), "is needed here or at the provider"),
-            Some(audience) if *audience == provider.client_id => {
+            Some(audience) if provider.client_id.as_ref() == Some(audience) => {
                 faults.add(format!("{key}.audience"), "must not be the `client_id`");
             }
             Some(audience) => text(&format!("{key}.audience"), audience, faults),

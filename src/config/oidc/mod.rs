@@ -48,8 +48,10 @@ pub struct OidcProvider {
     pub display_name: Option<String>,
     /// The issuer, exactly as its tokens and its discovery document have it. Required.
     pub issuer: String,
-    /// What this server is called at the issuer. Required.
-    pub client_id: String,
+    /// What this server is called at the issuer, where people log in. Default: none, as for an issuer that knows
+    /// workloads alone.
+    #[serde(default)]
+    pub client_id: Option<String>,
     /// The secret that goes with it. Default: none, as public clients have it.
     #[serde(default, with = "secret")]
     pub client_secret: Option<Secret>,

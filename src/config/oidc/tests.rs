@@ -64,6 +64,7 @@ fn each_fault_is_named() {
         (r#"role_claim = "realm_access.roles""#, "", "`oidc.providers[0].roles` and `role_claim`"),
         (r#"audience = "https://shoreguard.example.com""#, "", "`oidc.providers[0].audience` is"),
         ("\"https://shoreguard.example.com\"", "\"shoreguard\"", "`oidc.providers[0].audience` mu"),
+        (r#"client_id = "shoreguard""#, "", "`oidc.providers[0].client_id` is needed by a secret"),
         (r#"client_secret = "hunter2""#, r#"client_secret = """#, "`oidc.providers[0].client_secr"),
         (r#"role = "operator""#, r#"role = "admin""#, "`oidc.providers[0].rules[0].role` is `admi"),
         (r#"role = "operator""#, "", "`oidc.providers[0].rules[0]` must have either"),
