@@ -23,7 +23,7 @@ use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
-use crate::seal::{MasterKeys, SealKey};
+use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
 use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
@@ -40,6 +40,8 @@ pub struct App {
     pub master: MasterKeys,
     /// What page tokens are sealed under; the same on every replica.
     pub page_key: SealKey,
+    /// What failed logins are counted under; the same on every replica.
+    pub budget_key: TagKey,
     /// Who holds what.
     pub snapshot: Snapshot,
     /// Who is calling.
@@ -95,6 +97,7 @@ impl App {
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             page_key: master.seal_key("page tokens"),
+            budget_key: master.tag_key("login budgets"),
             digests: Digests::new(&master),
             snapshot: Snapshot::new(clock.clone(), stale_after),
             authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates },

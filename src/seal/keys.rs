@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
-use super::{KEY_BYTES, SealKey, fill_random};
+use super::{KEY_BYTES, SealKey, TagKey, fill_random};
 use crate::error::{Error, Reason};
 use crate::secret::Secret;
 
@@ -124,6 +124,13 @@ impl MasterKeys {
     #[must_use]
     pub fn seal_key(&self, purpose: &str) -> SealKey {
         SealKey::from_bytes(&derive(&self.current().root, &format!("seal for {purpose}")))
+    }
+
+    /// A key that names things by, for a purpose of its own; the same on every replica.
+    #[must_use]
+    pub fn tag_key(&self, purpose: &str) -> TagKey {
+        let key = derive(&self.current().root, &format!("tag for {purpose}"));
+        TagKey(hmac::Key::new(hmac::HMAC_SHA256, &*key))
     }
 
     pub(super) fn current(&self) -> &MasterKey {

@@ -10,6 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 use shoreguard::access::policy::{Access, Audit, METHODS, Streaming, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb;
 use shoreguard::pb::v1 as sg_v1;
+use shoreguard::resources::auth::budget;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
@@ -92,6 +93,8 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
         for (_, caller) in callers {
             cells.push(cell(&caller.raw(method.path, method.streaming, bytes.clone(), &[]).await));
         }
+        // They all call from one address: what one has failed must not slow the next.
+        sg.app.db.transaction(async |conn| budget::forgive(&sg.app, conn, "").await).await.unwrap();
         let public = if method.access == Access::Public { " (public)" } else { "" };
         writeln!(table, "{:<64} {}{public}", method.path, cells.join(" | ")).unwrap();
     }
@@ -111,7 +114,6 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
             writeln!(table, "{:<64} {}", row.path, cells.join(" | ")).unwrap();
         }
     }
-    let _ = sg;
     table
 }
 
@@ -148,8 +150,7 @@ served! {
         let mut written = Vec::new();
         for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == Audit::Write) {
             if method.access == Access::Public {
-                // Nobody's guesses are counted, not recorded; the first admin's own set-up and login are in the log.
-                written.push(method.path);
+                // Nobody's guesses are counted, not recorded.
                 continue;
             }
             let gateway = format!("box-{n}");

@@ -15,6 +15,7 @@ mod events;
 mod flood;
 mod gateways;
 mod lease;
+mod login;
 mod migrations;
 mod postgres_tls;
 mod proxy;

@@ -79,7 +79,9 @@ fn buckets(quota: Option<Quota>, burst: u32) -> Option<DefaultKeyedRateLimiter<I
     quota.map(|quota| RateLimiter::keyed(burst.map_or(quota, |burst| quota.allow_burst(burst))))
 }
 
-fn bucket(ip: IpAddr) -> IpAddr {
+/// What one host has: an IPv4 address, or an IPv6 network of 64 bits.
+#[must_use]
+pub fn bucket(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => {

@@ -263,9 +263,11 @@ pub(crate) fn run<F: Future<Output = ()>>(
     });
 }
 
-/// Makes `name::sqlite` and `name::postgres` of a test that takes a server.
+/// Makes `name::sqlite` and `name::postgres` of a test that takes a server; after `tuned` comes what is set before it
+/// starts.
 macro_rules! served {
-    ($($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
+    (tuned $tune:expr; $($rest:tt)+) => { served!(@ $tune; $($rest)+); };
+    (@ $tune:expr; $($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
         $(mod $name {
             #[allow(unused_imports, reason = "not every test uses all of its file's")]
             use super::*;
@@ -275,15 +277,16 @@ macro_rules! served {
 
             #[test]
             fn sqlite() {
-                $crate::support::server::run(shoreguard::db::Engine::Sqlite, |_| {}, on);
+                $crate::support::server::run(shoreguard::db::Engine::Sqlite, $tune, on);
             }
 
             #[test]
             fn postgres() {
-                $crate::support::server::run(shoreguard::db::Engine::Postgres, |_| {}, on);
+                $crate::support::server::run(shoreguard::db::Engine::Postgres, $tune, on);
             }
         })+
     };
+    ($($rest:tt)+) => { served!(@ |_| {}; $($rest)+); };
 }
 
 /// The reason that a refusal gives to programs.

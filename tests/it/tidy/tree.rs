@@ -22,6 +22,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("audit/batch.rs", "the statements of the writer"),
     ("audit/recorder.rs", "the handle that calls record with"),
     ("audit/writer.rs", "the task that writes entries in batches"),
+    ("auth/budget", "tables of their own, and the rules of failed logins"),
     ("auth/keys.rs", "the keys of our own tokens"),
     ("auth/password.rs", "bcrypt in a bounded pool"),
     ("auth/sessions", "a table of its own, and the rules of refresh tokens"),
