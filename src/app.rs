@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
+use crate::access::credential_limit::CredentialLimit;
 use crate::access::live::Live;
 use crate::access::snapshot::Snapshot;
 use crate::clock::Clock;
@@ -60,6 +61,8 @@ pub struct App {
     pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
+    /// How many credentials one caller may make a minute.
+    pub credential_limit: CredentialLimit,
     /// Whether there is room on the disk.
     pub disk: Disk,
     /// Name of this replica: new at each start.
@@ -107,6 +110,7 @@ impl App {
             targets: Targets::default(),
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
+            credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
             main: Handle::current(),
             disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,

@@ -234,6 +234,8 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// There are as many as there may be.
+    LimitReached = "LIMIT_REACHED",
     /// A host that the server calls on its own account does not answer as it must.
     HostUnreachable = "HOST_UNREACHABLE",
     /// The OIDC issuer does not answer as it must.

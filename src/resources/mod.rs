@@ -7,5 +7,6 @@ pub mod audit;
 pub mod auth;
 pub mod events;
 pub mod gateways;
+pub mod groups;
 pub mod service_principals;
 pub mod users;

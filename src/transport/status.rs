@@ -70,6 +70,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::MethodUnknown
         | Reason::LastAdmin
         | Reason::NoSession
+        | Reason::LimitReached
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::support::server::{Caller, TestServer, reason};
 
-/// A request with `gateway` and `name` in every string field of that name, and `request_id` as given.
+/// A request with what exists in every string field of its name, and `request_id` as given.
 fn request(descriptors: &[u8], message: &str, gateway: &str, request_id: &str) -> Vec<u8> {
     let pool = DescriptorPool::decode(descriptors).unwrap();
     let descriptor = pool.get_message_by_name(message).unwrap();
@@ -24,7 +24,7 @@ fn request(descriptors: &[u8], message: &str, gateway: &str, request_id: &str) -
     for field in descriptor.fields().filter(|f| f.kind() == Kind::String && !f.is_list()) {
         let text = match field.name() {
             "gateway" => gateway,
-            "name" | "sandbox" | "sandbox_name" => "box",
+            "name" | "group" | "sandbox" | "sandbox_name" => "box",
             "request_id" => request_id,
             _ => continue,
         };
@@ -70,6 +70,12 @@ async fn callers(sg: &TestServer) -> Vec<(&'static str, Caller)> {
     let here = admin.key("here", sg_v1::Role::None).await;
     admin.bind("here", "edge", sg_v1::Role::Admin).await;
     admin.key("box", sg_v1::Role::None).await;
+    let group = sg_v1::CreateGroupRequest {
+        name: "box".into(),
+        role: sg_v1::Role::None.into(),
+        ..Default::default()
+    };
+    admin.groups().create_group(group).await.unwrap();
     let other = admin.key("other", sg_v1::Role::None).await;
     admin.bind("other", "elsewhere", sg_v1::Role::Admin).await;
     vec![

@@ -73,6 +73,7 @@ clients! {
     auth: auth_service_client::AuthServiceClient,
     events: event_service_client::EventServiceClient,
     gateways: gateway_service_client::GatewayServiceClient,
+    groups: group_service_client::GroupServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
 }
 
@@ -206,7 +207,7 @@ impl Caller {
     }
 }
 
-/// The configuration of a test's server: any port, no limit by address, loopback allowed, cheap passwords.
+/// The configuration of a test's server: any port, no limit by address or caller, loopback allowed, cheap passwords.
 pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
     let database = match place {
         Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
@@ -236,6 +237,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config.limits.bcrypt_cost = 4;
     config.limits.address_requests_per_second = 0;
     config.limits.anonymous_requests_per_minute = 0;
+    config.limits.credentials_per_minute = 0;
     tune(&mut config);
     config
 }

@@ -30,6 +30,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
+    ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),
 ];
 
 /// Names of the folders in `src/resources`, and whether they serve something.
