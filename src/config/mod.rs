@@ -39,7 +39,7 @@ pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
-pub use oidc::{Condition, Oidc, OidcProvider, OidcRule};
+pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};

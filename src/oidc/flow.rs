@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! - what a login was begun with ([`Pending`]) is kept by whoever began it, sealed: nothing is stored for a login that
-//!   nobody ends, and neither verifier nor nonce is ever readable on the wire;
+//!   nobody ends, and of verifier and nonce only hashes are ever readable on the wire;
 //! - where a login leads back to is one of the configured places, to the letter.
 
 use std::fmt::Write as _;
@@ -41,7 +41,7 @@ pub struct Pending {
     pub provider: String,
     /// What comes back with the code.
     pub state: String,
-    /// What the ID token must answer.
+    /// What the ID token must answer, once hashed.
     pub nonce: String,
     /// What proves that whoever began also ends.
     pub verifier: String,
@@ -54,6 +54,14 @@ pub struct Pending {
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pending").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    /// What the issuer was sent, and puts into its token.
+    #[must_use]
+    pub fn nonce_sent(&self) -> String {
+        hash(&self.nonce)
     }
 }
 
@@ -99,19 +107,23 @@ pub fn begin(
         redirect_uri: redirect_uri.to_owned(),
         expires_at: now.plus(PENDING).unix_seconds(),
     };
-    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(pending.verifier.as_bytes()));
+    let (challenge, nonce) = (hash(&pending.verifier), pending.nonce_sent());
     let query = form(&[
         ("response_type", "code"),
         ("client_id", client_id),
         ("redirect_uri", redirect_uri),
         ("scope", &config.scopes.join(" ")),
         ("state", &pending.state),
-        ("nonce", &pending.nonce),
+        ("nonce", &nonce),
         ("code_challenge", &challenge),
         ("code_challenge_method", "S256"),
     ]);
     let joint = if authorization_endpoint.contains('?') { '&' } else { '?' };
     Ok((format!("{authorization_endpoint}{joint}{query}"), pending))
+}
+
+fn hash(secret: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
 }
 
 fn random() -> Result<String, Error> {
@@ -229,8 +241,9 @@ mod tests {
             )
         );
         assert!(url.contains("&scope=openid%20email%20profile&"), "{url}");
-        assert!(url.contains(&format!("&state={}&nonce={}&", pending.state, pending.nonce)));
-        assert!(url.ends_with("&code_challenge_method=S256") && !url.contains(&pending.verifier));
+        assert!(url.contains(&format!("&state={}&nonce={}&", pending.state, pending.nonce_sent())));
+        assert!(url.ends_with("&code_challenge_method=S256"), "{url}");
+        assert!(!url.contains(&pending.verifier) && !url.contains(&pending.nonce), "{url}");
         assert!(!format!("{pending:?}").contains(&pending.verifier));
         let other = begin().unwrap().1;
         assert_eq!(pending.verifier.len(), 43);

@@ -14,6 +14,7 @@ use http::{HeaderMap, Request, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use super::cache::Cache;
@@ -30,6 +31,8 @@ use crate::secret::Secret;
 
 /// Bytes of a document of an issuer.
 const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
+/// Access tokens that are looked at outside memory at once: keys are fetched for the first of them, and the others wait.
+const WAITING_MAX: usize = 64;
 /// Characters of an issuer's own word for an error that are logged.
 const WORD_CHARACTERS_MAX: usize = 64;
 
@@ -70,6 +73,8 @@ pub struct Provider {
     clock: Clock,
     discovery: Cache<Discovery>,
     keys: Cache<KeySet>,
+    /// Tokens that may wait for the issuer's keys at once.
+    waiting: Semaphore,
 }
 
 impl Provider {
@@ -87,6 +92,7 @@ impl Provider {
             clock: clock.clone(),
             discovery: Cache::new(clock),
             keys: Cache::new(clock),
+            waiting: Semaphore::new(WAITING_MAX),
             config: config.clone(),
         })
     }
@@ -139,11 +145,17 @@ impl Provider {
         let Some(token) = tokens.get("id_token").and_then(Value::as_str) else {
             return Err(Failure::Refused("the issuer gives no ID token"));
         };
-        self.verify(token, Expected::IdToken { client_id, nonce: &pending.nonce }).await
+        let nonce = pending.nonce_sent();
+        self.verify(token, Expected::IdToken { client_id, nonce: &nonce }).await
     }
 
     /// The claims of an access token.
+    ///
+    /// # Errors
+    /// `BUSY` where too many wait already.
     pub async fn access(&self, token: &str) -> Result<Claims, Failure> {
+        let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
+        let _place = self.waiting.try_acquire().map_err(busy)?;
         let audiences = self.audiences();
         let client_id = self.config.client_id.as_deref();
         self.verify(token, Expected::AccessToken { audiences: &audiences, client_id }).await

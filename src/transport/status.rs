@@ -71,6 +71,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::LastAdmin
         | Reason::NoSession
         | Reason::LimitReached
+        | Reason::LoginStale
+        | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

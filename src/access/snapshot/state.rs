@@ -20,6 +20,9 @@ pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
     pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
+    pub(super) by_sp_name: HashMap<Arc<str>, ServicePrincipalId>,
+    /// By issuer, then by subject.
+    pub(super) by_identity: HashMap<Arc<str>, HashMap<Arc<str>, UserId>>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
     pub(super) gateways: HashMap<GatewayId, Arc<str>>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
@@ -28,18 +31,31 @@ pub(super) struct State {
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::User(id, Some(facts)) => {
-                self.users.insert(id, facts);
-            }
-            Change::User(id, None) => {
-                self.users.remove(&id);
+            Change::User(id, facts) => {
+                let gone = self.users.remove(&id).and_then(|old| old.identity);
+                if let Some((issuer, subject)) = gone
+                    && let Some(of_issuer) = self.by_identity.get_mut(&issuer)
+                    && of_issuer.get(&subject) == Some(&id)
+                {
+                    of_issuer.remove(&subject);
+                }
+                if let Some(facts) = facts {
+                    if let Some((issuer, subject)) = facts.identity.clone() {
+                        self.by_identity.entry(issuer).or_default().insert(subject, id);
+                    }
+                    self.users.insert(id, facts);
+                }
             }
             Change::ServicePrincipal(id, facts) => {
                 if let Some(old) = self.service_principals.remove(&id) {
                     self.by_key.remove(&old.facts.key_hash);
+                    if self.by_sp_name.get(&old.facts.name) == Some(&id) {
+                        self.by_sp_name.remove(&old.facts.name);
+                    }
                 }
                 if let Some(facts) = facts {
                     self.by_key.insert(facts.key_hash, id);
+                    self.by_sp_name.insert(Arc::clone(&facts.name), id);
                     let actor = format!("sp:{}", facts.name).into();
                     self.service_principals.insert(id, Held { facts, actor });
                 }

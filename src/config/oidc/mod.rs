@@ -116,6 +116,18 @@ pub struct OidcRule {
     pub role: Option<Role>,
 }
 
+/// What the names of service principals begin with that are made for rules. Nobody else may be called so.
+pub const MADE_FOR_RULES: &str = "oidc/";
+
+impl OidcRule {
+    /// Name of the service principal that a token stands for: the one that is said, or the one that is made.
+    #[must_use]
+    pub fn holder(&self, provider: &str) -> String {
+        let made = || format!("{MADE_FOR_RULES}{provider}/{}", self.name);
+        self.service_principal.clone().unwrap_or_else(made)
+    }
+}
+
 /// What a claim must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a condition must be a text or a list of texts")]
@@ -182,6 +194,12 @@ impl Oidc {
 }
 
 impl OidcProvider {
+    /// What people are shown.
+    #[must_use]
+    pub fn shown_as(&self) -> &str {
+        self.display_name.as_deref().unwrap_or(&self.name)
+    }
+
     /// The secret, wherever it stands.
     pub fn secret(&self) -> std::io::Result<Option<Secret>> {
         match &self.client_secret_path {

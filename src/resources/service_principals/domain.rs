@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::store;
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
+use crate::config::MADE_FOR_RULES;
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
@@ -52,7 +53,7 @@ pub struct ServicePrincipal {
 pub struct NewKey {
     /// The key itself, shown once.
     pub key: Secret,
-    hash: String,
+    pub(super) hash: String,
     prefix: String,
 }
 
@@ -81,6 +82,10 @@ pub async fn create(
     let now = ctx.now();
     if expires_at.is_some_and(|at| at <= now) {
         return Err(Error::invalid("expire_time", "must lie ahead"));
+    }
+    if name.as_str().starts_with(MADE_FOR_RULES) {
+        let why = format!("must not begin with `{MADE_FOR_RULES}`, as those that rules make do");
+        return Err(Error::invalid("name", why));
     }
     ctx.not_above(role)?;
     ctx.detail("role", role.as_str());
