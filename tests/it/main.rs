@@ -19,6 +19,7 @@ mod groups;
 mod lease;
 mod login;
 mod migrations;
+mod oidc;
 mod oidc_provider;
 mod postgres_tls;
 mod proxy;

@@ -54,5 +54,9 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
             Ok(true)
         })
         .await?;
-    if moved { changed(ctx).await } else { Ok(()) }
+    // Another call may have made it and not told this replica yet.
+    if moved || ctx.app().snapshot.service_principal(name).is_none() {
+        changed(ctx).await?;
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! The keys that the issuers of the tests sign with.
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rcgen::KeyPair;
@@ -20,20 +22,23 @@ pub(super) struct SigningKey {
 impl SigningKey {
     pub(super) fn new(algorithm: &str, id: &str) -> Self {
         let algorithm: Algorithm = algorithm.parse().unwrap();
-        let encoding = match algorithm {
+        let (encoding, mut published) = match algorithm {
             Algorithm::RS256 | Algorithm::PS256 => rsa(),
             Algorithm::ES256 => {
                 let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-                EncodingKey::from_ec_der(&pair.serialize_der())
+                let point = pair.public_key_raw();
+                let (x, y) = (encoded(&point[1..33]), encoded(&point[33..]));
+                let published = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y });
+                (EncodingKey::from_ec_der(&pair.serialize_der()), published)
             }
             Algorithm::EdDSA => {
                 let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-                EncodingKey::from_ed_der(&pair.serialize_der())
+                let x = encoded(pair.public_key_raw());
+                let published = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+                (EncodingKey::from_ed_der(&pair.serialize_der()), published)
             }
             other => panic!("no key for {other:?}"),
         };
-        let jwk = Jwk::from_encoding_key(&encoding, algorithm).unwrap();
-        let mut published = serde_json::to_value(jwk).unwrap();
         published["kid"] = json!(id);
         published["use"] = json!("sig");
         Self { algorithm, encoding, published }
@@ -43,7 +48,7 @@ impl SigningKey {
         &self,
         claims: &Map<String, Value>,
         typ: Option<String>,
-        signed: &Signed,
+        signed: Signed,
     ) -> String {
         let id = self.published["kid"].as_str().map(str::to_owned);
         let header =
@@ -63,9 +68,8 @@ impl SigningKey {
                 encode(&header(Algorithm::HS256), &public)
             }
             Signed::Not => {
-                use base64::Engine;
                 let head = json!({ "alg": "none", "kid": id, "typ": typ }).to_string();
-                let head = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(head);
+                let head = encoded(head.as_bytes());
                 let sound = sound();
                 format!("{head}.{}.", sound.split('.').nth(1).unwrap())
             }
@@ -73,8 +77,16 @@ impl SigningKey {
     }
 }
 
-fn rsa() -> EncodingKey {
-    use base64::Engine;
+fn rsa() -> (EncodingKey, Value) {
     let text: String = RSA_KEY.split_whitespace().collect();
-    EncodingKey::from_rsa_der(&base64::engine::general_purpose::STANDARD.decode(text).unwrap())
+    let key = EncodingKey::from_rsa_der(&STANDARD.decode(text).unwrap());
+    let published = Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap();
+    let mut published = serde_json::to_value(published).unwrap();
+    // It signs in either way, so it does not say which.
+    published.as_object_mut().unwrap().remove("alg");
+    (key, published)
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }

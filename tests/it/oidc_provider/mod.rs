@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shoreguard::config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,6 +29,8 @@ pub(crate) enum Control {
     Login(Value),
     /// Claims laid over what an ID token says after all, as by an issuer that is wrong.
     Lie(Value),
+    /// How ID tokens are signed from now on.
+    SignLogins(Signed),
     /// The secret of the client; none for a public one.
     Secret(Option<String>),
     /// Signs with a new key of this algorithm from now on, and publishes it alone.
@@ -54,7 +57,7 @@ pub(crate) struct Mint {
 }
 
 /// How a token is signed.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) enum Signed {
     /// With the present key.
     #[default]
@@ -129,6 +132,12 @@ pub(crate) struct SentBack {
 }
 
 impl Issuer {
+    /// That of a provider which a configuration names.
+    pub(crate) fn of(config: &Config, provider: &str) -> Self {
+        let found = config.oidc.providers.iter().find(|found| found.name == provider).unwrap();
+        Self { url: found.issuer.clone() }
+    }
+
     pub(crate) async fn tell(&self, control: Control) -> Value {
         let body = serde_json::to_string(&control).unwrap();
         let (head, answer) = http("POST", &format!("{}/control", self.url), &body).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Read;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -92,7 +92,8 @@ impl Server {
     }
 
     fn tenant<T>(&self, name: &str, work: impl FnOnce(&mut Tenant) -> T) -> T {
-        let mut tenants = self.tenants.lock().unwrap();
+        // A fault of one test is told to that test alone.
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let issuer = format!("{}/{name}", self.base);
         work(tenants.entry(name.to_owned()).or_insert_with(|| Tenant::new(issuer)))
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::keys::SigningKey;
-use super::{Control, How, Mint};
+use super::{Control, How, Mint, Signed};
 
 /// What every client is called here.
 const CLIENT_ID: &str = "shoreguard";
@@ -30,6 +30,7 @@ pub(super) struct Tenant {
     keys_made: u32,
     person: Value,
     lie: Value,
+    signed: Signed,
     discovery: Value,
     codes: HashMap<String, Code>,
     behaviour: HashMap<String, How>,
@@ -46,12 +47,13 @@ struct Code {
 impl Tenant {
     pub(super) fn new(issuer: String) -> Self {
         Self {
+            secret: (!issuer.ends_with("-partner")).then(|| "client secret".to_owned()),
             issuer,
-            secret: Some("client secret".to_owned()),
             key: SigningKey::new("RS256", "key-1"),
             keys_made: 1,
             person: json!({}),
             lie: json!({}),
+            signed: Signed::Well,
             discovery: json!({}),
             codes: HashMap::new(),
             behaviour: HashMap::new(),
@@ -130,8 +132,7 @@ impl Tenant {
                     && code.redirect_uri == field("redirect_uri")
                     && code.challenge == verifier =>
             {
-                let token =
-                    self.key.sign(&code.claims, Some("JWT".to_owned()), &super::Signed::Well);
+                let token = self.key.sign(&code.claims, Some("JWT".to_owned()), self.signed);
                 let body =
                     json!({ "access_token": "x", "token_type": "Bearer", "id_token": token });
                 Answer::Json(200, body)
@@ -164,6 +165,7 @@ impl Tenant {
         match control {
             Control::Login(person) => self.person = person,
             Control::Lie(lie) => self.lie = lie,
+            Control::SignLogins(signed) => self.signed = signed,
             Control::Secret(secret) => self.secret = secret,
             Control::Rotate(algorithm) => {
                 self.keys_made += 1;
@@ -172,7 +174,7 @@ impl Tenant {
             Control::Mint(Mint { claims, typ, signed }) => {
                 let mut all = self.usual(now);
                 lay_over(&mut all, &claims);
-                return json!(self.key.sign(&all, typ.or(Some("JWT".to_owned())), &signed));
+                return json!(self.key.sign(&all, typ.or(Some("JWT".to_owned())), signed));
             }
             Control::Behave(path, how) => {
                 self.behaviour.insert(path, how);
