@@ -112,6 +112,10 @@ pub enum Kind {
     Event,
     /// A session of a user.
     Session,
+    /// An issuer that people log in at.
+    OidcProvider,
+    /// Whom an issuer says that somebody is.
+    Identity,
     /// An idempotency key in use.
     Request,
     /// A lease of a background job.
@@ -135,6 +139,8 @@ impl Kind {
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",
+            Self::OidcProvider => "OIDC provider",
+            Self::Identity => "identity of provider",
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Row => "row",
@@ -242,6 +248,14 @@ reasons! {
     NoInvite = "NO_INVITE",
     /// Nobody does this to the own account.
     OwnAccount = "OWN_ACCOUNT",
+    /// A host that the server calls on its own account does not answer as it must.
+    HostUnreachable = "HOST_UNREACHABLE",
+    /// The OIDC issuer does not answer as it must.
+    IssuerUnavailable = "ISSUER_UNAVAILABLE",
+    /// The person behind the session must prove anew who it is.
+    LoginStale = "LOGIN_STALE",
+    /// The account would have no way left to log in.
+    NoOtherLogin = "NO_OTHER_LOGIN",
 }
 
 impl Reason {

@@ -16,6 +16,7 @@ mod fault;
 mod gateways;
 mod keys;
 mod limits;
+mod oidc;
 mod read;
 mod server;
 mod shown;
@@ -38,6 +39,7 @@ pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
+pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
@@ -59,6 +61,8 @@ pub struct Config {
     pub access: Access,
     /// How sessions behave.
     pub auth: Auth,
+    /// Who else may say who somebody is.
+    pub oidc: Oidc,
     /// How the audit log is kept.
     pub audit: Audit,
     /// How events are kept.
@@ -113,6 +117,7 @@ impl Config {
         let gateways: Option<Gateways> = read::section(&mut sections, "gateways", faults);
         let access: Option<Access> = read::section(&mut sections, "access", faults);
         let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
+        let oidc: Option<Oidc> = read::section(&mut sections, "oidc", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
@@ -130,6 +135,7 @@ impl Config {
             gateways: gateways?,
             access: access?,
             auth: auth?,
+            oidc: oidc?,
             audit: audit?,
             events: events?,
             telemetry: telemetry?,
