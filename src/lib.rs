@@ -19,5 +19,6 @@ pub mod seal;
 pub mod secret;
 pub mod simulator;
 pub mod telemetry;
+pub mod token_service;
 pub mod transport;
 pub mod workers;

@@ -25,6 +25,10 @@ pub struct Limits {
     /// address log in as the day begins.
     #[serde(default = "anonymous_burst")]
     pub anonymous_burst: u32,
+    /// Requests per minute, and at once, from one address to the token service of the stock client; 0 is no limit.
+    /// Default 60: a client that waits for its device code asks twelve times a minute, one with a key once a day.
+    #[serde(default = "token_requests_per_minute")]
+    pub token_requests_per_minute: u32,
     /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.
     #[serde(default = "bcrypt_parallel")]
     pub bcrypt_parallel: u32,
@@ -54,6 +58,10 @@ fn anonymous_burst() -> u32 {
     20
 }
 
+fn token_requests_per_minute() -> u32 {
+    60
+}
+
 fn bcrypt_parallel() -> u32 {
     2
 }
@@ -72,6 +80,7 @@ impl Section for Limits {
         Key::new("address_burst", Kind::Number),
         Key::new("anonymous_requests_per_minute", Kind::Number),
         Key::new("anonymous_burst", Kind::Number),
+        Key::new("token_requests_per_minute", Kind::Number),
         Key::new("bcrypt_parallel", Kind::Number),
         Key::new("bcrypt_cost", Kind::Number),
         Key::new("disk_reserve_mib", Kind::Number),
@@ -85,6 +94,8 @@ impl Section for Limits {
         let per_minute = self.anonymous_requests_per_minute;
         faults.range("limits.anonymous_requests_per_minute", per_minute, &rate);
         faults.range("limits.anonymous_burst", self.anonymous_burst, &rate);
+        let per_minute = self.token_requests_per_minute;
+        faults.range("limits.token_requests_per_minute", per_minute, &(0..=10_000_000));
         faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
         // Below 10 a stolen hash is cheap to guess; above 16 one login takes four seconds of a core.
         faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));

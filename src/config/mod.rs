@@ -24,6 +24,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token_service;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,7 @@ pub use limits::Limits;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
+pub use token_service::TokenService;
 
 /// Everything that an operator can set.
 #[derive(Debug, Clone, Serialize)]
@@ -59,6 +61,8 @@ pub struct Config {
     pub access: Access,
     /// How sessions behave.
     pub auth: Auth,
+    /// How stock OpenShell clients get tokens.
+    pub token_service: TokenService,
     /// How the audit log is kept.
     pub audit: Audit,
     /// How events are kept.
@@ -113,6 +117,8 @@ impl Config {
         let gateways: Option<Gateways> = read::section(&mut sections, "gateways", faults);
         let access: Option<Access> = read::section(&mut sections, "access", faults);
         let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
+        let token_service: Option<TokenService> =
+            read::section(&mut sections, "token_service", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
@@ -130,6 +136,7 @@ impl Config {
             gateways: gateways?,
             access: access?,
             auth: auth?,
+            token_service: token_service?,
             audit: audit?,
             events: events?,
             telemetry: telemetry?,

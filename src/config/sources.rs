@@ -6,7 +6,9 @@ use toml::{Table, Value};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
-use super::{Access, Audit, Auth, Database, Events, Gateways, Keys, Limits, Server, Telemetry};
+use super::{
+    Access, Audit, Auth, Database, Events, Gateways, Keys, Limits, Server, Telemetry, TokenService,
+};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "SHOREGUARD_";
@@ -15,7 +17,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[Key]); 10] = [
+pub(super) const SECTIONS: [(&str, &[Key]); 11] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
@@ -23,6 +25,7 @@ pub(super) const SECTIONS: [(&str, &[Key]); 10] = [
     ("gateways", Gateways::KEYS),
     ("access", Access::KEYS),
     ("auth", Auth::KEYS),
+    ("token_service", TokenService::KEYS),
     ("audit", Audit::KEYS),
     ("events", Events::KEYS),
     ("telemetry", Telemetry::KEYS),

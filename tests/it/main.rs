@@ -16,6 +16,7 @@ mod flood;
 mod gateways;
 mod lease;
 mod migrations;
+mod plain_http;
 mod postgres_tls;
 mod proxy;
 mod replicas;
