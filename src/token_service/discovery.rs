@@ -1,4 +1,4 @@
-//! Where a client finds the rest: OpenID Connect Discovery, made of the configuration and the name alone.
+//! Where a client finds the rest, made of the configuration and the name alone.
 
 use std::sync::Arc;
 
