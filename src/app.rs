@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::access::authn::session::SessionKeys;
+use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
 use crate::access::live::Live;
 use crate::access::snapshot::Snapshot;
@@ -84,7 +84,7 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, Error> {
         let master = master_keys(&config)?;
         let db = Db::open(&db_options(&config)).await?;
-        let sessions = auth::keys::session_keys(&db, &master, &clock, new_id()).await?;
+        let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
         let certificates =
             config.server.tls.client_identities.iter().map(certificate_identity).collect();
         let stop = CancellationToken::new();
@@ -97,7 +97,7 @@ impl App {
             page_key: master.seal_key("page tokens"),
             digests: Digests::new(&master),
             snapshot: Snapshot::new(clock.clone(), stale_after),
-            authn: Authn { sessions: SessionKeys::new(sessions, clock.clone()), certificates },
+            authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates },
             live: Arc::default(),
             feed: Feed::default(),
             feeding: access_bindings::feed::Feeding::default(),

@@ -110,6 +110,8 @@ pub enum Kind {
     AuditEntry,
     /// An event.
     Event,
+    /// A session of a user.
+    Session,
     /// An idempotency key in use.
     Request,
     /// A lease of a background job.
@@ -132,6 +134,7 @@ impl Kind {
             Self::Sandbox => "sandbox",
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
+            Self::Session => "session",
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Row => "row",
@@ -189,6 +192,8 @@ reasons! {
     Busy = "BUSY",
     /// The disk is below its reserve: only admins' writes are taken.
     DiskLow = "DISK_LOW",
+    /// The call was made with a key or certificate, which has no session.
+    NoSession = "NO_SESSION",
     /// The audit log cannot be written, so nothing was done.
     AuditUnavailable = "AUDIT_UNAVAILABLE",
     /// The database does not answer.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::{GatewayId, ServicePrincipalId, SessionId, Timestamp, UserId};
 
 /// What identifies a caller for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,6 +12,20 @@ pub enum PrincipalId {
     User(UserId),
     /// A program.
     ServicePrincipal(ServicePrincipalId),
+}
+
+impl PrincipalId {
+    /// Back from its text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (kind, id) = text.split_once(':')?;
+        let id: i64 = id.parse().ok()?;
+        match kind {
+            "user" => Some(Self::User(UserId(id))),
+            "service_principal" => Some(Self::ServicePrincipal(ServicePrincipalId(id))),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for PrincipalId {
@@ -30,6 +44,9 @@ pub struct Caller {
     pub(in crate::access) actor: Arc<str>,
     pub(in crate::access) version: i64,
     pub(in crate::access) expires_at: Option<Timestamp>,
+    pub(in crate::access) session: Option<SessionId>,
+    pub(in crate::access) bound: Option<GatewayId>,
+    pub(in crate::access) authenticated_at: Option<Timestamp>,
 }
 
 impl Caller {
@@ -55,5 +72,32 @@ impl Caller {
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
+    }
+
+    /// The session that the credential belongs to; none for keys and certificates.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// The one gateway that the credential is good for (T02).
+    #[must_use]
+    pub fn bound(&self) -> Option<GatewayId> {
+        self.bound
+    }
+
+    /// When the person behind the session last proved who it is.
+    #[must_use]
+    pub fn authenticated_at(&self) -> Option<Timestamp> {
+        self.authenticated_at
+    }
+
+    /// What an answer with a secret in it is kept for: the key version or the session (T17).
+    #[must_use]
+    pub fn credential(&self) -> String {
+        match self.session {
+            None => self.version.to_string(),
+            Some(session) => format!("{} {session}", self.version),
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::access::roles::Role;
 use crate::access::snapshot::Visible;
 use crate::app::App;
 use crate::db::Db;
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::types::{GatewayId, Timestamp, UserId};
 use crate::error::{Error, Kind};
 use crate::resources::audit::{Intent, OpenEntry};
 
@@ -193,6 +193,25 @@ impl Ctx {
     /// The gateway that was checked; the request must name one.
     pub fn on_gateway(&self) -> Result<&OnGateway, Error> {
         self.on.as_ref().ok_or_else(|| Error::invalid("gateway", "is required"))
+    }
+
+    /// Where the call comes from.
+    #[must_use]
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.call.as_ref().and_then(|call| call.client_ip)
+    }
+
+    /// The user that calls.
+    ///
+    /// # Errors
+    /// `ROLE_TOO_LOW` for a service principal: the method is for people.
+    pub fn user(&self) -> Result<UserId, Error> {
+        match self.principal() {
+            Some(PrincipalId::User(id)) => Ok(id),
+            Some(PrincipalId::ServicePrincipal(_)) | None => {
+                Err(Error::Denied { why: "only a user has this".to_owned() })
+            }
+        }
     }
 
     /// Id of the call, as in the log; fresh for a background job.

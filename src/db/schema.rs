@@ -18,6 +18,8 @@ diesel::table! {
         oidc_sub -> Nullable<Text>,
         password_version -> BigInt,
         version -> BigInt,
+        invite_expires_at -> Nullable<Timestamp>,
+        oidc_issuer -> Nullable<Text>,
     }
 }
 
@@ -250,6 +252,44 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    sessions (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        kind -> Text,
+        gateway_id -> Nullable<BigInt>,
+        family_hash -> Text,
+        refresh_hash -> Text,
+        password_version -> BigInt,
+        client_ip -> Nullable<Text>,
+        authenticated_at -> Timestamp,
+        created_at -> Timestamp,
+        refreshed_at -> Timestamp,
+        expires_at -> Timestamp,
+        revoked_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    login_budgets (id) {
+        id -> BigInt,
+        subject -> Text,
+        account -> Nullable<Text>,
+        milli_failures -> BigInt,
+        counted_at -> Timestamp,
+        forget_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    known_addresses (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        address -> Text,
+        seen_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
@@ -263,6 +303,9 @@ diesel::joinable!(group_gateway_roles -> gateways (gateway_id));
 diesel::joinable!(selector_bindings -> users (user_id));
 diesel::joinable!(selector_bindings -> service_principals (sp_id));
 diesel::joinable!(selector_bindings -> groups (group_id));
+diesel::joinable!(sessions -> users (user_id));
+diesel::joinable!(sessions -> gateways (gateway_id));
+diesel::joinable!(known_addresses -> users (user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     access_changes,
@@ -275,10 +318,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     group_members,
     groups,
     idempotency_keys,
+    known_addresses,
     leases,
+    login_budgets,
     replicas,
     selector_bindings,
     service_principals,
+    sessions,
     setup_tokens,
     signing_keys,
     sp_gateway_roles,

@@ -294,6 +294,8 @@ macro_rules! words {
 id! {
     /// The id of a user.
     UserId;
+    /// The id of a session.
+    SessionId;
     /// The id of a service principal.
     ServicePrincipalId;
     /// The id of a group.

@@ -89,7 +89,7 @@ pub async fn claim(
         digest,
         state: "running",
         secret,
-        credential: Some(caller.version().to_string()),
+        credential: Some(caller.credential()),
         created_at: now,
         expires_at: now.plus(if secret { SECRET_KEPT } else { KEPT }),
     };

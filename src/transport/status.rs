@@ -67,6 +67,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::WireUnsupported
         | Reason::MethodUnknown
         | Reason::LastAdmin
+        | Reason::NoSession
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

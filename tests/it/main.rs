@@ -21,6 +21,7 @@ mod postgres_tls;
 mod proxy;
 mod replicas;
 mod service_principals;
+mod sessions;
 mod storage;
 mod tidy;
 mod tls;

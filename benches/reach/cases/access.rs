@@ -61,6 +61,7 @@ fn snapshot() -> Snapshot {
     for id in 0..USERS {
         let groups = (0..GROUPS_OF_A_USER).map(|_| GroupId(numbers.below(GROUPS))).collect();
         let facts = UserFacts {
+            revoked: Vec::new(),
             email: Arc::from(format!("user-{id}@example.com")),
             role: Role::Viewer,
             active: true,

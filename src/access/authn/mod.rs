@@ -1,6 +1,6 @@
 //! From what a call carries to who is calling. One credential a call (T19).
 
-pub mod session;
+pub mod token;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::principal::Caller;
 use super::snapshot::Snapshot;
 use crate::error::{Error, Reason};
-use session::SessionKeys;
+use token::TokenKeys;
 
 /// Headers of ours that a caller may send, each at most once.
 pub const OWN_HEADERS: [&str; 2] = ["x-shoreguard-gateway", "x-request-id"];
@@ -40,8 +40,8 @@ pub struct CertificateIdentity {
 /// Verifies credentials against the snapshot.
 #[derive(Debug)]
 pub struct Authn {
-    /// The keys that session tokens are signed with.
-    pub sessions: SessionKeys,
+    /// The keys of our own tokens.
+    pub tokens: TokenKeys,
     /// Certificates that stand for callers.
     pub certificates: Vec<CertificateIdentity>,
 }
@@ -96,9 +96,9 @@ impl Authn {
     }
 
     fn token(&self, token: &str, snapshot: &Snapshot) -> Option<Caller> {
-        // A session token has two dots; an API key, which is base64url, has none.
+        // A token of ours has two dots; an API key, which is base64url, has none.
         if token.contains('.') {
-            return self.sessions.verify(token, snapshot);
+            return self.tokens.verify(token, snapshot);
         }
         snapshot.by_key_hash(&Sha256::digest(token.as_bytes()).into())
     }

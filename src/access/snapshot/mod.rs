@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::principal::{Caller, PrincipalId};
 use super::roles::Role;
 use crate::clock::Clock;
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
 use crate::error::{Error, Reason};
 
 use self::state::{Held, State};
@@ -37,6 +37,8 @@ pub struct UserFacts {
     pub groups: Vec<GroupId>,
     /// Own roles on gateways.
     pub bindings: HashMap<GatewayId, Role>,
+    /// Sessions that were ended while a token of theirs may still be about.
+    pub revoked: Vec<SessionId>,
 }
 
 /// What access needs to know of a service principal.
@@ -211,12 +213,7 @@ impl Snapshot {
     /// Whether a caller may still call: it exists, is active, and its credential is neither expired nor replaced.
     #[must_use]
     pub fn is_live(&self, caller: &Caller) -> bool {
-        let now = self.clock.now();
-        caller.expires_at.is_none_or(|at| at > now)
-            && self
-                .read()
-                .caller(caller.principal, now)
-                .is_some_and(|current| current.version == caller.version)
+        self.read().is_live(caller, self.clock.now())
     }
 
     /// The role where no gateway is concerned.

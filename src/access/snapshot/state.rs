@@ -67,7 +67,7 @@ impl State {
             PrincipalId::User(id) => {
                 let user = self.users.get(&id).filter(|user| user.active)?;
                 let actor = Arc::clone(&user.email);
-                Some(Caller { principal, actor, version: user.password_version, expires_at: None })
+                Some(made(principal, actor, user.password_version, None))
             }
             PrincipalId::ServicePrincipal(id) => {
                 let Held { facts, actor } = self.service_principals.get(&id)?;
@@ -76,9 +76,25 @@ impl State {
                     return None;
                 }
                 let actor = Arc::clone(actor);
-                Some(Caller { principal, actor, version: facts.key_version, expires_at })
+                Some(made(principal, actor, facts.key_version, expires_at))
             }
         }
+    }
+
+    /// Whether what the caller came with is still good.
+    pub(super) fn is_live(&self, caller: &Caller, now: Timestamp) -> bool {
+        caller.expires_at.is_none_or(|at| at > now)
+            && self
+                .caller(caller.principal, now)
+                .is_some_and(|current| current.version == caller.version)
+            && !self.is_revoked(caller)
+    }
+
+    fn is_revoked(&self, caller: &Caller) -> bool {
+        let (Some(session), PrincipalId::User(id)) = (caller.session, caller.principal) else {
+            return false;
+        };
+        self.users.get(&id).is_none_or(|user| user.revoked.contains(&session))
     }
 
     fn groups_of<'a>(&'a self, user: &'a UserFacts) -> impl Iterator<Item = &'a GroupFacts> {
@@ -149,5 +165,23 @@ impl State {
                 Some(held) => Box::new(held.facts.bindings.keys().copied()),
             },
         }
+    }
+}
+
+/// A caller by a credential that stands for nothing but itself.
+fn made(
+    principal: PrincipalId,
+    actor: Arc<str>,
+    version: i64,
+    expires_at: Option<Timestamp>,
+) -> Caller {
+    Caller {
+        principal,
+        actor,
+        version,
+        expires_at,
+        session: None,
+        bound: None,
+        authenticated_at: None,
     }
 }

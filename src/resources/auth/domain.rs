@@ -1,22 +1,22 @@
 //! Setting up, logging in, and who one is.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::password::Hasher;
+use super::sessions::{self, NewSession, RefreshToken, Session, SessionKind};
 use super::{setup, store};
-use crate::access::principal::PrincipalId;
+use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::ctx::{Anonymous, Ctx};
 use crate::db::types::{Timestamp, UserId};
-use crate::error::{Error, Reason};
+use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::resources::users::domain::Email;
+use crate::resources::users::domain::{Email, set_password};
 use crate::resources::users::store as users;
 use crate::secret::Secret;
 
@@ -61,17 +61,6 @@ pub async fn set_up(
     Ok(id)
 }
 
-/// A session.
-#[derive(Debug)]
-pub struct Session {
-    /// The token.
-    pub token: Secret,
-    /// When it ends.
-    pub expires_at: Timestamp,
-    /// The account's global role.
-    pub role: Role,
-}
-
 /// Exchanges e-mail and password for a session. Takes as long whether or not there is such an account.
 pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Result<Session, Error> {
     let app = Arc::clone(anonymous.app());
@@ -89,12 +78,61 @@ pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Resul
     let principal = PrincipalId::User(account.id);
     let role = app.snapshot.global_role(principal);
     let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
-    // Whole seconds: what the token itself can say.
-    let ends = ctx.now().plus(Duration::from_secs(60 * app.config.auth.session_minutes));
-    let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
-    let sessions = &app.authn.sessions;
-    let token = sessions.issue(account.id, account.password_version, expires_at, app.new_id())?;
-    Ok(Session { token: Secret::new(token), expires_at, role })
+    begin(&ctx, account.id, account.password_version).await
+}
+
+/// A session of a user who has just shown its password.
+async fn begin(ctx: &Ctx, user: UserId, password_version: i64) -> Result<Session, Error> {
+    let new = NewSession {
+        user,
+        password_version,
+        kind: SessionKind::Password,
+        gateway: None,
+        authenticated_at: ctx.now(),
+    };
+    sessions::begin(ctx, &new).await
+}
+
+/// Changes a refresh token for the next one and a session token.
+pub async fn refresh(anonymous: Anonymous, given: Secret) -> Result<Session, Error> {
+    let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
+    let app = Arc::clone(anonymous.app());
+    let token = RefreshToken::parse(given.expose()).ok_or_else(invalid)?;
+    let family = sessions::family(&app, &token).await?.ok_or_else(invalid)?;
+    if family.gateway().is_some() {
+        // It goes on at the token service of its gateway, and nowhere else (T03).
+        return Err(invalid());
+    }
+    let principal = PrincipalId::User(family.user());
+    let role = app.snapshot.global_role(principal);
+    let ctx = anonymous.becomes(family.email().into(), Some(principal), role).await?;
+    sessions::rotate(&ctx, &family, given.expose()).await
+}
+
+/// Ends the session of this call.
+pub async fn logout(ctx: &Ctx) -> Result<(), Error> {
+    let user = ctx.user()?;
+    let session = ctx.caller().and_then(Caller::session);
+    let session = session.ok_or_else(|| {
+        Error::refused(Reason::NoSession, "the call was made with no session that could end")
+    })?;
+    sessions::revoke(ctx, user, session).await
+}
+
+/// Sets the caller's own password, and ends every session that it had.
+pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<Session, Error> {
+    let user = ctx.user()?;
+    Hasher::check("new_password", &new)?;
+    let app = ctx.app();
+    let mut conn = app.db.read().await?;
+    let account = users::account_of(&mut conn, user).await?;
+    drop(conn);
+    let account = account.ok_or_else(|| Error::missing(Kind::User, user))?;
+    if !app.passwords.verify(current, account.hashed_password).await? {
+        return Err(Error::Unauthenticated { reason: Reason::LoginFailed });
+    }
+    let version = set_password(ctx, user, new).await?;
+    begin(ctx, user, version).await
 }
 
 /// Most gateways that an identity lists.

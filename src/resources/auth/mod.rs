@@ -4,11 +4,13 @@
 //! - there is no default password and no open set-up: the first admin takes the token that the server printed;
 //! - a login costs the same whether or not the account exists;
 //! - a wrong guess stores nothing (T16);
+//! - what a session is and when it ends stands in `sessions`;
 //! - keys that tokens are signed with are sealed in the database and shared by replicas.
 
 pub mod domain;
 pub mod keys;
 pub mod password;
 pub mod rpc;
+pub mod sessions;
 pub mod setup;
 pub mod store;

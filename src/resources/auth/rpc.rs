@@ -5,8 +5,11 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain;
+use super::sessions::{self, SessionKind, Shown};
+use crate::access::principal::Caller;
 use crate::app::App;
-use crate::db::page::PAGE_SIZE_MAX;
+use crate::db::page::{PAGE_SIZE_MAX, PageSize};
+use crate::db::types::SessionId;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
@@ -69,7 +72,82 @@ impl AuthService for Auth {
                 session_token: session.token.expose().to_owned(),
                 expire_time: Some(wire::time(session.expires_at)),
                 role: pb::Role::from(session.role).into(),
+                refresh_token: session.refresh_token.expose().to_owned(),
+                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
             })
+        })
+        .await
+    }
+
+    async fn refresh_session(
+        &self,
+        request: Request<pb::RefreshSessionRequest>,
+    ) -> Reply<pb::RefreshSessionResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let session = domain::refresh(anonymous, Secret::new(req.refresh_token)).await?;
+            Ok(pb::RefreshSessionResponse {
+                session_token: session.token.expose().to_owned(),
+                expire_time: Some(wire::time(session.expires_at)),
+                role: pb::Role::from(session.role).into(),
+                refresh_token: session.refresh_token.expose().to_owned(),
+                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
+            })
+        })
+        .await
+    }
+
+    async fn logout(&self, request: Request<pb::LogoutRequest>) -> Reply<pb::LogoutResponse> {
+        call_write(&self.0, request, async move |ctx, _| {
+            domain::logout(&ctx).await?;
+            Ok(pb::LogoutResponse {})
+        })
+        .await
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<pb::ChangePasswordRequest>,
+    ) -> Reply<pb::ChangePasswordResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let (current, new) = (Secret::new(req.current_password), Secret::new(req.new_password));
+            let session = domain::change_password(&ctx, current, new).await?;
+            Ok(pb::ChangePasswordResponse {
+                session_token: session.token.expose().to_owned(),
+                expire_time: Some(wire::time(session.expires_at)),
+                refresh_token: session.refresh_token.expose().to_owned(),
+                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
+            })
+        })
+        .await
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Reply<pb::ListSessionsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) =
+                sessions::list(ctx, ctx.user()?, size, &req.page_token).await?;
+            let current = ctx.caller().and_then(Caller::session);
+            let shown = |session: Shown| {
+                let current = current == Some(session.id);
+                pb::Session { current, ..session.into() }
+            };
+            let sessions = page.into_iter().map(shown).collect();
+            Ok(pb::ListSessionsResponse { sessions, next_page_token })
+        })
+        .await
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<pb::RevokeSessionRequest>,
+    ) -> Reply<pb::RevokeSessionResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            ctx.detail("session", req.id);
+            sessions::revoke(&ctx, ctx.user()?, SessionId(req.id)).await?;
+            Ok(pb::RevokeSessionResponse {})
         })
         .await
     }
@@ -94,5 +172,25 @@ impl AuthService for Auth {
             })
         })
         .await
+    }
+}
+
+impl From<Shown> for pb::Session {
+    fn from(session: Shown) -> Self {
+        let kind = match session.kind {
+            SessionKind::Password => pb::SessionKind::Password,
+            SessionKind::Oidc => pb::SessionKind::Oidc,
+            SessionKind::Device => pb::SessionKind::Device,
+        };
+        Self {
+            id: session.id.get(),
+            kind: kind.into(),
+            gateway: session.gateway.unwrap_or_default(),
+            client_ip: session.client_ip.unwrap_or_default(),
+            authenticate_time: Some(wire::time(session.authenticated_at)),
+            refresh_time: Some(wire::time(session.refreshed_at)),
+            expire_time: Some(wire::time(session.expires_at)),
+            current: false,
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::password::Hasher;
+use crate::resources::auth::sessions;
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::secret::Secret;
 
@@ -70,22 +71,35 @@ pub async fn create(
     Ok(id)
 }
 
-/// Sets a user's password; sessions made from the older one are dead.
+/// Sets the password of an address; everything that was made from the older one is dead.
 pub async fn reset_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
+    let mut conn = ctx.db().read().await?;
+    let found = store::account(&mut conn, email.as_str()).await?;
+    drop(conn);
+    let account = found.ok_or_else(|| Error::missing(Kind::User, email.as_str()))?;
+    set_password(ctx, account.id, password).await?;
+    Ok(())
+}
+
+/// Sets a user's password and answers its version. Every session ends with the older one.
+pub async fn set_password(ctx: &Ctx, user: UserId, password: Secret) -> Result<i64, Error> {
     Hasher::check("password", &password)?;
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
-    ctx.db()
+    let version = ctx
+        .db()
         .transaction(async |conn| {
-            let found = store::account(conn, email.as_str()).await?;
-            let account = found.ok_or_else(|| Error::missing(Kind::User, email.as_str()))?;
-            store::set_password(conn, account.id, &hash).await?;
-            let payload = json!({ "user": email.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "user.password_reset", payload)).await?;
-            log_change(conn, Subject::User(account.id), now).await
+            let version = store::set_password(conn, user, &hash).await?;
+            let version = version.ok_or_else(|| Error::missing(Kind::User, user))?;
+            sessions::end_all(conn, user, now).await?;
+            let payload = json!({ "user": user.get() });
+            events::enqueue(conn, NewEvent::of(ctx, "user.password_set", payload)).await?;
+            log_change(conn, Subject::User(user), now).await?;
+            Ok(version)
         })
         .await?;
-    changed(ctx).await
+    changed(ctx).await?;
+    Ok(version)
 }
 
 #[cfg(test)]

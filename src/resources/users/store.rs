@@ -22,20 +22,32 @@ pub struct Account {
     pub password_version: i64,
 }
 
+type AccountRow = (i64, Option<String>, bool, i64);
+
+fn account_from((id, hashed_password, active, password_version): AccountRow) -> Account {
+    Account { id: id.into(), hashed_password, active, password_version }
+}
+
 /// The account of an e-mail address.
 pub async fn account(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
-    let row: Option<(i64, Option<String>, bool, i64)> = on_conn!(conn, |c| users::table
+    let row: Option<AccountRow> = on_conn!(conn, |c| users::table
         .filter(users::email.eq(email))
         .select((users::id, users::hashed_password, users::is_active, users::password_version))
         .first(c)
         .await
         .optional())?;
-    Ok(row.map(|(id, hashed_password, active, password_version)| Account {
-        id: id.into(),
-        hashed_password,
-        active,
-        password_version,
-    }))
+    Ok(row.map(account_from))
+}
+
+/// The account of a user.
+pub async fn account_of(conn: &mut Conn, id: UserId) -> Result<Option<Account>, Error> {
+    let row: Option<AccountRow> = on_conn!(conn, |c| users::table
+        .find(id.get())
+        .select((users::id, users::hashed_password, users::is_active, users::password_version))
+        .first(c)
+        .await
+        .optional())?;
+    Ok(row.map(account_from))
 }
 
 /// Whether there is any user.
@@ -68,15 +80,24 @@ pub async fn insert(
     Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
 }
 
-/// Sets a password; what was made from the older one is dead.
-pub async fn set_password(conn: &mut Conn, id: UserId, hashed_password: &str) -> Result<(), Error> {
-    on_conn!(conn, |c| diesel::update(users::table.find(id.get()))
+/// Sets a password and answers its version, none where there is no such user. What was made from the older one is
+/// dead, an invitation included.
+pub async fn set_password(
+    conn: &mut Conn,
+    id: UserId,
+    hashed_password: &str,
+) -> Result<Option<i64>, Error> {
+    let version: Option<i64> = on_conn!(conn, |c| diesel::update(users::table.find(id.get()))
         .set((
             users::hashed_password.eq(hashed_password),
             users::password_version.eq(users::password_version + 1),
+            users::invite_token_hash.eq(None::<String>),
+            users::invite_expires_at.eq(None::<Timestamp>),
             users::version.eq(users::version + 1),
         ))
-        .execute(c)
-        .await)?;
-    Ok(())
+        .returning(users::password_version)
+        .get_result(c)
+        .await
+        .optional())?;
+    Ok(version)
 }

@@ -12,8 +12,9 @@ use tracing::warn;
 use crate::access::snapshot::Change;
 use crate::app::App;
 use crate::db::Conn;
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, UserId};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
 use crate::error::Error;
+use crate::resources::auth::sessions::REMEMBERED;
 use crate::resources::gateways;
 
 /// Changes that are read at once.
@@ -45,7 +46,7 @@ pub async fn load(app: &App) -> Result<(), Error> {
     for (id, facts) in store::group_facts(&mut conn, None).await? {
         changes.push(Change::Group(id, Some(facts)));
     }
-    for (id, facts) in store::user_facts(&mut conn, None).await? {
+    for (id, facts) in store::user_facts(&mut conn, None, ended_since(app)).await? {
         changes.push(Change::User(id, Some(facts)));
     }
     for (id, facts) in store::service_principal_facts(&mut conn, None).await? {
@@ -53,6 +54,11 @@ pub async fn load(app: &App) -> Result<(), Error> {
     }
     app.snapshot.apply(revision, changes, asked_at);
     Ok(())
+}
+
+/// From when on an ended session must be known: tokens of an older one have expired.
+fn ended_since(app: &App) -> Timestamp {
+    app.clock.now().minus(REMEMBERED)
 }
 
 /// Takes turns in feeding the snapshot.
@@ -91,7 +97,7 @@ async fn read_on(app: &App) -> Result<(), Error> {
             log.into_iter().filter_map(|(_, subject)| subject).collect();
         let mut seen = HashSet::new();
         subjects.retain(|subject| seen.insert(*subject));
-        let mut changes = facts_of(&mut conn, &subjects).await?;
+        let mut changes = facts_of(&mut conn, &subjects, ended_since(app)).await?;
         drop(conn);
         let gateways: Vec<GatewayId> = subjects
             .iter()
@@ -114,12 +120,16 @@ async fn read_on(app: &App) -> Result<(), Error> {
 }
 
 /// All but those of gateways.
-async fn facts_of(conn: &mut Conn, subjects: &[Subject]) -> Result<Vec<Change>, Error> {
+async fn facts_of(
+    conn: &mut Conn,
+    subjects: &[Subject],
+    ended_since: Timestamp,
+) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::with_capacity(subjects.len());
     for subject in subjects {
         changes.push(match subject {
             Subject::User(id) => {
-                let found = store::user_facts(conn, Some(id.get())).await?.pop();
+                let found = store::user_facts(conn, Some(id.get()), ended_since).await?.pop();
                 Change::User(*id, found.map(|(_, facts)| facts))
             }
             Subject::ServicePrincipal(id) => {

@@ -13,9 +13,10 @@ use crate::db::schema::{
     access_changes, gateways, group_gateway_roles, group_members, groups, service_principals,
     sp_gateway_roles, user_gateway_roles, users,
 };
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::resources::auth::sessions;
 
 /// Serialises writers of the change log on PostgreSQL, so that revisions commit in order and a reader skips none.
 const CHANGE_LOG_LOCK: i64 = 0x5348_4f52_4541_4343;
@@ -128,10 +129,11 @@ pub async fn group_facts(
     rows.into_iter().map(facts).collect()
 }
 
-/// Facts of one user or of all.
+/// Facts of one user or of all, with the sessions that were ended since.
 pub async fn user_facts(
     conn: &mut Conn,
     only: Option<i64>,
+    ended_since: Timestamp,
 ) -> Result<Vec<(UserId, UserFacts)>, Error> {
     let rows: Vec<(i64, String, String, bool, i64)> = on_conn!(conn, |c| {
         use users as t;
@@ -163,8 +165,13 @@ pub async fn user_facts(
     for (user, group) in memberships {
         groups.entry(user).or_default().push(group.into());
     }
+    let mut revoked: HashMap<i64, Vec<SessionId>> = HashMap::new();
+    for (user, session) in sessions::store::ended_since(conn, only, ended_since).await? {
+        revoked.entry(user.get()).or_default().push(session);
+    }
     let facts = |(id, email, text, active, password_version): (i64, String, String, bool, i64)| {
         let facts = UserFacts {
+            revoked: revoked.remove(&id).unwrap_or_default(),
             email: email.into(),
             role: role(&text)?,
             active,

@@ -1,0 +1,298 @@
+//! Tokens that this server signs and takes back: JWTs of two kinds.
+//!
+//! Invariants
+//! - each kind has its own issuer, audience, `typ` and signing key, and [`TokenKeys::verify`] pins all four and the
+//!   algorithm, so that none stands in for another (T03);
+//! - a token carries the version of the key or password that made it and dies with it (T14);
+//! - the keys are symmetric and in no key set that anybody else could trust.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use crate::access::principal::{Caller, PrincipalId};
+use crate::access::snapshot::Snapshot;
+use crate::clock::Clock;
+use crate::db::types::{GatewayId, SessionId, Timestamp};
+use crate::error::Error;
+
+/// What a token is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Our own API and every gateway that its holder may use.
+    Session,
+    /// The proxied API of one gateway (T02).
+    Gateway,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Session, Self::Gateway];
+
+    /// What its signing keys are kept as.
+    #[must_use]
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    fn typ(self) -> &'static str {
+        match self {
+            Self::Session => "sg-session+jwt",
+            Self::Gateway => "sg-gateway+jwt",
+        }
+    }
+
+    fn issuer(self) -> &'static str {
+        match self {
+            Self::Session => "shoreguard",
+            Self::Gateway => "shoreguard/gateways",
+        }
+    }
+
+    fn audience(self) -> &'static str {
+        match self {
+            Self::Session => "shoreguard.v1",
+            Self::Gateway => "openshell.v1",
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    /// The principal, such as `user:3`.
+    sub: String,
+    /// Version of the key or password.
+    ver: i64,
+    /// Id of the session, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<i64>,
+    /// Id of the one gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gw: Option<i64>,
+    /// When a person last proved who it is, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
+    /// Seconds since 1970.
+    iat: i64,
+    /// Seconds since 1970.
+    exp: i64,
+}
+
+/// What a token says.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant {
+    /// For whom it is.
+    pub principal: PrincipalId,
+    /// Version of the key or password that it is made from.
+    pub version: i64,
+    /// The session that it belongs to, with which it dies.
+    pub session: Option<SessionId>,
+    /// The one gateway that it is good for; none is a session token.
+    pub gateway: Option<GatewayId>,
+    /// When the person last proved who it is.
+    pub authenticated_at: Option<Timestamp>,
+    /// From when.
+    pub issued_at: Timestamp,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+impl Grant {
+    fn kind(&self) -> Kind {
+        if self.gateway.is_some() { Kind::Gateway } else { Kind::Session }
+    }
+}
+
+/// A key and its id.
+struct Key {
+    kind: Kind,
+    id: String,
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+/// The keys of every kind, of each the current one first.
+pub struct TokenKeys {
+    keys: Vec<Key>,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenKeys").field("keys", &self.keys.len()).finish_non_exhaustive()
+    }
+}
+
+impl TokenKeys {
+    /// From kinds, key ids and 32-byte secrets, of each kind the current one first.
+    #[must_use]
+    pub fn new(keys: Vec<(Kind, String, Vec<u8>)>, clock: Clock) -> Self {
+        let key = |(kind, id, secret): (Kind, String, Vec<u8>)| Key {
+            kind,
+            id,
+            encoding: EncodingKey::from_secret(&secret),
+            decoding: DecodingKey::from_secret(&secret),
+        };
+        Self { keys: keys.into_iter().map(key).collect(), clock }
+    }
+
+    /// Signs. The same grant gives the same token.
+    pub fn issue(&self, grant: &Grant) -> Result<String, Error> {
+        let kind = grant.kind();
+        let key = self.keys.iter().find(|key| key.kind == kind);
+        let key = key.ok_or_else(|| Error::internal("no key of this kind"))?;
+        let header = Header {
+            typ: Some(kind.typ().to_owned()),
+            kid: Some(key.id.clone()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let claims = Claims {
+            iss: kind.issuer().to_owned(),
+            aud: kind.audience().to_owned(),
+            sub: grant.principal.to_string(),
+            ver: grant.version,
+            sid: grant.session.map(SessionId::get),
+            gw: grant.gateway.map(GatewayId::get),
+            auth_time: grant.authenticated_at.map(Timestamp::unix_seconds),
+            iat: grant.issued_at.unix_seconds(),
+            exp: grant.expires_at.unix_seconds(),
+        };
+        jsonwebtoken::encode(&header, &claims, &key.encoding).map_err(Error::internal)
+    }
+
+    /// The caller of a token, where it is one of ours, unexpired, and what made it still stands.
+    pub(in crate::access) fn verify(&self, token: &str, snapshot: &Snapshot) -> Option<Caller> {
+        let header = jsonwebtoken::decode_header(token).ok()?;
+        let typ = header.typ?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.typ() == typ)?;
+        let kid = header.kid?;
+        let key = self.keys.iter().find(|key| key.kind == kind && key.id == kid)?;
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[kind.issuer()]);
+        validation.set_audience(&[kind.audience()]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // Checked below, on our own clock and without leeway.
+        validation.validate_exp = false;
+        let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).ok()?.claims;
+        let expires_at = Timestamp::from_unix_seconds(claims.exp);
+        let bound = claims.gw.map(GatewayId);
+        if expires_at <= self.clock.now() || bound.is_some() != (kind == Kind::Gateway) {
+            return None;
+        }
+        let found = snapshot.caller(PrincipalId::parse(&claims.sub)?)?;
+        let caller = Caller {
+            version: claims.ver,
+            session: claims.sid.map(SessionId),
+            bound,
+            authenticated_at: claims.auth_time.map(Timestamp::from_unix_seconds),
+            expires_at: Some(found.expires_at.map_or(expires_at, |at| at.min(expires_at))),
+            ..found
+        };
+        snapshot.is_live(&caller).then_some(caller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::access::roles::Role;
+    use crate::access::snapshot::{Change, UserFacts};
+    use crate::db::types::UserId;
+
+    const ANA: PrincipalId = PrincipalId::User(UserId(1));
+
+    fn world() -> (TokenKeys, Snapshot, Clock) {
+        let clock = Clock::default();
+        let keys = Kind::ALL.map(|kind| (kind, format!("k-{}", kind.purpose()), vec![7; 32]));
+        let snapshot = Snapshot::new(clock.clone(), Duration::from_secs(5));
+        let facts = UserFacts {
+            email: "ana@example.com".into(),
+            role: Role::Viewer,
+            active: true,
+            password_version: 3,
+            groups: vec![],
+            bindings: std::collections::HashMap::new(),
+            revoked: vec![SessionId(9)],
+        };
+        snapshot.apply(1, vec![Change::User(UserId(1), Some(facts))], clock.since_boot());
+        (TokenKeys::new(keys.to_vec(), clock.clone()), snapshot, clock)
+    }
+
+    fn grant(clock: &Clock) -> Grant {
+        let now = clock.now();
+        Grant {
+            principal: ANA,
+            version: 3,
+            session: Some(SessionId(8)),
+            gateway: None,
+            authenticated_at: Some(now),
+            issued_at: now,
+            expires_at: now.plus(Duration::from_mins(15)),
+        }
+    }
+
+    #[test]
+    fn a_token_says_what_it_was_given_for() {
+        let (keys, snapshot, clock) = world();
+        let caller = keys.verify(&keys.issue(&grant(&clock)).unwrap(), &snapshot).unwrap();
+        assert_eq!((caller.principal(), caller.session()), (ANA, Some(SessionId(8))));
+        assert_eq!(caller.bound(), None);
+        let bound = Grant { gateway: Some(GatewayId(4)), ..grant(&clock) };
+        let caller = keys.verify(&keys.issue(&bound).unwrap(), &snapshot).unwrap();
+        assert_eq!(caller.bound(), Some(GatewayId(4)));
+    }
+
+    #[test]
+    fn t14_a_token_dies_with_what_made_it() {
+        let (keys, snapshot, clock) = world();
+        let sound = grant(&clock);
+        let dead = [
+            Grant { version: 2, ..sound },
+            Grant { version: 4, ..sound },
+            Grant { session: Some(SessionId(9)), ..sound },
+            Grant { principal: PrincipalId::User(UserId(2)), ..sound },
+            Grant { expires_at: clock.now(), ..sound },
+        ];
+        for grant in dead {
+            assert!(keys.verify(&keys.issue(&grant).unwrap(), &snapshot).is_none(), "{grant:?}");
+        }
+    }
+
+    #[test]
+    fn t03_no_kind_stands_in_for_the_other() {
+        let (keys, snapshot, clock) = world();
+        let sound = grant(&clock);
+        // The same secret under both kinds here, so that only the pinned words can tell them apart.
+        for (kind, gateway) in [(Kind::Session, Some(GatewayId(4))), (Kind::Gateway, None)] {
+            let claims = Claims {
+                iss: kind.issuer().to_owned(),
+                aud: kind.audience().to_owned(),
+                sub: sound.principal.to_string(),
+                ver: sound.version,
+                sid: None,
+                gw: gateway.map(GatewayId::get),
+                auth_time: None,
+                iat: sound.issued_at.unix_seconds(),
+                exp: sound.expires_at.unix_seconds(),
+            };
+            for other in Kind::ALL {
+                for alg in [Algorithm::HS256, Algorithm::HS384] {
+                    let header = Header {
+                        typ: Some(other.typ().to_owned()),
+                        kid: Some(format!("k-{}", other.purpose())),
+                        ..Header::new(alg)
+                    };
+                    let key = EncodingKey::from_secret(&[7; 32]);
+                    let forged = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+                    assert!(keys.verify(&forged, &snapshot).is_none(), "{kind:?} as {other:?}");
+                }
+            }
+        }
+    }
+}

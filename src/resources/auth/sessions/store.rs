@@ -1,0 +1,245 @@
+//! Sessions as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::{Family, NewSession, SessionKind, Shown};
+use crate::db::schema::{gateways, sessions, users};
+use crate::db::types::{GatewayId, SessionId, Timestamp, UserId};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// A session to store.
+pub struct New<'a> {
+    /// What it is.
+    pub session: &'a NewSession,
+    /// SHA-256 of what all its refresh tokens begin with.
+    pub family_hash: &'a str,
+    /// SHA-256 of what the present one ends with.
+    pub refresh_hash: &'a str,
+    /// Where it is started from.
+    pub client_ip: Option<&'a str>,
+    /// Now.
+    pub now: Timestamp,
+    /// When the family ends.
+    pub expires_at: Timestamp,
+}
+
+/// Stores a new session.
+pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<SessionId, Error> {
+    use sessions as t;
+    let row = (
+        t::user_id.eq(new.session.user.get()),
+        t::kind.eq(new.session.kind),
+        t::gateway_id.eq(new.session.gateway.map(GatewayId::get)),
+        t::family_hash.eq(new.family_hash),
+        t::refresh_hash.eq(new.refresh_hash),
+        t::password_version.eq(new.session.password_version),
+        t::client_ip.eq(new.client_ip),
+        t::authenticated_at.eq(new.session.authenticated_at),
+        t::created_at.eq(new.now),
+        t::refreshed_at.eq(new.now),
+        t::expires_at.eq(new.expires_at),
+    );
+    let id: i64 = on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(row)
+        .returning(t::id)
+        .get_result(c)
+        .await)?;
+    Ok(SessionId(id))
+}
+
+/// Ends all live sessions of a user but the `keep` that were refreshed last; answers how many.
+pub async fn end_beyond(
+    conn: &mut Conn,
+    user: UserId,
+    keep: i64,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    use sessions as t;
+    let beyond: Vec<i64> = on_conn!(conn, |c| t::table
+        .filter(t::user_id.eq(user.get()).and(t::revoked_at.is_null()).and(t::expires_at.gt(now)))
+        .select(t::id)
+        .order((t::refreshed_at.desc(), t::id.desc()))
+        .offset(keep)
+        .limit(i64::MAX)
+        .load(c)
+        .await)?;
+    if beyond.is_empty() {
+        return Ok(0);
+    }
+    let ended = on_conn!(conn, |c| diesel::update(t::table.filter(t::id.eq_any(&beyond)))
+        .set(t::revoked_at.eq(now))
+        .execute(c)
+        .await)?;
+    Ok(ended)
+}
+
+type FamilyRow = (i64, i64, SessionKind, Option<i64>, i64, Timestamp, Timestamp, String);
+
+/// The live family of a hash, whose user may still log in with what made it.
+pub async fn family(
+    conn: &mut Conn,
+    family_hash: &str,
+    now: Timestamp,
+) -> Result<Option<Family>, Error> {
+    use sessions as t;
+    let row: Option<FamilyRow> = on_conn!(conn, |c| t::table
+        .inner_join(users::table)
+        .filter(t::family_hash.eq(family_hash))
+        .filter(t::revoked_at.is_null().and(t::expires_at.gt(now)))
+        .filter(users::is_active.eq(true).and(users::password_version.eq(t::password_version)))
+        .select((
+            t::id,
+            t::user_id,
+            t::kind,
+            t::gateway_id,
+            t::password_version,
+            t::authenticated_at,
+            t::expires_at,
+            users::email,
+        ))
+        .first(c)
+        .await
+        .optional())?;
+    let family = |(
+        id,
+        user,
+        kind,
+        gateway,
+        password_version,
+        authenticated_at,
+        expires_at,
+        email,
+    ): FamilyRow| {
+        let (user, gateway) = (UserId(user), gateway.map(GatewayId));
+        let new = NewSession { user, password_version, kind, gateway, authenticated_at };
+        Family { id: SessionId(id), new, expires_at, email }
+    };
+    Ok(row.map(family))
+}
+
+/// Puts the next refresh token in place of the present one; answers whether it was the present one.
+pub async fn swap(
+    conn: &mut Conn,
+    id: SessionId,
+    before: &str,
+    after: &str,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    use sessions as t;
+    let swapped =
+        on_conn!(conn, |c| diesel::update(t::table.filter(
+            t::id.eq(id.get()).and(t::refresh_hash.eq(before)).and(t::revoked_at.is_null())
+        ))
+        .set((t::refresh_hash.eq(after), t::refreshed_at.eq(now)))
+        .execute(c)
+        .await)?;
+    Ok(swapped == 1)
+}
+
+/// Ends one live session of a user; answers whether there was one.
+pub async fn end(
+    conn: &mut Conn,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    use sessions as t;
+    let ended = on_conn!(conn, |c| diesel::update(
+        t::table
+            .filter(t::id.eq(id.get()).and(t::user_id.eq(user.get())).and(t::revoked_at.is_null()))
+    )
+    .set(t::revoked_at.eq(now))
+    .execute(c)
+    .await)?;
+    Ok(ended == 1)
+}
+
+/// Ends every live session of a user; answers how many.
+pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<usize, Error> {
+    use sessions as t;
+    let ended = on_conn!(conn, |c| diesel::update(
+        t::table.filter(t::user_id.eq(user.get()).and(t::revoked_at.is_null()))
+    )
+    .set(t::revoked_at.eq(now))
+    .execute(c)
+    .await)?;
+    Ok(ended)
+}
+
+type ShownRow = (i64, SessionKind, Option<String>, Option<String>, Timestamp, Timestamp, Timestamp);
+
+/// Live sessions of a user, the newest first, after one.
+pub async fn page(
+    conn: &mut Conn,
+    user: UserId,
+    after: Option<SessionId>,
+    now: Timestamp,
+    limit: i64,
+) -> Result<Vec<Shown>, Error> {
+    use sessions as t;
+    let rows: Vec<ShownRow> = on_conn!(conn, |c| {
+        let mut query = t::table
+            .inner_join(users::table)
+            .left_join(gateways::table)
+            .filter(t::user_id.eq(user.get()))
+            .filter(t::revoked_at.is_null().and(t::expires_at.gt(now)))
+            .filter(users::password_version.eq(t::password_version))
+            .select((
+                t::id,
+                t::kind,
+                gateways::name.nullable(),
+                t::client_ip,
+                t::authenticated_at,
+                t::refreshed_at,
+                t::expires_at,
+            ))
+            .order(t::id.desc())
+            .limit(limit)
+            .into_boxed();
+        if let Some(id) = after {
+            query = query.filter(t::id.lt(id.get()));
+        }
+        query.load(c).await
+    })?;
+    let shown =
+        |(id, kind, gateway, client_ip, authenticated_at, refreshed_at, expires_at): ShownRow| {
+            let id = SessionId(id);
+            Shown { id, kind, gateway, client_ip, authenticated_at, refreshed_at, expires_at }
+        };
+    Ok(rows.into_iter().map(shown).collect())
+}
+
+/// Sessions that were ended since, of one user or of all, each with its user.
+pub async fn ended_since(
+    conn: &mut Conn,
+    only: Option<i64>,
+    since: Timestamp,
+) -> Result<Vec<(UserId, SessionId)>, Error> {
+    use sessions as t;
+    let rows: Vec<(i64, i64)> = on_conn!(conn, |c| {
+        let mut query =
+            t::table.select((t::user_id, t::id)).filter(t::revoked_at.ge(since)).into_boxed();
+        if let Some(user) = only {
+            query = query.filter(t::user_id.eq(user));
+        }
+        query.load(c).await
+    })?;
+    Ok(rows.into_iter().map(|(user, id)| (UserId(user), SessionId(id))).collect())
+}
+
+/// Forgets sessions that ended before; answers how many.
+pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
+    use sessions as t;
+    let ids: Vec<i64> = on_conn!(conn, |c| t::table
+        .filter(t::expires_at.lt(before).or(t::revoked_at.lt(before)))
+        .select(t::id)
+        .order(t::id)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    let gone =
+        on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?;
+    Ok(gone)
+}
