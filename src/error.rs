@@ -112,6 +112,8 @@ pub enum Kind {
     Event,
     /// A session of a user.
     Session,
+    /// A code that a user types to approve a device.
+    DeviceCode,
     /// An idempotency key in use.
     Request,
     /// A lease of a background job.
@@ -135,6 +137,7 @@ impl Kind {
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",
+            Self::DeviceCode => "device code",
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Row => "row",
@@ -234,6 +237,10 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// The credential is good for the proxied API of one gateway, and the call is another.
+    CredentialBound = "CREDENTIAL_BOUND",
+    /// The login behind the session is too long ago for this.
+    LoginNotFresh = "LOGIN_NOT_FRESH",
 }
 
 impl Reason {

@@ -120,6 +120,14 @@ impl MasterKeys {
         self.by_id(id).map(digest_key_of)
     }
 
+    /// A key of hashes for a purpose of its own, such as codes that people type: short enough to be guessed by whoever
+    /// has their plain hash. The same on every replica.
+    #[must_use]
+    pub fn hmac_key(&self, purpose: &str) -> hmac::Key {
+        let bytes = derive(&self.current().root, &format!("hmac for {purpose}"));
+        hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
+    }
+
     /// A sealing key for a purpose of its own, such as page tokens; the same on every replica.
     #[must_use]
     pub fn seal_key(&self, purpose: &str) -> SealKey {
@@ -240,6 +248,9 @@ mod tests {
         let (id, _) = keys.digest_key();
         assert!(keys.digest_key_by_id(id).is_some());
         assert!(keys.digest_key_by_id("other").is_none());
+        let tag = |purpose| hmac::sign(&keys.hmac_key(purpose), b"x").as_ref().to_vec();
+        assert_eq!(tag("a"), tag("a"));
+        assert_ne!(tag("a"), tag("b"));
     }
 
     #[test]

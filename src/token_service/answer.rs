@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use tracing::error;
+
+use crate::error::Error;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -24,6 +27,7 @@ pub(crate) struct Refusal {
     error: &'static str,
     why: String,
     retry_in: Option<Duration>,
+    challenge: bool,
 }
 
 #[derive(Serialize)]
@@ -34,7 +38,7 @@ struct Shown<'a> {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: &'static str, why: impl Into<String>) -> Self {
-        Self { status, error, why: why.into(), retry_in: None }
+        Self { status, error, why: why.into(), retry_in: None, challenge: false }
     }
 
     /// Too many requests; a client that polls takes the error for what it is.
@@ -58,6 +62,51 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why)
     }
 
+    /// It can't be read, or contradicts itself.
+    pub(super) fn request(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", why)
+    }
+
+    /// The client has not shown who it is.
+    pub(super) fn client(in_header: bool) -> Self {
+        let why = "the client secret must be an API key that is good";
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", why);
+        Self { challenge: in_header, ..refusal }
+    }
+
+    /// What was given is good for nothing.
+    pub(super) fn grant(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_grant", why)
+    }
+
+    /// A grant that there is not.
+    pub(super) fn grant_type() -> Self {
+        let why = "discovery lists the grants that there are";
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", why)
+    }
+
+    /// Of an error of the domain. What it means that nobody is known depends on what was given.
+    pub(super) fn of(error: Error, unauthenticated: Self) -> Self {
+        match error {
+            Error::Unauthenticated { .. } => unauthenticated,
+            Error::Missing { .. } | Error::Denied { .. } => {
+                Self::grant("there is no such gateway, or no role on it")
+            }
+            Error::Exhausted { retry_in, .. } => Self::too_many(retry_in),
+            Error::Unavailable { why, .. } => Self::unavailable(&why),
+            Error::Late { .. } | Error::Conflict { .. } => Self::unavailable("try again"),
+            Error::Invalid { .. } | Error::Refused { .. } => Self::request(error.to_string()),
+            Error::Exists { .. } | Error::OutOfRange { .. } | Error::Unimplemented { .. } => {
+                error!(error = &error as &dyn std::error::Error, "a request failed oddly");
+                Self::fault()
+            }
+            Error::Internal(source) => {
+                error!(error = &*source, "a request failed");
+                Self::fault()
+            }
+        }
+    }
+
     /// A fault of ours.
     #[must_use]
     pub(crate) fn fault() -> Self {
@@ -71,6 +120,10 @@ impl IntoResponse for Refusal {
             json(self.status, &Shown { error: self.error, error_description: &self.why });
         if let Some(retry_in) = self.retry_in {
             response.headers_mut().insert(RETRY_AFTER, retry_in.as_secs().into());
+        }
+        if self.challenge {
+            let basic = HeaderValue::from_static("Basic realm=\"shoreguard\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, basic);
         }
         response
     }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
+use super::token::DEVICE_CODE;
 use super::{answer, issuer};
 use crate::app::App;
 
@@ -19,7 +20,7 @@ pub(super) async fn document(State(app): State<Arc<App>>, Path(name): Path<Strin
     let mut grants = vec!["client_credentials"];
     let device_flow = app.config.token_service.device_flow;
     if device_flow {
-        grants.extend(["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"]);
+        grants.extend([DEVICE_CODE, "refresh_token"]);
     }
     let mut document = json!({
         "issuer": issuer,

@@ -9,12 +9,15 @@
 //! - nothing here decides who gets what: that is the domain's.
 
 mod answer;
+mod device;
 mod discovery;
+mod form;
+mod token;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::StatusCode;
 
 use crate::app::App;
@@ -25,9 +28,12 @@ pub(crate) use answer::Refusal;
 const DISCOVERY: &str = "/gateways/{name}/.well-known/openid-configuration";
 const KEYS: &str = "/gateways/{name}/jwks.json";
 const AUTHORIZE: &str = "/gateways/{name}/authorize";
+const TOKEN: &str = "/gateways/{name}/token";
+const DEVICE_AUTHORIZATION: &str = "/gateways/{name}/device_authorization";
+const DEVICE: &str = "/gateways/{name}/device";
 
 /// Every path, for metrics: a caller can't make new series.
-const PATHS: [&str; 3] = [DISCOVERY, KEYS, AUTHORIZE];
+const PATHS: [&str; 6] = [DISCOVERY, KEYS, AUTHORIZE, TOKEN, DEVICE_AUTHORIZATION, DEVICE];
 
 /// The path of the table that a request's path is; none for one that nobody serves.
 #[must_use]
@@ -40,12 +46,17 @@ pub(crate) fn path(of: &str) -> Option<&'static str> {
 #[must_use]
 pub(crate) fn router(app: &Arc<App>) -> Option<Router> {
     app.config.server.public_url.as_ref()?;
-    let router = Router::new()
+    let mut router = Router::new()
         .route(DISCOVERY, get(discovery::document))
         .route(KEYS, get(discovery::keys))
         .route(AUTHORIZE, get(discovery::authorize))
-        .with_state(Arc::clone(app));
-    Some(router)
+        .route(TOKEN, post(token::token));
+    if app.config.token_service.device_flow {
+        router = router
+            .route(DEVICE_AUTHORIZATION, post(device::authorization))
+            .route(DEVICE, get(device::page));
+    }
+    Some(router.with_state(Arc::clone(app)))
 }
 
 /// The issuer of a gateway's tokens. A name that no gateway can have has none.

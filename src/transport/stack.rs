@@ -191,10 +191,11 @@ impl Stack {
     /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
     fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
         let old = || {
+            let caller = call.caller.as_ref()?;
             let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
-            let (id, _, role) =
-                self.app.snapshot.gateway(call.caller.as_ref()?.principal(), name)?;
-            let target = self.app.targets.get(id).filter(|_| role > Role::None)?;
+            let (id, _, role) = self.app.snapshot.gateway(caller.principal(), name)?;
+            let shown = role > Role::None && caller.bound().is_none_or(|bound| bound == id);
+            let target = self.app.targets.get(id).filter(|_| shown)?;
             Some(target.generation == Generation::V0_0)
         };
         if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {

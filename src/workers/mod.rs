@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::{audit, events, gateways, service_principals};
+use crate::resources::{audit, device_codes, events, gateways, service_principals};
 use crate::transport::idempotency;
 use lease::Lease;
 
@@ -76,6 +76,7 @@ impl Worked {
 pub const ALL: &[Worker] = &[
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
+    device_codes::worker::EXPIRY,
     events::worker::SEQUENCER,
     events::worker::RETENTION,
     gateways::worker::PROBES,

@@ -88,6 +88,12 @@ impl Authn {
         }
     }
 
+    /// The holder of an API key, where it is one.
+    #[must_use]
+    pub fn key(&self, key: &str, snapshot: &Snapshot) -> Option<Caller> {
+        snapshot.by_key_hash(&Sha256::digest(key.as_bytes()).into())
+    }
+
     fn mapped(&self, certificate: &PeerCertificate) -> Option<&str> {
         let of = |identity: &&CertificateIdentity| {
             identity.issuer == certificate.issuer && certificate.names.contains(&identity.san)
@@ -100,7 +106,7 @@ impl Authn {
         if token.contains('.') {
             return self.tokens.verify(token, snapshot);
         }
-        snapshot.by_key_hash(&Sha256::digest(token.as_bytes()).into())
+        self.key(token, snapshot)
     }
 }
 

@@ -88,6 +88,7 @@ impl State {
                 .caller(caller.principal, now)
                 .is_some_and(|current| current.version == caller.version)
             && !self.is_revoked(caller)
+            && caller.bound.is_none_or(|gateway| self.gateways.contains_key(&gateway))
     }
 
     fn is_revoked(&self, caller: &Caller) -> bool {
