@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
+use crate::access::credential_limit::CredentialLimit;
 use crate::access::live::Live;
 use crate::access::snapshot::Snapshot;
 use crate::clock::Clock;
@@ -23,7 +24,7 @@ use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::{access_bindings, auth, gateways};
-use crate::seal::{MasterKeys, SealKey};
+use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
 use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
@@ -40,6 +41,8 @@ pub struct App {
     pub master: MasterKeys,
     /// What page tokens are sealed under; the same on every replica.
     pub page_key: SealKey,
+    /// What failed logins are counted under; the same on every replica.
+    pub budget_key: TagKey,
     /// Who holds what.
     pub snapshot: Snapshot,
     /// Who is calling.
@@ -58,6 +61,8 @@ pub struct App {
     pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
+    /// How many credentials one caller may make a minute.
+    pub credential_limit: CredentialLimit,
     /// Whether there is room on the disk.
     pub disk: Disk,
     /// Name of this replica: new at each start.
@@ -95,6 +100,7 @@ impl App {
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             page_key: master.seal_key("page tokens"),
+            budget_key: master.tag_key("login budgets"),
             digests: Digests::new(&master),
             snapshot: Snapshot::new(clock.clone(), stale_after),
             authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates },
@@ -104,6 +110,7 @@ impl App {
             targets: Targets::default(),
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
+            credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
             main: Handle::current(),
             disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,

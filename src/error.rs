@@ -237,6 +237,8 @@ reasons! {
     Draining = "DRAINING",
     /// A fault of the server.
     Internal = "INTERNAL",
+    /// There are as many as there may be.
+    LimitReached = "LIMIT_REACHED",
     /// The credential is good for the proxied API of one gateway, and the call is another.
     CredentialBound = "CREDENTIAL_BOUND",
     /// The login behind the session is too long ago for this.

@@ -79,6 +79,7 @@ impl Place {
             [limits]
             address_requests_per_second = 1000000
             address_burst = 1000000
+            credentials_per_minute = 0
             [telemetry]
             metrics_listen = "{metrics}"
             "#,

@@ -6,6 +6,7 @@
 //! - what cannot be confirmed to be fresh is refused.
 
 pub mod authn;
+pub mod credential_limit;
 pub mod live;
 pub mod policy;
 pub mod principal;

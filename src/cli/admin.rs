@@ -15,8 +15,9 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::ctx::Ctx;
 use crate::error::Error;
+use crate::names::Name;
 use crate::resources::audit::{Ending, Intent, Outcome};
-use crate::resources::service_principals::domain::{self as principals, Name};
+use crate::resources::service_principals::domain as principals;
 use crate::resources::users::domain::{self as users, Email};
 use crate::seal::fill_random;
 use crate::secret::Secret;
@@ -109,7 +110,7 @@ async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, F
 
 async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, Failure> {
     let valid = Name::parse("name", name)?;
-    let work = principals::create(ctx, valid, role, None);
+    let work = principals::create(ctx, &valid, role, None);
     let (_, key) = recorded(ctx, "sp.create", "service_principal", name, work).await?;
     Ok(key.expose().to_owned())
 }

@@ -20,10 +20,11 @@ use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
 use crate::labels::Labels;
+use crate::names::Name;
 use crate::resources::access_bindings::domain as bindings;
 use crate::resources::gateways::domain::{self as gateways, Change, NewGateway};
 use crate::resources::gateways::input::{AuthMode, Credentials, Endpoint, Scheme};
-use crate::resources::service_principals::domain::{self as principals, Name};
+use crate::resources::service_principals::domain as principals;
 use crate::secret::Secret;
 use crate::simulator::{Generation, Simulator, SimulatorOptions};
 use crate::telemetry::{self, metrics};
@@ -124,7 +125,7 @@ async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     match principals::get(&ctx, name).await {
         Ok(_) => Ok(principals::rotate(&ctx, name, "").await?.1),
         Err(Error::Missing { .. }) => {
-            Ok(principals::create(&ctx, Name::parse("name", name)?, role, None).await?.1)
+            Ok(principals::create(&ctx, &Name::parse("name", name)?, role, None).await?.1)
         }
         Err(error) => Err(error),
     }

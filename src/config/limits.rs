@@ -1,11 +1,11 @@
-//! `[limits]`: how much one address may ask for, and how much a password check may cost.
+//! `[limits]`: how much one address or caller may ask for, and how much a password check may cost.
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// How much one address may ask for. An IPv6 address counts by its /64.
+/// How much one address or caller may ask for. An IPv6 address counts by its /64.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -29,6 +29,10 @@ pub struct Limits {
     /// Default 60: a client that waits for its device code asks twelve times a minute, one with a key once a day.
     #[serde(default = "token_requests_per_minute")]
     pub token_requests_per_minute: u32,
+    /// Credentials that one known caller may make a minute, and at once: API keys, sessions and tokens together; 0 is no
+    /// limit. Default 30: a rollout makes a handful, and whoever needs hundreds has time.
+    #[serde(default = "credentials_per_minute")]
+    pub credentials_per_minute: u32,
     /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.
     #[serde(default = "bcrypt_parallel")]
     pub bcrypt_parallel: u32,
@@ -62,6 +66,10 @@ fn token_requests_per_minute() -> u32 {
     60
 }
 
+fn credentials_per_minute() -> u32 {
+    30
+}
+
 fn bcrypt_parallel() -> u32 {
     2
 }
@@ -81,6 +89,7 @@ impl Section for Limits {
         Key::new("anonymous_requests_per_minute", Kind::Number),
         Key::new("anonymous_burst", Kind::Number),
         Key::new("token_requests_per_minute", Kind::Number),
+        Key::new("credentials_per_minute", Kind::Number),
         Key::new("bcrypt_parallel", Kind::Number),
         Key::new("bcrypt_cost", Kind::Number),
         Key::new("disk_reserve_mib", Kind::Number),
@@ -96,6 +105,8 @@ impl Section for Limits {
         faults.range("limits.anonymous_burst", self.anonymous_burst, &rate);
         let per_minute = self.token_requests_per_minute;
         faults.range("limits.token_requests_per_minute", per_minute, &(0..=10_000_000));
+        let per_minute = self.credentials_per_minute;
+        faults.range("limits.credentials_per_minute", per_minute, &(0..=10_000_000));
         faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
         // Below 10 a stolen hash is cheap to guess; above 16 one login takes four seconds of a core.
         faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));

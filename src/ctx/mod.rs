@@ -187,6 +187,15 @@ impl Ctx {
         self.role
     }
 
+    /// Refuses a role that is above the caller's own: nobody gives, changes or takes more than they hold.
+    pub fn not_above(&self, role: Role) -> Result<(), Error> {
+        if role <= self.role {
+            return Ok(());
+        }
+        let why = format!("role `{role}` is above the caller's own, `{}`", self.role);
+        Err(Error::Denied { why })
+    }
+
     /// Whether the caller is admin everywhere.
     #[must_use]
     pub fn is_global_admin(&self) -> bool {

@@ -209,6 +209,16 @@ impl Conn {
         }
     }
 
+    /// Waits until no other transaction holds this lock, and holds it until the end of this one. On SQLite there is one
+    /// writer, which is lock enough.
+    pub async fn serialise(&mut self, lock: i64) -> Result<(), Error> {
+        if let Self::Pg(pooled) = self {
+            let c: &mut PgConn = pooled;
+            diesel::sql_query(format!("SELECT pg_advisory_xact_lock({lock})")).execute(c).await?;
+        }
+        Ok(())
+    }
+
     /// Closes the connection instead of giving it back: whatever it had begun is rolled back.
     fn close(self) {
         match self {

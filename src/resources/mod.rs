@@ -9,5 +9,6 @@ pub mod device_codes;
 pub mod events;
 pub mod gateway_tokens;
 pub mod gateways;
+pub mod groups;
 pub mod service_principals;
 pub mod users;

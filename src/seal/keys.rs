@@ -16,7 +16,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
-use super::{KEY_BYTES, SealKey, fill_random};
+use super::{KEY_BYTES, SealKey, TagKey, fill_random};
 use crate::error::{Error, Reason};
 use crate::secret::Secret;
 
@@ -120,18 +120,17 @@ impl MasterKeys {
         self.by_id(id).map(digest_key_of)
     }
 
-    /// A key of hashes for a purpose of its own, such as codes that people type: short enough to be guessed by whoever
-    /// has their plain hash. The same on every replica.
-    #[must_use]
-    pub fn hmac_key(&self, purpose: &str) -> hmac::Key {
-        let bytes = derive(&self.current().root, &format!("hmac for {purpose}"));
-        hmac::Key::new(hmac::HMAC_SHA256, &*bytes)
-    }
-
     /// A sealing key for a purpose of its own, such as page tokens; the same on every replica.
     #[must_use]
     pub fn seal_key(&self, purpose: &str) -> SealKey {
         SealKey::from_bytes(&derive(&self.current().root, &format!("seal for {purpose}")))
+    }
+
+    /// A key that names things by, for a purpose of its own; the same on every replica.
+    #[must_use]
+    pub fn tag_key(&self, purpose: &str) -> TagKey {
+        let key = derive(&self.current().root, &format!("tag for {purpose}"));
+        TagKey(hmac::Key::new(hmac::HMAC_SHA256, &*key))
     }
 
     pub(super) fn current(&self) -> &MasterKey {
@@ -248,7 +247,7 @@ mod tests {
         let (id, _) = keys.digest_key();
         assert!(keys.digest_key_by_id(id).is_some());
         assert!(keys.digest_key_by_id("other").is_none());
-        let tag = |purpose| hmac::sign(&keys.hmac_key(purpose), b"x").as_ref().to_vec();
+        let tag = |purpose| keys.tag_key(purpose).tag(&[b"x"]);
         assert_eq!(tag("a"), tag("a"));
         assert_ne!(tag("a"), tag("b"));
     }

@@ -14,6 +14,7 @@ mod keys;
 use std::fmt::{self, Write as _};
 
 use ring::aead::{self, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -53,6 +54,17 @@ pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
         bytes.extend_from_slice(part);
     }
     bytes
+}
+
+/// A key that turns names into tags, by which who reads the database can't tell the names.
+pub struct TagKey(hmac::Key);
+
+impl TagKey {
+    /// The tag of a name in parts: 64 hexadecimal digits of an HMAC-SHA-256.
+    #[must_use]
+    pub fn tag(&self, parts: &[&[u8]]) -> String {
+        hex(hmac::sign(&self.0, &joined(parts)).as_ref())
+    }
 }
 
 /// A key that seals and opens.

@@ -6,7 +6,9 @@ use tonic::service::{Routes, RoutesBuilder};
 
 use crate::app::App;
 use crate::pb;
-use crate::resources::{access_bindings, audit, auth, events, gateways, service_principals};
+use crate::resources::{
+    access_bindings, audit, auth, events, gateways, groups, service_principals,
+};
 
 /// Every service that this process answers itself. `health` reports through the handle that made it.
 pub fn routes(
@@ -22,6 +24,7 @@ pub fn routes(
         .add_service(auth::rpc::service(app))
         .add_service(events::rpc::service(app))
         .add_service(gateways::rpc::service(app))
+        .add_service(groups::rpc::service(app))
         .add_service(service_principals::rpc::service(app))
         .add_service(health);
     add_reflection(&mut routes, pb::V0_1_DESCRIPTORS);

@@ -68,6 +68,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::MethodUnknown
         | Reason::LastAdmin
         | Reason::NoSession
+        | Reason::LimitReached
         | Reason::LoginNotFresh
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

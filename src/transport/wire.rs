@@ -29,6 +29,22 @@ pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
     }
 }
 
+/// The paths of an update mask, which must name something.
+pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error> {
+    let paths = mask.unwrap_or_default().paths;
+    if paths.is_empty() {
+        return Err(Error::invalid("update_mask", "must name the fields to change"));
+    }
+    Ok(paths)
+}
+
+/// A path of an update mask that names no field, or none that changes.
+#[must_use]
+pub fn unchangeable(path: &str) -> Error {
+    let shown: String = path.chars().take(80).collect();
+    Error::invalid("update_mask", format!("names `{shown}`, which cannot be changed"))
+}
+
 /// A time on the wire.
 #[must_use]
 pub fn time(at: Timestamp) -> prost_types::Timestamp {

@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::{audit, device_codes, events, gateways, service_principals};
+use crate::resources::{audit, auth, device_codes, events, gateways, service_principals};
 use crate::transport::idempotency;
 use lease::Lease;
 

@@ -6,6 +6,7 @@
 mod support;
 
 mod access_bindings;
+mod admins;
 mod audit;
 mod auth;
 mod authz;
@@ -14,7 +15,9 @@ mod connections;
 mod events;
 mod flood;
 mod gateways;
+mod groups;
 mod lease;
+mod login;
 mod migrations;
 mod plain_http;
 mod postgres_tls;

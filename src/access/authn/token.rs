@@ -169,8 +169,8 @@ impl TokenKeys {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let typ = header.typ?;
         let kind = Kind::ALL.into_iter().find(|kind| kind.typ() == typ)?;
-        let kid = header.kid?;
-        let key = self.keys.iter().find(|key| key.kind == kind && key.id == kid)?;
+        let key_id = header.kid?;
+        let key = self.keys.iter().find(|key| key.kind == kind && key.id == key_id)?;
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[kind.issuer()]);
         validation.set_audience(&[kind.audience()]);

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
+use super::budget::{self, Try};
 use super::password::Hasher;
 use super::sessions::{self, NewSession, RefreshToken, Session, SessionKind};
 use super::{setup, store};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
+use crate::app::App;
 use crate::ctx::{Anonymous, Ctx};
 use crate::db::types::{GatewayId, Timestamp, UserId};
 use crate::error::{Error, Kind, Reason};
@@ -65,20 +67,39 @@ pub async fn set_up(
 pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Result<Session, Error> {
     let app = Arc::clone(anonymous.app());
     let failed = || Error::Unauthenticated { reason: Reason::LoginFailed };
+    // What is no address is counted as one that nobody has.
     let email = Email::parse("email", email).ok();
+    let address = email.as_ref().map_or("", Email::as_str);
     let mut conn = app.db.read().await?;
-    let found = users::account(&mut conn, email.as_ref().map_or("", Email::as_str)).await?;
+    let found = users::account(&mut conn, address).await?;
     drop(conn);
+    let user = found.as_ref().map(|account| account.id);
+    let tried = budget::admit(&app, address, user, anonymous.client_ip()).await?;
     let account = found.filter(|account| account.active);
     let hash = account.as_ref().and_then(|account| account.hashed_password.clone());
-    let good = app.passwords.verify(password, hash).await?;
+    let good = verify(&app, &tried, password, hash).await?;
     let (Some(account), Some(email), true) = (account, email, good) else {
         return Err(failed());
     };
+    budget::succeeded(&app, &tried, account.id).await?;
     let principal = PrincipalId::User(account.id);
     let role = app.snapshot.global_role(principal);
     let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
     begin(&ctx, account.id, account.password_version).await
+}
+
+/// Looks at a password; where there is no room to, the try costs nothing.
+async fn verify(
+    app: &App,
+    tried: &Try,
+    password: Secret,
+    hash: Option<String>,
+) -> Result<bool, Error> {
+    let verified = app.passwords.verify(password, hash).await;
+    if verified.is_err() {
+        budget::not_tried(app, tried).await?;
+    }
+    verified
 }
 
 /// A session of a user who has just shown its password.
@@ -128,9 +149,12 @@ pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<
     let account = users::account_of(&mut conn, user).await?;
     drop(conn);
     let account = account.ok_or_else(|| Error::missing(Kind::User, user))?;
-    if !app.passwords.verify(current, account.hashed_password).await? {
+    // Whoever holds a stolen session token must not guess the password with it.
+    let tried = budget::admit(app, &ctx.actor(), Some(user), ctx.client_ip()).await?;
+    if !verify(app, &tried, current, account.hashed_password).await? {
         return Err(Error::Unauthenticated { reason: Reason::LoginFailed });
     }
+    budget::succeeded(app, &tried, user).await?;
     let version = set_password(ctx, user, new).await?;
     begin(ctx, user, version).await
 }

@@ -3,10 +3,11 @@
 //! Invariants
 //! - there is no default password and no open set-up: the first admin takes the token that the server printed;
 //! - a login costs the same whether or not the account exists;
-//! - a wrong guess stores nothing (T16);
+//! - a wrong guess stores nothing but its count, which fades: see `budget`;
 //! - what a session is and when it ends stands in `sessions`;
 //! - keys that tokens are signed with are sealed in the database and shared by replicas.
 
+pub mod budget;
 pub mod domain;
 pub mod keys;
 pub mod password;
@@ -14,3 +15,4 @@ pub mod rpc;
 pub mod sessions;
 pub mod setup;
 pub mod store;
+pub mod worker;

@@ -64,6 +64,7 @@ pub async fn by_key(
         refused(app, call, principal, actor, gateway);
         return Err(hidden(gateway));
     };
+    app.credential_limit.admit(principal)?;
     let now = app.clock.now();
     let (issued_at, expires_at) = life(now, app.config.token_service.token_hours);
     let expires_at = caller.expires_at().map_or(expires_at, |end| end.min(expires_at));

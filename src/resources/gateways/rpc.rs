@@ -181,14 +181,10 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
     type Error = Error;
 
     fn try_from(mut req: pb::UpdateGatewayRequest) -> Result<Self, Error> {
-        let paths = req.update_mask.take().unwrap_or_default().paths;
-        if paths.is_empty() {
-            return Err(Error::invalid("update_mask", "must name the fields to change"));
-        }
         let said =
             |field: &str| Error::invalid(field.to_owned(), "must be said when the mask names it");
         let mut change = Self::default();
-        for path in paths {
+        for path in wire::paths(req.update_mask.take())? {
             match path.as_str() {
                 "endpoint" => change.endpoint = Some(Endpoint::parse("endpoint", &req.endpoint)?),
                 "scheme" => {
@@ -210,13 +206,7 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
                 "labels" => {
                     change.labels = Some(Labels::parse("labels", std::mem::take(&mut req.labels))?);
                 }
-                other => {
-                    let shown: String = other.chars().take(80).collect();
-                    return Err(Error::invalid(
-                        "update_mask",
-                        format!("names `{shown}`, which cannot be changed"),
-                    ));
-                }
+                other => return Err(wire::unchangeable(other)),
             }
         }
         Ok(change)

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Name, ServicePrincipal};
+use super::domain::{self, ServicePrincipal};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::UserId;
+use crate::names::Name;
 use crate::pb::v1 as pb;
 use crate::pb::v1::service_principal_service_server::{
     ServicePrincipalService, ServicePrincipalServiceServer,
@@ -37,7 +38,7 @@ impl ServicePrincipalService for ServicePrincipals {
             let role = wire::role("role", req.role)?;
             let expires_at =
                 req.expire_time.map(|at| wire::parse_time("expire_time", at)).transpose()?;
-            let (created, key) = domain::create(&ctx, name, role, expires_at).await?;
+            let (created, key) = domain::create(&ctx, &name, role, expires_at).await?;
             Ok(pb::CreateServicePrincipalResponse {
                 service_principal: Some(created.into()),
                 key: key.expose().to_owned(),

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::store;
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::types::UserId;
 use crate::error::{Error, Kind};
 use crate::resources::access_bindings::domain::changed;
@@ -45,6 +46,12 @@ impl Email {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The user of an e-mail address.
+pub async fn id_of(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
+    let found = store::account(conn, email.as_str()).await?;
+    found.map(|account| account.id).ok_or_else(|| Error::missing(Kind::User, email.as_str()))
 }
 
 /// Creates a user with a password.

@@ -4,10 +4,37 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::access::roles::Role;
-use crate::db::schema::users;
+use crate::db::schema::{group_members, groups, users};
 use crate::db::types::{Timestamp, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+
+/// Serialises whatever can take an admin away on PostgreSQL, so that two such changes never each count the other's admin.
+const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
+
+/// Waits for the turn to change who is admin; until the end of the transaction.
+pub async fn lock_admins(conn: &mut Conn) -> Result<(), Error> {
+    conn.serialise(ADMINS_LOCK).await
+}
+
+/// Whether there is a user that is active, can log in, and is admin by its own role or by a group's.
+pub async fn any_active_admin(conn: &mut Conn) -> Result<bool, Error> {
+    let admin = Role::Admin.as_str();
+    let first: Option<i64> = on_conn!(conn, |c| {
+        let by_group = group_members::table
+            .inner_join(groups::table)
+            .filter(group_members::user_id.eq(users::id).and(groups::role.eq(admin)));
+        users::table
+            .filter(users::is_active.eq(true))
+            .filter(users::hashed_password.is_not_null().or(users::oidc_sub.is_not_null()))
+            .filter(users::role.eq(admin).or(diesel::dsl::exists(by_group)))
+            .select(users::id)
+            .first(c)
+            .await
+            .optional()
+    })?;
+    Ok(first.is_some())
+}
 
 /// What a login needs to know of an account.
 #[derive(Debug)]

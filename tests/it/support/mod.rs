@@ -2,6 +2,7 @@
 
 pub(crate) mod dump;
 pub(crate) mod http;
+pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod raw;
 #[macro_use]

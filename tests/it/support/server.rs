@@ -73,6 +73,7 @@ clients! {
     auth: auth_service_client::AuthServiceClient,
     events: event_service_client::EventServiceClient,
     gateways: gateway_service_client::GatewayServiceClient,
+    groups: group_service_client::GroupServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
 }
 
@@ -206,7 +207,7 @@ impl Caller {
     }
 }
 
-/// The configuration of a test's server: any port, no limit by address, loopback allowed, cheap passwords.
+/// The configuration of a test's server: any port, no limit by address or caller, loopback allowed, cheap passwords.
 pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
     let database = match place {
         Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
@@ -237,6 +238,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config.limits.address_requests_per_second = 0;
     config.limits.anonymous_requests_per_minute = 0;
     config.limits.token_requests_per_minute = 0;
+    config.limits.credentials_per_minute = 0;
     tune(&mut config);
     config
 }
@@ -267,9 +269,11 @@ pub(crate) fn run<F: Future<Output = ()>>(
     });
 }
 
-/// Makes `name::sqlite` and `name::postgres` of a test that takes a server.
+/// Makes `name::sqlite` and `name::postgres` of a test that takes a server; after `tuned` comes what is set before it
+/// starts.
 macro_rules! served {
-    ($($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
+    (tuned $tune:expr; $($rest:tt)+) => { served!(@ $tune; $($rest)+); };
+    (@ $tune:expr; $($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
         $(mod $name {
             #[allow(unused_imports, reason = "not every test uses all of its file's")]
             use super::*;
@@ -279,15 +283,16 @@ macro_rules! served {
 
             #[test]
             fn sqlite() {
-                $crate::support::server::run(shoreguard::db::Engine::Sqlite, |_| {}, on);
+                $crate::support::server::run(shoreguard::db::Engine::Sqlite, $tune, on);
             }
 
             #[test]
             fn postgres() {
-                $crate::support::server::run(shoreguard::db::Engine::Postgres, |_| {}, on);
+                $crate::support::server::run(shoreguard::db::Engine::Postgres, $tune, on);
             }
         })+
     };
+    ($($rest:tt)+) => { served!(@ |_| {}; $($rest)+); };
 }
 
 /// The reason that a refusal gives to programs.

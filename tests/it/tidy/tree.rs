@@ -22,6 +22,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("audit/batch.rs", "the statements of the writer"),
     ("audit/recorder.rs", "the handle that calls record with"),
     ("audit/writer.rs", "the task that writes entries in batches"),
+    ("auth/budget", "tables of their own, and the rules of failed logins"),
     ("auth/keys.rs", "the keys of our own tokens"),
     ("auth/password.rs", "bcrypt in a bounded pool"),
     ("auth/sessions", "a table of its own, and the rules of refresh tokens"),
@@ -29,6 +30,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
+    ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),
 ];
 
 /// Names of the folders in `src/resources`, and whether they serve something.

@@ -1,0 +1,75 @@
+//! Names that callers give to things that they make: service principals and groups.
+
+use crate::error::Error;
+
+/// Most characters of a name.
+pub const NAME_CHARACTERS_MAX: usize = 100;
+
+/// A valid name: 1 to 100 characters that mean nothing to a terminal, a path or a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// From what a caller sent.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        let count = text.chars().count();
+        if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
+            let why = format!("must be 1..={NAME_CHARACTERS_MAX} characters, got {count}");
+            return Err(Error::invalid(field, why));
+        }
+        let good = |c: char| c.is_alphanumeric() || "._-@/ ".contains(c);
+        if !text.chars().all(good) || text.trim() != text {
+            let why = "must be letters, digits, `.`, `_`, `-`, `@`, `/` and inner spaces";
+            return Err(Error::invalid(field, why));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A name to look for. Stored ones may be older than the rules of [`Name`]; what no database takes is refused.
+pub fn asked(field: &str, text: String) -> Result<String, Error> {
+    if text.is_empty() {
+        return Err(Error::invalid(field, "is required"));
+    }
+    let count = text.chars().count();
+    if count > NAME_CHARACTERS_MAX {
+        let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid(field, why));
+    }
+    if text.contains(char::is_control) {
+        return Err(Error::invalid(field, "must be free of control characters"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_plain() {
+        assert!(Name::parse("name", "ci/deploy bot@example.com").is_ok());
+        assert!(Name::parse("name", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
+        for bad in
+            ["", " ", " a", "a ", "a\nb", "a\u{202e}b", "<a>", &"a".repeat(NAME_CHARACTERS_MAX + 1)]
+        {
+            assert!(Name::parse("name", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_may_be_older_than_the_rules() {
+        for good in ["Team: A & B", " a", &"\u{e4}".repeat(NAME_CHARACTERS_MAX)] {
+            assert_eq!(asked("group", good.to_owned()).unwrap(), good);
+        }
+        for bad in ["", "a\0b", "a\nb", &"\u{e4}".repeat(NAME_CHARACTERS_MAX + 1)] {
+            assert!(asked("group", bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Forgets what logins leave behind: ended sessions, failures that have faded, addresses that are used no more.
+
+use std::time::Duration;
+
+use super::{budget, sessions};
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::workers::{Worked, Worker};
+
+/// Rows of a kind that are forgotten in one transaction.
+const FORGET_MAX: usize = 1_000;
+
+/// Forgets, on one replica at a time, only to spare the others the work.
+pub const RETENTION: Worker = Worker {
+    name: "auth-retention",
+    every: |_| Duration::from_mins(5),
+    lease: true,
+    wake: None,
+    tick: |ctx, _| Box::pin(forget(ctx)),
+};
+
+async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
+    let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
+    let now = ctx.now();
+    let (sessions, failures, addresses) = ctx
+        .db()
+        .transaction(async |conn| {
+            let ended = now.minus(sessions::REMEMBERED);
+            let unused = now.minus(budget::ADDRESS_KNOWN);
+            Ok((
+                sessions::store::forget(conn, ended, limit).await?,
+                budget::store::forget_faded(conn, now, limit).await?,
+                budget::store::forget_addresses(conn, unused, limit).await?,
+            ))
+        })
+        .await?;
+    let more = [sessions, failures, addresses].iter().any(|done| *done >= FORGET_MAX);
+    Ok(Worked { done: sessions + failures + addresses, more })
+}

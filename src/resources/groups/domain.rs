@@ -1,0 +1,347 @@
+//! Groups: making, finding, changing and deleting them, and who is in them.
+
+use serde_json::json;
+
+use super::store;
+use crate::access::roles::Role;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::{GroupId, Timestamp, UserId};
+use crate::error::{Error, Kind, Reason};
+use crate::names::Name;
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::users::admins;
+use crate::resources::users::domain::{self as users, Email};
+use crate::transport::call::etag;
+
+/// Most characters of a description.
+pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
+/// Most groups there are: far above the teams of any company, and few enough to hold in memory.
+pub const GROUPS_MAX: i64 = 10_000;
+/// Most members of one group: as many as the users that one server is built for.
+pub const GROUP_MEMBERS_MAX: i64 = 10_000;
+/// Most groups of one user: each check looks at all of them.
+pub const GROUPS_OF_A_USER_MAX: i64 = 100;
+
+/// Users who share a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Id that never changes.
+    pub id: GroupId,
+    /// Unique name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Role that each member has globally.
+    pub role: Role,
+    /// How many members it has.
+    pub members: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Its version.
+    pub version: i64,
+}
+
+/// A user in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Id of the user.
+    pub id: UserId,
+    /// E-mail address.
+    pub email: String,
+    /// Own global role.
+    pub role: Role,
+    /// Whether the account may be used.
+    pub active: bool,
+}
+
+/// A group to create; valid.
+#[derive(Debug)]
+pub struct NewGroup {
+    /// Unique name.
+    pub name: Name,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Role that each member is to have globally.
+    pub role: Role,
+}
+
+/// What is to change of a group; none is what stays.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// New name.
+    pub name: Option<Name>,
+    /// New description; none inside clears it.
+    pub description: Option<Option<String>>,
+    /// New role.
+    pub role: Option<Role>,
+}
+
+/// What went with a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Memberships.
+    pub members: i64,
+    /// Roles on named gateways.
+    pub gateway_roles: i64,
+    /// Roles by selector.
+    pub selector_bindings: i64,
+}
+
+/// A description: one line; none where it is empty.
+pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
+    let count = text.chars().count();
+    if count > DESCRIPTION_CHARACTERS_MAX {
+        let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid(field, why));
+    }
+    if text.contains(char::is_control) {
+        return Err(Error::invalid(field, "must be free of control characters"));
+    }
+    Ok((count > 0).then(|| text.to_owned()))
+}
+
+fn within(count: i64, most: i64, what: &str) -> Result<(), Error> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Error::refused(Reason::LimitReached, format!("there may be at most {most} {what}")))
+}
+
+/// The group of a name; the caller must hold at least its role.
+async fn found(ctx: &Ctx, conn: &mut Conn, name: &str) -> Result<Group, Error> {
+    let group = store::by_name(conn, name).await?;
+    let group = group.ok_or_else(|| Error::missing(Kind::Group, name))?;
+    ctx.not_above(group.role)?;
+    Ok(group)
+}
+
+/// Creates a group without members.
+pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
+    ctx.not_above(new.role)?;
+    ctx.detail("role", new.role.as_str());
+    let now = ctx.now();
+    let created = ctx
+        .db()
+        .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
+            let created = store::insert(conn, &new, now).await?;
+            within(store::count(conn).await?, GROUPS_MAX, "groups")?;
+            let payload = json!({ "group": created.name, "role": created.role.as_str() });
+            events::enqueue(conn, NewEvent::of(ctx, "group.created", payload)).await?;
+            log_change(conn, Subject::Group(created.id), now).await?;
+            Ok(created)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok(created)
+}
+
+/// One by name.
+pub async fn get(ctx: &Ctx, name: &str) -> Result<Group, Error> {
+    let found = store::by_name(&mut ctx.db().read().await?, name).await?;
+    found.ok_or_else(|| Error::missing(Kind::Group, name))
+}
+
+/// A page by name.
+pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Group>, String), Error> {
+    let principal = ctx.principal_text();
+    let scope =
+        PageScope { method: "ListGroups", principal: &principal, filter: &[], order: "name" };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<String>::open(key, &scope, token)?;
+    let after = after.as_ref().map(|token| token.position().as_str());
+    let mut conn = ctx.db().read().await?;
+    let (page, more) = size.cut(store::page(&mut conn, after, size.limit()).await?);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
+/// What the audit log keeps of a change.
+fn note(ctx: &Ctx, change: &Change) {
+    if let Some(name) = &change.name {
+        ctx.detail("name", name.as_str());
+    }
+    if let Some(description) = &change.description {
+        ctx.detail("description", description.as_deref().unwrap_or_default());
+    }
+    if let Some(role) = change.role {
+        ctx.detail("role", role.as_str());
+    }
+}
+
+/// Changes a group.
+pub async fn update(
+    ctx: &Ctx,
+    name: &str,
+    change: Change,
+    given_etag: &str,
+) -> Result<Group, Error> {
+    note(ctx, &change);
+    let now = ctx.now();
+    let updated = ctx
+        .db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let before = found(ctx, conn, name).await?;
+            etag::check(given_etag, before.version, Kind::Group, name)?;
+            let mut group = before.clone();
+            if let Some(name) = &change.name {
+                name.as_str().clone_into(&mut group.name);
+            }
+            if let Some(description) = &change.description {
+                group.description.clone_from(description);
+            }
+            group.role = change.role.unwrap_or(group.role);
+            ctx.not_above(group.role)?;
+            group.version += 1;
+            if !store::update(conn, &group).await? {
+                return Err(Error::conflict(Kind::Group, name));
+            }
+            admins::must_remain(conn, locked).await?;
+            let payload = json!({
+                "group": group.name,
+                "name_before": before.name,
+                "role": group.role.as_str(),
+            });
+            events::enqueue(conn, NewEvent::of(ctx, "group.updated", payload)).await?;
+            log_change(conn, Subject::Group(group.id), now).await?;
+            Ok(group)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok(updated)
+}
+
+/// Deletes a group with its memberships and its roles on gateways.
+pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<Removed, Error> {
+    let now = ctx.now();
+    let removed = ctx
+        .db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let group = found(ctx, conn, name).await?;
+            etag::check(given_etag, group.version, Kind::Group, name)?;
+            let removed = store::count_of(conn, group.id).await?;
+            if !store::delete(conn, group.id, group.version).await? {
+                return Err(Error::conflict(Kind::Group, name));
+            }
+            admins::must_remain(conn, locked).await?;
+            let payload = json!({ "group": group.name, "members": removed.members });
+            events::enqueue(conn, NewEvent::of(ctx, "group.deleted", payload)).await?;
+            log_change(conn, Subject::Group(group.id), now).await?;
+            Ok(removed)
+        })
+        .await?;
+    ctx.detail("members_removed", removed.members);
+    ctx.detail("gateway_roles_removed", removed.gateway_roles);
+    ctx.detail("selector_bindings_removed", removed.selector_bindings);
+    changed(ctx).await?;
+    Ok(removed)
+}
+
+/// Makes a user a member.
+pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, Error> {
+    ctx.detail("user", email.as_str());
+    let now = ctx.now();
+    let added = ctx
+        .db()
+        .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
+            let group = found(ctx, conn, name).await?;
+            let user = users::id_of(conn, email).await?;
+            let added = store::insert_member(conn, group.id, user, email.as_str()).await?;
+            within(group.members + 1, GROUP_MEMBERS_MAX, "members in a group")?;
+            let groups = store::count_groups_of(conn, user).await?;
+            within(groups, GROUPS_OF_A_USER_MAX, "groups that a user is in")?;
+            let payload = json!({ "group": group.name, "user": added.email });
+            events::enqueue(conn, NewEvent::of(ctx, "group.member_added", payload)).await?;
+            log_change(conn, Subject::User(user), now).await?;
+            Ok(added)
+        })
+        .await?;
+    ctx.detail("user_id", added.id.get());
+    changed(ctx).await?;
+    Ok(added)
+}
+
+/// Ends a membership.
+pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), Error> {
+    ctx.detail("user", email.as_str());
+    let now = ctx.now();
+    let user = ctx
+        .db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let group = found(ctx, conn, name).await?;
+            let user = users::id_of(conn, email).await?;
+            if !store::delete_member(conn, group.id, user).await? {
+                return Err(Error::missing(Kind::GroupMember, email.as_str()));
+            }
+            admins::must_remain(conn, locked).await?;
+            let payload = json!({ "group": group.name, "user": email.as_str() });
+            events::enqueue(conn, NewEvent::of(ctx, "group.member_removed", payload)).await?;
+            log_change(conn, Subject::User(user), now).await?;
+            Ok(user)
+        })
+        .await?;
+    ctx.detail("user_id", user.get());
+    changed(ctx).await
+}
+
+/// A page of members by e-mail address.
+pub async fn list_members(
+    ctx: &Ctx,
+    name: &str,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Member>, String), Error> {
+    let group = get(ctx, name).await?.id;
+    let principal = ctx.principal_text();
+    let filter = group.to_string();
+    let scope = PageScope {
+        method: "ListGroupMembers",
+        principal: &principal,
+        filter: filter.as_bytes(),
+        order: "email",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<String>::open(key, &scope, token)?;
+    let after = after.as_ref().map(|token| token.position().as_str());
+    let mut conn = ctx.db().read().await?;
+    let rows = store::page_of_members(&mut conn, group, after, size.limit()).await?;
+    let (page, more) = size.cut(rows);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(last.email.clone()).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_one_bounded_line() {
+        let most = "\u{e4}".repeat(DESCRIPTION_CHARACTERS_MAX);
+        assert_eq!(description("description", &most).unwrap(), Some(most.clone()));
+        assert_eq!(description("description", "").unwrap(), None);
+        for bad in ["a\nb", "a\0b", "\u{1b}[2J", &format!("{most}a")] {
+            assert!(description("description", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_reached_one_past_it() {
+        assert!(within(GROUPS_MAX, GROUPS_MAX, "groups").is_ok());
+        let refused = within(GROUPS_MAX + 1, GROUPS_MAX, "groups");
+        assert!(matches!(refused, Err(Error::Refused { reason: Reason::LimitReached, .. })));
+    }
+}

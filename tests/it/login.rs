@@ -1,0 +1,189 @@
+//! Failed logins: what they cost, whom they slow, and whom they don't.
+
+use std::time::Duration;
+
+use shoreguard::config::Config;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::auth::worker::RETENTION;
+use tonic::{Request, Status};
+use tonic_types::StatusExt;
+
+use crate::support::dump;
+use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
+
+/// So that a test can call from many addresses.
+fn behind_a_proxy(config: &mut Config) {
+    config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+}
+
+async fn login(
+    sg: &TestServer,
+    from: &str,
+    email: &str,
+    password: &str,
+) -> Result<pb::LoginResponse, Status> {
+    let message = pb::LoginRequest { email: email.to_owned(), password: password.to_owned() };
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-forwarded-for", from.parse().unwrap());
+    sg.anonymous().auth().login(request).await.map(tonic::Response::into_inner)
+}
+
+/// How long a refusal says to wait; zero where it says nothing of it.
+fn told(refused: &Status) -> Duration {
+    let details = refused.get_error_details();
+    details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
+}
+
+async fn pass(sg: &TestServer, time: Duration) {
+    sg.app.clock.advance(time);
+    feed::refresh(&sg.app).await.unwrap();
+}
+
+/// Fails from an address until that has to wait.
+async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
+    for _ in 0..100 {
+        let refused = login(sg, from, email, "wrong horse battery").await.unwrap_err();
+        if !told(&refused).is_zero() {
+            return told(&refused);
+        }
+    }
+    panic!("{from} never has to wait");
+}
+
+served! {
+    tuned behind_a_proxy;
+
+    async fn wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time(sg: TestServer) {
+        let first = use_up(&sg, "192.0.2.1", ADMIN_EMAIL).await;
+        // Not with the right password either: it is not looked at.
+        let refused = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await;
+        let refused = assert_refused!(refused, ResourceExhausted, "RATE_LIMITED");
+        assert!(told(&refused) <= first);
+        pass(&sg, told(&refused).checked_sub(Duration::from_millis(200)).unwrap()).await;
+        assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
+        pass(&sg, Duration::from_millis(200)).await;
+        assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery").await, Unauthenticated, "LOGIN_FAILED");
+        let second = assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
+        assert!(told(&second) > first, "{:?} after {first:?}", told(&second));
+        pass(&sg, told(&second)).await;
+        // Being right starts anew.
+        login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        for _ in 0..4 {
+            assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
+        }
+        login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        sg.finish().await;
+    }
+
+    async fn wp19_being_right_costs_nothing(sg: TestServer) {
+        for _ in 0..100 {
+            login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        }
+        sg.finish().await;
+    }
+
+    async fn wp83_nobody_locks_an_account_out_for_everybody(sg: TestServer) {
+        login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        // A hundred addresses fail as often as they are let.
+        for n in 1..=25 {
+            use_up(&sg, &format!("192.0.2.{n}"), ADMIN_EMAIL).await;
+        }
+        // The owner's own address is as before, mistakes included.
+        for _ in 0..4 {
+            assert_refused!(login(&sg, "198.51.100.1", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
+        }
+        login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        // A new one has its first try, and only that.
+        login(&sg, "198.51.100.2", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        assert_refused!(login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
+        assert_refused!(login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
+        sg.finish().await;
+    }
+
+    async fn an_account_that_does_not_exist_waits_alike(sg: TestServer) {
+        let nobody = use_up(&sg, "192.0.2.1", "nobody@example.com").await;
+        let somebody = use_up(&sg, "192.0.2.2", ADMIN_EMAIL).await;
+        assert!(nobody.abs_diff(somebody) < Duration::from_secs(1), "{nobody:?} and {somebody:?}");
+        sg.finish().await;
+    }
+
+    async fn one_address_does_not_try_one_password_at_every_account(sg: TestServer) {
+        let mut tried = 0;
+        loop {
+            let refused = login(&sg, "192.0.2.1", &format!("user-{tried}@example.com"), "Spring2026!!").await.unwrap_err();
+            if !told(&refused).is_zero() {
+                break;
+            }
+            tried += 1;
+            assert!(tried < 100, "it may try for ever");
+        }
+        // All of one IPv6 network is one address.
+        use_up(&sg, "2001:db8::1", ADMIN_EMAIL).await;
+        assert_refused!(login(&sg, "2001:db8::2", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
+        sg.finish().await;
+    }
+
+    async fn tries_that_come_together_do_not_pass_together(sg: TestServer) {
+        let tries = (0..40).map(|_| login(&sg, "192.0.2.1", ADMIN_EMAIL, "wrong horse battery"));
+        let answers = futures_util::future::join_all(tries).await;
+        let looked_at = answers.iter().filter(|answer| answer.as_ref().unwrap_err().code() == tonic::Code::Unauthenticated).count();
+        assert!((1..=6).contains(&looked_at), "{looked_at} passwords were looked at");
+        sg.finish().await;
+    }
+
+    async fn what_has_faded_is_forgotten_and_names_nobody(sg: TestServer) {
+        use_up(&sg, "192.0.2.77", ADMIN_EMAIL).await;
+        let stored = dump::table(&sg.app.db, "login_budgets").await;
+        assert!(!stored.is_empty());
+        for name in ["192.0.2.77", ADMIN_EMAIL, "admin"] {
+            assert!(!stored.contains(name), "{stored}");
+        }
+        pass(&sg, Duration::from_hours(3)).await;
+        // Past the lease of the worker that runs beside the test.
+        sg.app.db.move_clock(Duration::from_secs(31));
+        shoreguard::workers::once(&sg.app, &RETENTION).await.unwrap().expect("the lease was free");
+        assert_eq!(dump::table(&sg.app.db, "login_budgets").await, "");
+        login(&sg, "192.0.2.77", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
+        sg.finish().await;
+    }
+
+    async fn a_stolen_session_does_not_guess_the_password(sg: TestServer) {
+        let session = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap().session_token;
+        let guess = || async {
+            let request = pb::ChangePasswordRequest {
+                current_password: "wrong horse battery".into(),
+                new_password: "another horse battery".into(),
+                ..Default::default()
+            };
+            sg.with(&session).auth().change_password(request).await.unwrap_err()
+        };
+        let mut wrong = 0;
+        while told(&guess().await).is_zero() {
+            wrong += 1;
+            assert!(wrong < 50, "it may guess for ever");
+        }
+        sg.finish().await;
+    }
+}
+
+#[test]
+fn replicas_agree_on_what_failed() {
+    crate::support::server::run(
+        shoreguard::db::Engine::Postgres,
+        behind_a_proxy,
+        async |sg: TestServer| {
+            let (app, running) = sg.replica().await;
+            use_up(&sg, "127.0.0.1", ADMIN_EMAIL).await;
+            let channel = tonic::transport::Endpoint::new(format!("http://{}", running.address()));
+            let channel = channel.unwrap().connect_lazy();
+            let mut there = pb::auth_service_client::AuthServiceClient::new(channel);
+            let request = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: "x".into() };
+            assert_refused!(there.login(request).await, ResourceExhausted, "RATE_LIMITED");
+            app.stop.cancel();
+            running.stopped().await;
+            app.drained().await;
+            sg.finish().await;
+        },
+    );
+}
