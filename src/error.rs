@@ -239,6 +239,12 @@ reasons! {
     Internal = "INTERNAL",
     /// There are as many as there may be.
     LimitReached = "LIMIT_REACHED",
+    /// The configuration does not have it switched on.
+    FeatureDisabled = "FEATURE_DISABLED",
+    /// No invitation and no reset of the user waits.
+    NoInvite = "NO_INVITE",
+    /// Nobody does this to the own account.
+    OwnAccount = "OWN_ACCOUNT",
     /// The credential is good for the proxied API of one gateway, and the call is another.
     CredentialBound = "CREDENTIAL_BOUND",
     /// The login behind the session is too long ago for this.

@@ -17,6 +17,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role, from least to most.
+    pub const ALL: [Self; 4] = [Self::None, Self::Viewer, Self::Operator, Self::Admin];
+
     /// The role as it is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {

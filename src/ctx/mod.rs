@@ -106,8 +106,8 @@ pub struct Ctx {
 #[derive(Debug, Clone)]
 enum Who {
     Caller(Caller),
-    /// By what a request by plain HTTP held.
-    Proved(PrincipalId, Arc<str>),
+    /// Somebody who has no credential yet and has proved who it is by what the message held.
+    Proved(Option<PrincipalId>, Arc<str>),
     System(&'static str),
 }
 
@@ -161,7 +161,7 @@ impl Ctx {
     pub fn principal(&self) -> Option<PrincipalId> {
         match &self.who {
             Who::Caller(caller) => Some(caller.principal()),
-            Who::Proved(principal, _) => Some(*principal),
+            Who::Proved(principal, _) => *principal,
             Who::System(_) => None,
         }
     }
@@ -194,6 +194,11 @@ impl Ctx {
         }
         let why = format!("role `{role}` is above the caller's own, `{}`", self.role);
         Err(Error::Denied { why })
+    }
+
+    /// Counts a credential that the caller makes for somebody. Commands on the host itself have no bound.
+    pub fn admit_credential(&self) -> Result<(), Error> {
+        self.principal().map_or(Ok(()), |principal| self.app.credential_limit.admit(principal))
     }
 
     /// Whether the caller is admin everywhere.
@@ -343,23 +348,24 @@ impl Anonymous {
     }
 
     /// The caller has proved who it is by what the message holds: from here on it is a call like any other, and in a
-    /// write the intent is stored now. A flood of wrong guesses therefore stores nothing (T16).
+    /// write the intent is stored now. A flood of wrong guesses therefore stores nothing (T16). Where the message names
+    /// nothing that it is about, it is about the caller.
     pub async fn becomes(
         self,
         actor: Arc<str>,
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
+        let target = if self.target.is_empty() { actor.to_string() } else { self.target };
         let intent = Intent {
-            actor,
+            actor: Arc::clone(&actor),
             principal,
             role,
-            ..intent(&self.call, self.method, self.target, self.digest)
+            ..intent(&self.call, self.method, target, self.digest)
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
-        let ctx =
-            Ctx { app: self.app, call: Some(self.call), who: Who::System("login"), role, on: None };
-        Ok(ctx)
+        let who = Who::Proved(None, actor);
+        Ok(Ctx { app: self.app, call: Some(self.call), who, role, on: None })
     }
 }

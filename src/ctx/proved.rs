@@ -50,7 +50,7 @@ impl Ctx {
         };
         let entry = app.audit.open(intent).await?;
         call.note.lock().entry = Some(entry);
-        let who = Who::Proved(principal, actor);
+        let who = Who::Proved(Some(principal), actor);
         Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })
     }
 }

@@ -7,17 +7,3 @@
 
 pub mod connect;
 pub mod guard;
-
-use std::net::{IpAddr, Ipv6Addr};
-
-/// What one host is counted by: its address, or of IPv6 the /64, in which it has every address that it likes.
-#[must_use]
-pub fn counted_as(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        ip @ IpAddr::V4(_) => ip,
-    }
-}

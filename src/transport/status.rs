@@ -68,6 +68,9 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::MethodUnknown
         | Reason::LastAdmin
         | Reason::NoSession
+        | Reason::FeatureDisabled
+        | Reason::NoInvite
+        | Reason::OwnAccount
         | Reason::LimitReached
         | Reason::LoginNotFresh
         | Reason::CursorExpired

@@ -76,6 +76,7 @@ impl Worked {
 pub const ALL: &[Worker] = &[
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
+    auth::worker::RETENTION,
     device_codes::worker::EXPIRY,
     events::worker::SEQUENCER,
     events::worker::RETENTION,

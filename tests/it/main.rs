@@ -29,4 +29,5 @@ mod storage;
 mod tidy;
 mod tls;
 mod transport;
+mod users;
 mod workers;

@@ -5,7 +5,7 @@
 //! - an IPv6 caller is counted by its /64, in which it has every address that it likes.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,6 @@ use super::{Ending, Intent, Outcome};
 use crate::access::policy;
 use crate::access::roles::Role;
 use crate::db::types::Timestamp;
-use crate::net::counted_as;
 
 /// Different refusals that are told apart within a minute.
 pub(super) const KEYS_MAX: usize = 1_000;
@@ -42,7 +41,7 @@ pub(super) struct Anonymous {
 
 impl Anonymous {
     pub(super) fn count(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
-        let key = Key { ip: ip.map(counted_as), method, reason };
+        let key = Key { ip: ip.map(network), method, reason };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let full = counts.len() >= KEYS_MAX && !counts.contains_key(&key);
         *counts.entry(if full { OTHER } else { key }).or_default() += 1;
@@ -51,6 +50,16 @@ impl Anonymous {
     /// The counts, which start again.
     pub(super) fn take(&self) -> HashMap<Key, u64> {
         std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, Timestamp, UserId};
 use crate::error::{Error, Kind, Reason};
-use crate::net::counted_as;
+use crate::net::guard::host_of;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::{fill_random, hex};
@@ -143,7 +143,7 @@ async fn keep(
     user_code: &UserCode,
 ) -> Result<(), Error> {
     let now = app.clock.now();
-    let network = ip.map(|ip| counted_as(ip).to_string()).unwrap_or_default();
+    let network = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
     let client_ip = ip.map(|ip| ip.to_canonical().to_string());
     let new = store::New {
         device_hash: &device_hash(device_code),

@@ -66,11 +66,6 @@ pub fn new_key() -> Result<NewKey, Error> {
     Ok(NewKey { key: Secret::new(key), hash, prefix })
 }
 
-/// Counts a key that the caller asks for. Commands on the host itself have no bound.
-fn admit(ctx: &Ctx) -> Result<(), Error> {
-    ctx.principal().map_or(Ok(()), |principal| ctx.app().credential_limit.admit(principal))
-}
-
 /// Creates one; the key is in the answer and nowhere else.
 pub async fn create(
     ctx: &Ctx,
@@ -84,7 +79,7 @@ pub async fn create(
     }
     ctx.not_above(role)?;
     ctx.detail("role", role.as_str());
-    admit(ctx)?;
+    ctx.admit_credential()?;
     let key = new_key()?;
     let created_by = match ctx.principal() {
         Some(PrincipalId::User(id)) => Some(id),
@@ -152,7 +147,7 @@ pub async fn rotate(
     given_etag: &str,
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
-    admit(ctx)?;
+    ctx.admit_credential()?;
     let key = new_key()?;
     let rotated = ctx
         .db()

@@ -1,13 +1,129 @@
 //! Users as rows.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use crate::access::roles::Role;
+use super::domain::{Filter, Named, User};
+use crate::access::roles::{self, Role};
 use crate::db::schema::{group_members, groups, users};
 use crate::db::types::{Timestamp, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::resources::access_bindings::feed::store::role;
+
+/// A row as an admin sees it: whether there is a password and a token, and neither of them.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct Row {
+    id: i64,
+    email: String,
+    role: String,
+    is_active: bool,
+    #[diesel(select_expression = users::hashed_password.is_not_null())]
+    has_password: bool,
+    #[diesel(select_expression = users::invite_token_hash.is_not_null())]
+    pending_invite: bool,
+    oidc_provider: Option<String>,
+    created_at: Timestamp,
+    invite_expires_at: Option<Timestamp>,
+    version: i64,
+}
+
+/// Users of rows, each with the role that it has by its groups.
+async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let held: Vec<(i64, String)> = on_conn!(conn, |c| group_members::table
+        .inner_join(groups::table)
+        .filter(group_members::user_id.eq_any(&ids))
+        .select((group_members::user_id, groups::role))
+        .load(c)
+        .await)?;
+    let mut by_groups: HashMap<i64, Vec<Role>> = HashMap::new();
+    for (user, text) in held {
+        by_groups.entry(user).or_default().push(role(&text)?);
+    }
+    let user = |row: Row| {
+        let own = role(&row.role)?;
+        Ok(User {
+            id: row.id.into(),
+            email: row.email,
+            role: own,
+            effective_role: roles::global(own, by_groups.remove(&row.id).unwrap_or_default()),
+            is_active: row.is_active,
+            has_password: row.has_password,
+            pending_invite: row.pending_invite,
+            oidc_provider: row.oidc_provider,
+            created_at: row.created_at,
+            invite_expires_at: row.invite_expires_at,
+            version: row.version,
+        })
+    };
+    rows.into_iter().map(user).collect()
+}
+
+/// The user that a caller names.
+pub async fn find(conn: &mut Conn, named: &Named) -> Result<Option<User>, Error> {
+    let row: Option<Row> = on_conn!(conn, |c| {
+        let query = users::table.select(Row::as_select()).into_boxed();
+        let query = match named {
+            Named::Id(id) => query.filter(users::id.eq(id.get())),
+            Named::Email(email) => query.filter(users::email.eq(email.as_str())),
+        };
+        query.first(c).await.optional()
+    })?;
+    Ok(shown(conn, row.into_iter().collect()).await?.pop())
+}
+
+/// Users by e-mail address, after one.
+pub async fn page(
+    conn: &mut Conn,
+    filter: Filter,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<User>, Error> {
+    let words = |keep: fn(&Role, &Role) -> bool| -> Vec<&'static str> {
+        let fits = |role: &Role| filter.role.is_some_and(|wanted| keep(role, &wanted));
+        Role::ALL.into_iter().filter(fits).map(Role::as_str).collect()
+    };
+    let (wanted, above) =
+        (words(|role, wanted| role == wanted), words(|role, wanted| role > wanted));
+    let rows: Vec<Row> = on_conn!(conn, |c| {
+        let by_group = |roles: Vec<&'static str>| {
+            diesel::dsl::exists(
+                group_members::table
+                    .inner_join(groups::table)
+                    .filter(group_members::user_id.eq(users::id).and(groups::role.eq_any(roles))),
+            )
+        };
+        let mut query =
+            users::table.select(Row::as_select()).order(users::email).limit(limit).into_boxed();
+        if filter.role.is_some() {
+            // The highest of its own role and its groups' is the one that is asked for.
+            query = query
+                .filter(users::role.eq_any(wanted.clone()).or(by_group(wanted.clone())))
+                .filter(diesel::dsl::not(users::role.eq_any(above.clone())))
+                .filter(diesel::dsl::not(by_group(above.clone())));
+        }
+        if let Some(active) = filter.is_active {
+            query = query.filter(users::is_active.eq(active));
+        }
+        if let Some(pending) = filter.pending_invite {
+            query = query.filter(users::invite_token_hash.is_not_null().eq(pending));
+        }
+        if let Some(email) = after {
+            query = query.filter(users::email.gt(email));
+        }
+        query.load(c).await
+    })?;
+    shown(conn, rows).await
+}
+
+/// How many users there are.
+pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(on_conn!(conn, |c| users::table.count().get_result(c).await)?)
+}
 
 /// Serialises whatever can take an admin away on PostgreSQL, so that two such changes never each count the other's admin.
 const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
@@ -127,4 +243,108 @@ pub async fn set_password(
         .await
         .optional())?;
     Ok(version)
+}
+
+/// A token that stands for a person until it sets a password.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// SHA-256 of the token, 64 hexadecimal digits.
+    pub token_hash: &'a str,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// Stores a new user who has yet to set a password; an address that is taken is `Exists`.
+pub async fn insert_invited(
+    conn: &mut Conn,
+    email: &str,
+    role: Role,
+    waiting: Waiting<'_>,
+    at: Timestamp,
+) -> Result<UserId, Error> {
+    let row = (
+        users::email.eq(email),
+        users::role.eq(role.as_str()),
+        users::is_active.eq(true),
+        users::invite_token_hash.eq(waiting.token_hash),
+        users::invite_expires_at.eq(waiting.expires_at),
+        users::created_at.eq(at),
+    );
+    let id: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(users::table)
+        .values(row)
+        .returning(users::id)
+        .get_result(c)
+        .await);
+    Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
+}
+
+/// Puts a token in place of the one before, for a user that is still at `version`; answers whether it was.
+pub async fn set_waiting(
+    conn: &mut Conn,
+    id: UserId,
+    version: i64,
+    waiting: Waiting<'_>,
+) -> Result<bool, Error> {
+    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    let set = (
+        users::invite_token_hash.eq(waiting.token_hash),
+        users::invite_expires_at.eq(waiting.expires_at),
+        users::version.eq(version + 1),
+    );
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Takes the password of a user away that is still at `version`, and with it what was made from it; answers whether
+/// it was.
+pub async fn clear_password(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, Error> {
+    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    let set = (
+        users::hashed_password.eq(None::<String>),
+        users::password_version.eq(users::password_version + 1),
+        users::version.eq(version + 1),
+    );
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Id and e-mail address of the active user for whom a token waits that has not ended.
+pub async fn waiting_for(
+    conn: &mut Conn,
+    token_hash: &str,
+    now: Timestamp,
+) -> Result<Option<(UserId, String)>, Error> {
+    let found: Option<(i64, String)> = on_conn!(conn, |c| users::table
+        .filter(users::invite_token_hash.eq(token_hash))
+        .filter(users::invite_expires_at.gt(now).and(users::is_active.eq(true)))
+        .select((users::id, users::email))
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.map(|(id, email)| (id.into(), email)))
+}
+
+/// Takes a token and sets the password of its user, whose id and password's version are answered; none where the token
+/// is gone by now.
+pub async fn accept(
+    conn: &mut Conn,
+    token_hash: &str,
+    hashed_password: &str,
+    now: Timestamp,
+) -> Result<Option<(UserId, i64)>, Error> {
+    let waiting = users::table
+        .filter(users::invite_token_hash.eq(token_hash))
+        .filter(users::invite_expires_at.gt(now).and(users::is_active.eq(true)));
+    let set = (
+        users::hashed_password.eq(hashed_password),
+        users::password_version.eq(users::password_version + 1),
+        users::invite_token_hash.eq(None::<String>),
+        users::invite_expires_at.eq(None::<Timestamp>),
+        users::version.eq(users::version + 1),
+    );
+    let taken: Option<(i64, i64)> = on_conn!(conn, |c| diesel::update(waiting)
+        .set(set)
+        .returning((users::id, users::password_version))
+        .get_result(c)
+        .await
+        .optional())?;
+    Ok(taken.map(|(id, version)| (id.into(), version)))
 }

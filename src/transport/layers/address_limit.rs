@@ -12,7 +12,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 use crate::error::{Error, Reason};
-use crate::net::counted_as;
+use crate::net::guard::host_of;
 
 /// Addresses that are remembered before idle ones are forgotten.
 const ADDRESSES_MAX: usize = 100_000;
@@ -68,7 +68,7 @@ impl AddressLimit {
         if buckets.len() > ADDRESSES_MAX {
             buckets.retain_recent();
         }
-        buckets.check_key(&counted_as(ip)).map_err(|until| Error::Exhausted {
+        buckets.check_key(&host_of(ip)).map_err(|until| Error::Exhausted {
             reason: Reason::RateLimited,
             retry_in: until.wait_time_from(DefaultClock::default().now()),
         })

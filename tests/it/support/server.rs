@@ -75,6 +75,7 @@ clients! {
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
+    users: user_service_client::UserServiceClient,
 }
 
 impl Caller {

@@ -30,6 +30,11 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
+    (
+        "users/changes.rs",
+        "what an admin changes of users; how people come to an account stands in invite.rs",
+    ),
+    ("users/invite.rs", "invitations, resets and registering, and the tokens of them"),
     ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),
 ];
 
