@@ -28,6 +28,7 @@ mod sessions;
 mod storage;
 mod tidy;
 mod tls;
+mod token_service;
 mod transport;
 mod users;
 mod workers;
