@@ -76,6 +76,7 @@ served! {
         let connection = sg.app.main().spawn(connection);
         for _ in 0..3 {
             let request = Request::get(DISCOVERY).header("host", "sg").body(Full::<Bytes>::default()).unwrap();
+            sender.ready().await.unwrap();
             let answer = sender.send_request(request).await.unwrap();
             assert_eq!(answer.status(), 200);
             answer.into_body().collect().await.unwrap();

@@ -1,12 +1,16 @@
 //! T02 and T03: a token that is bound, at every door.
 
 use shoreguard::access::policy::METHODS;
+use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{by_key, by_refresh_token, gateway, key_for, list, token};
-use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer, reason};
+use crate::support::server::{
+    ADMIN_EMAIL, ADMIN_PASSWORD, Bearer, Caller, TestServer, reason, run,
+};
 
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -105,6 +109,39 @@ served! {
         }
         sg.finish().await;
     }
+}
+
+#[test]
+fn t02_an_authority_that_names_another_gateway_is_refused() {
+    run(Engine::Sqlite, |config| config.server.gateway_domain = Some("gw.test".into()), async |sg: TestServer| {
+        let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+        let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
+        let bound = token(&sg, "alpha", &key).await;
+        let at = |authority: &str, bearer: &str| Caller {
+            channel: Endpoint::new(format!("http://{}", sg.address))
+                .unwrap()
+                .origin(format!("http://{authority}").parse().unwrap())
+                .connect_lazy(),
+            bearer: Bearer(Some(bearer.to_owned())),
+        };
+        assert_eq!(list(&at("beta.gw.test", &key), None).await.unwrap(), "beta");
+        assert_eq!(list(&at("alpha.gw.test", &bound), None).await.unwrap(), "alpha");
+        assert_eq!(list(&at("sg.test", &bound), None).await.unwrap(), "alpha");
+        for (authority, metadata) in [
+            ("beta.gw.test", None),
+            ("nowhere.gw.test", None),
+            // Metadata that is right does not make up for it, nor the other way round.
+            ("beta.gw.test", Some("alpha")),
+            ("alpha.gw.test", Some("beta")),
+        ] {
+            let refused = list(&at(authority, &bound), metadata).await;
+            assert_refused!(refused, PermissionDenied, "CREDENTIAL_BOUND");
+        }
+        for gateway in [alpha, beta] {
+            gateway.stop().await;
+        }
+        sg.finish().await;
+    });
 }
 
 async fn refreshes(sg: &TestServer, token: &str) -> bool {

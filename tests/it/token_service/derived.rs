@@ -12,7 +12,7 @@ use crate::support::server::{Caller, TestServer};
 /// A live stream through the proxy, which has said something.
 pub(super) async fn watching(caller: &Caller) -> Streaming<new::SandboxStreamEvent> {
     let request = new::WatchSandboxRequest {
-        name: "coder".into(),
+        sandbox: "coder".into(),
         follow_status: true,
         ..Default::default()
     };
@@ -77,7 +77,7 @@ served! {
         let key = key_for(&sg, "ci", &["alpha"]).await;
         let bound = sg.with(&token(&sg, "alpha", &key).await);
         let stream = watching(&bound).await;
-        let unregister = pb::UnregisterGatewayRequest { name: "alpha".into(), ..Default::default() };
+        let unregister = pb::UnregisterGatewayRequest { gateway: "alpha".into(), ..Default::default() };
         sg.admin().gateways().unregister_gateway(unregister).await.unwrap();
         end_of(stream).await;
         assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
