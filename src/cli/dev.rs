@@ -145,7 +145,8 @@ async fn gateway(
     let principal = format!("dev-key-{name}");
     let key = key(app, &principal, Role::None).await?;
     let ctx = Ctx::system(app, JOB).about((id, name.into()));
-    bindings::set(&ctx, bindings::Subject::ServicePrincipal(principal), Role::Admin, "").await?;
+    let subject = bindings::Subject::new(bindings::HolderKind::ServicePrincipal, &principal);
+    bindings::set(&ctx, subject, "", Role::Admin, "").await?;
     let generation = match generation {
         Generation::V0_0 => "0.0",
         Generation::V0_1 => "0.1",

@@ -15,7 +15,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::access::policy::Method;
+use crate::access::policy::{About, Method};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::access::snapshot::Visible;
@@ -318,7 +318,7 @@ impl Pending {
         self.ctx.on = Some((gateway, name));
         self.ctx.role = held;
         if self.method.audit == crate::access::policy::Audit::Write {
-            open(&self.ctx, self.method, String::new(), self.digest).await?;
+            open(&self.ctx, self.method.about(), self.digest).await?;
         }
         Ok(self.ctx)
     }
@@ -329,8 +329,7 @@ impl Pending {
 pub struct Anonymous {
     app: Arc<App>,
     call: Call,
-    method: &'static Method,
-    target: String,
+    about: About,
     digest: Digest,
 }
 
@@ -356,12 +355,15 @@ impl Anonymous {
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
-        let target = if self.target.is_empty() { actor.to_string() } else { self.target };
+        let mut about = self.about;
+        if about.target.is_empty() {
+            about.target = actor.to_string();
+        }
         let intent = Intent {
             actor: Arc::clone(&actor),
             principal,
             role,
-            ..intent(&self.call, self.method, target, self.digest)
+            ..intent(&self.call, about, self.digest)
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::bindings::{Bindings, GatewayFacts};
 use super::{Change, GroupFacts, ServicePrincipalFacts, UserFacts};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::{self, Role};
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::labels::{Labels, UNLABELLED};
 
 /// A service principal, and its name as a caller, which is made once and not in each call.
 #[derive(Debug)]
@@ -21,42 +24,72 @@ pub(super) struct State {
     pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
-    pub(super) gateways: HashMap<GatewayId, Arc<str>>,
+    pub(super) gateways: HashMap<GatewayId, GatewayFacts>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
+    /// The highest role of each caller anywhere, once it was asked for.
+    best: HashMap<PrincipalId, Best>,
+    /// Moves with each change of a group or a gateway, which may change the best role of anyone.
+    shared: u64,
+}
+
+/// The highest role of a caller anywhere, as of a number of changes of what callers share. It is found once and then
+/// read by each call; the caller's own changes make a new one.
+#[derive(Debug, Default)]
+struct Best(AtomicU64);
+
+impl Best {
+    const ROLES: [Role; 4] = [Role::None, Role::Viewer, Role::Operator, Role::Admin];
+
+    fn get_or(&self, shared: u64, find: impl FnOnce() -> Role) -> Role {
+        let known = self.0.load(Ordering::Relaxed);
+        // Zero is nothing yet: what is shared counts from one.
+        if known >> 2 == shared + 1 {
+            return Self::ROLES[(known & 3) as usize];
+        }
+        let role = find();
+        self.0.store((shared + 1) << 2 | role as u64, Ordering::Relaxed);
+        role
+    }
 }
 
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::User(id, Some(facts)) => {
-                self.users.insert(id, facts);
-            }
-            Change::User(id, None) => {
+            Change::User(id, facts) => {
+                self.best.remove(&PrincipalId::User(id));
                 self.users.remove(&id);
+                if let Some(facts) = facts {
+                    self.best.insert(PrincipalId::User(id), Best::default());
+                    self.users.insert(id, facts);
+                }
             }
             Change::ServicePrincipal(id, facts) => {
+                self.best.remove(&PrincipalId::ServicePrincipal(id));
                 if let Some(old) = self.service_principals.remove(&id) {
                     self.by_key.remove(&old.facts.key_hash);
                 }
                 if let Some(facts) = facts {
+                    self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
                     self.by_key.insert(facts.key_hash, id);
                     let actor = format!("sp:{}", facts.name).into();
                     self.service_principals.insert(id, Held { facts, actor });
                 }
             }
-            Change::Group(id, Some(facts)) => {
-                self.groups.insert(id, facts);
-            }
-            Change::Group(id, None) => {
+            Change::Group(id, facts) => {
+                self.shared += 1;
                 self.groups.remove(&id);
-            }
-            Change::Gateway(id, name) => {
-                if let Some(old) = self.gateways.remove(&id) {
-                    self.by_name.remove(&old);
+                if let Some(facts) = facts {
+                    self.groups.insert(id, facts);
                 }
-                if let Some(name) = name {
-                    self.by_name.insert(Arc::clone(&name), id);
-                    self.gateways.insert(id, name);
+            }
+            Change::Gateway(id, facts) => {
+                self.shared += 1;
+                if let Some(old) = self.gateways.remove(&id) {
+                    self.by_name.remove(&old.name);
+                }
+                if let Some(facts) = facts {
+                    self.by_name.insert(Arc::clone(&facts.name), id);
+                    self.gateways.insert(id, facts);
                 }
             }
         }
@@ -113,59 +146,86 @@ impl State {
         }
     }
 
+    /// The labels that decide about access to a gateway.
+    pub(super) fn labels(&self, gateway: GatewayId) -> &Labels {
+        self.gateways.get(&gateway).map_or(&UNLABELLED, |gateway| &gateway.labels)
+    }
+
     pub(super) fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
-        let global = self.global_role(principal);
+        self.role_with(principal, gateway, self.labels(gateway))
+    }
+
+    /// The role on a gateway if it had these labels. Each call comes here: it allocates nothing.
+    pub(super) fn role_with(
+        &self,
+        principal: PrincipalId,
+        gateway: GatewayId,
+        labels: &Labels,
+    ) -> Role {
         match principal {
             PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
+                let global = self.global_role(principal);
                 let groups =
-                    self.groups_of(user).filter_map(|group| group.bindings.get(&gateway).copied());
-                roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
+                    self.groups_of(user).filter_map(|group| group.bindings.on(gateway, labels));
+                roles::on_gateway(global, user.bindings.on(gateway, labels), groups)
             }),
             PrincipalId::ServicePrincipal(id) => {
                 self.service_principals.get(&id).map_or(Role::None, |held| {
-                    roles::on_gateway(global, held.facts.bindings.get(&gateway).copied(), [])
+                    let own = held.facts.bindings.on(gateway, labels);
+                    roles::on_gateway(held.facts.role, own, [])
                 })
             }
         }
     }
 
-    /// Each call comes here: the bindings themselves are looked at, not the roles that they lead to one by one.
+    /// Each call comes here, before its scope is known.
     pub(super) fn best_role(&self, principal: PrincipalId) -> Role {
-        let global = self.global_role(principal);
-        if global == Role::Admin {
-            return global;
-        }
-        match principal {
-            PrincipalId::User(id) => self.users.get(&id).map_or(global, |user| {
-                let own = user.bindings.values().copied().fold(global, Role::max);
-                let of_groups = self.groups_of(user).flat_map(|group| &group.bindings);
-                of_groups.fold(own, |best, (gateway, role)| {
-                    if *role > best && !user.bindings.contains_key(gateway) { *role } else { best }
-                })
-            }),
-            PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(global, |held| {
-                    held.facts.bindings.values().copied().fold(global, Role::max)
-                })
+        let Some(best) = self.best.get(&principal) else { return Role::None };
+        best.get_or(self.shared, || {
+            let global = self.global_role(principal);
+            if global == Role::Admin {
+                return global;
             }
+            let bound = self.bound(principal).into_iter();
+            bound.map(|gateway| self.role_on(principal, gateway)).fold(global, Role::max)
+        })
+    }
+
+    /// Every binding of the principal and of its groups.
+    fn bindings_of(&self, principal: PrincipalId) -> Vec<&Bindings> {
+        match principal {
+            PrincipalId::User(id) => self.users.get(&id).map_or_else(Vec::new, |user| {
+                let groups = self.groups_of(user).map(|group| &group.bindings);
+                std::iter::once(&user.bindings).chain(groups).collect()
+            }),
+            PrincipalId::ServicePrincipal(id) => self
+                .service_principals
+                .get(&id)
+                .map(|held| &held.facts.bindings)
+                .into_iter()
+                .collect(),
         }
     }
 
-    /// Every gateway on which a binding of the principal or of its groups stands.
-    pub(super) fn bound(&self, principal: PrincipalId) -> Box<dyn Iterator<Item = GatewayId> + '_> {
-        match principal {
-            PrincipalId::User(id) => match self.users.get(&id) {
-                None => Box::new(std::iter::empty()),
-                Some(user) => {
-                    let groups = self.groups_of(user).flat_map(|group| group.bindings.keys());
-                    Box::new(user.bindings.keys().chain(groups).copied())
-                }
-            },
-            PrincipalId::ServicePrincipal(id) => match self.service_principals.get(&id) {
-                None => Box::new(std::iter::empty()),
-                Some(held) => Box::new(held.facts.bindings.keys().copied()),
-            },
+    /// Whether labels decide about any role of the principal.
+    pub(super) fn is_picked_by_selector(&self, principal: PrincipalId) -> bool {
+        self.bindings_of(principal).iter().any(|of| !of.by_selector.is_empty())
+    }
+
+    /// Every gateway on which a binding of the principal or of its groups stands, in order, each once.
+    pub(super) fn bound(&self, principal: PrincipalId) -> Vec<GatewayId> {
+        let bindings = self.bindings_of(principal);
+        let mut bound: Vec<GatewayId> =
+            bindings.iter().flat_map(|of| of.direct.keys().copied()).collect();
+        if bindings.iter().any(|of| !of.by_selector.is_empty()) {
+            let picked = self.gateways.iter().filter(|(_, gateway)| {
+                bindings.iter().any(|of| of.picking(&gateway.labels).next().is_some())
+            });
+            bound.extend(picked.map(|(id, _)| *id));
         }
+        bound.sort_unstable();
+        bound.dedup();
+        bound
     }
 }
 

@@ -24,6 +24,25 @@ impl TestServer {
         self.with(&session.session_token)
     }
 
+    /// Makes a group with members.
+    pub(crate) async fn group(&self, name: &str, role: impl Into<pb::Role>, members: &[&str]) {
+        let admin = self.admin();
+        let request = pb::CreateGroupRequest {
+            name: name.to_owned(),
+            role: role.into().into(),
+            ..Default::default()
+        };
+        admin.groups().create_group(request).await.unwrap();
+        for email in members {
+            let request = pb::AddGroupMemberRequest {
+                group: name.to_owned(),
+                user: (*email).to_owned(),
+                ..Default::default()
+            };
+            admin.groups().add_group_member(request).await.unwrap();
+        }
+    }
+
     /// Runs one statement on the database. What it changes of access, the snapshot doesn't know.
     pub(crate) async fn sql(&self, statement: &str) -> usize {
         let mut conn = self.app.db.write().await.unwrap();

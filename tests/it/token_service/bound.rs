@@ -113,35 +113,39 @@ served! {
 
 #[test]
 fn t02_an_authority_that_names_another_gateway_is_refused() {
-    run(Engine::Sqlite, |config| config.server.gateway_domain = Some("gw.test".into()), async |sg: TestServer| {
-        let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-        let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
-        let bound = token(&sg, "alpha", &key).await;
-        let at = |authority: &str, bearer: &str| Caller {
-            channel: Endpoint::new(format!("http://{}", sg.address))
-                .unwrap()
-                .origin(format!("http://{authority}").parse().unwrap())
-                .connect_lazy(),
-            bearer: Bearer(Some(bearer.to_owned())),
-        };
-        assert_eq!(list(&at("beta.gw.test", &key), None).await.unwrap(), "beta");
-        assert_eq!(list(&at("alpha.gw.test", &bound), None).await.unwrap(), "alpha");
-        assert_eq!(list(&at("sg.test", &bound), None).await.unwrap(), "alpha");
-        for (authority, metadata) in [
-            ("beta.gw.test", None),
-            ("nowhere.gw.test", None),
-            // Metadata that is right does not make up for it, nor the other way round.
-            ("beta.gw.test", Some("alpha")),
-            ("alpha.gw.test", Some("beta")),
-        ] {
-            let refused = list(&at(authority, &bound), metadata).await;
-            assert_refused!(refused, PermissionDenied, "CREDENTIAL_BOUND");
-        }
-        for gateway in [alpha, beta] {
-            gateway.stop().await;
-        }
-        sg.finish().await;
-    });
+    run(
+        Engine::Sqlite,
+        |config| config.server.gateway_domain = Some("gw.test".into()),
+        async |sg: TestServer| {
+            let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
+            let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
+            let bound = token(&sg, "alpha", &key).await;
+            let at = |authority: &str, bearer: &str| Caller {
+                channel: Endpoint::new(format!("http://{}", sg.address))
+                    .unwrap()
+                    .origin(format!("http://{authority}").parse().unwrap())
+                    .connect_lazy(),
+                bearer: Bearer(Some(bearer.to_owned())),
+            };
+            assert_eq!(list(&at("beta.gw.test", &key), None).await.unwrap(), "beta");
+            assert_eq!(list(&at("alpha.gw.test", &bound), None).await.unwrap(), "alpha");
+            assert_eq!(list(&at("sg.test", &bound), None).await.unwrap(), "alpha");
+            for (authority, metadata) in [
+                ("beta.gw.test", None),
+                ("nowhere.gw.test", None),
+                // Metadata that is right does not make up for it, nor the other way round.
+                ("beta.gw.test", Some("alpha")),
+                ("alpha.gw.test", Some("beta")),
+            ] {
+                let refused = list(&at(authority, &bound), metadata).await;
+                assert_refused!(refused, PermissionDenied, "CREDENTIAL_BOUND");
+            }
+            for gateway in [alpha, beta] {
+                gateway.stop().await;
+            }
+            sg.finish().await;
+        },
+    );
 }
 
 async fn refreshes(sg: &TestServer, token: &str) -> bool {
