@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -123,7 +124,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
 async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     let ctx = Ctx::system(app, JOB);
     match principals::get(&ctx, name).await {
-        Ok(_) => Ok(principals::rotate(&ctx, name, "").await?.1),
+        Ok(_) => Ok(principals::rotate(&ctx, name, Duration::ZERO, "").await?.1),
         Err(Error::Missing { .. }) => {
             Ok(principals::create(&ctx, &Name::parse("name", name)?, role, None).await?.1)
         }

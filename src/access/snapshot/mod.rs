@@ -23,7 +23,7 @@ use crate::error::{Error, Reason};
 use crate::labels::Selector;
 
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
-use self::state::{Held, State};
+use self::state::State;
 pub use self::survey::Moved;
 
 /// What access needs to know of a user.
@@ -56,12 +56,23 @@ pub struct ServicePrincipalFacts {
     pub key_hash: [u8; 32],
     /// Moves with each rotation.
     pub key_version: i64,
-    /// When the key ends.
+    /// The key before it, for as long as it is good beside it.
+    pub previous: Option<PreviousKey>,
+    /// When the keys end.
     pub expires_at: Option<Timestamp>,
     /// Roles on gateways.
     pub bindings: Bindings,
     /// Set when the key is used, until [`Snapshot::take_used`].
     pub used: Arc<AtomicBool>,
+}
+
+/// A key that was replaced and is good for a while yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousKey {
+    /// SHA-256 of it.
+    pub hash: [u8; 32],
+    /// When it ends.
+    pub ends_at: Timestamp,
 }
 
 /// What access needs to know of a group.
@@ -171,14 +182,7 @@ impl Snapshot {
 
     /// The holder of an API key. Constant work for known and unknown ones: one look-up of its hash.
     pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
-        let state = self.read();
-        let id = *state.by_key.get(hash)?;
-        if let Some(Held { facts, .. }) = state.service_principals.get(&id)
-            && !facts.used.load(Ordering::Relaxed)
-        {
-            facts.used.store(true, Ordering::Relaxed);
-        }
-        state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())
+        self.read().by_key(hash, self.clock.now())
     }
 
     /// The service principals whose keys were used since the last time.

@@ -18,6 +18,17 @@ pub(super) struct Held {
     actor: Arc<str>,
 }
 
+impl ServicePrincipalFacts {
+    fn hashes(&self) -> impl Iterator<Item = [u8; 32]> + use<> {
+        [self.key_hash].into_iter().chain(self.previous.map(|previous| previous.hash))
+    }
+
+    /// Until when the key before is good; none where it is not.
+    fn overlap(&self, now: Timestamp) -> Option<Timestamp> {
+        self.previous.map(|previous| previous.ends_at).filter(|ends_at| *ends_at > now)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
@@ -65,12 +76,16 @@ impl State {
             }
             Change::ServicePrincipal(id, facts) => {
                 self.best.remove(&PrincipalId::ServicePrincipal(id));
-                if let Some(old) = self.service_principals.remove(&id) {
-                    self.by_key.remove(&old.facts.key_hash);
+                let old = self.service_principals.remove(&id).map(|held| held.facts);
+                for hash in old.iter().flat_map(ServicePrincipalFacts::hashes) {
+                    self.by_key.remove(&hash);
                 }
                 if let Some(facts) = facts {
+                    if old.is_some_and(|old| old.used.load(Ordering::Relaxed)) {
+                        facts.used.store(true, Ordering::Relaxed);
+                    }
                     self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
-                    self.by_key.insert(facts.key_hash, id);
+                    self.by_key.extend(facts.hashes().map(|hash| (hash, id)));
                     let actor = format!("sp:{}", facts.name).into();
                     self.service_principals.insert(id, Held { facts, actor });
                 }
@@ -95,6 +110,23 @@ impl State {
         }
     }
 
+    /// The holder of a key, the present one or the one before it.
+    pub(super) fn by_key(&self, hash: &[u8; 32], now: Timestamp) -> Option<Caller> {
+        let id = *self.by_key.get(hash)?;
+        let Held { facts, .. } = self.service_principals.get(&id)?;
+        let mut caller = self.caller(PrincipalId::ServicePrincipal(id), now)?;
+        if facts.key_hash != *hash {
+            let ends_at = facts.overlap(now)?;
+            caller.version -= 1;
+            caller.expires_at = Some(caller.expires_at.map_or(ends_at, |at| at.min(ends_at)));
+        }
+        // Written only when it changes: every call comes here, and cores share the line.
+        if !facts.used.load(Ordering::Relaxed) {
+            facts.used.store(true, Ordering::Relaxed);
+        }
+        Some(caller)
+    }
+
     pub(super) fn caller(&self, principal: PrincipalId, now: Timestamp) -> Option<Caller> {
         match principal {
             PrincipalId::User(id) => {
@@ -117,11 +149,20 @@ impl State {
     /// Whether what the caller came with is still good.
     pub(super) fn is_live(&self, caller: &Caller, now: Timestamp) -> bool {
         caller.expires_at.is_none_or(|at| at > now)
-            && self
-                .caller(caller.principal, now)
-                .is_some_and(|current| current.version == caller.version)
+            && self.caller(caller.principal, now).is_some_and(|current| {
+                current.version == caller.version || self.overlaps(caller, now)
+            })
             && !self.is_revoked(caller)
             && caller.bound.is_none_or(|gateway| self.gateways.contains_key(&gateway))
+    }
+
+    /// Whether the caller came with the key before the present one, or with what was made from it, and that is still
+    /// good.
+    fn overlaps(&self, caller: &Caller, now: Timestamp) -> bool {
+        let PrincipalId::ServicePrincipal(id) = caller.principal else { return false };
+        self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
+            caller.version == facts.key_version - 1 && facts.overlap(now).is_some()
+        })
     }
 
     fn is_revoked(&self, caller: &Caller) -> bool {

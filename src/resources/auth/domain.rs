@@ -176,7 +176,7 @@ pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<
         return Err(Error::Unauthenticated { reason: Reason::LoginFailed });
     }
     budget::succeeded(app, &tried, user).await?;
-    let version = set_password(ctx, user, new).await?;
+    let version = set_password(ctx, user, account.password_version, new).await?;
     begin(ctx, user, version).await
 }
 

@@ -206,26 +206,33 @@ pub async fn create(
     Ok(id)
 }
 
-/// Sets the password of an address; everything that was made from the older one is dead.
-pub async fn reset_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
-    let mut conn = ctx.db().read().await?;
-    let found = store::account(&mut conn, email.as_str()).await?;
-    drop(conn);
+/// Sets the password of an address, for whoever holds the database itself: no other password is asked for.
+pub async fn put_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
+    let found = store::account(&mut ctx.db().read().await?, email.as_str()).await?;
     let account = found.ok_or_else(|| Error::missing(Kind::User, email.as_str()))?;
-    set_password(ctx, account.id, password).await?;
+    set_password(ctx, account.id, account.password_version, password).await?;
     Ok(())
 }
 
-/// Sets a user's password and answers its version. Every session ends with the older one.
-pub async fn set_password(ctx: &Ctx, user: UserId, password: Secret) -> Result<i64, Error> {
+/// Sets a user's password in place of the one of a version, and answers the new one's. Every session ends with the older
+/// one.
+///
+/// # Errors
+/// `Conflict` where the older one stands no more, by a reset meanwhile: what it was shown for must not undo that.
+pub async fn set_password(
+    ctx: &Ctx,
+    user: UserId,
+    instead_of: i64,
+    password: Secret,
+) -> Result<i64, Error> {
     Hasher::check("password", &password)?;
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
     let version = ctx
         .db()
         .transaction(async |conn| {
-            let version = store::set_password(conn, user, &hash).await?;
-            let version = version.ok_or_else(|| Error::missing(Kind::User, user))?;
+            let version = store::set_password(conn, user, instead_of, &hash).await?;
+            let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
             sessions::end_all(conn, user, now).await?;
             let payload = json!({ "user": user.get() });
             events::enqueue(conn, NewEvent::of(ctx, "user.password_set", payload)).await?;

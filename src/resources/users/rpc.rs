@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
+use super::changes::Change;
 use super::domain::{self, Email, Filter, Named, User};
 use super::{changes, invite};
 use crate::app::App;
@@ -65,6 +66,30 @@ impl UserService for Users {
         .await
     }
 
+    async fn update_user(
+        &self,
+        request: Request<pb::UpdateUserRequest>,
+    ) -> Reply<pb::UpdateUserResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let named = Named::parse("user", &req.user)?;
+            let etag = req.etag.clone();
+            let updated = changes::update(&ctx, &named, Change::try_from(req)?, &etag).await?;
+            Ok(pb::UpdateUserResponse { user: Some(updated.into()) })
+        })
+        .await
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<pb::DeleteUserRequest>,
+    ) -> Reply<pb::DeleteUserResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            changes::delete(&ctx, &Named::parse("user", &req.user)?, &req.etag).await?;
+            Ok(pb::DeleteUserResponse {})
+        })
+        .await
+    }
+
     async fn resend_invite(
         &self,
         request: Request<pb::ResendInviteRequest>,
@@ -75,6 +100,32 @@ impl UserService for Users {
                 user: Some(user.into()),
                 invite_token: token.expose().to_owned(),
             })
+        })
+        .await
+    }
+
+    async fn reset_password(
+        &self,
+        request: Request<pb::ResetPasswordRequest>,
+    ) -> Reply<pb::ResetPasswordResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let named = Named::parse("user", &req.user)?;
+            let (user, token) = changes::reset_password(&ctx, &named, &req.etag).await?;
+            Ok(pb::ResetPasswordResponse {
+                user: Some(user.into()),
+                reset_token: token.expose().to_owned(),
+            })
+        })
+        .await
+    }
+
+    async fn unlock_user(
+        &self,
+        request: Request<pb::UnlockUserRequest>,
+    ) -> Reply<pb::UnlockUserResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            changes::unlock(&ctx, &Named::parse("user", &req.user)?).await?;
+            Ok(pb::UnlockUserResponse {})
         })
         .await
     }
@@ -119,6 +170,22 @@ impl TryFrom<&pb::ListUsersRequest> for Filter {
             is_active: req.is_active,
             pending_invite: req.pending_invite,
         })
+    }
+}
+
+impl TryFrom<pb::UpdateUserRequest> for Change {
+    type Error = Error;
+
+    fn try_from(req: pb::UpdateUserRequest) -> Result<Self, Error> {
+        let mut change = Self::default();
+        for path in wire::paths(req.update_mask)? {
+            match path.as_str() {
+                "role" => change.role = Some(wire::role("role", req.role)?),
+                "is_active" => change.is_active = Some(req.is_active),
+                other => return Err(wire::unchangeable(other)),
+            }
+        }
+        Ok(change)
     }
 }
 

@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::changes::Removed;
 use super::domain::{Filter, Named, User};
 use crate::access::roles::{self, Role};
-use crate::db::schema::{group_members, groups, users};
+use crate::db::schema::{
+    group_members, groups, selector_bindings, service_principals, sessions, user_gateway_roles,
+    users,
+};
 use crate::db::types::{Timestamp, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -223,21 +227,25 @@ pub async fn insert(
     Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
 }
 
-/// Sets a password and answers its version, none where there is no such user. What was made from the older one is
-/// dead, an invitation included.
+/// Sets a password in place of the one of a version, and answers the new one's; none where that is not the user's. What
+/// was made from the older one is dead, an invitation included.
 pub async fn set_password(
     conn: &mut Conn,
     id: UserId,
+    instead_of: i64,
     hashed_password: &str,
 ) -> Result<Option<i64>, Error> {
-    let version: Option<i64> = on_conn!(conn, |c| diesel::update(users::table.find(id.get()))
-        .set((
-            users::hashed_password.eq(hashed_password),
-            users::password_version.eq(users::password_version + 1),
-            users::invite_token_hash.eq(None::<String>),
-            users::invite_expires_at.eq(None::<Timestamp>),
-            users::version.eq(users::version + 1),
-        ))
+    let row =
+        users::table.filter(users::id.eq(id.get()).and(users::password_version.eq(instead_of)));
+    let set = (
+        users::hashed_password.eq(hashed_password),
+        users::password_version.eq(instead_of + 1),
+        users::invite_token_hash.eq(None::<String>),
+        users::invite_expires_at.eq(None::<Timestamp>),
+        users::version.eq(users::version + 1),
+    );
+    let version: Option<i64> = on_conn!(conn, |c| diesel::update(row)
+        .set(set)
         .returning(users::password_version)
         .get_result(c)
         .await
@@ -245,106 +253,45 @@ pub async fn set_password(
     Ok(version)
 }
 
-/// A token that stands for a person until it sets a password.
-#[derive(Debug, Clone, Copy)]
-pub struct Waiting<'a> {
-    /// SHA-256 of the token, 64 hexadecimal digits.
-    pub token_hash: &'a str,
-    /// When it ends.
-    pub expires_at: Timestamp,
-}
-
-/// Stores a new user who has yet to set a password; an address that is taken is `Exists`.
-pub async fn insert_invited(
-    conn: &mut Conn,
-    email: &str,
-    role: Role,
-    waiting: Waiting<'_>,
-    at: Timestamp,
-) -> Result<UserId, Error> {
-    let row = (
-        users::email.eq(email),
-        users::role.eq(role.as_str()),
-        users::is_active.eq(true),
-        users::invite_token_hash.eq(waiting.token_hash),
-        users::invite_expires_at.eq(waiting.expires_at),
-        users::created_at.eq(at),
-    );
-    let id: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(users::table)
-        .values(row)
-        .returning(users::id)
-        .get_result(c)
-        .await);
-    Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
-}
-
-/// Puts a token in place of the one before, for a user that is still at `version`; answers whether it was.
-pub async fn set_waiting(
+/// Sets role and state of a user that is still at `version`; answers whether it was.
+pub async fn update(
     conn: &mut Conn,
     id: UserId,
     version: i64,
-    waiting: Waiting<'_>,
+    role: Role,
+    is_active: bool,
 ) -> Result<bool, Error> {
     let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
     let set = (
-        users::invite_token_hash.eq(waiting.token_hash),
-        users::invite_expires_at.eq(waiting.expires_at),
+        users::role.eq(role.as_str()),
+        users::is_active.eq(is_active),
         users::version.eq(version + 1),
     );
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Takes the password of a user away that is still at `version`, and with it what was made from it; answers whether
-/// it was.
-pub async fn clear_password(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, Error> {
+/// Deletes a user that is still at `version`, with what hangs on it; answers whether it was.
+pub async fn delete(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, Error> {
     let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
-    let set = (
-        users::hashed_password.eq(None::<String>),
-        users::password_version.eq(users::password_version + 1),
-        users::version.eq(version + 1),
-    );
-    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
-/// Id and e-mail address of the active user for whom a token waits that has not ended.
-pub async fn waiting_for(
-    conn: &mut Conn,
-    token_hash: &str,
-    now: Timestamp,
-) -> Result<Option<(UserId, String)>, Error> {
-    let found: Option<(i64, String)> = on_conn!(conn, |c| users::table
-        .filter(users::invite_token_hash.eq(token_hash))
-        .filter(users::invite_expires_at.gt(now).and(users::is_active.eq(true)))
-        .select((users::id, users::email))
-        .first(c)
-        .await
-        .optional())?;
-    Ok(found.map(|(id, email)| (id.into(), email)))
-}
-
-/// Takes a token and sets the password of its user, whose id and password's version are answered; none where the token
-/// is gone by now.
-pub async fn accept(
-    conn: &mut Conn,
-    token_hash: &str,
-    hashed_password: &str,
-    now: Timestamp,
-) -> Result<Option<(UserId, i64)>, Error> {
-    let waiting = users::table
-        .filter(users::invite_token_hash.eq(token_hash))
-        .filter(users::invite_expires_at.gt(now).and(users::is_active.eq(true)));
-    let set = (
-        users::hashed_password.eq(hashed_password),
-        users::password_version.eq(users::password_version + 1),
-        users::invite_token_hash.eq(None::<String>),
-        users::invite_expires_at.eq(None::<Timestamp>),
-        users::version.eq(users::version + 1),
-    );
-    let taken: Option<(i64, i64)> = on_conn!(conn, |c| diesel::update(waiting)
-        .set(set)
-        .returning((users::id, users::password_version))
-        .get_result(c)
-        .await
-        .optional())?;
-    Ok(taken.map(|(id, version)| (id.into(), version)))
+/// How much hangs on a user.
+pub async fn belongings(conn: &mut Conn, id: UserId) -> Result<Removed, Error> {
+    let id = id.get();
+    let removed = on_conn!(conn, |c| {
+        let of_groups = group_members::table.filter(group_members::user_id.eq(id)).count();
+        let named = user_gateway_roles::table.filter(user_gateway_roles::user_id.eq(id)).count();
+        let selected = selector_bindings::table.filter(selector_bindings::user_id.eq(id)).count();
+        let logins = sessions::table.filter(sessions::user_id.eq(id)).count();
+        let made = service_principals::table.filter(service_principals::created_by.eq(id)).count();
+        Removed {
+            memberships: of_groups.get_result(c).await?,
+            gateway_roles: named.get_result(c).await?,
+            selector_bindings: selected.get_result(c).await?,
+            sessions: logins.get_result(c).await?,
+            service_principals: made.get_result(c).await?,
+        }
+    });
+    Ok(removed)
 }

@@ -32,11 +32,8 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
-    (
-        "users/changes.rs",
-        "what an admin changes of users; how people come to an account stands in invite.rs",
-    ),
-    ("users/invite.rs", "invitations, resets and registering, and the tokens of them"),
+    ("users/changes.rs", "what an admin changes of users"),
+    ("users/invite", "how people come to an account: a second writer of the same table"),
     ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),
 ];
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed;
 use tonic::{Code, Status, Streaming};
 
 use super::{by_key, gateway, key_for, list, token};
@@ -68,6 +69,33 @@ served! {
         // A namesake is another.
         key_for(&sg, "ci", &["alpha"]).await;
         assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
+        alpha.stop().await;
+        sg.finish().await;
+    }
+
+    async fn t14_a_bound_token_goes_on_with_the_overlap_of_its_key(sg: TestServer) {
+        let alpha = gateway(&sg, "alpha").await;
+        let key = key_for(&sg, "ci", &["alpha"]).await;
+        let before = sg.with(&token(&sg, "alpha", &key).await);
+        let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
+        let request = pb::RotateServicePrincipalRequest {
+            name: "ci".into(),
+            overlap: Some(hour),
+            ..Default::default()
+        };
+        sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
+        assert_eq!(list(&before, None).await.unwrap(), "alpha");
+        // The old key gets no token that outlives it.
+        let during = by_key(&sg, "alpha", &key).await;
+        assert!(during.json()["expires_in"].as_u64().unwrap() <= 3600, "{during:?}");
+        let during = sg.with(&during.text("access_token"));
+        let stream = watching(&during).await;
+        sg.app.clock.advance(Duration::from_hours(1));
+        feed::refresh(&sg.app).await.unwrap();
+        assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
+        for dead in [&before, &during] {
+            assert_refused!(list(dead, None).await, Unauthenticated, "CREDENTIAL_INVALID");
+        }
         alpha.stop().await;
         sg.finish().await;
     }

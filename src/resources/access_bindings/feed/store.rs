@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use super::Subject;
 use crate::access::roles::Role;
 use crate::access::snapshot::{
-    Bindings, GatewayFacts, GroupFacts, SelectorRole, ServicePrincipalFacts, UserFacts,
+    Bindings, GatewayFacts, GroupFacts, PreviousKey, SelectorRole, ServicePrincipalFacts, UserFacts,
 };
 use crate::db::schema::{
     access_changes, gateways, group_gateway_roles, group_members, groups, selector_bindings,
@@ -211,7 +211,13 @@ pub async fn user_facts(
     rows.into_iter().map(facts).collect()
 }
 
-type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>);
+type PreviousRow = (Option<String>, Option<Timestamp>);
+type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow);
+
+fn previous((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> {
+    let (Some(hash), Some(ends_at)) = (hash, ends_at) else { return Ok(None) };
+    Ok(Some(PreviousKey { hash: from_hex(&hash)?, ends_at }))
+}
 
 /// Facts of one service principal or of all.
 pub async fn service_principal_facts(
@@ -220,7 +226,8 @@ pub async fn service_principal_facts(
 ) -> Result<Vec<(ServicePrincipalId, ServicePrincipalFacts)>, Error> {
     let rows: Vec<PrincipalRow> = on_conn!(conn, |c| {
         use service_principals as t;
-        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at);
+        let before = (t::previous_key_hash, t::previous_key_expires_at);
+        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at, before);
         let mut query = t::table.select(columns).into_boxed();
         if let Some(id) = only {
             query = query.filter(t::id.eq(id));
@@ -228,12 +235,13 @@ pub async fn service_principal_facts(
         query.load(c).await
     })?;
     let mut bound = bindings!(conn, only, sp_gateway_roles.sp_id, sp_id);
-    let facts = |(id, name, text, hash, key_version, expires_at): PrincipalRow| {
+    let facts = |(id, name, text, hash, key_version, expires_at, before): PrincipalRow| {
         let facts = ServicePrincipalFacts {
             name: name.into(),
             role: role(&text)?,
             key_hash: from_hex(&hash)?,
             key_version,
+            previous: previous(before)?,
             expires_at,
             used: Arc::default(),
             bindings: bound.remove(&id).unwrap_or_default(),

@@ -5,20 +5,22 @@
 //! - a token is good once, until it ends, and only for an account that may be used; one that isn't stores nothing (T16);
 //! - nobody but the person ever knows its password.
 
+pub mod store;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::admins;
+use self::store::Waiting;
 use super::domain::{self, Email, Named, USERS_MAX, User};
-use super::store::{self, Waiting};
+use super::{admins, store as users};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
 use crate::ctx::{Anonymous, Ctx};
-use crate::db::Conn;
 use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
@@ -37,13 +39,19 @@ pub const USERS_TO_REGISTER_MAX: i64 = USERS_MAX / 2;
 const PREFIX: &str = "sgi_";
 const TOKEN_BYTES: usize = 32;
 
+/// How long the token of a reset may wait: an admin has just talked to the person.
+pub const RESET: Duration = Duration::from_hours(24);
+
 /// A token that was just made.
-struct NewToken {
-    token: Secret,
-    hash: String,
+pub(super) struct NewToken {
+    /// The token itself, shown once.
+    pub(super) token: Secret,
+    /// What is stored of it.
+    pub(super) hash: String,
 }
 
-fn new_token() -> Result<NewToken, Error> {
+/// `sgi_` and 43 characters of base64url: 32 random bytes.
+pub(super) fn new_token() -> Result<NewToken, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     fill_random(&mut bytes)?;
     let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
@@ -176,15 +184,14 @@ pub async fn register(
         let why = "self-registration is switched off: an admin invites";
         return Err(Error::refused(Reason::FeatureDisabled, why));
     }
+    if !users::any(&mut app.db.read().await?).await? {
+        let why = "the first admin does not exist yet";
+        return Err(Error::refused(Reason::FeatureDisabled, why));
+    }
     let role = auth.role_of_registered().ok_or_else(|| Error::internal("no role to register"))?;
     Hasher::check("password", &password)?;
     let hash = app.passwords.hash(password).await?;
-    let mut conn = app.db.read().await?;
-    let room = room_to_register(&mut conn).await;
-    let taken = store::account(&mut conn, email.as_str()).await?.is_some();
-    drop(conn);
-    room?;
-    if taken {
+    if users::account(&mut app.db.read().await?, email.as_str()).await?.is_some() {
         return Err(Error::exists(Kind::User, email.as_str()));
     }
     let ctx = anonymous.becomes(email.as_str().into(), None, role).await?;
@@ -193,7 +200,7 @@ pub async fn register(
         .db()
         .transaction(async |conn| {
             let _locked = admins::lock(conn).await?;
-            let user = store::insert(conn, email.as_str(), &hash, role, now).await?;
+            let user = users::insert(conn, email.as_str(), &hash, role, now).await?;
             domain::within(conn, USERS_TO_REGISTER_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(&ctx, "user.registered", payload)).await?;
@@ -203,15 +210,6 @@ pub async fn register(
         .await?;
     changed(&ctx).await?;
     Ok(Joined { ctx, user, password_version: FIRST_PASSWORD })
-}
-
-/// Nobody registers before the first admin is there.
-async fn room_to_register(conn: &mut Conn) -> Result<(), Error> {
-    if !store::any(conn).await? {
-        let why = "the first admin does not exist yet";
-        return Err(Error::refused(Reason::FeatureDisabled, why));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
