@@ -59,7 +59,8 @@ fn snapshot() -> Snapshot {
     let mut changes: Vec<Change> = gateways.collect();
     for id in 0..GROUPS {
         let bindings = bindings(&mut numbers, BINDINGS_OF_A_GROUP);
-        changes.push(Change::Group(GroupId(id), Some(GroupFacts { role: Role::None, bindings })));
+        let facts = GroupFacts { name: format!("group-{id}").into(), role: Role::None, bindings };
+        changes.push(Change::Group(GroupId(id), Some(facts)));
     }
     let own = (BINDINGS - GROUPS * BINDINGS_OF_A_GROUP) / USERS;
     for id in 0..USERS {

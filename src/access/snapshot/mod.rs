@@ -8,6 +8,8 @@
 mod bindings;
 mod state;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -24,7 +26,7 @@ use crate::labels::Selector;
 
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
 use self::state::{Held, State};
-pub use self::survey::Moved;
+pub use self::survey::{Access, Moved};
 
 /// What access needs to know of a user.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct ServicePrincipalFacts {
 /// What access needs to know of a group.
 #[derive(Debug, Clone)]
 pub struct GroupFacts {
+    /// Name.
+    pub name: Arc<str>,
     /// Role that each member has globally.
     pub role: Role,
     /// Roles that each member has on gateways.
@@ -196,20 +200,26 @@ impl Snapshot {
 
     /// The principal of a name as certificates map to it: `user:EMAIL` or `service_principal:NAME`.
     pub(in crate::access) fn named(&self, name: &str) -> Option<Caller> {
-        let state = self.read();
         let principal = match name.split_once(':')? {
-            ("user", email) => {
-                let found = state.users.iter().find(|(_, u)| &*u.email == email)?;
-                PrincipalId::User(*found.0)
-            }
+            ("user", email) => PrincipalId::User(self.user(email)?),
             ("service_principal", name) => {
-                let mut all = state.service_principals.iter();
-                let found = all.find(|(_, held)| &*held.facts.name == name)?;
-                PrincipalId::ServicePrincipal(*found.0)
+                PrincipalId::ServicePrincipal(self.service_principal(name)?)
             }
             _ => return None,
         };
-        state.caller(principal, self.clock.now())
+        self.caller(principal)
+    }
+
+    /// The user of an e-mail address.
+    #[must_use]
+    pub fn user(&self, email: &str) -> Option<UserId> {
+        self.read().emails.get(email).copied()
+    }
+
+    /// The service principal of a name.
+    #[must_use]
+    pub fn service_principal(&self, name: &str) -> Option<ServicePrincipalId> {
+        self.read().names.get(name).copied()
     }
 
     /// Whether a caller may still call: it exists, is active, and its credential is neither expired nor replaced.

@@ -1,6 +1,6 @@
 //! What the snapshot holds, and what follows from it. No lock, no clock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,6 +23,9 @@ pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
     pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
+    /// In order, as lists of everyone show them.
+    pub(super) emails: BTreeMap<Arc<str>, UserId>,
+    pub(super) names: BTreeMap<Arc<str>, ServicePrincipalId>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
     pub(super) gateways: HashMap<GatewayId, GatewayFacts>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
@@ -52,13 +55,39 @@ impl Best {
     }
 }
 
+/// A way to a thing by its name.
+trait ByName<I> {
+    /// Takes a name away that is still this thing's: changes that are read together come in any order, so that another
+    /// may have got the name already.
+    fn remove_if(&mut self, name: &Arc<str>, id: I);
+}
+
+impl<I: PartialEq> ByName<I> for BTreeMap<Arc<str>, I> {
+    fn remove_if(&mut self, name: &Arc<str>, id: I) {
+        if self.get(name) == Some(&id) {
+            self.remove(name);
+        }
+    }
+}
+
+impl<I: PartialEq> ByName<I> for HashMap<Arc<str>, I> {
+    fn remove_if(&mut self, name: &Arc<str>, id: I) {
+        if self.get(name) == Some(&id) {
+            self.remove(name);
+        }
+    }
+}
+
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::User(id, facts) => {
                 self.best.remove(&PrincipalId::User(id));
-                self.users.remove(&id);
+                if let Some(old) = self.users.remove(&id) {
+                    self.emails.remove_if(&old.email, id);
+                }
                 if let Some(facts) = facts {
+                    self.emails.insert(Arc::clone(&facts.email), id);
                     self.best.insert(PrincipalId::User(id), Best::default());
                     self.users.insert(id, facts);
                 }
@@ -67,8 +96,10 @@ impl State {
                 self.best.remove(&PrincipalId::ServicePrincipal(id));
                 if let Some(old) = self.service_principals.remove(&id) {
                     self.by_key.remove(&old.facts.key_hash);
+                    self.names.remove_if(&old.facts.name, id);
                 }
                 if let Some(facts) = facts {
+                    self.names.insert(Arc::clone(&facts.name), id);
                     self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
                     self.by_key.insert(facts.key_hash, id);
                     let actor = format!("sp:{}", facts.name).into();
@@ -85,7 +116,7 @@ impl State {
             Change::Gateway(id, facts) => {
                 self.shared += 1;
                 if let Some(old) = self.gateways.remove(&id) {
-                    self.by_name.remove(&old.name);
+                    self.by_name.remove_if(&old.name, id);
                 }
                 if let Some(facts) = facts {
                     self.by_name.insert(Arc::clone(&facts.name), id);
@@ -114,7 +145,10 @@ impl State {
         }
     }
 
-    fn groups_of<'a>(&'a self, user: &'a UserFacts) -> impl Iterator<Item = &'a GroupFacts> {
+    pub(super) fn groups_of<'a>(
+        &'a self,
+        user: &'a UserFacts,
+    ) -> impl Iterator<Item = &'a GroupFacts> {
         user.groups.iter().filter_map(|id| self.groups.get(id))
     }
 

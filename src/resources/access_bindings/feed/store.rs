@@ -148,17 +148,18 @@ pub async fn group_facts(
     conn: &mut Conn,
     only: Option<i64>,
 ) -> Result<Vec<(GroupId, GroupFacts)>, Error> {
-    let rows: Vec<(i64, String)> = on_conn!(conn, |c| {
-        let mut query = groups::table.select((groups::id, groups::role)).into_boxed();
+    let rows: Vec<(i64, String, String)> = on_conn!(conn, |c| {
+        let columns = (groups::id, groups::name, groups::role);
+        let mut query = groups::table.select(columns).into_boxed();
         if let Some(id) = only {
             query = query.filter(groups::id.eq(id));
         }
         query.load(c).await
     })?;
     let mut bound = bindings!(conn, only, group_gateway_roles.group_id, group_id);
-    let facts = |(id, text): (i64, String)| {
+    let facts = |(id, name, text): (i64, String, String)| {
         let bindings = bound.remove(&id).unwrap_or_default();
-        Ok((id.into(), GroupFacts { role: role(&text)?, bindings }))
+        Ok((id.into(), GroupFacts { name: name.into(), role: role(&text)?, bindings }))
     };
     rows.into_iter().map(facts).collect()
 }
