@@ -1,7 +1,7 @@
 //! Who holds what, in memory, so that a check costs no query.
 //!
 //! Invariants
-//! - it moves by increments from the change log; the whole is loaded at start only;
+//! - it moves by increments from the change log; the whole is loaded at start, and where increments were missed;
 //! - it is fed by `resources::access_bindings`; it does not fetch;
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
@@ -26,7 +26,7 @@ use crate::labels::Selector;
 
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
 use self::state::{Held, State};
-pub use self::survey::{Access, Moved};
+pub use self::survey::{Access, After, Moved};
 
 /// What access needs to know of a user.
 #[derive(Debug, Clone)]
@@ -153,6 +153,19 @@ impl Snapshot {
         if moved || revision > self.revision() {
             self.revision.send_modify(|at| *at = revision.max(*at));
         }
+    }
+
+    /// Puts everything in anew, as of `revision`, which was read at `asked_at` since boot.
+    pub fn replace(&self, revision: i64, everything: Vec<Change>, asked_at: Duration) {
+        let mut fresh = State::default();
+        for change in everything {
+            fresh.apply(change);
+        }
+        let stale = std::mem::replace(&mut *self.write(), fresh);
+        self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
+        self.revision.send_modify(|at| *at = revision.max(*at));
+        // Out of everyone's way.
+        drop(stale);
     }
 
     /// How long ago the data was last confirmed.

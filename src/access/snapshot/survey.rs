@@ -1,6 +1,5 @@
 //! Questions that no call asks on its way: how a role came about, and those about everyone at once.
 
-use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -22,6 +21,17 @@ pub struct Moved {
     pub from: Role,
     /// The role after.
     pub to: Role,
+}
+
+/// Where a list of everyone goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum After<'a> {
+    /// At the beginning.
+    Nobody,
+    /// After the user of this e-mail address.
+    User(&'a str),
+    /// After all users and the service principal of this name.
+    ServicePrincipal(&'a str),
 }
 
 /// Someone who has a role on a gateway, and why.
@@ -76,13 +86,13 @@ impl State {
 }
 
 /// Those after a name, in order.
-fn after<'a, I: Copy>(
+fn beyond<'a, I: Copy>(
     by_name: &'a BTreeMap<Arc<str>, I>,
     name: Option<&'a str>,
 ) -> impl Iterator<Item = (&'a Arc<str>, I)> {
     let from = name.map_or(Bound::Unbounded, Bound::Excluded);
     let range = by_name.range::<str, _>((from, Bound::Unbounded));
-    range.map(|(name, id)| (Borrow::<Arc<str>>::borrow(name), *id))
+    range.map(|(name, id)| (name, *id))
 }
 
 impl Snapshot {
@@ -102,27 +112,27 @@ impl Snapshot {
         self.caller(principal).is_some()
     }
 
-    /// Who has at least `least` on a gateway and may call: users by e-mail address, then service principals by name, after
-    /// one of them, at most `limit`.
+    /// Who has at least `least` on a gateway and may call: users by e-mail address, then service principals by name, at most
+    /// `limit`.
     #[must_use]
     pub fn access(
         &self,
         gateway: GatewayId,
         least: Role,
-        from: Option<(PrincipalId, &str)>,
+        after: After<'_>,
         limit: usize,
     ) -> Vec<Access> {
         let (state, now) = (self.read(), self.clock.now());
-        let (user, service_principal, with_users) = match from {
-            None => (None, None, true),
-            Some((PrincipalId::User(_), name)) => (Some(name), None, true),
-            Some((PrincipalId::ServicePrincipal(_), name)) => (None, Some(name), false),
+        let (users, others) = match after {
+            After::Nobody => (Some(beyond(&state.emails, None)), beyond(&state.names, None)),
+            After::User(email) => {
+                (Some(beyond(&state.emails, Some(email))), beyond(&state.names, None))
+            }
+            After::ServicePrincipal(name) => (None, beyond(&state.names, Some(name))),
         };
-        let users = after(&state.emails, user).map(|(name, id)| (name, PrincipalId::User(id)));
-        let others = after(&state.names, service_principal);
+        let users = users.into_iter().flatten().map(|(name, id)| (name, PrincipalId::User(id)));
         let others = others.map(|(name, id)| (name, PrincipalId::ServicePrincipal(id)));
-        let all = users.take_while(|_| with_users).chain(others);
-        let enough = all.filter(|(_, id)| {
+        let enough = users.chain(others).filter(|(_, id)| {
             state.role_on(*id, gateway) >= least && state.caller(*id, now).is_some()
         });
         let shown = enough.filter_map(|(name, principal)| {

@@ -265,9 +265,12 @@ fn compare(snapshot: &Snapshot, world: &World) {
             .collect();
         let mut found = Vec::new();
         loop {
-            let last: Option<&Access> = found.last();
-            let from = last.map(|last| (last.principal, &*last.name));
-            let page = snapshot.access(GatewayId(id), least, from, 2);
+            let after = match found.last() {
+                None => After::Nobody,
+                Some(Access { principal: PrincipalId::User(_), name, .. }) => After::User(name),
+                Some(Access { name, .. }) => After::ServicePrincipal(name),
+            };
+            let page = snapshot.access(GatewayId(id), least, after, 2);
             if page.is_empty() {
                 break;
             }

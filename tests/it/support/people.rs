@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use shoreguard::access::roles::Role;
-use shoreguard::db::schema::{group_members, groups};
+use shoreguard::db::schema::{group_members, groups, users as user_rows};
 use shoreguard::db::types::{GroupId, UserId};
 use shoreguard::db::{Conn, on_conn};
 use shoreguard::pb::v1 as pb;
@@ -61,5 +61,19 @@ impl TestServer {
         let id = made.await.unwrap();
         feed::refresh(&self.app).await.unwrap();
         id
+    }
+
+    /// Makes an account one that may not be used.
+    pub(crate) async fn deactivate(&self, user: UserId) {
+        let done = self.app.db.transaction(async |conn| {
+            on_conn!(conn, |c| diesel::update(user_rows::table.find(user.get()))
+                .set(user_rows::is_active.eq(false))
+                .execute(c)
+                .await)?;
+            logged(self, conn, Subject::User(user)).await;
+            Ok(())
+        });
+        done.await.unwrap();
+        feed::refresh(&self.app).await.unwrap();
     }
 }
