@@ -239,6 +239,19 @@ served! {
         let (_, detail) = recorded(&sg, "/RegisterGateway").await;
         assert_eq!(detail["access_gained"], json!({ "count": 1, "first": [{ "who": "sp:ci", "from": "none", "to": "operator" }] }));
 
+        // Losing it by a label ends what it let in.
+        let lone = sg.with(&admin.key("lone", pb::Role::None).await);
+        admin.access().set_gateway_role(by_selector(subject("lone"), "access/env=a", pb::Role::Viewer)).await.unwrap();
+        let mut watch = lone.events().watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner();
+        admin.gateways().update_gateway(labelled("east", &[("access/env", "b"), ("access/team", "ml")])).await.unwrap();
+        let ended = loop {
+            match watch.message().await {
+                Ok(Some(_)) => {}
+                ended => break ended,
+            }
+        };
+        assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
+
         // The same selector in another order is the same binding.
         let stale = pb::SetGatewayRoleRequest { etag: "v2".into(), ..by_selector(subject("ci"), "access/env in (a,b),access/team", pb::Role::Viewer) };
         assert_refused!(admin.access().set_gateway_role(stale.clone()).await, Aborted, "CONCURRENT_CHANGE");

@@ -92,12 +92,13 @@ served! {
         assert_eq!(shown(&told.steps[2]), "group_role ops operator decided");
         let told = explain(&admin, None, "east").await.unwrap();
         assert_eq!((told.role(), told.rule(), told.steps.len()), (pb::Role::Admin, pb::AccessRule::GlobalAdmin, 1));
-        assert_eq!(name(told.subject), "root");
+        assert_eq!(name(told.subject.clone()), "root");
 
         sg.deactivate(id).await;
         assert!(!explain(&admin, Some(user("ana@example.com")), "east").await.unwrap().may_call);
         assert_refused!(explain(&admin, Some(group("ops")), "east").await, InvalidArgument, "INVALID_FIELD");
-        assert_refused!(explain(&admin, Some(pb::Subject::default()), "east").await, InvalidArgument, "INVALID_FIELD");
+        assert_refused!(explain(&admin, Some(user("")), "east").await, InvalidArgument, "INVALID_FIELD");
+        assert_eq!(explain(&admin, Some(pb::Subject::default()), "east").await.unwrap(), told);
         assert_refused!(explain(&admin, Some(user("ghost@example.com")), "east").await, NotFound, "NOT_FOUND");
         simulator.stop().await;
         sg.finish().await;

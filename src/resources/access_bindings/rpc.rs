@@ -73,7 +73,8 @@ impl AccessService for Access {
         request: Request<pb::ExplainAccessRequest>,
     ) -> Reply<pb::ExplainAccessResponse> {
         call(&self.0, request, async |ctx, req| {
-            let subject = req.subject.map(subject).transpose()?;
+            let said = req.subject.filter(|given| given.subject.is_some());
+            let subject = said.map(subject).transpose()?;
             Ok(explain::explain(ctx, subject, &req.gateway)?.into())
         })
         .await

@@ -41,8 +41,8 @@ pub async fn load(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything there is.
-async fn whole(conn: &mut Conn) -> Result<(i64, Vec<Change>), Error> {
+/// Everything there is, and the revision that it is true of at least.
+pub async fn whole(conn: &mut Conn) -> Result<(i64, Vec<Change>), Error> {
     // First: what commits while the rest is read is then read again, which is harmless.
     let revision = store::last_revision(conn).await?;
     let mut changes = Vec::new();
