@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,34 +97,261 @@ pub fn on_gateway(
     own_binding.or_else(|| group_bindings.into_iter().max()).unwrap_or(global)
 }
 
+/// What one holder says of a gateway: a caller, or a group that it is in.
+#[derive(Debug, Clone)]
+pub struct Holding {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its global role.
+    pub role: Role,
+    /// Its role on the gateway by name.
+    pub direct: Option<Role>,
+    /// Its roles by selectors that pick the gateway.
+    pub picked: Vec<(Arc<str>, Role)>,
+}
+
+/// What a step to a role is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    /// The caller's global role.
+    OwnRole,
+    /// The global role of a group of its.
+    GroupRole,
+    /// The caller's role on the named gateway.
+    OwnBinding,
+    /// The caller's role by a selector.
+    OwnSelector,
+    /// A group's role on the named gateway.
+    GroupBinding,
+    /// A group's role by a selector.
+    GroupSelector,
+}
+
+/// One thing that says something about a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What it is.
+    pub kind: StepKind,
+    /// The group, where it is one's.
+    pub group: Option<Arc<str>>,
+    /// The selector, where it is by one.
+    pub selector: Option<Arc<str>>,
+    /// The role that it gives.
+    pub role: Role,
+}
+
+/// Which of the rules decided, the first first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// A global admin can't be locked out: bindings are not looked at (T06).
+    GlobalAdmin,
+    /// The caller's own binding: that on the named gateway, else the lowest of those by selectors.
+    Own,
+    /// The highest of what the bindings of its groups say.
+    Groups,
+    /// The higher of the caller's global role and the highest of its groups'.
+    Global,
+}
+
+/// How a role came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The role.
+    pub role: Role,
+    /// The role where no gateway is concerned.
+    pub global: Role,
+    /// The rule that decided.
+    pub rule: Rule,
+    /// Everything that says something.
+    pub steps: Vec<Step>,
+    /// Which of them decided.
+    pub decided: usize,
+}
+
+impl Explanation {
+    /// The step that decided.
+    #[must_use]
+    pub fn deciding(&self) -> &Step {
+        &self.steps[self.decided]
+    }
+}
+
+/// The same as [`on_gateway`] or, where no gateway is concerned, [`global`], with what led to it. Of steps that say the
+/// same, the first has decided.
+#[must_use]
+pub fn explain(own: &Holding, groups: &[Holding], gateway: bool) -> Explanation {
+    let mut steps = Vec::new();
+    let step = |kind, group, selector, role| Step { kind, group, selector, role };
+    steps.push(step(StepKind::OwnRole, None, None, own.role));
+    for group in groups {
+        steps.push(step(StepKind::GroupRole, Some(Arc::clone(&group.name)), None, group.role));
+    }
+    let highest = |steps: &[Step], among: &[usize]| {
+        among.iter().copied().reduce(|a, b| if steps[b].role > steps[a].role { b } else { a })
+    };
+    let by_roles: Vec<usize> = (0..steps.len()).collect();
+    let by_role = highest(&steps, &by_roles).unwrap_or_default();
+    let global = steps[by_role].role;
+    if !gateway {
+        return Explanation { role: global, global, rule: Rule::Global, steps, decided: by_role };
+    }
+    let own_at = bindings(&mut steps, own, None);
+    let of_groups: Vec<usize> =
+        groups.iter().filter_map(|group| bindings(&mut steps, group, Some(&group.name))).collect();
+    let (rule, decided) = match (own_at, highest(&steps, &of_groups)) {
+        _ if global == Role::Admin => (Rule::GlobalAdmin, by_role),
+        (Some(at), _) => (Rule::Own, at),
+        (None, Some(at)) => (Rule::Groups, at),
+        (None, None) => (Rule::Global, by_role),
+    };
+    Explanation { role: steps[decided].role, global, rule, steps, decided }
+}
+
+/// Adds the bindings of a holder, and answers which of them counts: the one on the named gateway, else the lowest.
+fn bindings(steps: &mut Vec<Step>, of: &Holding, group: Option<&Arc<str>>) -> Option<usize> {
+    let (direct, selector) = match group {
+        None => (StepKind::OwnBinding, StepKind::OwnSelector),
+        Some(_) => (StepKind::GroupBinding, StepKind::GroupSelector),
+    };
+    let mut add = |kind, selector, role| {
+        steps.push(Step { kind, group: group.cloned(), selector, role });
+        steps.len() - 1
+    };
+    let named = of.direct.map(|role| add(direct, None, role));
+    let mut lowest: Option<(Role, usize)> = None;
+    for (text, role) in &of.picked {
+        let at = add(selector, Some(Arc::clone(text)), *role);
+        if lowest.is_none_or(|(low, _)| *role < low) {
+            lowest = Some((*role, at));
+        }
+    }
+    named.or(lowest.map(|(_, at)| at))
+}
+
 #[cfg(test)]
 mod tests {
     use super::Role::{Admin, None as Nothing, Operator, Viewer};
     use super::*;
 
+    /// Global role, role on the named gateway, roles by selectors that pick it.
+    type Says = (Role, Option<Role>, &'static [Role]);
+
+    fn holding(at: usize, (role, direct, picked): Says) -> Holding {
+        let selector = |(at, role): (usize, &Role)| (format!("access/n={at}").into(), *role);
+        let picked = picked.iter().enumerate().map(selector).collect();
+        Holding { name: format!("group {at}").into(), role, direct, picked }
+    }
+
     #[test]
     fn the_table_of_the_design_holds() {
-        type Row = (Role, Option<Role>, &'static [Role], &'static [Role], Role);
-        // own, own binding, group bindings, group roles -> on the gateway
-        let table: &[Row] = &[
-            (Viewer, None, &[], &[], Viewer),
-            (Viewer, Some(Operator), &[], &[], Operator),
-            (Admin, Some(Viewer), &[], &[], Admin),
-            (Operator, Some(Viewer), &[], &[], Viewer),
-            (Operator, Some(Nothing), &[], &[], Nothing),
-            (Operator, Some(Nothing), &[Admin], &[], Nothing),
-            (Viewer, Some(Viewer), &[Admin], &[], Viewer),
-            (Viewer, None, &[Operator, Admin], &[], Admin),
-            (Operator, None, &[Viewer], &[], Viewer),
-            (Viewer, None, &[], &[Operator], Operator),
-            (Viewer, Some(Nothing), &[], &[Admin], Admin),
-            (Nothing, Some(Viewer), &[], &[], Viewer),
+        // what the caller says, what its groups say -> the role on the gateway, the rule, and the step that decided
+        let table: &[(Says, &[Says], Role, Rule, StepKind)] = &[
+            ((Viewer, None, &[]), &[], Viewer, Rule::Global, StepKind::OwnRole),
+            ((Viewer, Some(Operator), &[]), &[], Operator, Rule::Own, StepKind::OwnBinding),
+            ((Admin, Some(Viewer), &[]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
+            ((Admin, None, &[Nothing]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
+            ((Operator, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
+            ((Operator, Some(Nothing), &[]), &[], Nothing, Rule::Own, StepKind::OwnBinding),
+            (
+                (Operator, Some(Nothing), &[]),
+                &[(Nothing, Some(Admin), &[])],
+                Nothing,
+                Rule::Own,
+                StepKind::OwnBinding,
+            ),
+            (
+                (Viewer, None, &[]),
+                &[(Nothing, Some(Operator), &[]), (Nothing, Some(Admin), &[])],
+                Admin,
+                Rule::Groups,
+                StepKind::GroupBinding,
+            ),
+            (
+                (Operator, None, &[]),
+                &[(Nothing, Some(Viewer), &[])],
+                Viewer,
+                Rule::Groups,
+                StepKind::GroupBinding,
+            ),
+            (
+                (Viewer, None, &[]),
+                &[(Operator, None, &[])],
+                Operator,
+                Rule::Global,
+                StepKind::GroupRole,
+            ),
+            (
+                (Viewer, Some(Nothing), &[]),
+                &[(Admin, None, &[])],
+                Admin,
+                Rule::GlobalAdmin,
+                StepKind::GroupRole,
+            ),
+            ((Nothing, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
+            // The named gateway before selectors, of which the lowest counts.
+            ((Nothing, Some(Operator), &[Viewer]), &[], Operator, Rule::Own, StepKind::OwnBinding),
+            ((Admin, Some(Operator), &[Viewer]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
+            (
+                (Viewer, None, &[Operator, Viewer, Admin]),
+                &[],
+                Viewer,
+                Rule::Own,
+                StepKind::OwnSelector,
+            ),
+            // The caller's own, also by selector, before those of its groups, of which the highest counts.
+            (
+                (Nothing, None, &[Viewer]),
+                &[(Nothing, Some(Admin), &[])],
+                Viewer,
+                Rule::Own,
+                StepKind::OwnSelector,
+            ),
+            (
+                (Nothing, None, &[]),
+                &[(Nothing, Some(Viewer), &[Admin]), (Nothing, None, &[Admin, Operator])],
+                Operator,
+                Rule::Groups,
+                StepKind::GroupSelector,
+            ),
         ];
-        for (own, binding, group_bindings, group_roles, expected) in table {
-            let global = global(*own, group_roles.iter().copied());
-            let role = on_gateway(global, *binding, group_bindings.iter().copied());
-            assert_eq!(role, *expected, "{own} {binding:?} {group_bindings:?} {group_roles:?}");
+        for (own, groups, expected, rule, kind) in table {
+            let all = global(own.0, groups.iter().map(|group| group.0));
+            let of = |says: &Says| bound(says.1, says.2.iter().copied());
+            let role = on_gateway(all, of(own), groups.iter().filter_map(of));
+            assert_eq!(role, *expected, "{own:?} {groups:?}");
+            let groups: Vec<Holding> =
+                groups.iter().enumerate().map(|(at, says)| holding(at, *says)).collect();
+            let told = explain(&holding(0, *own), &groups, true);
+            let decided = (told.role, told.global, told.rule, told.deciding().kind);
+            assert_eq!(decided, (*expected, all, *rule, *kind), "{own:?} {groups:?}");
         }
+    }
+
+    #[test]
+    fn each_step_is_told_and_of_equals_the_first_decides() {
+        let own = holding(0, (Viewer, None, &[]));
+        let groups =
+            [holding(1, (Viewer, None, &[Operator])), holding(2, (Nothing, Some(Operator), &[]))];
+        let told = explain(&own, &groups, true);
+        let shown: Vec<String> = told
+            .steps
+            .iter()
+            .map(|s| format!("{:?} {:?} {:?} {}", s.kind, s.group, s.selector, s.role))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "OwnRole None None viewer",
+                "GroupRole Some(\"group 1\") None viewer",
+                "GroupRole Some(\"group 2\") None none",
+                "GroupSelector Some(\"group 1\") Some(\"access/n=0\") operator",
+                "GroupBinding Some(\"group 2\") None operator",
+            ]
+        );
+        assert_eq!(told.decided, 3);
+        let globally = explain(&own, &groups, false);
+        let decided = (globally.role, globally.rule, globally.steps.len(), globally.decided);
+        assert_eq!(decided, (Viewer, Rule::Global, 3, 0));
     }
 
     #[test]

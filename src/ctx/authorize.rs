@@ -39,6 +39,14 @@ impl Granted {
         self.on.as_ref()
     }
 
+    /// What the audit log is to hold of it where the domain refuses what only it can check.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let About { action, resource, target } = self.about.clone();
+        let gateway = self.on.clone().map(|(id, name)| (Some(id), name));
+        Refusal { action, resource, target, gateway, role: self.role }
+    }
+
     fn ctx(self) -> Ctx {
         let who = self.caller.map_or(Who::System("public"), Who::Caller);
         Ctx { app: self.app, call: Some(self.call), who, role: self.role, on: self.on }

@@ -69,11 +69,15 @@ where
         if sensitive { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let intent = sensitive.then(|| ctx::intent_of_read(&granted, digest));
+    let refusal = granted.refusal();
     let grant = M::Grant::grant(granted, None, false).await?;
     let answer = f(&grant, message).await;
     if let Some(intent) = intent {
         // Stored before the answer leaves, so that nobody reads unseen.
         app.audit.record(intent, outcome(app, &call, answer.as_ref().err())).await?;
+    } else if let Err(Error::Denied { .. } | Error::Missing { kind: Kind::Gateway, .. }) = &answer {
+        // The exact scope was the domain's to check, and it did not hold.
+        call.note.lock().refused = Some(refusal);
     }
     answer
 }

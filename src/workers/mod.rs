@@ -23,7 +23,9 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::{audit, auth, device_codes, events, gateways, service_principals};
+use crate::resources::{
+    access_bindings, audit, auth, device_codes, events, gateways, service_principals,
+};
 use crate::transport::idempotency;
 use lease::Lease;
 
@@ -74,6 +76,7 @@ impl Worked {
 
 /// Every job there is.
 pub const ALL: &[Worker] = &[
+    access_bindings::worker::RETENTION,
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
     auth::worker::RETENTION,

@@ -10,19 +10,23 @@ use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{Caller, TestServer};
 
-fn of(kind: Kind) -> pb::Subject {
+pub(crate) fn of(kind: Kind) -> pb::Subject {
     pb::Subject { subject: Some(kind) }
 }
 
-fn subject(name: &str) -> pb::Subject {
+pub(crate) fn subject(name: &str) -> pb::Subject {
     of(Kind::ServicePrincipal(name.to_owned()))
 }
 
-fn group(name: &str) -> pb::Subject {
+pub(crate) fn group(name: &str) -> pb::Subject {
     of(Kind::Group(name.to_owned()))
 }
 
-fn by_selector(subject: pb::Subject, selector: &str, role: pb::Role) -> pb::SetGatewayRoleRequest {
+pub(crate) fn by_selector(
+    subject: pb::Subject,
+    selector: &str,
+    role: pb::Role,
+) -> pb::SetGatewayRoleRequest {
     pb::SetGatewayRoleRequest {
         subject: Some(subject),
         selector: selector.to_owned(),
@@ -31,7 +35,7 @@ fn by_selector(subject: pb::Subject, selector: &str, role: pb::Role) -> pb::SetG
     }
 }
 
-fn labelled(gateway: &str, pairs: &[(&str, &str)]) -> pb::UpdateGatewayRequest {
+pub(crate) fn labelled(gateway: &str, pairs: &[(&str, &str)]) -> pb::UpdateGatewayRequest {
     let labels = pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned()));
     pb::UpdateGatewayRequest {
         gateway: gateway.to_owned(),
@@ -51,7 +55,7 @@ fn shown(roles: Vec<pb::GatewayRole>) -> Vec<String> {
     shown.collect()
 }
 
-async fn sees(caller: &Caller) -> Vec<String> {
+pub(crate) async fn sees(caller: &Caller) -> Vec<String> {
     let identity = caller.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
     let gateways = identity.unwrap().into_inner().gateways;
     gateways.into_iter().map(|g| format!("{} {}", g.gateway, g.role().as_str_name())).collect()
@@ -76,7 +80,7 @@ async fn recorded(sg: &TestServer, method: &str) -> (String, Value) {
     (shown, serde_json::from_str(&entry.detail_json).unwrap_or(Value::Null))
 }
 
-fn set(name: &str, gateway: &str, role: pb::Role) -> pb::SetGatewayRoleRequest {
+pub(crate) fn set(name: &str, gateway: &str, role: pb::Role) -> pb::SetGatewayRoleRequest {
     pb::SetGatewayRoleRequest {
         subject: Some(subject(name)),
         gateway: gateway.to_owned(),
@@ -85,11 +89,11 @@ fn set(name: &str, gateway: &str, role: pb::Role) -> pb::SetGatewayRoleRequest {
     }
 }
 
-fn get(gateway: &str) -> pb::GetGatewayRequest {
+pub(crate) fn get(gateway: &str) -> pb::GetGatewayRequest {
     pb::GetGatewayRequest { gateway: gateway.to_owned() }
 }
 
-async fn two_gateways(sg: &TestServer) -> Simulator {
+pub(crate) async fn two_gateways(sg: &TestServer) -> Simulator {
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway("east", simulator.addr()).await;
     sg.gateway("west", simulator.addr()).await;
@@ -234,6 +238,19 @@ served! {
         assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR", "north ROLE_OPERATOR"]);
         let (_, detail) = recorded(&sg, "/RegisterGateway").await;
         assert_eq!(detail["access_gained"], json!({ "count": 1, "first": [{ "who": "sp:ci", "from": "none", "to": "operator" }] }));
+
+        // Losing it by a label ends what it let in.
+        let lone = sg.with(&admin.key("lone", pb::Role::None).await);
+        admin.access().set_gateway_role(by_selector(subject("lone"), "access/env=a", pb::Role::Viewer)).await.unwrap();
+        let mut watch = lone.events().watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner();
+        admin.gateways().update_gateway(labelled("east", &[("access/env", "b"), ("access/team", "ml")])).await.unwrap();
+        let ended = loop {
+            match watch.message().await {
+                Ok(Some(_)) => {}
+                ended => break ended,
+            }
+        };
+        assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
 
         // The same selector in another order is the same binding.
         let stale = pb::SetGatewayRoleRequest { etag: "v2".into(), ..by_selector(subject("ci"), "access/env in (a,b),access/team", pb::Role::Viewer) };

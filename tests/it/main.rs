@@ -6,6 +6,7 @@
 mod support;
 
 mod access_bindings;
+mod access_explained;
 mod admins;
 mod audit;
 mod auth;

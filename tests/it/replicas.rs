@@ -55,6 +55,32 @@ fn a_change_on_one_replica_is_known_to_the_other() {
         })
         .await;
 
+        // A role by selector, and the labels that it follows.
+        let key = sg.admin().key("picked", pb::Role::None).await;
+        sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
+        let subject = pb::subject::Subject::ServicePrincipal("picked".into());
+        let by_selector = pb::SetGatewayRoleRequest {
+            subject: Some(pb::Subject { subject: Some(subject) }),
+            selector: "access/env=prod".into(),
+            role: pb::Role::Viewer.into(),
+            ..Default::default()
+        };
+        sg.admin().access().set_gateway_role(by_selector).await.unwrap();
+        for (value, seen) in [("prod", true), ("test", false)] {
+            let update = pb::UpdateGatewayRequest {
+                gateway: "edge".into(),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
+                labels: [("access/env".to_owned(), value.to_owned())].into(),
+                ..Default::default()
+            };
+            sg.admin().gateways().update_gateway(update).await.unwrap();
+            until("the labels", async || {
+                let get = pb::GetGatewayRequest { gateway: "edge".into() };
+                caller(&other, &key).gateways().get_gateway(get).await.is_ok() == seen
+            })
+            .await;
+        }
+
         // A session of one replica is good on the other: the keys are shared.
         let login = pb::LoginRequest {
             email: "admin@example.com".into(),
@@ -81,13 +107,13 @@ fn a_change_on_one_replica_is_known_to_the_other() {
             on.key(&format!("p{n}"), pb::Role::Viewer).await;
         }
         let mut sequences = Vec::new();
-        until("seven events", async || {
+        until("all events", async || {
             let list = caller(&other, &sg.admin_key)
                 .events()
                 .list_events(pb::ListEventsRequest::default())
                 .await;
             sequences = list.unwrap().into_inner().events.into_iter().map(|e| e.sequence).collect();
-            sequences.len() >= 9
+            sequences.len() >= 14
         })
         .await;
         assert!(sequences.iter().zip(1..).all(|(got, want)| *got == want), "{sequences:?}");

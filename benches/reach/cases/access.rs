@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::access::roles::Role;
 use shoreguard::access::snapshot::{
-    Bindings, Change, GatewayFacts, GroupFacts, Snapshot, UserFacts,
+    Bindings, Change, GatewayFacts, GroupFacts, SelectorRole, Snapshot, UserFacts,
 };
 use shoreguard::clock::Clock;
 use shoreguard::db::types::{GatewayId, GroupId, UserId};
-use shoreguard::labels::Labels;
+use shoreguard::labels::{Labels, Selector};
 
 use crate::figure::{Figure, Target};
 use crate::{Bench, Fault};
@@ -23,6 +23,10 @@ const BINDINGS: i64 = 100_000;
 const GROUPS: i64 = 100;
 const GROUPS_OF_A_USER: i64 = 2;
 const BINDINGS_OF_A_GROUP: i64 = 10;
+/// Roles by selector of a user and of a group, where there are any.
+const SELECTORS: i64 = 2;
+/// Environments and zones that gateways are labelled with.
+const LABELS: i64 = 10;
 const CHECK_US_MAX: f64 = 2.0;
 /// Checks between two looks at the time.
 const CHECKS: u32 = 1_000;
@@ -38,28 +42,45 @@ impl Numbers {
     }
 }
 
-fn bindings(numbers: &mut Numbers, count: i64) -> Bindings {
+fn bindings(numbers: &mut Numbers, count: i64, selectors: i64) -> Bindings {
     let mut direct = HashMap::new();
     while i64::try_from(direct.len()).is_ok_and(|length| length < count) {
         direct.insert(GatewayId(numbers.below(GATEWAYS)), Role::Operator);
     }
-    Bindings { direct, by_selector: Vec::new() }
+    let by_selector = (0..selectors).filter_map(|_| {
+        let (env, zone) = (numbers.below(LABELS), numbers.below(LABELS));
+        let text = format!("access/env={env},access/zone in ({zone},x)");
+        Some(SelectorRole {
+            selector: Selector::of_access("selector", &text).ok()?,
+            role: Role::Operator,
+        })
+    });
+    Bindings { by_selector: by_selector.collect(), direct }
 }
 
 fn name(gateway: i64) -> String {
     format!("gateway-{gateway:04}")
 }
 
-/// Users with bindings of their own and of groups.
-fn snapshot() -> Snapshot {
+fn labels(gateway: i64) -> Result<Labels, Fault> {
+    let labels = [("access/env", gateway % LABELS), ("access/zone", gateway / LABELS % LABELS)];
+    Ok(Labels::parse("labels", labels.map(|(key, value)| (key.to_owned(), value.to_string())))?)
+}
+
+/// Users with bindings of their own and of groups, with and without some by selector.
+fn snapshot(selectors: i64) -> Result<Snapshot, Fault> {
     let mut numbers = Numbers(7);
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
-    let facts = |id| GatewayFacts { name: name(id).into(), labels: Labels::default() };
-    let gateways = (0..GATEWAYS).map(|id| Change::Gateway(GatewayId(id), Some(facts(id))));
-    let mut changes: Vec<Change> = gateways.collect();
+    let mut changes = Vec::new();
+    for id in 0..GATEWAYS {
+        let facts = GatewayFacts { name: name(id).into(), labels: labels(id)? };
+        changes.push(Change::Gateway(GatewayId(id), Some(facts)));
+    }
     for id in 0..GROUPS {
-        let bindings = bindings(&mut numbers, BINDINGS_OF_A_GROUP);
-        changes.push(Change::Group(GroupId(id), Some(GroupFacts { role: Role::None, bindings })));
+        let bindings = bindings(&mut numbers, BINDINGS_OF_A_GROUP, selectors);
+        let name = format!("group-{id}").into();
+        let facts = GroupFacts { name, role: Role::None, bindings };
+        changes.push(Change::Group(GroupId(id), Some(facts)));
     }
     let own = (BINDINGS - GROUPS * BINDINGS_OF_A_GROUP) / USERS;
     for id in 0..USERS {
@@ -72,12 +93,12 @@ fn snapshot() -> Snapshot {
             active: true,
             password_version: 1,
             groups,
-            bindings: bindings(&mut numbers, own),
+            bindings: bindings(&mut numbers, own, selectors),
         };
         changes.push(Change::User(UserId(id), Some(facts)));
     }
     snapshot.apply(1, changes, Clock::system().since_boot());
-    snapshot
+    Ok(snapshot)
 }
 
 /// Times a check over callers and gateways that come in no order.
@@ -99,17 +120,43 @@ fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Fi
 
 /// The gate, the exact check, and both, as each call does them.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
-    let snapshot = snapshot();
     let gateways: Vec<String> = (0..GATEWAYS).map(name).collect();
     let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| gateways[at].as_str());
-    let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
-    measure(bench, on).show("role on a gateway", "us", Target::AtMost(CHECK_US_MAX))?;
-    let by_name = |principal, gateway| {
-        snapshot.gateway(principal, named(gateway)).map_or(Role::None, |(_, _, role)| role)
-    };
-    measure(bench, by_name).show("role on a named gateway", "us", Target::AtMost(CHECK_US_MAX))?;
-    let best = |principal, _| snapshot.best_role(principal);
-    measure(bench, best).show("role anywhere", "us", Target::AtMost(CHECK_US_MAX))?;
-    let both = |principal, gateway| best(principal, gateway).min(by_name(principal, gateway));
-    measure(bench, both).show("gate and scope of a call", "us", Target::None)
+    for (selectors, with) in [(0, ""), (SELECTORS, ", with selectors")] {
+        let snapshot = snapshot(selectors)?;
+        let target = Target::AtMost(CHECK_US_MAX);
+        let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
+        measure(bench, on).show(&format!("role on a gateway{with}"), "us", target)?;
+        let by_name = |principal, gateway| {
+            snapshot.gateway(principal, named(gateway)).map_or(Role::None, |(_, _, role)| role)
+        };
+        measure(bench, by_name).show(&format!("role on a named gateway{with}"), "us", target)?;
+        let best = |principal, _| snapshot.best_role(principal);
+        // The first call of each finds it, all others read it.
+        (0..USERS).for_each(|id| _ = best(PrincipalId::User(UserId(id)), 0));
+        measure(bench, best).show(&format!("role anywhere{with}"), "us", target)?;
+        let both = |principal, gateway| best(principal, gateway).min(by_name(principal, gateway));
+        measure(bench, both).show(
+            &format!("gate and scope of a call{with}"),
+            "us",
+            Target::None,
+        )?;
+    }
+    first_of_all(bench)
+}
+
+/// What the first call after a change of a gateway costs, which finds the highest role anew.
+fn first_of_all(bench: &Bench) -> Result<(), Fault> {
+    let snapshot = snapshot(SELECTORS)?;
+    let (mut figure, mut numbers) = (Figure::default(), Numbers(13));
+    for _ in 0..bench.options.rounds.max(20) {
+        let facts = GatewayFacts { name: name(0).into(), labels: labels(0)? };
+        let change = Change::Gateway(GatewayId(0), Some(facts));
+        snapshot.apply(2, vec![change], Clock::system().since_boot());
+        let principal = PrincipalId::User(UserId(numbers.below(USERS)));
+        let begun = Instant::now();
+        black_box(snapshot.best_role(principal));
+        figure.add(begun.elapsed().as_secs_f64() * 1e6);
+    }
+    figure.show("role anywhere, first after a change", "us", Target::None)
 }

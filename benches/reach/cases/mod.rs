@@ -1,6 +1,7 @@
 //! What is measured, one file a subject.
 
 mod access;
+mod access_load;
 mod audit_list;
 mod footprint;
 mod own;
@@ -34,6 +35,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case { name: "own-write", what: "own audited writes, 64 callers", run: writes::own },
     Case { name: "access", what: "access checks, in memory", run: access::run },
+    Case { name: "access-load", what: "the access data at a start", run: access_load::run },
     Case {
         name: "audit-list",
         what: "pages of a long audit log, one caller",

@@ -61,7 +61,7 @@ fn stands_for(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> Opti
         Some(user) => snapshot.caller(PrincipalId::User(user))?,
         None => {
             let rule = claims.rule(config)?;
-            let (id, _) = snapshot.service_principal(&rule.holder(&config.name))?;
+            let (id, _) = snapshot.live_service_principal(&rule.holder(&config.name))?;
             let principal = PrincipalId::ServicePrincipal(id);
             // One that was made for the rule has its role from the next exchange on; until then no more than it says.
             if rule.role.is_some_and(|role| snapshot.global_role(principal) > role) {

@@ -1,13 +1,15 @@
 //! Who holds what, in memory, so that a check costs no query.
 //!
 //! Invariants
-//! - it moves by increments from the change log; the whole is loaded at start only;
+//! - it moves by increments from the change log; the whole is loaded at start, and where increments were missed;
 //! - it is fed by `resources::access_bindings`; it does not fetch;
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
 mod bindings;
 mod state;
 mod survey;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -24,7 +26,7 @@ use crate::labels::Selector;
 
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
 use self::state::State;
-pub use self::survey::Moved;
+pub use self::survey::{Access, After, Moved};
 
 /// What access needs to know of a user.
 #[derive(Debug, Clone)]
@@ -80,6 +82,8 @@ pub struct PreviousKey {
 /// What access needs to know of a group.
 #[derive(Debug, Clone)]
 pub struct GroupFacts {
+    /// Name.
+    pub name: Arc<str>,
     /// Role that each member has globally.
     pub role: Role,
     /// Roles that each member has on gateways.
@@ -166,6 +170,19 @@ impl Snapshot {
         }
     }
 
+    /// Puts everything in anew, as of `revision`, which was read at `asked_at` since boot.
+    pub fn replace(&self, revision: i64, everything: Vec<Change>, asked_at: Duration) {
+        let mut fresh = State::default();
+        for change in everything {
+            fresh.apply(change);
+        }
+        let stale = std::mem::replace(&mut *self.write(), fresh);
+        self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
+        self.revision.send_modify(|at| *at = revision.max(*at));
+        // Out of everyone's way.
+        drop(stale);
+    }
+
     /// How long ago the data was last confirmed.
     #[must_use]
     pub fn age(&self) -> Duration {
@@ -204,18 +221,26 @@ impl Snapshot {
 
     /// The principal of a name as certificates map to it: `user:EMAIL` or `service_principal:NAME`.
     pub(in crate::access) fn named(&self, name: &str) -> Option<Caller> {
-        let state = self.read();
         let principal = match name.split_once(':')? {
-            ("user", email) => {
-                let found = state.users.iter().find(|(_, u)| &*u.email == email)?;
-                PrincipalId::User(*found.0)
-            }
+            ("user", email) => PrincipalId::User(self.user(email)?),
             ("service_principal", name) => {
-                PrincipalId::ServicePrincipal(*state.by_sp_name.get(name)?)
+                PrincipalId::ServicePrincipal(self.service_principal(name)?)
             }
             _ => return None,
         };
-        state.caller(principal, self.clock.now())
+        self.caller(principal)
+    }
+
+    /// The user of an e-mail address.
+    #[must_use]
+    pub fn user(&self, email: &str) -> Option<UserId> {
+        self.read().emails.get(email).copied()
+    }
+
+    /// The service principal of a name.
+    #[must_use]
+    pub fn service_principal(&self, name: &str) -> Option<ServicePrincipalId> {
+        self.read().names.get(name).copied()
     }
 
     /// The user that an identity is linked to, whether or not it may call.
@@ -225,9 +250,9 @@ impl Snapshot {
 
     /// The service principal of a name and the version of its key, as long as it may call.
     #[must_use]
-    pub fn service_principal(&self, name: &str) -> Option<(ServicePrincipalId, i64)> {
+    pub fn live_service_principal(&self, name: &str) -> Option<(ServicePrincipalId, i64)> {
         let state = self.read();
-        let id = *state.by_sp_name.get(name)?;
+        let id = *state.names.get(name)?;
         let caller = state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())?;
         Some((id, caller.version))
     }

@@ -1,6 +1,6 @@
 //! What the snapshot holds, and what follows from it. No lock, no clock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +34,9 @@ pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
     pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
-    pub(super) by_sp_name: HashMap<Arc<str>, ServicePrincipalId>,
+    /// In order, as lists of everyone show them.
+    pub(super) emails: BTreeMap<Arc<str>, UserId>,
+    pub(super) names: BTreeMap<Arc<str>, ServicePrincipalId>,
     /// By issuer, then by subject.
     pub(super) by_identity: HashMap<Arc<str>, HashMap<Arc<str>, UserId>>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
@@ -66,19 +68,44 @@ impl Best {
     }
 }
 
+/// A way to a thing by its name.
+trait ByName<I> {
+    /// Takes a name away that is still this thing's: changes that are read together come in any order, so that another
+    /// may have got the name already.
+    fn remove_if(&mut self, name: &Arc<str>, id: I);
+}
+
+impl<I: PartialEq> ByName<I> for BTreeMap<Arc<str>, I> {
+    fn remove_if(&mut self, name: &Arc<str>, id: I) {
+        if self.get(name) == Some(&id) {
+            self.remove(name);
+        }
+    }
+}
+
+impl<I: PartialEq> ByName<I> for HashMap<Arc<str>, I> {
+    fn remove_if(&mut self, name: &Arc<str>, id: I) {
+        if self.get(name) == Some(&id) {
+            self.remove(name);
+        }
+    }
+}
+
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::User(id, facts) => {
                 self.best.remove(&PrincipalId::User(id));
-                let gone = self.users.remove(&id).and_then(|old| old.identity);
-                if let Some((issuer, subject)) = gone
-                    && let Some(of_issuer) = self.by_identity.get_mut(&issuer)
-                    && of_issuer.get(&subject) == Some(&id)
-                {
-                    of_issuer.remove(&subject);
+                if let Some(old) = self.users.remove(&id) {
+                    self.emails.remove_if(&old.email, id);
+                    if let Some((issuer, subject)) = old.identity
+                        && let Some(of_issuer) = self.by_identity.get_mut(&issuer)
+                    {
+                        of_issuer.remove_if(&subject, id);
+                    }
                 }
                 if let Some(facts) = facts {
+                    self.emails.insert(Arc::clone(&facts.email), id);
                     self.best.insert(PrincipalId::User(id), Best::default());
                     if let Some((issuer, subject)) = facts.identity.clone() {
                         self.by_identity.entry(issuer).or_default().insert(subject, id);
@@ -93,17 +120,15 @@ impl State {
                     for hash in old.hashes() {
                         self.by_key.remove(&hash);
                     }
-                    if self.by_sp_name.get(&old.name) == Some(&id) {
-                        self.by_sp_name.remove(&old.name);
-                    }
+                    self.names.remove_if(&old.name, id);
                 }
                 if let Some(facts) = facts {
                     if old.is_some_and(|old| old.used.load(Ordering::Relaxed)) {
                         facts.used.store(true, Ordering::Relaxed);
                     }
+                    self.names.insert(Arc::clone(&facts.name), id);
                     self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
                     self.by_key.extend(facts.hashes().map(|hash| (hash, id)));
-                    self.by_sp_name.insert(Arc::clone(&facts.name), id);
                     let actor = format!("sp:{}", facts.name).into();
                     self.service_principals.insert(id, Held { facts, actor });
                 }
@@ -118,7 +143,7 @@ impl State {
             Change::Gateway(id, facts) => {
                 self.shared += 1;
                 if let Some(old) = self.gateways.remove(&id) {
-                    self.by_name.remove(&old.name);
+                    self.by_name.remove_if(&old.name, id);
                 }
                 if let Some(facts) = facts {
                     self.by_name.insert(Arc::clone(&facts.name), id);
@@ -190,7 +215,10 @@ impl State {
         self.users.get(&id).is_none_or(|user| user.revoked.contains(&session))
     }
 
-    fn groups_of<'a>(&'a self, user: &'a UserFacts) -> impl Iterator<Item = &'a GroupFacts> {
+    pub(super) fn groups_of<'a>(
+        &'a self,
+        user: &'a UserFacts,
+    ) -> impl Iterator<Item = &'a GroupFacts> {
         user.groups.iter().filter_map(|id| self.groups.get(id))
     }
 

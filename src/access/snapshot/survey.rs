@@ -1,11 +1,14 @@
-//! Questions about everyone at once. They look through the whole fleet, so no call asks them on its way.
+//! Questions that no call asks on its way: how a role came about, and those about everyone at once.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Snapshot;
+use super::bindings::Bindings;
 use super::state::State;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
+use crate::access::roles::{self, Explanation, Holding, Role};
 use crate::db::types::GatewayId;
 use crate::labels::Labels;
 
@@ -20,14 +23,125 @@ pub struct Moved {
     pub to: Role,
 }
 
+/// Where a list of everyone goes on.
+#[derive(Debug, Clone, Copy)]
+pub enum After<'a> {
+    /// At the beginning.
+    Nobody,
+    /// After the user of this e-mail address.
+    User(&'a str),
+    /// After all users and the service principal of this name.
+    ServicePrincipal(&'a str),
+}
+
+/// Someone who has a role on a gateway, and why.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Who.
+    pub principal: PrincipalId,
+    /// The name, as that of its kind.
+    pub name: Arc<str>,
+    /// The role and how it came about.
+    pub explained: Explanation,
+}
+
 impl State {
     fn principals(&self) -> impl Iterator<Item = PrincipalId> {
         let users = self.users.keys().copied().map(PrincipalId::User);
         users.chain(self.service_principals.keys().copied().map(PrincipalId::ServicePrincipal))
     }
+
+    fn holding(
+        &self,
+        name: &Arc<str>,
+        role: Role,
+        bindings: &Bindings,
+        gateway: Option<GatewayId>,
+    ) -> Holding {
+        let picking = gateway.map(|id| bindings.picking(self.labels(id))).into_iter().flatten();
+        Holding {
+            name: Arc::clone(name),
+            role,
+            direct: gateway.and_then(|id| bindings.direct.get(&id).copied()),
+            picked: picking.map(|by| (by.selector.to_string().into(), by.role)).collect(),
+        }
+    }
+
+    fn explain(&self, principal: PrincipalId, gateway: Option<GatewayId>) -> Option<Explanation> {
+        let (own, mut groups) = match principal {
+            PrincipalId::User(id) => {
+                let user = self.users.get(&id)?;
+                let groups = self.groups_of(user);
+                let groups = groups.map(|g| self.holding(&g.name, g.role, &g.bindings, gateway));
+                (self.holding(&user.email, user.role, &user.bindings, gateway), groups.collect())
+            }
+            PrincipalId::ServicePrincipal(id) => {
+                let facts = &self.service_principals.get(&id)?.facts;
+                (self.holding(&facts.name, facts.role, &facts.bindings, gateway), Vec::new())
+            }
+        };
+        groups.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Some(roles::explain(&own, &groups, gateway.is_some()))
+    }
+}
+
+/// Those after a name, in order.
+fn beyond<'a, I: Copy>(
+    by_name: &'a BTreeMap<Arc<str>, I>,
+    name: Option<&'a str>,
+) -> impl Iterator<Item = (&'a Arc<str>, I)> {
+    let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+    let range = by_name.range::<str, _>((from, Bound::Unbounded));
+    range.map(|(name, id)| (name, *id))
 }
 
 impl Snapshot {
+    /// The role on a gateway or, without one, globally, and how it came about. None where there is no such principal.
+    #[must_use]
+    pub fn explain(
+        &self,
+        principal: PrincipalId,
+        gateway: Option<GatewayId>,
+    ) -> Option<Explanation> {
+        self.read().explain(principal, gateway)
+    }
+
+    /// Whether the principal may call at all.
+    #[must_use]
+    pub fn may_call(&self, principal: PrincipalId) -> bool {
+        self.caller(principal).is_some()
+    }
+
+    /// Who has at least `least` on a gateway and may call: users by e-mail address, then service principals by name, at most
+    /// `limit`.
+    #[must_use]
+    pub fn access(
+        &self,
+        gateway: GatewayId,
+        least: Role,
+        after: After<'_>,
+        limit: usize,
+    ) -> Vec<Access> {
+        let (state, now) = (self.read(), self.clock.now());
+        let (users, others) = match after {
+            After::Nobody => (Some(beyond(&state.emails, None)), beyond(&state.names, None)),
+            After::User(email) => {
+                (Some(beyond(&state.emails, Some(email))), beyond(&state.names, None))
+            }
+            After::ServicePrincipal(name) => (None, beyond(&state.names, Some(name))),
+        };
+        let users = users.into_iter().flatten().map(|(name, id)| (name, PrincipalId::User(id)));
+        let others = others.map(|(name, id)| (name, PrincipalId::ServicePrincipal(id)));
+        let enough = users.chain(others).filter(|(_, id)| {
+            state.role_on(*id, gateway) >= least && state.caller(*id, now).is_some()
+        });
+        let shown = enough.filter_map(|(name, principal)| {
+            let explained = state.explain(principal, Some(gateway))?;
+            Some(Access { principal, name: Arc::clone(name), explained })
+        });
+        shown.take(limit).collect()
+    }
+
     /// Whose role on a gateway another set of labels changes, by name. Those who can't call at all are left out.
     #[must_use]
     pub fn moved_by_labels(

@@ -9,7 +9,9 @@
 
 pub mod difference;
 pub mod domain;
+pub mod explain;
 pub mod feed;
 pub mod list;
 pub mod rpc;
 pub mod store;
+pub mod worker;

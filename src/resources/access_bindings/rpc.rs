@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain::{self, Binding, HolderKind, On, Subject};
-use super::list;
+use super::{explain, list};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::{Explanation, Role, Rule, Step, StepKind};
+use crate::access::snapshot;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
@@ -64,6 +67,33 @@ impl AccessService for Access {
         })
         .await
     }
+
+    async fn explain_access(
+        &self,
+        request: Request<pb::ExplainAccessRequest>,
+    ) -> Reply<pb::ExplainAccessResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let said = req.subject.filter(|given| given.subject.is_some());
+            let subject = said.map(subject).transpose()?;
+            Ok(explain::explain(ctx, subject, &req.gateway)?.into())
+        })
+        .await
+    }
+
+    async fn list_access(
+        &self,
+        request: Request<pb::ListAccessRequest>,
+    ) -> Reply<pb::ListAccessResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let said = req.least_role != i32::from(pb::Role::Unspecified);
+            let least = if said { wire::role("least_role", req.least_role)? } else { Role::Viewer };
+            let (found, next_page_token) = explain::list(ctx, least, size, &req.page_token)?;
+            let access = found.into_iter().map(Into::into).collect();
+            Ok(pb::ListAccessResponse { access, next_page_token })
+        })
+        .await
+    }
 }
 
 fn required(given: Option<pb::Subject>) -> Result<Subject, Error> {
@@ -107,6 +137,69 @@ impl From<Binding> for pb::GatewayRole {
             role: pb::Role::from(binding.role).into(),
             etag: etag::of(binding.version),
             selector,
+        }
+    }
+}
+
+fn step_kind(kind: StepKind) -> pb::AccessStepKind {
+    match kind {
+        StepKind::OwnRole => pb::AccessStepKind::OwnRole,
+        StepKind::GroupRole => pb::AccessStepKind::GroupRole,
+        StepKind::OwnBinding => pb::AccessStepKind::OwnBinding,
+        StepKind::OwnSelector => pb::AccessStepKind::OwnSelector,
+        StepKind::GroupBinding => pb::AccessStepKind::GroupBinding,
+        StepKind::GroupSelector => pb::AccessStepKind::GroupSelector,
+    }
+}
+
+fn rule(rule: Rule) -> pb::AccessRule {
+    match rule {
+        Rule::GlobalAdmin => pb::AccessRule::GlobalAdmin,
+        Rule::Own => pb::AccessRule::Own,
+        Rule::Groups => pb::AccessRule::Groups,
+        Rule::Global => pb::AccessRule::Global,
+    }
+}
+
+fn step(step: &Step, decided: bool) -> pb::AccessStep {
+    let name = |name: &Option<Arc<str>>| name.as_deref().unwrap_or_default().to_owned();
+    pb::AccessStep {
+        kind: step_kind(step.kind).into(),
+        group: name(&step.group),
+        selector: name(&step.selector),
+        role: pb::Role::from(step.role).into(),
+        decided,
+    }
+}
+
+impl From<explain::Explained> for pb::ExplainAccessResponse {
+    fn from(explained: explain::Explained) -> Self {
+        let explain::Explained { subject, explanation, may_call } = explained;
+        let Explanation { role, global, rule: by, steps, decided } = explanation;
+        let steps = steps.iter().enumerate().map(|(at, said)| step(said, at == decided));
+        Self {
+            subject: Some(shown(subject)),
+            role: pb::Role::from(role).into(),
+            global_role: pb::Role::from(global).into(),
+            rule: rule(by).into(),
+            steps: steps.collect(),
+            may_call,
+        }
+    }
+}
+
+impl From<snapshot::Access> for pb::Access {
+    fn from(access: snapshot::Access) -> Self {
+        let kind = match access.principal {
+            PrincipalId::User(_) => HolderKind::User,
+            PrincipalId::ServicePrincipal(_) => HolderKind::ServicePrincipal,
+        };
+        let explained = &access.explained;
+        Self {
+            subject: Some(shown(Subject { kind, name: access.name.to_string() })),
+            role: pb::Role::from(explained.role).into(),
+            rule: rule(explained.rule).into(),
+            step: Some(step(explained.deciding(), true)),
         }
     }
 }

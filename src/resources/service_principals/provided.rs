@@ -55,7 +55,7 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
         })
         .await?;
     // Another call may have made it and not told this replica yet.
-    if moved || ctx.app().snapshot.service_principal(name).is_none() {
+    if moved || ctx.app().snapshot.live_service_principal(name).is_none() {
         changed(ctx).await?;
     }
     Ok(())

@@ -43,6 +43,17 @@ impl TestServer {
         }
     }
 
+    /// Makes an account one that may not be used.
+    pub(crate) async fn deactivate(&self, email: &str) {
+        let request = pb::UpdateUserRequest {
+            user: email.to_owned(),
+            is_active: false,
+            update_mask: Some(prost_types::FieldMask { paths: vec!["is_active".to_owned()] }),
+            ..Default::default()
+        };
+        self.admin().users().update_user(request).await.unwrap();
+    }
+
     /// Runs one statement on the database. What it changes of access, the snapshot doesn't know.
     pub(crate) async fn sql(&self, statement: &str) -> usize {
         let mut conn = self.app.db.write().await.unwrap();

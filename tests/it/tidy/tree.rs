@@ -18,6 +18,7 @@ const RESOURCE_FILES: [&str; 6] =
 /// What a resource has besides, and why.
 const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("access_bindings/difference.rs", "what a change of labels does to access"),
+    ("access_bindings/explain.rs", "how roles come about, read from memory"),
     ("access_bindings/feed", "feeds the snapshot: it is a second reader of the same tables"),
     ("access_bindings/list.rs", "one list over the tables of three kinds of holder"),
     ("audit/anonymous.rs", "counts of refusals of nobody"),

@@ -1,4 +1,5 @@
-//! Keeps the access snapshot true: the whole at start, then by increments from the change log.
+//! Keeps the access snapshot true: the whole at start, then by increments from the change log. A replica that slept past
+//! what the log still holds reads the whole again.
 
 pub mod store;
 
@@ -36,29 +37,65 @@ pub enum Subject {
 /// Fills the snapshot from the database, at start.
 pub async fn load(app: &App) -> Result<(), Error> {
     let asked_at = app.clock.since_boot();
-    let mut conn = app.db.read().await?;
+    let (revision, changes) = whole(&mut app.db.read().await?, ended_since(app)).await?;
+    app.snapshot.replace(revision, changes, asked_at);
+    Ok(())
+}
+
+/// Everything there is, with the sessions that were ended since, and the revision that it is true of at least.
+pub async fn whole(conn: &mut Conn, ended_since: Timestamp) -> Result<(i64, Vec<Change>), Error> {
     // First: what commits while the rest is read is then read again, which is harmless.
-    let revision = store::last_revision(&mut conn).await?;
+    let revision = store::last_revision(conn).await?;
     let mut changes = Vec::new();
-    for (id, facts) in store::gateway_facts(&mut conn).await? {
+    for (id, facts) in store::gateway_facts(conn).await? {
         changes.push(Change::Gateway(id, Some(facts)));
     }
-    for (id, facts) in store::group_facts(&mut conn, None).await? {
+    for (id, facts) in store::group_facts(conn, None).await? {
         changes.push(Change::Group(id, Some(facts)));
     }
-    for (id, facts) in store::user_facts(&mut conn, None, ended_since(app)).await? {
+    for (id, facts) in store::user_facts(conn, None, ended_since).await? {
         changes.push(Change::User(id, Some(facts)));
     }
-    for (id, facts) in store::service_principal_facts(&mut conn, None).await? {
+    for (id, facts) in store::service_principal_facts(conn, None).await? {
         changes.push(Change::ServicePrincipal(id, Some(facts)));
     }
-    app.snapshot.apply(revision, changes, asked_at);
+    Ok((revision, changes))
+}
+
+/// Fills the snapshot anew, and the gateways as the proxy reaches them.
+async fn reload(app: &App) -> Result<(), Error> {
+    let asked_at = app.clock.since_boot();
+    let (revision, changes) = whole(&mut app.db.read().await?, ended_since(app)).await?;
+    let there = changes.iter().filter_map(|change| match change {
+        Change::Gateway(id, _) => Some(*id),
+        Change::User(..) | Change::ServicePrincipal(..) | Change::Group(..) => None,
+    });
+    let gone_or_there: HashSet<GatewayId> =
+        there.chain(app.targets.all().iter().map(|target| target.id)).collect();
+    let gateways: Vec<GatewayId> = gone_or_there.into_iter().collect();
+    gateways::domain::refresh_targets(app, &gateways).await?;
+    app.snapshot.replace(revision, changes, asked_at);
+    app.live.sweep(&app.snapshot);
     Ok(())
 }
 
 /// From when on an ended session must be known: tokens of an older one have expired.
 fn ended_since(app: &App) -> Timestamp {
     app.clock.now().minus(REMEMBERED)
+}
+
+/// Whether changes were forgotten before they were read here. The log is cut from its old end and never down to nothing, so
+/// what is missing shows as a gap, behind which it now begins; a gap alone is also what a transaction leaves that was
+/// rolled back.
+async fn missed(
+    conn: &mut Conn,
+    after: i64,
+    log: &[(i64, Option<Subject>)],
+) -> Result<bool, Error> {
+    match log.first() {
+        Some((first, _)) if *first > after + 1 => Ok(store::first_revision(conn).await? > after),
+        Some(_) | None => Ok(false),
+    }
 }
 
 /// Takes turns in feeding the snapshot.
@@ -91,6 +128,15 @@ async fn read_on(app: &App) -> Result<(), Error> {
         let mut conn = app.db.read().await?;
         let after = app.snapshot.revision();
         let log = store::changes_after(&mut conn, after, BATCH).await?;
+        if missed(&mut conn, after, &log).await? {
+            drop(conn);
+            warn!(
+                after,
+                "changes of access were forgotten before they were read: reading all of it"
+            );
+            reload(app).await?;
+            continue;
+        }
         let last = log.last().map_or(after, |(revision, _)| *revision);
         let full = i64::try_from(log.len()).is_ok_and(|n| n == BATCH);
         let mut subjects: Vec<Subject> =

@@ -60,6 +60,33 @@ pub async fn last_revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(last.unwrap_or(0))
 }
 
+/// The oldest revision that is kept.
+pub async fn first_revision(conn: &mut Conn) -> Result<i64, Error> {
+    let first: Option<i64> = on_conn!(conn, |c| access_changes::table
+        .select(diesel::dsl::min(access_changes::revision))
+        .first(c)
+        .await)?;
+    Ok(first.unwrap_or(0))
+}
+
+/// Forgets the oldest revisions, at most `limit`, up to the first that is not older than `before`; the newest is kept
+/// always. Answers how many it were.
+pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
+    use access_changes as t;
+    let last = last_revision(conn).await?;
+    let oldest: Vec<(i64, Timestamp)> = on_conn!(conn, |c| t::table
+        .filter(t::revision.lt(last))
+        .select((t::revision, t::changed_at))
+        .order(t::revision)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    // Clocks of replicas differ: what is kept has no hole all the same.
+    let old = oldest.into_iter().take_while(|(_, at)| *at < before);
+    let Some((to, _)) = old.last() else { return Ok(0) };
+    Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(t::revision.le(to))).execute(c).await)?)
+}
+
 /// Revisions after one, oldest first; a kind that this build doesn't know is passed over.
 pub async fn changes_after(
     conn: &mut Conn,
@@ -149,17 +176,18 @@ pub async fn group_facts(
     conn: &mut Conn,
     only: Option<i64>,
 ) -> Result<Vec<(GroupId, GroupFacts)>, Error> {
-    let rows: Vec<(i64, String)> = on_conn!(conn, |c| {
-        let mut query = groups::table.select((groups::id, groups::role)).into_boxed();
+    let rows: Vec<(i64, String, String)> = on_conn!(conn, |c| {
+        let columns = (groups::id, groups::name, groups::role);
+        let mut query = groups::table.select(columns).into_boxed();
         if let Some(id) = only {
             query = query.filter(groups::id.eq(id));
         }
         query.load(c).await
     })?;
     let mut bound = bindings!(conn, only, group_gateway_roles.group_id, group_id);
-    let facts = |(id, text): (i64, String)| {
+    let facts = |(id, name, text): (i64, String, String)| {
         let bindings = bound.remove(&id).unwrap_or_default();
-        Ok((id.into(), GroupFacts { role: role(&text)?, bindings }))
+        Ok((id.into(), GroupFacts { name: name.into(), role: role(&text)?, bindings }))
     };
     rows.into_iter().map(facts).collect()
 }

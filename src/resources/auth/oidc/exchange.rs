@@ -64,7 +64,7 @@ pub async fn exchange(
         return Err(refused(&config.name, "it ends now"));
     }
     let name = rule.holder(&config.name);
-    let known = app.snapshot.service_principal(&name);
+    let known = app.snapshot.live_service_principal(&name);
     if known.is_none() && rule.role.is_none() {
         return Err(refused(&config.name, "the service principal of the rule is not there"));
     }
@@ -81,7 +81,7 @@ pub async fn exchange(
         service_principals::provided::provide(&ctx, &name, role).await?;
     }
     let gone = || refused(&config.name, "the service principal of the rule may not call");
-    let (id, version) = app.snapshot.service_principal(&name).ok_or_else(gone)?;
+    let (id, version) = app.snapshot.live_service_principal(&name).ok_or_else(gone)?;
     let principal = PrincipalId::ServicePrincipal(id);
     let token = app.authn.tokens.issue(&Grant {
         principal,

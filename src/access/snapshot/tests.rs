@@ -1,0 +1,374 @@
+//! Roles in a random fleet, against a model that is slow and written another way.
+//!
+//! The model goes through the rules one by one, ranks everything that says something, and takes the first. It has no
+//! index, no memory and no selector of ours: it reads their text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::*;
+use crate::labels::Labels;
+
+const GATEWAYS: i64 = 4;
+const GROUPS: usize = 3;
+const USERS: i64 = 3;
+const SERVICE_PRINCIPALS: i64 = 2;
+
+/// What one holder has: a global role, roles by gateway, roles by the text of a selector.
+#[derive(Debug, Clone)]
+struct Has {
+    role: Role,
+    direct: BTreeMap<i64, Role>,
+    by_selector: Vec<(String, Role)>,
+}
+
+/// The whole fleet, as plain as can be.
+#[derive(Debug, Clone)]
+struct World {
+    labels: Vec<BTreeMap<&'static str, &'static str>>,
+    groups: Vec<Has>,
+    users: Vec<(Has, Vec<usize>)>,
+    service_principals: Vec<Has>,
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    select(vec![Role::None, Role::Viewer, Role::Operator, Role::Admin])
+}
+
+/// Half of those that are seldom all alike.
+fn mostly(most: Role) -> impl Strategy<Value = Role> {
+    prop_oneof![3 => Just(most), 1 => role()]
+}
+
+fn selector() -> impl Strategy<Value = String> {
+    let requirements = [
+        "access/a",
+        "access/a=x",
+        "access/a=y",
+        "access/b in (x,y)",
+        "access/b=y",
+        "access/c",
+        "access/a in (y,z)",
+    ];
+    subsequence(requirements.to_vec(), 1..=2).prop_map(|parts| parts.join(","))
+}
+
+fn has() -> impl Strategy<Value = Has> {
+    let direct = btree_map(0..GATEWAYS, role(), 0..=2);
+    let by_selector = vec((selector(), role()), 0..=3);
+    (mostly(Role::None), direct, by_selector).prop_map(|(role, direct, by_selector)| Has {
+        role,
+        direct,
+        by_selector,
+    })
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let labels = btree_map(select(vec!["access/a", "access/b"]), select(vec!["x", "y"]), 0..=2);
+    let user = (has(), subsequence((0..GROUPS).collect::<Vec<_>>(), 0..=GROUPS));
+    (
+        vec(labels, GATEWAYS as usize),
+        vec(has(), GROUPS),
+        vec(user, USERS as usize),
+        vec(has(), SERVICE_PRINCIPALS as usize),
+    )
+        .prop_map(|(labels, groups, users, service_principals)| World {
+            labels,
+            groups,
+            users,
+            service_principals,
+        })
+}
+
+// What the code is told of it.
+
+fn bindings(has: &Has) -> Bindings {
+    let direct = has.direct.iter().map(|(id, role)| (GatewayId(*id), *role)).collect();
+    let by = |(text, role): &(String, Role)| SelectorRole {
+        selector: Selector::of_access("selector", text).unwrap(),
+        role: *role,
+    };
+    Bindings { direct, by_selector: has.by_selector.iter().map(by).collect() }
+}
+
+fn name(gateway: i64) -> String {
+    format!("gateway-{gateway}")
+}
+
+fn changes(world: &World) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (id, (has, groups)) in (0..).zip(&world.users) {
+        let facts = UserFacts {
+            identity: None,
+            revoked: Vec::new(),
+            email: format!("user-{id}").into(),
+            role: has.role,
+            active: true,
+            password_version: 1,
+            groups: groups.iter().map(|at| GroupId(*at as i64)).collect(),
+            bindings: bindings(has),
+        };
+        changes.push(Change::User(UserId(id), Some(facts)));
+    }
+    for (id, has) in (0..).zip(&world.service_principals) {
+        let facts = ServicePrincipalFacts {
+            previous: None,
+            name: format!("program-{id}").into(),
+            role: has.role,
+            key_hash: [u8::try_from(id).unwrap(); 32],
+            key_version: 1,
+            expires_at: None,
+            bindings: bindings(has),
+            used: Arc::default(),
+        };
+        changes.push(Change::ServicePrincipal(ServicePrincipalId(id), Some(facts)));
+    }
+    for (id, has) in (0..).zip(&world.groups) {
+        let facts = GroupFacts {
+            name: format!("group-{id}").into(),
+            role: has.role,
+            bindings: bindings(has),
+        };
+        changes.push(Change::Group(GroupId(id), Some(facts)));
+    }
+    for (id, labels) in (0..).zip(&world.labels) {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let labels = Labels::parse("labels", labels).unwrap();
+        let facts = GatewayFacts { name: name(id).into(), labels };
+        changes.push(Change::Gateway(GatewayId(id), Some(facts)));
+    }
+    changes
+}
+
+// The model.
+
+impl World {
+    fn principals(&self) -> Vec<PrincipalId> {
+        let users = (0..USERS).map(|id| PrincipalId::User(UserId(id)));
+        let others =
+            (0..SERVICE_PRINCIPALS).map(|id| PrincipalId::ServicePrincipal(ServicePrincipalId(id)));
+        users.chain(others).collect()
+    }
+
+    fn own_and_groups(&self, principal: PrincipalId) -> (&Has, Vec<&Has>) {
+        match principal {
+            PrincipalId::User(id) => {
+                let (has, groups) = &self.users[id.0 as usize];
+                (has, groups.iter().map(|at| &self.groups[*at]).collect())
+            }
+            PrincipalId::ServicePrincipal(id) => (&self.service_principals[id.0 as usize], vec![]),
+        }
+    }
+
+    /// Reads `key`, `key=value` and `key in (value,value)`.
+    fn picks(&self, selector: &str, gateway: i64) -> bool {
+        let labels = &self.labels[gateway as usize];
+        parts(selector).iter().all(|part| {
+            let key = part.split(['=', ' ']).next().unwrap();
+            let values =
+                part.strip_prefix(key).unwrap().trim_matches([' ', '=', 'i', 'n', '(', ')']);
+            let found = labels.get(key);
+            found.is_some_and(|found| values.is_empty() || values.split(',').any(|v| v == *found))
+        })
+    }
+
+    fn role(&self, principal: PrincipalId, gateway: Option<i64>) -> Role {
+        let (own, groups) = self.own_and_groups(principal);
+        let mut last_step = vec![own.role];
+        last_step.extend(groups.iter().map(|group| group.role));
+        last_step.sort();
+        let last_step = *last_step.last().unwrap();
+        let Some(gateway) = gateway else { return last_step };
+        let says = |has: &Has| {
+            if let Some(role) = has.direct.get(&gateway) {
+                return vec![*role];
+            }
+            let picked = has.by_selector.iter().filter(|(text, _)| self.picks(text, gateway));
+            let mut roles: Vec<Role> = picked.map(|(_, role)| *role).collect();
+            roles.sort();
+            roles.truncate(1);
+            roles
+        };
+        // By rank, and in it by what counts first; the first of all is the role.
+        let mut said: Vec<(u8, std::cmp::Reverse<Role>)> = vec![(3, std::cmp::Reverse(last_step))];
+        if last_step == Role::Admin {
+            said.push((0, std::cmp::Reverse(Role::Admin)));
+        }
+        said.extend(says(own).into_iter().map(|role| (1, std::cmp::Reverse(role))));
+        let of_groups = groups.into_iter().flat_map(says);
+        said.extend(of_groups.map(|role| (2, std::cmp::Reverse(role))));
+        said.into_iter().min().unwrap().1.0
+    }
+}
+
+/// At the commas outside parentheses.
+fn parts(selector: &str) -> Vec<String> {
+    let (mut parts, mut inside) = (vec![String::new()], false);
+    for c in selector.chars() {
+        inside = (inside || c == '(') && c != ')';
+        if c == ',' && !inside {
+            parts.push(String::new());
+        } else {
+            parts.last_mut().unwrap().push(c);
+        }
+    }
+    parts
+}
+
+// Both side by side.
+
+fn compare(snapshot: &Snapshot, world: &World) {
+    for principal in world.principals() {
+        let global = world.role(principal, None);
+        assert_eq!(snapshot.global_role(principal), global);
+        let explained = snapshot.explain(principal, None).unwrap();
+        assert_eq!((explained.role, explained.deciding().role), (global, global));
+        let roles: Vec<(i64, Role)> =
+            (0..GATEWAYS).map(|id| (id, world.role(principal, Some(id)))).collect();
+        for (id, role) in &roles {
+            let gateway = GatewayId(*id);
+            assert_eq!(snapshot.role_on(principal, gateway), *role, "{principal} {id}");
+            assert_eq!(snapshot.gateway(principal, &name(*id)).unwrap().2, *role);
+            let explained = snapshot.explain(principal, Some(gateway)).unwrap();
+            let told = (explained.role, explained.deciding().role, explained.global);
+            assert_eq!(told, (*role, *role, global), "{principal} {id} {explained:?}");
+        }
+        let best = roles.iter().map(|(_, role)| *role).chain([global]).max().unwrap();
+        assert_eq!(snapshot.best_role(principal), best, "{principal}");
+        for least in [Role::Viewer, Role::Operator, Role::Admin] {
+            let enough: Vec<GatewayId> = roles
+                .iter()
+                .filter(|(_, role)| *role >= least)
+                .map(|(id, _)| GatewayId(*id))
+                .collect();
+            // `All` is also what will be registered: the global role must do for that.
+            let all = global >= least && enough.len() == roles.len();
+            let expected = if all { Visible::All } else { Visible::Only(enough) };
+            assert_eq!(snapshot.visible(principal, least), expected, "{principal} {least}");
+        }
+        let seen: Vec<(Arc<str>, Role)> = roles
+            .iter()
+            .filter(|(_, role)| *role > Role::None)
+            .map(|(id, role)| (name(*id).into(), *role))
+            .collect();
+        for limit in [0, 2, GATEWAYS as usize] {
+            let first = seen.iter().take(limit).cloned().collect();
+            assert_eq!(snapshot.gateways_of(principal, limit), (first, seen.len() > limit));
+        }
+    }
+    for (id, least) in [(0, Role::None), (1, Role::Viewer), (2, Role::Admin)] {
+        let expected: Vec<PrincipalId> = world
+            .principals()
+            .into_iter()
+            .filter(|principal| world.role(*principal, Some(id)) >= least)
+            .collect();
+        let mut found = Vec::new();
+        loop {
+            let after = match found.last() {
+                None => After::Nobody,
+                Some(Access { principal: PrincipalId::User(_), name, .. }) => After::User(name),
+                Some(Access { name, .. }) => After::ServicePrincipal(name),
+            };
+            let page = snapshot.access(GatewayId(id), least, after, 2);
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        let found: Vec<PrincipalId> = found.into_iter().map(|access| access.principal).collect();
+        assert_eq!(found, expected, "{id} {least}");
+    }
+}
+
+fn fed(changes: Vec<Change>) -> Snapshot {
+    let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
+    snapshot.apply(1, changes, Clock::system().since_boot());
+    snapshot
+}
+
+proptest! {
+    #[test]
+    fn every_answer_is_that_of_the_slow_model(world in world()) {
+        compare(&fed(changes(&world)), &world);
+    }
+
+    /// What was found once is found anew after each change, whichever.
+    #[test]
+    fn nothing_that_is_remembered_outlives_a_change(
+        before in world(),
+        after in world(),
+        order in Just((0..changes_in_a_world()).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let snapshot = fed(changes(&before));
+        let mut world = before;
+        let mut changes: Vec<Option<Change>> = changes(&after).into_iter().map(Some).collect();
+        for at in order {
+            let change = changes[at].take().unwrap();
+            match &change {
+                Change::User(id, _) => world.users[id.0 as usize] = after.users[id.0 as usize].clone(),
+                Change::ServicePrincipal(id, _) => {
+                    let at = id.0 as usize;
+                    world.service_principals[at] = after.service_principals[at].clone();
+                }
+                Change::Group(id, _) => world.groups[id.0 as usize] = after.groups[id.0 as usize].clone(),
+                Change::Gateway(id, _) => world.labels[id.0 as usize] = after.labels[id.0 as usize].clone(),
+            }
+            snapshot.apply(2, vec![change], Duration::ZERO);
+            compare(&snapshot, &world);
+        }
+    }
+
+    /// The difference of a change of labels is what roles before and after it say.
+    #[test]
+    fn a_difference_is_that_of_the_roles(before in world(), after in world()) {
+        let changed = World { labels: after.labels, ..before.clone() };
+        let snapshot = fed(changes(&before));
+        let labels = |world: &World| {
+            let of = world.labels[0].iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            Labels::parse("labels", of).unwrap()
+        };
+        let told = snapshot.moved_by_labels(GatewayId(0), &labels(&before), &labels(&changed));
+        let mut expected = Vec::new();
+        for principal in before.principals() {
+            let (from, to) = (before.role(principal, Some(0)), changed.role(principal, Some(0)));
+            if from != to {
+                let actor = Arc::clone(snapshot.caller(principal).unwrap().actor());
+                expected.push(Moved { actor, from, to });
+            }
+        }
+        expected.sort();
+        prop_assert_eq!(told, expected);
+    }
+}
+
+fn changes_in_a_world() -> usize {
+    usize::try_from(GATEWAYS + USERS + SERVICE_PRINCIPALS).unwrap() + GROUPS
+}
+
+#[test]
+fn a_name_belongs_to_who_has_it_last_in_whatever_order_changes_come() {
+    let user = |id: i64, email: &str| {
+        let facts = UserFacts {
+            identity: None,
+            revoked: Vec::new(),
+            email: email.into(),
+            role: Role::Viewer,
+            active: true,
+            password_version: 1,
+            groups: Vec::new(),
+            bindings: Bindings::default(),
+        };
+        Change::User(UserId(id), Some(facts))
+    };
+    let snapshot = fed(vec![user(1, "ana")]);
+    // The old account is gone and a new one has its address: the new one is read first.
+    snapshot.apply(2, vec![user(2, "ana"), Change::User(UserId(1), None)], Duration::ZERO);
+    assert_eq!(snapshot.user("ana"), Some(UserId(2)));
+    assert!(snapshot.named("user:ana").is_some() && snapshot.named("ana").is_none());
+    snapshot.apply(3, vec![user(2, "bea")], Duration::ZERO);
+    assert_eq!((snapshot.user("ana"), snapshot.user("bea")), (None, Some(UserId(2))));
+}

@@ -1,0 +1,122 @@
+//! How roles come about, from memory: one caller's, and everyone's on a gateway.
+
+use serde::{Deserialize, Serialize};
+
+use super::domain::{HolderKind, Subject};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::{Explanation, Role};
+use crate::access::snapshot::{Access, After};
+use crate::ctx::Ctx;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::error::{Error, Kind, Reason};
+
+/// A caller's role and how it came about.
+#[derive(Debug)]
+pub struct Explained {
+    /// Who.
+    pub subject: Subject,
+    /// The role, and what led to it.
+    pub explanation: Explanation,
+    /// Whether it may call at all now.
+    pub may_call: bool,
+}
+
+/// How a role comes about, on a gateway or globally. The scope is the caller's own or another's, so it is checked here:
+/// whoever may not ask is told neither whether the gateway is there nor whether the subject is.
+pub fn explain(ctx: &Ctx, subject: Option<Subject>, gateway: &str) -> Result<Explained, Error> {
+    let missing = || Error::Unauthenticated { reason: Reason::CredentialMissing };
+    let caller = ctx.caller().ok_or_else(missing)?;
+    let snapshot = &ctx.app().snapshot;
+    let (on, held) = if gateway.is_empty() {
+        (None, snapshot.global_role(caller.principal()))
+    } else {
+        let found = snapshot.gateway(caller.principal(), gateway);
+        let (id, _, role) = found
+            .filter(|(_, _, role)| *role > Role::None)
+            .ok_or_else(|| Error::missing(Kind::Gateway, gateway))?;
+        (Some(id), role)
+    };
+    let subject = match subject {
+        Some(subject) => subject,
+        None => oneself(caller.principal(), caller.actor()),
+    };
+    let asked = principal(ctx, &subject)?;
+    if asked != Some(caller.principal()) && held < Role::Admin {
+        let why = format!("role `admin` is needed to ask about others, the caller has `{held}`");
+        return Err(Error::Denied { why });
+    }
+    let missing = || Error::missing(subject.kind.kind(), &subject.name);
+    let asked = asked.ok_or_else(missing)?;
+    let explanation = snapshot.explain(asked, on).ok_or_else(missing)?;
+    Ok(Explained { may_call: snapshot.may_call(asked), subject, explanation })
+}
+
+fn oneself(principal: PrincipalId, actor: &str) -> Subject {
+    match principal {
+        PrincipalId::User(_) => Subject::new(HolderKind::User, actor),
+        PrincipalId::ServicePrincipal(_) => {
+            let name = actor.strip_prefix("sp:").unwrap_or(actor);
+            Subject::new(HolderKind::ServicePrincipal, name)
+        }
+    }
+}
+
+fn principal(ctx: &Ctx, subject: &Subject) -> Result<Option<PrincipalId>, Error> {
+    let snapshot = &ctx.app().snapshot;
+    match subject.kind {
+        HolderKind::User => Ok(snapshot.user(&subject.name).map(PrincipalId::User)),
+        HolderKind::ServicePrincipal => {
+            let found = snapshot.service_principal(&subject.name);
+            Ok(found.map(PrincipalId::ServicePrincipal))
+        }
+        HolderKind::Group => {
+            let why = "must be a user or a service principal: a group has no access of its own";
+            Err(Error::invalid("subject", why))
+        }
+    }
+}
+
+/// Where a list goes on.
+#[derive(Debug, Serialize, Deserialize)]
+enum Position {
+    User(String),
+    ServicePrincipal(String),
+}
+
+/// Who has at least `least` on the gateway of the call: users by e-mail address, then service principals by name.
+pub fn list(
+    ctx: &Ctx,
+    least: Role,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Access>, String), Error> {
+    let (gateway, _) = *ctx.on_gateway()?;
+    let (principal, question) = (ctx.principal_text(), format!("{gateway} {least}"));
+    let scope = PageScope {
+        method: "ListAccess",
+        principal: &principal,
+        filter: question.as_bytes(),
+        order: "kind, name",
+    };
+    let key = &ctx.app().page_key;
+    let from = PageToken::<Position>::open(key, &scope, token)?;
+    let after = match from.as_ref().map(PageToken::position) {
+        None => After::Nobody,
+        Some(Position::User(email)) => After::User(email),
+        Some(Position::ServicePrincipal(name)) => After::ServicePrincipal(name),
+    };
+    // One more than the page has, so that it is known whether there is a next one.
+    let (page, more) = size.cut(ctx.app().snapshot.access(gateway, least, after, size.get() + 1));
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => {
+            let name = last.name.to_string();
+            let position = match last.principal {
+                PrincipalId::User(_) => Position::User(name),
+                PrincipalId::ServicePrincipal(_) => Position::ServicePrincipal(name),
+            };
+            PageToken::after(position).seal(key, &scope)?
+        }
+    };
+    Ok((page, next))
+}
