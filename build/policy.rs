@@ -55,7 +55,7 @@ fn variant(option: &DynamicMessage, field: &str, path: &str) -> String {
         .collect();
     let name =
         value.name().strip_prefix(&format!("{prefix}_")).expect("a prefixed value").to_owned();
-    name.split('_').map(|part| part[..1].to_owned() + &part[1..].to_lowercase()).collect()
+    camel(&name)
 }
 
 fn text(option: &DynamicMessage, field: &str) -> String {
@@ -119,10 +119,10 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
             "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \
              const METHOD: &'static Method = &METHODS[{index}]; \
              fn scope(&self) -> Scope<'_> {{ {} }} fn request_id(&self) -> {request_id} \
-             fn target(&self) -> String {{ {} }} }}",
+             fn about(&self) -> About {{ {} }} }}",
             method.input().name(),
             scope_of(path, method, &policy, &scope),
-            target(path, method, &policy),
+            about(path, method, &policy, (&action, &resource)),
         )
         .expect("a string takes all");
     }
@@ -162,17 +162,66 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
     }
 }
 
-fn target(path: &str, method: &MethodDescriptor, policy: &DynamicMessage) -> String {
-    let field = text(policy, "target_field");
+/// What the audit log names: the declared action on what `target_field` says, or that of the subject's kind on it.
+fn about(
+    path: &str,
+    method: &MethodDescriptor,
+    policy: &DynamicMessage,
+    (action, resource): (&str, &str),
+) -> String {
+    let about = |action: &str, resource: &str, target: &str| {
+        format!("About {{ action: {action:?}, resource: {resource:?}, target: {target} }}")
+    };
+    let (field, subject) = (text(policy, "target_field"), text(policy, "subject_field"));
+    assert!(
+        field.is_empty() || subject.is_empty(),
+        "{path}: one of `target_field` and `subject_field`"
+    );
+    if !subject.is_empty() {
+        let (of, kinds) = kinds(path, method, &subject);
+        let mut arms = String::new();
+        for (kind, variant) in kinds {
+            // As the actor of a call is shown: `sp:` and a name.
+            let short = if kind == "service_principal" { "sp" } else { &kind };
+            let about = about(&format!("{short}.{action}"), &kind, "name.clone()");
+            write!(arms, "Some({variant}(name)) => {about}, ").expect("a string takes all");
+        }
+        let declared = about(action, resource, "String::new()");
+        return format!(
+            "match self.{subject}.as_ref().and_then(|of| of.{of}.as_ref()) {{ {arms}None => {declared} }}"
+        );
+    }
     if field.is_empty() {
-        return "String::new()".to_owned();
+        return about(action, resource, "String::new()");
     }
     let found = method.input().get_field_by_name(&field);
     assert!(
         found.is_some_and(|f| f.kind() == Kind::String),
         "{path}: target field `{field}` is not a string"
     );
-    format!("self.{field}.clone()")
+    about(action, resource, &format!("self.{field}.clone()"))
+}
+
+/// The oneof of a subject field, and of each of its kinds the name and the generated variant.
+fn kinds(path: &str, method: &MethodDescriptor, field: &str) -> (String, Vec<(String, String)>) {
+    let kind = method.input().get_field_by_name(field).map(|field| field.kind());
+    let Some(Kind::Message(message)) = kind else {
+        panic!("{path}: subject field `{field}` is not a message");
+    };
+    let oneof = message.oneofs().next();
+    let oneof = oneof.unwrap_or_else(|| panic!("{path}: `{field}` has no oneof"));
+    let (module, of) = (message.name().to_lowercase(), oneof.name().to_owned());
+    let kinds = oneof.fields().map(|kind| {
+        assert!(kind.kind() == Kind::String, "{path}: `{}` is not a string", kind.name());
+        let variant = format!("crate::pb::v1::{module}::{}::{}", camel(&of), camel(kind.name()));
+        (kind.name().to_owned(), variant)
+    });
+    let kinds = kinds.collect();
+    (of, kinds)
+}
+
+fn camel(name: &str) -> String {
+    name.split('_').map(|part| part[..1].to_uppercase() + &part[1..].to_lowercase()).collect()
 }
 
 /// Every mutation takes a `request_id`, so that a repeat is harmless.

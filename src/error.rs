@@ -242,6 +242,12 @@ reasons! {
     Internal = "INTERNAL",
     /// There are as many as there may be.
     LimitReached = "LIMIT_REACHED",
+    /// The configuration does not have it switched on.
+    FeatureDisabled = "FEATURE_DISABLED",
+    /// No invitation and no reset of the user waits.
+    NoInvite = "NO_INVITE",
+    /// Nobody does this to the own account.
+    OwnAccount = "OWN_ACCOUNT",
     /// A host that the server calls on its own account does not answer as it must.
     HostUnreachable = "HOST_UNREACHABLE",
     /// The OIDC issuer does not answer as it must.

@@ -84,6 +84,25 @@ pub struct Method {
     pub request: &'static str,
 }
 
+/// What the audit log says that a request is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The action: as declared, or that of the kind of subject that the request names.
+    pub action: &'static str,
+    /// The kind of thing concerned.
+    pub resource: &'static str,
+    /// Which one; empty where none is named.
+    pub target: String,
+}
+
+impl Method {
+    /// What is known of a call before its message is, or where that names nothing.
+    #[must_use]
+    pub fn about(&self) -> About {
+        About { action: self.action, resource: self.resource, target: String::new() }
+    }
+}
+
 /// A request message of our own API. The build writes one impl for each rpc.
 pub trait Rpc: prost::Message + Default + Send + 'static {
     /// What the handler gets once the call is let through.
@@ -94,8 +113,8 @@ pub trait Rpc: prost::Message + Default + Send + 'static {
     fn scope(&self) -> Scope<'_>;
     /// The idempotency key; empty where there is none.
     fn request_id(&self) -> &str;
-    /// What the audit log names as the thing concerned.
-    fn target(&self) -> String;
+    /// What the audit log is to say of this very request.
+    fn about(&self) -> About;
 }
 
 /// What a method of the upstream can do to a policy.

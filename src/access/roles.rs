@@ -20,6 +20,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role, from least to most.
+    pub const ALL: [Self; 4] = [Self::None, Self::Viewer, Self::Operator, Self::Admin];
+
     /// The role as it is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -70,7 +73,14 @@ pub fn global(own: Role, groups: impl IntoIterator<Item = Role>) -> Role {
     groups.into_iter().fold(own, Role::max)
 }
 
-/// The role on one gateway.
+/// What the bindings of one holder say of a gateway: the direct one, else the lowest of those by selectors that pick it
+/// (T07).
+#[must_use]
+pub fn bound(direct: Option<Role>, picked: impl IntoIterator<Item = Role>) -> Option<Role> {
+    direct.or_else(|| picked.into_iter().min())
+}
+
+/// The role on one gateway, of what [`bound`] says of the caller and of each of its groups.
 ///
 /// A global admin can't be locked out of a gateway by a binding (T06); else the caller's own binding counts, else the
 /// highest binding of its groups, else the global role. A binding beats the global role up or down.

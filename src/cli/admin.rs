@@ -103,8 +103,8 @@ async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<
 async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, Failure> {
     let email = Email::parse("email", email)?;
     let (password, made) = password(stdin)?;
-    let work = users::reset_password(ctx, &email, password);
-    recorded(ctx, "user.reset_password", "user", email.as_str(), work).await?;
+    let work = users::put_password(ctx, &email, password);
+    recorded(ctx, "user.password.reset", "user", email.as_str(), work).await?;
     Ok(format!("the password of {} is set{made}", email.as_str()))
 }
 

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -120,7 +121,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
 async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     let ctx = Ctx::system(app, JOB);
     match principals::get(&ctx, name).await {
-        Ok(_) => Ok(principals::rotate(&ctx, name, "").await?.1),
+        Ok(_) => Ok(principals::rotate(&ctx, name, Duration::ZERO, "").await?.1),
         Err(Error::Missing { .. }) => {
             Ok(principals::create(&ctx, &Name::parse("name", name)?, role, None).await?.1)
         }
@@ -142,7 +143,8 @@ async fn gateway(
     let principal = format!("dev-key-{name}");
     let key = key(app, &principal, Role::None).await?;
     let ctx = Ctx::system(app, JOB).about((id, name.into()));
-    bindings::set(&ctx, bindings::Subject::ServicePrincipal(principal), Role::Admin, "").await?;
+    let subject = bindings::Subject::new(bindings::HolderKind::ServicePrincipal, &principal);
+    bindings::set(&ctx, subject, "", Role::Admin, "").await?;
     let generation = match generation {
         Generation::V0_0 => "0.0",
         Generation::V0_1 => "0.1",

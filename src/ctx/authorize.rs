@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who};
-use crate::access::policy::{Access, Method, Rpc, Scope};
+use crate::access::policy::{About, Access, Method, Rpc, Scope};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
 use crate::app::App;
@@ -23,7 +23,7 @@ pub struct Granted {
     caller: Option<Caller>,
     role: Role,
     on: Option<OnGateway>,
-    target: String,
+    about: About,
 }
 
 impl Granted {
@@ -57,10 +57,10 @@ pub trait Grant: Sized + Send + 'static {
 
 impl Grant for Ctx {
     async fn grant(granted: Granted, digest: Digest, write: bool) -> Result<Self, Error> {
-        let (method, target) = (granted.method, granted.target.clone());
+        let about = granted.about.clone();
         let ctx = granted.ctx();
         if write {
-            open(&ctx, method, target, digest).await?;
+            open(&ctx, about, digest).await?;
         }
         Ok(ctx)
     }
@@ -82,8 +82,8 @@ impl Grant for Pending {
 
 impl Grant for Anonymous {
     async fn grant(granted: Granted, digest: Digest, _write: bool) -> Result<Self, Error> {
-        let Granted { app, call, method, target, .. } = granted;
-        Ok(Self { app, call, method, target, digest })
+        let Granted { app, call, about, .. } = granted;
+        Ok(Self { app, call, about, digest })
     }
 }
 
@@ -105,19 +105,19 @@ pub(super) fn enough(held: Role, needed: Role, gateway: Option<&str>) -> Result<
     })
 }
 
-pub(super) fn intent(call: &Call, method: &Method, target: String, digest: Digest) -> Intent {
+pub(super) fn intent(call: &Call, about: About, digest: Digest) -> Intent {
     Intent {
         at: call.at,
         actor: "anonymous".into(),
         principal: None,
         role: Role::None,
-        action: method.action,
-        resource_type: method.resource,
-        resource_id: target,
+        action: about.action,
+        resource_type: about.resource,
+        resource_id: about.target,
         gateway: None,
         client_ip: call.client_ip,
         request_id: call.request_id,
-        method: method.path.into(),
+        method: call.method.into(),
         digest,
         detail: None,
     }
@@ -133,29 +133,24 @@ pub(crate) fn intent_of_read(granted: &Granted, digest: Digest) -> Intent {
         principal: granted.caller.as_ref().map(Caller::principal),
         role: granted.role,
         gateway: granted.on.clone().map(|(id, name)| (Some(id), name)),
-        ..intent(&granted.call, granted.method, granted.target.clone(), digest)
+        ..intent(&granted.call, granted.about.clone(), digest)
     }
 }
 
 /// What the audit log is to hold of a checked call.
-fn intent_of(ctx: &Ctx, method: &Method, target: String, digest: Digest) -> Option<Intent> {
+fn intent_of(ctx: &Ctx, about: About, digest: Digest) -> Option<Intent> {
     let call = ctx.call.as_ref()?;
     Some(Intent {
         actor: ctx.actor(),
         principal: ctx.principal(),
         role: ctx.role,
         gateway: ctx.on.clone().map(|(id, name)| (Some(id), name)),
-        ..intent(call, method, target, digest)
+        ..intent(call, about, digest)
     })
 }
 
-pub(super) async fn open(
-    ctx: &Ctx,
-    method: &Method,
-    target: String,
-    digest: Digest,
-) -> Result<(), Error> {
-    let (Some(call), Some(intent)) = (&ctx.call, intent_of(ctx, method, target, digest)) else {
+pub(super) async fn open(ctx: &Ctx, about: About, digest: Digest) -> Result<(), Error> {
+    let (Some(call), Some(intent)) = (&ctx.call, intent_of(ctx, about, digest)) else {
         return Ok(());
     };
     let entry = ctx.app.audit.open(intent).await?;
@@ -166,14 +161,14 @@ pub(super) async fn open(
 /// Checks the exact scope of a decoded message. A refusal is noted for the audit log.
 pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Result<Granted, Error> {
     let method = M::METHOD;
-    let target = message.target();
+    let about = message.about();
     match decide(app, &call, method, &message.scope()) {
         Ok((caller, role, on)) => {
-            Ok(Granted { app: Arc::clone(app), call, method, caller, role, on, target })
+            Ok(Granted { app: Arc::clone(app), call, method, caller, role, on, about })
         }
         Err((error, gateway, role)) => {
-            let refusal =
-                Refusal { action: method.action, resource: method.resource, target, gateway, role };
+            let About { action, resource, target } = about;
+            let refusal = Refusal { action, resource, target, gateway, role };
             call.note.lock().refused = Some(refusal);
             Err(error)
         }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::access::policy::Method;
+use crate::access::policy::{About, Method};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::access::snapshot::Visible;
@@ -104,6 +104,8 @@ pub struct Ctx {
 #[derive(Debug, Clone)]
 enum Who {
     Caller(Caller),
+    /// Somebody who has no credential yet and has proved who it is by what the message held.
+    Proved(Arc<str>),
     System(&'static str),
 }
 
@@ -147,6 +149,7 @@ impl Ctx {
     pub fn actor(&self) -> Arc<str> {
         match &self.who {
             Who::Caller(caller) => Arc::clone(caller.actor()),
+            Who::Proved(actor) => Arc::clone(actor),
             Who::System(job) => format!("system:{job}").into(),
         }
     }
@@ -168,7 +171,7 @@ impl Ctx {
     pub fn caller(&self) -> Option<&Caller> {
         match &self.who {
             Who::Caller(caller) => Some(caller),
-            Who::System(_) => None,
+            Who::Proved(_) | Who::System(_) => None,
         }
     }
 
@@ -185,6 +188,11 @@ impl Ctx {
         }
         let why = format!("role `{role}` is above the caller's own, `{}`", self.role);
         Err(Error::Denied { why })
+    }
+
+    /// Counts a credential that the caller makes for somebody. Commands on the host itself have no bound.
+    pub fn admit_credential(&self) -> Result<(), Error> {
+        self.principal().map_or(Ok(()), |principal| self.app.credential_limit.admit(principal))
     }
 
     /// Whether the caller is admin everywhere.
@@ -304,7 +312,7 @@ impl Pending {
         self.ctx.on = Some((gateway, name));
         self.ctx.role = held;
         if self.method.audit == crate::access::policy::Audit::Write {
-            open(&self.ctx, self.method, String::new(), self.digest).await?;
+            open(&self.ctx, self.method.about(), self.digest).await?;
         }
         Ok(self.ctx)
     }
@@ -315,8 +323,7 @@ impl Pending {
 pub struct Anonymous {
     app: Arc<App>,
     call: Call,
-    method: &'static Method,
-    target: String,
+    about: About,
     digest: Digest,
 }
 
@@ -334,23 +341,27 @@ impl Anonymous {
     }
 
     /// The caller has proved who it is by what the message holds: from here on it is a call like any other, and in a
-    /// write the intent is stored now. A flood of wrong guesses therefore stores nothing (T16).
+    /// write the intent is stored now. A flood of wrong guesses therefore stores nothing (T16). Where the message names
+    /// nothing that it is about, it is about the caller.
     pub async fn becomes(
         self,
         actor: Arc<str>,
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
+        let mut about = self.about;
+        if about.target.is_empty() {
+            about.target = actor.to_string();
+        }
         let intent = Intent {
-            actor,
+            actor: Arc::clone(&actor),
             principal,
             role,
-            ..intent(&self.call, self.method, self.target, self.digest)
+            ..intent(&self.call, about, self.digest)
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
-        let ctx =
-            Ctx { app: self.app, call: Some(self.call), who: Who::System("login"), role, on: None };
-        Ok(ctx)
+        let who = Who::Proved(actor);
+        Ok(Ctx { app: self.app, call: Some(self.call), who, role, on: None })
     }
 }

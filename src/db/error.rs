@@ -46,6 +46,9 @@ const UNIQUE: &[Unique] = &[
     unique("user_gateway_roles_user_id_gateway_id_unique", "user_gateway_roles.user_id, user_gateway_roles.gateway_id", Kind::GatewayRole, "this user"),
     unique("sp_gateway_roles_sp_id_gateway_id_unique", "sp_gateway_roles.sp_id, sp_gateway_roles.gateway_id", Kind::GatewayRole, "this service principal"),
     unique("group_gateway_roles_group_id_gateway_id_unique", "group_gateway_roles.group_id, group_gateway_roles.gateway_id", Kind::GatewayRole, "this group"),
+    unique("selector_bindings_user_id_selector_unique", "selector_bindings.user_id, selector_bindings.selector", Kind::GatewayRole, "this user"),
+    unique("selector_bindings_sp_id_selector_unique", "selector_bindings.sp_id, selector_bindings.selector", Kind::GatewayRole, "this service principal"),
+    unique("selector_bindings_group_id_selector_unique", "selector_bindings.group_id, selector_bindings.selector", Kind::GatewayRole, "this group"),
     unique("idempotency_keys_principal_method_request_id_unique", "idempotency_keys.principal, idempotency_keys.method, idempotency_keys.request_id", Kind::Request, "this id"),
 ];
 

@@ -1,4 +1,4 @@
-//! Which addresses may be connected to. Pure.
+//! Which addresses may be connected to, and which are one host. Pure.
 //!
 //! Who registers a gateway chooses where this server connects. Loopback, link-local and the metadata services of clouds
 //! are what only this host can reach, so they are refused unless the configuration names their network. Private
@@ -10,6 +10,18 @@ use ipnet::IpNet;
 
 /// Where clouds answer instances over IPv6.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// What one host usually has: an IPv4 address, or an IPv6 network of 64 bits. By this, callers are counted.
+#[must_use]
+pub fn host_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
 
 /// Whether this address may be connected to.
 #[must_use]

@@ -70,6 +70,9 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::MethodUnknown
         | Reason::LastAdmin
         | Reason::NoSession
+        | Reason::FeatureDisabled
+        | Reason::NoInvite
+        | Reason::OwnAccount
         | Reason::LimitReached
         | Reason::LoginStale
         | Reason::NoOtherLogin

@@ -1,5 +1,7 @@
 //! What several services translate alike: roles and times.
 
+use std::time::Duration;
+
 use crate::access::roles::Role;
 use crate::db::types::Timestamp;
 use crate::error::Error;
@@ -60,6 +62,14 @@ pub fn parse_time(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, 
         return Err(Error::invalid(field, "must be a time between the years 1 and 9999"));
     }
     Ok(Timestamp::from_unix_micros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000))
+}
+
+/// A span of a request, which is not negative.
+pub fn parse_span(field: &str, span: prost_types::Duration) -> Result<Duration, Error> {
+    let bad = || Error::invalid(field, "must be a span of 0 or more");
+    let seconds = u64::try_from(span.seconds).map_err(|_| bad())?;
+    let nanos = u32::try_from(span.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    Ok(Duration::new(seconds, nanos.ok_or_else(bad)?))
 }
 
 /// A span on the wire.

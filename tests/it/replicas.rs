@@ -60,8 +60,20 @@ fn a_change_on_one_replica_is_known_to_the_other() {
             email: "admin@example.com".into(),
             password: "correct horse battery".into(),
         };
-        let session = sg.anonymous().auth().login(login).await.unwrap().into_inner().session_token;
-        caller(&other, &session).auth().get_current_identity(who).await.unwrap();
+        let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
+        let there = caller(&other, &session.session_token);
+        there.auth().get_current_identity(who).await.unwrap();
+        // It goes on there, and ends here by its second use.
+        let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
+        let nobody = Caller { bearer: Bearer(None), ..there };
+        let fresh = nobody.auth().refresh_session(refresh.clone()).await.unwrap().into_inner();
+        let there = caller(&other, &fresh.session_token);
+        there.auth().get_current_identity(who).await.unwrap();
+        assert!(sg.anonymous().auth().refresh_session(refresh).await.is_err());
+        until("the end of the session", async || {
+            there.auth().get_current_identity(who).await.is_err()
+        })
+        .await;
 
         // Events written on either are one sequence for both.
         for n in 0..5 {

@@ -202,3 +202,22 @@ served! {
         sg.finish().await;
     }
 }
+
+served! {
+    tuned |config| config.limits.credentials_per_minute = 5;
+
+    async fn sessions_are_bounded_a_minute_a_user(sg: TestServer) {
+        let mut token = login(&sg).await.refresh_token;
+        let refused = loop {
+            match refresh(&sg, &token).await {
+                Ok(next) => token = next.refresh_token,
+                Err(refused) => break refused,
+            }
+        };
+        assert_refused!(Err::<(), _>(refused), ResourceExhausted, "RATE_LIMITED");
+        // Which has cost the session nothing: the token was not looked at.
+        let request = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
+        assert_refused!(sg.anonymous().auth().login(request).await, ResourceExhausted, "RATE_LIMITED");
+        sg.finish().await;
+    }
+}

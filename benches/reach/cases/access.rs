@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::access::roles::Role;
-use shoreguard::access::snapshot::{Change, GroupFacts, Snapshot, UserFacts};
+use shoreguard::access::snapshot::{
+    Bindings, Change, GatewayFacts, GroupFacts, Snapshot, UserFacts,
+};
 use shoreguard::clock::Clock;
 use shoreguard::db::types::{GatewayId, GroupId, UserId};
+use shoreguard::labels::Labels;
 
 use crate::figure::{Figure, Target};
 use crate::{Bench, Fault};
@@ -35,12 +38,12 @@ impl Numbers {
     }
 }
 
-fn bindings(numbers: &mut Numbers, count: i64) -> HashMap<GatewayId, Role> {
-    let mut bindings = HashMap::new();
-    while i64::try_from(bindings.len()).is_ok_and(|length| length < count) {
-        bindings.insert(GatewayId(numbers.below(GATEWAYS)), Role::Operator);
+fn bindings(numbers: &mut Numbers, count: i64) -> Bindings {
+    let mut direct = HashMap::new();
+    while i64::try_from(direct.len()).is_ok_and(|length| length < count) {
+        direct.insert(GatewayId(numbers.below(GATEWAYS)), Role::Operator);
     }
-    bindings
+    Bindings { direct, by_selector: Vec::new() }
 }
 
 fn name(gateway: i64) -> String {
@@ -51,7 +54,8 @@ fn name(gateway: i64) -> String {
 fn snapshot() -> Snapshot {
     let mut numbers = Numbers(7);
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
-    let gateways = (0..GATEWAYS).map(|id| Change::Gateway(GatewayId(id), Some(name(id).into())));
+    let facts = |id| GatewayFacts { name: name(id).into(), labels: Labels::default() };
+    let gateways = (0..GATEWAYS).map(|id| Change::Gateway(GatewayId(id), Some(facts(id))));
     let mut changes: Vec<Change> = gateways.collect();
     for id in 0..GROUPS {
         let bindings = bindings(&mut numbers, BINDINGS_OF_A_GROUP);

@@ -217,7 +217,7 @@ mod tests {
             active: true,
             password_version: 3,
             groups: vec![],
-            bindings: std::collections::HashMap::new(),
+            bindings: crate::access::snapshot::Bindings::default(),
             revoked: vec![SessionId(9)],
             identity: None,
         };

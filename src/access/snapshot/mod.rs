@@ -5,9 +5,10 @@
 //! - it is fed by `resources::access_bindings`; it does not fetch;
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
+mod bindings;
 mod state;
+mod survey;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -19,8 +20,11 @@ use super::roles::Role;
 use crate::clock::Clock;
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
 use crate::error::{Error, Reason};
+use crate::labels::Selector;
 
-use self::state::{Held, State};
+pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
+use self::state::State;
+pub use self::survey::Moved;
 
 /// What access needs to know of a user.
 #[derive(Debug, Clone)]
@@ -36,7 +40,7 @@ pub struct UserFacts {
     /// The groups that the user is a member of.
     pub groups: Vec<GroupId>,
     /// Own roles on gateways.
-    pub bindings: HashMap<GatewayId, Role>,
+    pub bindings: Bindings,
     /// Sessions that were ended while a token of theirs may still be about.
     pub revoked: Vec<SessionId>,
     /// Issuer and subject of the identity that the account is linked to.
@@ -54,12 +58,23 @@ pub struct ServicePrincipalFacts {
     pub key_hash: [u8; 32],
     /// Moves with each rotation.
     pub key_version: i64,
-    /// When the key ends.
+    /// The key before it, for as long as it is good beside it.
+    pub previous: Option<PreviousKey>,
+    /// When the keys end.
     pub expires_at: Option<Timestamp>,
     /// Roles on gateways.
-    pub bindings: HashMap<GatewayId, Role>,
+    pub bindings: Bindings,
     /// Set when the key is used, until [`Snapshot::take_used`].
     pub used: Arc<AtomicBool>,
+}
+
+/// A key that was replaced and is good for a while yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousKey {
+    /// SHA-256 of it.
+    pub hash: [u8; 32],
+    /// When it ends.
+    pub ends_at: Timestamp,
 }
 
 /// What access needs to know of a group.
@@ -68,7 +83,7 @@ pub struct GroupFacts {
     /// Role that each member has globally.
     pub role: Role,
     /// Roles that each member has on gateways.
-    pub bindings: HashMap<GatewayId, Role>,
+    pub bindings: Bindings,
 }
 
 /// One subject as it is now; none is one that is gone.
@@ -80,8 +95,8 @@ pub enum Change {
     ServicePrincipal(ServicePrincipalId, Option<ServicePrincipalFacts>),
     /// A group.
     Group(GroupId, Option<GroupFacts>),
-    /// A gateway, by name.
-    Gateway(GatewayId, Option<Arc<str>>),
+    /// A gateway.
+    Gateway(GatewayId, Option<GatewayFacts>),
 }
 
 /// The gateways on which a caller holds a role.
@@ -169,14 +184,7 @@ impl Snapshot {
 
     /// The holder of an API key. Constant work for known and unknown ones: one look-up of its hash.
     pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
-        let state = self.read();
-        let id = *state.by_key.get(hash)?;
-        if let Some(Held { facts, .. }) = state.service_principals.get(&id)
-            && !facts.used.load(Ordering::Relaxed)
-        {
-            facts.used.store(true, Ordering::Relaxed);
-        }
-        state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())
+        self.read().by_key(hash, self.clock.now())
     }
 
     /// The service principals whose keys were used since the last time.
@@ -263,7 +271,13 @@ impl Snapshot {
     /// The name of a gateway.
     #[must_use]
     pub fn gateway_name(&self, id: GatewayId) -> Option<Arc<str>> {
-        self.read().gateways.get(&id).cloned()
+        self.read().gateways.get(&id).map(|gateway| Arc::clone(&gateway.name))
+    }
+
+    /// Whether a selector picks a gateway, by its labels as they are now.
+    #[must_use]
+    pub fn picks(&self, selector: &Selector, gateway: GatewayId) -> bool {
+        selector.picks(self.read().labels(gateway))
     }
 
     /// The highest role that the caller holds anywhere: what the gate asks before a body is read.
@@ -280,9 +294,7 @@ impl Snapshot {
         if global == Role::Admin {
             return Visible::All;
         }
-        let mut bound: Vec<GatewayId> = state.bound(principal).collect();
-        bound.sort_unstable();
-        bound.dedup();
+        let mut bound = state.bound(principal);
         let enough = |id: &GatewayId| state.role_on(principal, *id) >= least;
         if global < least {
             bound.retain(enough);
@@ -307,13 +319,12 @@ impl Snapshot {
         let role = |id: GatewayId| state.role_on(principal, id);
         let mut seen: Vec<(Arc<str>, Role)> = if state.global_role(principal) == Role::None {
             // Then bindings alone let it see any: a key of one gateway does not look through the fleet.
-            let mut bound: Vec<GatewayId> = state.bound(principal).collect();
-            bound.sort_unstable();
-            bound.dedup();
-            let named = bound.into_iter().filter_map(|id| Some((state.gateways.get(&id)?, id)));
-            named.map(|(name, id)| (Arc::clone(name), role(id))).collect()
+            let bound = state.bound(principal).into_iter();
+            let named = bound.filter_map(|id| Some((state.gateways.get(&id)?, id)));
+            named.map(|(gateway, id)| (Arc::clone(&gateway.name), role(id))).collect()
         } else {
-            state.gateways.iter().map(|(id, name)| (Arc::clone(name), role(*id))).collect()
+            let all = state.gateways.iter();
+            all.map(|(id, gateway)| (Arc::clone(&gateway.name), role(*id))).collect()
         };
         seen.retain(|(_, role)| *role > Role::None);
         seen.sort_unstable();

@@ -2,17 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::bindings::{Bindings, GatewayFacts};
 use super::{Change, GroupFacts, ServicePrincipalFacts, UserFacts};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::{self, Role};
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::labels::{Labels, UNLABELLED};
 
 /// A service principal, and its name as a caller, which is made once and not in each call.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) facts: ServicePrincipalFacts,
     actor: Arc<str>,
+}
+
+impl ServicePrincipalFacts {
+    fn hashes(&self) -> impl Iterator<Item = [u8; 32]> + use<> {
+        [self.key_hash].into_iter().chain(self.previous.map(|previous| previous.hash))
+    }
+
+    /// Until when the key before is good; none where it is not.
+    fn overlap(&self, now: Timestamp) -> Option<Timestamp> {
+        self.previous.map(|previous| previous.ends_at).filter(|ends_at| *ends_at > now)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -24,14 +38,39 @@ pub(super) struct State {
     /// By issuer, then by subject.
     pub(super) by_identity: HashMap<Arc<str>, HashMap<Arc<str>, UserId>>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
-    pub(super) gateways: HashMap<GatewayId, Arc<str>>,
+    pub(super) gateways: HashMap<GatewayId, GatewayFacts>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
+    /// The highest role of each caller anywhere, once it was asked for.
+    best: HashMap<PrincipalId, Best>,
+    /// Moves with each change of a group or a gateway, which may change the best role of anyone.
+    shared: u64,
+}
+
+/// The highest role of a caller anywhere, as of a number of changes of what callers share. It is found once and then
+/// read by each call; the caller's own changes make a new one.
+#[derive(Debug, Default)]
+struct Best(AtomicU64);
+
+impl Best {
+    const ROLES: [Role; 4] = [Role::None, Role::Viewer, Role::Operator, Role::Admin];
+
+    fn get_or(&self, shared: u64, find: impl FnOnce() -> Role) -> Role {
+        let known = self.0.load(Ordering::Relaxed);
+        // Zero is nothing yet: what is shared counts from one.
+        if known >> 2 == shared + 1 {
+            return Self::ROLES[(known & 3) as usize];
+        }
+        let role = find();
+        self.0.store((shared + 1) << 2 | role as u64, Ordering::Relaxed);
+        role
+    }
 }
 
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::User(id, facts) => {
+                self.best.remove(&PrincipalId::User(id));
                 let gone = self.users.remove(&id).and_then(|old| old.identity);
                 if let Some((issuer, subject)) = gone
                     && let Some(of_issuer) = self.by_identity.get_mut(&issuer)
@@ -40,6 +79,7 @@ impl State {
                     of_issuer.remove(&subject);
                 }
                 if let Some(facts) = facts {
+                    self.best.insert(PrincipalId::User(id), Best::default());
                     if let Some((issuer, subject)) = facts.identity.clone() {
                         self.by_identity.entry(issuer).or_default().insert(subject, id);
                     }
@@ -47,35 +87,62 @@ impl State {
                 }
             }
             Change::ServicePrincipal(id, facts) => {
-                if let Some(old) = self.service_principals.remove(&id) {
-                    self.by_key.remove(&old.facts.key_hash);
-                    if self.by_sp_name.get(&old.facts.name) == Some(&id) {
-                        self.by_sp_name.remove(&old.facts.name);
+                self.best.remove(&PrincipalId::ServicePrincipal(id));
+                let old = self.service_principals.remove(&id).map(|held| held.facts);
+                if let Some(old) = &old {
+                    for hash in old.hashes() {
+                        self.by_key.remove(&hash);
+                    }
+                    if self.by_sp_name.get(&old.name) == Some(&id) {
+                        self.by_sp_name.remove(&old.name);
                     }
                 }
                 if let Some(facts) = facts {
-                    self.by_key.insert(facts.key_hash, id);
+                    if old.is_some_and(|old| old.used.load(Ordering::Relaxed)) {
+                        facts.used.store(true, Ordering::Relaxed);
+                    }
+                    self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
+                    self.by_key.extend(facts.hashes().map(|hash| (hash, id)));
                     self.by_sp_name.insert(Arc::clone(&facts.name), id);
                     let actor = format!("sp:{}", facts.name).into();
                     self.service_principals.insert(id, Held { facts, actor });
                 }
             }
-            Change::Group(id, Some(facts)) => {
-                self.groups.insert(id, facts);
-            }
-            Change::Group(id, None) => {
+            Change::Group(id, facts) => {
+                self.shared += 1;
                 self.groups.remove(&id);
-            }
-            Change::Gateway(id, name) => {
-                if let Some(old) = self.gateways.remove(&id) {
-                    self.by_name.remove(&old);
+                if let Some(facts) = facts {
+                    self.groups.insert(id, facts);
                 }
-                if let Some(name) = name {
-                    self.by_name.insert(Arc::clone(&name), id);
-                    self.gateways.insert(id, name);
+            }
+            Change::Gateway(id, facts) => {
+                self.shared += 1;
+                if let Some(old) = self.gateways.remove(&id) {
+                    self.by_name.remove(&old.name);
+                }
+                if let Some(facts) = facts {
+                    self.by_name.insert(Arc::clone(&facts.name), id);
+                    self.gateways.insert(id, facts);
                 }
             }
         }
+    }
+
+    /// The holder of a key, the present one or the one before it.
+    pub(super) fn by_key(&self, hash: &[u8; 32], now: Timestamp) -> Option<Caller> {
+        let id = *self.by_key.get(hash)?;
+        let Held { facts, .. } = self.service_principals.get(&id)?;
+        let mut caller = self.caller(PrincipalId::ServicePrincipal(id), now)?;
+        if facts.key_hash != *hash {
+            let ends_at = facts.overlap(now)?;
+            caller.version -= 1;
+            caller.expires_at = Some(caller.expires_at.map_or(ends_at, |at| at.min(ends_at)));
+        }
+        // Written only when it changes: every call comes here, and cores share the line.
+        if !facts.used.load(Ordering::Relaxed) {
+            facts.used.store(true, Ordering::Relaxed);
+        }
+        Some(caller)
     }
 
     pub(super) fn caller(&self, principal: PrincipalId, now: Timestamp) -> Option<Caller> {
@@ -100,10 +167,19 @@ impl State {
     /// Whether what the caller came with is still good.
     pub(super) fn is_live(&self, caller: &Caller, now: Timestamp) -> bool {
         caller.expires_at.is_none_or(|at| at > now)
-            && self
-                .caller(caller.principal, now)
-                .is_some_and(|current| current.version == caller.version)
+            && self.caller(caller.principal, now).is_some_and(|current| {
+                current.version == caller.version || self.overlaps(caller, now)
+            })
             && !self.is_revoked(caller)
+    }
+
+    /// Whether the caller came with the key before the present one, or with what was made from it, and that is still
+    /// good.
+    fn overlaps(&self, caller: &Caller, now: Timestamp) -> bool {
+        let PrincipalId::ServicePrincipal(id) = caller.principal else { return false };
+        self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
+            caller.version == facts.key_version - 1 && facts.overlap(now).is_some()
+        })
     }
 
     fn is_revoked(&self, caller: &Caller) -> bool {
@@ -128,59 +204,86 @@ impl State {
         }
     }
 
+    /// The labels that decide about access to a gateway.
+    pub(super) fn labels(&self, gateway: GatewayId) -> &Labels {
+        self.gateways.get(&gateway).map_or(&UNLABELLED, |gateway| &gateway.labels)
+    }
+
     pub(super) fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
-        let global = self.global_role(principal);
+        self.role_with(principal, gateway, self.labels(gateway))
+    }
+
+    /// The role on a gateway if it had these labels. Each call comes here: it allocates nothing.
+    pub(super) fn role_with(
+        &self,
+        principal: PrincipalId,
+        gateway: GatewayId,
+        labels: &Labels,
+    ) -> Role {
         match principal {
             PrincipalId::User(id) => self.users.get(&id).map_or(Role::None, |user| {
+                let global = self.global_role(principal);
                 let groups =
-                    self.groups_of(user).filter_map(|group| group.bindings.get(&gateway).copied());
-                roles::on_gateway(global, user.bindings.get(&gateway).copied(), groups)
+                    self.groups_of(user).filter_map(|group| group.bindings.on(gateway, labels));
+                roles::on_gateway(global, user.bindings.on(gateway, labels), groups)
             }),
             PrincipalId::ServicePrincipal(id) => {
                 self.service_principals.get(&id).map_or(Role::None, |held| {
-                    roles::on_gateway(global, held.facts.bindings.get(&gateway).copied(), [])
+                    let own = held.facts.bindings.on(gateway, labels);
+                    roles::on_gateway(held.facts.role, own, [])
                 })
             }
         }
     }
 
-    /// Each call comes here: the bindings themselves are looked at, not the roles that they lead to one by one.
+    /// Each call comes here, before its scope is known.
     pub(super) fn best_role(&self, principal: PrincipalId) -> Role {
-        let global = self.global_role(principal);
-        if global == Role::Admin {
-            return global;
-        }
-        match principal {
-            PrincipalId::User(id) => self.users.get(&id).map_or(global, |user| {
-                let own = user.bindings.values().copied().fold(global, Role::max);
-                let of_groups = self.groups_of(user).flat_map(|group| &group.bindings);
-                of_groups.fold(own, |best, (gateway, role)| {
-                    if *role > best && !user.bindings.contains_key(gateway) { *role } else { best }
-                })
-            }),
-            PrincipalId::ServicePrincipal(id) => {
-                self.service_principals.get(&id).map_or(global, |held| {
-                    held.facts.bindings.values().copied().fold(global, Role::max)
-                })
+        let Some(best) = self.best.get(&principal) else { return Role::None };
+        best.get_or(self.shared, || {
+            let global = self.global_role(principal);
+            if global == Role::Admin {
+                return global;
             }
+            let bound = self.bound(principal).into_iter();
+            bound.map(|gateway| self.role_on(principal, gateway)).fold(global, Role::max)
+        })
+    }
+
+    /// Every binding of the principal and of its groups.
+    fn bindings_of(&self, principal: PrincipalId) -> Vec<&Bindings> {
+        match principal {
+            PrincipalId::User(id) => self.users.get(&id).map_or_else(Vec::new, |user| {
+                let groups = self.groups_of(user).map(|group| &group.bindings);
+                std::iter::once(&user.bindings).chain(groups).collect()
+            }),
+            PrincipalId::ServicePrincipal(id) => self
+                .service_principals
+                .get(&id)
+                .map(|held| &held.facts.bindings)
+                .into_iter()
+                .collect(),
         }
     }
 
-    /// Every gateway on which a binding of the principal or of its groups stands.
-    pub(super) fn bound(&self, principal: PrincipalId) -> Box<dyn Iterator<Item = GatewayId> + '_> {
-        match principal {
-            PrincipalId::User(id) => match self.users.get(&id) {
-                None => Box::new(std::iter::empty()),
-                Some(user) => {
-                    let groups = self.groups_of(user).flat_map(|group| group.bindings.keys());
-                    Box::new(user.bindings.keys().chain(groups).copied())
-                }
-            },
-            PrincipalId::ServicePrincipal(id) => match self.service_principals.get(&id) {
-                None => Box::new(std::iter::empty()),
-                Some(held) => Box::new(held.facts.bindings.keys().copied()),
-            },
+    /// Whether labels decide about any role of the principal.
+    pub(super) fn is_picked_by_selector(&self, principal: PrincipalId) -> bool {
+        self.bindings_of(principal).iter().any(|of| !of.by_selector.is_empty())
+    }
+
+    /// Every gateway on which a binding of the principal or of its groups stands, in order, each once.
+    pub(super) fn bound(&self, principal: PrincipalId) -> Vec<GatewayId> {
+        let bindings = self.bindings_of(principal);
+        let mut bound: Vec<GatewayId> =
+            bindings.iter().flat_map(|of| of.direct.keys().copied()).collect();
+        if bindings.iter().any(|of| !of.by_selector.is_empty()) {
+            let picked = self.gateways.iter().filter(|(_, gateway)| {
+                bindings.iter().any(|of| of.picking(&gateway.labels).next().is_some())
+            });
+            bound.extend(picked.map(|(id, _)| *id));
         }
+        bound.sort_unstable();
+        bound.dedup();
+        bound
     }
 }
 

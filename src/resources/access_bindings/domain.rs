@@ -1,92 +1,185 @@
-//! Roles on gateways: who may give which, and to whom.
+//! Roles on gateways: who may give which, to whom and where.
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
 
 use super::feed;
-use super::store::{self, Filter};
+use super::store::{self, Place};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{GatewayId, ServicePrincipalId, UserId};
-use crate::error::{Error, Kind};
+use crate::db::types::GatewayId;
+use crate::error::{Error, Kind, Reason};
+use crate::labels::Selector;
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::transport::call::etag;
+use crate::words;
+
+/// Most roles by selector of one subject: each is asked of the labels at each of its calls.
+pub const SELECTORS_MAX: i64 = 32;
+/// Longest selector of a role, in bytes: what an index of PostgreSQL takes.
+pub const SELECTOR_BYTES_MAX: usize = 2_000;
+
+words! {
+    /// The kinds of holders of a role, in the order of lists.
+    pub enum HolderKind {
+        /// A user, named by e-mail address.
+        User = "user",
+        /// A service principal.
+        ServicePrincipal = "service_principal",
+        /// A group: its members.
+        Group = "group",
+    }
+}
+
+impl HolderKind {
+    /// As errors name it.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::User => Kind::User,
+            Self::ServicePrincipal => Kind::ServicePrincipal,
+            Self::Group => Kind::Group,
+        }
+    }
+}
 
 /// A holder of a role, as a caller names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// By e-mail address.
-    User(String),
-    /// By name.
-    ServicePrincipal(String),
+pub struct Subject {
+    /// What it is.
+    pub kind: HolderKind,
+    /// Its name.
+    pub name: String,
 }
 
 impl Subject {
+    /// From what a caller sent.
+    #[must_use]
+    pub fn new(kind: HolderKind, name: &str) -> Self {
+        let name = match kind {
+            HolderKind::User => name.trim().to_lowercase(),
+            HolderKind::ServicePrincipal | HolderKind::Group => name.to_owned(),
+        };
+        Self { kind, name }
+    }
+
     /// As audit log and events show it.
     #[must_use]
     pub fn shown(&self) -> String {
-        match self {
-            Self::User(email) => email.clone(),
-            Self::ServicePrincipal(name) => format!("sp:{name}"),
+        match self.kind {
+            HolderKind::User => self.name.clone(),
+            HolderKind::ServicePrincipal => format!("sp:{}", self.name),
+            HolderKind::Group => format!("group:{}", self.name),
         }
     }
 }
 
 /// A holder of a role, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
-    /// A user.
-    User(UserId),
-    /// A service principal.
-    ServicePrincipal(ServicePrincipalId),
+pub struct Holder {
+    /// What it is.
+    pub kind: HolderKind,
+    /// Its id.
+    pub id: i64,
 }
 
 impl Holder {
-    fn principal(self) -> PrincipalId {
-        match self {
-            Self::User(id) => PrincipalId::User(id),
-            Self::ServicePrincipal(id) => PrincipalId::ServicePrincipal(id),
+    /// As a caller; a group calls nothing.
+    fn principal(self) -> Option<PrincipalId> {
+        match self.kind {
+            HolderKind::User => Some(PrincipalId::User(self.id.into())),
+            HolderKind::ServicePrincipal => Some(PrincipalId::ServicePrincipal(self.id.into())),
+            HolderKind::Group => None,
         }
     }
 
     /// As the change log names it.
     #[must_use]
     pub fn changed(self) -> feed::Subject {
-        match self {
-            Self::User(id) => feed::Subject::User(id),
-            Self::ServicePrincipal(id) => feed::Subject::ServicePrincipal(id),
+        match self.kind {
+            HolderKind::User => feed::Subject::User(self.id.into()),
+            HolderKind::ServicePrincipal => feed::Subject::ServicePrincipal(self.id.into()),
+            HolderKind::Group => feed::Subject::Group(self.id.into()),
         }
     }
 }
 
-/// A role on a gateway.
+/// Where a role holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum On {
+    /// On the gateway of this name.
+    Gateway(String),
+    /// On whatever this selector picks, in its one form.
+    Selector(String),
+}
+
+/// A role on gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// Who holds it.
     pub subject: Subject,
-    /// Name of the gateway.
-    pub gateway: String,
+    /// Where.
+    pub on: On,
     /// The role.
     pub role: Role,
     /// Its version.
     pub version: i64,
 }
 
-async fn holder(conn: &mut Conn, subject: &Subject) -> Result<Holder, Error> {
-    match subject {
-        Subject::User(email) => {
-            let email = email.trim().to_lowercase();
-            let found = store::user_by_email(conn, &email).await?;
-            found.map(Holder::User).ok_or_else(|| Error::missing(Kind::User, email))
+/// The holder whom a caller names.
+pub async fn holder(conn: &mut Conn, subject: &Subject) -> Result<Holder, Error> {
+    let found = store::holder(conn, subject.kind, &subject.name).await?;
+    found.ok_or_else(|| Error::missing(subject.kind.kind(), &subject.name))
+}
+
+/// Where the role of a request is to hold: on the gateway that was checked, or on what a selector picks.
+#[derive(Debug)]
+enum Asked {
+    Gateway(GatewayId, Arc<str>),
+    Selector(String),
+}
+
+impl Asked {
+    fn of(ctx: &Ctx, selector: &str) -> Result<Self, Error> {
+        match (ctx.gateway(), selector) {
+            (Some((id, name)), "") => Ok(Self::Gateway(*id, Arc::clone(name))),
+            (Some(_), _) | (None, "") => {
+                Err(Error::invalid("gateway", "or `selector` is required, and not both"))
+            }
+            (None, text) => {
+                let text = Selector::of_access("selector", text)?.to_string();
+                if text.len() > SELECTOR_BYTES_MAX {
+                    let why =
+                        format!("must be at most {SELECTOR_BYTES_MAX} bytes, got {}", text.len());
+                    return Err(Error::invalid("selector", why));
+                }
+                Ok(Self::Selector(text))
+            }
         }
-        Subject::ServicePrincipal(name) => {
-            let found = store::service_principal_by_name(conn, name).await?;
-            found
-                .map(Holder::ServicePrincipal)
-                .ok_or_else(|| Error::missing(Kind::ServicePrincipal, name))
+    }
+
+    fn place(&self) -> Place<'_> {
+        match self {
+            Self::Gateway(id, _) => Place::Gateway(*id),
+            Self::Selector(text) => Place::Selector(text),
+        }
+    }
+
+    /// For the audit log and events.
+    fn shown(&self) -> (&'static str, Value) {
+        match self {
+            Self::Gateway(_, name) => ("gateway", json!(&**name)),
+            Self::Selector(text) => ("selector", json!(text)),
+        }
+    }
+
+    fn on(self) -> On {
+        match self {
+            Self::Gateway(_, name) => On::Gateway(name.to_string()),
+            Self::Selector(text) => On::Selector(text),
         }
     }
 }
@@ -112,72 +205,107 @@ fn may_change(
     Ok(())
 }
 
-fn holder_role(ctx: &Ctx, holder: Holder, gateway: GatewayId) -> Role {
+/// Refuses where this caller may not change the holder's role there. What is no single gateway's is a global admin's alone:
+/// a selector, which the scope of the call has seen to, and a group (T06).
+fn check(ctx: &Ctx, holder: Holder, asked: &Asked, role: Role) -> Result<(), Error> {
     let snapshot = &ctx.app().snapshot;
-    snapshot.role_on(holder.principal(), gateway).max(snapshot.global_role(holder.principal()))
+    let held = match (holder.principal(), asked) {
+        (Some(principal), Asked::Gateway(id, _)) => {
+            snapshot.role_on(principal, *id).max(snapshot.global_role(principal))
+        }
+        (Some(_), Asked::Selector(_)) | (None, _) => Role::Admin,
+    };
+    may_change(ctx.is_global_admin(), ctx.role(), held, role)
 }
 
-/// Gives a role on the gateway of the call, in place of the one that stood there.
+/// The limit holds, whoever else adds one to the same holder: the change log that was just written is what writers take
+/// turns on until they commit.
+async fn check_count(conn: &mut Conn, holder: Holder, subject: &Subject) -> Result<(), Error> {
+    if store::count_selectors(conn, holder).await? <= SELECTORS_MAX {
+        return Ok(());
+    }
+    let why = format!("`{}` has {SELECTORS_MAX} roles by selector already", subject.name);
+    Err(Error::refused(Reason::LimitReached, why))
+}
+
+fn group_is_global(ctx: &Ctx, subject: &Subject) -> Result<(), Error> {
+    if subject.kind == HolderKind::Group && !ctx.is_global_admin() {
+        let why = "a role of a group is changed by a global admin only";
+        return Err(Error::Denied { why: why.to_owned() });
+    }
+    Ok(())
+}
+
+/// Gives a role on the gateway of the call or by selector, in place of the one that stood there.
 pub async fn set(
     ctx: &Ctx,
     subject: Subject,
+    selector: &str,
     role: Role,
     given_etag: &str,
 ) -> Result<Binding, Error> {
-    let (gateway, name) = ctx.on_gateway()?.clone();
-    ctx.detail("subject", subject.shown());
+    let asked = Asked::of(ctx, selector)?;
+    let (place, shown) = asked.shown();
+    ctx.detail(place, shown.clone());
     ctx.detail("role", role.as_str());
+    // Before anything is looked up: whoever may not is not told whether there is such a group.
+    group_is_global(ctx, &subject)?;
     let now = ctx.now();
     let version = ctx
         .db()
         .transaction(async |conn| {
             let holder = holder(conn, &subject).await?;
-            let held = holder_role(ctx, holder, gateway);
-            may_change(ctx.is_global_admin(), ctx.role(), held, role)?;
-            let stands = store::get(conn, holder, gateway).await?;
+            check(ctx, holder, &asked, role)?;
             let conflict = || Error::conflict(Kind::GatewayRole, subject.shown());
-            let version = match stands {
-                Some((_, version)) => {
-                    etag::check(given_etag, version, Kind::GatewayRole, subject.shown())?;
-                    if !store::update(conn, holder, gateway, role, version).await? {
+            let version = match store::get(conn, holder, asked.place()).await? {
+                Some(stands) => {
+                    etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
+                    if !store::update(conn, holder.kind, asked.place(), stands, role).await? {
                         return Err(conflict());
                     }
-                    version + 1
+                    stands.version + 1
                 }
                 None if !given_etag.is_empty() => return Err(conflict()),
                 None => {
-                    store::insert(conn, holder, gateway, role).await?;
+                    store::insert(conn, holder, asked.place(), role, now).await?;
                     1
                 }
             };
             let payload =
-                json!({ "gateway": &*name, "subject": subject.shown(), "role": role.as_str() });
+                json!({ place: shown, "subject": subject.shown(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "gateway_role.set", payload)).await?;
             feed::store::log_change(conn, holder.changed(), now).await?;
+            check_count(conn, holder, &subject).await?;
             Ok(version)
         })
         .await?;
     changed(ctx).await?;
-    Ok(Binding { subject, gateway: name.to_string(), role, version })
+    Ok(Binding { subject, on: asked.on(), role, version })
 }
 
-/// Takes a role on the gateway of the call away.
-pub async fn remove(ctx: &Ctx, subject: Subject, given_etag: &str) -> Result<(), Error> {
-    let (gateway, name) = ctx.on_gateway()?.clone();
-    ctx.detail("subject", subject.shown());
+/// Takes a role on the gateway of the call or by selector away.
+pub async fn remove(
+    ctx: &Ctx,
+    subject: Subject,
+    selector: &str,
+    given_etag: &str,
+) -> Result<(), Error> {
+    let asked = Asked::of(ctx, selector)?;
+    let (place, shown) = asked.shown();
+    ctx.detail(place, shown.clone());
+    group_is_global(ctx, &subject)?;
     let now = ctx.now();
     ctx.db()
         .transaction(async |conn| {
             let holder = holder(conn, &subject).await?;
-            let held = holder_role(ctx, holder, gateway);
             let missing = || Error::missing(Kind::GatewayRole, subject.shown());
-            let (role, version) = store::get(conn, holder, gateway).await?.ok_or_else(missing)?;
-            may_change(ctx.is_global_admin(), ctx.role(), held, role)?;
-            etag::check(given_etag, version, Kind::GatewayRole, subject.shown())?;
-            if !store::delete(conn, holder, gateway, version).await? {
+            let stands = store::get(conn, holder, asked.place()).await?.ok_or_else(missing)?;
+            check(ctx, holder, &asked, stands.role)?;
+            etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
+            if !store::delete(conn, holder.kind, asked.place(), stands).await? {
                 return Err(Error::conflict(Kind::GatewayRole, subject.shown()));
             }
-            let payload = json!({ "gateway": &*name, "subject": subject.shown() });
+            let payload = json!({ place: shown, "subject": subject.shown() });
             events::enqueue(conn, NewEvent::of(ctx, "gateway_role.removed", payload)).await?;
             feed::store::log_change(conn, holder.changed(), now).await
         })
@@ -189,69 +317,6 @@ pub async fn remove(ctx: &Ctx, subject: Subject, given_etag: &str) -> Result<(),
 pub async fn changed(ctx: &Ctx) -> Result<(), Error> {
     ctx.app().feed.written();
     feed::refresh(ctx.app()).await
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Position {
-    service_principals: bool,
-    gateway: String,
-    name: String,
-}
-
-/// Roles, those of users first, each by gateway and name. Without a gateway in the scope they are those of all.
-pub async fn list(
-    ctx: &Ctx,
-    subject: Option<Subject>,
-    size: PageSize,
-    token: &str,
-) -> Result<(Vec<Binding>, String), Error> {
-    let gateway = ctx.gateway().map(|(id, _)| *id);
-    let shown = subject.as_ref().map(Subject::shown).unwrap_or_default();
-    let question = format!("{gateway:?} {shown}");
-    let principal = ctx.principal_text();
-    let scope = PageScope {
-        method: "ListGatewayRoles",
-        principal: &principal,
-        filter: question.as_bytes(),
-        order: "kind, gateway, name",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<Position>::open(key, &scope, token)?;
-    let after = after.as_ref().map(PageToken::position);
-    let mut conn = ctx.db().read().await?;
-    let holder = match &subject {
-        None => None,
-        Some(subject) => Some(holder(&mut conn, subject).await?),
-    };
-    let filter = Filter { gateway, holder };
-    let mut found = Vec::new();
-    let position = |after: &Position| (after.gateway.clone(), after.name.clone());
-    if !after.is_some_and(|a| a.service_principals)
-        && !matches!(holder, Some(Holder::ServicePrincipal(_)))
-    {
-        let from = after.map(position);
-        let from = from.as_ref().map(|(g, n)| (g.as_str(), n.as_str()));
-        found = store::page_of_users(&mut conn, filter, from, size.limit()).await?;
-    }
-    let room = size.limit() - i64::try_from(found.len()).unwrap_or(i64::MAX);
-    if room > 0 && !matches!(holder, Some(Holder::User(_))) {
-        let from = after.filter(|a| a.service_principals).map(position);
-        let from = from.as_ref().map(|(g, n)| (g.as_str(), n.as_str()));
-        found.extend(store::page_of_service_principals(&mut conn, filter, from, room).await?);
-    }
-    let (found, more) = size.cut(found);
-    let next = match found.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => {
-            let (service_principals, name) = match &last.subject {
-                Subject::User(email) => (false, email.clone()),
-                Subject::ServicePrincipal(name) => (true, name.clone()),
-            };
-            PageToken::after(Position { service_principals, gateway: last.gateway.clone(), name })
-                .seal(key, &scope)?
-        }
-    };
-    Ok((found, next))
 }
 
 #[cfg(test)]

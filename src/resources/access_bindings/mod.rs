@@ -1,12 +1,15 @@
-//! Who holds which role on which gateway, and the feed of the access snapshot.
+//! Who holds which role on which gateway, by its name or by a selector, and the feed of the access snapshot.
 //!
 //! Invariants
 //! - a binding that touches an admin or gives admin is written by a global admin only (T06);
+//! - a role of a group, and one by selector, is no single gateway's and is written by a global admin only (T06);
 //! - nobody gives a role above their own;
 //! - whatever changes access writes a row of `access_changes` in the same transaction, in commit order, and is in the
 //!   snapshot of this replica before the write is answered.
 
+pub mod difference;
 pub mod domain;
 pub mod feed;
+pub mod list;
 pub mod rpc;
 pub mod store;

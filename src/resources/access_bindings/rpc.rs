@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, Binding, Subject};
+use super::domain::{self, Binding, HolderKind, On, Subject};
+use super::list;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
@@ -31,7 +32,8 @@ impl AccessService for Access {
     ) -> Reply<pb::SetGatewayRoleResponse> {
         call_write(&self.0, request, async move |ctx, req| {
             let role = wire::role("role", req.role)?;
-            let binding = domain::set(&ctx, required(req.subject)?, role, &req.etag).await?;
+            let subject = required(req.subject)?;
+            let binding = domain::set(&ctx, subject, &req.selector, role, &req.etag).await?;
             Ok(pb::SetGatewayRoleResponse { gateway_role: Some(binding.into()) })
         })
         .await
@@ -42,7 +44,8 @@ impl AccessService for Access {
         request: Request<pb::RemoveGatewayRoleRequest>,
     ) -> Reply<pb::RemoveGatewayRoleResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            domain::remove(&ctx, required(req.subject)?, &req.etag).await?;
+            let subject = required(req.subject)?;
+            domain::remove(&ctx, subject, &req.selector, &req.etag).await?;
             Ok(pb::RemoveGatewayRoleResponse {})
         })
         .await
@@ -55,8 +58,7 @@ impl AccessService for Access {
         call(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let subject = req.subject.map(subject).transpose()?;
-            let (found, next_page_token) =
-                domain::list(ctx, subject, size, &req.page_token).await?;
+            let (found, next_page_token) = list::list(ctx, subject, size, &req.page_token).await?;
             let gateway_roles = found.into_iter().map(Into::into).collect();
             Ok(pb::ListGatewayRolesResponse { gateway_roles, next_page_token })
         })
@@ -70,27 +72,65 @@ fn required(given: Option<pb::Subject>) -> Result<Subject, Error> {
 
 fn subject(given: pb::Subject) -> Result<Subject, Error> {
     use pb::subject::Subject as Given;
-    match given.subject {
-        Some(Given::User(email)) if !email.is_empty() => Ok(Subject::User(email)),
-        Some(Given::ServicePrincipal(name)) if !name.is_empty() => {
-            Ok(Subject::ServicePrincipal(name))
-        }
-        _ => Err(Error::invalid("subject", "must name a user or a service principal")),
+    let (kind, name) = match given.subject {
+        Some(Given::User(email)) => (HolderKind::User, email),
+        Some(Given::ServicePrincipal(name)) => (HolderKind::ServicePrincipal, name),
+        Some(Given::Group(name)) => (HolderKind::Group, name),
+        None => (HolderKind::User, String::new()),
+    };
+    if name.is_empty() {
+        return Err(Error::invalid("subject", "must name a user, a service principal or a group"));
     }
+    Ok(Subject::new(kind, &name))
+}
+
+fn shown(subject: Subject) -> pb::Subject {
+    use pb::subject::Subject as Shown;
+    let Subject { kind, name } = subject;
+    let shown = match kind {
+        HolderKind::User => Shown::User(name),
+        HolderKind::ServicePrincipal => Shown::ServicePrincipal(name),
+        HolderKind::Group => Shown::Group(name),
+    };
+    pb::Subject { subject: Some(shown) }
 }
 
 impl From<Binding> for pb::GatewayRole {
     fn from(binding: Binding) -> Self {
-        use pb::subject::Subject as Shown;
-        let subject = match binding.subject {
-            Subject::User(email) => Shown::User(email),
-            Subject::ServicePrincipal(name) => Shown::ServicePrincipal(name),
+        let (gateway, selector) = match binding.on {
+            On::Gateway(name) => (name, String::new()),
+            On::Selector(text) => (String::new(), text),
         };
         Self {
-            subject: Some(pb::Subject { subject: Some(subject) }),
-            gateway: binding.gateway,
+            subject: Some(shown(binding.subject)),
+            gateway,
             role: pb::Role::from(binding.role).into(),
             etag: etag::of(binding.version),
+            selector,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::policy::Rpc as _;
+
+    #[test]
+    fn the_audit_log_names_the_kind_of_subject_and_the_subject() {
+        use pb::subject::Subject as Kind;
+        let about = |kind: Option<Kind>| {
+            let subject = kind.map(|kind| pb::Subject { subject: Some(kind) });
+            let about = pb::SetGatewayRoleRequest { subject, ..Default::default() }.about();
+            (about.action, about.resource, about.target)
+        };
+        let name = || "ci".to_owned();
+        assert_eq!(about(Some(Kind::User(name()))), ("user.gateway_role.set", "user", name()));
+        assert_eq!(
+            about(Some(Kind::ServicePrincipal(name()))),
+            ("sp.gateway_role.set", "service_principal", name())
+        );
+        assert_eq!(about(Some(Kind::Group(name()))), ("group.gateway_role.set", "group", name()));
+        assert_eq!(about(None), ("gateway_role.set", "gateway_role", String::new()));
     }
 }

@@ -1,199 +1,61 @@
-//! Roles on gateways, as rows: one table for users, one for service principals.
+//! Roles on gateways, as rows: those on named gateways in one table for each kind of holder, those by selector in one for
+//! all, with one column for each kind.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::domain::{Binding, Holder};
+use super::domain::{Holder, HolderKind};
 use super::feed::store::role;
 use crate::access::roles::Role;
 use crate::db::schema::{
-    gateways, service_principals, sp_gateway_roles, user_gateway_roles, users,
+    gateways, group_gateway_roles, groups, selector_bindings, service_principals, sp_gateway_roles,
+    user_gateway_roles, users,
 };
-use crate::db::types::{GatewayId, ServicePrincipalId, UserId};
+use crate::db::types::{GatewayId, Timestamp};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// The user of an e-mail address.
-pub async fn user_by_email(conn: &mut Conn, email: &str) -> Result<Option<UserId>, Error> {
-    let id: Option<i64> = on_conn!(conn, |c| users::table
-        .filter(users::email.eq(email))
-        .select(users::id)
-        .first(c)
-        .await
-        .optional())?;
-    Ok(id.map(Into::into))
+/// Where a role holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// On this gateway.
+    Gateway(GatewayId),
+    /// On whatever this selector picks, in its one form.
+    Selector(&'a str),
 }
 
-/// The service principal of a name.
-pub async fn service_principal_by_name(
-    conn: &mut Conn,
-    name: &str,
-) -> Result<Option<ServicePrincipalId>, Error> {
-    let id: Option<i64> = on_conn!(conn, |c| service_principals::table
-        .filter(service_principals::name.eq(name))
-        .select(service_principals::id)
-        .first(c)
-        .await
-        .optional())?;
-    Ok(id.map(Into::into))
+/// A role that stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    row: i64,
+    /// The role.
+    pub role: Role,
+    /// Its version.
+    pub version: i64,
 }
 
-/// Role and version of a holder on a gateway.
-pub async fn get(
-    conn: &mut Conn,
-    holder: Holder,
-    gateway: GatewayId,
-) -> Result<Option<(Role, i64)>, Error> {
-    let row: Option<(String, i64)> = match holder {
-        Holder::User(id) => {
-            use user_gateway_roles as t;
-            on_conn!(conn, |c| t::table
-                .filter(t::user_id.eq(id.get()).and(t::gateway_id.eq(gateway.get())))
-                .select((t::role, t::version))
-                .first(c)
-                .await
-                .optional())?
-        }
-        Holder::ServicePrincipal(id) => {
-            use sp_gateway_roles as t;
-            on_conn!(conn, |c| t::table
-                .filter(t::sp_id.eq(id.get()).and(t::gateway_id.eq(gateway.get())))
-                .select((t::role, t::version))
-                .first(c)
-                .await
-                .optional())?
-        }
-    };
-    row.map(|(text, version)| Ok((role(&text)?, version))).transpose()
+/// A role as a list shows it: the holder's name, that of the gateway or the selector, role and version.
+#[derive(Debug)]
+pub struct Listed {
+    /// Name of the holder.
+    pub holder: String,
+    /// Name of the gateway, or the selector.
+    pub place: String,
+    /// The role.
+    pub role: Role,
+    /// Its version.
+    pub version: i64,
 }
 
-/// Stores a role that was not there; a concurrent one of the same holder is `Exists`.
-pub async fn insert(
-    conn: &mut Conn,
-    holder: Holder,
-    gateway: GatewayId,
-    role: Role,
-) -> Result<(), Error> {
-    match holder {
-        Holder::User(id) => {
-            use user_gateway_roles as t;
-            let row = (
-                t::user_id.eq(id.get()),
-                t::gateway_id.eq(gateway.get()),
-                t::role.eq(role.as_str()),
-            );
-            on_conn!(conn, |c| diesel::insert_into(t::table).values(row).execute(c).await)?;
-        }
-        Holder::ServicePrincipal(id) => {
-            use sp_gateway_roles as t;
-            let row =
-                (t::sp_id.eq(id.get()), t::gateway_id.eq(gateway.get()), t::role.eq(role.as_str()));
-            on_conn!(conn, |c| diesel::insert_into(t::table).values(row).execute(c).await)?;
-        }
+impl Listed {
+    fn from_row(row: (String, String, String, i64)) -> Result<Self, Error> {
+        let (holder, place, text, version) = row;
+        Ok(Self { holder, place, role: role(&text)?, version })
     }
-    Ok(())
 }
 
-/// Changes a role that is still at `version`; answers whether it was.
-pub async fn update(
-    conn: &mut Conn,
-    holder: Holder,
-    gateway: GatewayId,
-    role: Role,
-    version: i64,
-) -> Result<bool, Error> {
-    let changed = match holder {
-        Holder::User(id) => {
-            use user_gateway_roles as t;
-            let row = t::table.filter(
-                t::user_id
-                    .eq(id.get())
-                    .and(t::gateway_id.eq(gateway.get()))
-                    .and(t::version.eq(version)),
-            );
-            let set = (t::role.eq(role.as_str()), t::version.eq(version + 1));
-            on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
-        }
-        Holder::ServicePrincipal(id) => {
-            use sp_gateway_roles as t;
-            let row = t::table.filter(
-                t::sp_id
-                    .eq(id.get())
-                    .and(t::gateway_id.eq(gateway.get()))
-                    .and(t::version.eq(version)),
-            );
-            let set = (t::role.eq(role.as_str()), t::version.eq(version + 1));
-            on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
-        }
-    };
-    Ok(changed == 1)
-}
-
-/// Takes a role away that is still at `version`; answers whether it was.
-pub async fn delete(
-    conn: &mut Conn,
-    holder: Holder,
-    gateway: GatewayId,
-    version: i64,
-) -> Result<bool, Error> {
-    let gone = match holder {
-        Holder::User(id) => {
-            use user_gateway_roles as t;
-            let row = t::table.filter(
-                t::user_id
-                    .eq(id.get())
-                    .and(t::gateway_id.eq(gateway.get()))
-                    .and(t::version.eq(version)),
-            );
-            on_conn!(conn, |c| diesel::delete(row).execute(c).await)?
-        }
-        Holder::ServicePrincipal(id) => {
-            use sp_gateway_roles as t;
-            let row = t::table.filter(
-                t::sp_id
-                    .eq(id.get())
-                    .and(t::gateway_id.eq(gateway.get()))
-                    .and(t::version.eq(version)),
-            );
-            on_conn!(conn, |c| diesel::delete(row).execute(c).await)?
-        }
-    };
-    Ok(gone == 1)
-}
-
-/// How many roles stand on a gateway.
-pub async fn count_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
-    let of_users: i64 = on_conn!(conn, |c| user_gateway_roles::table
-        .filter(user_gateway_roles::gateway_id.eq(gateway.get()))
-        .count()
-        .get_result(c)
-        .await)?;
-    let of_principals: i64 = on_conn!(conn, |c| sp_gateway_roles::table
-        .filter(sp_gateway_roles::gateway_id.eq(gateway.get()))
-        .count()
-        .get_result(c)
-        .await)?;
-    Ok(of_users + of_principals)
-}
-
-/// Who has a role on a gateway of their own.
-pub async fn holders_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holder>, Error> {
-    let users: Vec<i64> = on_conn!(conn, |c| user_gateway_roles::table
-        .filter(user_gateway_roles::gateway_id.eq(gateway.get()))
-        .select(user_gateway_roles::user_id)
-        .load(c)
-        .await)?;
-    let principals: Vec<i64> = on_conn!(conn, |c| sp_gateway_roles::table
-        .filter(sp_gateway_roles::gateway_id.eq(gateway.get()))
-        .select(sp_gateway_roles::sp_id)
-        .load(c)
-        .await)?;
-    let users = users.into_iter().map(|id| Holder::User(id.into()));
-    Ok(users.chain(principals.into_iter().map(|id| Holder::ServicePrincipal(id.into()))).collect())
-}
-
-/// What a page of roles is cut by.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a page of roles on named gateways is cut by.
+#[derive(Debug, Clone, Copy)]
 pub struct Filter {
     /// Only on this gateway.
     pub gateway: Option<GatewayId>,
@@ -201,72 +63,286 @@ pub struct Filter {
     pub holder: Option<Holder>,
 }
 
-type Row = (String, String, String, i64);
+/// The queries of each kind of holder: on its own table of roles on named gateways, on the table that has its name, and on
+/// its column of the roles by selector.
+macro_rules! holders {
+    ($($module:ident: $roles:ident.$holder:ident, $holders:ident.$name:ident, $column:ident;)+) => {$(
+        mod $module {
+            use super::*;
+            use super::selector_bindings as by_selector;
 
-fn binding(make: fn(String) -> super::domain::Subject) -> impl Fn(Row) -> Result<Binding, Error> {
-    move |(name, gateway, text, version)| {
-        Ok(Binding { subject: make(name), gateway, role: role(&text)?, version })
+            pub(super) async fn id_of(conn: &mut Conn, name: &str) -> Result<Option<i64>, Error> {
+                Ok(on_conn!(conn, |c| $holders::table
+                    .filter($holders::$name.eq(name))
+                    .select($holders::id)
+                    .first(c)
+                    .await
+                    .optional())?)
+            }
+
+            pub(super) async fn get(
+                conn: &mut Conn,
+                holder: i64,
+                place: Place<'_>,
+            ) -> Result<Option<(i64, String, i64)>, Error> {
+                Ok(match place {
+                    Place::Gateway(gateway) => on_conn!(conn, |c| $roles::table
+                        .filter($roles::$holder.eq(holder).and($roles::gateway_id.eq(gateway.get())))
+                        .select(($roles::id, $roles::role, $roles::version))
+                        .first(c)
+                        .await
+                        .optional())?,
+                    Place::Selector(selector) => on_conn!(conn, |c| by_selector::table
+                        .filter(by_selector::$column.eq(holder).and(by_selector::selector.eq(selector)))
+                        .select((by_selector::id, by_selector::role, by_selector::version))
+                        .first(c)
+                        .await
+                        .optional())?,
+                })
+            }
+
+            pub(super) async fn insert(
+                conn: &mut Conn,
+                holder: Holder,
+                place: Place<'_>,
+                role: Role,
+                at: Timestamp,
+            ) -> Result<(), Error> {
+                match place {
+                    Place::Gateway(gateway) => {
+                        let row = (
+                            $roles::$holder.eq(holder.id),
+                            $roles::gateway_id.eq(gateway.get()),
+                            $roles::role.eq(role.as_str()),
+                        );
+                        on_conn!(conn, |c| diesel::insert_into($roles::table).values(row).execute(c).await)?;
+                    }
+                    Place::Selector(selector) => {
+                        let row = (
+                            by_selector::subject_kind.eq(holder.kind.as_str()),
+                            by_selector::$column.eq(holder.id),
+                            by_selector::selector.eq(selector),
+                            by_selector::role.eq(role.as_str()),
+                            by_selector::created_at.eq(at),
+                        );
+                        on_conn!(conn, |c| diesel::insert_into(by_selector::table).values(row).execute(c).await)?;
+                    }
+                }
+                Ok(())
+            }
+
+            pub(super) async fn update(
+                conn: &mut Conn,
+                stands: Standing,
+                role: Role,
+            ) -> Result<usize, Error> {
+                use $roles as t;
+                let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
+                let set = (t::role.eq(role.as_str()), t::version.eq(stands.version + 1));
+                Ok(on_conn!(conn, |c| diesel::update(at).set(set).execute(c).await)?)
+            }
+
+            pub(super) async fn delete(conn: &mut Conn, stands: Standing) -> Result<usize, Error> {
+                use $roles as t;
+                let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
+                Ok(on_conn!(conn, |c| diesel::delete(at).execute(c).await)?)
+            }
+
+            pub(super) async fn on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<i64>, Error> {
+                Ok(on_conn!(conn, |c| $roles::table
+                    .filter($roles::gateway_id.eq(gateway.get()))
+                    .select($roles::$holder)
+                    .load(c)
+                    .await)?)
+            }
+
+            pub(super) async fn selectors(conn: &mut Conn, holder: i64) -> Result<i64, Error> {
+                Ok(on_conn!(conn, |c| by_selector::table
+                    .filter(by_selector::$column.eq(holder))
+                    .count()
+                    .get_result(c)
+                    .await)?)
+            }
+
+            pub(super) async fn page(
+                conn: &mut Conn,
+                filter: Filter,
+                after: Option<(&str, &str)>,
+                limit: i64,
+            ) -> Result<Vec<(String, String, String, i64)>, Error> {
+                Ok(on_conn!(conn, |c| {
+                    let mut query = $roles::table
+                        .inner_join($holders::table)
+                        .inner_join(gateways::table)
+                        .select(($holders::$name, gateways::name, $roles::role, $roles::version))
+                        .order((gateways::name, $holders::$name))
+                        .limit(limit)
+                        .into_boxed();
+                    if let Some(id) = filter.gateway {
+                        query = query.filter($roles::gateway_id.eq(id.get()));
+                    }
+                    if let Some(holder) = filter.holder {
+                        query = query.filter($roles::$holder.eq(holder.id));
+                    }
+                    if let Some((gateway, name)) = after {
+                        let later = gateways::name.eq(gateway).and($holders::$name.gt(name));
+                        query = query.filter(gateways::name.gt(gateway).or(later));
+                    }
+                    query.load(c).await
+                })?)
+            }
+
+            pub(super) async fn page_by_selector(
+                conn: &mut Conn,
+                holder: Option<Holder>,
+                after: Option<(&str, &str)>,
+                limit: i64,
+            ) -> Result<Vec<(String, String, String, i64)>, Error> {
+                use selector_bindings as t;
+                Ok(on_conn!(conn, |c| {
+                    let mut query = t::table
+                        .inner_join($holders::table)
+                        .select(($holders::$name, t::selector, t::role, t::version))
+                        .order((t::selector, $holders::$name))
+                        .limit(limit)
+                        .into_boxed();
+                    if let Some(holder) = holder {
+                        query = query.filter(t::$column.eq(holder.id));
+                    }
+                    if let Some((selector, name)) = after {
+                        let later = t::selector.eq(selector).and($holders::$name.gt(name));
+                        query = query.filter(t::selector.gt(selector).or(later));
+                    }
+                    query.load(c).await
+                })?)
+            }
+        }
+    )+};
+}
+
+holders! {
+    of_users: user_gateway_roles.user_id, users.email, user_id;
+    of_service_principals: sp_gateway_roles.sp_id, service_principals.name, sp_id;
+    of_groups: group_gateway_roles.group_id, groups.name, group_id;
+}
+
+/// A query of one kind of holder.
+macro_rules! of {
+    ($kind:expr, $query:ident($($argument:expr),*)) => {
+        match $kind {
+            HolderKind::User => of_users::$query($($argument),*).await,
+            HolderKind::ServicePrincipal => of_service_principals::$query($($argument),*).await,
+            HolderKind::Group => of_groups::$query($($argument),*).await,
+        }
+    };
+}
+
+/// The holder of a name.
+pub async fn holder(
+    conn: &mut Conn,
+    kind: HolderKind,
+    name: &str,
+) -> Result<Option<Holder>, Error> {
+    Ok(of!(kind, id_of(conn, name))?.map(|id| Holder { kind, id }))
+}
+
+/// The role of a holder at a place.
+pub async fn get(
+    conn: &mut Conn,
+    holder: Holder,
+    place: Place<'_>,
+) -> Result<Option<Standing>, Error> {
+    let found = of!(holder.kind, get(conn, holder.id, place))?;
+    let standing = |(row, text, version): (i64, String, i64)| {
+        Ok(Standing { row, role: role(&text)?, version })
+    };
+    found.map(standing).transpose()
+}
+
+/// Stores a role that was not there; a concurrent one of the same holder is `Exists`.
+pub async fn insert(
+    conn: &mut Conn,
+    holder: Holder,
+    place: Place<'_>,
+    role: Role,
+    at: Timestamp,
+) -> Result<(), Error> {
+    of!(holder.kind, insert(conn, holder, place, role, at))
+}
+
+/// Changes a role that is still as it stood; answers whether it was.
+pub async fn update(
+    conn: &mut Conn,
+    kind: HolderKind,
+    place: Place<'_>,
+    stands: Standing,
+    role: Role,
+) -> Result<bool, Error> {
+    use selector_bindings as t;
+    let changed = match place {
+        Place::Gateway(_) => of!(kind, update(conn, stands, role))?,
+        Place::Selector(_) => {
+            let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
+            let set = (t::role.eq(role.as_str()), t::version.eq(stands.version + 1));
+            on_conn!(conn, |c| diesel::update(at).set(set).execute(c).await)?
+        }
+    };
+    Ok(changed == 1)
+}
+
+/// Takes a role away that is still as it stood; answers whether it was.
+pub async fn delete(
+    conn: &mut Conn,
+    kind: HolderKind,
+    place: Place<'_>,
+    stands: Standing,
+) -> Result<bool, Error> {
+    use selector_bindings as t;
+    let gone = match place {
+        Place::Gateway(_) => of!(kind, delete(conn, stands))?,
+        Place::Selector(_) => {
+            let at = t::table.filter(t::id.eq(stands.row).and(t::version.eq(stands.version)));
+            on_conn!(conn, |c| diesel::delete(at).execute(c).await)?
+        }
+    };
+    Ok(gone == 1)
+}
+
+/// Who has a role on a gateway by its name.
+pub async fn holders_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holder>, Error> {
+    let mut holders = Vec::new();
+    for &kind in HolderKind::ALL {
+        let ids = of!(kind, on(conn, gateway))?;
+        holders.extend(ids.into_iter().map(|id| Holder { kind, id }));
     }
+    Ok(holders)
 }
 
-/// Roles of users, by gateway and e-mail, after a position.
-pub async fn page_of_users(
+/// How many roles by selector a holder has.
+pub async fn count_selectors(conn: &mut Conn, holder: Holder) -> Result<i64, Error> {
+    of!(holder.kind, selectors(conn, holder.id))
+}
+
+/// Roles on named gateways of holders of one kind, by gateway and name, after a position.
+pub async fn page(
     conn: &mut Conn,
+    kind: HolderKind,
     filter: Filter,
     after: Option<(&str, &str)>,
     limit: i64,
-) -> Result<Vec<Binding>, Error> {
-    use user_gateway_roles as t;
-    let rows: Vec<Row> = on_conn!(conn, |c| {
-        let mut query = t::table
-            .inner_join(users::table)
-            .inner_join(gateways::table)
-            .select((users::email, gateways::name, t::role, t::version))
-            .order((gateways::name, users::email))
-            .limit(limit)
-            .into_boxed();
-        if let Some(id) = filter.gateway {
-            query = query.filter(t::gateway_id.eq(id.get()));
-        }
-        if let Some(Holder::User(id)) = filter.holder {
-            query = query.filter(t::user_id.eq(id.get()));
-        }
-        if let Some((gateway, email)) = after {
-            let later = gateways::name.eq(gateway).and(users::email.gt(email));
-            query = query.filter(gateways::name.gt(gateway).or(later));
-        }
-        query.load(c).await
-    })?;
-    rows.into_iter().map(binding(super::domain::Subject::User)).collect()
+) -> Result<Vec<Listed>, Error> {
+    let rows = of!(kind, page(conn, filter, after, limit))?;
+    rows.into_iter().map(Listed::from_row).collect()
 }
 
-/// Roles of service principals, by gateway and name, after a position.
-pub async fn page_of_service_principals(
+/// Roles by selector of holders of one kind, by selector and name, after a position.
+pub async fn page_by_selector(
     conn: &mut Conn,
-    filter: Filter,
+    kind: HolderKind,
+    holder: Option<Holder>,
     after: Option<(&str, &str)>,
     limit: i64,
-) -> Result<Vec<Binding>, Error> {
-    use sp_gateway_roles as t;
-    let rows: Vec<Row> = on_conn!(conn, |c| {
-        let mut query = t::table
-            .inner_join(service_principals::table)
-            .inner_join(gateways::table)
-            .select((service_principals::name, gateways::name, t::role, t::version))
-            .order((gateways::name, service_principals::name))
-            .limit(limit)
-            .into_boxed();
-        if let Some(id) = filter.gateway {
-            query = query.filter(t::gateway_id.eq(id.get()));
-        }
-        if let Some(Holder::ServicePrincipal(id)) = filter.holder {
-            query = query.filter(t::sp_id.eq(id.get()));
-        }
-        if let Some((gateway, name)) = after {
-            let later = gateways::name.eq(gateway).and(service_principals::name.gt(name));
-            query = query.filter(gateways::name.gt(gateway).or(later));
-        }
-        query.load(c).await
-    })?;
-    rows.into_iter().map(binding(super::domain::Subject::ServicePrincipal)).collect()
+) -> Result<Vec<Listed>, Error> {
+    let rows = of!(kind, page_by_selector(conn, holder, after, limit))?;
+    rows.into_iter().map(Listed::from_row).collect()
 }

@@ -19,6 +19,7 @@ use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::users::domain::{Email, set_password};
+use crate::resources::users::invite;
 use crate::resources::users::store as users;
 use crate::secret::Secret;
 
@@ -88,6 +89,26 @@ pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Resul
     begin(&ctx, account.id, account.password_version).await
 }
 
+/// Sets the password that an invitation or a reset is for, and starts a session.
+pub async fn accept_invite(
+    anonymous: Anonymous,
+    token: &Secret,
+    password: Secret,
+) -> Result<Session, Error> {
+    let joined = invite::accept(anonymous, token, password).await?;
+    begin(&joined.ctx, joined.user, joined.password_version).await
+}
+
+/// Makes an account for whoever asks, and starts a session.
+pub async fn register(
+    anonymous: Anonymous,
+    email: &Email,
+    password: Secret,
+) -> Result<Session, Error> {
+    let joined = invite::register(anonymous, email, password).await?;
+    begin(&joined.ctx, joined.user, joined.password_version).await
+}
+
 /// Looks at a password; where there is no room to, the try costs nothing.
 async fn verify(
     app: &App,
@@ -155,7 +176,7 @@ pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<
         return Err(Error::Unauthenticated { reason: Reason::LoginFailed });
     }
     budget::succeeded(app, &tried, user).await?;
-    let version = set_password(ctx, user, new).await?;
+    let version = set_password(ctx, user, account.password_version, new).await?;
     begin(ctx, user, version).await
 }
 

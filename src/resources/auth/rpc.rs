@@ -47,6 +47,7 @@ impl AuthService for Auth {
             Ok(pb::GetServerInfoResponse {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 set_up,
+                registration_enabled: set_up && app.config.auth.self_registration,
                 wire_generations: vec!["0.0".to_owned(), "0.1".to_owned()],
                 limits: Some(pb::ServerLimits {
                     page_size_max: PAGE_SIZE_MAX,
@@ -64,6 +65,39 @@ impl AuthService for Auth {
             let (token, password) = (Secret::new(req.setup_token), Secret::new(req.password));
             let id = domain::set_up(anonymous, token, &email, password).await?;
             Ok(pb::SetupResponse { user_id: id.get(), email: email.as_str().to_owned() })
+        })
+        .await
+    }
+
+    async fn accept_invite(
+        &self,
+        request: Request<pb::AcceptInviteRequest>,
+    ) -> Reply<pb::AcceptInviteResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let (token, password) = (Secret::new(req.invite_token), Secret::new(req.password));
+            let session = domain::accept_invite(anonymous, &token, password).await?;
+            Ok(pb::AcceptInviteResponse {
+                session_token: session.token.expose().to_owned(),
+                expire_time: Some(wire::time(session.expires_at)),
+                role: pb::Role::from(session.role).into(),
+                refresh_token: session.refresh_token.expose().to_owned(),
+                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
+            })
+        })
+        .await
+    }
+
+    async fn register(&self, request: Request<pb::RegisterRequest>) -> Reply<pb::RegisterResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let email = Email::parse("email", &req.email)?;
+            let session = domain::register(anonymous, &email, Secret::new(req.password)).await?;
+            Ok(pb::RegisterResponse {
+                session_token: session.token.expose().to_owned(),
+                expire_time: Some(wire::time(session.expires_at)),
+                role: pb::Role::from(session.role).into(),
+                refresh_token: session.refresh_token.expose().to_owned(),
+                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
+            })
         })
         .await
     }

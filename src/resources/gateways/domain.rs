@@ -9,14 +9,16 @@ use super::input::{AuthMode, Credentials, Endpoint, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
 use super::worker;
+use crate::access::snapshot::GatewayFacts;
 use crate::app::App;
 use crate::ctx::{Ctx, FleetCtx};
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
-use crate::labels::{Labels, Selector};
+use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
 use crate::openshell::Probe;
+use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
@@ -130,6 +132,7 @@ pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
             Ok(stored)
         })
         .await?;
+    difference::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
     changed(ctx).await?;
     Ok(stored)
 }
@@ -249,7 +252,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
         let (networks, timeout) = (&gateways.allowed_networks, gateways.connect_timeout());
         net::connect::check(&endpoint.host, endpoint.port, networks, timeout).await?;
     }
-    let updated = ctx
+    let (updated, before) = ctx
         .db()
         .transaction(async |conn| {
             let missing = || Error::missing(Kind::Gateway, &name);
@@ -277,9 +280,12 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             let on = (id, Arc::clone(&name));
             events::enqueue(conn, NewEvent::of(ctx, "gateway.updated", payload).on(on)).await?;
             log_change(conn, Subject::Gateway(id), now).await?;
-            Ok(row)
+            Ok((row, before))
         })
         .await?;
+    if let Some(after) = &change.labels {
+        difference::note(ctx, id, &before, after);
+    }
     changed(ctx).await?;
     if change.moves_destination() || change.credentials.is_some() {
         // What it found stands in the row; that it did not answer fails no update.
@@ -299,7 +305,6 @@ pub async fn unregister(ctx: &Ctx, name: &str, given_etag: &str) -> Result<u32, 
             let row = store::by_name(conn, name).await?.ok_or_else(missing)?;
             let id = GatewayId(row.id);
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
-            let roles = bindings::count_on(conn, id).await?;
             let holders = bindings::holders_on(conn, id).await?;
             if !store::delete(conn, id, row.version).await? {
                 return Err(Error::conflict(Kind::Gateway, name));
@@ -308,11 +313,11 @@ pub async fn unregister(ctx: &Ctx, name: &str, given_etag: &str) -> Result<u32, 
             let on = (id, Arc::from(name));
             events::enqueue(conn, NewEvent::of(ctx, "gateway.unregistered", payload).on(on))
                 .await?;
-            for holder in holders {
+            for holder in &holders {
                 log_change(conn, holder.changed(), now).await?;
             }
             log_change(conn, Subject::Gateway(id), now).await?;
-            Ok(u32::try_from(roles).unwrap_or(u32::MAX))
+            Ok(u32::try_from(holders.len()).unwrap_or(u32::MAX))
         })
         .await?;
     ctx.detail("gateway_roles_removed", roles);
@@ -347,12 +352,12 @@ pub async fn load_targets(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads gateways anew after they have changed, here or on another replica. Answers their names; one that is gone has
-/// none.
+/// Reads gateways anew after they have changed, here or on another replica. Answers what access needs to know of them;
+/// of one that is gone that is nothing.
 pub async fn refresh_targets(
     app: &App,
     ids: &[GatewayId],
-) -> Result<Vec<(GatewayId, Option<Arc<str>>)>, Error> {
+) -> Result<Vec<(GatewayId, Option<GatewayFacts>)>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -362,7 +367,8 @@ pub async fn refresh_targets(
     let refreshed = ids.iter().map(|id| {
         let row = rows.remove(id);
         refresh_target(app, *id, row.as_ref());
-        (*id, row.map(|row| row.name.into()))
+        let labels = |row: &Row| Labels::from_json(row.labels_json.as_deref()).of_access();
+        (*id, row.map(|row| GatewayFacts { labels: labels(&row), name: row.name.into() }))
     });
     Ok(refreshed.collect())
 }

@@ -1,5 +1,7 @@
 //! Service principals: making, finding, rotating and deleting them.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
@@ -10,9 +12,10 @@ use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
 use crate::config::MADE_FOR_RULES;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Reason};
 use crate::names::Name;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
@@ -25,6 +28,10 @@ use crate::transport::call::etag;
 const PREFIX_CHARACTERS: usize = 12;
 /// Random bytes of a key.
 const KEY_BYTES: usize = 32;
+/// Most service principals there are: one for each of the users that one server is built for.
+pub const SERVICE_PRINCIPALS_MAX: i64 = 10_000;
+/// Longest time that a replaced key stays good: a week is enough to roll a new one out.
+pub const OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);
 
 /// A caller that is a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +48,23 @@ pub struct ServicePrincipal {
     pub created_by: Option<UserId>,
     /// When.
     pub created_at: Timestamp,
-    /// When the key was last used, at most a minute behind.
+    /// When a key was last used, at most two minutes behind.
     pub last_used: Option<Timestamp>,
-    /// When the key ends.
+    /// When it ends with all its keys.
     pub expires_at: Option<Timestamp>,
+    /// When the key before the present one ends, or has ended.
+    pub previous_ends_at: Option<Timestamp>,
     /// Its version.
     pub version: i64,
+}
+
+/// What is to change of a service principal; none is what stays.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// New global role.
+    pub role: Option<Role>,
+    /// New end; none inside is no end.
+    pub expires_at: Option<Option<Timestamp>>,
 }
 
 /// A key that was just made.
@@ -67,9 +85,25 @@ pub fn new_key() -> Result<NewKey, Error> {
     Ok(NewKey { key: Secret::new(key), hash, prefix })
 }
 
-/// Counts a key that the caller asks for. Commands on the host itself have no bound.
-fn admit(ctx: &Ctx) -> Result<(), Error> {
-    ctx.principal().map_or(Ok(()), |principal| ctx.app().credential_limit.admit(principal))
+fn check_end(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Error> {
+    if expires_at.is_some_and(|at| at <= now) {
+        return Err(Error::invalid("expire_time", "must lie ahead"));
+    }
+    Ok(())
+}
+
+/// The service principal of a name, as a caller wants to change it: the caller must hold at least its role.
+async fn found(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    name: &str,
+    given_etag: &str,
+) -> Result<ServicePrincipal, Error> {
+    let found = store::by_name(conn, name).await?;
+    let found = found.ok_or_else(|| Error::missing(Kind::ServicePrincipal, name))?;
+    ctx.not_above(found.role)?;
+    etag::check(given_etag, found.version, Kind::ServicePrincipal, name)?;
+    Ok(found)
 }
 
 /// Creates one; the key is in the answer and nowhere else.
@@ -80,16 +114,14 @@ pub async fn create(
     expires_at: Option<Timestamp>,
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
-    if expires_at.is_some_and(|at| at <= now) {
-        return Err(Error::invalid("expire_time", "must lie ahead"));
-    }
+    check_end(now, expires_at)?;
     if name.as_str().starts_with(MADE_FOR_RULES) {
         let why = format!("must not begin with `{MADE_FOR_RULES}`, as those that rules make do");
         return Err(Error::invalid("name", why));
     }
     ctx.not_above(role)?;
     ctx.detail("role", role.as_str());
-    admit(ctx)?;
+    ctx.admit_credential()?;
     let key = new_key()?;
     let created_by = match ctx.principal() {
         Some(PrincipalId::User(id)) => Some(id),
@@ -107,7 +139,12 @@ pub async fn create(
     let created = ctx
         .db()
         .transaction(async |conn| {
+            store::lock_number(conn).await?;
             let created = store::insert(conn, &new).await?;
+            if store::count(conn).await? > SERVICE_PRINCIPALS_MAX {
+                let why = format!("there may be at most {SERVICE_PRINCIPALS_MAX}");
+                return Err(Error::refused(Reason::LimitReached, why));
+            }
             let payload = json!({ "service_principal": created.name, "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "service_principal.created", payload)).await?;
             log_change(conn, Subject::ServicePrincipal(created.id), now).await?;
@@ -150,27 +187,80 @@ pub async fn list(
     Ok((page, next))
 }
 
-/// Replaces the key. The old one is dead when this answers.
+/// Changes role or end; in force when this answers.
+pub async fn update(
+    ctx: &Ctx,
+    name: &str,
+    change: Change,
+    given_etag: &str,
+) -> Result<ServicePrincipal, Error> {
+    let now = ctx.now();
+    if let Some(role) = change.role {
+        ctx.not_above(role)?;
+        ctx.detail("role", role.as_str());
+    }
+    if let Some(expires_at) = change.expires_at {
+        check_end(now, expires_at)?;
+        ctx.detail("expires_at", expires_at.map(|at| at.to_string()));
+    }
+    let updated = ctx
+        .db()
+        .transaction(async |conn| {
+            let mut principal = found(ctx, conn, name, given_etag).await?;
+            let (id, version) = (principal.id, principal.version);
+            principal.role = change.role.unwrap_or(principal.role);
+            principal.expires_at = change.expires_at.unwrap_or(principal.expires_at);
+            principal.version += 1;
+            if !store::update(conn, id, version, principal.role, principal.expires_at).await? {
+                return Err(Error::conflict(Kind::ServicePrincipal, name));
+            }
+            let payload =
+                json!({ "service_principal": principal.name, "role": principal.role.as_str() });
+            events::enqueue(conn, NewEvent::of(ctx, "service_principal.updated", payload)).await?;
+            log_change(conn, Subject::ServicePrincipal(id), now).await?;
+            Ok(principal)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok(updated)
+}
+
+/// How long a replaced key is to stay good.
+pub fn overlap(field: &str, given: Duration) -> Result<Duration, Error> {
+    if given > OVERLAP_MAX {
+        let days = OVERLAP_MAX.as_secs() / (24 * 60 * 60);
+        return Err(Error::invalid(field, format!("must be at most {days} days")));
+    }
+    Ok(given)
+}
+
+/// Replaces the key. The one before is good for `overlap` beside it; every older one is dead when this answers.
 pub async fn rotate(
     ctx: &Ctx,
     name: &str,
+    overlap: Duration,
     given_etag: &str,
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
-    admit(ctx)?;
+    ctx.detail("overlap_seconds", overlap.as_secs());
+    ctx.admit_credential()?;
     let key = new_key()?;
+    let new = store::Replacement {
+        key_hash: &key.hash,
+        key_prefix: &key.prefix,
+        previous_ends_at: (!overlap.is_zero()).then(|| now.plus(overlap)),
+    };
     let rotated = ctx
         .db()
         .transaction(async |conn| {
-            let missing = || Error::missing(Kind::ServicePrincipal, name);
-            let found = store::by_name(conn, name).await?.ok_or_else(missing)?;
-            etag::check(given_etag, found.version, Kind::ServicePrincipal, name)?;
-            if !store::set_key(conn, found.id, found.version, &key.hash, &key.prefix).await? {
+            let found = found(ctx, conn, name, given_etag).await?;
+            if !store::set_key(conn, found.id, found.version, &new).await? {
                 return Err(Error::conflict(Kind::ServicePrincipal, name));
             }
             let payload = json!({ "service_principal": found.name });
             events::enqueue(conn, NewEvent::of(ctx, "service_principal.rotated", payload)).await?;
             log_change(conn, Subject::ServicePrincipal(found.id), now).await?;
+            let missing = || Error::missing(Kind::ServicePrincipal, name);
             store::by_name(conn, name).await?.ok_or_else(missing)
         })
         .await?;
@@ -183,9 +273,7 @@ pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error
     let now = ctx.now();
     ctx.db()
         .transaction(async |conn| {
-            let missing = || Error::missing(Kind::ServicePrincipal, name);
-            let found = store::by_name(conn, name).await?.ok_or_else(missing)?;
-            etag::check(given_etag, found.version, Kind::ServicePrincipal, name)?;
+            let found = found(ctx, conn, name, given_etag).await?;
             if !store::delete(conn, found.id, found.version).await? {
                 return Err(Error::conflict(Kind::ServicePrincipal, name));
             }
@@ -208,5 +296,11 @@ mod tests {
         assert_eq!((key.len(), &key[..3]), (46, "sg_"));
         assert_eq!((made.prefix.as_str(), made.hash.len()), (&key[..12], 64));
         assert_ne!(new_key().unwrap().key.expose(), key);
+    }
+
+    #[test]
+    fn an_overlap_lasts_a_week_at_most() {
+        assert_eq!(overlap("overlap", OVERLAP_MAX).unwrap(), OVERLAP_MAX);
+        assert!(overlap("overlap", OVERLAP_MAX + Duration::from_nanos(1)).is_err());
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::domain::{self, ServicePrincipal};
+use super::domain::{self, Change, ServicePrincipal};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::UserId;
-use crate::names::Name;
+use crate::error::Error;
+use crate::names::{self, Name};
 use crate::pb::v1 as pb;
 use crate::pb::v1::service_principal_service_server::{
     ServicePrincipalService, ServicePrincipalServiceServer,
@@ -52,7 +53,7 @@ impl ServicePrincipalService for ServicePrincipals {
         request: Request<pb::GetServicePrincipalRequest>,
     ) -> Reply<pb::GetServicePrincipalResponse> {
         call(&self.0, request, async |ctx, req| {
-            let found = domain::get(ctx, &req.name).await?;
+            let found = domain::get(ctx, &names::asked("name", req.name)?).await?;
             Ok(pb::GetServicePrincipalResponse { service_principal: Some(found.into()) })
         })
         .await
@@ -71,12 +72,28 @@ impl ServicePrincipalService for ServicePrincipals {
         .await
     }
 
+    async fn update_service_principal(
+        &self,
+        request: Request<pb::UpdateServicePrincipalRequest>,
+    ) -> Reply<pb::UpdateServicePrincipalResponse> {
+        call_write(&self.0, request, async move |ctx, mut req| {
+            let name = names::asked("name", std::mem::take(&mut req.name))?;
+            let given_etag = std::mem::take(&mut req.etag);
+            let updated = domain::update(&ctx, &name, req.try_into()?, &given_etag).await?;
+            Ok(pb::UpdateServicePrincipalResponse { service_principal: Some(updated.into()) })
+        })
+        .await
+    }
+
     async fn rotate_service_principal(
         &self,
         request: Request<pb::RotateServicePrincipalRequest>,
     ) -> Reply<pb::RotateServicePrincipalResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let (rotated, key) = domain::rotate(&ctx, &req.name, &req.etag).await?;
+            let name = names::asked("name", req.name)?;
+            let overlap = wire::parse_span("overlap", req.overlap.unwrap_or_default())?;
+            let overlap = domain::overlap("overlap", overlap)?;
+            let (rotated, key) = domain::rotate(&ctx, &name, overlap, &req.etag).await?;
             Ok(pb::RotateServicePrincipalResponse {
                 service_principal: Some(rotated.into()),
                 key: key.expose().to_owned(),
@@ -90,10 +107,30 @@ impl ServicePrincipalService for ServicePrincipals {
         request: Request<pb::DeleteServicePrincipalRequest>,
     ) -> Reply<pb::DeleteServicePrincipalResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            domain::delete(&ctx, &req.name, &req.etag).await?;
+            let name = names::asked("name", req.name)?;
+            domain::delete(&ctx, &name, &req.etag).await?;
             Ok(pb::DeleteServicePrincipalResponse {})
         })
         .await
+    }
+}
+
+impl TryFrom<pb::UpdateServicePrincipalRequest> for Change {
+    type Error = Error;
+
+    fn try_from(req: pb::UpdateServicePrincipalRequest) -> Result<Self, Error> {
+        let mut change = Self::default();
+        for path in wire::paths(req.update_mask)? {
+            match path.as_str() {
+                "role" => change.role = Some(wire::role("role", req.role)?),
+                "expire_time" => {
+                    let at = req.expire_time.map(|at| wire::parse_time("expire_time", at));
+                    change.expires_at = Some(at.transpose()?);
+                }
+                other => return Err(wire::unchangeable(other)),
+            }
+        }
+        Ok(change)
     }
 }
 
@@ -109,6 +146,7 @@ impl From<ServicePrincipal> for pb::ServicePrincipal {
             last_used_time: found.last_used.map(wire::time),
             expire_time: found.expires_at.map(wire::time),
             etag: etag::of(found.version),
+            previous_key_expire_time: found.previous_ends_at.map(wire::time),
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::resources::access_bindings::feed::store::role;
 
+/// Serialises those who make one on PostgreSQL, so that their number is the true one.
+const NUMBER_LOCK: i64 = 0x5348_4f52_4553_504e;
+
 /// A row, as a caller sees it: without the hash.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = service_principals)]
@@ -23,6 +26,7 @@ struct Row {
     created_at: Timestamp,
     last_used: Option<Timestamp>,
     expires_at: Option<Timestamp>,
+    previous_key_expires_at: Option<Timestamp>,
     version: i64,
 }
 
@@ -39,6 +43,7 @@ impl TryFrom<Row> for ServicePrincipal {
             created_at: row.created_at,
             last_used: row.last_used,
             expires_at: row.expires_at,
+            previous_ends_at: row.previous_key_expires_at,
             version: row.version,
         })
     }
@@ -114,26 +119,66 @@ pub async fn page(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Replaces the key of one that is still at `version`; answers whether it was.
+/// Waits for the turn to make one; until the end of the transaction.
+pub async fn lock_number(conn: &mut Conn) -> Result<(), Error> {
+    conn.serialise(NUMBER_LOCK).await
+}
+
+/// How many there are.
+pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(on_conn!(conn, |c| service_principals::table.count().get_result(c).await)?)
+}
+
+/// Changes role and end of one that is still at `version`; answers whether it was.
+pub async fn update(
+    conn: &mut Conn,
+    id: ServicePrincipalId,
+    version: i64,
+    role: Role,
+    expires_at: Option<Timestamp>,
+) -> Result<bool, Error> {
+    use service_principals as t;
+    let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
+    let set = (t::role.eq(role.as_str()), t::expires_at.eq(expires_at), t::version.eq(version + 1));
+    let changed = on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?;
+    Ok(changed == 1)
+}
+
+/// A key in place of the present one.
+#[derive(Debug)]
+pub struct Replacement<'a> {
+    /// SHA-256 of the key, 64 hexadecimal digits.
+    pub key_hash: &'a str,
+    /// First 12 characters of the key.
+    pub key_prefix: &'a str,
+    /// Until when the present key is good; none is no longer at all.
+    pub previous_ends_at: Option<Timestamp>,
+}
+
+/// Replaces the key of one that is still at `version`; answers whether it was. The key before the present one is dead
+/// in any case.
 pub async fn set_key(
     conn: &mut Conn,
     id: ServicePrincipalId,
     version: i64,
-    key_hash: &str,
-    key_prefix: &str,
+    new: &Replacement<'_>,
 ) -> Result<bool, Error> {
     use service_principals as t;
-    let changed = on_conn!(conn, |c| diesel::update(
-        t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)))
-    )
-    .set((
-        t::key_hash.eq(key_hash),
-        t::key_prefix.eq(key_prefix),
+    let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
+    let set = (
+        t::key_hash.eq(new.key_hash),
+        t::key_prefix.eq(new.key_prefix),
         t::key_version.eq(t::key_version + 1),
+        t::previous_key_expires_at.eq(new.previous_ends_at),
         t::version.eq(version + 1),
-    ))
-    .execute(c)
-    .await)?;
+    );
+    let changed = if new.previous_ends_at.is_some() {
+        let set = (set, t::previous_key_hash.eq(t::key_hash.nullable()));
+        on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
+    } else {
+        let set = (set, t::previous_key_hash.eq(None::<&str>));
+        on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?
+    };
     Ok(changed == 1)
 }
 
@@ -158,17 +203,19 @@ pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Re
     Ok(gone == 1)
 }
 
-/// Notes that keys were used. No change of theirs: it moves no version.
+/// Notes that keys were used, where no other note is as young as `stale_at`; answers how many. No change of theirs: it
+/// moves no version.
 pub async fn touch(
     conn: &mut Conn,
     ids: &[ServicePrincipalId],
     at: Timestamp,
-) -> Result<(), Error> {
+    stale_at: Timestamp,
+) -> Result<usize, Error> {
     use service_principals as t;
     let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-    on_conn!(conn, |c| diesel::update(t::table.filter(t::id.eq_any(&ids)))
+    let stale = t::last_used.is_null().or(t::last_used.le(stale_at));
+    Ok(on_conn!(conn, |c| diesel::update(t::table.filter(t::id.eq_any(&ids).and(stale)))
         .set(t::last_used.eq(at))
         .execute(c)
-        .await)?;
-    Ok(())
+        .await)?)
 }

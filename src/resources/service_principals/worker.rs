@@ -1,16 +1,21 @@
-//! `last_used`: noted in memory at each call, written once a minute, by each replica for the calls that it took.
+//! `last_used`: noted in memory at each call, written at most once a minute a service principal, whichever replicas took
+//! its calls.
 
 use std::time::Duration;
 
 use super::store;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::error::Error;
 use crate::workers::{Worked, Worker};
+
+/// How long a note stands before a later one replaces it.
+const EVERY: Duration = Duration::from_mins(1);
 
 /// Writes which keys were used.
 pub const LAST_USED: Worker = Worker {
     name: "service_principal.last_used",
-    every: |_| Duration::from_mins(1),
+    every: |_| EVERY,
     lease: false,
     wake: None,
     tick: |ctx, _| Box::pin(tick(ctx)),
@@ -22,6 +27,7 @@ async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
         return Ok(Worked::NOTHING);
     }
     let now = ctx.now();
-    ctx.db().transaction(async |conn| store::touch(conn, &used, now).await).await?;
-    Ok(Worked { done: used.len(), more: false })
+    let stale_at = now.minus(EVERY);
+    let touch = async |conn: &mut Conn| store::touch(conn, &used, now, stale_at).await;
+    Ok(Worked { done: ctx.db().transaction(touch).await?, more: false })
 }

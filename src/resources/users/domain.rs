@@ -1,13 +1,16 @@
 //! Users: who may have an account, and its password.
 
+use std::fmt;
+
 use serde_json::json;
 
-use super::store;
+use super::{admins, store};
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::types::UserId;
-use crate::error::{Error, Kind};
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::{Timestamp, UserId};
+use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::password::Hasher;
@@ -17,6 +20,9 @@ use crate::secret::Secret;
 
 /// Most characters of an e-mail address.
 pub const EMAIL_CHARACTERS_MAX: usize = 254;
+/// Most users there are, the invited ones included: ten times what one server is built for, and few enough to hold in
+/// memory.
+pub const USERS_MAX: i64 = 100_000;
 
 /// A valid e-mail address, trimmed and in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +54,130 @@ impl Email {
     }
 }
 
+/// A user as a caller names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// By id.
+    Id(UserId),
+    /// By e-mail address.
+    Email(Email),
+}
+
+impl Named {
+    /// From what a caller sent: an id has no `@`, and an address has one.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        if text.contains('@') {
+            return Email::parse(field, text).map(Self::Email);
+        }
+        let id: Option<i64> = text.parse().ok();
+        id.map(|id| Self::Id(UserId(id)))
+            .ok_or_else(|| Error::invalid(field, "must be an e-mail address or an id"))
+    }
+
+    /// There is no such user.
+    #[must_use]
+    pub fn missing(&self) -> Error {
+        Error::missing(Kind::User, self)
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Email(email) => f.write_str(email.as_str()),
+        }
+    }
+}
+
+/// A person with an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Id that never changes.
+    pub id: UserId,
+    /// Unique e-mail address.
+    pub email: String,
+    /// Own global role.
+    pub role: Role,
+    /// The higher of its own and the highest of its groups'.
+    pub effective_role: Role,
+    /// Whether the account may be used.
+    pub is_active: bool,
+    /// Whether there is a password.
+    pub has_password: bool,
+    /// Whether an invitation or a reset waits.
+    pub pending_invite: bool,
+    /// The OIDC provider that it is linked with.
+    pub oidc_provider: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When what waits ends.
+    pub invite_expires_at: Option<Timestamp>,
+    /// Its version.
+    pub version: i64,
+}
+
+/// What a list of users is cut by; none is no cut.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter {
+    /// The effective role.
+    pub role: Option<Role>,
+    /// Whether the account may be used.
+    pub is_active: Option<bool>,
+    /// Whether an invitation or a reset waits.
+    pub pending_invite: Option<bool>,
+}
+
+/// One user, within a transaction too.
+pub async fn find(conn: &mut Conn, named: &Named) -> Result<User, Error> {
+    store::find(conn, named).await?.ok_or_else(|| named.missing())
+}
+
+/// One user.
+pub async fn get(ctx: &Ctx, named: &Named) -> Result<User, Error> {
+    find(&mut ctx.db().read().await?, named).await
+}
+
+/// A page by e-mail address.
+pub async fn list(
+    ctx: &Ctx,
+    filter: Filter,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<User>, String), Error> {
+    let principal = ctx.principal_text();
+    let question = format!("{filter:?}");
+    let scope = PageScope {
+        method: "ListUsers",
+        principal: &principal,
+        filter: question.as_bytes(),
+        order: "email",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<String>::open(key, &scope, token)?;
+    let after = after.as_ref().map(|token| token.position().as_str());
+    let mut conn = ctx.db().read().await?;
+    let (page, more) = size.cut(store::page(&mut conn, filter, after, size.limit()).await?);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(last.email.clone()).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
 /// The user of an e-mail address.
 pub async fn id_of(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
     let found = store::account(conn, email.as_str()).await?;
     found.map(|account| account.id).ok_or_else(|| Error::missing(Kind::User, email.as_str()))
+}
+
+/// Refuses what was just inserted where there are more users than there may be. Under the lock of the admins, so that
+/// two at the same moment count each other.
+pub async fn within(conn: &mut Conn, most: i64) -> Result<(), Error> {
+    if store::count(conn).await? <= most {
+        return Ok(());
+    }
+    Err(Error::refused(Reason::LimitReached, format!("there may be at most {most} users")))
 }
 
 /// Creates a user with a password.
@@ -67,7 +193,9 @@ pub async fn create(
     let id = ctx
         .db()
         .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
             let id = store::insert(conn, email.as_str(), &hash, role, now).await?;
+            within(conn, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "user.created", payload)).await?;
             log_change(conn, Subject::User(id), now).await?;
@@ -78,26 +206,33 @@ pub async fn create(
     Ok(id)
 }
 
-/// Sets the password of an address; everything that was made from the older one is dead.
-pub async fn reset_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
-    let mut conn = ctx.db().read().await?;
-    let found = store::account(&mut conn, email.as_str()).await?;
-    drop(conn);
+/// Sets the password of an address, for whoever holds the database itself: no other password is asked for.
+pub async fn put_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
+    let found = store::account(&mut ctx.db().read().await?, email.as_str()).await?;
     let account = found.ok_or_else(|| Error::missing(Kind::User, email.as_str()))?;
-    set_password(ctx, account.id, password).await?;
+    set_password(ctx, account.id, account.password_version, password).await?;
     Ok(())
 }
 
-/// Sets a user's password and answers its version. Every session ends with the older one.
-pub async fn set_password(ctx: &Ctx, user: UserId, password: Secret) -> Result<i64, Error> {
+/// Sets a user's password in place of the one of a version, and answers the new one's. Every session ends with the older
+/// one.
+///
+/// # Errors
+/// `Conflict` where the older one stands no more, by a reset meanwhile: what it was shown for must not undo that.
+pub async fn set_password(
+    ctx: &Ctx,
+    user: UserId,
+    instead_of: i64,
+    password: Secret,
+) -> Result<i64, Error> {
     Hasher::check("password", &password)?;
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
     let version = ctx
         .db()
         .transaction(async |conn| {
-            let version = store::set_password(conn, user, &hash).await?;
-            let version = version.ok_or_else(|| Error::missing(Kind::User, user))?;
+            let version = store::set_password(conn, user, instead_of, &hash).await?;
+            let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
             sessions::end_all(conn, user, now).await?;
             let payload = json!({ "user": user.get() });
             events::enqueue(conn, NewEvent::of(ctx, "user.password_set", payload)).await?;
@@ -112,6 +247,16 @@ pub async fn set_password(ctx: &Ctx, user: UserId, password: Secret) -> Result<i
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_named_by_address_or_id() {
+        assert_eq!(Named::parse("user", "17").unwrap(), Named::Id(UserId(17)));
+        let ana = Email::parse("email", "ana@example.com").unwrap();
+        assert_eq!(Named::parse("user", "Ana@example.com").unwrap(), Named::Email(ana));
+        for bad in ["", "ana", "@", "1.5", "9223372036854775808", "1 OR 1=1"] {
+            assert!(Named::parse("user", bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn addresses_are_folded_and_checked() {

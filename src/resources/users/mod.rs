@@ -7,5 +7,8 @@
 //! - where there is an active admin, there is one after every change.
 
 pub mod admins;
+pub mod changes;
 pub mod domain;
+pub mod invite;
+pub mod rpc;
 pub mod store;

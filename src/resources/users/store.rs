@@ -1,13 +1,133 @@
 //! Users as rows.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use crate::access::roles::Role;
-use crate::db::schema::{group_members, groups, users};
+use super::changes::Removed;
+use super::domain::{Filter, Named, User};
+use crate::access::roles::{self, Role};
+use crate::db::schema::{
+    group_members, groups, selector_bindings, service_principals, sessions, user_gateway_roles,
+    users,
+};
 use crate::db::types::{Timestamp, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::resources::access_bindings::feed::store::role;
+
+/// A row as an admin sees it: whether there is a password and a token, and neither of them.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = users)]
+struct Row {
+    id: i64,
+    email: String,
+    role: String,
+    is_active: bool,
+    #[diesel(select_expression = users::hashed_password.is_not_null())]
+    has_password: bool,
+    #[diesel(select_expression = users::invite_token_hash.is_not_null())]
+    pending_invite: bool,
+    oidc_provider: Option<String>,
+    created_at: Timestamp,
+    invite_expires_at: Option<Timestamp>,
+    version: i64,
+}
+
+/// Users of rows, each with the role that it has by its groups.
+async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let held: Vec<(i64, String)> = on_conn!(conn, |c| group_members::table
+        .inner_join(groups::table)
+        .filter(group_members::user_id.eq_any(&ids))
+        .select((group_members::user_id, groups::role))
+        .load(c)
+        .await)?;
+    let mut by_groups: HashMap<i64, Vec<Role>> = HashMap::new();
+    for (user, text) in held {
+        by_groups.entry(user).or_default().push(role(&text)?);
+    }
+    let user = |row: Row| {
+        let own = role(&row.role)?;
+        Ok(User {
+            id: row.id.into(),
+            email: row.email,
+            role: own,
+            effective_role: roles::global(own, by_groups.remove(&row.id).unwrap_or_default()),
+            is_active: row.is_active,
+            has_password: row.has_password,
+            pending_invite: row.pending_invite,
+            oidc_provider: row.oidc_provider,
+            created_at: row.created_at,
+            invite_expires_at: row.invite_expires_at,
+            version: row.version,
+        })
+    };
+    rows.into_iter().map(user).collect()
+}
+
+/// The user that a caller names.
+pub async fn find(conn: &mut Conn, named: &Named) -> Result<Option<User>, Error> {
+    let row: Option<Row> = on_conn!(conn, |c| {
+        let query = users::table.select(Row::as_select()).into_boxed();
+        let query = match named {
+            Named::Id(id) => query.filter(users::id.eq(id.get())),
+            Named::Email(email) => query.filter(users::email.eq(email.as_str())),
+        };
+        query.first(c).await.optional()
+    })?;
+    Ok(shown(conn, row.into_iter().collect()).await?.pop())
+}
+
+/// Users by e-mail address, after one.
+pub async fn page(
+    conn: &mut Conn,
+    filter: Filter,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<User>, Error> {
+    let words = |keep: fn(&Role, &Role) -> bool| -> Vec<&'static str> {
+        let fits = |role: &Role| filter.role.is_some_and(|wanted| keep(role, &wanted));
+        Role::ALL.into_iter().filter(fits).map(Role::as_str).collect()
+    };
+    let (wanted, above) =
+        (words(|role, wanted| role == wanted), words(|role, wanted| role > wanted));
+    let rows: Vec<Row> = on_conn!(conn, |c| {
+        let by_group = |roles: Vec<&'static str>| {
+            diesel::dsl::exists(
+                group_members::table
+                    .inner_join(groups::table)
+                    .filter(group_members::user_id.eq(users::id).and(groups::role.eq_any(roles))),
+            )
+        };
+        let mut query =
+            users::table.select(Row::as_select()).order(users::email).limit(limit).into_boxed();
+        if filter.role.is_some() {
+            // The highest of its own role and its groups' is the one that is asked for.
+            query = query
+                .filter(users::role.eq_any(wanted.clone()).or(by_group(wanted.clone())))
+                .filter(diesel::dsl::not(users::role.eq_any(above.clone())))
+                .filter(diesel::dsl::not(by_group(above.clone())));
+        }
+        if let Some(active) = filter.is_active {
+            query = query.filter(users::is_active.eq(active));
+        }
+        if let Some(pending) = filter.pending_invite {
+            query = query.filter(users::invite_token_hash.is_not_null().eq(pending));
+        }
+        if let Some(email) = after {
+            query = query.filter(users::email.gt(email));
+        }
+        query.load(c).await
+    })?;
+    shown(conn, rows).await
+}
+
+/// How many users there are.
+pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
+    Ok(on_conn!(conn, |c| users::table.count().get_result(c).await)?)
+}
 
 /// Serialises whatever can take an admin away on PostgreSQL, so that two such changes never each count the other's admin.
 const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
@@ -107,24 +227,71 @@ pub async fn insert(
     Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
 }
 
-/// Sets a password and answers its version, none where there is no such user. What was made from the older one is
-/// dead, an invitation included.
+/// Sets a password in place of the one of a version, and answers the new one's; none where that is not the user's. What
+/// was made from the older one is dead, an invitation included.
 pub async fn set_password(
     conn: &mut Conn,
     id: UserId,
+    instead_of: i64,
     hashed_password: &str,
 ) -> Result<Option<i64>, Error> {
-    let version: Option<i64> = on_conn!(conn, |c| diesel::update(users::table.find(id.get()))
-        .set((
-            users::hashed_password.eq(hashed_password),
-            users::password_version.eq(users::password_version + 1),
-            users::invite_token_hash.eq(None::<String>),
-            users::invite_expires_at.eq(None::<Timestamp>),
-            users::version.eq(users::version + 1),
-        ))
+    let row =
+        users::table.filter(users::id.eq(id.get()).and(users::password_version.eq(instead_of)));
+    let set = (
+        users::hashed_password.eq(hashed_password),
+        users::password_version.eq(instead_of + 1),
+        users::invite_token_hash.eq(None::<String>),
+        users::invite_expires_at.eq(None::<Timestamp>),
+        users::version.eq(users::version + 1),
+    );
+    let version: Option<i64> = on_conn!(conn, |c| diesel::update(row)
+        .set(set)
         .returning(users::password_version)
         .get_result(c)
         .await
         .optional())?;
     Ok(version)
+}
+
+/// Sets role and state of a user that is still at `version`; answers whether it was.
+pub async fn update(
+    conn: &mut Conn,
+    id: UserId,
+    version: i64,
+    role: Role,
+    is_active: bool,
+) -> Result<bool, Error> {
+    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    let set = (
+        users::role.eq(role.as_str()),
+        users::is_active.eq(is_active),
+        users::version.eq(version + 1),
+    );
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Deletes a user that is still at `version`, with what hangs on it; answers whether it was.
+pub async fn delete(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, Error> {
+    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
+}
+
+/// How much hangs on a user.
+pub async fn belongings(conn: &mut Conn, id: UserId) -> Result<Removed, Error> {
+    let id = id.get();
+    let removed = on_conn!(conn, |c| {
+        let of_groups = group_members::table.filter(group_members::user_id.eq(id)).count();
+        let named = user_gateway_roles::table.filter(user_gateway_roles::user_id.eq(id)).count();
+        let selected = selector_bindings::table.filter(selector_bindings::user_id.eq(id)).count();
+        let logins = sessions::table.filter(sessions::user_id.eq(id)).count();
+        let made = service_principals::table.filter(service_principals::created_by.eq(id)).count();
+        Removed {
+            memberships: of_groups.get_result(c).await?,
+            gateway_roles: named.get_result(c).await?,
+            selector_bindings: selected.get_result(c).await?,
+            sessions: logins.get_result(c).await?,
+            service_principals: made.get_result(c).await?,
+        }
+    });
+    Ok(removed)
 }

@@ -3,7 +3,7 @@
 //! IPv6 counts by /64, which one host usually has whole. A forwarded address counts only where the connection comes
 //! from a configured proxy (T19).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -12,6 +12,7 @@ use http::HeaderMap;
 use ipnet::IpNet;
 
 use crate::error::{Error, Reason};
+use crate::net::guard::host_of;
 
 /// Addresses that are remembered before idle ones are forgotten.
 const ADDRESSES_MAX: usize = 100_000;
@@ -67,7 +68,7 @@ impl AddressLimit {
         if buckets.len() > ADDRESSES_MAX {
             buckets.retain_recent();
         }
-        buckets.check_key(&bucket(ip)).map_err(|until| Error::Exhausted {
+        buckets.check_key(&host_of(ip)).map_err(|until| Error::Exhausted {
             reason: Reason::RateLimited,
             retry_in: until.wait_time_from(DefaultClock::default().now()),
         })
@@ -77,18 +78,6 @@ impl AddressLimit {
 fn buckets(quota: Option<Quota>, burst: u32) -> Option<DefaultKeyedRateLimiter<IpAddr>> {
     let burst = NonZeroU32::new(burst);
     quota.map(|quota| RateLimiter::keyed(burst.map_or(quota, |burst| quota.allow_burst(burst))))
-}
-
-/// What one host has: an IPv4 address, or an IPv6 network of 64 bits.
-#[must_use]
-pub fn bucket(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,32 +1,20 @@
-//! People with an account, made past the front door, and statements that no rpc makes.
+//! People with an account, made through the front door, and statements that no rpc makes.
 
 use diesel_async::RunQueryDsl;
-use shoreguard::access::roles::Role;
 use shoreguard::db::on_conn;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed::{self, Subject, store::log_change};
-use shoreguard::resources::users::store;
-use shoreguard::secret::Secret;
 
 use super::server::{Caller, TestServer};
 
 /// What everybody logs in with.
-const PASSWORD: &str = "a password of theirs";
+pub(crate) const PASSWORD: &str = "a password of theirs";
 
 impl TestServer {
-    /// Makes an active user with a password.
-    pub(crate) async fn user(&self, email: &str, role: Role) {
-        let now = self.app.clock.now();
-        let hash = self.app.passwords.hash(Secret::new(PASSWORD)).await.unwrap();
-        self.app
-            .db
-            .transaction(async |conn| {
-                let id = store::insert(conn, email, &hash, role, now).await?;
-                log_change(conn, Subject::User(id), now).await
-            })
-            .await
-            .unwrap();
-        feed::refresh(&self.app).await.unwrap();
+    /// Invites a user, who accepts with [`PASSWORD`]; answers the session token.
+    pub(crate) async fn user(&self, email: &str, role: impl Into<pb::Role>) -> String {
+        let invite_token = self.admin().invited(email, role.into()).await;
+        let request = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
+        self.anonymous().auth().accept_invite(request).await.unwrap().into_inner().session_token
     }
 
     /// Logs one of them in.
@@ -36,9 +24,40 @@ impl TestServer {
         self.with(&session.session_token)
     }
 
+    /// Makes a group with members.
+    pub(crate) async fn group(&self, name: &str, role: impl Into<pb::Role>, members: &[&str]) {
+        let admin = self.admin();
+        let request = pb::CreateGroupRequest {
+            name: name.to_owned(),
+            role: role.into().into(),
+            ..Default::default()
+        };
+        admin.groups().create_group(request).await.unwrap();
+        for email in members {
+            let request = pb::AddGroupMemberRequest {
+                group: name.to_owned(),
+                user: (*email).to_owned(),
+                ..Default::default()
+            };
+            admin.groups().add_group_member(request).await.unwrap();
+        }
+    }
+
     /// Runs one statement on the database. What it changes of access, the snapshot doesn't know.
     pub(crate) async fn sql(&self, statement: &str) -> usize {
         let mut conn = self.app.db.write().await.unwrap();
         on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap()
+    }
+}
+
+impl Caller {
+    /// Invites a user; answers the invitation.
+    pub(crate) async fn invited(&self, email: &str, role: pb::Role) -> String {
+        let request = pb::InviteUserRequest {
+            email: email.to_owned(),
+            role: role.into(),
+            ..Default::default()
+        };
+        self.users().invite_user(request).await.unwrap().into_inner().invite_token
     }
 }

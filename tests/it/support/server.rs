@@ -75,6 +75,7 @@ clients! {
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
+    users: user_service_client::UserServiceClient,
 }
 
 impl Caller {
@@ -106,14 +107,18 @@ pub(crate) type Tune = fn(&mut Config);
 
 impl TestServer {
     pub(crate) async fn start(place: Place, engine: Engine, tune: Tune) -> Self {
+        let mut server = Self::start_empty(place, engine, tune).await;
+        server.admin_key = server.first_admin().await;
+        server
+    }
+
+    /// Starts on an empty database and makes no admin.
+    pub(crate) async fn start_empty(place: Place, engine: Engine, tune: Tune) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = config(&place, data.path(), tune);
         let (app, running) = boot(config).await;
         let address = running.address();
-        let mut server =
-            Self { app, address, engine, admin_key: String::new(), running, place, data };
-        server.admin_key = server.first_admin().await;
-        server
+        Self { app, address, engine, admin_key: String::new(), running, place, data }
     }
 
     async fn first_admin(&self) -> String {

@@ -17,7 +17,9 @@ const RESOURCE_FILES: [&str; 6] =
 
 /// What a resource has besides, and why.
 const RESOURCE_EXTRAS: &[(&str, &str)] = &[
+    ("access_bindings/difference.rs", "what a change of labels does to access"),
     ("access_bindings/feed", "feeds the snapshot: it is a second reader of the same tables"),
+    ("access_bindings/list.rs", "one list over the tables of three kinds of holder"),
     ("audit/anonymous.rs", "counts of refusals of nobody"),
     ("audit/batch.rs", "the statements of the writer"),
     ("audit/recorder.rs", "the handle that calls record with"),
@@ -31,6 +33,8 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
+    ("users/changes.rs", "what an admin changes of users"),
+    ("users/invite", "how people come to an account: a second writer of the same table"),
     ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),
     (
         "service_principals/provided.rs",

@@ -40,8 +40,8 @@ pub async fn load(app: &App) -> Result<(), Error> {
     // First: what commits while the rest is read is then read again, which is harmless.
     let revision = store::last_revision(&mut conn).await?;
     let mut changes = Vec::new();
-    for (id, name) in store::gateway_names(&mut conn).await? {
-        changes.push(Change::Gateway(id, Some(name)));
+    for (id, facts) in store::gateway_facts(&mut conn).await? {
+        changes.push(Change::Gateway(id, Some(facts)));
     }
     for (id, facts) in store::group_facts(&mut conn, None).await? {
         changes.push(Change::Group(id, Some(facts)));
@@ -106,8 +106,8 @@ async fn read_on(app: &App) -> Result<(), Error> {
                 Subject::User(_) | Subject::ServicePrincipal(_) | Subject::Group(_) => None,
             })
             .collect();
-        let named = gateways::domain::refresh_targets(app, &gateways).await?;
-        changes.extend(named.into_iter().map(|(id, name)| Change::Gateway(id, name)));
+        let refreshed = gateways::domain::refresh_targets(app, &gateways).await?;
+        changes.extend(refreshed.into_iter().map(|(id, facts)| Change::Gateway(id, facts)));
         let moved = !changes.is_empty();
         app.snapshot.apply(last, changes, asked_at);
         if moved {

@@ -8,14 +8,17 @@ use diesel_async::RunQueryDsl;
 
 use super::Subject;
 use crate::access::roles::Role;
-use crate::access::snapshot::{GroupFacts, ServicePrincipalFacts, UserFacts};
+use crate::access::snapshot::{
+    Bindings, GatewayFacts, GroupFacts, PreviousKey, SelectorRole, ServicePrincipalFacts, UserFacts,
+};
 use crate::db::schema::{
-    access_changes, gateways, group_gateway_roles, group_members, groups, service_principals,
-    sp_gateway_roles, user_gateway_roles, users,
+    access_changes, gateways, group_gateway_roles, group_members, groups, selector_bindings,
+    service_principals, sp_gateway_roles, user_gateway_roles, users,
 };
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::labels::{Labels, Selector};
 use crate::resources::auth::sessions;
 
 /// Serialises writers of the change log on PostgreSQL, so that revisions commit in order and a reader skips none.
@@ -84,19 +87,59 @@ pub async fn changes_after(
     Ok(rows.into_iter().map(|(revision, kind, id)| (revision, subject(&kind, id))).collect())
 }
 
-/// Names of all gateways.
-pub async fn gateway_names(conn: &mut Conn) -> Result<Vec<(GatewayId, Arc<str>)>, Error> {
-    let rows: Vec<(i64, String)> =
-        on_conn!(conn, |c| gateways::table.select((gateways::id, gateways::name)).load(c).await)?;
-    Ok(rows.into_iter().map(|(id, name)| (id.into(), name.into())).collect())
+/// Facts of all gateways.
+pub async fn gateway_facts(conn: &mut Conn) -> Result<Vec<(GatewayId, GatewayFacts)>, Error> {
+    let rows: Vec<(i64, String, Option<String>)> = on_conn!(conn, |c| gateways::table
+        .select((gateways::id, gateways::name, gateways::labels_json))
+        .load(c)
+        .await)?;
+    let facts = |(id, name, labels): (i64, String, Option<String>)| {
+        let labels = Labels::from_json(labels.as_deref()).of_access();
+        (id.into(), GatewayFacts { name: name.into(), labels })
+    };
+    Ok(rows.into_iter().map(facts).collect())
 }
 
-type Bindings = HashMap<i64, HashMap<GatewayId, Role>>;
+/// The bindings of each holder of one kind: those on gateways from the kind's own table, those by selector from the
+/// column of theirs that is not null.
+macro_rules! bindings {
+    ($conn:expr, $only:expr, $table:ident.$holder:ident, $by_selector:ident) => {{
+        let direct: Vec<(i64, i64, String)> = on_conn!($conn, |c| {
+            use $table as t;
+            let mut query = t::table.select((t::$holder, t::gateway_id, t::role)).into_boxed();
+            if let Some(id) = $only {
+                query = query.filter(t::$holder.eq(id));
+            }
+            query.load(c).await
+        })?;
+        let by_selector: Vec<(i64, String, String)> = on_conn!($conn, |c| {
+            use selector_bindings as t;
+            let mut query = t::table
+                .filter(t::$by_selector.is_not_null())
+                .select((t::$by_selector.assume_not_null(), t::selector, t::role))
+                .order(t::selector)
+                .into_boxed();
+            if let Some(id) = $only {
+                query = query.filter(t::$by_selector.eq(id));
+            }
+            query.load(c).await
+        })?;
+        by_holder(direct, by_selector)?
+    }};
+}
 
-fn bindings(rows: Vec<(i64, i64, String)>) -> Result<Bindings, Error> {
-    let mut all = Bindings::new();
-    for (subject, gateway, text) in rows {
-        all.entry(subject).or_default().insert(gateway.into(), role(&text)?);
+fn by_holder(
+    direct: Vec<(i64, i64, String)>,
+    by_selector: Vec<(i64, String, String)>,
+) -> Result<HashMap<i64, Bindings>, Error> {
+    let mut all: HashMap<i64, Bindings> = HashMap::new();
+    for (holder, gateway, text) in direct {
+        all.entry(holder).or_default().direct.insert(gateway.into(), role(&text)?);
+    }
+    for (holder, selector, text) in by_selector {
+        let selector = Selector::of_access("selector", &selector).map_err(Error::internal)?;
+        let by = SelectorRole { selector, role: role(&text)? };
+        all.entry(holder).or_default().by_selector.push(by);
     }
     Ok(all)
 }
@@ -113,15 +156,7 @@ pub async fn group_facts(
         }
         query.load(c).await
     })?;
-    let bound = on_conn!(conn, |c| {
-        use group_gateway_roles as t;
-        let mut query = t::table.select((t::group_id, t::gateway_id, t::role)).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(t::group_id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let mut bound = bindings(bound)?;
+    let mut bound = bindings!(conn, only, group_gateway_roles.group_id, group_id);
     let facts = |(id, text): (i64, String)| {
         let bindings = bound.remove(&id).unwrap_or_default();
         Ok((id.into(), GroupFacts { role: role(&text)?, bindings }))
@@ -153,15 +188,7 @@ pub async fn user_facts(
         }
         query.load(c).await
     })?;
-    let bound = on_conn!(conn, |c| {
-        use user_gateway_roles as t;
-        let mut query = t::table.select((t::user_id, t::gateway_id, t::role)).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(t::user_id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let mut bound = bindings(bound)?;
+    let mut bound = bindings!(conn, only, user_gateway_roles.user_id, user_id);
     let mut groups: HashMap<i64, Vec<GroupId>> = HashMap::new();
     for (user, group) in memberships {
         groups.entry(user).or_default().push(group.into());
@@ -188,7 +215,13 @@ pub async fn user_facts(
 }
 
 type UserRow = (i64, String, String, bool, i64, (Option<String>, Option<String>));
-type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>);
+type PreviousRow = (Option<String>, Option<Timestamp>);
+type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow);
+
+fn previous((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> {
+    let (Some(hash), Some(ends_at)) = (hash, ends_at) else { return Ok(None) };
+    Ok(Some(PreviousKey { hash: from_hex(&hash)?, ends_at }))
+}
 
 /// Facts of one service principal or of all.
 pub async fn service_principal_facts(
@@ -197,28 +230,22 @@ pub async fn service_principal_facts(
 ) -> Result<Vec<(ServicePrincipalId, ServicePrincipalFacts)>, Error> {
     let rows: Vec<PrincipalRow> = on_conn!(conn, |c| {
         use service_principals as t;
-        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at);
+        let before = (t::previous_key_hash, t::previous_key_expires_at);
+        let columns = (t::id, t::name, t::role, t::key_hash, t::key_version, t::expires_at, before);
         let mut query = t::table.select(columns).into_boxed();
         if let Some(id) = only {
             query = query.filter(t::id.eq(id));
         }
         query.load(c).await
     })?;
-    let bound = on_conn!(conn, |c| {
-        use sp_gateway_roles as t;
-        let mut query = t::table.select((t::sp_id, t::gateway_id, t::role)).into_boxed();
-        if let Some(id) = only {
-            query = query.filter(t::sp_id.eq(id));
-        }
-        query.load(c).await
-    })?;
-    let mut bound = bindings(bound)?;
-    let facts = |(id, name, text, hash, key_version, expires_at): PrincipalRow| {
+    let mut bound = bindings!(conn, only, sp_gateway_roles.sp_id, sp_id);
+    let facts = |(id, name, text, hash, key_version, expires_at, before): PrincipalRow| {
         let facts = ServicePrincipalFacts {
             name: name.into(),
             role: role(&text)?,
             key_hash: from_hex(&hash)?,
             key_version,
+            previous: previous(before)?,
             expires_at,
             used: Arc::default(),
             bindings: bound.remove(&id).unwrap_or_default(),

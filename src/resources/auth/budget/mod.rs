@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::db::Conn;
 use crate::db::types::{Timestamp, UserId};
 use crate::error::{Error, Reason};
-use crate::transport::layers::address_limit::bucket;
+use crate::net::guard::host_of;
 
 /// How long an address from which a login succeeded is remembered.
 pub const ADDRESS_KNOWN: Duration = Duration::from_hours(90 * 24);
@@ -104,7 +104,7 @@ pub struct Try {
 impl Try {
     fn of(app: &App, email: &str, ip: Option<IpAddr>) -> Self {
         // The same text for an address that is not known: nobody gets more tries by hiding it.
-        let address = ip.map(|ip| bucket(ip).to_string()).unwrap_or_default();
+        let address = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
         let (email, address) = (email.as_bytes(), address.as_bytes());
         let tag = |kind: &str, parts: &[&[u8]]| format!("{kind}:{}", app.budget_key.tag(parts));
         Self {

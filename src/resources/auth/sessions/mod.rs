@@ -4,7 +4,8 @@
 //! - a refresh token is good once; who shows an older one of a family ends the family;
 //! - a family lives 30 days from the login, whatever its use (T14), and dies with the password that made it;
 //! - refresh tokens are stored as SHA-256 only;
-//! - a user has a bounded number: one more ends the one that was refreshed least lately.
+//! - a user has a bounded number: one more ends the one that was refreshed least lately; how many a user may start or
+//!   refresh a minute is bounded too.
 
 pub mod store;
 
@@ -157,6 +158,7 @@ impl Family {
 
 /// Starts a session. Over the bound, the one that was refreshed least lately ends.
 pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
+    ctx.app().credential_limit.admit(PrincipalId::User(new.user))?;
     let now = ctx.now();
     let (mut family, mut secret) = ([0; FAMILY_BYTES], [0; SECRET_BYTES]);
     fill_random(&mut family)?;
@@ -204,6 +206,7 @@ pub async fn family(app: &App, token: &RefreshToken) -> Result<Option<Family>, E
 /// # Errors
 /// `CREDENTIAL_INVALID` where it was used before: then somebody else has a copy, and the whole family ends.
 pub async fn rotate(ctx: &Ctx, found: &Family, given: &str) -> Result<Session, Error> {
+    ctx.app().credential_limit.admit(PrincipalId::User(found.new.user))?;
     let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
     let now = ctx.now();
     let bytes = given.strip_prefix(PREFIX).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
@@ -288,6 +291,16 @@ pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error>
         })
         .await?;
     changed(ctx).await
+}
+
+/// Ends one session of a user, within a transaction that logs the user's change; answers whether there was one.
+pub async fn end_one(
+    conn: &mut Conn,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    store::end(conn, user, id, now).await
 }
 
 /// Ends every session of a user, within a transaction that logs the user's change; answers how many.

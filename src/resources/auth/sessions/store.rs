@@ -159,12 +159,10 @@ pub async fn end(
 /// Ends every live session of a user; answers how many.
 pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<usize, Error> {
     use sessions as t;
-    let ended = on_conn!(conn, |c| diesel::update(
-        t::table.filter(t::user_id.eq(user.get()).and(t::revoked_at.is_null()))
-    )
-    .set(t::revoked_at.eq(now))
-    .execute(c)
-    .await)?;
+    let live = t::table
+        .filter(t::user_id.eq(user.get()).and(t::revoked_at.is_null()).and(t::expires_at.gt(now)));
+    let ended =
+        on_conn!(conn, |c| diesel::update(live).set(t::revoked_at.eq(now)).execute(c).await)?;
     Ok(ended)
 }
 

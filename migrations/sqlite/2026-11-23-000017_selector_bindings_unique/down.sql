@@ -1,0 +1,5 @@
+DROP INDEX selector_bindings_group_id_selector_unique;
+
+DROP INDEX selector_bindings_sp_id_selector_unique;
+
+DROP INDEX selector_bindings_user_id_selector_unique;

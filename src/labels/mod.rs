@@ -1,0 +1,128 @@
+//! Labels, and selectors in the syntax of Kubernetes: `env=prod,team in (ml,web),!legacy`.
+//!
+//! Labels under `access/` decide about access and are changed by a global admin only (T07).
+
+mod selector;
+
+use std::collections::BTreeMap;
+
+use crate::error::Error;
+
+pub use selector::{REQUIREMENTS_MAX, Requirement, SELECTOR_CHARACTERS_MAX, Selector};
+
+/// Most labels of one thing.
+pub const LABELS_MAX: usize = 20;
+/// Most characters of a key, without its prefix.
+pub const KEY_CHARACTERS_MAX: usize = 63;
+/// Most characters of a value.
+pub const VALUE_CHARACTERS_MAX: usize = 253;
+/// The prefix of labels that decide about access.
+pub const ACCESS_PREFIX: &str = "access/";
+
+/// Valid labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels(BTreeMap<String, String>);
+
+/// The labels of what has none.
+pub static UNLABELLED: Labels = Labels(BTreeMap::new());
+
+impl Labels {
+    /// From what a caller sent.
+    pub fn parse(
+        field: &str,
+        given: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let labels: BTreeMap<String, String> = given.into_iter().collect();
+        if labels.len() > LABELS_MAX {
+            let why = format!("must be at most {LABELS_MAX} labels, got {}", labels.len());
+            return Err(Error::invalid(field, why));
+        }
+        for (key, value) in &labels {
+            if !is_key(key) {
+                let why = format!(
+                    "has the key `{}`: a key is a letter or digit, then up to {} of letters, digits, `.`, `_`, `-`",
+                    key.chars().take(80).collect::<String>(),
+                    KEY_CHARACTERS_MAX - 1
+                );
+                return Err(Error::invalid(field, why));
+            }
+            if value.chars().count() > VALUE_CHARACTERS_MAX || value.chars().any(char::is_control) {
+                let why = format!(
+                    "has at `{key}` a value that is not at most {VALUE_CHARACTERS_MAX} plain characters"
+                );
+                return Err(Error::invalid(field, why));
+            }
+        }
+        Ok(Self(labels))
+    }
+
+    /// From what is stored: a JSON object; what is broken there is none.
+    #[must_use]
+    pub fn from_json(text: Option<&str>) -> Self {
+        Self(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+    }
+
+    /// As it is stored; none where there is no label.
+    pub fn to_json(&self) -> Result<Option<String>, Error> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        serde_json::to_string(&self.0).map(Some).map_err(Error::internal)
+    }
+
+    /// Key and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// Those that decide about access.
+    #[must_use]
+    pub fn of_access(&self) -> Self {
+        let under = self.0.iter().filter(|(key, _)| key.starts_with(ACCESS_PREFIX));
+        Self(under.map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// As a plain map.
+    #[must_use]
+    pub fn into_map(self) -> BTreeMap<String, String> {
+        self.0
+    }
+}
+
+fn is_key(key: &str) -> bool {
+    let name = key.strip_prefix(ACCESS_PREFIX).unwrap_or(key);
+    name.len() <= KEY_CHARACTERS_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_bounded() {
+        let one = |k: &str, v: &str| Labels::parse("labels", [(k.to_owned(), v.to_owned())]);
+        assert!(one("env", "prod").is_ok());
+        assert!(one("access/zone", "eu").is_ok());
+        assert!(one(&"k".repeat(KEY_CHARACTERS_MAX), &"v".repeat(VALUE_CHARACTERS_MAX)).is_ok());
+        for (k, v) in [
+            ("", ""),
+            ("-a", ""),
+            ("a/b", ""),
+            ("access/", ""),
+            (&*"k".repeat(KEY_CHARACTERS_MAX + 1), ""),
+            ("a", &*"v".repeat(VALUE_CHARACTERS_MAX + 1)),
+            ("a", "x\u{7}"),
+        ] {
+            assert!(one(k, v).is_err(), "{k} {v}");
+        }
+        let many =
+            |n: usize| Labels::parse("labels", (0..n).map(|i| (format!("k{i}"), String::new())));
+        assert!(many(LABELS_MAX).is_ok() && many(LABELS_MAX + 1).is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! What a change of labels does to access, for the audit log (T07).
+
+use serde_json::{Value, json};
+
+use crate::access::snapshot::Moved;
+use crate::ctx::Ctx;
+use crate::db::types::GatewayId;
+use crate::labels::Labels;
+
+/// Callers that an entry names; the rest are counted.
+const NAMED_MAX: usize = 20;
+
+/// Notes who gains and who loses which role on a gateway by a change of its labels. To be called once it is committed and
+/// before it is in the snapshot.
+pub fn note(ctx: &Ctx, gateway: GatewayId, before: &Labels, after: &Labels) {
+    let (before, after) = (before.of_access(), after.of_access());
+    if before == after {
+        return;
+    }
+    let moved = ctx.app().snapshot.moved_by_labels(gateway, &before, &after);
+    let (gained, lost): (Vec<Moved>, Vec<Moved>) = moved.into_iter().partition(|m| m.to > m.from);
+    for (key, who) in [("access_gained", gained), ("access_lost", lost)] {
+        if !who.is_empty() {
+            ctx.detail(key, shown(&who));
+        }
+    }
+}
+
+fn shown(moved: &[Moved]) -> Value {
+    let named = moved
+        .iter()
+        .take(NAMED_MAX)
+        .map(|one| json!({ "who": &*one.actor, "from": one.from.as_str(), "to": one.to.as_str() }));
+    json!({ "count": moved.len(), "first": named.collect::<Vec<Value>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::roles::Role;
+
+    #[test]
+    fn the_first_are_named_and_all_are_counted() {
+        let moved = |n: usize| Moved {
+            actor: format!("sp:{n:03}").into(),
+            from: Role::None,
+            to: Role::Viewer,
+        };
+        for (count, named) in [(1, 1), (NAMED_MAX, NAMED_MAX), (NAMED_MAX + 1, NAMED_MAX)] {
+            let shown = shown(&(0..count).map(moved).collect::<Vec<_>>());
+            assert_eq!(shown["count"], count);
+            assert_eq!(shown["first"].as_array().unwrap().len(), named);
+            assert_eq!(
+                shown["first"][0],
+                json!({ "who": "sp:000", "from": "none", "to": "viewer" })
+            );
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The list of roles: of each kind of holder those on named gateways, then those by selectors, as one row of pages.
+
+use serde::{Deserialize, Serialize};
+
+use super::domain::{Binding, Holder, HolderKind, On, Subject, holder};
+use super::store::{self, Filter, Listed};
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::GatewayId;
+use crate::error::Error;
+use crate::labels::Selector;
+
+/// Roles by selector that are read at once where only some of them pick the gateway that is asked for.
+const BATCH: usize = 1_000;
+
+/// Where a list goes on: in which stage, and after whom.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    stage: usize,
+    place: String,
+    name: String,
+}
+
+/// One part of the list: the roles of one kind of holder on named gateways, or those by selectors.
+#[derive(Debug, Clone, Copy)]
+struct Stage {
+    kind: HolderKind,
+    by_selector: bool,
+    holder: Option<Holder>,
+    gateway: Option<GatewayId>,
+}
+
+impl Stage {
+    async fn page(
+        self,
+        ctx: &Ctx,
+        conn: &mut Conn,
+        after: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Error> {
+        let Self { kind, by_selector, holder, gateway } = self;
+        if !by_selector {
+            return store::page(conn, kind, Filter { gateway, holder }, after, rows(limit)).await;
+        }
+        match gateway {
+            None => store::page_by_selector(conn, kind, holder, after, rows(limit)).await,
+            Some(gateway) => self.picking(ctx, conn, gateway, after, limit).await,
+        }
+    }
+
+    /// What a selector picks is no question for the database: roles are read on until the page is full.
+    async fn picking(
+        self,
+        ctx: &Ctx,
+        conn: &mut Conn,
+        gateway: GatewayId,
+        after: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, Error> {
+        let mut after = after.map(|(selector, name)| (selector.to_owned(), name.to_owned()));
+        let mut found = Vec::new();
+        loop {
+            let from = after.as_ref().map(|(selector, name)| (selector.as_str(), name.as_str()));
+            let (kind, holder) = (self.kind, self.holder);
+            let read = store::page_by_selector(conn, kind, holder, from, rows(BATCH)).await?;
+            let last = read.last().filter(|_| read.len() == BATCH);
+            after = last.map(|last| (last.place.clone(), last.holder.clone()));
+            for listed in read {
+                let selector = Selector::of_access("selector", &listed.place);
+                if ctx.app().snapshot.picks(&selector.map_err(Error::internal)?, gateway) {
+                    found.push(listed);
+                }
+            }
+            if after.is_none() || found.len() >= limit {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+    }
+
+    fn binding(self, listed: Listed) -> Binding {
+        let Listed { holder, place, role, version } = listed;
+        let on = if self.by_selector { On::Selector(place) } else { On::Gateway(place) };
+        Binding { subject: Subject { kind: self.kind, name: holder }, on, role, version }
+    }
+}
+
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Roles by kind of holder, those on named gateways first, each by place and name. With a gateway in the scope they are
+/// those that count there now.
+pub async fn list(
+    ctx: &Ctx,
+    subject: Option<Subject>,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Binding>, String), Error> {
+    let gateway = ctx.gateway().map(|(id, _)| *id);
+    let question = format!("{gateway:?} {subject:?}");
+    let principal = ctx.principal_text();
+    let scope = PageScope {
+        method: "ListGatewayRoles",
+        principal: &principal,
+        filter: question.as_bytes(),
+        order: "kind, place, name",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<Position>::open(key, &scope, token)?;
+    let after = after.as_ref().map(PageToken::position);
+    let mut conn = ctx.db().read().await?;
+    let holder = match &subject {
+        None => None,
+        Some(subject) => Some(holder(&mut conn, subject).await?),
+    };
+    let kinds = HolderKind::ALL.iter().flat_map(|kind| [(*kind, false), (*kind, true)]);
+    let mut found = Vec::new();
+    for (at, (kind, by_selector)) in kinds.enumerate().skip(after.map_or(0, |after| after.stage)) {
+        // One more than the page has, so that it is known whether there is a next one.
+        let room = (size.get() + 1).saturating_sub(found.len());
+        if room == 0 || holder.is_some_and(|holder| holder.kind != kind) {
+            continue;
+        }
+        let stage = Stage { kind, by_selector, holder, gateway };
+        let from = after.filter(|after| after.stage == at);
+        let from = from.map(|after| (after.place.as_str(), after.name.as_str()));
+        let page = stage.page(ctx, &mut conn, from, room).await?;
+        found.extend(page.into_iter().map(|listed| (at, stage.binding(listed))));
+    }
+    let (found, more) = size.cut(found);
+    let next = match found.last().filter(|_| more) {
+        None => String::new(),
+        Some((stage, last)) => {
+            let (On::Gateway(place) | On::Selector(place)) = last.on.clone();
+            let name = last.subject.name.clone();
+            PageToken::after(Position { stage: *stage, place, name }).seal(key, &scope)?
+        }
+    };
+    Ok((found.into_iter().map(|(_, binding)| binding).collect(), next))
+}

@@ -1,0 +1,232 @@
+//! What an admin does to users: roles and states, deleting, resetting, unlocking, sessions.
+//!
+//! Invariants
+//! - nobody gives a role above their own, nor touches whoever holds one;
+//! - nobody deletes or deactivates the own account, nor takes its password away without the one that stands;
+//! - the last active admin stays: see `admins`;
+//! - what is taken away is gone before it is answered, and live streams within a second.
+
+use serde_json::json;
+
+use super::admins;
+use super::domain::{self, Named, User};
+use super::invite::{self, RESET, store::Waiting};
+use super::store;
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::page::PageSize;
+use crate::db::types::SessionId;
+use crate::error::{Error, Kind, Reason};
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::auth::budget;
+use crate::resources::auth::sessions::{self, Shown};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::secret::Secret;
+use crate::transport::call::etag;
+
+/// What is to change of a user; none is what stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// New global role.
+    pub role: Option<Role>,
+    /// Whether the account may be used.
+    pub is_active: Option<bool>,
+}
+
+/// What went with a user, and what stayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// Memberships in groups.
+    pub memberships: i64,
+    /// Roles on named gateways.
+    pub gateway_roles: i64,
+    /// Roles by selector.
+    pub selector_bindings: i64,
+    /// Sessions, ended ones that are still remembered included.
+    pub sessions: i64,
+    /// Service principals that it made, which stay.
+    pub service_principals: i64,
+}
+
+/// The user that the call is about; the caller must hold at least its role.
+async fn found(ctx: &Ctx, conn: &mut Conn, named: &Named) -> Result<User, Error> {
+    let user = domain::find(conn, named).await?;
+    ctx.detail("user_id", user.id.get());
+    ctx.detail("email", user.email.as_str());
+    ctx.not_above(user.effective_role)?;
+    Ok(user)
+}
+
+/// Refuses where the user is the caller.
+fn not_own(ctx: &Ctx, user: &User, what: &str) -> Result<(), Error> {
+    if ctx.principal() != Some(PrincipalId::User(user.id)) {
+        return Ok(());
+    }
+    Err(Error::refused(Reason::OwnAccount, format!("nobody {what} the own account")))
+}
+
+fn taken(is_so: bool, named: &Named) -> Result<(), Error> {
+    if is_so { Ok(()) } else { Err(Error::conflict(Kind::User, named)) }
+}
+
+/// Changes role or state. Where the account may no longer be used its sessions end, and don't come back with it.
+pub async fn update(
+    ctx: &Ctx,
+    named: &Named,
+    change: Change,
+    given_etag: &str,
+) -> Result<User, Error> {
+    if let Some(role) = change.role {
+        ctx.detail("role", role.as_str());
+        ctx.not_above(role)?;
+    }
+    if let Some(is_active) = change.is_active {
+        ctx.detail("is_active", is_active);
+    }
+    let now = ctx.now();
+    let updated = ctx
+        .db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let user = found(ctx, conn, named).await?;
+            if change.is_active == Some(false) {
+                not_own(ctx, &user, "deactivates")?;
+            }
+            etag::check(given_etag, user.version, Kind::User, named)?;
+            let role = change.role.unwrap_or(user.role);
+            let is_active = change.is_active.unwrap_or(user.is_active);
+            let version = user.version;
+            taken(store::update(conn, user.id, version, role, is_active).await?, named)?;
+            admins::must_remain(conn, locked).await?;
+            if !is_active {
+                sessions::end_all(conn, user.id, now).await?;
+            }
+            let payload =
+                json!({ "user": user.email, "role": role.as_str(), "is_active": is_active });
+            events::enqueue(conn, NewEvent::of(ctx, "user.updated", payload)).await?;
+            let updated = domain::find(conn, &Named::Id(user.id)).await?;
+            log_change(conn, Subject::User(user.id), now).await?;
+            Ok(updated)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok(updated)
+}
+
+/// Deletes a user with what hangs on it; service principals that it made stay.
+pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Error> {
+    let now = ctx.now();
+    let removed = ctx
+        .db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let user = found(ctx, conn, named).await?;
+            not_own(ctx, &user, "deletes")?;
+            etag::check(given_etag, user.version, Kind::User, named)?;
+            let removed = store::belongings(conn, user.id).await?;
+            taken(store::delete(conn, user.id, user.version).await?, named)?;
+            admins::must_remain(conn, locked).await?;
+            let payload = json!({ "user": user.email, "id": user.id.get() });
+            events::enqueue(conn, NewEvent::of(ctx, "user.deleted", payload)).await?;
+            log_change(conn, Subject::User(user.id), now).await?;
+            Ok(removed)
+        })
+        .await?;
+    for (what, count) in [
+        ("memberships", removed.memberships),
+        ("gateway_roles", removed.gateway_roles),
+        ("selector_bindings", removed.selector_bindings),
+        ("sessions", removed.sessions),
+        ("service_principals_kept", removed.service_principals),
+    ] {
+        ctx.detail(what, count);
+    }
+    changed(ctx).await
+}
+
+/// Takes password and sessions away, and makes a token with which the person sets a new password.
+pub async fn reset_password(
+    ctx: &Ctx,
+    named: &Named,
+    given_etag: &str,
+) -> Result<(User, Secret), Error> {
+    ctx.admit_credential()?;
+    let now = ctx.now();
+    let made = invite::new_token()?;
+    let waiting = Waiting { token_hash: &made.hash, expires_at: now.plus(RESET) };
+    let reset = ctx
+        .db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let user = found(ctx, conn, named).await?;
+            // Else a stolen session would be as good as the password, which ChangePassword asks for.
+            not_own(ctx, &user, "resets")?;
+            etag::check(given_etag, user.version, Kind::User, named)?;
+            taken(invite::store::reset(conn, user.id, user.version, waiting).await?, named)?;
+            admins::must_remain(conn, locked).await?;
+            sessions::end_all(conn, user.id, now).await?;
+            let payload = json!({ "user": user.email });
+            events::enqueue(conn, NewEvent::of(ctx, "user.password_reset", payload)).await?;
+            let reset = domain::find(conn, &Named::Id(user.id)).await?;
+            log_change(conn, Subject::User(user.id), now).await?;
+            Ok(reset)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok((reset, made.token))
+}
+
+/// Forgets the failed logins at a user's account, wherever they came from.
+pub async fn unlock(ctx: &Ctx, named: &Named) -> Result<(), Error> {
+    ctx.db()
+        .transaction(async |conn| {
+            let user = found(ctx, conn, named).await?;
+            budget::forgive(ctx.app(), conn, &user.email).await?;
+            let payload = json!({ "user": user.email });
+            events::enqueue(conn, NewEvent::of(ctx, "user.unlocked", payload)).await
+        })
+        .await?;
+    ctx.app().feed.written();
+    Ok(())
+}
+
+/// A page of a user's live sessions, the newest first.
+pub async fn list_sessions(
+    ctx: &Ctx,
+    named: &Named,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Shown>, String), Error> {
+    let user = domain::get(ctx, named).await?;
+    sessions::list(ctx, user.id, size, token).await
+}
+
+/// Ends one session of a user, or every one; answers how many.
+pub async fn revoke_sessions(
+    ctx: &Ctx,
+    named: &Named,
+    only: Option<SessionId>,
+) -> Result<usize, Error> {
+    let now = ctx.now();
+    let ended = ctx
+        .db()
+        .transaction(async |conn| {
+            let user = found(ctx, conn, named).await?;
+            let ended = match only {
+                None => sessions::end_all(conn, user.id, now).await?,
+                Some(id) if sessions::end_one(conn, user.id, id, now).await? => 1,
+                Some(id) => return Err(Error::missing(Kind::Session, id)),
+            };
+            let payload = json!({ "user": user.email, "sessions": ended });
+            events::enqueue(conn, NewEvent::of(ctx, "user.sessions_revoked", payload)).await?;
+            log_change(conn, Subject::User(user.id), now).await?;
+            Ok(ended)
+        })
+        .await?;
+    ctx.detail("sessions", ended);
+    changed(ctx).await?;
+    Ok(ended)
+}

@@ -1,0 +1,233 @@
+//! How people come to an account and its password: invited by an admin, reset by one, or registering themselves.
+//!
+//! Invariants
+//! - a token is `sgi_` and 43 characters of 32 random bytes; only its SHA-256 is stored, and it is shown once;
+//! - a token is good once, until it ends, and only for an account that may be used; one that isn't stores nothing (T16);
+//! - nobody but the person ever knows its password.
+
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use self::store::Waiting;
+use super::domain::{self, Email, Named, USERS_MAX, User};
+use super::{admins, store as users};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::ctx::{Anonymous, Ctx};
+use crate::db::types::UserId;
+use crate::error::{Error, Kind, Reason};
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::auth::password::Hasher;
+use crate::resources::auth::sessions;
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::seal::{fill_random, hex};
+use crate::secret::Secret;
+
+/// Version of an account's first password, where it is made with one.
+const FIRST_PASSWORD: i64 = 1;
+/// From this many users on nobody registers: a flood of registrations leaves room for who is invited.
+pub const USERS_TO_REGISTER_MAX: i64 = USERS_MAX / 2;
+
+const PREFIX: &str = "sgi_";
+const TOKEN_BYTES: usize = 32;
+
+/// How long the token of a reset may wait: an admin has just talked to the person.
+pub const RESET: Duration = Duration::from_hours(24);
+
+/// A token that was just made.
+pub(super) struct NewToken {
+    /// The token itself, shown once.
+    pub(super) token: Secret,
+    /// What is stored of it.
+    pub(super) hash: String,
+}
+
+/// `sgi_` and 43 characters of base64url: 32 random bytes.
+pub(super) fn new_token() -> Result<NewToken, Error> {
+    let mut bytes = [0; TOKEN_BYTES];
+    fill_random(&mut bytes)?;
+    let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
+    let hash = hex(&Sha256::digest(token.as_bytes()));
+    Ok(NewToken { token: Secret::new(token), hash })
+}
+
+/// What is stored of a token; none where it is not one.
+fn hash_of(token: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
+    (bytes.len() == TOKEN_BYTES).then(|| hex(&Sha256::digest(token.as_bytes())))
+}
+
+/// Makes an account, and the invitation to it.
+pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secret), Error> {
+    ctx.detail("role", role.as_str());
+    ctx.not_above(role)?;
+    ctx.admit_credential()?;
+    let now = ctx.now();
+    let made = new_token()?;
+    let expires_at = now.plus(ctx.app().config.auth.invite());
+    let waiting = Waiting { token_hash: &made.hash, expires_at };
+    let user = ctx
+        .db()
+        .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
+            let id = store::insert_invited(conn, email.as_str(), role, waiting, now).await?;
+            domain::within(conn, USERS_MAX).await?;
+            let payload = json!({ "user": email.as_str(), "role": role.as_str() });
+            events::enqueue(conn, NewEvent::of(ctx, "user.invited", payload)).await?;
+            let user = domain::find(conn, &Named::Id(id)).await?;
+            log_change(conn, Subject::User(id), now).await?;
+            Ok(user)
+        })
+        .await?;
+    changed(ctx).await?;
+    Ok((user, made.token))
+}
+
+/// Puts a new invitation in place of the one that waits.
+pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
+    ctx.admit_credential()?;
+    let now = ctx.now();
+    let made = new_token()?;
+    let expires_at = now.plus(ctx.app().config.auth.invite());
+    let waiting = Waiting { token_hash: &made.hash, expires_at };
+    let user = ctx
+        .db()
+        .transaction(async |conn| {
+            let found = domain::find(conn, named).await?;
+            ctx.not_above(found.effective_role)?;
+            if !found.pending_invite {
+                let why = format!("no invitation of user `{}` waits", found.email);
+                return Err(Error::refused(Reason::NoInvite, why));
+            }
+            if !store::set_waiting(conn, found.id, found.version, waiting).await? {
+                return Err(Error::conflict(Kind::User, named));
+            }
+            let payload = json!({ "user": found.email });
+            events::enqueue(conn, NewEvent::of(ctx, "user.invite_resent", payload)).await?;
+            domain::find(conn, &Named::Id(found.id)).await
+        })
+        .await?;
+    ctx.app().feed.written();
+    Ok((user, made.token))
+}
+
+/// Somebody who has just set a password, and may have a session for it.
+pub struct Joined {
+    /// From here on it is a call of theirs.
+    pub ctx: Ctx,
+    /// Who.
+    pub user: UserId,
+    /// Version of the password.
+    pub password_version: i64,
+}
+
+/// Sets the password of the account that a token stands for.
+///
+/// # Errors
+/// `CREDENTIAL_INVALID` for a token that is unknown, used, ended, or of an account that may not be used.
+pub async fn accept(
+    anonymous: Anonymous,
+    token: &Secret,
+    password: Secret,
+) -> Result<Joined, Error> {
+    let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
+    Hasher::check("password", &password)?;
+    let app = Arc::clone(anonymous.app());
+    let token_hash = hash_of(token.expose()).ok_or_else(invalid)?;
+    let mut conn = app.db.read().await?;
+    let found = store::waiting_for(&mut conn, &token_hash, app.clock.now()).await?;
+    drop(conn);
+    let (user, email) = found.ok_or_else(invalid)?;
+    let hash = app.passwords.hash(password).await?;
+    let principal = PrincipalId::User(user);
+    let role = app.snapshot.global_role(principal);
+    let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
+    let now = ctx.now();
+    let password_version = ctx
+        .db()
+        .transaction(async |conn| {
+            // Whoever takes the token is the only one: a second call finds none.
+            let taken = store::accept(conn, &token_hash, &hash, now).await?;
+            let (user, password_version) = taken.ok_or_else(invalid)?;
+            sessions::end_all(conn, user, now).await?;
+            let payload = json!({ "user": email });
+            events::enqueue(conn, NewEvent::of(&ctx, "user.invite_accepted", payload)).await?;
+            log_change(conn, Subject::User(user), now).await?;
+            Ok(password_version)
+        })
+        .await?;
+    changed(&ctx).await?;
+    Ok(Joined { ctx, user, password_version })
+}
+
+/// Makes an account for whoever asks, where the configuration lets it.
+///
+/// That an address is taken can't be hidden without a proof that the address is the caller's: a free one gets a session
+/// and a taken one must not. What is left is to make it no cheaper than a login: the password is hashed before the
+/// address is looked at, and a free address that was tried is an account afterwards, in the log with where it came from.
+pub async fn register(
+    anonymous: Anonymous,
+    email: &Email,
+    password: Secret,
+) -> Result<Joined, Error> {
+    let app = Arc::clone(anonymous.app());
+    let auth = &app.config.auth;
+    if !auth.self_registration {
+        let why = "self-registration is switched off: an admin invites";
+        return Err(Error::refused(Reason::FeatureDisabled, why));
+    }
+    if !users::any(&mut app.db.read().await?).await? {
+        let why = "the first admin does not exist yet";
+        return Err(Error::refused(Reason::FeatureDisabled, why));
+    }
+    let role = auth.role_of_registered().ok_or_else(|| Error::internal("no role to register"))?;
+    Hasher::check("password", &password)?;
+    let hash = app.passwords.hash(password).await?;
+    if users::account(&mut app.db.read().await?, email.as_str()).await?.is_some() {
+        return Err(Error::exists(Kind::User, email.as_str()));
+    }
+    let ctx = anonymous.becomes(email.as_str().into(), None, role).await?;
+    let now = ctx.now();
+    let user = ctx
+        .db()
+        .transaction(async |conn| {
+            let _locked = admins::lock(conn).await?;
+            let user = users::insert(conn, email.as_str(), &hash, role, now).await?;
+            domain::within(conn, USERS_TO_REGISTER_MAX).await?;
+            let payload = json!({ "user": email.as_str(), "role": role.as_str() });
+            events::enqueue(conn, NewEvent::of(&ctx, "user.registered", payload)).await?;
+            log_change(conn, Subject::User(user), now).await?;
+            Ok(user)
+        })
+        .await?;
+    changed(&ctx).await?;
+    Ok(Joined { ctx, user, password_version: FIRST_PASSWORD })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_looks_as_documented_and_nothing_else_does() {
+        let made = new_token().unwrap();
+        let token = made.token.expose();
+        assert_eq!((token.len(), &token[..4]), (47, PREFIX));
+        assert_eq!(hash_of(token), Some(made.hash));
+        assert_ne!(new_token().unwrap().token.expose(), token);
+        let bad = ["", PREFIX, &token[1..], &token[..46], &format!("{token}A"), &token[4..]];
+        for bad in bad {
+            assert_eq!(hash_of(bad), None, "{bad:?}");
+        }
+        let setup = URL_SAFE_NO_PAD.encode([7; TOKEN_BYTES]);
+        assert!(hash_of(&format!("sgr_{setup}")).is_none());
+    }
+}

@@ -1,0 +1,121 @@
+//! Invitations and resets, as columns of users.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::access::roles::Role;
+use crate::db::schema::users;
+use crate::db::types::{Timestamp, UserId};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// A token that stands for a person until it sets a password.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting<'a> {
+    /// SHA-256 of the token, 64 hexadecimal digits.
+    pub token_hash: &'a str,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// Stores a new user who has yet to set a password; an address that is taken is `Exists`.
+pub async fn insert_invited(
+    conn: &mut Conn,
+    email: &str,
+    role: Role,
+    waiting: Waiting<'_>,
+    at: Timestamp,
+) -> Result<UserId, Error> {
+    let row = (
+        users::email.eq(email),
+        users::role.eq(role.as_str()),
+        users::is_active.eq(true),
+        users::invite_token_hash.eq(waiting.token_hash),
+        users::invite_expires_at.eq(waiting.expires_at),
+        users::created_at.eq(at),
+    );
+    let id: Result<i64, _> = on_conn!(conn, |c| diesel::insert_into(users::table)
+        .values(row)
+        .returning(users::id)
+        .get_result(c)
+        .await);
+    Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
+}
+
+/// Puts a token in place of the one before, for a user that is still at `version`; answers whether it was.
+pub async fn set_waiting(
+    conn: &mut Conn,
+    id: UserId,
+    version: i64,
+    waiting: Waiting<'_>,
+) -> Result<bool, Error> {
+    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    let set = (
+        users::invite_token_hash.eq(waiting.token_hash),
+        users::invite_expires_at.eq(waiting.expires_at),
+        users::version.eq(version + 1),
+    );
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Takes the password of a user away that is still at `version`, with what was made from it, and puts a token in its
+/// place; answers whether it was.
+pub async fn reset(
+    conn: &mut Conn,
+    id: UserId,
+    version: i64,
+    waiting: Waiting<'_>,
+) -> Result<bool, Error> {
+    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    let set = (
+        users::hashed_password.eq(None::<String>),
+        users::password_version.eq(users::password_version + 1),
+        users::invite_token_hash.eq(waiting.token_hash),
+        users::invite_expires_at.eq(waiting.expires_at),
+        users::version.eq(version + 1),
+    );
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Id and e-mail address of the active user for whom a token waits that has not ended.
+pub async fn waiting_for(
+    conn: &mut Conn,
+    token_hash: &str,
+    now: Timestamp,
+) -> Result<Option<(UserId, String)>, Error> {
+    let found: Option<(i64, String)> = on_conn!(conn, |c| users::table
+        .filter(users::invite_token_hash.eq(token_hash))
+        .filter(users::invite_expires_at.gt(now).and(users::is_active.eq(true)))
+        .select((users::id, users::email))
+        .first(c)
+        .await
+        .optional())?;
+    Ok(found.map(|(id, email)| (id.into(), email)))
+}
+
+/// Takes a token and sets the password of its user, whose id and password's version are answered; none where the token
+/// is gone by now.
+pub async fn accept(
+    conn: &mut Conn,
+    token_hash: &str,
+    hashed_password: &str,
+    now: Timestamp,
+) -> Result<Option<(UserId, i64)>, Error> {
+    let waiting = users::table
+        .filter(users::invite_token_hash.eq(token_hash))
+        .filter(users::invite_expires_at.gt(now).and(users::is_active.eq(true)));
+    let set = (
+        users::hashed_password.eq(hashed_password),
+        users::password_version.eq(users::password_version + 1),
+        users::invite_token_hash.eq(None::<String>),
+        users::invite_expires_at.eq(None::<Timestamp>),
+        users::version.eq(users::version + 1),
+    );
+    let taken: Option<(i64, i64)> = on_conn!(conn, |c| diesel::update(waiting)
+        .set(set)
+        .returning((users::id, users::password_version))
+        .get_result(c)
+        .await
+        .optional())?;
+    Ok(taken.map(|(id, version)| (id.into(), version)))
+}

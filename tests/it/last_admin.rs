@@ -1,0 +1,143 @@
+//! The last active admin stays, also when two admins take each other away at the same moment, here and on a replica.
+
+use std::time::{Duration, Instant};
+
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::users::store;
+use tonic::Status;
+use tonic::transport::Endpoint;
+
+use crate::support::server::{ADMIN_EMAIL, Bearer, Caller, TestServer, reason, run};
+
+const ANA: &str = "ana@example.com";
+const BEN: &str = "ben@example.com";
+/// How often two admins race.
+const RACES: usize = 50;
+
+/// A way of taking an admin away.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Demote,
+    Deactivate,
+    Reset,
+    Delete,
+}
+
+const WAYS: [Way; 4] = [Way::Demote, Way::Deactivate, Way::Reset, Way::Delete];
+
+fn update(user: &str, field: &str) -> pb::UpdateUserRequest {
+    let paths = vec![field.to_owned()];
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let role = pb::Role::Viewer.into();
+    pb::UpdateUserRequest { user: user.to_owned(), update_mask, role, ..Default::default() }
+}
+
+async fn take_away(caller: &Caller, way: Way, user: &str) -> Result<(), Status> {
+    let mut users = caller.users();
+    let user = user.to_owned();
+    match way {
+        Way::Demote => users.update_user(update(&user, "role")).await.map(drop),
+        Way::Deactivate => users.update_user(update(&user, "is_active")).await.map(drop),
+        Way::Reset => {
+            let request = pb::ResetPasswordRequest { user, ..Default::default() };
+            users.reset_password(request).await.map(drop)
+        }
+        Way::Delete => {
+            let request = pb::DeleteUserRequest { user, ..Default::default() };
+            users.delete_user(request).await.map(drop)
+        }
+    }
+}
+
+/// Makes both admins anew; the first admin is none, so that these are all there are.
+async fn two_admins(sg: &TestServer) -> (String, String) {
+    sg.sql(&format!("DELETE FROM users WHERE email <> '{ADMIN_EMAIL}'")).await;
+    sg.sql("UPDATE users SET role = 'viewer'").await;
+    (sg.user(ANA, pb::Role::Admin).await, sg.user(BEN, pb::Role::Admin).await)
+}
+
+async fn any(sg: &TestServer) -> bool {
+    store::any_active_admin(&mut sg.app.db.read().await.unwrap()).await.unwrap()
+}
+
+/// Waits until a caller is known as an admin where it calls.
+async fn known(caller: &Caller) {
+    let begun = Instant::now();
+    let who = pb::GetCurrentIdentityRequest {};
+    while caller.auth().get_current_identity(who).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(2), "not within a second");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Both take each other away at once, the second one by way of `there`.
+async fn race(sg: &TestServer, there: &Caller) {
+    let mut held = 0;
+    for round in 0..RACES {
+        let (ana, ben) = two_admins(sg).await;
+        let (one, two) = (sg.with(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() });
+        known(&two).await;
+        let (first, second) = (WAYS[round % 4], WAYS[round / 4 % 4]);
+        let (a, b) = tokio::join!(take_away(&one, first, BEN), take_away(&two, second, ANA));
+        let told = format!("round {round}: {first:?} {a:?}, {second:?} {b:?}");
+        assert!(any(sg).await, "{told}");
+        assert!(!(a.is_ok() && b.is_ok()), "{told}");
+        for refused in [&a, &b].into_iter().filter_map(|answer| answer.as_ref().err()) {
+            // Whoever was first may have been so early that the other is not let in any more.
+            let known = ["LAST_ADMIN", "ROLE_TOO_LOW", "CREDENTIAL_INVALID"];
+            assert!(known.contains(&reason(refused).as_str()), "{told}");
+            held += usize::from(reason(refused) == "LAST_ADMIN");
+        }
+    }
+    assert!(held > 0, "no two met");
+}
+
+served! {
+    async fn the_last_admin_is_taken_away_in_no_way(sg: TestServer) {
+        let admin = sg.admin();
+        for way in WAYS {
+            assert_refused!(take_away(&admin, way, ADMIN_EMAIL).await, FailedPrecondition, "LAST_ADMIN");
+        }
+        // One who has not accepted yet, and one who is not active, are no admins that are left.
+        admin.invited(BEN, pb::Role::Admin).await;
+        sg.user(ANA, pb::Role::Admin).await;
+        take_away(&admin, Way::Deactivate, ANA).await.unwrap();
+        for way in WAYS {
+            assert_refused!(take_away(&admin, way, ADMIN_EMAIL).await, FailedPrecondition, "LAST_ADMIN");
+        }
+        let back = pb::UpdateUserRequest { is_active: true, ..update(ANA, "is_active") };
+        admin.users().update_user(back).await.unwrap();
+        for way in WAYS {
+            take_away(&admin, way, ADMIN_EMAIL).await.unwrap();
+        }
+        for way in WAYS {
+            assert_refused!(take_away(&admin, way, ANA).await, FailedPrecondition, "LAST_ADMIN");
+        }
+        sg.finish().await;
+    }
+
+    async fn of_two_admins_who_take_each_other_away_one_stays(sg: TestServer) {
+        race(&sg, &sg.anonymous()).await;
+        sg.finish().await;
+    }
+}
+
+#[test]
+fn of_two_admins_on_two_replicas_one_stays() {
+    run(
+        Engine::Postgres,
+        |_| {},
+        async |sg: TestServer| {
+            let (app, running) = sg.replica().await;
+            let channel = Endpoint::new(format!("http://{}", running.address())).unwrap();
+            let there = Caller { channel: channel.connect_lazy(), bearer: Bearer(None) };
+            race(&sg, &there).await;
+            app.stop.cancel();
+            running.stopped().await;
+            app.drained().await;
+            drop(app);
+            sg.finish().await;
+        },
+    );
+}

@@ -1,0 +1,120 @@
+//! Before the first admin: nothing is open but what is public, and one call makes the admin.
+
+use std::future::Future;
+
+use shoreguard::access::policy::{Access, METHODS};
+use shoreguard::config::Config;
+use shoreguard::db::Engine;
+use shoreguard::pb::v0_1::openshell::v1 as v0_1;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::auth::setup;
+use tonic::Code;
+
+use crate::support::Place;
+use crate::support::dump;
+use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer, reason};
+
+const INFO: pb::GetServerInfoRequest = pb::GetServerInfoRequest {};
+
+fn set_up(token: &str, email: &str) -> pb::SetupRequest {
+    let (setup_token, email) = (token.to_owned(), email.to_owned());
+    pb::SetupRequest { setup_token, email, password: ADMIN_PASSWORD.to_owned() }
+}
+
+/// Runs a test on each engine against a server that has no admin yet and takes registrations.
+fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
+    let open = |config: &mut Config| config.auth.self_registration = true;
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let Some(place) = Place::new(engine).await else { return };
+            test(TestServer::start_empty(place, engine, open).await).await;
+        });
+    }
+}
+
+/// Every method that is not public refuses nobody and made-up credentials alike.
+async fn nothing_is_open(sg: &TestServer) {
+    let made_up = format!("sg_{}", "A".repeat(43));
+    for method in METHODS.iter().filter(|method| method.access != Access::Public) {
+        for (caller, expected) in
+            [(sg.anonymous(), "CREDENTIAL_MISSING"), (sg.with(&made_up), "CREDENTIAL_INVALID")]
+        {
+            let answer = caller.raw(method.path, method.streaming, vec![], &[]).await;
+            let status = answer.expect_err(method.path);
+            let told = (status.code(), reason(&status));
+            assert_eq!(told, (Code::Unauthenticated, expected.to_owned()), "{}", method.path);
+        }
+    }
+    let proxied = sg.anonymous().openshell_v0_1().health(v0_1::HealthRequest {}).await;
+    assert_eq!(proxied.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[test]
+fn wp08_before_the_first_admin_nothing_is_open() {
+    on_each_engine(async |sg: TestServer| {
+        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        nothing_is_open(&sg).await;
+        let info = sg.anonymous().auth().get_server_info(INFO).await.unwrap().into_inner();
+        assert!(!info.set_up && !info.registration_enabled);
+        // Nobody gets in before the admin, by registering either.
+        let password = ADMIN_PASSWORD.to_owned();
+        let request = pb::RegisterRequest { email: "eve@example.com".into(), password };
+        let early = sg.anonymous().auth().register(request.clone()).await;
+        assert_refused!(early, FailedPrecondition, "FEATURE_DISABLED");
+        for wrong in ["", "x", &"x".repeat(43)] {
+            let refused = sg.anonymous().auth().setup(set_up(wrong, ADMIN_EMAIL)).await;
+            assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+        }
+        assert_eq!(dump::table(&sg.app.db, "users").await, "");
+        sg.anonymous().auth().setup(set_up(token.expose(), ADMIN_EMAIL)).await.unwrap();
+        nothing_is_open(&sg).await;
+        let info = sg.anonymous().auth().get_server_info(INFO).await.unwrap().into_inner();
+        assert!(info.set_up && info.registration_enabled);
+        sg.anonymous().auth().register(request).await.unwrap();
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn wp08_a_database_that_is_away_opens_nothing() {
+    on_each_engine(async |sg: TestServer| {
+        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        for away in ["users", "setup_tokens"] {
+            sg.sql(&format!("ALTER TABLE {away} RENAME TO {away}_away")).await;
+            nothing_is_open(&sg).await;
+            let made = sg.anonymous().auth().setup(set_up(token.expose(), ADMIN_EMAIL)).await;
+            assert_eq!(made.unwrap_err().code(), Code::Internal, "{away}");
+            if away == "users" {
+                // That there is no admin is told when it was read, and not when it could not be.
+                let info = sg.anonymous().auth().get_server_info(INFO).await;
+                assert_eq!(info.unwrap_err().code(), Code::Internal);
+            }
+            sg.sql(&format!("ALTER TABLE {away}_away RENAME TO {away}")).await;
+            assert_eq!(dump::table(&sg.app.db, "users").await, "", "{away}");
+        }
+        sg.anonymous().auth().setup(set_up(token.expose(), ADMIN_EMAIL)).await.unwrap();
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn wp08_of_two_calls_at_once_one_makes_the_admin() {
+    on_each_engine(async |sg: TestServer| {
+        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        let (one, two) = (sg.anonymous(), sg.anonymous());
+        let (mut one, mut two) = (one.auth(), two.auth());
+        let (a, b) = tokio::join!(
+            one.setup(set_up(token.expose(), "ana@example.com")),
+            two.setup(set_up(token.expose(), "ben@example.com")),
+        );
+        assert_ne!(a.is_ok(), b.is_ok(), "{a:?} {b:?}");
+        let lost = a.err().or(b.err()).unwrap();
+        assert_eq!(reason(&lost), "ALREADY_SET_UP");
+        assert_eq!(dump::table(&sg.app.db, "users").await.lines().count(), 1);
+        let again = sg.anonymous().auth().setup(set_up(token.expose(), "eve@example.com")).await;
+        assert_refused!(again, FailedPrecondition, "ALREADY_SET_UP");
+        sg.finish().await;
+    });
+}
