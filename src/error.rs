@@ -116,6 +116,8 @@ pub enum Kind {
     OidcProvider,
     /// Whom an issuer says that somebody is.
     Identity,
+    /// A code that a user types to approve a device.
+    DeviceCode,
     /// An idempotency key in use.
     Request,
     /// A lease of a background job.
@@ -141,6 +143,7 @@ impl Kind {
             Self::Session => "session",
             Self::OidcProvider => "OIDC provider",
             Self::Identity => "linked identity",
+            Self::DeviceCode => "device code",
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Row => "row",
@@ -252,10 +255,12 @@ reasons! {
     HostUnreachable = "HOST_UNREACHABLE",
     /// The OIDC issuer does not answer as it must.
     IssuerUnavailable = "ISSUER_UNAVAILABLE",
-    /// The person behind the session must prove anew who it is.
-    LoginStale = "LOGIN_STALE",
     /// The account would have no way left to log in.
     NoOtherLogin = "NO_OTHER_LOGIN",
+    /// The credential is good for the proxied API of one gateway, and the call is another.
+    CredentialBound = "CREDENTIAL_BOUND",
+    /// The login behind the session is too long ago for this.
+    LoginNotFresh = "LOGIN_NOT_FRESH",
 }
 
 impl Reason {

@@ -21,5 +21,6 @@ pub mod seal;
 pub mod secret;
 pub mod simulator;
 pub mod telemetry;
+pub mod token_service;
 pub mod transport;
 pub mod workers;

@@ -55,11 +55,12 @@ struct DevGateway {
     key: Secret,
 }
 
-fn config(args: &DevArgs) -> Result<Config, Failure> {
+fn config(args: &DevArgs, listens: SocketAddr) -> Result<Config, Failure> {
     let folder = args.data.display().to_string();
     let text = toml::toml! {
         [server]
-        listen = (args.listen.to_string())
+        listen = (listens.to_string())
+        public_url = (format!("http://{listens}"))
         data_dir = folder
         drain_seconds = 2
         [gateways]
@@ -82,7 +83,9 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
             "`dev` listens on loopback only: its keys are printed".to_owned(),
         ));
     }
-    let config = config(&args)?;
+    // Before all else: the public address is part of the configuration, and port 0 becomes one here.
+    let listener = bind(args.listen).await?;
+    let config = config(&args, listener.local_addr()?)?;
     telemetry::init_logging(&config.telemetry)?;
     let mut signals = Signals::listen()?;
     data_dir::make(&args.data)?;
@@ -98,7 +101,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     app.start();
     let until = CancellationToken::new();
     let watched = app.spawn(watch(metrics_listener, metrics, Arc::clone(&app), until.clone()));
-    let running = server::serve(&app, bind(app.config.server.listen).await?).await?;
+    let running = server::serve(&app, listener).await?;
     let listen = running.address();
     if args.json {
         output::answer(&as_json(listen, metrics_address, &admin_key, &fleet))?;
@@ -193,6 +196,7 @@ fn as_json(
         .collect();
     json!({
         "listen": listen.to_string(),
+        "public_url": format!("http://{listen}"),
         "metrics": metrics.to_string(),
         "admin_key": admin.expose(),
         "gateways": gateways,
@@ -235,6 +239,15 @@ fn as_text(
             "  SHOREGUARD_KEY={} {program} call --generation {} OpenShell/ListSandboxes",
             gateway.key.expose(),
             gateway.generation,
+        ));
+    }
+    lines.push(String::new());
+    lines.push("The stock command line takes one command a gateway and no more:".to_owned());
+    for gateway in fleet {
+        let (name, key) = (gateway.name, gateway.key.expose());
+        lines.push(format!(
+            "  OPENSHELL_OIDC_CLIENT_SECRET={key} openshell gateway add http://{listen} --name {name} \
+             --oidc-issuer http://{listen}/gateways/{name}"
         ));
     }
     lines.push(String::new());

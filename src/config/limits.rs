@@ -25,6 +25,10 @@ pub struct Limits {
     /// address log in as the day begins.
     #[serde(default = "anonymous_burst")]
     pub anonymous_burst: u32,
+    /// Requests per minute, and at once, from one address to the token service of the stock client; 0 is no limit.
+    /// Default 60: a client that waits for its device code asks twelve times a minute, one with a key once a day.
+    #[serde(default = "token_requests_per_minute")]
+    pub token_requests_per_minute: u32,
     /// Credentials that one known caller may make a minute, and at once: API keys, sessions and tokens together; 0 is no
     /// limit. Default 30: a rollout makes a handful, and whoever needs hundreds has time.
     #[serde(default = "credentials_per_minute")]
@@ -58,6 +62,10 @@ fn anonymous_burst() -> u32 {
     20
 }
 
+fn token_requests_per_minute() -> u32 {
+    60
+}
+
 fn credentials_per_minute() -> u32 {
     30
 }
@@ -80,6 +88,7 @@ impl Section for Limits {
         Key::new("address_burst", Kind::Number),
         Key::new("anonymous_requests_per_minute", Kind::Number),
         Key::new("anonymous_burst", Kind::Number),
+        Key::new("token_requests_per_minute", Kind::Number),
         Key::new("credentials_per_minute", Kind::Number),
         Key::new("bcrypt_parallel", Kind::Number),
         Key::new("bcrypt_cost", Kind::Number),
@@ -94,6 +103,8 @@ impl Section for Limits {
         let per_minute = self.anonymous_requests_per_minute;
         faults.range("limits.anonymous_requests_per_minute", per_minute, &rate);
         faults.range("limits.anonymous_burst", self.anonymous_burst, &rate);
+        let per_minute = self.token_requests_per_minute;
+        faults.range("limits.token_requests_per_minute", per_minute, &(0..=10_000_000));
         let per_minute = self.credentials_per_minute;
         faults.range("limits.credentials_per_minute", per_minute, &(0..=10_000_000));
         faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));

@@ -25,6 +25,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token_service;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,7 @@ pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
+pub use token_service::TokenService;
 
 /// Everything that an operator can set.
 #[derive(Debug, Clone, Serialize)]
@@ -63,6 +65,8 @@ pub struct Config {
     pub auth: Auth,
     /// Who else may say who somebody is.
     pub oidc: Oidc,
+    /// How stock OpenShell clients get tokens.
+    pub token_service: TokenService,
     /// How the audit log is kept.
     pub audit: Audit,
     /// How events are kept.
@@ -118,6 +122,8 @@ impl Config {
         let access: Option<Access> = read::section(&mut sections, "access", faults);
         let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
         let oidc: Option<Oidc> = read::section(&mut sections, "oidc", faults);
+        let token_service: Option<TokenService> =
+            read::section(&mut sections, "token_service", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
@@ -136,6 +142,7 @@ impl Config {
             access: access?,
             auth: auth?,
             oidc: oidc?,
+            token_service: token_service?,
             audit: audit?,
             events: events?,
             telemetry: telemetry?,

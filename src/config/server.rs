@@ -1,6 +1,6 @@
 //! `[server]`: where and how calls are taken.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,8 +27,10 @@ pub struct Server {
     /// `shoreguard-data` in the working directory, so that a first try needs neither root nor a file.
     #[serde(default = "data_dir")]
     pub data_dir: PathBuf,
-    /// The URL under which callers reach the server, without a path. Default: made from `listen`, which is right only
-    /// without a proxy in front.
+    /// The URL under which callers reach the server, without a path and without a slash at the end; `https`, or `http`
+    /// on loopback, since keys and tokens are sent there. It is the issuer of the tokens that stock clients ask for, so
+    /// without it they get none. Default: none; where an address must be told it is made from `listen`, which is right
+    /// only without a proxy in front.
     #[serde(default)]
     pub public_url: Option<String>,
     /// The domain whose first label names a gateway, as in `prod.gw.example.com`. Default: none, since it takes a
@@ -52,6 +54,10 @@ pub struct Server {
     /// load balancers, which begin at 60.
     #[serde(default = "keepalive_seconds")]
     pub keepalive_seconds: u64,
+    /// How long a connection may take for its TLS handshake, for saying which HTTP it speaks, and for the head of each
+    /// request in HTTP/1, in seconds. Default 10: far above any network, and what says nothing must end.
+    #[serde(default = "handshake_seconds")]
+    pub handshake_seconds: u64,
     /// How many calls one connection may have open. Default 1024: a client library with a thousand watches needs no
     /// second connection.
     #[serde(default = "concurrent_streams_max")]
@@ -89,6 +95,10 @@ fn keepalive_seconds() -> u64 {
     30
 }
 
+fn handshake_seconds() -> u64 {
+    10
+}
+
 fn concurrent_streams_max() -> u32 {
     1024
 }
@@ -115,6 +125,7 @@ impl Section for Server {
         Key::new("message_bytes_max", Kind::Number),
         Key::new("drain_seconds", Kind::Number),
         Key::new("keepalive_seconds", Kind::Number),
+        Key::new("handshake_seconds", Kind::Number),
         Key::new("concurrent_streams_max", Kind::Number),
         Key::new("cores", Kind::Number),
         Key::new("trusted_proxies", Kind::List),
@@ -142,6 +153,7 @@ impl Section for Server {
         faults.range("server.message_bytes_max", self.message_bytes_max, &bytes);
         faults.range("server.drain_seconds", self.drain_seconds, &(1..=3600));
         faults.range("server.keepalive_seconds", self.keepalive_seconds, &(5..=3600));
+        faults.range("server.handshake_seconds", self.handshake_seconds, &(1..=60));
         let streams = 1..=65_536;
         faults.range("server.concurrent_streams_max", self.concurrent_streams_max, &streams);
         faults.range("server.cores", self.cores, &(0..=1024));
@@ -158,10 +170,7 @@ impl Server {
     #[must_use]
     pub fn public_url(&self) -> String {
         let scheme = if self.tls.is_on() { "https" } else { "http" };
-        self.public_url.as_ref().map_or_else(
-            || format!("{scheme}://{}", self.listen),
-            |url| url.trim_end_matches('/').to_owned(),
-        )
+        self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
     }
 
     /// How long calls may go on after a stop was asked for.
@@ -174,6 +183,12 @@ impl Server {
     #[must_use]
     pub fn keepalive(&self) -> Duration {
         Duration::from_secs(self.keepalive_seconds)
+    }
+
+    /// How long a connection may take for what comes before its first request.
+    #[must_use]
+    pub fn handshake(&self) -> Duration {
+        Duration::from_secs(self.handshake_seconds)
     }
 
     /// The largest message of our own API, as the decoders take it.
@@ -191,7 +206,17 @@ fn fault_of_url(url: &str) -> Option<&'static str> {
     if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
         return Some("must name a host and no user");
     }
-    (uri.path() != "/" || uri.query().is_some()).then_some("must have no path")
+    if uri.path() != "/" || uri.query().is_some() || url.ends_with('/') {
+        return Some("must have no path and no slash at the end");
+    }
+    let secret = uri.scheme_str() == Some("https") || uri.host().is_some_and(is_loopback);
+    (!secret)
+        .then_some("must begin with `https://`: keys are sent there, and `http` is for loopback")
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_domain(domain: &str) -> bool {

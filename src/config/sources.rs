@@ -8,6 +8,7 @@ use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use super::{
     Access, Audit, Auth, Database, Events, Gateways, Keys, Limits, Oidc, Server, Telemetry,
+    TokenService,
 };
 
 /// What every variable of ours begins with.
@@ -26,6 +27,7 @@ pub(super) const SECTIONS: [(&str, &[Key]); 11] = [
     ("access", Access::KEYS),
     ("auth", Auth::KEYS),
     ("oidc", Oidc::KEYS),
+    ("token_service", TokenService::KEYS),
     ("audit", Audit::KEYS),
     ("events", Events::KEYS),
     ("telemetry", Telemetry::KEYS),

@@ -10,7 +10,7 @@ use super::read::{Kind, Section};
 use super::sources::SECTIONS;
 use super::{
     Access, Audit, Auth, Config, Database, DatabaseUrl, Events, Faults, Gateways, Keys, Limits,
-    Oidc, Server, Sources, Telemetry,
+    Oidc, Server, Sources, Telemetry, TokenService,
 };
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -132,6 +132,35 @@ fn an_address_that_is_open_to_a_network_needs_tls_or_a_word() {
     let found = faults("[server]\nlisten = '0.0.0.0:8443'");
     assert!(found[0].starts_with("`server.listen` is not loopback"), "{found:#?}");
     assert!(with("[server]\nlisten = '0.0.0.0:1'\nallow_plaintext = true", &[], &[]).is_ok());
+}
+
+#[test]
+fn the_public_url_is_one_that_keys_may_be_sent_to() {
+    let url = |url: &str| with(&format!("[server]\npublic_url = '{url}'"), &[], &[]);
+    for good in [
+        "https://sg.example.com",
+        "https://sg.example.com:8443",
+        "http://127.0.0.1:8443",
+        "http://[::1]:8443",
+        "http://localhost",
+    ] {
+        assert_eq!(url(good).unwrap().server.public_url(), good);
+    }
+    for bad in [
+        "",
+        "sg.example.com",
+        "ftp://sg.example.com",
+        "https://",
+        "https://ana@sg.example.com",
+        "https://sg.example.com/",
+        "https://sg.example.com/path",
+        "https://sg.example.com?a=b",
+        "http://sg.example.com",
+        "http://localhost.example.com",
+        "http://10.0.0.1",
+    ] {
+        assert!(url(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -270,6 +299,7 @@ fn every_field_has_a_variable() {
         fields::<Access>(&[]),
         fields::<Auth>(&[]),
         fields::<Oidc>(&[]),
+        fields::<TokenService>(&[]),
         fields::<Audit>(&[]),
         fields::<Events>(&[]),
         fields::<Telemetry>(&[]),

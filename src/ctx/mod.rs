@@ -1,11 +1,12 @@
 //! Who calls, for which scope: the proof that access was checked.
 //!
 //! Invariants
-//! - fields are private and only `authorize`, [`Pending::on`], [`Anonymous::becomes`] and
+//! - fields are private and only `authorize`, [`Pending::on`], [`Anonymous::becomes`], `Ctx::proved` and
 //!   `Ctx::system` make a [`Ctx`], so a domain function that takes one can't be reached unchecked;
 //! - on a gateway that the caller has no role on, the answer is that there is none.
 
 mod authorize;
+mod proved;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,7 @@ use crate::resources::audit::{Intent, OpenEntry};
 pub use self::authorize::{Digest, Grant, Granted};
 pub(crate) use self::authorize::{authorize, intent_of_read};
 use self::authorize::{enough, intent, open};
+pub use self::proved::Proved;
 
 /// A gateway that a call is about.
 pub type OnGateway = (GatewayId, Arc<str>);
@@ -105,7 +107,7 @@ pub struct Ctx {
 enum Who {
     Caller(Caller),
     /// Somebody who has no credential yet and has proved who it is by what the message held.
-    Proved(Arc<str>),
+    Proved(Option<PrincipalId>, Arc<str>),
     System(&'static str),
 }
 
@@ -149,7 +151,7 @@ impl Ctx {
     pub fn actor(&self) -> Arc<str> {
         match &self.who {
             Who::Caller(caller) => Arc::clone(caller.actor()),
-            Who::Proved(actor) => Arc::clone(actor),
+            Who::Proved(_, actor) => Arc::clone(actor),
             Who::System(job) => format!("system:{job}").into(),
         }
     }
@@ -157,7 +159,11 @@ impl Ctx {
     /// What identifies the caller for good; none for a background job.
     #[must_use]
     pub fn principal(&self) -> Option<PrincipalId> {
-        self.caller().map(Caller::principal)
+        match &self.who {
+            Who::Caller(caller) => Some(caller.principal()),
+            Who::Proved(principal, _) => *principal,
+            Who::System(_) => None,
+        }
     }
 
     /// What identifies the caller for good, as text: what page tokens are bound to.
@@ -171,7 +177,7 @@ impl Ctx {
     pub fn caller(&self) -> Option<&Caller> {
         match &self.who {
             Who::Caller(caller) => Some(caller),
-            Who::Proved(_) | Who::System(_) => None,
+            Who::Proved(..) | Who::System(_) => None,
         }
     }
 
@@ -361,7 +367,7 @@ impl Anonymous {
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
-        let who = Who::Proved(actor);
+        let who = Who::Proved(None, actor);
         Ok(Ctx { app: self.app, call: Some(self.call), who, role, on: None })
     }
 }

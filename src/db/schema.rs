@@ -290,6 +290,33 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    device_codes (id) {
+        id -> BigInt,
+        device_hash -> Text,
+        user_hash -> Text,
+        gateway -> Text,
+        client_ip -> Nullable<Text>,
+        network -> Text,
+        state -> Text,
+        gateway_id -> Nullable<BigInt>,
+        user_id -> Nullable<BigInt>,
+        session_id -> Nullable<BigInt>,
+        created_at -> Timestamp,
+        expires_at -> Timestamp,
+        polled_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    device_tries (id) {
+        id -> BigInt,
+        user_id -> BigInt,
+        tries -> BigInt,
+        since -> Timestamp,
+    }
+}
+
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
@@ -306,10 +333,16 @@ diesel::joinable!(selector_bindings -> groups (group_id));
 diesel::joinable!(sessions -> users (user_id));
 diesel::joinable!(sessions -> gateways (gateway_id));
 diesel::joinable!(known_addresses -> users (user_id));
+diesel::joinable!(device_codes -> gateways (gateway_id));
+diesel::joinable!(device_codes -> users (user_id));
+diesel::joinable!(device_codes -> sessions (session_id));
+diesel::joinable!(device_tries -> users (user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     access_changes,
     audit_log,
+    device_codes,
+    device_tries,
     event_head,
     events,
     gateway_labels,

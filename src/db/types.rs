@@ -296,6 +296,8 @@ id! {
     UserId;
     /// The id of a session.
     SessionId;
+    /// The id of a device code.
+    DeviceCodeId;
     /// The id of a service principal.
     ServicePrincipalId;
     /// The id of a group.

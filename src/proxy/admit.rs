@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::connection::{Connection, Lease};
 use super::record::{self, Place};
-use super::target::{self, Chosen};
+use super::target::{self, Chosen, Said};
 use super::watch::Watch;
 use super::{Proxy, sandboxes};
 use crate::access::policy::{Guard, Streaming, UpstreamMethod};
@@ -79,8 +79,8 @@ pub(super) async fn admit<'a>(
     let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
     app.snapshot.check_fresh()?;
     let domain = app.config.server.gateway_domain.as_deref();
-    let chosen = target::named(&parts.headers, parts.uri.authority(), domain)
-        .and_then(|named| target::choose(&app.snapshot, caller.principal(), named))
+    let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
+        .and_then(|said| target::of(&app.snapshot, &caller, said))
         .inspect_err(|_| record::refuse(&call, rows.any(), &Place::default(), None))?;
     let refused = |guard: Option<&'static Guard>, error: Error| {
         record::refuse(&call, guard, &Place::default(), Some(&chosen));

@@ -1,11 +1,12 @@
-//! Which gateway a call is for: metadata, else the authority, else the only one that the caller may see (T02).
+//! Which gateway a call is for: the one that its credential is bound to, else metadata, else the authority, else the
+//! only one that the caller may see (T02).
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 use http::uri::Authority;
 
-use crate::access::principal::PrincipalId;
+use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::access::snapshot::Snapshot;
 use crate::db::types::GatewayId;
@@ -31,18 +32,55 @@ pub(crate) struct Chosen {
     pub(crate) role: Role,
 }
 
+/// What a call says of its gateway.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    metadata: Option<&'a str>,
+    authority: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    /// From metadata and authority.
+    pub(crate) fn of(
+        headers: &'a HeaderMap,
+        authority: Option<&'a Authority>,
+        domain: Option<&str>,
+    ) -> Result<Self, Error> {
+        let text = |value: &'a http::HeaderValue| value.to_str();
+        let metadata = headers.get(HEADER).map(text).transpose();
+        let metadata = metadata.map_err(|_| Error::invalid(HEADER, "is no name"))?;
+        let authority = domain.and_then(|domain| label(authority?.host(), domain));
+        Ok(Self { metadata, authority })
+    }
+}
+
+/// The gateway of a call.
+pub(crate) fn of(snapshot: &Snapshot, caller: &Caller, said: Said<'_>) -> Result<Chosen, Error> {
+    match caller.bound() {
+        None => choose(snapshot, caller.principal(), named(said)?),
+        Some(gateway) => bound_to(snapshot, caller.principal(), gateway, said),
+    }
+}
+
+/// A call by a credential that is bound goes to its gateway. Naming another, there or not, is refused alike.
+fn bound_to(
+    snapshot: &Snapshot,
+    principal: PrincipalId,
+    gateway: GatewayId,
+    said: Said<'_>,
+) -> Result<Chosen, Error> {
+    let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
+    let own = snapshot.gateway_name(gateway).ok_or_else(gone)?;
+    if [said.metadata, said.authority].into_iter().flatten().any(|named| named != &*own) {
+        let why = format!("the credential is good for gateway `{own}` alone");
+        return Err(Error::refused(Reason::CredentialBound, why));
+    }
+    choose(snapshot, principal, Some(&own))
+}
+
 /// The name that a call gives, if it gives one.
-pub(crate) fn named<'a>(
-    headers: &'a HeaderMap,
-    authority: Option<&'a Authority>,
-    domain: Option<&str>,
-) -> Result<Option<&'a str>, Error> {
-    let metadata = match headers.get(HEADER) {
-        None => None,
-        Some(value) => Some(value.to_str().map_err(|_| Error::invalid(HEADER, "is no name"))?),
-    };
-    let authority = domain.and_then(|domain| label(authority?.host(), domain));
-    match (metadata, authority) {
+fn named(said: Said<'_>) -> Result<Option<&str>, Error> {
+    match (said.metadata, said.authority) {
         // A host name has no case, a gateway's name has: the authority is compared as what it is.
         (Some(m), Some(a)) if !m.eq_ignore_ascii_case(a) => {
             let why = "metadata and authority name two gateways";
@@ -61,7 +99,7 @@ fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
 }
 
 /// The gateway of a call. One that doesn't exist and one on which the caller has no role are told apart by nothing.
-pub(crate) fn choose(
+fn choose(
     snapshot: &Snapshot,
     principal: PrincipalId,
     named: Option<&str>,
@@ -100,7 +138,8 @@ mod tests {
             headers.insert(HEADER, name.parse().unwrap());
         }
         let authority: Authority = authority.parse().unwrap();
-        named(&headers, Some(&authority), Some("gw.example.com"))
+        Said::of(&headers, Some(&authority), Some("gw.example.com"))
+            .and_then(named)
             .map(|name| name.map(str::to_owned))
             .map_err(|_| ())
     }

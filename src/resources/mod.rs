@@ -5,7 +5,9 @@
 pub mod access_bindings;
 pub mod audit;
 pub mod auth;
+pub mod device_codes;
 pub mod events;
+pub mod gateway_tokens;
 pub mod gateways;
 pub mod groups;
 pub mod service_principals;

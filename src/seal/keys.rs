@@ -247,6 +247,9 @@ mod tests {
         let (id, _) = keys.digest_key();
         assert!(keys.digest_key_by_id(id).is_some());
         assert!(keys.digest_key_by_id("other").is_none());
+        let tag = |purpose| keys.tag_key(purpose).tag(&[b"x"]);
+        assert_eq!(tag("a"), tag("a"));
+        assert_ne!(tag("a"), tag("b"));
     }
 
     #[test]

@@ -14,6 +14,10 @@ use crate::error::Error;
 pub const RPC_REQUESTS: &str = "shoreguard_rpc_requests_total";
 /// How long calls took, by `method`.
 pub const RPC_DURATION: &str = "shoreguard_rpc_duration_seconds";
+/// Requests by plain HTTP that have ended, by `path` and `status`.
+pub const HTTP_REQUESTS: &str = "shoreguard_http_requests_total";
+/// How long requests by plain HTTP took, by `path`.
+pub const HTTP_DURATION: &str = "shoreguard_http_duration_seconds";
 /// Proxied calls that have ended, by `gateway`, `method` and `code`.
 pub const PROXIED_REQUESTS: &str = "shoreguard_proxied_requests_total";
 /// Streams that are open now.
@@ -72,6 +76,8 @@ pub enum Kind {
 pub const METRICS: &[Metric] = &[
     counter(RPC_REQUESTS, "Calls that have ended, by method and code."),
     duration(RPC_DURATION, "How long calls took, by method."),
+    counter(HTTP_REQUESTS, "Requests by plain HTTP that have ended, by path and status."),
+    duration(HTTP_DURATION, "How long requests by plain HTTP took, by path."),
     counter(PROXIED_REQUESTS, "Proxied calls that have ended, by gateway, method and code."),
     gauge(LIVE_STREAMS, Unit::Count, "Streams that are open now."),
     gauge(AUDIT_QUEUE, Unit::Count, "Audit entries that wait to be stored."),

@@ -145,7 +145,7 @@ where
 }
 
 /// Closes the intent of a call, once. That it can't be stored does not undo what was done.
-async fn close(app: &App, call: &Call, error: Option<&Error>) {
+pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
     let entry = call.note.lock().entry;
     if let Some(entry) = entry
         && let Err(error) = app.audit.close(entry, outcome(app, call, error)).await

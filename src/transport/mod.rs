@@ -1,4 +1,4 @@
-//! Everything gRPC that is not about one resource: listeners, layers, the way from a message to a checked call and
+//! Everything of the wire that is not about one resource: listeners, layers, the way from a message to a checked call and
 //! from an error to a status.
 
 pub mod body;
@@ -6,9 +6,11 @@ pub mod call;
 pub mod health;
 pub mod idempotency;
 pub mod layers;
+mod plain;
 pub mod server;
 pub mod services;
 mod stack;
 pub mod status;
 pub mod tls;
+mod version;
 pub mod wire;

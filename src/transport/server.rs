@@ -1,28 +1,37 @@
 //! The listener, the cores behind it, and how they stop.
 //!
+//! One port for HTTP/2, which calls come by, and for HTTP/1, by which tokens are asked for.
+//!
 //! One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
 //! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
 //! `stack`.
 //!
 //! Stopping: no more connections, then the cores finish what they have, then writes and outcomes, then main.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
+use super::body::Body;
 use super::layers::address_limit::AddressLimit;
+use super::plain::Plain;
 use super::stack::{Peer, Stack};
 use super::tls::Tls;
+use super::version::{self, Version};
 use super::{health, services};
 use crate::access::live::Ended;
 use crate::app::App;
@@ -33,12 +42,10 @@ use crate::proxy::Proxy;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// HTTP/2 flow-control window of a connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Most bytes of request headers.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Most bytes of request headers, in either version of HTTP.
+const HEADER_BYTES_MAX: u16 = 16 * 1024;
 /// Streams that a caller may have reset before we have looked at them.
 const PENDING_RESETS_MAX: usize = 1_000;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an acceptor that can't accept waits, such as without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -88,6 +95,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     ));
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
+    let plain = Plain::new(app);
     let mut cores = Vec::new();
     for number in 0..core_count(app.config.server.cores) {
         let stack = Stack {
@@ -97,6 +105,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             router: router.clone(),
             reflection_v0_0: reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(app)),
+            plain: plain.clone(),
         };
         cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);
     }
@@ -201,17 +210,35 @@ async fn connection(
     match tls {
         None => speak(stack, socket, Peer { address, certificate: None }).await,
         Some(tls) => {
-            let (socket, certificate) =
-                tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await??;
+            let within = stack.app.config.server.handshake();
+            let (socket, certificate) = tokio::time::timeout(within, tls.accept(socket)).await??;
             speak(stack, socket, Peer { address, certificate }).await
         }
     }
 }
 
-/// Speaks HTTP/2 to its end. After a stop the caller is told not to send more, and what runs is finished.
+/// Finds out the version of HTTP and speaks it to its end. A connection that doesn't say what it speaks ends soon (T16).
 async fn speak<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stop = stack.app.stop.clone();
+    let within = stack.app.config.server.handshake();
+    let told = tokio::select! {
+        told = tokio::time::timeout(within, version::of(socket)) => told,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (version, socket) = told??;
+    match version {
+        Version::Http1 => speak_http1(stack, socket, peer).await,
+        Version::Http2 => speak_http2(stack, socket, peer).await,
+    }
+}
+
+/// Speaks HTTP/2. After a stop the caller is told not to send more, and what runs is finished.
+async fn speak_http2<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let server = &stack.app.config.server;
     let stop = stack.app.stop.clone();
@@ -221,24 +248,51 @@ where
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(server.concurrent_streams_max)
-        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX.into())
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(None)
         .keep_alive_interval(server.keepalive())
         .keep_alive_timeout(server.keepalive());
-    let peer = Arc::new(peer);
-    let service = service_fn(move |request| {
-        let (stack, peer) = (Arc::clone(&stack), Arc::clone(&peer));
-        // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
-        Box::pin(
-            async move { Ok::<_, std::convert::Infallible>(stack.answer(&peer, request).await) },
-        )
-    });
-    let serving = builder.serve_connection(TokioIo::new(socket), service);
+    let serving = builder.serve_connection(TokioIo::new(socket), answering(stack, peer));
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
     serving.await.map_err(Into::into)
+}
+
+/// Speaks HTTP/1, in which there are no calls. The head of each request has its time, from the end of the answer before
+/// it, so that an idle connection ends too. After a stop the present request is answered and no more is read.
+async fn speak_http1<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stop = stack.app.stop.clone();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(stack.app.config.server.handshake())
+        .max_buf_size(HEADER_BYTES_MAX.into());
+    let serving = builder.serve_connection(TokioIo::new(socket), answering(stack, peer));
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended.map_err(Into::into),
+        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await.map_err(Into::into)
+}
+
+/// What answers the requests of one connection.
+fn answering(
+    stack: Arc<Stack>,
+    peer: Peer,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+{
+    let peer = Arc::new(peer);
+    service_fn(move |request| {
+        let (stack, peer) = (Arc::clone(&stack), Arc::clone(&peer));
+        // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
+        Box::pin(async move { Ok(stack.answer(&peer, request).await) })
+    })
 }

@@ -1,9 +1,11 @@
 //! The layer stack: what every call passes, in this order, whether it is unary, a stream or proxied.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use http::header::HeaderName;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -16,6 +18,7 @@ use super::body::Body;
 use super::layers::gate::Route;
 use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
+use super::plain::{self, Plain};
 use super::status;
 use crate::access::authn::PeerCertificate;
 use crate::access::policy::{Access, Method};
@@ -43,6 +46,8 @@ pub(super) struct Stack {
     /// Reflection for whoever selects a gateway of generation 0.0.
     pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
+    /// What is no call.
+    pub(super) plain: Plain,
 }
 
 /// The other end of a connection.
@@ -57,11 +62,11 @@ impl Stack {
     pub(super) async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
         let app = &self.app;
         let headers = request.headers();
-        // 1. What is no gRPC is no call: it has no status and no method, and nothing of it is forwarded.
-        if let Err(code) = limits::check_grpc(request.method(), headers) {
-            return plain(code);
-        }
         let ip = self.address_limit.client_ip(peer.address.ip(), headers);
+        // 1. What is no gRPC is no call: it has no status and no method, and nothing of it is forwarded.
+        if let Err(code) = limits::check_grpc(&request) {
+            return self.no_call(ip, request, code).await;
+        }
         let route = gate::route(request.uri().path());
         let method = route.as_ref().map_or(UNKNOWN_METHOD, Route::path);
         let mut call = Call {
@@ -90,6 +95,26 @@ impl Stack {
         };
         self.finish(&call, measured, &mut response);
         response
+    }
+
+    /// Answers what is no gRPC call: one of the paths for plain HTTP, else nothing but `code` where it should have been
+    /// a call.
+    async fn no_call(
+        &self,
+        ip: IpAddr,
+        request: Request<Incoming>,
+        code: StatusCode,
+    ) -> Response<Body> {
+        let known = gate::route(request.uri().path()).is_ok();
+        let mut response = if self.address_limit.admit(ip).is_err() {
+            StatusCode::TOO_MANY_REQUESTS.into_response()
+        } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
+            code.into_response()
+        } else {
+            self.plain.answer(&self.app, ip, request).await
+        };
+        plain::finish(response.headers_mut());
+        response.map(|body| Body::own(tonic::body::Body::new(body)))
     }
 
     /// The layers that refuse, and what lies behind them.
@@ -166,10 +191,11 @@ impl Stack {
     /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
     fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
         let old = || {
+            let caller = call.caller.as_ref()?;
             let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
-            let (id, _, role) =
-                self.app.snapshot.gateway(call.caller.as_ref()?.principal(), name)?;
-            let target = self.app.targets.get(id).filter(|_| role > Role::None)?;
+            let (id, _, role) = self.app.snapshot.gateway(caller.principal(), name)?;
+            let shown = role > Role::None && caller.bound().is_none_or(|bound| bound == id);
+            let target = self.app.targets.get(id).filter(|_| shown)?;
             Some(target.generation == Generation::V0_0)
         };
         if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
@@ -201,11 +227,4 @@ impl Stack {
         let code = in_headers.unwrap_or(Code::PermissionDenied);
         audit::finish(&self.app, call, code as i32);
     }
-}
-
-/// An answer to what is no gRPC call.
-fn plain(code: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::default());
-    *response.status_mut() = code;
-    response
 }

@@ -43,7 +43,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::RequestIdReused
         | Reason::SettingUnknown
         | Reason::AddressForbidden => Code::InvalidArgument,
-        Reason::MethodNotForwarded => Code::PermissionDenied,
+        Reason::MethodNotForwarded | Reason::CredentialBound => Code::PermissionDenied,
         Reason::MessageTooLarge => Code::ResourceExhausted,
         Reason::RequestInFlight => Code::Aborted,
         Reason::SandboxUnplaced => Code::NotFound,
@@ -74,8 +74,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::NoInvite
         | Reason::OwnAccount
         | Reason::LimitReached
-        | Reason::LoginStale
         | Reason::NoOtherLogin
+        | Reason::LoginNotFresh
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

@@ -96,7 +96,8 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
     };
     let mut config =
         builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Calls come by HTTP/2, which is preferred; tokens are asked for by HTTP/1.1 too.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 

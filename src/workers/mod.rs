@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::{audit, auth, events, gateways, service_principals};
+use crate::resources::{audit, auth, device_codes, events, gateways, service_principals};
 use crate::transport::idempotency;
 use lease::Lease;
 
@@ -77,6 +77,7 @@ pub const ALL: &[Worker] = &[
     audit::worker::ORPHANS,
     audit::worker::RETENTION,
     auth::worker::RETENTION,
+    device_codes::worker::EXPIRY,
     events::worker::SEQUENCER,
     events::worker::RETENTION,
     gateways::worker::PROBES,

@@ -9,6 +9,7 @@ use shoreguard::config::{ClientIdentity, Config};
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::simulator::{ClientAuth, Generation, Simulator, SimulatorOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::support::Place;
@@ -127,6 +128,63 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
         // The handshake fails, so there is no answer of ours; how a client says that depends on who hung up first.
         assert_eq!(crate::support::server::reason(&refused), "", "{refused:?}");
 
+        app.stop.cancel();
+        running.stopped().await;
+        app.drained().await;
+    });
+}
+
+/// What a GET by HTTP/1.1 gets over TLS, for a client that says it speaks `protocols`; and what was agreed on.
+async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Vec<u8>>, String) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.der().clone()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+    let mut socket = connector.connect(name, socket).await.unwrap();
+    let agreed = socket.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let path = "/gateways/edge/.well-known/openid-configuration";
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = socket.read_to_string(&mut answer).await;
+    (agreed, answer)
+}
+
+#[test]
+fn both_versions_of_http_are_agreed_on_over_tls() {
+    runtime().block_on(async {
+        let files = tempfile::tempdir().unwrap();
+        let servers = authority("servers");
+        let (cert, key) = signed(&servers, localhost());
+        let path = |name: &str| files.path().join(name);
+        std::fs::write(path("cert"), cert).unwrap();
+        std::fs::write(path("key"), key).unwrap();
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let mut config: Config = config(&place, files.path(), |_| {});
+        config.server.tls.cert_path = Some(path("cert"));
+        config.server.tls.key_path = Some(path("key"));
+        let (app, running) = boot(config).await;
+        let port = running.address().port();
+        let (h1, h2): (&[u8], &[u8]) = (b"http/1.1", b"h2");
+        for (says, agreed) in
+            [(vec![h1], Some(h1)), (vec![h1, h2], Some(h2)), (vec![h2], Some(h2)), (vec![], None)]
+        {
+            let (got, answer) = get_over_tls(port, &servers, &says).await;
+            assert_eq!(got.as_deref(), agreed);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        // Calls go on by HTTP/2.
+        let anonymous =
+            Caller { channel: channel(port, &servers.pem(), None), bearer: Bearer(None) };
+        anonymous.auth().get_server_info(pb::GetServerInfoRequest {}).await.unwrap();
         app.stop.cancel();
         running.stopped().await;
         app.drained().await;

@@ -62,10 +62,12 @@ served! {
     async fn what_is_no_call_is_told_so(sg: TestServer) {
         let mut sender = h2(&sg).await;
         for (request, expected) in [
-            (http("GET", "/", None, b""), 405),
+            (http("GET", "/", None, b""), 404),
+            (http("GET", IDENTITY, None, b""), 405),
             (http("POST", IDENTITY, None, b""), 415),
             (http("POST", IDENTITY, Some("application/json"), b"{}"), 415),
-            (http("GET", "/_ws_tunnel", Some("application/grpc"), b""), 405),
+            (http("GET", "/_ws_tunnel", Some("application/grpc"), b""), 404),
+            (http("GET", "/gateways/edge/.well-known/openid-configuration", None, b""), 200),
         ] {
             assert_eq!(sender.send_request(request).await.unwrap().status(), expected);
         }

@@ -1,7 +1,9 @@
 """The stock OpenShell SDKs, as they come from PyPI, through Shoreguard.
 
 Starts `shoreguard dev`, and for each generation of the wire runs checks.py in an environment that holds that
-generation's SDK. The checks get an address and a key, as anyone who uses the SDK would, and no more.
+generation's SDK. The checks get an address and a key, as anyone who uses the SDK would, and no more. Then tokens.py gets
+its tokens as the stock command line does: with a key from the same server, and with a device code from one that has a
+user.
 
     python3 tests/stock_client/run.py [--server target/debug/shoreguard]
 
@@ -16,10 +18,12 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import venv
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -97,17 +101,74 @@ class Server:
         self.folder.cleanup()
 
 
-def run_checks(python, generation, address, key):
-    """Runs the checks of one generation; gives how many passed and failed."""
-    command = [python, HERE / "checks.py", generation, address]
-    # The key goes by the environment, so that no list of processes shows it.
-    given = {**os.environ, "STOCK_CLIENT_KEY": key, "PYTHONUNBUFFERED": "1"}
+class Office:
+    """`shoreguard serve` with a user who may let devices in, in front of a gateway of another server."""
+
+    EMAIL, PASSWORD = "ana@example.com", "a password of theirs"
+
+    def __init__(self, binary, gateway):
+        self.binary = binary
+        self.gateway = gateway
+        self.folder = tempfile.TemporaryDirectory(prefix="shoreguard-stock-client-")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.listen = f"127.0.0.1:{free.getsockname()[1]}"
+        self.settings = {
+            **os.environ,
+            "SHOREGUARD_ENDPOINT": f"http://{self.listen}",
+            "SHOREGUARD_SERVER_LISTEN": self.listen,
+            "SHOREGUARD_SERVER_PUBLIC_URL": f"http://{self.listen}",
+            "SHOREGUARD_SERVER_DATA_DIR": str(pathlib.Path(self.folder.name) / "data"),
+            "SHOREGUARD_TELEMETRY_METRICS_LISTEN": "",
+            "SHOREGUARD_TOKEN_SERVICE_DEVICE_FLOW": "true",
+            "SHOREGUARD_GATEWAYS_ALLOWED_NETWORKS": "127.0.0.0/8",
+        }
+
+    def __enter__(self):
+        create = [self.binary, "admin", "create-user", self.EMAIL, "--role", "admin", "--password-stdin"]
+        given = {"input": self.PASSWORD, "text": True, "env": self.settings, "timeout": START_SECONDS}
+        subprocess.run(create, check=True, stdout=subprocess.DEVNULL, **given)
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([self.binary, "serve"], env=self.settings, **quiet)
+        login = {"email": self.EMAIL, "password": self.PASSWORD}
+        until = time.monotonic() + START_SECONDS
+        while (session := self.call("Login", login)) is None and time.monotonic() < until:
+            time.sleep(0.2)
+        if session is None:
+            sys.exit("`shoreguard serve` did not let its user in")
+        self.settings["SHOREGUARD_KEY"] = session["session_token"]
+        register = {"name": "office", "endpoint": self.gateway["endpoint"], "scheme": "GATEWAY_SCHEME_HTTP"}
+        if self.call("RegisterGateway", register) is None:
+            sys.exit("the gateway was not registered")
+        return self
+
+    def call(self, method, request):
+        """The answer of a call; none where it was refused."""
+        command = [self.binary, "call", method, json.dumps(request)]
+        done = subprocess.run(command, env=self.settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.folder.cleanup()
+
+
+def run_checks(python, arguments, environment):
+    """Runs one program of checks; gives how many passed and failed."""
+    command = [python, *(HERE / argument if argument.endswith(".py") else argument for argument in arguments)]
+    # Keys go by the environment, so that no list of processes shows them.
+    given = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
     try:
         done = subprocess.run(command, env=given, stdout=subprocess.PIPE, text=True, timeout=CHECK_SECONDS)
         output = done.stdout
     except subprocess.TimeoutExpired as late:
         output = (late.stdout or b"").decode(errors="replace")
-        print(f"the checks of generation {generation} took longer than {CHECK_SECONDS} s")
+        print(f"`{' '.join(arguments)}` took longer than {CHECK_SECONDS} s")
     print(output, end="", flush=True)
     counted = re.search(r"^(\d+) of (\d+) checks hold$", output, re.MULTILINE)
     if not counted:
@@ -133,10 +194,17 @@ def main():
                 failed += 1
             for gateway in gateways[:1]:
                 print(f"generation {generation}, gateway {gateway['name']}:", flush=True)
-                held, broken = run_checks(
-                    pythons[generation], generation, server.facts["listen"], gateway["key"]
-                )
-                passed, failed = passed + held, failed + broken
+                python, listen, key = pythons[generation], server.facts["listen"], gateway["key"]
+                runs = [
+                    run_checks(python, ["checks.py", generation, listen], {"STOCK_CLIENT_KEY": key}),
+                    run_checks(python, ["tokens.py", "key", listen, gateway["name"]], {"STOCK_CLIENT_KEY": key}),
+                ]
+                with Office(server_binary, gateway) as office:
+                    approve = f"{server_binary} call ApproveDevice"
+                    given = {**office.settings, "STOCK_CLIENT_APPROVE": approve}
+                    runs.append(run_checks(python, ["tokens.py", "device", office.listen, "office"], given))
+                passed += sum(held for held, _ in runs)
+                failed += sum(broken for _, broken in runs)
         code = server.stop()
         if code == 0:
             passed += 1

@@ -113,6 +113,12 @@ impl Authn {
         }
     }
 
+    /// The holder of an API key, where it is one.
+    #[must_use]
+    pub fn key(&self, key: &str, snapshot: &Snapshot) -> Option<Caller> {
+        snapshot.by_key_hash(&Sha256::digest(key.as_bytes()).into())
+    }
+
     fn mapped(&self, certificate: &PeerCertificate) -> Option<&str> {
         let of = |identity: &&CertificateIdentity| {
             identity.issuer == certificate.issuer && certificate.names.contains(&identity.san)
@@ -128,7 +134,7 @@ impl Authn {
     ) -> Result<Option<Caller>, Unknown> {
         // A token has two dots; an API key, which is base64url, has none.
         if !token.contains('.') {
-            return Ok(snapshot.by_key_hash(&Sha256::digest(token.as_bytes()).into()));
+            return Ok(self.key(token, snapshot));
         }
         match self.tokens.verify(token, snapshot) {
             Some(caller) => Ok(Some(caller)),

@@ -171,6 +171,7 @@ impl State {
                 current.version == caller.version || self.overlaps(caller, now)
             })
             && !self.is_revoked(caller)
+            && caller.bound.is_none_or(|gateway| self.gateways.contains_key(&gateway))
     }
 
     /// Whether the caller came with the key before the present one, or with what was made from it, and that is still

@@ -13,7 +13,7 @@ use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::{Anonymous, Ctx};
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::{GatewayId, Timestamp, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
@@ -198,6 +198,8 @@ pub struct Identity {
     pub cut: bool,
     /// When its credential ends.
     pub expires_at: Option<Timestamp>,
+    /// The one gateway that its credential is good for.
+    pub bound: Option<Arc<str>>,
 }
 
 /// Who the caller is, from memory.
@@ -205,6 +207,9 @@ pub fn identity(ctx: &Ctx) -> Result<Identity, Error> {
     let missing = || Error::Unauthenticated { reason: Reason::CredentialMissing };
     let caller = ctx.caller().ok_or_else(missing)?;
     let snapshot = &ctx.app().snapshot;
+    if let Some(gateway) = caller.bound() {
+        return bound_identity(ctx, caller, gateway);
+    }
     let (gateways, cut) = snapshot.gateways_of(caller.principal(), GATEWAYS_SHOWN_MAX);
     Ok(Identity {
         actor: Arc::clone(caller.actor()),
@@ -213,5 +218,24 @@ pub fn identity(ctx: &Ctx) -> Result<Identity, Error> {
         gateways,
         cut,
         expires_at: caller.expires_at(),
+        bound: None,
+    })
+}
+
+/// Who a caller is whose credential is good for one gateway: nothing of the others, nor of what it may do elsewhere (T02).
+fn bound_identity(ctx: &Ctx, caller: &Caller, gateway: GatewayId) -> Result<Identity, Error> {
+    let snapshot = &ctx.app().snapshot;
+    let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
+    let name = snapshot.gateway_name(gateway).ok_or_else(gone)?;
+    let role = snapshot.role_on(caller.principal(), gateway);
+    let seen = Some((Arc::clone(&name), role)).filter(|(_, role)| *role > Role::None);
+    Ok(Identity {
+        actor: Arc::clone(caller.actor()),
+        principal: caller.principal().to_string(),
+        role: Role::None,
+        gateways: seen.into_iter().collect(),
+        cut: false,
+        expires_at: caller.expires_at(),
+        bound: Some(name),
     })
 }

@@ -16,6 +16,7 @@ use crate::oidc::Provider;
 use crate::oidc::flow::Answer;
 use crate::pb::v1 as pb;
 use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
+use crate::resources::device_codes::domain::{self as device_codes, Decision, UserCode};
 use crate::resources::users;
 use crate::resources::users::domain::Email;
 use crate::secret::Secret;
@@ -277,6 +278,25 @@ impl AuthService for Auth {
         .await
     }
 
+    async fn approve_device(
+        &self,
+        request: Request<pb::ApproveDeviceRequest>,
+    ) -> Reply<pb::ApproveDeviceResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let decision = decision(&req)?;
+            let code = UserCode::parse("user_code", &req.user_code)?;
+            let shown = device_codes::decide(&ctx, &code, decision).await?;
+            Ok(pb::ApproveDeviceResponse {
+                gateway: shown.gateway.to_string(),
+                role: pb::Role::from(shown.role).into(),
+                client_ip: shown.client_ip.unwrap_or_default(),
+                request_time: Some(wire::time(shown.created_at)),
+                expire_time: Some(wire::time(shown.expires_at)),
+            })
+        })
+        .await
+    }
+
     async fn get_current_identity(
         &self,
         request: Request<pb::GetCurrentIdentityRequest>,
@@ -294,6 +314,7 @@ impl AuthService for Auth {
                 gateways: found.gateways.into_iter().map(access).collect(),
                 gateways_cut: found.cut,
                 expire_time: found.expires_at.map(wire::time),
+                bound_gateway: found.bound.map(|name| name.to_string()).unwrap_or_default(),
             })
         })
         .await
@@ -323,6 +344,20 @@ impl From<Shown> for pb::Session {
             refresh_time: Some(wire::time(session.refreshed_at)),
             expire_time: Some(wire::time(session.expires_at)),
             current: false,
+        }
+    }
+}
+
+/// The decision; none where it is only asked what about.
+fn decision(request: &pb::ApproveDeviceRequest) -> Result<Option<Decision>, Error> {
+    if request.validate_only {
+        return Ok(None);
+    }
+    match pb::DeviceDecision::try_from(request.decision) {
+        Ok(pb::DeviceDecision::Approve) => Ok(Some(Decision::Approve)),
+        Ok(pb::DeviceDecision::Deny) => Ok(Some(Decision::Deny)),
+        Ok(pb::DeviceDecision::Unspecified) | Err(_) => {
+            Err(Error::invalid("decision", "must be said: approve or deny"))
         }
     }
 }

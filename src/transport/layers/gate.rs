@@ -1,7 +1,7 @@
 //! What is called, and could this caller ever: before a byte of the body is read.
 //!
-//! A path that no table describes is refused; so is a caller that holds the role of a method nowhere. The exact scope
-//! is checked later, on the decoded message.
+//! A path that no table describes is refused; so is a caller that holds the role of a method nowhere, and one whose
+//! credential is good for a gateway but calls ours (T02). The exact scope is checked later, on the decoded message.
 
 use std::time::Duration;
 
@@ -54,6 +54,9 @@ const OPEN: [&str; 5] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
+/// Ours that a credential for one gateway may call: it tells what the credential is.
+const OF_BOUND: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+
 /// The route of a path, compared byte for byte (T09).
 pub fn route(path: &str) -> Result<Route, Error> {
     if let Some(method) = policy::method(path) {
@@ -72,6 +75,13 @@ pub fn route(path: &str) -> Result<Route, Error> {
 
 /// Refuses a caller that could never pass the exact check.
 pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
+    let bound = caller.and_then(Caller::bound);
+    if let (Route::Own(method), Some(_)) = (route, bound)
+        && method.path != OF_BOUND
+    {
+        let why = "the credential is good for the proxied API of one gateway alone";
+        return Err(Error::refused(Reason::CredentialBound, why));
+    }
     let needed = match route {
         Route::Open(_) | Route::Own(Method { access: Access::Public, .. }) => return Ok(()),
         Route::Own(Method { access: Access::Authenticated, .. }) => Role::None,
@@ -92,7 +102,10 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
     };
     let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
     app.snapshot.check_fresh()?;
-    let best = app.snapshot.best_role(caller.principal());
+    let best = match bound {
+        None => app.snapshot.best_role(caller.principal()),
+        Some(gateway) => app.snapshot.role_on(caller.principal(), gateway),
+    };
     if best < needed {
         let why = format!("role `{needed}` is needed, the caller has `{best}` at most");
         return Err(Error::Denied { why });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 
 use crate::error::Error;
 
@@ -11,10 +11,19 @@ use crate::error::Error;
 const DEADLINE_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 
 /// Refuses what is not a gRPC call, with the HTTP status for it.
-pub fn check_grpc(method: &Method, headers: &HeaderMap) -> Result<(), StatusCode> {
-    if method != Method::POST {
+pub fn check_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
+    if request.method() != Method::POST {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
+    is_grpc(request.headers())?;
+    // In HTTP/1 there are no trailers that a client would read, so no status.
+    if request.version() < Version::HTTP_2 {
+        return Err(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+    }
+    Ok(())
+}
+
+fn is_grpc(headers: &HeaderMap) -> Result<(), StatusCode> {
     let content = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
     let rest =
         content.strip_prefix(b"application/grpc").ok_or(StatusCode::UNSUPPORTED_MEDIA_TYPE)?;

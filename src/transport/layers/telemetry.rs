@@ -35,6 +35,14 @@ impl Measured {
     }
 }
 
+/// Counts a request by plain HTTP. The path is that of a table, so that a caller can't make new series.
+pub fn measure_http(path: &'static str, status: http::StatusCode, started: Instant) {
+    let seconds = started.elapsed().as_secs_f64();
+    let status = status.as_u16().to_string();
+    counter!("shoreguard_http_requests_total", "path" => path, "status" => status).increment(1);
+    histogram!("shoreguard_http_duration_seconds", "path" => path).record(seconds);
+}
+
 /// The code as metrics and logs show it.
 #[must_use]
 pub fn code_name(code: Code) -> &'static str {

@@ -1,6 +1,7 @@
 //! What tests stand on: a fresh database of each engine.
 
 pub(crate) mod dump;
+pub(crate) mod http;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod raw;

@@ -242,16 +242,20 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config.limits.bcrypt_cost = 4;
     config.limits.address_requests_per_second = 0;
     config.limits.anonymous_requests_per_minute = 0;
+    config.limits.token_requests_per_minute = 0;
     config.limits.credentials_per_minute = 0;
     tune(&mut config);
     config
 }
 
-/// Builds and serves.
-pub(crate) async fn boot(config: Config) -> (Arc<App>, Running) {
+/// Builds and serves. Its public address is the one that it listens on; an empty one that a test sets stands for none.
+pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
+    let listener = TcpListener::bind(config.server.listen).await.unwrap();
+    let listens = || format!("http://{}", listener.local_addr().unwrap());
+    let public = config.server.public_url.take().unwrap_or_else(listens);
+    config.server.public_url = Some(public).filter(|url| !url.is_empty());
     let app = App::build(config, Clock::system()).await.unwrap();
     app.start();
-    let listener = TcpListener::bind(app.config.server.listen).await.unwrap();
     let running = server::serve(&app, listener).await.unwrap();
     (app, running)
 }

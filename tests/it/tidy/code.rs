@@ -84,6 +84,7 @@ const BANS: &[Ban] = &[
             "src/openshell/",
             "src/proxy/",
             "src/resources/",
+            "src/token_service/",
             "src/transport/",
             "src/workers/",
         ],

@@ -201,6 +201,22 @@ pub async fn family(app: &App, token: &RefreshToken) -> Result<Option<Family>, E
     store::family(&mut conn, &token.family_hash, app.clock.now()).await
 }
 
+/// A session that has not ended, for what is made from it.
+pub struct Live {
+    /// The user's e-mail address.
+    pub email: String,
+    /// Version of the password that it dies with.
+    pub password_version: i64,
+    /// When the user proved who it is.
+    pub authenticated_at: Timestamp,
+}
+
+/// One session of a user, as long as it is alive.
+pub async fn live(app: &App, user: UserId, id: SessionId) -> Result<Option<Live>, Error> {
+    let mut conn = app.db.read().await?;
+    store::live(&mut conn, user, id, app.clock.now()).await
+}
+
 /// Changes a refresh token for the next one and a session token.
 ///
 /// # Errors

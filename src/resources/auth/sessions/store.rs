@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Family, NewSession, SessionKind, Shown};
+use super::{Family, Live, NewSession, SessionKind, Shown};
 use crate::db::schema::{gateways, sessions, users};
 use crate::db::types::{GatewayId, SessionId, Timestamp, UserId};
 use crate::db::{Conn, on_conn};
@@ -117,6 +117,31 @@ pub async fn family(
         Family { id: SessionId(id), new, expires_at, email }
     };
     Ok(row.map(family))
+}
+
+/// One live session of a user, who may still log in with what made it.
+pub async fn live(
+    conn: &mut Conn,
+    user: UserId,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<Option<Live>, Error> {
+    use sessions as t;
+    let row: Option<(String, i64, Timestamp)> = on_conn!(conn, |c| t::table
+        .inner_join(users::table)
+        .filter(t::id.eq(id.get()).and(t::user_id.eq(user.get())))
+        .filter(t::revoked_at.is_null().and(t::expires_at.gt(now)))
+        .filter(users::is_active.eq(true).and(users::password_version.eq(t::password_version)))
+        .select((users::email, t::password_version, t::authenticated_at))
+        .first(c)
+        .await
+        .optional())?;
+    let live = |(email, password_version, authenticated_at)| Live {
+        email,
+        password_version,
+        authenticated_at,
+    };
+    Ok(row.map(live))
 }
 
 /// Puts the next refresh token in place of the present one; answers whether it was the present one.

@@ -1,0 +1,2 @@
+DROP TABLE device_tries;
+DROP TABLE device_codes;

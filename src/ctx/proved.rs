@@ -1,0 +1,56 @@
+//! A request by plain HTTP whose sender has proved who it is by what the body holds: a key, a refresh token, a device
+//! code that was approved.
+
+use std::sync::Arc;
+
+use super::{Call, Ctx, OnGateway, Who};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::error::Error;
+use crate::resources::audit::Intent;
+
+/// Who it is, and what is about to happen.
+#[derive(Debug)]
+pub struct Proved {
+    /// Name of the one who asks.
+    pub actor: Arc<str>,
+    /// What identifies it for good.
+    pub principal: PrincipalId,
+    /// The role that it has on the gateway; never none.
+    pub role: Role,
+    /// The gateway that it asks about.
+    pub gateway: OnGateway,
+    /// The audit action.
+    pub action: &'static str,
+}
+
+impl Ctx {
+    /// From here on it is a call like any other: its intent is durable when this answers.
+    ///
+    /// # Errors
+    /// `AUDIT_UNAVAILABLE`: nothing may happen.
+    pub(crate) async fn proved(app: &Arc<App>, call: Call, proved: Proved) -> Result<Self, Error> {
+        let Proved { actor, principal, role, gateway, action } = proved;
+        let (id, name) = gateway.clone();
+        let intent = Intent {
+            at: call.at,
+            actor: Arc::clone(&actor),
+            principal: Some(principal),
+            role,
+            action,
+            resource_type: "gateway",
+            resource_id: name.to_string(),
+            gateway: Some((Some(id), name)),
+            client_ip: call.client_ip,
+            request_id: call.request_id,
+            method: call.method.into(),
+            digest: None,
+            detail: None,
+        };
+        let entry = app.audit.open(intent).await?;
+        call.note.lock().entry = Some(entry);
+        let who = Who::Proved(Some(principal), actor);
+        Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })
+    }
+}

@@ -1,0 +1,385 @@
+//! Asking for a code, deciding about it, and polling for the decision.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::store;
+use crate::access::principal::Caller;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::types::{DeviceCodeId, GatewayId, SessionId, Timestamp, UserId};
+use crate::error::{Error, Kind, Reason};
+use crate::net::guard::host_of;
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::seal::{fill_random, hex};
+use crate::secret::Secret;
+use crate::words;
+
+/// How long a code is good.
+pub const LIFE: Duration = Duration::from_mins(10);
+/// How long a client waits between two polls.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a code that has ended is kept, so that its client is told so.
+pub const KEPT: Duration = Duration::from_mins(10);
+/// Codes that wait for a decision, of one address.
+pub const PENDING_MAX: i64 = 20;
+/// Codes of everybody, ended ones that are still kept included.
+pub const CODES_MAX: i64 = 10_000;
+/// How long ago at most the one who approves has logged in.
+pub const FRESH: Duration = Duration::from_mins(10);
+/// Wrong codes that a user may type in a [`WINDOW`].
+pub const TRIES_MAX: i64 = 5;
+/// How long wrong codes count.
+pub const WINDOW: Duration = Duration::from_mins(10);
+
+/// Consonants, so that no word comes out, without those that look or sound like another.
+const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+const LETTERS_IN_CODE: usize = 8;
+const PREFIX: &str = "sgd_";
+const SECRET_BYTES: usize = 32;
+/// Codes that are drawn until one is about that no other is like.
+const DRAWS_MAX: u32 = 3;
+
+words! {
+    /// What became of a code.
+    pub enum State {
+        /// Nobody has decided.
+        Pending = "pending",
+        /// Its client may have tokens, once.
+        Approved = "approved",
+        /// It may not.
+        Denied = "denied",
+        /// It has had them.
+        Consumed = "consumed",
+    }
+}
+
+/// A code that a user types: letters, in two groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserCode(String);
+
+impl UserCode {
+    /// From what a user typed: in any case, with or without what stands between the groups.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        let typed = text.chars().filter(|c| !matches!(c, ' ' | '-')).take(LETTERS_IN_CODE + 1);
+        let letters: String = typed.map(|c| c.to_ascii_uppercase()).collect();
+        let good = letters.len() == LETTERS_IN_CODE
+            && letters.bytes().all(|letter| LETTERS.contains(&letter));
+        if !good {
+            let why = format!("must be {LETTERS_IN_CODE} letters, such as `BCDF-GHJK`");
+            return Err(Error::invalid(field, why));
+        }
+        Ok(Self(letters))
+    }
+
+    fn draw() -> Result<Self, Error> {
+        let mut letters = String::with_capacity(LETTERS_IN_CODE);
+        while letters.len() < LETTERS_IN_CODE {
+            let mut byte = [0];
+            fill_random(&mut byte)?;
+            // What is beyond the last whole alphabet is drawn again, so that no letter is likelier.
+            if let Some(letter) = LETTERS.iter().cycle().take(240).nth(byte[0].into()) {
+                letters.push(char::from(*letter));
+            }
+        }
+        Ok(Self(letters))
+    }
+
+    /// As it is shown.
+    fn shown(&self) -> String {
+        let (first, second) = self.0.split_at(LETTERS_IN_CODE / 2);
+        format!("{first}-{second}")
+    }
+
+    fn hash(&self, app: &App) -> String {
+        app.master.tag_key("device codes").tag(&[self.0.as_bytes()])
+    }
+}
+
+/// A code that was just made: shown once.
+#[derive(Debug)]
+pub struct Asked {
+    /// What the client polls with.
+    pub device_code: Secret,
+    /// What the user types.
+    pub user_code: Secret,
+}
+
+/// Makes a code for a gateway, there or not.
+///
+/// # Errors
+/// `Exhausted` where its address, or everybody, has too many.
+pub async fn ask(app: &App, gateway: &str, ip: Option<IpAddr>) -> Result<Asked, Error> {
+    let mut secret = [0; SECRET_BYTES];
+    fill_random(&mut secret)?;
+    let device_code = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));
+    let mut draws = DRAWS_MAX;
+    loop {
+        let user_code = UserCode::draw()?;
+        match keep(app, gateway, ip, &device_code, &user_code).await {
+            Err(Error::Exists { .. }) if draws > 1 => draws -= 1,
+            Err(error) => return Err(error),
+            Ok(()) => {
+                let user_code = Secret::new(user_code.shown());
+                return Ok(Asked { device_code: Secret::new(device_code), user_code });
+            }
+        }
+    }
+}
+
+async fn keep(
+    app: &App,
+    gateway: &str,
+    ip: Option<IpAddr>,
+    device_code: &str,
+    user_code: &UserCode,
+) -> Result<(), Error> {
+    let now = app.clock.now();
+    let network = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
+    let client_ip = ip.map(|ip| ip.to_canonical().to_string());
+    let new = store::New {
+        device_hash: &device_hash(device_code),
+        user_hash: &user_code.hash(app),
+        gateway,
+        client_ip: client_ip.as_deref(),
+        network: &network,
+        now,
+        expires_at: now.plus(LIFE),
+    };
+    app.db
+        .transaction(async |conn| {
+            let (ours, all) = store::count(conn, &network, now).await?;
+            if ours >= PENDING_MAX || all >= CODES_MAX {
+                return Err(Error::Exhausted { reason: Reason::RateLimited, retry_in: LIFE });
+            }
+            store::insert(conn, &new).await
+        })
+        .await
+}
+
+fn device_hash(code: &str) -> String {
+    hex(&Sha256::digest(code.as_bytes()))
+}
+
+/// What a poll finds.
+#[derive(Debug)]
+pub enum Polled {
+    /// Approved, and not yet used.
+    Approved(Approved),
+    /// Nothing to give.
+    Not(NoGrant),
+}
+
+/// An approval that was not yet used.
+#[derive(Debug)]
+pub struct Approved {
+    id: DeviceCodeId,
+    /// Who approved.
+    pub user: UserId,
+    /// With which session.
+    pub session: SessionId,
+    /// For which gateway.
+    pub gateway: GatewayId,
+}
+
+/// Why a poll gets no tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoGrant {
+    /// Nobody has decided.
+    Pending,
+    /// The client polls too often.
+    TooFast,
+    /// Somebody has decided against it, or may not have decided for it any more.
+    Denied,
+    /// The code has ended.
+    Expired,
+    /// There is no such code at this gateway, or it was used.
+    Unknown,
+}
+
+/// Asks what became of a code.
+pub async fn poll(app: &App, gateway: &str, code: &Secret) -> Result<Polled, Error> {
+    let hash = device_hash(code.expose());
+    let now = app.clock.now();
+    app.db
+        .transaction(async |conn| {
+            let Some(found) = store::by_device_hash(conn, &hash, gateway).await? else {
+                return Ok(Polled::Not(NoGrant::Unknown));
+            };
+            if found.expires_at <= now {
+                return Ok(Polled::Not(NoGrant::Expired));
+            }
+            if !store::note_poll(conn, found.id, now.minus(INTERVAL), now).await? {
+                return Ok(Polled::Not(NoGrant::TooFast));
+            }
+            decided(&found)
+        })
+        .await
+}
+
+fn decided(found: &store::Polled) -> Result<Polled, Error> {
+    Ok(match found.state {
+        State::Pending => Polled::Not(NoGrant::Pending),
+        State::Denied => Polled::Not(NoGrant::Denied),
+        State::Consumed => Polled::Not(NoGrant::Unknown),
+        State::Approved => {
+            let half = || Error::internal("an approval without an approver");
+            Polled::Approved(Approved {
+                id: DeviceCodeId(found.id),
+                user: UserId(found.user_id.ok_or_else(half)?),
+                session: SessionId(found.session_id.ok_or_else(half)?),
+                gateway: GatewayId(found.gateway_id.ok_or_else(half)?),
+            })
+        }
+    })
+}
+
+/// Uses an approval up; answers whether nobody else has.
+pub async fn consume(ctx: &Ctx, approved: &Approved) -> Result<bool, Error> {
+    ctx.db().transaction(async |conn| store::consume(conn, approved.id).await).await
+}
+
+/// A code that waits for a decision.
+#[derive(Debug)]
+pub struct Pending {
+    pub(super) id: DeviceCodeId,
+    pub(super) gateway: String,
+    pub(super) client_ip: Option<String>,
+    pub(super) created_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+}
+
+/// What is decided about: to be looked at before.
+#[derive(Debug)]
+pub struct Shown {
+    /// The gateway that the client is to reach.
+    pub gateway: Arc<str>,
+    /// The role that it would have there: the approver's.
+    pub role: Role,
+    /// Where the code was asked for.
+    pub client_ip: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The client gets tokens of the one who decides.
+    Approve,
+    /// It gets none.
+    Deny,
+}
+
+/// Decides about a code, or without a decision shows what it is about. A wrong code is a try, whatever is wrong with it.
+pub async fn decide(
+    ctx: &Ctx,
+    code: &UserCode,
+    decision: Option<Decision>,
+) -> Result<Shown, Error> {
+    let (user, session) = approver(ctx)?;
+    take_try(ctx, user).await?;
+    let missing = || Error::missing(Kind::DeviceCode, "typed");
+    let mut conn = ctx.db().read().await?;
+    let pending = store::by_user_hash(&mut conn, &code.hash(ctx.app()), ctx.now()).await?;
+    drop(conn);
+    let pending = pending.ok_or_else(missing)?;
+    let principal = ctx.principal().ok_or_else(missing)?;
+    let seen = ctx.app().snapshot.gateway(principal, &pending.gateway);
+    let (id, name, role) = seen.filter(|(_, _, role)| *role > Role::None).ok_or_else(missing)?;
+    ctx.detail("gateway", &*name);
+    ctx.detail("client_ip", pending.client_ip.clone());
+    ctx.db()
+        .transaction(async |conn| {
+            if let Some(decision) = decision {
+                let (state, event) = match decision {
+                    Decision::Approve => (State::Approved, "device.approved"),
+                    Decision::Deny => (State::Denied, "device.denied"),
+                };
+                let by = store::Decided { state, gateway: id, user, session };
+                if !store::decide(conn, pending.id, &by).await? {
+                    return Err(missing());
+                }
+                let payload = json!({ "user": &*ctx.actor(), "client_ip": pending.client_ip });
+                let event = NewEvent::of(ctx, event, payload).on((id, Arc::clone(&name)));
+                events::enqueue(conn, event).await?;
+            }
+            store::give_back(conn, user).await
+        })
+        .await?;
+    changed(ctx).await?;
+    let Pending { client_ip, created_at, expires_at, .. } = pending;
+    Ok(Shown { gateway: name, role, client_ip, created_at, expires_at })
+}
+
+/// Only a person who is here now may lend access: with a session of their own, not long after they logged in (T15).
+fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
+    let user = ctx.user()?;
+    let no_session = || Error::refused(Reason::NoSession, "log in for this: it takes a session");
+    let session = ctx.caller().and_then(Caller::session).ok_or_else(no_session)?;
+    let fresh = ctx
+        .caller()
+        .and_then(Caller::authenticated_at)
+        .is_some_and(|at| at > ctx.now().minus(FRESH));
+    if !fresh {
+        let minutes = FRESH.as_secs() / 60;
+        let why = format!("log in again for this: the login is older than {minutes} minutes");
+        return Err(Error::refused(Reason::LoginNotFresh, why));
+    }
+    Ok((user, session))
+}
+
+/// Taken before the code is looked at, so that many guesses at once are no more than one after the other.
+async fn take_try(ctx: &Ctx, user: UserId) -> Result<(), Error> {
+    let now = ctx.now();
+    let (taken, since) = ctx
+        .db()
+        .transaction(async |conn| store::take_try(conn, user, now.minus(WINDOW), now).await)
+        .await?;
+    if taken <= TRIES_MAX {
+        return Ok(());
+    }
+    let left = since.plus(WINDOW).unix_seconds() - now.unix_seconds();
+    let retry_in = Duration::from_secs(u64::try_from(left).unwrap_or_default());
+    Err(Error::Exhausted { reason: Reason::RateLimited, retry_in })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_typed_as_people_type() {
+        for typed in ["BCDF-GHJK", "bcdfghjk", " bcdf ghjk ", "B-C-D-F-G-H-J-K"] {
+            assert_eq!(UserCode::parse("user_code", typed).unwrap().shown(), "BCDF-GHJK");
+        }
+        for bad in
+            ["", "BCDF-GHJ", "BCDF-GHJKL", "ACDF-GHJK", "BCDF_GHJK", "BCDF-GHJ1", "ßCDF-GHJK"]
+        {
+            assert!(UserCode::parse("user_code", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn drawn_codes_are_of_all_letters_and_differ() {
+        let drawn: Vec<_> = (0..200).map(|_| UserCode::draw().unwrap()).collect();
+        for code in &drawn {
+            assert_eq!(UserCode::parse("user_code", &code.shown()).unwrap(), *code);
+        }
+        let letters: std::collections::BTreeSet<u8> =
+            drawn.iter().flat_map(|code| code.0.bytes()).collect();
+        assert_eq!(letters.len(), LETTERS.len());
+        let different: std::collections::BTreeSet<_> = drawn.iter().map(|code| &code.0).collect();
+        assert_eq!(different.len(), drawn.len());
+    }
+}

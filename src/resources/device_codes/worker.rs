@@ -1,0 +1,38 @@
+//! Forgets codes that have expired, and wrong tries that count no more.
+
+use std::time::Duration;
+
+use super::domain::{KEPT, WINDOW};
+use super::store;
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::workers::lease::{self, Lease};
+use crate::workers::{Worked, Worker};
+
+/// Rows of each that are forgotten in one transaction.
+const FORGET_MAX: usize = 1_000;
+
+/// Forgets codes that have expired.
+pub const EXPIRY: Worker = Worker {
+    name: "device-code-expiry",
+    every: |_| Duration::from_mins(1),
+    lease: true,
+    wake: None,
+    tick: |ctx, lease| Box::pin(forget(ctx, lease)),
+};
+
+async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
+    let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
+    let now = ctx.now();
+    let done = ctx
+        .db()
+        .transaction(async |conn| {
+            if let Some(held) = held {
+                lease::still_held(conn, held).await?;
+            }
+            store::forget_tries(conn, now.minus(WINDOW)).await?;
+            store::forget(conn, now.minus(KEPT), limit).await
+        })
+        .await?;
+    Ok(Worked::batch(done, FORGET_MAX))
+}

@@ -1,0 +1,253 @@
+//! Changing a key, a device code or a refresh token for a token of one gateway.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::authn::token::Grant;
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::ctx::{Call, Ctx, OnGateway, Proved};
+use crate::db::types::Timestamp;
+use crate::error::{Error, Kind, Reason};
+use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::resources::auth::sessions::{
+    self, Family, Live, NewSession, RefreshToken, Session, SessionKind,
+};
+use crate::resources::device_codes::domain::{self as device_codes, Approved, NoGrant, Polled};
+use crate::secret::Secret;
+
+/// The audit action of each.
+pub const ACTION: &str = "token.issue";
+
+const HOUR: i64 = 60 * 60;
+/// Longest life of a token (T14), in hours.
+const LIFE_HOURS_MAX: i64 = 24;
+/// gRPC's NOT_FOUND, as the audit log has codes.
+const CODE_NOT_FOUND: i32 = 5;
+
+/// A token that was just made.
+#[derive(Debug)]
+pub struct Issued {
+    /// What the client sends with each call.
+    pub token: Secret,
+    /// How long it is good.
+    pub lives: Duration,
+    /// What gets the next one; a key has none, since it gets the next one itself.
+    pub refresh_token: Option<Secret>,
+}
+
+/// A refusal of what can't be said to be good: alike whatever is wrong with it.
+fn invalid() -> Error {
+    Error::Unauthenticated { reason: Reason::CredentialInvalid }
+}
+
+/// A refusal of who is known and may not, or may not know: alike for a gateway that does not exist.
+fn hidden(gateway: &str) -> Error {
+    Error::missing(Kind::Gateway, gateway)
+}
+
+/// For an API key.
+///
+/// # Errors
+/// `Unauthenticated` for what is no key, `Missing` where its holder has no role on such a gateway.
+pub async fn by_key(
+    app: &Arc<App>,
+    call: &Call,
+    gateway: &str,
+    key: &Secret,
+) -> Result<Issued, Error> {
+    app.snapshot.check_fresh()?;
+    let caller = app.authn.key(key.expose(), &app.snapshot).ok_or_else(invalid)?;
+    let (principal, actor) = (caller.principal(), Arc::clone(caller.actor()));
+    let Some((on, role)) = seen(app, principal, gateway) else {
+        refused(app, call, principal, actor, gateway);
+        return Err(hidden(gateway));
+    };
+    app.credential_limit.admit(principal)?;
+    let now = app.clock.now();
+    let (issued_at, expires_at) = life(now, app.config.token_service.token_hours);
+    let expires_at = caller.expires_at().map_or(expires_at, |end| end.min(expires_at));
+    let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
+    ctx.detail("grant", "client_credentials");
+    ctx.detail("expires_at", expires_at.unix_seconds());
+    let token = app.authn.tokens.issue(&Grant {
+        principal,
+        version: caller.version(),
+        session: None,
+        gateway: Some(on.0),
+        authenticated_at: None,
+        issued_at,
+        expires_at,
+    })?;
+    let lives = whole_seconds(now, expires_at);
+    Ok(Issued { token: Secret::new(token), lives, refresh_token: None })
+}
+
+/// From when to when a token of a key is good. The begin is cut to the hour, so that the hour gives one token; it lives
+/// as long as configured and up to an hour more, and never longer than a day.
+fn life(now: Timestamp, hours: u64) -> (Timestamp, Timestamp) {
+    let hours =
+        i64::try_from(hours).unwrap_or(LIFE_HOURS_MAX).saturating_add(1).min(LIFE_HOURS_MAX);
+    let begin = now.unix_seconds().div_euclid(HOUR) * HOUR;
+    (Timestamp::from_unix_seconds(begin), Timestamp::from_unix_seconds(begin + hours * HOUR))
+}
+
+fn whole_seconds(now: Timestamp, end: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(end.unix_seconds() - now.unix_seconds()).unwrap_or_default())
+}
+
+/// The gateway of a name and the principal's role there, where it has one.
+fn seen(app: &App, principal: PrincipalId, gateway: &str) -> Option<(OnGateway, Role)> {
+    let (id, name, role) = app.snapshot.gateway(principal, gateway)?;
+    (role > Role::None).then_some(((id, name), role))
+}
+
+async fn prove(
+    app: &Arc<App>,
+    call: &Call,
+    principal: PrincipalId,
+    actor: Arc<str>,
+    gateway: OnGateway,
+    role: Role,
+) -> Result<Ctx, Error> {
+    let proved = Proved { actor, principal, role, gateway, action: ACTION };
+    Ctx::proved(app, call.clone(), proved).await
+}
+
+/// Records that somebody who is known was refused. The answer does not wait: nothing has happened that could be lost.
+fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>, gateway: &str) {
+    let intent = Intent {
+        at: call.at,
+        actor,
+        principal: Some(principal),
+        role: Role::None,
+        action: ACTION,
+        resource_type: "gateway",
+        resource_id: gateway.to_owned(),
+        gateway: Some((None, gateway.into())),
+        client_ip: call.client_ip,
+        request_id: call.request_id,
+        method: call.method.into(),
+        digest: None,
+        detail: None,
+    };
+    let outcome = Outcome {
+        at: app.clock.now(),
+        ending: Ending::Denied,
+        code: CODE_NOT_FOUND,
+        took: call.started.elapsed(),
+        detail: None,
+        bytes: None,
+    };
+    let task_app = Arc::clone(app);
+    app.spawn(async move {
+        if let Err(error) = task_app.audit.record(intent, outcome).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "a refusal was not recorded");
+        }
+    });
+}
+
+/// What became of a device code.
+#[derive(Debug)]
+pub enum ByCode {
+    /// It was approved: once.
+    Issued(Issued),
+    /// Nothing to give, and why.
+    Not(NoGrant),
+}
+
+/// For a device code that was approved. The tokens belong to a session of the one who approved.
+pub async fn by_code(
+    app: &Arc<App>,
+    call: &Call,
+    gateway: &str,
+    code: &Secret,
+) -> Result<ByCode, Error> {
+    app.snapshot.check_fresh()?;
+    let approved = match device_codes::poll(app, gateway, code).await? {
+        Polled::Not(why) => return Ok(ByCode::Not(why)),
+        Polled::Approved(approved) => approved,
+    };
+    let Some((live, on, role)) = still_approved(app, &approved, gateway).await? else {
+        return Ok(ByCode::Not(NoGrant::Denied));
+    };
+    let principal = PrincipalId::User(approved.user);
+    let actor = live.email.as_str().into();
+    let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
+    ctx.detail("grant", "device_code");
+    if !device_codes::consume(&ctx, &approved).await? {
+        // Another poll was first.
+        return Err(invalid());
+    }
+    let new = NewSession {
+        user: approved.user,
+        password_version: live.password_version,
+        kind: SessionKind::Device,
+        gateway: Some(on.0),
+        authenticated_at: live.authenticated_at,
+    };
+    sessions::begin(&ctx, &new).await.map(|session| ByCode::Issued(issued(app, session)))
+}
+
+/// Whether what was approved may still be given: the login that approved it, and the approver's role.
+async fn still_approved(
+    app: &App,
+    approved: &Approved,
+    gateway: &str,
+) -> Result<Option<(Live, OnGateway, Role)>, Error> {
+    let live = sessions::live(app, approved.user, approved.session).await?;
+    let seen = seen(app, PrincipalId::User(approved.user), gateway);
+    let seen = seen.filter(|((id, _), _)| *id == approved.gateway);
+    Ok(live.zip(seen).map(|(live, (on, role))| (live, on, role)))
+}
+
+/// For a refresh token of a session that was begun with a device code.
+///
+/// # Errors
+/// `Unauthenticated` for any other, one of another gateway, and one that was used.
+pub async fn by_refresh_token(
+    app: &Arc<App>,
+    call: &Call,
+    gateway: &str,
+    given: &Secret,
+) -> Result<Issued, Error> {
+    app.snapshot.check_fresh()?;
+    let token = RefreshToken::parse(given.expose()).ok_or_else(invalid)?;
+    let family = sessions::family(app, &token).await?.ok_or_else(invalid)?;
+    let principal = PrincipalId::User(family.user());
+    let seen = seen(app, principal, gateway);
+    let (on, role) = seen.filter(|(on, _)| of_gateway(&family, on)).ok_or_else(invalid)?;
+    let ctx = prove(app, call, principal, family.email().into(), on, role).await?;
+    ctx.detail("grant", "refresh_token");
+    Ok(issued(app, sessions::rotate(&ctx, &family, given.expose()).await?))
+}
+
+fn of_gateway(family: &Family, on: &OnGateway) -> bool {
+    family.gateway() == Some(on.0)
+}
+
+fn issued(app: &App, session: Session) -> Issued {
+    let lives = whole_seconds(app.clock.now(), session.expires_at);
+    Issued { token: session.token, lives, refresh_token: Some(session.refresh_token) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_gives_one_token_and_no_token_outlives_a_day() {
+        let at = Timestamp::from_unix_seconds;
+        for (now, hours, begin, end) in [
+            (0, 24, 0, 24 * HOUR),
+            (HOUR - 1, 24, 0, 24 * HOUR),
+            (HOUR, 24, HOUR, 25 * HOUR),
+            (HOUR + 1, 1, HOUR, 3 * HOUR),
+            (2 * HOUR - 1, 1, HOUR, 3 * HOUR),
+            (5, 23, 0, 24 * HOUR),
+        ] {
+            assert_eq!(life(at(now), hours), (at(begin), at(end)), "{now} {hours}");
+        }
+    }
+}

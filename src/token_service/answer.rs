@@ -1,0 +1,130 @@
+//! What is answered: JSON, or an error as OAuth has it.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use tracing::error;
+
+use crate::error::Error;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A value as JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(CONTENT_TYPE, JSON)], body).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// A request that is not served, as RFC 6749 section 5.2 and RFC 8628 section 3.5 tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    error: &'static str,
+    why: String,
+    retry_in: Option<Duration>,
+    challenge: bool,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, error: &'static str, why: impl Into<String>) -> Self {
+        Self { status, error, why: why.into(), retry_in: None, challenge: false }
+    }
+
+    /// Too many requests; a client that polls takes the error for what it is.
+    #[must_use]
+    pub(crate) fn too_many(retry_in: Duration) -> Self {
+        let seconds = retry_in.as_secs().max(1);
+        let why = format!("too many requests, try again in {seconds} s");
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", why);
+        Self { retry_in: Some(Duration::from_secs(seconds)), ..refusal }
+    }
+
+    /// The body did not come, or too much of it.
+    #[must_use]
+    pub(crate) fn body(status: StatusCode, why: &str) -> Self {
+        Self::new(status, "invalid_request", why)
+    }
+
+    /// Something that is needed is away; the request may be repeated.
+    #[must_use]
+    pub(crate) fn unavailable(why: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why)
+    }
+
+    /// It can't be read, or contradicts itself.
+    pub(super) fn request(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", why)
+    }
+
+    /// The client has not shown who it is.
+    pub(super) fn client(in_header: bool) -> Self {
+        let why = "the client secret must be an API key that is good";
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", why);
+        Self { challenge: in_header, ..refusal }
+    }
+
+    /// What was given is good for nothing.
+    pub(super) fn grant(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_grant", why)
+    }
+
+    /// A grant that there is not.
+    pub(super) fn grant_type() -> Self {
+        let why = "discovery lists the grants that there are";
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", why)
+    }
+
+    /// Of an error of the domain. What it means that nobody is known depends on what was given.
+    pub(super) fn of(error: Error, unauthenticated: Self) -> Self {
+        match error {
+            Error::Unauthenticated { .. } => unauthenticated,
+            Error::Missing { .. } | Error::Denied { .. } => {
+                Self::grant("there is no such gateway, or no role on it")
+            }
+            Error::Exhausted { retry_in, .. } => Self::too_many(retry_in),
+            Error::Unavailable { why, .. } => Self::unavailable(&why),
+            Error::Late { .. } | Error::Conflict { .. } => Self::unavailable("try again"),
+            Error::Invalid { .. } | Error::Refused { .. } => Self::request(error.to_string()),
+            Error::Exists { .. } | Error::OutOfRange { .. } | Error::Unimplemented { .. } => {
+                error!(error = &error as &dyn std::error::Error, "a request failed oddly");
+                Self::fault()
+            }
+            Error::Internal(source) => {
+                error!(error = &*source, "a request failed");
+                Self::fault()
+            }
+        }
+    }
+
+    /// A fault of ours.
+    #[must_use]
+    pub(crate) fn fault() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "a fault of the server")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response =
+            json(self.status, &Shown { error: self.error, error_description: &self.why });
+        if let Some(retry_in) = self.retry_in {
+            response.headers_mut().insert(RETRY_AFTER, retry_in.as_secs().into());
+        }
+        if self.challenge {
+            let basic = HeaderValue::from_static("Basic realm=\"shoreguard\"");
+            response.headers_mut().insert(WWW_AUTHENTICATE, basic);
+        }
+        response
+    }
+}

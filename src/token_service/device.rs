@@ -1,0 +1,66 @@
+//! The device flow: a client asks for a code, and a page says how its user approves it. Off unless configured (T15).
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::json;
+
+use super::answer::{self, Refusal};
+use super::form::Form;
+use super::issuer;
+use crate::app::App;
+use crate::ctx::Call;
+use crate::resources::device_codes::domain::{self, INTERVAL, LIFE};
+
+/// A code for a client. Answers alike for every well-formed name. There is no link with the code in it: whoever is sent
+/// one would approve with a click what somebody else has asked for.
+pub(super) async fn authorization(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Extension(call): Extension<Call>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let issuer = match issuer(&app, &name) {
+        Ok(issuer) => issuer,
+        Err(status) => return Ok(status.into_response()),
+    };
+    if uri.query().is_some() {
+        return Err(Refusal::request("what is asked for stands in the body, not in the address"));
+    }
+    // Nothing of it is needed: any client may ask, for the one scope that there is.
+    Form::parse(&headers, &body)?;
+    let task_app = Arc::clone(&app);
+    let asking = app.spawn(async move { domain::ask(&task_app, &name, call.client_ip).await });
+    let asked = asking.await.map_err(|_| Refusal::fault())?;
+    let asked = asked.map_err(|error| Refusal::of(error, Refusal::fault()))?;
+    let shown = json!({
+        "device_code": asked.device_code.expose(),
+        "user_code": asked.user_code.expose(),
+        "verification_uri": format!("{issuer}/device"),
+        "expires_in": LIFE.as_secs(),
+        "interval": INTERVAL.as_secs(),
+    });
+    Ok(answer::json(StatusCode::OK, &shown))
+}
+
+/// How to approve. Text alone, and the same for every name but for the name.
+pub(super) async fn page(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
+    if let Err(status) = issuer(&app, &name) {
+        return status.into_response();
+    }
+    let page = format!(
+        "A client asks to reach gateway {name} as you.\n\n\
+         Approve only a code that you see on a device of your own, which asked for it just now. Log in with\n\
+         `shoreguard call Login`, set SHOREGUARD_KEY to the session token, and look at what asks:\n\n\
+         shoreguard call ApproveDevice '{{\"user_code\": \"CODE\", \"validate_only\": true}}'\n\n\
+         It shows the gateway, the role and the address that asked. If they are what you expect:\n\n\
+         shoreguard call ApproveDevice '{{\"user_code\": \"CODE\", \"decision\": \"DEVICE_DECISION_APPROVE\"}}'\n"
+    );
+    page.into_response()
+}

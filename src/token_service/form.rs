@@ -1,0 +1,173 @@
+//! What a request holds: a form, and a client's credential in it or in `authorization`.
+//!
+//! Read strictly, so that nobody behind or before us reads it in another way: each parameter once, escapes whole.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+
+use super::answer::Refusal;
+use crate::secret::Secret;
+
+/// The parameters of a form.
+pub(super) struct Form(Vec<(String, Secret)>);
+
+impl Form {
+    /// From a body that says it is one.
+    pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
+        let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let kind = content.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if !kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
+            return Err(Refusal::request("the body must be `application/x-www-form-urlencoded`"));
+        }
+        let mut found: Vec<(String, Secret)> = Vec::new();
+        for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            let (name, value) = (&pair[..at], pair.get(at + 1..).unwrap_or_default());
+            let read = decoded(name).zip(decoded(value));
+            let (name, value) =
+                read.ok_or_else(|| Refusal::request("the body is no form in UTF-8"))?;
+            if found.iter().any(|(known, _)| *known == name) {
+                return Err(Refusal::request("a parameter comes twice"));
+            }
+            found.push((name, Secret::new(value)));
+        }
+        Ok(Self(found))
+    }
+
+    /// The value of a parameter; one without a value is one that was left out.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name)?;
+        Some(found.1.expose()).filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that must be there.
+    pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
+        self.get(name).ok_or_else(|| Refusal::request(format!("`{name}` is missing")))
+    }
+}
+
+/// How a client shows who it is.
+#[derive(Debug)]
+pub(super) enum Credential {
+    /// Not at all.
+    None,
+    /// In the form.
+    Form(Secret),
+    /// In the header.
+    Basic(Secret),
+}
+
+/// The one credential of a request (T19). The client's id is not looked at: the key says who it is.
+pub(super) fn credential(headers: &HeaderMap, form: &Form) -> Result<Credential, Refusal> {
+    let in_form = form.get("client_secret");
+    let mut in_headers = headers.get_all(AUTHORIZATION).iter();
+    match (in_headers.next(), in_headers.next(), in_form) {
+        (None, _, None) => Ok(Credential::None),
+        (None, _, Some(secret)) => Ok(Credential::Form(Secret::new(secret))),
+        (Some(header), None, None) => {
+            basic(header).map(Credential::Basic).ok_or_else(|| Refusal::client(true))
+        }
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+            Err(Refusal::request("a client shows one credential, in the form or in the header"))
+        }
+    }
+}
+
+/// The password of `Basic`, whose two parts are escaped as in a form.
+fn basic(value: &HeaderValue) -> Option<Secret> {
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    let bytes = STANDARD.decode(encoded).ok()?;
+    let at = bytes.iter().position(|byte| *byte == b':')?;
+    let secret = decoded(&bytes[at + 1..]).filter(|secret| !secret.is_empty())?;
+    scheme.eq_ignore_ascii_case("basic").then(|| Secret::new(secret))
+}
+
+/// Text with `+` for a space and `%` before two digits.
+fn decoded(bytes: &[u8]) -> Option<String> {
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'+' => text.push(b' '),
+            b'%' => {
+                let (digits, after) = rest.split_first_chunk::<2>()?;
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let value = digit(digits[0])? * 16 + digit(digits[1])?;
+                text.push(u8::try_from(value).ok()?);
+                rest = after;
+            }
+            plain => text.push(*plain),
+        }
+    }
+    String::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(body: &str) -> Result<Form, Refusal> {
+        let mut headers = HeaderMap::new();
+        let kind = "Application/x-www-form-urlencoded; charset=utf-8";
+        headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+        Form::parse(&headers, body.as_bytes())
+    }
+
+    #[test]
+    fn a_form_is_read_whole_or_not_at_all() {
+        let read = form("a=1+2%26&b%3D=%C3%9F&&c&d=&e==").unwrap();
+        for (name, value) in [
+            ("a", Some("1 2&")),
+            ("b=", Some("ß")),
+            ("c", None),
+            ("d", None),
+            ("e", Some("=")),
+            ("f", None),
+        ] {
+            assert_eq!(read.get(name), value, "{name}");
+        }
+        for bad in ["a=1&a=1", "a=1&%61=2", "a&a", "a=%", "a=%1", "a=%zz", "a=%ff", "%ff=1"] {
+            assert!(form(bad).is_err(), "{bad}");
+        }
+        let mut headers = HeaderMap::new();
+        assert!(Form::parse(&headers, b"a=1").is_err());
+        headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
+        assert!(Form::parse(&headers, b"a=1").is_err());
+    }
+
+    #[test]
+    fn one_credential_is_read() {
+        let read = |header: &[&str], body: &str| {
+            let mut headers = HeaderMap::new();
+            for value in header {
+                headers.append(AUTHORIZATION, value.parse().unwrap());
+            }
+            match credential(&headers, &form(body).unwrap()) {
+                Ok(Credential::None) => "none".to_owned(),
+                Ok(Credential::Form(secret)) => format!("form {}", secret.expose()),
+                Ok(Credential::Basic(secret)) => format!("basic {}", secret.expose()),
+                Err(_) => "refused".to_owned(),
+            }
+        };
+        let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        assert_eq!(read(&[], "a=1"), "none");
+        assert_eq!(read(&[], "client_secret=sg_x&client_id=y"), "form sg_x");
+        assert_eq!(read(&[&basic("openshell-cli:sg%5Fx")], "a=1"), "basic sg_x");
+        assert_eq!(read(&[&basic(":a:b").replace("Basic", "bASIC")], ""), "basic a:b");
+        let bad = [
+            basic("id:"),
+            basic("id"),
+            basic("id:%"),
+            "Bearer sg_x".to_owned(),
+            "Basic ?".to_owned(),
+        ];
+        for bad in bad {
+            assert_eq!(read(&[&bad], ""), "refused", "{bad}");
+        }
+        assert_eq!(read(&[&basic("a:b")], "client_secret=b"), "refused");
+        assert_eq!(read(&[&basic("a:b"), &basic("a:b")], ""), "refused");
+    }
+}

@@ -1,0 +1,83 @@
+//! How a stock OpenShell client gets a token: OIDC discovery and an OAuth token endpoint, by plain HTTP.
+//!
+//! Each gateway is an issuer of its own, `<public url>/gateways/<name>`, and a token is good for that gateway alone.
+//!
+//! Invariants
+//! - it exists only where `server.public_url` is set, since the issuer is made of it and not of what a caller says;
+//! - every well-formed name of a gateway is answered alike until the caller has proved who it is (T15);
+//! - what is secret comes in the body or in `authorization`, never in the address;
+//! - nothing here decides who gets what: that is the domain's.
+
+mod answer;
+mod device;
+mod discovery;
+mod form;
+mod token;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use http::StatusCode;
+
+use crate::app::App;
+use crate::resources::gateways::input;
+
+pub(crate) use answer::Refusal;
+
+const DISCOVERY: &str = "/gateways/{name}/.well-known/openid-configuration";
+const KEYS: &str = "/gateways/{name}/jwks.json";
+const AUTHORIZE: &str = "/gateways/{name}/authorize";
+const TOKEN: &str = "/gateways/{name}/token";
+const DEVICE_AUTHORIZATION: &str = "/gateways/{name}/device_authorization";
+const DEVICE: &str = "/gateways/{name}/device";
+
+/// Every path, for metrics: a caller can't make new series.
+const PATHS: [&str; 6] = [DISCOVERY, KEYS, AUTHORIZE, TOKEN, DEVICE_AUTHORIZATION, DEVICE];
+
+/// The path of the table that a request's path is; none for one that nobody serves.
+#[must_use]
+pub(crate) fn path(of: &str) -> Option<&'static str> {
+    let (_, rest) = of.strip_prefix("/gateways/")?.split_once('/')?;
+    PATHS.into_iter().find(|path| path.strip_prefix("/gateways/{name}/") == Some(rest))
+}
+
+/// The routes; none where there is no public address to be the issuer at.
+#[must_use]
+pub(crate) fn router(app: &Arc<App>) -> Option<Router> {
+    app.config.server.public_url.as_ref()?;
+    let mut router = Router::new()
+        .route(DISCOVERY, get(discovery::document))
+        .route(KEYS, get(discovery::keys))
+        .route(AUTHORIZE, get(discovery::authorize))
+        .route(TOKEN, post(token::token));
+    if app.config.token_service.device_flow {
+        router = router
+            .route(DEVICE_AUTHORIZATION, post(device::authorization))
+            .route(DEVICE, get(device::page));
+    }
+    Some(router.with_state(Arc::clone(app)))
+}
+
+/// The issuer of a gateway's tokens. A name that no gateway can have has none.
+fn issuer(app: &App, gateway: &str) -> Result<String, StatusCode> {
+    input::name("gateway", gateway).map_err(|_| StatusCode::NOT_FOUND)?;
+    let public = app.config.server.public_url.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+    Ok(format!("{public}/gateways/{gateway}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_of_the_table_whatever_the_name() {
+        assert_eq!(path("/gateways/edge/.well-known/openid-configuration"), Some(DISCOVERY));
+        assert_eq!(path("/gateways/%00/jwks.json"), Some(KEYS));
+        for none in
+            ["", "/", "/gateways", "/gateways/edge", "/gateways/a/b/jwks.json", "/x/edge/jwks.json"]
+        {
+            assert_eq!(path(none), None, "{none}");
+        }
+    }
+}

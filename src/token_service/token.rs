@@ -1,0 +1,130 @@
+//! The token endpoint: an API key, a device code or a refresh token for a token of one gateway.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::json;
+
+use super::answer::{self, Refusal};
+use super::form::{Credential, Form, credential};
+use super::issuer;
+use crate::app::App;
+use crate::ctx::Call;
+use crate::error::{Error, Reason};
+use crate::resources::device_codes::domain::NoGrant;
+use crate::resources::gateway_tokens::domain::{self, ByCode, Issued};
+use crate::secret::Secret;
+use crate::transport::call::close;
+
+/// The grant of RFC 8628.
+pub(super) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// What a client gives for a token.
+enum Given {
+    Key { key: Secret, in_header: bool },
+    DeviceCode(Secret),
+    RefreshToken(Secret),
+}
+
+/// One request for a token. Once read, it runs to its end, whoever hangs up.
+pub(super) async fn token(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Extension(call): Extension<Call>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    if let Err(status) = issuer(&app, &name) {
+        return Ok(status.into_response());
+    }
+    if uri.query().is_some() {
+        return Err(Refusal::request("what is asked for stands in the body, not in the address"));
+    }
+    let given = given(&app, &headers, &Form::parse(&headers, &body)?)?;
+    let task_app = Arc::clone(&app);
+    let issuing = app.spawn(async move { issue(&task_app, &call, &name, given).await });
+    let issued = issuing.await.map_err(|_| Refusal::fault())??;
+    let mut shown = json!({
+        "access_token": issued.token.expose(),
+        "token_type": "Bearer",
+        "expires_in": issued.lives.as_secs(),
+    });
+    if let Some(next) = issued.refresh_token {
+        shown["refresh_token"] = next.expose().into();
+    }
+    Ok(answer::json(StatusCode::OK, &shown))
+}
+
+fn given(app: &App, headers: &HeaderMap, form: &Form) -> Result<Given, Refusal> {
+    let credential = credential(headers, form)?;
+    let people = app.config.token_service.device_flow;
+    let secret = |name| form.need(name).map(Secret::new);
+    let given = match form.need("grant_type")? {
+        "client_credentials" => {
+            return match credential {
+                Credential::None => Err(Refusal::client(false)),
+                Credential::Form(key) => Ok(Given::Key { key, in_header: false }),
+                Credential::Basic(key) => Ok(Given::Key { key, in_header: true }),
+            };
+        }
+        DEVICE_CODE if people => Given::DeviceCode(secret("device_code")?),
+        "refresh_token" if people => Given::RefreshToken(secret("refresh_token")?),
+        _ => return Err(Refusal::grant_type()),
+    };
+    match credential {
+        Credential::None => Ok(given),
+        Credential::Form(_) | Credential::Basic(_) => {
+            Err(Refusal::request("this grant is for clients that have no secret"))
+        }
+    }
+}
+
+async fn issue(
+    app: &Arc<App>,
+    call: &Call,
+    gateway: &str,
+    given: Given,
+) -> Result<Issued, Refusal> {
+    let mut unauthenticated = Refusal::grant("it is not known here, has ended or was used");
+    let issued = match &given {
+        Given::Key { key, in_header } => {
+            unauthenticated = Refusal::client(*in_header);
+            domain::by_key(app, call, gateway, key).await
+        }
+        Given::DeviceCode(code) => match domain::by_code(app, call, gateway, code).await {
+            Ok(ByCode::Issued(issued)) => Ok(issued),
+            Ok(ByCode::Not(NoGrant::Unknown)) => {
+                Err(Error::Unauthenticated { reason: Reason::CredentialInvalid })
+            }
+            Ok(ByCode::Not(why)) => return Err(no_grant(why)),
+            Err(error) => Err(error),
+        },
+        Given::RefreshToken(token) => domain::by_refresh_token(app, call, gateway, token).await,
+    };
+    close(app, call, issued.as_ref().err()).await;
+    issued.map_err(|error| {
+        if let Error::Unauthenticated { reason } = &error
+            && call.note.lock().entry.is_none()
+        {
+            // A wrong guess of nobody: counted, never an entry of its own (T16).
+            app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
+        }
+        Refusal::of(error, unauthenticated)
+    })
+}
+
+fn no_grant(why: NoGrant) -> Refusal {
+    let (error, text) = match why {
+        NoGrant::Pending => ("authorization_pending", "nobody has decided yet"),
+        NoGrant::TooFast => ("slow_down", "poll less often"),
+        NoGrant::Denied => ("access_denied", "it was denied"),
+        NoGrant::Expired => ("expired_token", "the code has ended"),
+        NoGrant::Unknown => ("invalid_grant", "it is not known here, has ended or was used"),
+    };
+    Refusal::new(StatusCode::BAD_REQUEST, error, text)
+}

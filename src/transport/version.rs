@@ -1,0 +1,139 @@
+//! Which HTTP a connection speaks, told by its first bytes.
+//!
+//! gRPC is HTTP/2; discovery and tokens are asked for by ordinary HTTP clients at the same address. Whoever speaks HTTP/2
+//! begins with its preface, no request of HTTP/1 does. What was read is read again by the server of that version.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+/// What every connection of HTTP/2 begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Reads until the version is certain. Whoever calls bounds how long: a connection that says nothing must end.
+pub(super) async fn of<S>(mut socket: S) -> io::Result<(Version, Rewound<S>)>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut read = [0; PREFACE.len()];
+    let mut filled = 0;
+    let version = loop {
+        let more = socket.read(&mut read[filled..]).await?;
+        filled += more;
+        if more == 0 || read[..filled] != PREFACE[..filled] {
+            break Version::Http1;
+        }
+        if filled == PREFACE.len() {
+            break Version::Http2;
+        }
+    };
+    let first = Bytes::copy_from_slice(&read[..filled]);
+    Ok((version, Rewound { first, socket }))
+}
+
+/// A socket of which the first bytes are read once more.
+#[derive(Debug)]
+pub(super) struct Rewound<S> {
+    first: Bytes,
+    socket: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.first.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(cx, buffer);
+        }
+        let some = this.first.split_to(this.first.len().min(buffer.remaining()));
+        buffer.put_slice(&some);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What is told of a connection that sends these pieces and ends, and everything that is read of it after.
+    async fn told(pieces: &[&[u8]]) -> (Version, Vec<u8>) {
+        let (mut caller, socket) = tokio::io::duplex(1024);
+        let deciding = of(socket);
+        let sending = async {
+            for piece in pieces {
+                caller.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(caller);
+        };
+        let (decided, ()) = tokio::join!(deciding, sending);
+        let (version, mut rewound) = decided.unwrap();
+        let mut all = Vec::new();
+        rewound.read_to_end(&mut all).await.unwrap();
+        (version, all)
+    }
+
+    #[tokio::test]
+    async fn the_preface_tells_the_version_and_nothing_is_lost() {
+        let table: [(&[&[u8]], Version); 8] = [
+            (&[PREFACE, b"more"], Version::Http2),
+            (&[&PREFACE[..1], &PREFACE[1..10], &PREFACE[10..], b"more"], Version::Http2),
+            (&[b"GET / HTTP/1.1\r\n\r\n"], Version::Http1),
+            (&[b"P", b"OST / HTTP/1.1\r\n\r\n"], Version::Http1),
+            (&[b"PRI * HTTP/1.1\r\n\r\n"], Version::Http1),
+            (&[&PREFACE[..23], b"!"], Version::Http1),
+            (&[&PREFACE[..5]], Version::Http1),
+            (&[], Version::Http1),
+        ];
+        for (pieces, version) in table {
+            assert_eq!(told(pieces).await, (version, pieces.concat()), "{pieces:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Plain HTTP/1.1 as an ordinary client speaks it: for what stock clients ask besides calls, and for what none would.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A text of the JSON.
+    pub(crate) fn text(&self, key: &str) -> String {
+        let json = self.json();
+        json[key].as_str().unwrap_or_else(|| panic!("no `{key}`: {self:?}")).to_owned()
+    }
+
+    /// Status and OAuth error.
+    pub(crate) fn refusal(&self) -> (u16, String) {
+        (self.status.as_u16(), self.text("error"))
+    }
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    let asking = async {
+        let answer = sender.send_request(request).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        drop(sender);
+        Answer { status: head.status, headers: head.headers, body }
+    };
+    tokio::join!(asking, connection).0
+}
+
+/// GET.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
+    let request = Request::get(path).header("host", address.to_string());
+    send(address, request.body(Full::default()).unwrap()).await
+}
+
+/// POST of a form, with more headers.
+pub(crate) async fn post(
+    address: SocketAddr,
+    path: &str,
+    form: &[(&str, &str)],
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut request = Request::post(path)
+        .header("host", address.to_string())
+        .header("content-type", "application/x-www-form-urlencoded");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    send(address, request.body(Full::from(encoded(form))).unwrap()).await
+}
+
+/// A form as it is sent.
+pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
+    let escape = |text: &str| {
+        text.bytes().fold(String::new(), |all, byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                all + &char::from(byte).to_string()
+            }
+            b' ' => all + "+",
+            other => all + &format!("%{other:02X}"),
+        })
+    };
+    let pairs: Vec<_> = form.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect();
+    pairs.join("&")
+}
+
+/// Sends bytes and reads until the other end closes.
+pub(crate) async fn until_closed(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    let mut read = Vec::new();
+    // A reset ends it as well.
+    let _ = socket.read_to_end(&mut read).await;
+    read
+}

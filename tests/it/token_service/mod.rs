@@ -1,0 +1,102 @@
+//! The token service as the stock client uses it: discovery, then a token, then calls with it. And as nobody should.
+
+mod bound;
+mod derived;
+mod devices;
+mod keys;
+
+use shoreguard::pb::v0_1::openshell::v1 as new;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tonic::{Request, Status};
+
+use crate::support::http::{Answer, get, post};
+use crate::support::server::{Caller, TestServer};
+
+/// What the stock client calls itself.
+const CLIENT: (&str, &str) = ("client_id", "openshell-cli");
+
+/// A gateway with sandboxes, registered.
+async fn gateway(sg: &TestServer, name: &str) -> Simulator {
+    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+    simulator.seed_demo().unwrap();
+    sg.gateway(name, simulator.addr()).await;
+    simulator
+}
+
+/// The issuer of a gateway, as it is typed on the command line.
+fn issuer(sg: &TestServer, gateway: &str) -> String {
+    format!("http://{}/gateways/{gateway}", sg.address)
+}
+
+/// The path of an endpoint that discovery told, which must be at this server.
+fn path_of(sg: &TestServer, url: &str) -> String {
+    let path = url.strip_prefix(&format!("http://{}", sg.address));
+    path.unwrap_or_else(|| panic!("{url} is elsewhere")).to_owned()
+}
+
+/// Discovery as the stock client does it: the issuer must be the one that was typed.
+async fn discover(sg: &TestServer, gateway: &str) -> serde_json::Value {
+    let issuer = issuer(sg, gateway);
+    let path = path_of(sg, &format!("{issuer}/.well-known/openid-configuration"));
+    let answer = get(sg.address, &path).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.headers["content-type"], "application/json");
+    let document = answer.json();
+    assert_eq!(document["issuer"], issuer);
+    assert!(document["authorization_endpoint"].is_string());
+    document
+}
+
+/// A request at the token endpoint that discovery tells.
+async fn ask(sg: &TestServer, gateway: &str, form: &[(&str, &str)]) -> Answer {
+    let endpoint = discover(sg, gateway).await["token_endpoint"].as_str().unwrap().to_owned();
+    post(sg.address, &path_of(sg, &endpoint), form, &[("accept", "application/json")]).await
+}
+
+/// What `gateway add` does with a key in OPENSHELL_OIDC_CLIENT_SECRET.
+async fn by_key(sg: &TestServer, gateway: &str, key: &str) -> Answer {
+    ask(sg, gateway, &[("grant_type", "client_credentials"), CLIENT, ("client_secret", key)]).await
+}
+
+async fn by_refresh_token(sg: &TestServer, gateway: &str, token: &str) -> Answer {
+    ask(sg, gateway, &[("grant_type", "refresh_token"), ("refresh_token", token), CLIENT]).await
+}
+
+/// The token of a key, which must get one.
+async fn token(sg: &TestServer, gateway: &str, key: &str) -> String {
+    let answer = by_key(sg, gateway, key).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.text("token_type"), "Bearer");
+    answer.text("access_token")
+}
+
+/// A proxied call that says nothing of its gateway, or this; the gateway that answered.
+async fn list(caller: &Caller, gateway: Option<&str>) -> Result<String, Status> {
+    let mut request = Request::new(new::ListSandboxesRequest::default());
+    if let Some(gateway) = gateway {
+        request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
+    }
+    let answer = caller.openshell_v0_1().list_sandboxes(request).await?;
+    Ok(answer.metadata().get("x-shoreguard-gateway").unwrap().to_str().unwrap().to_owned())
+}
+
+/// A service principal that is operator of these gateways and nothing else; its key.
+async fn key_for(sg: &TestServer, name: &str, gateways: &[&str]) -> String {
+    let admin = sg.admin();
+    let key = admin.key(name, pb::Role::None).await;
+    for gateway in gateways {
+        admin.bind(name, gateway, pb::Role::Operator).await;
+    }
+    key
+}
+
+async fn audited(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
+    sg.app.audit.settled().await;
+    let request = pb::ListAuditEntriesRequest {
+        action: action.into(),
+        page_size: 1000,
+        ..Default::default()
+    };
+    sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries
+}
