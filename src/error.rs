@@ -142,7 +142,7 @@ impl Kind {
             Self::Event => "event",
             Self::Session => "session",
             Self::OidcProvider => "OIDC provider",
-            Self::Identity => "identity of provider",
+            Self::Identity => "linked identity",
             Self::DeviceCode => "device code",
             Self::Request => "request",
             Self::Lease => "lease",
@@ -191,7 +191,7 @@ reasons! {
     CredentialInvalid = "CREDENTIAL_INVALID",
     /// More than one credential, or a header of ours twice.
     CredentialAmbiguous = "CREDENTIAL_AMBIGUOUS",
-    /// E-mail and password do not match an account that may log in.
+    /// What was shown at a login is that of no account that may log in.
     LoginFailed = "LOGIN_FAILED",
     /// The first admin exists already.
     AlreadySetUp = "ALREADY_SET_UP",
@@ -271,7 +271,7 @@ impl Reason {
         } else if self == Self::CredentialAmbiguous {
             "exactly one credential is taken, and each header once"
         } else if self == Self::LoginFailed {
-            "e-mail and password do not match an account that may log in"
+            "what was shown is that of no account that may log in"
         } else {
             "the credential is unknown, malformed, expired or revoked"
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -51,7 +51,9 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("allowed_networks", &self.allowed_networks).finish()
+        f.debug_struct("Client")
+            .field("allowed_networks", &self.allowed_networks)
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,6 +167,8 @@ impl Place {
         head.uri = path.parse().map_err(Error::internal)?;
         head.headers.insert(HOST, self.authority.clone());
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        // Some turn away who does not say what it is.
+        head.headers.insert(USER_AGENT, HeaderValue::from_static("shoreguard"));
         Ok(Request::from_parts(head, Full::new(body)))
     }
 }

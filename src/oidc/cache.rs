@@ -73,7 +73,14 @@ impl<T> Cache<T> {
         if let Some(value) = self.fresh().filter(|value| enough(value)) {
             return Ok(value);
         }
-        let mut tried = self.tried.lock().await;
+        let mut tried = match self.tried.try_lock() {
+            Ok(tried) => tried,
+            Err(_) => match self.younger_than(STALE_MAX).filter(|value| enough(value)) {
+                // Somebody is fetching, which may take as long as the issuer lets it; what is held does meanwhile.
+                Some(value) => return Ok(value),
+                None => self.tried.lock().await,
+            },
+        };
         // Whoever held the lock may have fetched what is wanted.
         if let Some(value) = self.fresh().filter(|value| enough(value)) {
             return Ok(value);
@@ -135,9 +142,10 @@ mod tests {
         let world = World::new();
         let all = [(); 8].map(|()| world.get(0, true));
         assert!(futures_util::future::join_all(all).await.iter().all(|got| *got == Some(1)));
-        world.clock.advance(FRESH - Duration::from_secs(1));
+        let second = Duration::from_secs(1);
+        world.clock.advance(FRESH.saturating_sub(second));
         assert_eq!((world.get(0, true).await, world.asked()), (Some(1), 1));
-        world.clock.advance(Duration::from_secs(2));
+        world.clock.advance(2 * second);
         assert!(world.cache.fresh().is_none());
         assert_eq!((world.get(0, true).await, world.asked()), (Some(2), 2));
     }
@@ -156,6 +164,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_waits_for_a_fetch_who_has_what_is_wanted() {
+        let world = World::new();
+        world.get(0, true).await;
+        world.clock.advance(FRESH);
+        let turn = world.cache.tried.lock().await;
+        assert_eq!((world.get(0, true).await, world.asked()), (Some(1), 1));
+        assert!(futures_util::poll!(std::pin::pin!(world.get(2, true))).is_pending());
+        drop(turn);
+        assert_eq!(world.get(2, true).await, Some(2));
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_fetched_again_serves_for_a_day() {
         let world = World::new();
         assert_eq!((world.get(0, false).await, world.asked()), (None, 1));
@@ -164,7 +184,7 @@ mod tests {
         assert_eq!(world.get(0, true).await, Some(2));
         world.clock.advance(FRESH);
         assert_eq!((world.get(0, false).await, world.asked()), (Some(2), 3));
-        world.clock.advance(STALE_MAX - FRESH);
+        world.clock.advance(STALE_MAX.saturating_sub(FRESH));
         assert_eq!((world.get(0, false).await, world.asked()), (None, 4));
     }
 }

@@ -122,7 +122,7 @@ mod tests {
         URL_SAFE_NO_PAD.encode(vec![0x81; length])
     }
 
-    fn algorithms(key: Value) -> Vec<Algorithm> {
+    fn algorithms(key: &Value) -> Vec<Algorithm> {
         let document = json!({ "keys": [key] }).to_string();
         let set = KeySet::parse(document.as_bytes()).unwrap();
         set.keys.into_iter().next().map(|key| key.algorithms).unwrap_or_default()
@@ -139,13 +139,13 @@ mod tests {
             key[name] = value;
             key
         };
-        assert_eq!(algorithms(rsa.clone()), [Algorithm::RS256, Algorithm::PS256]);
-        assert_eq!(algorithms(with(&rsa, "alg", json!("PS256"))), [Algorithm::PS256]);
-        assert_eq!(algorithms(with(&rsa, "use", json!("sig"))).len(), 2);
-        assert_eq!(algorithms(with(&rsa, "key_ops", json!(["verify"]))).len(), 2);
-        assert_eq!(algorithms(with(&rsa, "n", json!(encoded(512)))).len(), 2);
-        assert_eq!(algorithms(ec.clone()), [Algorithm::ES256]);
-        assert_eq!(algorithms(ed.clone()), [Algorithm::EdDSA]);
+        assert_eq!(algorithms(&rsa), [Algorithm::RS256, Algorithm::PS256]);
+        assert_eq!(algorithms(&with(&rsa, "alg", json!("PS256"))), [Algorithm::PS256]);
+        assert_eq!(algorithms(&with(&rsa, "use", json!("sig"))).len(), 2);
+        assert_eq!(algorithms(&with(&rsa, "key_ops", json!(["verify"]))).len(), 2);
+        assert_eq!(algorithms(&with(&rsa, "n", json!(encoded(512)))).len(), 2);
+        assert_eq!(algorithms(&ec), [Algorithm::ES256]);
+        assert_eq!(algorithms(&ed), [Algorithm::EdDSA]);
         let left_out = [
             with(&rsa, "alg", json!("HS256")),
             with(&rsa, "alg", json!("RSA-OAEP")),
@@ -166,7 +166,7 @@ mod tests {
             json!("no key"),
         ];
         for key in left_out {
-            assert_eq!(algorithms(key.clone()), [], "{key}");
+            assert_eq!(algorithms(&key), [], "{key}");
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
         assert!(set.has("good") && set.find("good", Algorithm::EdDSA).is_some());
         assert!(set.find("good", Algorithm::HS256).is_none());
         assert!(KeySet::parse(b"[]").is_none());
-        let many: Vec<Value> = (0..KEYS_MAX + 1)
+        let many: Vec<Value> = (0..=KEYS_MAX)
             .map(|at| json!({ "kty": "OKP", "kid": at.to_string(), "crv": "Ed25519", "x": encoded(32) }))
             .collect();
         let set = KeySet::parse(json!({ "keys": many }).to_string().as_bytes()).unwrap();

@@ -12,6 +12,7 @@ pub mod claims;
 pub mod flow;
 pub mod jwks;
 pub mod provider;
+pub mod verified;
 pub mod verify;
 
 use std::sync::Arc;

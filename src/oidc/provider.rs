@@ -21,6 +21,7 @@ use super::cache::Cache;
 use super::claims::Claims;
 use super::flow::{self, Answer, Pending};
 use super::jwks::KeySet;
+use super::verified::Verified;
 use super::verify::{Expected, Fault, key_id, verify};
 use crate::clock::Clock;
 use crate::config::OidcProvider;
@@ -73,6 +74,7 @@ pub struct Provider {
     clock: Clock,
     discovery: Cache<Discovery>,
     keys: Cache<KeySet>,
+    verified: Verified,
     /// Tokens that may wait for the issuer's keys at once.
     waiting: Semaphore,
 }
@@ -92,6 +94,7 @@ impl Provider {
             clock: clock.clone(),
             discovery: Cache::new(clock),
             keys: Cache::new(clock),
+            verified: Verified::default(),
             waiting: Semaphore::new(WAITING_MAX),
             config: config.clone(),
         })
@@ -165,12 +168,17 @@ impl Provider {
     ///
     /// # Errors
     /// `UnknownKey` where [`Provider::access`] could tell more.
-    pub fn access_now(&self, token: &str) -> Result<Claims, Fault> {
+    pub fn access_now(&self, token: &str) -> Result<Arc<Claims>, Fault> {
         let keys = self.keys.fresh().ok_or(Fault::UnknownKey)?;
+        let now = self.clock.now();
+        if let Some(claims) = self.verified.get(token, &keys, now) {
+            return Ok(claims);
+        }
         let audiences = self.audiences();
         let client_id = self.config.client_id.as_deref();
         let expected = Expected::AccessToken { audiences: &audiences, client_id };
-        verify(token, &self.config.issuer, &keys, expected, self.clock.now())
+        let claims = verify(token, &self.config.issuer, &keys, expected, now)?;
+        Ok(self.verified.put(token, &keys, claims, now))
     }
 
     /// Everything that an access token may be for.

@@ -36,10 +36,12 @@ impl Issuer {
     }
 
     fn sign(&self, header: &Header, claims: &Value) -> String {
-        let key = match header.alg {
-            Algorithm::ES256 => EncodingKey::from_ec_der(&self.ec.serialize_der()),
-            Algorithm::EdDSA => EncodingKey::from_ed_der(&self.ed.serialize_der()),
-            _ => EncodingKey::from_secret(self.ec.public_key_raw()),
+        let key = if header.alg == Algorithm::ES256 {
+            EncodingKey::from_ec_der(&self.ec.serialize_der())
+        } else if header.alg == Algorithm::EdDSA {
+            EncodingKey::from_ed_der(&self.ed.serialize_der())
+        } else {
+            EncodingKey::from_secret(self.ec.public_key_raw())
         };
         jsonwebtoken::encode(header, claims, &key).unwrap()
     }

@@ -57,18 +57,17 @@ fn stands_for(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> Opti
     let config = &provider.config;
     let for_people = config.audience.as_ref().is_some_and(|audience| claims.is_for(audience));
     let linked = snapshot.linked_to(&config.issuer, claims.subject()).filter(|_| for_people);
-    let found = match linked {
-        Some(user) => snapshot.caller(PrincipalId::User(user))?,
-        None => {
-            let rule = claims.rule(config)?;
-            let (id, _) = snapshot.live_service_principal(&rule.holder(&config.name))?;
-            let principal = PrincipalId::ServicePrincipal(id);
-            // One that was made for the rule has its role from the next exchange on; until then no more than it says.
-            if rule.role.is_some_and(|role| snapshot.global_role(principal) > role) {
-                return None;
-            }
-            snapshot.caller(principal)?
+    let found = if let Some(user) = linked {
+        snapshot.caller(PrincipalId::User(user))?
+    } else {
+        let rule = claims.rule(config)?;
+        let (id, _) = snapshot.live_service_principal(&rule.holder(&config.name))?;
+        let principal = PrincipalId::ServicePrincipal(id);
+        // One that was made for the rule has its role from the next exchange on; until then no more than it says.
+        if rule.role.is_some_and(|role| snapshot.global_role(principal) > role) {
+            return None;
         }
+        snapshot.caller(principal)?
     };
     let leeway = Duration::from_secs(LEEWAY_SECONDS.unsigned_abs());
     let ends = claims.expires_at().plus(leeway);

@@ -185,13 +185,12 @@ impl OidcRule {
             bounded(&key, values, faults);
         }
         match (&self.service_principal, self.role) {
-            (Some(_), None) => {}
             (None, Some(role)) if role > provider.max_role => {
                 let most = provider.max_role;
                 let why = format!("is `{role}`, above `max_role`, which is `{most}`");
                 faults.add(format!("{key}.role"), why);
             }
-            (None, Some(_)) => {}
+            (Some(_), None) | (None, Some(_)) => {}
             (Some(_), Some(_)) | (None, None) => {
                 faults.add(key, "must have either `service_principal` or `role`");
             }

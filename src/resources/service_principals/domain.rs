@@ -106,6 +106,17 @@ async fn found(
     Ok(found)
 }
 
+/// Stores one, as long as there are not too many.
+pub(super) async fn add(conn: &mut Conn, new: &store::New<'_>) -> Result<ServicePrincipal, Error> {
+    store::lock_number(conn).await?;
+    let created = store::insert(conn, new).await?;
+    if store::count(conn).await? > SERVICE_PRINCIPALS_MAX {
+        let why = format!("there may be at most {SERVICE_PRINCIPALS_MAX}");
+        return Err(Error::refused(Reason::LimitReached, why));
+    }
+    Ok(created)
+}
+
 /// Creates one; the key is in the answer and nowhere else.
 pub async fn create(
     ctx: &Ctx,
@@ -139,12 +150,7 @@ pub async fn create(
     let created = ctx
         .db()
         .transaction(async |conn| {
-            store::lock_number(conn).await?;
-            let created = store::insert(conn, &new).await?;
-            if store::count(conn).await? > SERVICE_PRINCIPALS_MAX {
-                let why = format!("there may be at most {SERVICE_PRINCIPALS_MAX}");
-                return Err(Error::refused(Reason::LimitReached, why));
-            }
+            let created = add(conn, &new).await?;
             let payload = json!({ "service_principal": created.name, "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "service_principal.created", payload)).await?;
             log_change(conn, Subject::ServicePrincipal(created.id), now).await?;

@@ -4,11 +4,11 @@
 
 use serde_json::json;
 
-use super::domain::new_key;
+use super::domain::{add, new_key};
 use super::store;
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
@@ -41,10 +41,13 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
         .db()
         .transaction(async |conn| {
             let (id, what) = match store::by_name(conn, name).await? {
-                None => (store::insert(conn, &new).await?.id, "service_principal.created"),
+                None => (add(conn, &new).await?.id, "service_principal.created"),
                 Some(found) if found.role != role => {
-                    store::set_role(conn, found.id, role).await?;
-                    (found.id, "service_principal.updated")
+                    let (id, version) = (found.id, found.version);
+                    if !store::update(conn, id, version, role, found.expires_at).await? {
+                        return Err(Error::conflict(Kind::ServicePrincipal, name));
+                    }
+                    (id, "service_principal.updated")
                 }
                 Some(_) => return Ok(false),
             };

@@ -7,7 +7,7 @@ use shoreguard::pb::v1 as pb;
 
 use super::{AUDIENCE, issuers};
 use crate::oidc_provider::Control;
-use crate::support::server::TestServer;
+use crate::support::server::{Caller, TestServer};
 
 async fn of(sg: &TestServer, provider: &str, sub: &str) -> String {
     let claims = json!({ "aud": AUDIENCE, "sub": sub });
@@ -90,7 +90,7 @@ served! { tuned issuers;
         assert_eq!(corp.count("keys").await, fetched);
         sg.pass(Duration::from_secs(30)).await;
         let all: Vec<_> = unknown.iter().map(|token| sg.with(token)).collect();
-        let answers = futures_util::future::join_all(all.iter().map(|caller| caller.who())).await;
+        let answers = futures_util::future::join_all(all.iter().map(Caller::who)).await;
         let known: Vec<bool> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(known, [false, false, false, false, true], "the newest key is found, by one fetch");
         assert_eq!(corp.count("keys").await, fetched + 1);

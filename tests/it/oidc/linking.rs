@@ -7,7 +7,7 @@ use shoreguard::access::roles::Role;
 use shoreguard::pb::v1 as pb;
 use tonic::{Response, Status};
 
-use super::{ending, issuers};
+use super::{AUDIENCE, ending, issuers};
 use crate::oidc_provider::Control;
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
@@ -103,12 +103,18 @@ served! { tuned issuers;
     }
 
     async fn wp49_an_invitation_ends_when_its_account_is_linked(sg: TestServer) {
-        sg.user("ana@corp.example", Role::Viewer).await;
-        let hash = "a".repeat(64);
-        sg.set_user("ana@corp.example", &format!("{NO_PASSWORD}, invite_token_hash = '{hash}'")).await;
-        assert!(dump::table(&sg.app.db, "users").await.contains(&hash));
-        sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
-        assert!(!dump::table(&sg.app.db, "users").await.contains(&hash));
+        let invite = pb::InviteUserRequest {
+            email: "ana@corp.example".into(), role: pb::Role::Viewer.into(), ..Default::default()
+        };
+        let token = sg.admin().users().invite_user(invite).await.unwrap().into_inner().invite_token;
+        sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "all" })).await.unwrap();
+        let accept = pb::AcceptInviteRequest {
+            invite_token: token, password: "a password of another".into(),
+        };
+        let refused = sg.anonymous().auth().accept_invite(accept).await;
+        assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+        let users = dump::table(&sg.app.db, "users").await;
+        assert_eq!(users.matches("ana@corp.example").count(), 1, "{users}");
         sg.finish().await;
     }
 
@@ -189,8 +195,15 @@ served! { tuned issuers;
         assert_refused!(unlink(&ana).await, NotFound, "NOT_FOUND");
         link(&sg, &ana, "corp").await.unwrap();
         let session = sg.oidc_login("corp").await.unwrap();
+        let token = json!({ "aud": AUDIENCE, "sub": "1" });
+        let token = sg.with(&sg.issuer("corp").access_token(token).await);
+        assert_eq!(token.who().await.unwrap().actor, "ana@corp.example");
+        let watch = pb::WatchEventsRequest::default();
+        let mut events = token.events().watch_events(watch).await.unwrap().into_inner();
         unlink(&sg.with(&session.session_token)).await.unwrap();
-        for dead in [ana, sg.with(&session.session_token)] {
+        let ended = async { while let Ok(Some(_)) = events.message().await {} };
+        tokio::time::timeout(Duration::from_secs(2), ended).await.expect("within a second");
+        for dead in [ana, token, sg.with(&session.session_token)] {
             assert_refused!(dead.who().await, Unauthenticated, "CREDENTIAL_INVALID");
         }
         let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };

@@ -86,7 +86,7 @@ served! { tuned issuers;
             wrong(|back| back.code.clear()),
             wrong(|back| back.code = "x".repeat(5_000)),
             wrong(|back| back.issuer.clear()),
-            wrong(|back| back.issuer = "https://evil.example.com".to_owned()),
+            wrong(|back| back.issuer.insert_str(0, "https://evil.example.com/")),
         ];
         for back in not_yet {
             assert_refused!(sg.complete(&begun.login_token, &back).await, Unauthenticated, "LOGIN_FAILED");

@@ -22,6 +22,7 @@ pub(super) struct SigningKey {
 impl SigningKey {
     pub(super) fn new(algorithm: &str, id: &str) -> Self {
         let algorithm: Algorithm = algorithm.parse().unwrap();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "what no issuer here signs with")]
         let (encoding, mut published) = match algorithm {
             Algorithm::RS256 | Algorithm::PS256 => rsa(),
             Algorithm::ES256 => {
@@ -44,15 +45,13 @@ impl SigningKey {
         Self { algorithm, encoding, published }
     }
 
-    pub(super) fn sign(
-        &self,
-        claims: &Map<String, Value>,
-        typ: Option<String>,
-        signed: Signed,
-    ) -> String {
+    pub(super) fn sign(&self, claims: &Map<String, Value>, typ: &str, signed: Signed) -> String {
         let id = self.published["kid"].as_str().map(str::to_owned);
-        let header =
-            |algorithm| Header { typ: typ.clone(), kid: id.clone(), ..Header::new(algorithm) };
+        let header = |algorithm| Header {
+            typ: Some(typ.to_owned()),
+            kid: id.clone(),
+            ..Header::new(algorithm)
+        };
         let encode =
             |header: &Header, key: &EncodingKey| jsonwebtoken::encode(header, claims, key).unwrap();
         let sound = || encode(&header(self.algorithm), &self.encoding);

@@ -96,6 +96,7 @@ pub(crate) fn base() -> &'static str {
     &PROCESS.get_or_init(start).base
 }
 
+#[expect(clippy::zombie_processes, reason = "it ends after us: nobody is left to wait for it")]
 fn start() -> Process {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["oidc_provider::process::serves_where_it_is_told_to", "--exact", "--nocapture"])

@@ -132,7 +132,7 @@ impl Tenant {
                     && code.redirect_uri == field("redirect_uri")
                     && code.challenge == verifier =>
             {
-                let token = self.key.sign(&code.claims, Some("JWT".to_owned()), self.signed);
+                let token = self.key.sign(&code.claims, "JWT", self.signed);
                 let body =
                     json!({ "access_token": "x", "token_type": "Bearer", "id_token": token });
                 Answer::Json(200, body)
@@ -174,7 +174,7 @@ impl Tenant {
             Control::Mint(Mint { claims, typ, signed }) => {
                 let mut all = self.usual(now);
                 lay_over(&mut all, &claims);
-                return json!(self.key.sign(&all, typ.or(Some("JWT".to_owned())), signed));
+                return json!(self.key.sign(&all, typ.as_deref().unwrap_or("JWT"), signed));
             }
             Control::Behave(path, how) => {
                 self.behaviour.insert(path, how);

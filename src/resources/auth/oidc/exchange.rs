@@ -56,16 +56,16 @@ pub async fn exchange(
         Err(Failure::Refused(why)) => return Err(refused(&config.name, why)),
         Err(Failure::Away(error)) => return Err(error),
     };
-    let rule = claims.rule(config).ok_or_else(|| refused(&config.name, "no rule fits it"))?;
+    let fitting = claims.rule(config).ok_or_else(|| refused(&config.name, "no rule fits it"))?;
     // Whole seconds: what the token itself can say.
     let ends = app.clock.now().plus(LIFE_MAX).min(claims.expires_at());
     let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
     if expires_at <= app.clock.now() {
         return Err(refused(&config.name, "it ends now"));
     }
-    let name = rule.holder(&config.name);
+    let name = fitting.holder(&config.name);
     let known = app.snapshot.live_service_principal(&name);
-    if known.is_none() && rule.role.is_none() {
+    if known.is_none() && fitting.role.is_none() {
         return Err(refused(&config.name, "the service principal of the rule is not there"));
     }
     if let Some((id, _)) = known {
@@ -75,9 +75,9 @@ pub async fn exchange(
     let role = principal.map_or(Role::None, |principal| app.snapshot.global_role(principal));
     let ctx = anonymous.becomes(format!("sp:{name}").into(), principal, role).await?;
     ctx.detail("provider", config.name.as_str());
-    ctx.detail("rule", rule.name.as_str());
+    ctx.detail("rule", fitting.name.as_str());
     ctx.detail("sub", claims.subject());
-    if let Some(role) = rule.role {
+    if let Some(role) = fitting.role {
         service_principals::provided::provide(&ctx, &name, role).await?;
     }
     let gone = || refused(&config.name, "the service principal of the rule may not call");

@@ -59,7 +59,8 @@ pub async fn unlink(ctx: &Ctx) -> Result<(), Error> {
         .transaction(async |conn| {
             let own = store::by_id(conn, user).await?;
             let own = own.ok_or_else(|| Error::missing(Kind::User, user))?;
-            let provider = own.linked_at.ok_or_else(|| Error::missing(Kind::Identity, user))?;
+            let missing = || Error::missing(Kind::Identity, &own.email);
+            let provider = own.linked_at.ok_or_else(missing)?;
             if !store::unlink(conn, user).await? {
                 let why = "the account has no password: nobody could log in to it again";
                 return Err(Error::refused(Reason::NoOtherLogin, why));

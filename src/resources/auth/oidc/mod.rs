@@ -36,7 +36,8 @@ use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::users::admins;
-use crate::resources::users::domain::Email;
+use crate::resources::users::domain::{self as users, Email};
+use crate::resources::users::invite::USERS_TO_REGISTER_MAX;
 use crate::secret::Secret;
 
 /// What the sealed token of a login is bound to.
@@ -138,6 +139,9 @@ pub async fn complete(anonymous: Anonymous, ended: &Ended) -> Result<Session, Er
         }
         // Somebody else was just made of the same address.
         Err(Error::Exists { .. }) => Err(refused(name, "its address or identity is taken")),
+        Err(Error::Refused { reason: Reason::LimitReached, .. }) => {
+            Err(refused(name, "there are too many users"))
+        }
         settled => settled,
     }?;
     changed(&ctx).await?;
@@ -197,6 +201,8 @@ async fn settle(
                 Decision::Create { address, role } => {
                     let (user, version) =
                         store::insert(conn, &address, role, &identity, now).await?;
+                    // Who comes by itself leaves room for those who are invited.
+                    users::within(conn, USERS_TO_REGISTER_MAX).await?;
                     ctx.detail("created", true);
                     let payload =
                         json!({ "user": address, "role": role.as_str(), "provider": name });
@@ -253,6 +259,6 @@ async fn set_role(
 ) -> Result<(), Error> {
     let Some(role) = role else { return Ok(()) };
     store::set_role(conn, user, role).await?;
-    let payload = json!({ "user": address, "role": role.as_str() });
+    let payload = json!({ "user": address, "role": role.as_str(), "is_active": true });
     events::enqueue(conn, NewEvent::of(ctx, "user.updated", payload)).await
 }

@@ -1,0 +1,118 @@
+//! Access tokens that were verified a while ago, so that a caller that sends one with each call costs one signature.
+//!
+//! Invariants
+//! - only what was verified is in here, so that nobody without a token of the issuer can fill it;
+//! - what is found was verified with the very keys that are held now, and has not ended since.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sha2::{Digest, Sha256};
+
+use super::claims::Claims;
+use super::jwks::KeySet;
+use super::verify::LEEWAY_SECONDS;
+use crate::db::types::Timestamp;
+
+/// Tokens of one issuer that are remembered.
+const TOKENS_MAX: usize = 1_024;
+
+/// The tokens of one issuer.
+#[derive(Debug, Default)]
+pub struct Verified {
+    tokens: RwLock<HashMap<[u8; 32], Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    keys: Arc<KeySet>,
+    claims: Arc<Claims>,
+}
+
+impl Held {
+    fn is_good(&self, keys: &Arc<KeySet>, now: Timestamp) -> bool {
+        let ends = self.claims.expires_at().unix_seconds();
+        Arc::ptr_eq(&self.keys, keys) && ends.saturating_add(LEEWAY_SECONDS) > now.unix_seconds()
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+impl Verified {
+    /// What a token says that was verified with these keys.
+    #[must_use]
+    pub fn get(&self, token: &str, keys: &Arc<KeySet>, now: Timestamp) -> Option<Arc<Claims>> {
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let held = tokens.get(&hash(token))?;
+        held.is_good(keys, now).then(|| Arc::clone(&held.claims))
+    }
+
+    /// Remembers a token that was just verified with these keys. Where there is no room, those go that are of no use, or
+    /// else all.
+    pub fn put(
+        &self,
+        token: &str,
+        keys: &Arc<KeySet>,
+        claims: Claims,
+        now: Timestamp,
+    ) -> Arc<Claims> {
+        let claims = Arc::new(claims);
+        let held = Held { keys: Arc::clone(keys), claims: Arc::clone(&claims) };
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        if tokens.len() >= TOKENS_MAX {
+            tokens.retain(|_, held| held.is_good(keys, now));
+        }
+        if tokens.len() >= TOKENS_MAX {
+            tokens.clear();
+        }
+        tokens.insert(hash(token), held);
+        claims
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_000);
+
+    fn keys() -> Arc<KeySet> {
+        Arc::new(KeySet::parse(br#"{"keys":[]}"#).unwrap())
+    }
+
+    fn claims(ends: i64) -> Claims {
+        let ends = Timestamp::from_unix_seconds(ends);
+        Claims::new(Map::new(), "sub".to_owned(), vec![], ends)
+    }
+
+    #[test]
+    fn a_token_is_found_with_the_same_keys_until_it_ends() {
+        let (verified, keys) = (Verified::default(), keys());
+        verified.put("a", &keys, claims(1_060), NOW);
+        assert!(verified.get("a", &keys, NOW).is_some());
+        assert!(verified.get("b", &keys, NOW).is_none());
+        assert!(verified.get("a", &self::keys(), NOW).is_none(), "the keys were fetched anew");
+        let last = 1_060 + LEEWAY_SECONDS;
+        assert!(verified.get("a", &keys, Timestamp::from_unix_seconds(last - 1)).is_some());
+        assert!(verified.get("a", &keys, Timestamp::from_unix_seconds(last)).is_none());
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let (verified, keys) = (Verified::default(), keys());
+        verified.put("ended", &keys, claims(1), NOW);
+        for at in 1..TOKENS_MAX {
+            verified.put(&at.to_string(), &keys, claims(1_060), NOW);
+        }
+        // One more: the one that has ended makes room.
+        verified.put("more", &keys, claims(1_060), NOW);
+        assert!(verified.get("1", &keys, NOW).is_some());
+        verified.put("too many", &keys, claims(1_060), NOW);
+        assert!(verified.get("1", &keys, NOW).is_none());
+        assert!(verified.get("too many", &keys, NOW).is_some());
+    }
+}
