@@ -19,6 +19,7 @@ use crate::ctx::Digest;
 use crate::db::{Db, DbOptions};
 use crate::digest::Digests;
 use crate::error::Error;
+use crate::oidc::Oidc;
 use crate::proxy::SandboxIds;
 use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
@@ -41,6 +42,10 @@ pub struct App {
     pub master: MasterKeys,
     /// What page tokens are sealed under; the same on every replica.
     pub page_key: SealKey,
+    /// What logins at an OIDC provider are sealed under while they go on; the same on every replica.
+    pub oidc_key: SealKey,
+    /// Who else may say who somebody is.
+    pub oidc: Arc<Oidc>,
     /// What failed logins are counted under; the same on every replica.
     pub budget_key: TagKey,
     /// Who holds what.
@@ -92,6 +97,7 @@ impl App {
         let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
         let certificates =
             config.server.tls.client_identities.iter().map(certificate_identity).collect();
+        let oidc = Arc::new(Oidc::new(&config.oidc, &clock)?);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let replica: Arc<str> = new_id().to_string().into();
@@ -100,10 +106,12 @@ impl App {
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             page_key: master.seal_key("page tokens"),
+            oidc_key: master.seal_key("oidc login"),
+            oidc: Arc::clone(&oidc),
             budget_key: master.tag_key("login budgets"),
             digests: Digests::new(&master),
             snapshot: Snapshot::new(clock.clone(), stale_after),
-            authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates },
+            authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates, oidc },
             live: Arc::default(),
             feed: Feed::default(),
             feeding: access_bindings::feed::Feeding::default(),

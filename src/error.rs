@@ -112,6 +112,10 @@ pub enum Kind {
     Event,
     /// A session of a user.
     Session,
+    /// An issuer that people log in at.
+    OidcProvider,
+    /// Whom an issuer says that somebody is.
+    Identity,
     /// A code that a user types to approve a device.
     DeviceCode,
     /// An idempotency key in use.
@@ -137,6 +141,8 @@ impl Kind {
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",
+            Self::OidcProvider => "OIDC provider",
+            Self::Identity => "identity of provider",
             Self::DeviceCode => "device code",
             Self::Request => "request",
             Self::Lease => "lease",
@@ -245,10 +251,16 @@ reasons! {
     NoInvite = "NO_INVITE",
     /// Nobody does this to the own account.
     OwnAccount = "OWN_ACCOUNT",
+    /// A host that the server calls on its own account does not answer as it must.
+    HostUnreachable = "HOST_UNREACHABLE",
+    /// The OIDC issuer does not answer as it must.
+    IssuerUnavailable = "ISSUER_UNAVAILABLE",
+    /// The person behind the session must prove anew who it is.
+    LoginStale = "LOGIN_STALE",
+    /// The account would have no way left to log in.
+    NoOtherLogin = "NO_OTHER_LOGIN",
     /// The credential is good for the proxied API of one gateway, and the call is another.
     CredentialBound = "CREDENTIAL_BOUND",
-    /// The login behind the session is too long ago for this.
-    LoginNotFresh = "LOGIN_NOT_FRESH",
 }
 
 impl Reason {

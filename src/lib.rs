@@ -12,6 +12,7 @@ pub mod error;
 pub mod labels;
 pub mod names;
 pub mod net;
+pub mod oidc;
 pub mod openshell;
 pub mod pb;
 pub mod proxy;

@@ -125,7 +125,8 @@ impl Keys {
     }
 }
 
-fn read(path: &Path) -> io::Result<Secret> {
+/// A secret that stands in a file of its own, which others than its owner and group cannot read.
+pub(super) fn read(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o007 != 0 {
         return Err(io::Error::other("others than its owner and group may read or write it"));

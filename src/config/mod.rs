@@ -16,6 +16,7 @@ mod fault;
 mod gateways;
 mod keys;
 mod limits;
+mod oidc;
 mod read;
 mod server;
 mod shown;
@@ -39,6 +40,7 @@ pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
+pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
@@ -61,6 +63,8 @@ pub struct Config {
     pub access: Access,
     /// How sessions behave.
     pub auth: Auth,
+    /// Who else may say who somebody is.
+    pub oidc: Oidc,
     /// How stock OpenShell clients get tokens.
     pub token_service: TokenService,
     /// How the audit log is kept.
@@ -117,6 +121,7 @@ impl Config {
         let gateways: Option<Gateways> = read::section(&mut sections, "gateways", faults);
         let access: Option<Access> = read::section(&mut sections, "access", faults);
         let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
+        let oidc: Option<Oidc> = read::section(&mut sections, "oidc", faults);
         let token_service: Option<TokenService> =
             read::section(&mut sections, "token_service", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
@@ -136,6 +141,7 @@ impl Config {
             gateways: gateways?,
             access: access?,
             auth: auth?,
+            oidc: oidc?,
             token_service: token_service?,
             audit: audit?,
             events: events?,

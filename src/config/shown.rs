@@ -2,6 +2,7 @@
 
 /// A secret that may be absent.
 pub(super) mod secret {
+    use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use crate::secret::Secret;
@@ -20,7 +21,11 @@ pub(super) mod secret {
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Secret>, D::Error> {
-        String::deserialize(deserializer).map(|text| Some(Secret::new(text)))
+        // Read as anything first: the parser's own words about another type quote the value.
+        match toml::Value::deserialize(deserializer) {
+            Ok(toml::Value::String(text)) => Ok(Some(Secret::new(text))),
+            _ => Err(D::Error::custom("a secret must be a string")),
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use super::{
-    Access, Audit, Auth, Database, Events, Gateways, Keys, Limits, Server, Telemetry, TokenService,
+    Access, Audit, Auth, Database, Events, Gateways, Keys, Limits, Oidc, Server, Telemetry,
+    TokenService,
 };
 
 /// What every variable of ours begins with.
@@ -17,7 +18,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[Key]); 11] = [
+pub(super) const SECTIONS: [(&str, &[Key]); 12] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
@@ -25,6 +26,7 @@ pub(super) const SECTIONS: [(&str, &[Key]); 11] = [
     ("gateways", Gateways::KEYS),
     ("access", Access::KEYS),
     ("auth", Auth::KEYS),
+    ("oidc", Oidc::KEYS),
     ("token_service", TokenService::KEYS),
     ("audit", Audit::KEYS),
     ("events", Events::KEYS),

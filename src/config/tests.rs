@@ -10,7 +10,7 @@ use super::read::{Kind, Section};
 use super::sources::SECTIONS;
 use super::{
     Access, Audit, Auth, Config, Database, DatabaseUrl, Events, Faults, Gateways, Keys, Limits,
-    Server, Sources, Telemetry, TokenService,
+    Oidc, Server, Sources, Telemetry, TokenService,
 };
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -298,6 +298,7 @@ fn every_field_has_a_variable() {
         fields::<Gateways>(&[]),
         fields::<Access>(&[]),
         fields::<Auth>(&[]),
+        fields::<Oidc>(&[]),
         fields::<TokenService>(&[]),
         fields::<Audit>(&[]),
         fields::<Events>(&[]),
@@ -311,5 +312,5 @@ fn every_field_has_a_variable() {
         assert_eq!(paths, fields, "{section}");
     }
     let tables = SECTIONS.iter().flat_map(|(_, keys)| *keys).filter(|key| key.kind == Kind::Tables);
-    assert_eq!(tables.count(), 1);
+    assert_eq!(tables.count(), 2);
 }

@@ -20,8 +20,29 @@ use crate::error::{Error, Reason};
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
-/// The one protocol that a gateway speaks.
-const ALPN: &[u8] = b"h2";
+/// What is spoken on a connection once TLS stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, which a peer may speak without saying so.
+    Http1,
+    /// HTTP/2, which a peer must have said.
+    Http2,
+}
+
+impl Protocol {
+    /// Its name in the handshake of TLS.
+    #[must_use]
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
+
+    fn is_agreed(self, said: Option<&[u8]>) -> bool {
+        said == Some(self.alpn()) || (self == Self::Http1 && said.is_none())
+    }
+}
 
 /// Resolves `host` and refuses where one of its addresses must not be connected to. A name that leads nowhere is no
 /// fault: it may lead somewhere later, and is judged again then.
@@ -92,34 +113,35 @@ async fn resolve(host: &str, port: u16, until: Instant) -> Result<Vec<SocketAddr
     if addresses.is_empty() { Err(away(host, "its name has no address")) } else { Ok(addresses) }
 }
 
-/// Speaks TLS on a connection, as `host`, and makes sure that what follows is HTTP/2.
+/// Speaks TLS on a connection to `host`, and makes sure that what follows is the protocol.
 pub async fn tls(
     stream: TcpStream,
     host: &str,
     config: &Arc<ClientConfig>,
+    protocol: Protocol,
     timeout: Duration,
 ) -> Result<TlsStream<TcpStream>, Error> {
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| away(host, "its name can stand in no certificate"))?;
-    let connector = TlsConnector::from(for_http2(config));
+    let connector = TlsConnector::from(offering(protocol, config));
     let stream = match tokio::time::timeout(timeout, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(away(host, &error.to_string())),
         Err(_) => return Err(away(host, "no TLS in time")),
     };
-    if stream.get_ref().1.alpn_protocol() == Some(ALPN) {
+    if protocol.is_agreed(stream.get_ref().1.alpn_protocol()) {
         Ok(stream)
     } else {
-        Err(away(host, "it does not speak HTTP/2"))
+        Err(away(host, "it does not speak the version of HTTP that is asked for"))
     }
 }
 
-fn for_http2(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
-    if config.alpn_protocols == [ALPN] {
+fn offering(protocol: Protocol, config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    if config.alpn_protocols == [protocol.alpn()] {
         return Arc::clone(config);
     }
     let mut config = ClientConfig::clone(config);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![protocol.alpn().to_vec()];
     Arc::new(config)
 }
 

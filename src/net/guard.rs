@@ -39,6 +39,13 @@ pub fn allowed(ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
     }
 }
 
+/// Whether a host, as it stands in a URL, is this very machine: what is sent there in plain crosses no network.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 fn is_open_v4(ip: Ipv4Addr) -> bool {
     // 0.0.0.0/8 is this host; 169.254.169.254 is link-local.
     let this_host = ip.octets()[0] == 0;
@@ -134,6 +141,20 @@ mod tests {
             "2002:0a00:1::1",
         ] {
             assert!(check(ip, &[]), "{ip}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for (host, is) in [
+            ("127.0.0.1", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("localhost.example", false),
+            ("10.0.0.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback(host), is, "{host}");
         }
     }
 

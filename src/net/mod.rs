@@ -7,3 +7,4 @@
 
 pub mod connect;
 pub mod guard;
+pub mod http;

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use super::reaper::{Piece, Reaper};
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
-use crate::net::connect;
+use crate::net::connect::{self, Protocol};
 use crate::openshell::{HEALTH, Probe};
 use crate::resources::gateways::targets::Target;
 
@@ -126,7 +126,7 @@ impl Connection {
         let mut connection = match &target.tls {
             None => Self::handshake(stream, target, config).await?,
             Some(tls) => {
-                let stream = connect::tls(stream, host, tls, within).await?;
+                let stream = connect::tls(stream, host, tls, Protocol::Http2, within).await?;
                 Self::handshake(stream, target, config).await?
             }
         };

@@ -134,7 +134,7 @@ impl Stack {
         }
         // Who calls.
         let certificate = peer.certificate.as_ref();
-        call.caller = authn::caller(app, request.headers(), certificate).map_err(refuse)?;
+        call.caller = authn::caller(app, request.headers(), certificate).await.map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
         if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) =

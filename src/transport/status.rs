@@ -64,6 +64,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::StorageUnavailable
         | Reason::AccessStale
         | Reason::GatewayUnreachable
+        | Reason::HostUnreachable
+        | Reason::IssuerUnavailable
         | Reason::WireUnsupported
         | Reason::MethodUnknown
         | Reason::LastAdmin
@@ -72,7 +74,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::NoInvite
         | Reason::OwnAccount
         | Reason::LimitReached
-        | Reason::LoginNotFresh
+        | Reason::LoginStale
+        | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

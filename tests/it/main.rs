@@ -21,6 +21,8 @@ mod last_admin;
 mod lease;
 mod login;
 mod migrations;
+mod oidc;
+mod oidc_provider;
 mod plain_http;
 mod postgres_tls;
 mod proxy;

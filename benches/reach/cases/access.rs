@@ -66,6 +66,7 @@ fn snapshot() -> Snapshot {
         let groups = (0..GROUPS_OF_A_USER).map(|_| GroupId(numbers.below(GROUPS))).collect();
         let facts = UserFacts {
             revoked: Vec::new(),
+            identity: None,
             email: Arc::from(format!("user-{id}@example.com")),
             role: Role::Viewer,
             active: true,

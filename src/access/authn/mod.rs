@@ -1,6 +1,9 @@
 //! From what a call carries to who is calling. One credential a call (T19).
 
+mod foreign;
 pub mod token;
+
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -9,13 +12,16 @@ use sha2::{Digest, Sha256};
 use super::principal::Caller;
 use super::snapshot::Snapshot;
 use crate::error::{Error, Reason};
+use crate::oidc::claims::Claims;
+use crate::oidc::{Oidc, Provider};
 use token::TokenKeys;
 
 /// Headers of ours that a caller may send, each at most once.
 pub const OWN_HEADERS: [&str; 2] = ["x-shoreguard-gateway", "x-request-id"];
 
-/// Longest credential that is looked at, in bytes. A session token has about 400.
-pub const CREDENTIAL_BYTES_MAX: usize = 4096;
+/// Longest credential that is looked at, in bytes. A session token has about 400, one of an OIDC issuer that names every
+/// group of a person some thousands.
+pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
 
 /// A caller's certificate, as far as the mapping reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +50,28 @@ pub struct Authn {
     pub tokens: TokenKeys,
     /// Certificates that stand for callers.
     pub certificates: Vec<CertificateIdentity>,
+    /// Issuers whose tokens may be sent as they are.
+    pub oidc: Arc<Oidc>,
+}
+
+/// Why it is not known who calls.
+#[derive(Debug)]
+pub enum Unknown {
+    /// It never will be.
+    Refused(Error),
+    /// The token is of an issuer whose keys are not at hand. What it says once they are is to be handed in.
+    KeysWanted(Arc<Provider>, String),
+}
+
+impl From<Error> for Unknown {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
 }
 
 impl Authn {
-    /// The caller of a request, or none where no credential was sent.
+    /// The caller of a request, or none where no credential was sent. Memory only; `claims` is what a token says that
+    /// was verified elsewhere after keys were wanted.
     ///
     /// # Errors
     /// `CREDENTIAL_AMBIGUOUS` for more than one credential or a header of ours that comes twice,
@@ -57,10 +81,11 @@ impl Authn {
         headers: &HeaderMap,
         certificate: Option<&PeerCertificate>,
         snapshot: &Snapshot,
-    ) -> Result<Option<Caller>, Error> {
+        claims: Option<&Claims>,
+    ) -> Result<Option<Caller>, Unknown> {
         let twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
         if twice(AUTHORIZATION.as_str()) || OWN_HEADERS.iter().any(|name| twice(name)) {
-            return Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous });
+            return Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous }.into());
         }
         let header = headers.get(AUTHORIZATION);
         let mapped = certificate.and_then(|c| self.mapped(c));
@@ -77,12 +102,12 @@ impl Authn {
             None => None,
             Some(value) => {
                 let token = bearer(value.as_bytes()).ok_or_else(invalid)?;
-                Some(self.token(token, snapshot).ok_or_else(invalid)?)
+                Some(self.token(token, snapshot, claims)?.ok_or_else(invalid)?)
             }
         };
         match (by_certificate, by_token) {
             (Some(a), Some(b)) if a.principal() != b.principal() => {
-                Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous })
+                Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous }.into())
             }
             (certificate, token) => Ok(token.or(certificate)),
         }
@@ -101,12 +126,20 @@ impl Authn {
         self.certificates.iter().find(of).map(|identity| identity.principal.as_str())
     }
 
-    fn token(&self, token: &str, snapshot: &Snapshot) -> Option<Caller> {
-        // A token of ours has two dots; an API key, which is base64url, has none.
-        if token.contains('.') {
-            return self.tokens.verify(token, snapshot);
+    fn token(
+        &self,
+        token: &str,
+        snapshot: &Snapshot,
+        claims: Option<&Claims>,
+    ) -> Result<Option<Caller>, Unknown> {
+        // A token has two dots; an API key, which is base64url, has none.
+        if !token.contains('.') {
+            return Ok(self.key(token, snapshot));
         }
-        self.key(token, snapshot)
+        match self.tokens.verify(token, snapshot) {
+            Some(caller) => Ok(Some(caller)),
+            None => foreign::caller(&self.oidc, token, snapshot, claims),
+        }
     }
 }
 

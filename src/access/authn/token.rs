@@ -219,6 +219,7 @@ mod tests {
             groups: vec![],
             bindings: crate::access::snapshot::Bindings::default(),
             revoked: vec![SessionId(9)],
+            identity: None,
         };
         snapshot.apply(1, vec![Change::User(UserId(1), Some(facts))], clock.since_boot());
         (TokenKeys::new(keys.to_vec(), clock.clone()), snapshot, clock)

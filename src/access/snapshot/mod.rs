@@ -43,6 +43,8 @@ pub struct UserFacts {
     pub bindings: Bindings,
     /// Sessions that were ended while a token of theirs may still be about.
     pub revoked: Vec<SessionId>,
+    /// Issuer and subject of the identity that the account is linked to.
+    pub identity: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// What access needs to know of a service principal.
@@ -209,13 +211,25 @@ impl Snapshot {
                 PrincipalId::User(*found.0)
             }
             ("service_principal", name) => {
-                let mut all = state.service_principals.iter();
-                let found = all.find(|(_, held)| &*held.facts.name == name)?;
-                PrincipalId::ServicePrincipal(*found.0)
+                PrincipalId::ServicePrincipal(*state.by_sp_name.get(name)?)
             }
             _ => return None,
         };
         state.caller(principal, self.clock.now())
+    }
+
+    /// The user that an identity is linked to, whether or not it may call.
+    pub(in crate::access) fn linked_to(&self, issuer: &str, subject: &str) -> Option<UserId> {
+        self.read().by_identity.get(issuer)?.get(subject).copied()
+    }
+
+    /// The service principal of a name and the version of its key, as long as it may call.
+    #[must_use]
+    pub fn service_principal(&self, name: &str) -> Option<(ServicePrincipalId, i64)> {
+        let state = self.read();
+        let id = *state.by_sp_name.get(name)?;
+        let caller = state.caller(PrincipalId::ServicePrincipal(id), self.clock.now())?;
+        Some((id, caller.version))
     }
 
     /// Whether a caller may still call: it exists, is active, and its credential is neither expired nor replaced.

@@ -34,6 +34,9 @@ pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
     pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
+    pub(super) by_sp_name: HashMap<Arc<str>, ServicePrincipalId>,
+    /// By issuer, then by subject.
+    pub(super) by_identity: HashMap<Arc<str>, HashMap<Arc<str>, UserId>>,
     pub(super) groups: HashMap<GroupId, GroupFacts>,
     pub(super) gateways: HashMap<GatewayId, GatewayFacts>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
@@ -68,17 +71,31 @@ impl State {
         match change {
             Change::User(id, facts) => {
                 self.best.remove(&PrincipalId::User(id));
-                self.users.remove(&id);
+                let gone = self.users.remove(&id).and_then(|old| old.identity);
+                if let Some((issuer, subject)) = gone
+                    && let Some(of_issuer) = self.by_identity.get_mut(&issuer)
+                    && of_issuer.get(&subject) == Some(&id)
+                {
+                    of_issuer.remove(&subject);
+                }
                 if let Some(facts) = facts {
                     self.best.insert(PrincipalId::User(id), Best::default());
+                    if let Some((issuer, subject)) = facts.identity.clone() {
+                        self.by_identity.entry(issuer).or_default().insert(subject, id);
+                    }
                     self.users.insert(id, facts);
                 }
             }
             Change::ServicePrincipal(id, facts) => {
                 self.best.remove(&PrincipalId::ServicePrincipal(id));
                 let old = self.service_principals.remove(&id).map(|held| held.facts);
-                for hash in old.iter().flat_map(ServicePrincipalFacts::hashes) {
-                    self.by_key.remove(&hash);
+                if let Some(old) = &old {
+                    for hash in old.hashes() {
+                        self.by_key.remove(&hash);
+                    }
+                    if self.by_sp_name.get(&old.name) == Some(&id) {
+                        self.by_sp_name.remove(&old.name);
+                    }
                 }
                 if let Some(facts) = facts {
                     if old.is_some_and(|old| old.used.load(Ordering::Relaxed)) {
@@ -86,6 +103,7 @@ impl State {
                     }
                     self.best.insert(PrincipalId::ServicePrincipal(id), Best::default());
                     self.by_key.extend(facts.hashes().map(|hash| (hash, id)));
+                    self.by_sp_name.insert(Arc::clone(&facts.name), id);
                     let actor = format!("sp:{}", facts.name).into();
                     self.service_principals.insert(id, Held { facts, actor });
                 }

@@ -177,8 +177,7 @@ fn path_of(method: &MethodDescriptor) -> Result<PathAndQuery, Failure> {
 }
 
 fn is_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    crate::net::guard::is_loopback(uri.host().unwrap_or_default())
 }
 
 /// The CA that was named and no other, else the system's.

@@ -5,11 +5,13 @@
 //! - a login costs the same whether or not the account exists;
 //! - a wrong guess stores nothing but its count, which fades: see `budget`;
 //! - what a session is and when it ends stands in `sessions`;
+//! - whom an issuer of OIDC vouches for comes in as `oidc` says, and no other way;
 //! - keys that tokens are signed with are sealed in the database and shared by replicas.
 
 pub mod budget;
 pub mod domain;
 pub mod keys;
+pub mod oidc;
 pub mod password;
 pub mod rpc;
 pub mod sessions;

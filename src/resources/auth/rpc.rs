@@ -5,12 +5,15 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain;
+use super::oidc::{self, Ended};
 use super::sessions::{self, SessionKind, Shown};
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::db::page::{PAGE_SIZE_MAX, PageSize};
 use crate::db::types::SessionId;
 use crate::error::Error;
+use crate::oidc::Provider;
+use crate::oidc::flow::Answer;
 use crate::pb::v1 as pb;
 use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
 use crate::resources::device_codes::domain::{self as device_codes, Decision, UserCode};
@@ -187,6 +190,94 @@ impl AuthService for Auth {
         .await
     }
 
+    async fn list_oidc_providers(
+        &self,
+        request: Request<pb::ListOidcProvidersRequest>,
+    ) -> Reply<pb::ListOidcProvidersResponse> {
+        call(&self.0, request, async |anonymous, _| {
+            let all = anonymous.app().oidc.all().iter().filter(|provider| provider.has_login());
+            let shown = |provider: &Arc<Provider>| pb::OidcProvider {
+                name: provider.config.name.clone(),
+                display_name: provider.config.shown_as().to_owned(),
+            };
+            Ok(pb::ListOidcProvidersResponse { providers: all.map(shown).collect() })
+        })
+        .await
+    }
+
+    async fn begin_oidc_login(
+        &self,
+        request: Request<pb::BeginOidcLoginRequest>,
+    ) -> Reply<pb::BeginOidcLoginResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let begun = oidc::begin(anonymous, &req.provider, &req.redirect_uri).await?;
+            Ok(pb::BeginOidcLoginResponse {
+                authorization_url: begun.authorization_url,
+                login_token: begun.login_token.expose().to_owned(),
+                expire_time: Some(wire::time(begun.expires_at)),
+            })
+        })
+        .await
+    }
+
+    async fn complete_oidc_login(
+        &self,
+        request: Request<pb::CompleteOidcLoginRequest>,
+    ) -> Reply<pb::CompleteOidcLoginResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let ended = ended(req.login_token, req.code, req.state, req.issuer);
+            let session = oidc::complete(anonymous, &ended).await?;
+            Ok(pb::CompleteOidcLoginResponse {
+                session_token: session.token.expose().to_owned(),
+                expire_time: Some(wire::time(session.expires_at)),
+                role: pb::Role::from(session.role).into(),
+                refresh_token: session.refresh_token.expose().to_owned(),
+                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
+            })
+        })
+        .await
+    }
+
+    async fn exchange_oidc_token(
+        &self,
+        request: Request<pb::ExchangeOidcTokenRequest>,
+    ) -> Reply<pb::ExchangeOidcTokenResponse> {
+        call_write(&self.0, request, async move |anonymous, req| {
+            let token = Secret::new(req.token);
+            let got = oidc::exchange::exchange(anonymous, &req.provider, &token).await?;
+            Ok(pb::ExchangeOidcTokenResponse {
+                session_token: got.token.expose().to_owned(),
+                expire_time: Some(wire::time(got.expires_at)),
+                service_principal: got.service_principal,
+                role: pb::Role::from(got.role).into(),
+            })
+        })
+        .await
+    }
+
+    async fn link_oidc_identity(
+        &self,
+        request: Request<pb::LinkOidcIdentityRequest>,
+    ) -> Reply<pb::LinkOidcIdentityResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let ended = ended(req.login_token, req.code, req.state, req.issuer);
+            let provider = oidc::link::link(&ctx, &ended).await?;
+            Ok(pb::LinkOidcIdentityResponse { provider })
+        })
+        .await
+    }
+
+    async fn unlink_oidc_identity(
+        &self,
+        request: Request<pb::UnlinkOidcIdentityRequest>,
+    ) -> Reply<pb::UnlinkOidcIdentityResponse> {
+        call_write(&self.0, request, async move |ctx, _| {
+            oidc::link::unlink(&ctx).await?;
+            Ok(pb::UnlinkOidcIdentityResponse {})
+        })
+        .await
+    }
+
     async fn approve_device(
         &self,
         request: Request<pb::ApproveDeviceRequest>,
@@ -228,6 +319,13 @@ impl AuthService for Auth {
         })
         .await
     }
+}
+
+/// What ends a login; an empty issuer is one that was not said.
+fn ended(login_token: String, code: String, state: String, issuer: String) -> Ended {
+    let issuer = Some(issuer).filter(|issuer| !issuer.is_empty());
+    let answer = Answer { code: Secret::new(code), state, issuer };
+    Ended { login_token: Secret::new(login_token), answer }
 }
 
 impl From<Shown> for pb::Session {

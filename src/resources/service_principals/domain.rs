@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::store;
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
+use crate::config::MADE_FOR_RULES;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
@@ -70,7 +71,7 @@ pub struct Change {
 pub struct NewKey {
     /// The key itself, shown once.
     pub key: Secret,
-    hash: String,
+    pub(super) hash: String,
     prefix: String,
 }
 
@@ -114,6 +115,10 @@ pub async fn create(
 ) -> Result<(ServicePrincipal, Secret), Error> {
     let now = ctx.now();
     check_end(now, expires_at)?;
+    if name.as_str().starts_with(MADE_FOR_RULES) {
+        let why = format!("must not begin with `{MADE_FOR_RULES}`, as those that rules make do");
+        return Err(Error::invalid("name", why));
+    }
     ctx.not_above(role)?;
     ctx.detail("role", role.as_str());
     ctx.admit_credential()?;

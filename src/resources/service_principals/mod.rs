@@ -7,6 +7,7 @@
 //! - nobody gives a role above their own.
 
 pub mod domain;
+pub mod provided;
 pub mod rpc;
 pub mod store;
 pub mod worker;

@@ -182,6 +182,16 @@ pub async fn set_key(
     Ok(changed == 1)
 }
 
+/// Sets the role of one.
+pub async fn set_role(conn: &mut Conn, id: ServicePrincipalId, role: Role) -> Result<(), Error> {
+    use service_principals as t;
+    on_conn!(conn, |c| diesel::update(t::table.find(id.get()))
+        .set((t::role.eq(role.as_str()), t::version.eq(t::version + 1)))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
 /// Deletes one that is still at `version`; answers whether it was.
 pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Result<bool, Error> {
     use service_principals as t;

@@ -26,6 +26,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("audit/writer.rs", "the task that writes entries in batches"),
     ("auth/budget", "tables of their own, and the rules of failed logins"),
     ("auth/keys.rs", "the keys of our own tokens"),
+    ("auth/oidc", "accounts that issuers vouch for: their rules, and their columns"),
     ("auth/password.rs", "bcrypt in a bounded pool"),
     ("auth/sessions", "a table of its own, and the rules of refresh tokens"),
     ("auth/setup.rs", "the token of the first start"),
@@ -35,6 +36,10 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("users/changes.rs", "what an admin changes of users"),
     ("users/invite", "how people come to an account: a second writer of the same table"),
     ("users/admins.rs", "the rule of the last admin, which groups and logins keep too"),
+    (
+        "service_principals/provided.rs",
+        "those that the configuration makes, for rules of OIDC issuers",
+    ),
 ];
 
 /// Names of the folders in `src/resources`, and whether they serve something.

@@ -232,7 +232,7 @@ with_devices! {
         feed::refresh(&sg.app).await.unwrap();
         let later = device(&sg, "alpha").await;
         for decision in [APPROVE, DENY, None] {
-            assert_refused!(decide(&sg, &ana, &later.shown, decision).await, FailedPrecondition, "LOGIN_NOT_FRESH");
+            assert_refused!(decide(&sg, &ana, &later.shown, decision).await, FailedPrecondition, "LOGIN_STALE");
         }
         let unsaid = pb::ApproveDeviceRequest { user_code: later.shown.clone(), ..Default::default() };
         let fresh = sg.login(ANA).await;

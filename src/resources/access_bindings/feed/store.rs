@@ -170,9 +170,10 @@ pub async fn user_facts(
     only: Option<i64>,
     ended_since: Timestamp,
 ) -> Result<Vec<(UserId, UserFacts)>, Error> {
-    let rows: Vec<(i64, String, String, bool, i64)> = on_conn!(conn, |c| {
+    let rows: Vec<UserRow> = on_conn!(conn, |c| {
         use users as t;
-        let columns = (t::id, t::email, t::role, t::is_active, t::password_version);
+        let identity = (t::oidc_issuer, t::oidc_sub);
+        let columns = (t::id, t::email, t::role, t::is_active, t::password_version, identity);
         let mut query = t::table.select(columns).into_boxed();
         if let Some(id) = only {
             query = query.filter(t::id.eq(id));
@@ -196,13 +197,15 @@ pub async fn user_facts(
     for (user, session) in sessions::store::ended_since(conn, only, ended_since).await? {
         revoked.entry(user.get()).or_default().push(session);
     }
-    let facts = |(id, email, text, active, password_version): (i64, String, String, bool, i64)| {
+    let facts = |(id, email, text, active, password_version, identity): UserRow| {
+        let (issuer, subject) = identity;
         let facts = UserFacts {
             revoked: revoked.remove(&id).unwrap_or_default(),
             email: email.into(),
             role: role(&text)?,
             active,
             password_version,
+            identity: issuer.zip(subject).map(|(issuer, sub)| (issuer.into(), sub.into())),
             groups: groups.remove(&id).unwrap_or_default(),
             bindings: bound.remove(&id).unwrap_or_default(),
         };
@@ -211,6 +214,7 @@ pub async fn user_facts(
     rows.into_iter().map(facts).collect()
 }
 
+type UserRow = (i64, String, String, bool, i64, (Option<String>, Option<String>));
 type PreviousRow = (Option<String>, Option<Timestamp>);
 type PrincipalRow = (i64, String, String, String, i64, Option<Timestamp>, PreviousRow);
 

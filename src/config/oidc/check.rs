@@ -1,0 +1,253 @@
+//! What of `[oidc]` is out of range or contradicts itself.
+
+use std::collections::HashSet;
+
+use http::Uri;
+
+use super::{Oidc, OidcProvider, OidcRule};
+use crate::config::fault::Faults;
+use crate::config::read::{Key, Kind, Section};
+use crate::config::tls::readable;
+use crate::net::guard::is_loopback;
+
+/// Issuers that one server believes.
+const PROVIDERS_MAX: usize = 16;
+/// Rules of one issuer.
+const RULES_MAX: usize = 64;
+/// Values, domains, scopes, conditions and whatever else stands in a list here.
+const ITEMS_MAX: usize = 64;
+/// Characters of a provider's or a rule's name: both stand in the name of a service principal.
+const NAME_CHARACTERS_MAX: usize = 40;
+/// Characters of any other text here.
+const TEXT_CHARACTERS_MAX: usize = 512;
+
+impl Section for Oidc {
+    const KEYS: &'static [Key] = &[
+        Key::new("providers", Kind::Tables),
+        Key::new("allowed_networks", Kind::List),
+        Key::new("timeout_seconds", Kind::Number),
+    ];
+
+    fn check(&self, faults: &mut Faults) {
+        faults.range("oidc.timeout_seconds", self.timeout_seconds, &(1..=60));
+        if self.providers.len() > PROVIDERS_MAX {
+            faults.add("oidc.providers", format!("must be at most {PROVIDERS_MAX}"));
+        }
+        let (mut names, mut issuers) = (HashSet::new(), HashSet::new());
+        for (i, provider) in self.providers.iter().enumerate() {
+            let key = format!("oidc.providers[{i}]");
+            provider.check(&key, faults);
+            if !names.insert(&provider.name) {
+                faults.add(format!("{key}.name"), "repeats that of an earlier one");
+            }
+            if !issuers.insert(&provider.issuer) {
+                faults.add(format!("{key}.issuer"), "repeats that of an earlier one");
+            }
+        }
+    }
+}
+
+impl OidcProvider {
+    fn check(&self, key: &str, faults: &mut Faults) {
+        slug(&format!("{key}.name"), &self.name, faults);
+        for (what, given) in [
+            ("client_id", &self.client_id),
+            ("display_name", &self.display_name),
+            ("audience", &self.audience),
+            ("role_claim", &self.role_claim),
+        ] {
+            if let Some(given) = given {
+                text(&format!("{key}.{what}"), given, faults);
+            }
+        }
+        if let Some(why) = fault_of_issuer(&self.issuer) {
+            faults.add(format!("{key}.issuer"), why);
+        }
+        self.check_secret(key, faults);
+        self.check_login(key, faults);
+        self.check_roles(key, faults);
+        self.check_tokens(key, faults);
+        readable(&format!("{key}.ca_path"), self.ca_path.as_deref(), faults);
+    }
+
+    fn check_secret(&self, key: &str, faults: &mut Faults) {
+        let needs_client = self.client_secret.is_some()
+            || self.client_secret_path.is_some()
+            || self.loopback_redirects
+            || !self.redirect_uris.is_empty();
+        if needs_client && self.client_id.is_none() {
+            faults.add(
+                format!("{key}.client_id"),
+                "is needed by a secret or a place to lead back to",
+            );
+        }
+        if self.client_secret.is_some() && self.client_secret_path.is_some() {
+            let why = "must not be set beside `client_secret`";
+            faults.add(format!("{key}.client_secret_path"), why);
+        }
+        match self.secret() {
+            Err(error) => {
+                let why = format!("cannot be read: {error}");
+                faults.add(format!("{key}.client_secret_path"), why);
+            }
+            Ok(Some(secret)) if secret.expose().is_empty() => {
+                let why = "must not be empty: a public client has none";
+                faults.add(format!("{key}.client_secret"), why);
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn check_login(&self, key: &str, faults: &mut Faults) {
+        let lists = [("scopes", &self.scopes), ("redirect_uris", &self.redirect_uris)];
+        for (what, list) in lists.into_iter().chain([("email_domains", &self.email_domains)]) {
+            bounded(&format!("{key}.{what}"), list, faults);
+        }
+        let plain = |scope: &String| scope.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        if !self.scopes.iter().any(|scope| scope == "openid") || !self.scopes.iter().all(plain) {
+            faults.add(format!("{key}.scopes"), "must be plain words, `openid` among them");
+        }
+        for (i, uri) in self.redirect_uris.iter().enumerate() {
+            if let Some(why) = fault_of_url(uri) {
+                faults.add(format!("{key}.redirect_uris[{i}]"), why);
+            }
+        }
+        let good = |domain: &String| {
+            let known = |c: char| c.is_alphanumeric() || "-.".contains(c);
+            domain.to_lowercase() == **domain
+                && !domain.starts_with('.')
+                && domain.chars().all(known)
+        };
+        if !self.email_domains.iter().all(good) {
+            faults
+                .add(format!("{key}.email_domains"), "must be domains in lower case, without `@`");
+        }
+    }
+
+    fn check_roles(&self, key: &str, faults: &mut Faults) {
+        if self.roles.len() > ITEMS_MAX {
+            faults.add(format!("{key}.roles"), format!("must be at most {ITEMS_MAX}"));
+        }
+        if self.role_claim.is_some() == self.roles.is_empty() {
+            faults.add(format!("{key}.roles"), "and `role_claim` need each other");
+        }
+        for (value, role) in self.roles.iter().filter(|(_, role)| **role > self.max_role) {
+            let why = format!("is `{role}`, above `max_role`, which is `{}`", self.max_role);
+            faults.add(format!("{key}.roles.{value}"), why);
+        }
+    }
+
+    fn check_tokens(&self, key: &str, faults: &mut Faults) {
+        if self.accept_bearer && self.audience.is_none() {
+            faults.add(format!("{key}.audience"), "is needed by `accept_bearer`");
+        }
+        if self.audience.is_some() && self.audience == self.client_id {
+            faults.add(format!("{key}.audience"), "must not be the `client_id`");
+        }
+        if self.rules.len() > RULES_MAX {
+            faults.add(format!("{key}.rules"), format!("must be at most {RULES_MAX}"));
+        }
+        let mut names = HashSet::new();
+        for (i, rule) in self.rules.iter().enumerate() {
+            let key = format!("{key}.rules[{i}]");
+            rule.check(&key, self, faults);
+            if !names.insert(&rule.name) {
+                faults.add(format!("{key}.name"), "repeats that of an earlier one");
+            }
+        }
+    }
+}
+
+impl OidcRule {
+    fn check(&self, key: &str, provider: &OidcProvider, faults: &mut Faults) {
+        slug(&format!("{key}.name"), &self.name, faults);
+        match self.audience.as_ref().or(provider.audience.as_ref()) {
+            None => faults.add(format!("{key}.audience"), "is needed here or at the provider"),
+            Some(audience) if provider.client_id.as_ref() == Some(audience) => {
+                faults.add(format!("{key}.audience"), "must not be the `client_id`");
+            }
+            Some(audience) => text(&format!("{key}.audience"), audience, faults),
+        }
+        if self.conditions.is_empty() || self.conditions.len() > ITEMS_MAX {
+            faults.add(format!("{key}.conditions"), format!("must be 1..={ITEMS_MAX}"));
+        }
+        for (claim, condition) in &self.conditions {
+            let key = format!("{key}.conditions.{claim}");
+            if ["iss", "aud"].contains(&claim.as_str()) {
+                faults.add(&key, "holds for every token of the issuer, so it is no condition");
+            }
+            let values = condition.values();
+            if values.is_empty()
+                || values.iter().any(|value| value.trim_end_matches('*').is_empty())
+            {
+                faults.add(&key, "must say something: an empty value or `*` alone fits anybody");
+            }
+            bounded(&key, values, faults);
+        }
+        match (&self.service_principal, self.role) {
+            (Some(_), None) => {}
+            (None, Some(role)) if role > provider.max_role => {
+                let most = provider.max_role;
+                let why = format!("is `{role}`, above `max_role`, which is `{most}`");
+                faults.add(format!("{key}.role"), why);
+            }
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) | (None, None) => {
+                faults.add(key, "must have either `service_principal` or `role`");
+            }
+        }
+    }
+}
+
+fn slug(key: &str, name: &str, faults: &mut Faults) {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let edge = |b: Option<&u8>| b.is_some_and(|b| *b != b'-');
+    let bytes = name.as_bytes();
+    let fits = bytes.len() <= NAME_CHARACTERS_MAX;
+    if !(fits && edge(bytes.first()) && edge(bytes.last()) && name.bytes().all(good)) {
+        let why = format!(
+            "must be 1..={NAME_CHARACTERS_MAX} small letters, digits and inner `-`, got `{name}`"
+        );
+        faults.add(key, why);
+    }
+}
+
+fn text(key: &str, text: &str, faults: &mut Faults) {
+    let count = text.chars().count();
+    if text.trim() != text || text.chars().any(char::is_control) {
+        faults.add(key, "must have no space at its ends and no control characters");
+    }
+    if !(1..=TEXT_CHARACTERS_MAX).contains(&count) {
+        faults.add(key, format!("must be 1..={TEXT_CHARACTERS_MAX} characters, got {count}"));
+    }
+}
+
+fn bounded(key: &str, list: &[String], faults: &mut Faults) {
+    if list.len() > ITEMS_MAX {
+        faults.add(key, format!("must be at most {ITEMS_MAX}"));
+    }
+    for (i, item) in list.iter().enumerate() {
+        text(&format!("{key}[{i}]"), item, faults);
+    }
+}
+
+fn fault_of_issuer(issuer: &str) -> Option<&'static str> {
+    fault_of_url(issuer).or_else(|| issuer.contains('?').then_some("must have no query"))
+}
+
+/// In plain only to this very machine: a code or a key that crosses a network in the open is anybody's.
+fn fault_of_url(url: &str) -> Option<&'static str> {
+    let Ok(uri) = url.parse::<Uri>() else { return Some("is no URL") };
+    let host = uri.host().unwrap_or_default();
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if is_loopback(host) => {}
+        Some("http") => return Some("must begin with `https://`, as its host is not loopback"),
+        _ => return Some("must begin with `https://`"),
+    }
+    if host.is_empty() || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Some("must name a host and no user");
+    }
+    url.contains('#').then_some("must have no fragment")
+}

@@ -1,0 +1,383 @@
+//! Calls over HTTP/1.1 to what is not ours: OIDC issuers, and whoever else a configuration names.
+//!
+//! Invariants
+//! - the address is judged when it is connected to ([`super::guard`]), whatever the name in the URL says;
+//! - a redirect is an error: where it leads was chosen by nobody who may choose;
+//! - a call has one deadline from the first packet to the last, and an answer a size that it may not exceed;
+//! - each call has a connection of its own, so that nothing of one is seen by the next;
+//! - what went wrong is logged here, once; the error names the host and no more.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::warn;
+
+use super::connect::{self, Protocol};
+use crate::error::{Error, Reason};
+
+/// Bytes of status line and headers of an answer.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Headers of an answer.
+const HEADERS_MAX: usize = 100;
+
+/// What one call may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the look-up of the name to the last byte of the answer.
+    pub deadline: Duration,
+    /// Bytes of the answer's body.
+    pub answer_bytes_max: usize,
+}
+
+/// Calls others.
+#[derive(Clone)]
+pub struct Client {
+    allowed_networks: Arc<[IpNet]>,
+    tls: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("allowed_networks", &self.allowed_networks).finish()
+    }
+}
+
+/// The CAs of the system, and those of a PEM file beside them.
+///
+/// # Errors
+/// `Invalid`, where the file cannot be read or holds no certificate.
+pub fn roots(ca_path: Option<&Path>) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    // What the system has that can't be read is no reason to trust less of the rest.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let Some(path) = ca_path else { return Ok(roots) };
+    let bad = || Error::invalid("ca_path", format!("`{}` holds no certificate", path.display()));
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|_| bad())?.collect();
+    let own = read.ok().filter(|own| !own.is_empty()).ok_or_else(bad)?;
+    for certificate in own {
+        roots.add(certificate).map_err(|_| bad())?;
+    }
+    Ok(roots)
+}
+
+impl Client {
+    /// Connects to what the guard allows and to these networks, and trusts these CAs.
+    pub fn new(allowed_networks: &[IpNet], roots: RootCertStore) -> Result<Self, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(Error::internal)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
+        Ok(Self { allowed_networks: allowed_networks.into(), tls: Arc::new(tls) })
+    }
+
+    /// Sends one request, whose URL is absolute, and reads the whole answer. What the status and the body mean is the
+    /// caller's to judge, a redirect apart.
+    ///
+    /// # Errors
+    /// `Invalid` for a URL that leads nowhere, `ADDRESS_FORBIDDEN`, and `HOST_UNREACHABLE` for all else that goes wrong.
+    pub async fn send(
+        &self,
+        request: Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Response<Bytes>, Error> {
+        let place = Place::of(request.uri())?;
+        let host = place.host.clone();
+        match tokio::time::timeout(limits.deadline, self.exchange(place, request, limits)).await {
+            Err(_) => Err(away(&host, "no answer in time")),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(answer)) if answer.status().is_redirection() => Err(away(&host, "a redirect")),
+            Ok(Ok(answer)) => Ok(answer),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        place: Place,
+        request: Request<Bytes>,
+        limits: Limits,
+    ) -> Result<Response<Bytes>, Error> {
+        let (host, within) = (place.host.as_str(), limits.deadline);
+        let request = place.prepare(request)?;
+        let stream = connect::connect(host, place.port, &self.allowed_networks, within)
+            .await
+            .map_err(no_gateway)?;
+        if place.tls {
+            let stream = connect::tls(stream, host, &self.tls, Protocol::Http1, within)
+                .await
+                .map_err(no_gateway)?;
+            converse(stream, host, request, limits).await
+        } else {
+            converse(stream, host, request, limits).await
+        }
+    }
+}
+
+/// Where a URL leads.
+struct Place {
+    tls: bool,
+    host: String,
+    port: u16,
+    authority: HeaderValue,
+}
+
+impl Place {
+    fn of(uri: &Uri) -> Result<Self, Error> {
+        let bad = |why: &str| Error::invalid("url", why);
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad("must begin with `https://` or `http://`")),
+        };
+        let authority = uri.authority().ok_or_else(|| bad("must name a host"))?;
+        // A name before an `@` looks like the host and is none.
+        if authority.as_str().contains('@') {
+            return Err(bad("must name no user"));
+        }
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        if host.is_empty() {
+            return Err(bad("must name a host"));
+        }
+        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let authority = HeaderValue::from_str(authority.as_str()).map_err(Error::internal)?;
+        Ok(Self { tls, host, port, authority })
+    }
+
+    /// The request as it goes out on the connection: the path alone, and to which host.
+    fn prepare(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, Error> {
+        let (mut head, body) = request.into_parts();
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        head.uri = path.parse().map_err(Error::internal)?;
+        head.headers.insert(HOST, self.authority.clone());
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        Ok(Request::from_parts(head, Full::new(body)))
+    }
+}
+
+async fn converse(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    request: Request<Full<Bytes>>,
+    limits: Limits,
+) -> Result<Response<Bytes>, Error> {
+    let broken = |error: hyper::Error| away(host, &chain(&error));
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(broken)?;
+    let exchange = async {
+        let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+        let body = Limited::new(body, limits.answer_bytes_max).collect().await;
+        let body = body.map_err(|error| away(host, &chain(&*error)))?.to_bytes();
+        Ok(Response::from_parts(head, body))
+    };
+    // A connection that has ended leaves it to the exchange to say how.
+    let driven = async {
+        let _ = connection.await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        answer = exchange => answer,
+        answer = driven => answer,
+    }
+}
+
+/// hyper says what kind of thing failed; what it was stands below.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    words
+}
+
+/// The same words under the reason of what is called here.
+fn no_gateway(error: Error) -> Error {
+    if let Error::Unavailable { why, .. } = error {
+        return Error::unavailable(Reason::HostUnreachable, why);
+    }
+    error
+}
+
+fn away(host: &str, why: &str) -> Error {
+    warn!(host, why, "a host does not answer as it must");
+    Error::unavailable(Reason::HostUnreachable, format!("host `{host}` does not answer as it must"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use rustls::ServerConfig;
+    use rustls_pki_types::PrivateKeyDer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { deadline: Duration::from_secs(5), answer_bytes_max: 16 };
+
+    /// Answers one connection with these bytes, and gives what was asked; with none it never answers.
+    async fn serve(
+        tasks: &mut JoinSet<String>,
+        answer: &'static str,
+        tls: Option<TlsAcceptor>,
+    ) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            match tls {
+                None => talk(stream, answer).await,
+                Some(tls) => talk(tls.accept(stream).await.unwrap(), answer).await,
+            }
+        });
+        address
+    }
+
+    async fn talk(mut io: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = io.read_u8().await else { break };
+            asked.push(byte);
+        }
+        if answer.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        let _ = io.write_all(answer.as_bytes()).await;
+        let _ = io.shutdown().await;
+        String::from_utf8(asked).unwrap()
+    }
+
+    fn client() -> Client {
+        let loopback = ["127.0.0.0/8".parse().unwrap()];
+        Client::new(&loopback, RootCertStore::empty()).unwrap()
+    }
+
+    fn get(url: String) -> Request<Bytes> {
+        Request::get(url).body(Bytes::new()).unwrap()
+    }
+
+    async fn answered(answer: &'static str) -> Result<Response<Bytes>, Error> {
+        let mut tasks = JoinSet::new();
+        let address = serve(&mut tasks, answer, None).await;
+        client().send(get(format!("http://{address}/a")), LIMITS).await
+    }
+
+    #[tokio::test]
+    async fn a_request_names_its_host_and_gets_its_answer() {
+        let mut tasks = JoinSet::new();
+        let answer = "HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone";
+        let address = serve(&mut tasks, answer, None).await;
+        let response = client().send(get(format!("http://{address}/a?b=c")), LIMITS).await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.body()[..]), (404, &b"none"[..]));
+        let asked = tasks.join_next().await.unwrap().unwrap();
+        assert!(asked.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains(&format!("host: {address}\r\n")), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed() {
+        let refused = answered(
+            "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n",
+        )
+        .await
+        .unwrap_err();
+        assert_eq!(refused.to_string(), "host `127.0.0.1` does not answer as it must");
+    }
+
+    #[tokio::test]
+    async fn an_answer_stops_at_its_limit_however_it_is_sent() {
+        let fits = "HTTP/1.1 200 OK\r\n\r\n0123456789abcdef";
+        assert_eq!(answered(fits).await.unwrap().body().len(), LIMITS.answer_bytes_max);
+        for long in [
+            "HTTP/1.1 200 OK\r\n\r\n0123456789abcdefg",
+            "HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n0123456789abcdefg",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n11\r\n0123456789abcdefg\r\n0\r\n\r\n",
+        ] {
+            assert!(answered(long).await.is_err(), "{long}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_is_an_error() {
+        for broken in ["no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort"] {
+            assert!(answered(broken).await.is_err(), "{broken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_takes_too_long_is_left() {
+        let mut tasks = JoinSet::new();
+        let address = serve(&mut tasks, "", None).await;
+        let limits = Limits { deadline: Duration::from_millis(50), ..LIMITS };
+        let late = client().send(get(format!("http://{address}/")), limits).await.unwrap_err();
+        assert!(matches!(late, Error::Unavailable { reason: Reason::HostUnreachable, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_forbidden_address_is_refused_under_every_name() {
+        let closed = Client::new(&[], RootCertStore::empty()).unwrap();
+        for url in ["http://127.0.0.1:1/", "http://localhost:1/", "https://[::ffff:127.0.0.1]:1/"] {
+            let refused = closed.send(get(url.to_owned()), LIMITS).await.unwrap_err();
+            assert!(
+                matches!(refused, Error::Refused { reason: Reason::AddressForbidden, .. }),
+                "{url}"
+            );
+        }
+        for url in ["ftp://example.com/", "/a", "http://localhost@example.com/"] {
+            let refused = closed.send(get(url.to_owned()), LIMITS).await.unwrap_err();
+            assert!(matches!(refused, Error::Invalid { .. }), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_host_under_a_known_ca_is_spoken_to() {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let mut tasks = JoinSet::new();
+        let address = serve(&mut tasks, answer, Some(acceptor)).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), cert.pem()).unwrap();
+        let both = ["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let trusting = Client::new(&both, roots(Some(file.path())).unwrap()).unwrap();
+        let url = format!("https://localhost:{}/", address.port());
+        assert_eq!(&trusting.send(get(url), LIMITS).await.unwrap().body()[..], b"ok");
+
+        std::fs::write(file.path(), "nothing").unwrap();
+        assert!(roots(Some(file.path())).is_err());
+    }
+}

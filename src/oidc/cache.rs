@@ -1,0 +1,170 @@
+//! What an issuer publishes, kept for a while.
+//!
+//! Invariants
+//! - one fetch at a time, and one in [`RETRY`] at most, however many ask and whatever they send;
+//! - what was fetched is good for [`FRESH`]; where it cannot be fetched again it serves on, for [`STALE_MAX`] at most.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use crate::clock::Clock;
+use crate::error::{Error, Reason};
+
+/// How long a document is taken as it is.
+pub const FRESH: Duration = Duration::from_hours(1);
+/// How long nothing is fetched after the last try, good or bad: unknown keys in tokens of nobody must not become calls.
+pub const RETRY: Duration = Duration::from_secs(30);
+/// How long a document serves that cannot be fetched again.
+pub const STALE_MAX: Duration = Duration::from_hours(24);
+
+/// One document.
+pub struct Cache<T> {
+    held: RwLock<Option<Held<T>>>,
+    /// When it was last tried. Held while a fetch is going on.
+    tried: Mutex<Option<Duration>>,
+    clock: Clock,
+}
+
+struct Held<T> {
+    value: Arc<T>,
+    at: Duration,
+}
+
+impl<T> std::fmt::Debug for Cache<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cache(..)")
+    }
+}
+
+impl<T> Cache<T> {
+    /// Empty.
+    #[must_use]
+    pub fn new(clock: &Clock) -> Self {
+        Self { held: RwLock::default(), tried: Mutex::default(), clock: clock.clone() }
+    }
+
+    /// What is held, as long as it is taken as it is. Memory only.
+    #[must_use]
+    pub fn fresh(&self) -> Option<Arc<T>> {
+        self.younger_than(FRESH)
+    }
+
+    fn younger_than(&self, age: Duration) -> Option<Arc<T>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = held.as_ref()?;
+        (self.clock.since_boot().saturating_sub(held.at) < age).then(|| Arc::clone(&held.value))
+    }
+
+    /// What is held, if it is fresh and `enough`; else what `fetch` gives, if it is time to fetch; else whatever is held
+    /// and not too old.
+    ///
+    /// # Errors
+    /// That of the fetch, or `ISSUER_UNAVAILABLE`, where nothing is held.
+    pub async fn get<Fut>(
+        &self,
+        enough: impl Fn(&T) -> bool,
+        fetch: impl FnOnce() -> Fut,
+    ) -> Result<Arc<T>, Error>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        if let Some(value) = self.fresh().filter(|value| enough(value)) {
+            return Ok(value);
+        }
+        let mut tried = self.tried.lock().await;
+        // Whoever held the lock may have fetched what is wanted.
+        if let Some(value) = self.fresh().filter(|value| enough(value)) {
+            return Ok(value);
+        }
+        let now = self.clock.since_boot();
+        if tried.is_some_and(|at| now.saturating_sub(at) < RETRY) {
+            let why = "the issuer was asked a moment ago";
+            let nothing = || Error::unavailable(Reason::IssuerUnavailable, why);
+            return self.younger_than(STALE_MAX).ok_or_else(nothing);
+        }
+        *tried = Some(now);
+        match fetch().await {
+            Ok(value) => {
+                let value = Arc::new(value);
+                let held = Held { value: Arc::clone(&value), at: now };
+                *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
+                Ok(value)
+            }
+            Err(error) => self.younger_than(STALE_MAX).ok_or(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// A cache of numbers whose source counts how often it is asked.
+    struct World {
+        cache: Cache<u32>,
+        clock: Clock,
+        asked: AtomicU32,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let clock = Clock::default();
+            Self { cache: Cache::new(&clock), clock, asked: AtomicU32::new(0) }
+        }
+
+        async fn get(&self, at_least: u32, works: bool) -> Option<u32> {
+            let fetch = || async {
+                let count = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+                tokio::task::yield_now().await;
+                if works { Ok(count) } else { Err(Error::internal("away")) }
+            };
+            self.cache.get(|value| *value >= at_least, fetch).await.ok().map(|value| *value)
+        }
+
+        fn asked(&self) -> u32 {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test]
+    async fn many_who_ask_at_once_cost_one_fetch() {
+        let world = World::new();
+        let all = [(); 8].map(|()| world.get(0, true));
+        assert!(futures_util::future::join_all(all).await.iter().all(|got| *got == Some(1)));
+        world.clock.advance(FRESH - Duration::from_secs(1));
+        assert_eq!((world.get(0, true).await, world.asked()), (Some(1), 1));
+        world.clock.advance(Duration::from_secs(2));
+        assert!(world.cache.fresh().is_none());
+        assert_eq!((world.get(0, true).await, world.asked()), (Some(2), 2));
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_and_not_held_is_fetched_only_so_often() {
+        let world = World::new();
+        world.get(0, true).await;
+        for _ in 0..5 {
+            assert_eq!((world.get(2, true).await, world.asked()), (Some(1), 1));
+        }
+        world.clock.advance(RETRY);
+        for _ in 0..5 {
+            assert_eq!((world.get(2, true).await, world.asked()), (Some(2), 2));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_fetched_again_serves_for_a_day() {
+        let world = World::new();
+        assert_eq!((world.get(0, false).await, world.asked()), (None, 1));
+        assert_eq!((world.get(0, true).await, world.asked()), (None, 1), "not again so soon");
+        world.clock.advance(RETRY);
+        assert_eq!(world.get(0, true).await, Some(2));
+        world.clock.advance(FRESH);
+        assert_eq!((world.get(0, false).await, world.asked()), (Some(2), 3));
+        world.clock.advance(STALE_MAX - FRESH);
+        assert_eq!((world.get(0, false).await, world.asked()), (None, 4));
+    }
+}

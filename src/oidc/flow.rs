@@ -1,0 +1,317 @@
+//! The login at an issuer: authorization code, PKCE with S256, state and nonce.
+//!
+//! Written here and not taken from a crate: it is one address and one form, and the crates for it bring a URL parser
+//! with its tables of Unicode, a calendar, and HTTP clients of their own.
+//!
+//! Invariants
+//! - what a login was begun with ([`Pending`]) is kept by whoever began it, sealed: nothing is stored for a login that
+//!   nobody ends, and of verifier and nonce only hashes are ever readable on the wire;
+//! - where a login leads back to is one of the configured places, to the letter.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{Request, Uri};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::provider::{Discovery, Provider};
+use crate::config::OidcProvider;
+use crate::db::types::Timestamp;
+use crate::error::Error;
+use crate::seal::fill_random;
+use crate::secret::Secret;
+
+/// How long a login may take.
+pub const PENDING: Duration = Duration::from_mins(10);
+/// Random bytes of state, nonce and verifier each.
+const RANDOM_BYTES: usize = 32;
+/// Bytes of a code or a state that is looked at.
+pub const ANSWER_BYTES_MAX: usize = 4 * 1024;
+
+/// A login that was begun.
+#[derive(Serialize, Deserialize)]
+pub struct Pending {
+    /// Name of the provider.
+    pub provider: String,
+    /// What comes back with the code.
+    pub state: String,
+    /// What the ID token must answer, once hashed.
+    pub nonce: String,
+    /// What proves that whoever began also ends.
+    pub verifier: String,
+    /// Where it leads back to.
+    pub redirect_uri: String,
+    /// When it must have ended, in seconds since 1970.
+    pub expires_at: i64,
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").field("provider", &self.provider).finish_non_exhaustive()
+    }
+}
+
+impl Pending {
+    /// What the issuer was sent, and puts into its token.
+    #[must_use]
+    pub fn nonce_sent(&self) -> String {
+        hash(&self.nonce)
+    }
+}
+
+/// What the issuer sent back with the browser.
+#[derive(Debug)]
+pub struct Answer {
+    /// The code.
+    pub code: Secret,
+    /// The state.
+    pub state: String,
+    /// The issuer, where it says itself.
+    pub issuer: Option<String>,
+}
+
+/// Whether a login may lead back to this place.
+#[must_use]
+pub fn may_return_to(config: &OidcProvider, place: &str) -> bool {
+    config.redirect_uris.iter().any(|known| known == place)
+        || (config.loopback_redirects && is_loopback(place))
+}
+
+/// A page of a command line on this very machine, by address: a name could be made to lead elsewhere.
+fn is_loopback(place: &str) -> bool {
+    let plain = place.bytes().all(|b| b.is_ascii_graphic()) && !place.contains(['#', '@', '\\']);
+    let Ok(uri) = place.parse::<Uri>() else { return false };
+    let host = uri.host().unwrap_or_default();
+    plain && uri.scheme_str() == Some("http") && ["127.0.0.1", "[::1]"].contains(&host)
+}
+
+/// Begins a login: where the browser goes, and what to end it with.
+pub fn begin(
+    config: &OidcProvider,
+    client_id: &str,
+    authorization_endpoint: &str,
+    redirect_uri: &str,
+    now: Timestamp,
+) -> Result<(String, Pending), Error> {
+    let pending = Pending {
+        provider: config.name.clone(),
+        state: random()?,
+        nonce: random()?,
+        verifier: random()?,
+        redirect_uri: redirect_uri.to_owned(),
+        expires_at: now.plus(PENDING).unix_seconds(),
+    };
+    let (challenge, nonce) = (hash(&pending.verifier), pending.nonce_sent());
+    let query = form(&[
+        ("response_type", "code"),
+        ("client_id", client_id),
+        ("redirect_uri", redirect_uri),
+        ("scope", &config.scopes.join(" ")),
+        ("state", &pending.state),
+        ("nonce", &nonce),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+    ]);
+    let joint = if authorization_endpoint.contains('?') { '&' } else { '?' };
+    Ok((format!("{authorization_endpoint}{joint}{query}"), pending))
+}
+
+fn hash(secret: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
+}
+
+fn random() -> Result<String, Error> {
+    let mut bytes = [0; RANDOM_BYTES];
+    fill_random(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Why an answer is not one to this login, before anything is asked of the issuer; none where it is.
+#[must_use]
+pub fn fault_of(
+    pending: &Pending,
+    answer: &Answer,
+    config: &OidcProvider,
+    discovery: &Discovery,
+    now: Timestamp,
+) -> Option<&'static str> {
+    let same = |a: &str, b: &str| bool::from(a.as_bytes().ct_eq(b.as_bytes()));
+    if pending.expires_at <= now.unix_seconds() {
+        return Some("the login took too long");
+    }
+    if !same(&pending.state, &answer.state) {
+        return Some("the state is that of another login");
+    }
+    let code = answer.code.expose();
+    if code.is_empty() || code.len() > ANSWER_BYTES_MAX {
+        return Some("the code is none");
+    }
+    // One issuer's answer must not be taken to another (RFC 9207).
+    match &answer.issuer {
+        Some(issuer) if *issuer != config.issuer => Some("another issuer answers"),
+        None if discovery.names_itself => Some("the issuer does not name itself"),
+        Some(_) | None => None,
+    }
+}
+
+/// The form that changes a code for tokens.
+pub fn exchange(
+    provider: &Provider,
+    client_id: &str,
+    token_endpoint: &str,
+    basic: bool,
+    pending: &Pending,
+    code: &Secret,
+) -> Result<Request<Bytes>, Error> {
+    let mut fields = vec![
+        ("grant_type", "authorization_code"),
+        ("code", code.expose()),
+        ("redirect_uri", pending.redirect_uri.as_str()),
+        ("code_verifier", pending.verifier.as_str()),
+    ];
+    let mut request = Request::post(token_endpoint)
+        .header(ACCEPT, "application/json")
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    match provider.secret() {
+        Some(secret) if basic => {
+            let pair = format!("{}:{}", escaped(client_id), escaped(secret.expose()));
+            request = request.header(AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)));
+        }
+        Some(secret) => {
+            fields.extend([("client_id", client_id), ("client_secret", secret.expose())]);
+        }
+        None => fields.push(("client_id", client_id)),
+    }
+    request.body(Bytes::from(form(&fields))).map_err(Error::internal)
+}
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let pairs: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    pairs.join("&")
+}
+
+/// Percent-encoded but for what is never special.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a string takes all");
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn provider() -> OidcProvider {
+        let text = "[[oidc.providers]]\nname = 'a'\nissuer = 'https://a.example'\n\
+                    client_id = 'us & them'\nredirect_uris = ['https://us.example/back']\n\
+                    loopback_redirects = true";
+        Config::from_toml(text).unwrap().oidc.providers.remove(0)
+    }
+
+    fn discovery(names_itself: bool) -> Discovery {
+        let text = format!(
+            r#"{{"issuer":"https://a.example","jwks_uri":"https://a.example/keys",
+            "authorization_response_iss_parameter_supported":{names_itself}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_login_is_begun_with_a_challenge_and_fresh_secrets() {
+        let now = Timestamp::from_unix_seconds(1_000);
+        let begin =
+            || begin(&provider(), "us & them", "https://a.example/go?x=1", "https://b/c", now);
+        let (url, pending) = begin().unwrap();
+        assert!(
+            url.starts_with(
+                "https://a.example/go?x=1&response_type=code&client_id=us%20%26%20them"
+            )
+        );
+        assert!(url.contains("&scope=openid%20email%20profile&"), "{url}");
+        assert!(url.contains(&format!("&state={}&nonce={}&", pending.state, pending.nonce_sent())));
+        assert!(url.ends_with("&code_challenge_method=S256"), "{url}");
+        assert!(!url.contains(&pending.verifier) && !url.contains(&pending.nonce), "{url}");
+        assert!(!format!("{pending:?}").contains(&pending.verifier));
+        let other = begin().unwrap().1;
+        assert_eq!(pending.verifier.len(), 43);
+        for (a, b) in [
+            (&pending.state, &other.state),
+            (&pending.nonce, &other.nonce),
+            (&pending.verifier, &other.verifier),
+            (&pending.state, &pending.nonce),
+        ] {
+            assert_ne!(a, b);
+        }
+    }
+
+    #[test]
+    fn a_login_leads_back_to_known_places_alone() {
+        let config = provider();
+        let sealed_off = OidcProvider { loopback_redirects: false, ..config.clone() };
+        assert!(may_return_to(&sealed_off, "https://us.example/back"));
+        for local in
+            ["http://127.0.0.1:4321/callback", "http://[::1]:80/", "http://127.0.0.1/a?b=c"]
+        {
+            assert!(may_return_to(&config, local) && !may_return_to(&sealed_off, local), "{local}");
+        }
+        for other in [
+            "",
+            "https://us.example/back/",
+            "https://us.example/back?next=evil",
+            "https://US.example/back",
+            "https://127.0.0.1/",
+            "http://localhost:4321/callback",
+            "http://127.0.0.1.evil.example/",
+            "http://127.0.0.1@evil.example/",
+            "http://127.0.0.1:80\\@evil.example/",
+            "http://127.0.0.2/",
+            "http://127.0.0.1/#a",
+            "http://127.0.0.1/\u{e9}",
+        ] {
+            assert!(!may_return_to(&config, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_answer_belongs_to_one_login() {
+        let now = Timestamp::from_unix_seconds(1_000);
+        let config = provider();
+        let (_, pending) = begin(&config, "c", "https://a.example/go", "https://b/c", now).unwrap();
+        let answer = |code: &str, state: &str, issuer: Option<&str>| Answer {
+            code: Secret::new(code),
+            state: state.to_owned(),
+            issuer: issuer.map(str::to_owned),
+        };
+        let fault = |answer: &Answer, names: bool, now: Timestamp| {
+            fault_of(&pending, answer, &config, &discovery(names), now)
+        };
+        let good = answer("code", &pending.state, None);
+        assert_eq!(fault(&good, false, now), None);
+        let named = answer("code", &pending.state, Some("https://a.example"));
+        assert_eq!(fault(&named, true, now), None);
+        assert_eq!(fault(&good, true, now), Some("the issuer does not name itself"));
+        assert_eq!(fault(&good, false, now.plus(PENDING)), Some("the login took too long"));
+        for (bad, why) in [
+            (answer("code", "", None), "the state is that of another login"),
+            (answer("code", &pending.nonce, None), "the state is that of another login"),
+            (answer("", &pending.state, None), "the code is none"),
+            (answer(&"c".repeat(ANSWER_BYTES_MAX + 1), &pending.state, None), "the code is none"),
+            (answer("code", &pending.state, Some("https://b.example")), "another issuer answers"),
+        ] {
+            assert_eq!(fault(&bad, false, now), Some(why));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! One issuer: what it publishes, and what is asked of it.
+//!
+//! Invariants
+//! - its discovery document names it exactly as the configuration does, or is none;
+//! - whatever that document names is reached over TLS, unless the issuer is on this very machine;
+//! - a caller is told that an issuer cannot be used, never why: the log says it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Request, StatusCode, Uri};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tracing::warn;
+
+use super::cache::Cache;
+use super::claims::Claims;
+use super::flow::{self, Answer, Pending};
+use super::jwks::KeySet;
+use super::verify::{Expected, Fault, key_id, verify};
+use crate::clock::Clock;
+use crate::config::OidcProvider;
+use crate::error::{Error, Reason};
+use crate::net::guard::is_loopback;
+use crate::net::http::{Client, Limits, roots};
+use crate::secret::Secret;
+
+/// Bytes of a document of an issuer.
+const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
+/// Access tokens that are looked at outside memory at once: keys are fetched for the first of them, and the others wait.
+const WAITING_MAX: usize = 64;
+/// Characters of an issuer's own word for an error that are logged.
+const WORD_CHARACTERS_MAX: usize = 64;
+
+/// What an issuer says of itself.
+#[derive(Debug, Deserialize)]
+pub struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+    /// Where a browser goes to log in; an issuer of workloads has none.
+    #[serde(default)]
+    authorization_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint: Option<String>,
+    #[serde(default)]
+    token_endpoint_auth_methods_supported: Vec<String>,
+    /// Whether it says who it is when it sends a browser back.
+    #[serde(default, rename = "authorization_response_iss_parameter_supported")]
+    pub(super) names_itself: bool,
+}
+
+/// Why an issuer said nothing that could be used.
+#[derive(Debug)]
+pub enum Failure {
+    /// What it was asked with is not good. For the log.
+    Refused(&'static str),
+    /// It cannot be used now.
+    Away(Error),
+}
+
+/// One issuer.
+#[derive(Debug)]
+pub struct Provider {
+    /// What is configured.
+    pub config: OidcProvider,
+    secret: Option<Secret>,
+    client: Client,
+    limits: Limits,
+    clock: Clock,
+    discovery: Cache<Discovery>,
+    keys: Cache<KeySet>,
+    /// Tokens that may wait for the issuer's keys at once.
+    waiting: Semaphore,
+}
+
+impl Provider {
+    pub(super) fn new(
+        config: &OidcProvider,
+        allowed_networks: &[IpNet],
+        timeout: Duration,
+        clock: &Clock,
+    ) -> Result<Self, Error> {
+        let unreadable = |error: std::io::Error| Error::invalid("oidc", error.to_string());
+        Ok(Self {
+            secret: config.secret().map_err(unreadable)?,
+            client: Client::new(allowed_networks, roots(config.ca_path.as_deref())?)?,
+            limits: Limits { deadline: timeout, answer_bytes_max: DOCUMENT_BYTES_MAX },
+            clock: clock.clone(),
+            discovery: Cache::new(clock),
+            keys: Cache::new(clock),
+            waiting: Semaphore::new(WAITING_MAX),
+            config: config.clone(),
+        })
+    }
+
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+
+    /// Whether people log in here: an issuer of workloads knows no client of ours.
+    #[must_use]
+    pub fn has_login(&self) -> bool {
+        self.config.client_id.is_some()
+    }
+
+    /// Begins a login that leads back to `redirect_uri`: where the browser goes, and what to end it with.
+    ///
+    /// # Errors
+    /// `Invalid` for another place than the configured ones, `ISSUER_UNAVAILABLE`.
+    pub async fn begin(&self, redirect_uri: &str) -> Result<(String, Pending), Error> {
+        if !flow::may_return_to(&self.config, redirect_uri) {
+            let why = "is not one of the configured `redirect_uris` of the provider";
+            return Err(Error::invalid("redirect_uri", why));
+        }
+        let discovery = self.discovery().await?;
+        let endpoint = self.endpoint(discovery.authorization_endpoint.as_deref())?;
+        flow::begin(&self.config, self.client_id()?, endpoint, redirect_uri, self.clock.now())
+    }
+
+    /// Ends a login: what the issuer says of whoever logged in.
+    pub async fn complete(&self, pending: &Pending, answer: &Answer) -> Result<Claims, Failure> {
+        let discovery = self.discovery().await?;
+        let now = self.clock.now();
+        if let Some(why) = flow::fault_of(pending, answer, &self.config, &discovery, now) {
+            return Err(Failure::Refused(why));
+        }
+        let client_id = self.client_id()?;
+        let methods = &discovery.token_endpoint_auth_methods_supported;
+        // Without a word of the issuer it is this one.
+        let basic = methods.is_empty() || methods.iter().any(|way| way == "client_secret_basic");
+        let endpoint = self.endpoint(discovery.token_endpoint.as_deref())?;
+        let code = &answer.code;
+        let request = flow::exchange(self, client_id, endpoint, basic, pending, code)?;
+        let response = self.client.send(request, self.limits).await.map_err(|e| self.away(&e))?;
+        let (head, body) = response.into_parts();
+        if head.status.is_client_error() {
+            self.refused(head.status, &body);
+            return Err(Failure::Refused("the issuer does not take the code"));
+        }
+        let tokens: Value = self.json(head.status, &head.headers, &body)?;
+        let Some(token) = tokens.get("id_token").and_then(Value::as_str) else {
+            return Err(Failure::Refused("the issuer gives no ID token"));
+        };
+        let nonce = pending.nonce_sent();
+        self.verify(token, Expected::IdToken { client_id, nonce: &nonce }).await
+    }
+
+    /// The claims of an access token.
+    ///
+    /// # Errors
+    /// `BUSY` where too many wait already.
+    pub async fn access(&self, token: &str) -> Result<Claims, Failure> {
+        let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
+        let _place = self.waiting.try_acquire().map_err(busy)?;
+        let audiences = self.audiences();
+        let client_id = self.config.client_id.as_deref();
+        self.verify(token, Expected::AccessToken { audiences: &audiences, client_id }).await
+    }
+
+    /// The same from memory alone: with keys that are held and fresh.
+    ///
+    /// # Errors
+    /// `UnknownKey` where [`Provider::access`] could tell more.
+    pub fn access_now(&self, token: &str) -> Result<Claims, Fault> {
+        let keys = self.keys.fresh().ok_or(Fault::UnknownKey)?;
+        let audiences = self.audiences();
+        let client_id = self.config.client_id.as_deref();
+        let expected = Expected::AccessToken { audiences: &audiences, client_id };
+        verify(token, &self.config.issuer, &keys, expected, self.clock.now())
+    }
+
+    /// Everything that an access token may be for.
+    fn audiences(&self) -> Vec<&str> {
+        let of_rules = self.config.rules.iter().filter_map(|rule| rule.audience.as_deref());
+        self.config.audience.as_deref().into_iter().chain(of_rules).collect()
+    }
+
+    async fn verify(&self, token: &str, expected: Expected<'_>) -> Result<Claims, Failure> {
+        let refused = |fault: Fault| match fault {
+            Fault::UnknownKey => Failure::Refused("it names a key that the issuer does not have"),
+            Fault::Refused(why) => Failure::Refused(why),
+        };
+        let id = key_id(token).map_err(refused)?;
+        let keys = self.keys.get(|keys| keys.has(&id), || self.fetch_keys()).await?;
+        verify(token, &self.config.issuer, &keys, expected, self.clock.now()).map_err(refused)
+    }
+
+    fn client_id(&self) -> Result<&str, Error> {
+        let none = || Error::invalid("provider", "is one where nobody logs in");
+        self.config.client_id.as_deref().ok_or_else(none)
+    }
+
+    async fn discovery(&self) -> Result<Arc<Discovery>, Error> {
+        self.discovery.get(|_| true, || self.fetch_discovery()).await
+    }
+
+    async fn fetch_discovery(&self) -> Result<Discovery, Error> {
+        let issuer = &self.config.issuer;
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let found: Discovery = serde_json::from_slice(&self.document(&url).await?)
+            .map_err(|_| self.unusable("its discovery document cannot be read"))?;
+        if found.issuer != *issuer {
+            return Err(self.unusable("its discovery document names another issuer"));
+        }
+        Ok(found)
+    }
+
+    async fn fetch_keys(&self) -> Result<KeySet, Error> {
+        let discovery = self.discovery().await?;
+        let url = self.endpoint(Some(&discovery.jwks_uri))?;
+        let document = self.document(url).await?;
+        KeySet::parse(&document).ok_or_else(|| self.unusable("its key set cannot be read"))
+    }
+
+    /// What the discovery document names, as long as it may be gone to.
+    fn endpoint<'a>(&self, url: Option<&'a str>) -> Result<&'a str, Error> {
+        let url = url.ok_or_else(|| self.unusable("it has no such endpoint"))?;
+        let local = |url: &str| {
+            let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(is_loopback));
+            url.starts_with("http://") && host == Some(true)
+        };
+        let plain = url.bytes().all(|b| b.is_ascii_graphic()) && !url.contains('#');
+        if plain && (url.starts_with("https://") || (local(&self.config.issuer) && local(url))) {
+            return Ok(url);
+        }
+        Err(self.unusable("an endpoint of it is not under https"))
+    }
+
+    async fn document(&self, url: &str) -> Result<Bytes, Error> {
+        let request = Request::get(url).header(ACCEPT, "application/json").body(Bytes::new());
+        let request = request.map_err(|_| self.unusable("an endpoint of it is no URL"))?;
+        let response = self.client.send(request, self.limits).await.map_err(|e| self.away(&e))?;
+        let (head, body) = response.into_parts();
+        let _: Value = self.json(head.status, &head.headers, &body)?;
+        Ok(body)
+    }
+
+    fn json(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<Value, Error> {
+        if status != StatusCode::OK {
+            return Err(self.unusable("it answers with another status than 200"));
+        }
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim).unwrap_or_default();
+        if !(kind == "application/json" || kind.ends_with("+json")) {
+            return Err(self.unusable("it answers with something else than JSON"));
+        }
+        serde_json::from_slice(body).map_err(|_| self.unusable("its JSON cannot be read"))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let word = body.get("error").and_then(Value::as_str).unwrap_or_default();
+        let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        let word: String = word.chars().take(WORD_CHARACTERS_MAX).filter(plain).collect();
+        warn!(provider = self.config.name, status = status.as_u16(), word, "a code was not taken");
+    }
+
+    fn away(&self, error: &Error) -> Error {
+        self.unusable(&error.to_string())
+    }
+
+    fn unusable(&self, why: &str) -> Error {
+        let name = &self.config.name;
+        warn!(provider = name, why, "an OIDC issuer cannot be used");
+        let why = format!("the issuer of provider `{name}` cannot be used at the moment");
+        Error::unavailable(Reason::IssuerUnavailable, why)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Away(error)
+    }
+}

@@ -1,0 +1,241 @@
+//! Which account an identity opens, and with which role. Pure.
+//!
+//! Invariants
+//! - an account is opened by the identity that it is linked to, whatever addresses say;
+//! - an address links an account only where the issuer is configured to speak for its domain and has verified it, and
+//!   never one with a password, another link or an admin's role: its owner links that while logged in (T11);
+//! - nothing is made for an address that was not verified, that somebody has, or whose domain another issuer speaks for.
+
+use crate::access::roles::Role;
+use crate::config::OidcProvider;
+use crate::db::types::UserId;
+use crate::oidc::claims::Claims;
+use crate::resources::users::domain::Email;
+
+/// An account, as far as this decides about it.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Id.
+    pub id: UserId,
+    /// E-mail address.
+    pub email: String,
+    /// Its own role.
+    pub own_role: Role,
+    /// The higher of its own role and those of its groups.
+    pub role: Role,
+    /// Whether it may be used.
+    pub active: bool,
+    /// Whether it has a password.
+    pub has_password: bool,
+    /// Name of the provider that it is linked at.
+    pub linked_at: Option<String>,
+    /// Moves with each change of the password.
+    pub password_version: i64,
+}
+
+/// What is there of an identity.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The account that is linked to it.
+    pub linked: Option<Account>,
+    /// The account of its verified address, where none is linked.
+    pub of_address: Option<Account>,
+    /// Its verified address.
+    pub address: Option<Email>,
+    /// Whether the issuer may find accounts by that address.
+    pub may_link: bool,
+    /// Whether another issuer speaks for the domain of that address.
+    pub anothers: bool,
+}
+
+impl Seen {
+    fn account(&self) -> Option<&Account> {
+        self.linked.as_ref().or(self.of_address.as_ref())
+    }
+
+    /// The account that there is.
+    #[must_use]
+    pub fn user(&self) -> Option<UserId> {
+        self.account().map(|account| account.id)
+    }
+
+    /// The address of the account, or the one that it will have.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let own = self.account().map(|account| account.email.clone());
+        own.or_else(|| self.address.as_ref().map(|a| a.as_str().to_owned())).unwrap_or_default()
+    }
+}
+
+/// The role that an issuer says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mapped {
+    /// It is not asked: roles are given here.
+    Unsaid,
+    /// This one; `none` where it names none that is known.
+    To(Role),
+}
+
+impl Mapped {
+    /// As configured.
+    #[must_use]
+    pub fn of(config: &OidcProvider, claims: &Claims) -> Self {
+        match config.role_claim {
+            None => Self::Unsaid,
+            Some(_) => Self::To(claims.role(config).unwrap_or(Role::None)),
+        }
+    }
+}
+
+/// What becomes of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// An account is there.
+    Enter {
+        /// It.
+        user: UserId,
+        /// Version of its password.
+        password_version: i64,
+        /// Whether it is linked now.
+        link: bool,
+        /// Its new role, where it changes.
+        role: Option<Role>,
+    },
+    /// One is made.
+    Create {
+        /// Its address.
+        address: String,
+        /// Its role.
+        role: Role,
+    },
+    /// Nobody comes in. For the log.
+    Refuse(&'static str),
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(seen: &Seen, mapped: Mapped) -> Decision {
+    if let Some(account) = &seen.linked {
+        return enter(account, false, mapped);
+    }
+    match (&seen.of_address, &seen.address) {
+        (_, None) => Decision::Refuse("it has no verified address, and no account is linked to it"),
+        (Some(_), Some(_)) if !seen.may_link => Decision::Refuse(
+            "its address is somebody's, and the issuer does not speak for its domain",
+        ),
+        (Some(account), Some(_)) => {
+            let own = account.has_password || account.linked_at.is_some();
+            if own || account.role == Role::Admin {
+                let why =
+                    "an account with a password, a link or an admin's role is linked by its owner";
+                return Decision::Refuse(why);
+            }
+            enter(account, true, mapped)
+        }
+        (None, Some(_)) if seen.anothers && !seen.may_link => {
+            Decision::Refuse("another issuer speaks for the domain of its address")
+        }
+        (None, Some(address)) => {
+            let role = match mapped {
+                Mapped::Unsaid => Role::None,
+                Mapped::To(role) => role,
+            };
+            Decision::Create { address: address.as_str().to_owned(), role }
+        }
+    }
+}
+
+fn enter(account: &Account, link: bool, mapped: Mapped) -> Decision {
+    if !account.active {
+        return Decision::Refuse("its account is not active");
+    }
+    let role = match mapped {
+        Mapped::To(role) if !account.has_password && role != account.own_role => Some(role),
+        // Who has a password got its role here, and keeps it.
+        Mapped::To(_) | Mapped::Unsaid => None,
+    };
+    let (user, password_version) = (account.id, account.password_version);
+    Decision::Enter { user, password_version, link, role }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> Account {
+        Account {
+            id: UserId(7),
+            email: "ana@corp.example".to_owned(),
+            own_role: Role::Viewer,
+            role: Role::Viewer,
+            active: true,
+            has_password: false,
+            linked_at: None,
+            password_version: 3,
+        }
+    }
+
+    fn seen(linked: Option<Account>, of_address: Option<Account>) -> Seen {
+        let address = Some(Email::parse("email", "ana@corp.example").unwrap());
+        Seen { linked, of_address, address, may_link: true, anothers: false }
+    }
+
+    fn entered(link: bool, role: Option<Role>) -> Decision {
+        Decision::Enter { user: UserId(7), password_version: 3, link, role }
+    }
+
+    #[test]
+    fn t11_only_an_account_that_nobody_owns_yet_is_linked_by_its_address() {
+        let bare = account();
+        let decided = decide(&seen(None, Some(bare.clone())), Mapped::Unsaid);
+        assert_eq!(decided, entered(true, None));
+        for other in [
+            Account { has_password: true, ..bare.clone() },
+            Account { linked_at: Some("other".to_owned()), ..bare.clone() },
+            Account { own_role: Role::Admin, role: Role::Admin, ..bare.clone() },
+            // By a group.
+            Account { role: Role::Admin, ..bare.clone() },
+            Account { active: false, ..bare.clone() },
+        ] {
+            let decided = decide(&seen(None, Some(other.clone())), Mapped::To(Role::Operator));
+            assert!(matches!(decided, Decision::Refuse(_)), "{other:?}");
+        }
+        let off = Seen { may_link: false, ..seen(None, Some(bare)) };
+        assert!(matches!(decide(&off, Mapped::Unsaid), Decision::Refuse(_)));
+    }
+
+    #[test]
+    fn t11_a_new_account_has_a_verified_address_that_nobody_else_speaks_for() {
+        let new = seen(None, None);
+        let created = |role| Decision::Create { address: "ana@corp.example".to_owned(), role };
+        assert_eq!(decide(&new, Mapped::Unsaid), created(Role::None));
+        assert_eq!(decide(&new, Mapped::To(Role::Operator)), created(Role::Operator));
+        let both = Seen { anothers: true, ..new.clone() };
+        assert_eq!(decide(&both, Mapped::Unsaid), created(Role::None));
+        let anothers = Seen { may_link: false, ..both };
+        assert!(matches!(decide(&anothers, Mapped::Unsaid), Decision::Refuse(_)));
+        let nobodys = Seen { may_link: false, ..new.clone() };
+        assert_eq!(decide(&nobodys, Mapped::Unsaid), created(Role::None));
+        let unverified = Seen { address: None, ..new };
+        assert!(matches!(decide(&unverified, Mapped::Unsaid), Decision::Refuse(_)));
+    }
+
+    #[test]
+    fn a_linked_account_opens_whatever_the_address_and_takes_its_role_at_each_login() {
+        let linked = Account { linked_at: Some("corp".to_owned()), ..account() };
+        let nameless = Seen { address: None, ..seen(Some(linked.clone()), None) };
+        assert_eq!(decide(&nameless, Mapped::Unsaid), entered(false, None));
+        for (mapped, role) in [
+            (Mapped::To(Role::Viewer), None),
+            (Mapped::To(Role::Operator), Some(Role::Operator)),
+            (Mapped::To(Role::None), Some(Role::None)),
+        ] {
+            assert_eq!(decide(&seen(Some(linked.clone()), None), mapped), entered(false, role));
+        }
+        let own = Account { has_password: true, ..linked.clone() };
+        let decided = decide(&seen(Some(own), None), Mapped::To(Role::None));
+        assert_eq!(decided, entered(false, None));
+        let out = Account { active: false, ..linked };
+        assert!(matches!(decide(&seen(Some(out), None), Mapped::Unsaid), Decision::Refuse(_)));
+    }
+}

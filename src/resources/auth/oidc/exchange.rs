@@ -1,0 +1,97 @@
+//! Access tokens of an issuer, exchanged for session tokens of service principals: for CI jobs and workloads.
+//!
+//! Invariants
+//! - the first rule that fits decides, in the order of the configuration; a token that fits none gets nothing;
+//! - the session token dies with the key of its service principal, and ends with the token that was exchanged;
+//! - a service principal that is made for a rule has a key that nobody knows, and the role that the rule says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::access::authn::token::Grant;
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::ctx::Anonymous;
+use crate::db::types::Timestamp;
+use crate::error::{Error, Reason};
+use crate::oidc::provider::Failure;
+use crate::resources::service_principals;
+use crate::secret::Secret;
+
+/// How long a session token of an exchange lives at most.
+pub const LIFE_MAX: Duration = Duration::from_mins(15);
+
+/// What an exchange gives.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// The session token.
+    pub token: Secret,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Name of the service principal.
+    pub service_principal: String,
+    /// Its global role.
+    pub role: Role,
+}
+
+fn refused(provider: &str, why: &str) -> Error {
+    warn!(provider, why, "a token was not exchanged");
+    Error::Unauthenticated { reason: Reason::CredentialInvalid }
+}
+
+/// Exchanges a token.
+pub async fn exchange(
+    anonymous: Anonymous,
+    provider: &str,
+    token: &Secret,
+) -> Result<Exchanged, Error> {
+    let app = Arc::clone(anonymous.app());
+    let unknown = || refused("unknown", "there is no such provider");
+    let provider = app.oidc.named(provider).ok_or_else(unknown)?;
+    let config = &provider.config;
+    let claims = match provider.access(token.expose()).await {
+        Ok(claims) => claims,
+        Err(Failure::Refused(why)) => return Err(refused(&config.name, why)),
+        Err(Failure::Away(error)) => return Err(error),
+    };
+    let rule = claims.rule(config).ok_or_else(|| refused(&config.name, "no rule fits it"))?;
+    // Whole seconds: what the token itself can say.
+    let ends = app.clock.now().plus(LIFE_MAX).min(claims.expires_at());
+    let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
+    if expires_at <= app.clock.now() {
+        return Err(refused(&config.name, "it ends now"));
+    }
+    let name = rule.holder(&config.name);
+    let known = app.snapshot.service_principal(&name);
+    if known.is_none() && rule.role.is_none() {
+        return Err(refused(&config.name, "the service principal of the rule is not there"));
+    }
+    if let Some((id, _)) = known {
+        app.credential_limit.admit(PrincipalId::ServicePrincipal(id))?;
+    }
+    let principal = known.map(|(id, _)| PrincipalId::ServicePrincipal(id));
+    let role = principal.map_or(Role::None, |principal| app.snapshot.global_role(principal));
+    let ctx = anonymous.becomes(format!("sp:{name}").into(), principal, role).await?;
+    ctx.detail("provider", config.name.as_str());
+    ctx.detail("rule", rule.name.as_str());
+    ctx.detail("sub", claims.subject());
+    if let Some(role) = rule.role {
+        service_principals::provided::provide(&ctx, &name, role).await?;
+    }
+    let gone = || refused(&config.name, "the service principal of the rule may not call");
+    let (id, version) = app.snapshot.service_principal(&name).ok_or_else(gone)?;
+    let principal = PrincipalId::ServicePrincipal(id);
+    let token = app.authn.tokens.issue(&Grant {
+        principal,
+        version,
+        session: None,
+        gateway: None,
+        authenticated_at: None,
+        issued_at: ctx.now(),
+        expires_at,
+    })?;
+    let role = app.snapshot.global_role(principal);
+    Ok(Exchanged { token: Secret::new(token), expires_at, service_principal: name, role })
+}

@@ -1,0 +1,258 @@
+//! People and programs that an OIDC issuer vouches for: logging in, linking, exchanging tokens.
+//!
+//! Invariants
+//! - a person is an issuer and a subject; an e-mail address finds an account only as `account` says (T11);
+//! - a login that goes on is nowhere but in its sealed token; nothing is stored until an issuer has vouched for somebody
+//!   who may come in (T16);
+//! - what fails is answered alike, whatever it was: the log says more;
+//! - no issuer is asked anything inside a transaction.
+
+pub mod account;
+pub mod exchange;
+pub mod link;
+pub mod store;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::json;
+use tracing::warn;
+
+use self::account::{Decision, Mapped, Seen};
+use super::sessions::{self, NewSession, Session, SessionKind};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::ctx::{Anonymous, Ctx};
+use crate::db::Conn;
+use crate::db::types::{Timestamp, UserId};
+use crate::error::{Error, Kind, Reason};
+use crate::oidc::Provider;
+use crate::oidc::claims::Claims;
+use crate::oidc::flow::{Answer, Pending};
+use crate::oidc::provider::Failure;
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::users::admins;
+use crate::resources::users::domain::Email;
+use crate::secret::Secret;
+
+/// What the sealed token of a login is bound to.
+const SEALED_FOR: &[u8] = b"oidc login";
+/// Longer than any token that was given out: it holds a place to lead back to, and little more.
+const LOGIN_TOKEN_BYTES_MAX: usize = 4 * 1024;
+
+/// A login that was begun.
+#[derive(Debug)]
+pub struct Begun {
+    /// Where the browser goes.
+    pub authorization_url: String,
+    /// What the login is ended with.
+    pub login_token: Secret,
+    /// When it must have ended.
+    pub expires_at: Timestamp,
+}
+
+/// What a caller ends a login with.
+#[derive(Debug)]
+pub struct Ended {
+    /// What the beginning gave.
+    pub login_token: Secret,
+    /// What the issuer sent the browser back with.
+    pub answer: Answer,
+}
+
+/// The one answer to everything that fails.
+fn failed() -> Error {
+    Error::Unauthenticated { reason: Reason::LoginFailed }
+}
+
+fn refused(provider: &str, why: &str) -> Error {
+    warn!(provider, why, "an OIDC login was refused");
+    failed()
+}
+
+/// Begins a login. Nothing is stored but that it was begun.
+pub async fn begin(
+    anonymous: Anonymous,
+    provider: &str,
+    redirect_uri: &str,
+) -> Result<Begun, Error> {
+    let app = Arc::clone(anonymous.app());
+    let shown: String = provider.chars().take(80).collect();
+    let found = app.oidc.named(provider).filter(|found| found.has_login());
+    let found = found.ok_or_else(|| Error::missing(Kind::OidcProvider, shown))?;
+    let (authorization_url, pending) = found.begin(redirect_uri).await?;
+    let plain = serde_json::to_vec(&pending).map_err(Error::internal)?;
+    let sealed = URL_SAFE_NO_PAD.encode(app.oidc_key.seal(SEALED_FOR, &plain)?);
+    anonymous.becomes("anonymous".into(), None, Role::None).await?;
+    Ok(Begun {
+        authorization_url,
+        login_token: Secret::new(sealed),
+        expires_at: Timestamp::from_unix_seconds(pending.expires_at),
+    })
+}
+
+/// Whom the issuer vouches for at the end of a login.
+async fn vouched(app: &App, ended: &Ended) -> Result<(Arc<Provider>, Claims), Error> {
+    let token = ended.login_token.expose();
+    let pending: Option<Pending> = Some(token)
+        .filter(|token| token.len() <= LOGIN_TOKEN_BYTES_MAX)
+        .and_then(|token| URL_SAFE_NO_PAD.decode(token).ok())
+        .and_then(|sealed| app.oidc_key.open(SEALED_FOR, &sealed))
+        .and_then(|plain| serde_json::from_slice(&plain).ok());
+    let pending = pending.ok_or_else(failed)?;
+    // It may have gone from the configuration since.
+    let provider = app.oidc.named(&pending.provider).ok_or_else(failed)?;
+    match provider.complete(&pending, &ended.answer).await {
+        Ok(claims) => Ok((Arc::clone(provider), claims)),
+        Err(Failure::Refused(why)) => Err(refused(&pending.provider, why)),
+        Err(Failure::Away(error)) => Err(error),
+    }
+}
+
+/// Ends a login: finds, links or makes the account, gives it the role that the issuer says, and begins a session.
+pub async fn complete(anonymous: Anonymous, ended: &Ended) -> Result<Session, Error> {
+    let app = Arc::clone(anonymous.app());
+    let (provider, claims) = vouched(&app, ended).await?;
+    let mut conn = app.db.read().await?;
+    let seen = look_up(&mut conn, &app, &provider, &claims).await?;
+    drop(conn);
+    let name = &provider.config.name;
+    let mapped = Mapped::of(&provider.config, &claims);
+    if let Decision::Refuse(why) = account::decide(&seen, mapped) {
+        return Err(refused(name, why));
+    }
+    // Decided here so that nobody who is refused stores anything, and below once more under the lock.
+    let principal = seen.user().map(PrincipalId::User);
+    let role = principal.map_or(Role::None, |principal| app.snapshot.global_role(principal));
+    let ctx = anonymous.becomes(seen.address().into(), principal, role).await?;
+    ctx.detail("provider", name.as_str());
+    let settled = match settle(&ctx, &provider, &claims, mapped).await {
+        // The fleet keeps its last admin, whatever the issuer says of it.
+        Err(Error::Refused { reason: Reason::LastAdmin, .. }) => {
+            warn!(provider = name, "an issuer would demote the last active admin, who stays");
+            settle(&ctx, &provider, &claims, Mapped::Unsaid).await
+        }
+        // Somebody else was just made of the same address.
+        Err(Error::Exists { .. }) => Err(refused(name, "its address or identity is taken")),
+        settled => settled,
+    }?;
+    changed(&ctx).await?;
+    let session = sessions::begin(&ctx, &settled).await?;
+    ctx.detail("role", session.role.as_str());
+    Ok(session)
+}
+
+async fn look_up(
+    conn: &mut Conn,
+    app: &App,
+    provider: &Provider,
+    claims: &Claims,
+) -> Result<Seen, Error> {
+    let config = &provider.config;
+    let (issuer, subject) = (&config.issuer, claims.subject());
+    let linked = store::by_identity(conn, issuer, &config.name, subject).await?;
+    let address = claims.verified_email().and_then(|text| Email::parse("email", text).ok());
+    let of_address = match &address {
+        Some(address) if linked.is_none() => store::by_email(conn, address.as_str()).await?,
+        Some(_) | None => None,
+    };
+    let domain = address.as_ref().and_then(|address| address.as_str().rsplit('@').next());
+    let speaks_for = |provider: &Provider| {
+        domain.is_some_and(|domain| provider.config.email_domains.iter().any(|d| d == domain))
+    };
+    let mut others = app.oidc.all().iter().filter(|other| other.config.name != config.name);
+    Ok(Seen {
+        linked,
+        of_address,
+        may_link: speaks_for(provider),
+        anothers: others.any(|other| speaks_for(other)),
+        address,
+    })
+}
+
+/// Does what was decided, in one transaction.
+async fn settle(
+    ctx: &Ctx,
+    provider: &Provider,
+    claims: &Claims,
+    mapped: Mapped,
+) -> Result<NewSession, Error> {
+    let now = ctx.now();
+    let name = &provider.config.name;
+    let identity = store::Identity {
+        provider: name,
+        issuer: &provider.config.issuer,
+        subject: claims.subject(),
+    };
+    ctx.db()
+        .transaction(async |conn| {
+            let locked = admins::lock(conn).await?;
+            let seen = look_up(conn, ctx.app(), provider, claims).await?;
+            let (user, password_version, moved) = match account::decide(&seen, mapped) {
+                Decision::Refuse(why) => return Err(refused(name, why)),
+                Decision::Create { address, role } => {
+                    let (user, version) =
+                        store::insert(conn, &address, role, &identity, now).await?;
+                    ctx.detail("created", true);
+                    let payload =
+                        json!({ "user": address, "role": role.as_str(), "provider": name });
+                    events::enqueue(conn, NewEvent::of(ctx, "user.created", payload)).await?;
+                    (user, version, true)
+                }
+                Decision::Enter { user, password_version, link, role } => {
+                    if link {
+                        ctx.detail("linked", true);
+                        link_to(ctx, conn, user, &identity, &seen.address()).await?;
+                    }
+                    // One that was linked before issuers were told apart.
+                    let named = store::name_issuer(conn, user, &identity).await?;
+                    set_role(ctx, conn, user, role, &seen.address()).await?;
+                    (user, password_version, link || named || role.is_some())
+                }
+            };
+            admins::must_remain(conn, locked).await?;
+            if moved {
+                log_change(conn, Subject::User(user), now).await?;
+            }
+            Ok(NewSession {
+                user,
+                password_version,
+                kind: SessionKind::Oidc,
+                gateway: None,
+                authenticated_at: now,
+            })
+        })
+        .await
+}
+
+/// Links an account that is not linked, and ends its invitation: the person has come in already.
+async fn link_to(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    user: UserId,
+    identity: &store::Identity<'_>,
+    address: &str,
+) -> Result<(), Error> {
+    if !store::link(conn, user, identity).await? {
+        return Err(Error::exists(Kind::Identity, identity.provider));
+    }
+    let payload = json!({ "user": address, "provider": identity.provider });
+    events::enqueue(conn, NewEvent::of(ctx, "user.linked", payload)).await
+}
+
+async fn set_role(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    user: UserId,
+    role: Option<Role>,
+    address: &str,
+) -> Result<(), Error> {
+    let Some(role) = role else { return Ok(()) };
+    store::set_role(conn, user, role).await?;
+    let payload = json!({ "user": address, "role": role.as_str() });
+    events::enqueue(conn, NewEvent::of(ctx, "user.updated", payload)).await
+}

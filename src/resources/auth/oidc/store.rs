@@ -1,0 +1,209 @@
+//! Identities of users, as columns of their rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::account::Account;
+use crate::access::roles::{self, Role};
+use crate::db::schema::{group_members, groups, users};
+use crate::db::types::{Timestamp, UserId};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::resources::access_bindings::feed::store::role;
+
+/// Whom an issuer vouches for.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity<'a> {
+    /// Name of the provider.
+    pub provider: &'a str,
+    /// The issuer.
+    pub issuer: &'a str,
+    /// Who it is, to the issuer.
+    pub subject: &'a str,
+}
+
+type Row = (i64, String, String, bool, Option<String>, Option<String>, i64);
+
+async fn account(conn: &mut Conn, row: Option<Row>) -> Result<Option<Account>, Error> {
+    let Some((id, email, own, active, password, linked_at, password_version)) = row else {
+        return Ok(None);
+    };
+    let of_groups: Vec<String> = on_conn!(conn, |c| group_members::table
+        .inner_join(groups::table)
+        .filter(group_members::user_id.eq(id))
+        .select(groups::role)
+        .load(c)
+        .await)?;
+    let of_groups: Vec<Role> = of_groups.iter().map(|text| role(text)).collect::<Result<_, _>>()?;
+    let own_role = role(&own)?;
+    Ok(Some(Account {
+        id: UserId(id),
+        email,
+        own_role,
+        role: roles::global(own_role, of_groups),
+        active,
+        has_password: password.is_some(),
+        linked_at,
+        password_version,
+    }))
+}
+
+/// What [`account`] is made of.
+macro_rules! columns {
+    () => {
+        (
+            users::id,
+            users::email,
+            users::role,
+            users::is_active,
+            users::hashed_password,
+            users::oidc_provider,
+            users::password_version,
+        )
+    };
+}
+
+/// The account that is linked to an identity. One that was linked before issuers were told apart is known by the name of
+/// its provider.
+pub async fn by_identity(
+    conn: &mut Conn,
+    issuer: &str,
+    provider: &str,
+    subject: &str,
+) -> Result<Option<Account>, Error> {
+    let row: Option<Row> = on_conn!(conn, |c| users::table
+        .filter(users::oidc_sub.eq(subject).and(users::oidc_issuer.eq(issuer)))
+        .select(columns!())
+        .order(users::id)
+        .first(c)
+        .await
+        .optional())?;
+    if row.is_some() {
+        return account(conn, row).await;
+    }
+    let row: Option<Row> = on_conn!(conn, |c| users::table
+        .filter(users::oidc_sub.eq(subject).and(users::oidc_provider.eq(provider)))
+        .filter(users::oidc_issuer.is_null())
+        .select(columns!())
+        .first(c)
+        .await
+        .optional())?;
+    account(conn, row).await
+}
+
+/// The account of an e-mail address.
+pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
+    let row: Option<Row> = on_conn!(conn, |c| users::table
+        .filter(users::email.eq(email))
+        .select(columns!())
+        .first(c)
+        .await
+        .optional())?;
+    account(conn, row).await
+}
+
+/// The account of a user.
+pub async fn by_id(conn: &mut Conn, user: UserId) -> Result<Option<Account>, Error> {
+    let row: Option<Row> = on_conn!(conn, |c| users::table
+        .find(user.get())
+        .select(columns!())
+        .first(c)
+        .await
+        .optional())?;
+    account(conn, row).await
+}
+
+/// Stores a new user who logs in at an issuer; answers its id and the version of the password that it has not. An address
+/// or identity that is taken is `Exists`.
+pub async fn insert(
+    conn: &mut Conn,
+    email: &str,
+    role: Role,
+    identity: &Identity<'_>,
+    at: Timestamp,
+) -> Result<(UserId, i64), Error> {
+    let row = (
+        users::email.eq(email),
+        users::role.eq(role.as_str()),
+        users::is_active.eq(true),
+        users::created_at.eq(at),
+        users::oidc_provider.eq(identity.provider),
+        users::oidc_issuer.eq(identity.issuer),
+        users::oidc_sub.eq(identity.subject),
+    );
+    let made: Result<(i64, i64), _> = on_conn!(conn, |c| diesel::insert_into(users::table)
+        .values(row)
+        .returning((users::id, users::password_version))
+        .get_result(c)
+        .await);
+    let (id, version) = made.map_err(|error| crate::db::error::about(error.into(), email))?;
+    Ok((UserId(id), version))
+}
+
+/// Links an active user who is not linked, and ends its invitation; answers whether it was so.
+pub async fn link(conn: &mut Conn, user: UserId, identity: &Identity<'_>) -> Result<bool, Error> {
+    let linked = on_conn!(conn, |c| diesel::update(
+        users::table
+            .find(user.get())
+            .filter(users::oidc_sub.is_null().and(users::is_active.eq(true)))
+    )
+    .set((
+        users::oidc_provider.eq(identity.provider),
+        users::oidc_issuer.eq(identity.issuer),
+        users::oidc_sub.eq(identity.subject),
+        users::invite_token_hash.eq(None::<String>),
+        users::invite_expires_at.eq(None::<Timestamp>),
+        users::version.eq(users::version + 1),
+    ))
+    .execute(c)
+    .await);
+    let linked = linked.map_err(|e| crate::db::error::about(e.into(), identity.provider))?;
+    Ok(linked == 1)
+}
+
+/// Writes down the issuer, and its present name, of a user who is linked to it; answers whether they were others.
+pub async fn name_issuer(
+    conn: &mut Conn,
+    user: UserId,
+    identity: &Identity<'_>,
+) -> Result<bool, Error> {
+    let differs = users::oidc_issuer
+        .is_null()
+        .or(users::oidc_provider.is_null())
+        .or(users::oidc_provider.ne(identity.provider));
+    let named = on_conn!(conn, |c| diesel::update(
+        users::table.find(user.get()).filter(users::oidc_sub.eq(identity.subject)).filter(differs)
+    )
+    .set((users::oidc_issuer.eq(identity.issuer), users::oidc_provider.eq(identity.provider),))
+    .execute(c)
+    .await)?;
+    Ok(named == 1)
+}
+
+/// Takes a user's link, and moves the version of its password: what was made from the link is dead with it. Answers
+/// whether it had a link and has a password.
+pub async fn unlink(conn: &mut Conn, user: UserId) -> Result<bool, Error> {
+    let both = users::oidc_sub.is_not_null().and(users::hashed_password.is_not_null());
+    let unlinked = on_conn!(conn, |c| diesel::update(users::table.find(user.get()).filter(both))
+        .set((
+            users::oidc_provider.eq(None::<String>),
+            users::oidc_issuer.eq(None::<String>),
+            users::oidc_sub.eq(None::<String>),
+            users::password_version.eq(users::password_version + 1),
+            users::version.eq(users::version + 1),
+        ))
+        .execute(c)
+        .await)?;
+    Ok(unlinked == 1)
+}
+
+/// Sets the role of a user without a password.
+pub async fn set_role(conn: &mut Conn, user: UserId, role: Role) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::update(
+        users::table.find(user.get()).filter(users::hashed_password.is_null())
+    )
+    .set((users::role.eq(role.as_str()), users::version.eq(users::version + 1)))
+    .execute(c)
+    .await)?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! Which account an identity opens: T11 and WP49, and an owner who links its own.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shoreguard::access::roles::Role;
+use shoreguard::pb::v1 as pb;
+use tonic::{Response, Status};
+
+use super::{ending, issuers};
+use crate::oidc_provider::Control;
+use crate::support::dump;
+use crate::support::server::{Caller, TestServer};
+
+/// What was never a password of anybody.
+const NO_PASSWORD: &str = "hashed_password = NULL";
+
+async fn link(sg: &TestServer, caller: &Caller, provider: &str) -> Result<String, Status> {
+    let begun = sg.begin(provider).await;
+    let back = sg.issuer(provider).log_in(&begun.authorization_url).await;
+    let end = ending(&begun.login_token, &back);
+    let request = pb::LinkOidcIdentityRequest {
+        login_token: end.login_token,
+        code: end.code,
+        state: end.state,
+        issuer: end.issuer,
+        request_id: String::new(),
+    };
+    let answer = caller.auth().link_oidc_identity(request).await;
+    answer.map(Response::into_inner).map(|linked| linked.provider)
+}
+
+async fn unlink(caller: &Caller) -> Result<(), Status> {
+    let request = pb::UnlinkOidcIdentityRequest::default();
+    caller.auth().unlink_oidc_identity(request).await.map(|_| ())
+}
+
+served! { tuned issuers;
+    async fn t11_an_address_takes_over_no_account_that_somebody_owns(sg: TestServer) {
+        // With a password; an admin by itself and one by a group; linked elsewhere; out of use.
+        for name in ["password", "admin", "group-admin", "linked", "gone"] {
+            sg.user(&format!("{name}@corp.example"), Role::Viewer).await;
+        }
+        sg.set_user("admin@corp.example", &format!("{NO_PASSWORD}, role = 'admin'")).await;
+        sg.set_user("group-admin@corp.example", NO_PASSWORD).await;
+        let elsewhere = "oidc_provider = 'partner', oidc_issuer = 'https://p', oidc_sub = 'x'";
+        sg.set_user("linked@corp.example", &format!("{NO_PASSWORD}, {elsewhere}")).await;
+        sg.set_user("gone@corp.example", &format!("{NO_PASSWORD}, is_active = false")).await;
+        let group = pb::CreateGroupRequest {
+            name: "admins".into(), role: pb::Role::Admin.into(), ..Default::default()
+        };
+        sg.admin().groups().create_group(group).await.unwrap();
+        sg.sql("INSERT INTO group_members (group_id, user_id) SELECT g.id, u.id FROM groups g, users u \
+                WHERE u.email = 'group-admin@corp.example'").await;
+        let before = dump::table(&sg.app.db, "users").await;
+        for name in ["password", "admin", "group-admin", "linked", "gone"] {
+            let address = format!("{name}@corp.example");
+            let refused = sg.log_in_as("corp", &format!("sub-{name}"), &address, json!({ "groups": "ops" })).await;
+            assert_refused!(refused, Unauthenticated, "LOGIN_FAILED");
+        }
+        assert_eq!(dump::table(&sg.app.db, "users").await, before);
+        sg.finish().await;
+    }
+
+    async fn t11_an_issuer_finds_accounts_of_its_own_domains_alone(sg: TestServer) {
+        for name in ["ana@corp.example", "ana@else.example", "bo@sub.corp.example"] {
+            sg.user(name, Role::Viewer).await;
+            sg.set_user(name, NO_PASSWORD).await;
+        }
+        for (provider, address) in [
+            ("partner", "ana@corp.example"),
+            ("corp", "ana@else.example"),
+            ("corp", "bo@sub.corp.example"),
+            // There is none of this address, but it is another issuer's to speak for.
+            ("partner", "new@corp.example"),
+        ] {
+            let refused = sg.log_in_as(provider, "1", address, Value::Null).await;
+            assert_refused!(refused, Unauthenticated, "LOGIN_FAILED");
+        }
+        let linked = sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
+        assert_eq!(linked.role(), pb::Role::Operator);
+        assert!(sg.details("oidc.login").await[0].contains(r#""linked":true"#));
+        // A person is who the issuer says, not an address: another subject with it is another person.
+        let other = sg.log_in_as("corp", "2", "ana@corp.example", Value::Null).await;
+        assert_refused!(other, Unauthenticated, "LOGIN_FAILED");
+        sg.finish().await;
+    }
+
+    async fn wp49_an_address_that_is_not_verified_is_nobodys(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Viewer).await;
+        sg.set_user("ana@corp.example", NO_PASSWORD).await;
+        let issuer = sg.issuer("corp");
+        for claims in [
+            json!({ "sub": "1", "email": "ana@corp.example" }),
+            json!({ "sub": "1", "email": "ana@corp.example", "email_verified": false }),
+            json!({ "sub": "1", "preferred_username": "ana@corp.example", "email_verified": true }),
+            json!({ "sub": "", "email": "ana@corp.example", "email_verified": true }),
+        ] {
+            issuer.tell(Control::Login(claims)).await;
+            assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
+        }
+        sg.finish().await;
+    }
+
+    async fn wp49_an_invitation_ends_when_its_account_is_linked(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Viewer).await;
+        let hash = "a".repeat(64);
+        sg.set_user("ana@corp.example", &format!("{NO_PASSWORD}, invite_token_hash = '{hash}'")).await;
+        assert!(dump::table(&sg.app.db, "users").await.contains(&hash));
+        sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
+        assert!(!dump::table(&sg.app.db, "users").await.contains(&hash));
+        sg.finish().await;
+    }
+
+    async fn wp49_who_may_not_come_in_gets_no_session(sg: TestServer) {
+        let session = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
+        sg.set_user("ana@corp.example", "is_active = false").await;
+        assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
+        assert_refused!(sg.with(&session.session_token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
+        sg.finish().await;
+    }
+
+    async fn wp49_a_link_that_stands_is_never_overwritten(sg: TestServer) {
+        sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
+        let before = dump::table(&sg.app.db, "users").await;
+        // The same address at the same issuer under another subject, and at another issuer.
+        let other = sg.log_in_as("corp", "2", "ana@corp.example", Value::Null).await;
+        assert_refused!(other, Unauthenticated, "LOGIN_FAILED");
+        let other = sg.log_in_as("partner", "1", "ana@corp.example", Value::Null).await;
+        assert_refused!(other, Unauthenticated, "LOGIN_FAILED");
+        assert_eq!(dump::table(&sg.app.db, "users").await, before);
+        sg.finish().await;
+    }
+
+    async fn an_account_that_was_linked_before_issuers_were_told_apart_is_still_found(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Viewer).await;
+        let old = format!("{NO_PASSWORD}, oidc_provider = 'corp', oidc_sub = '1'");
+        sg.set_user("ana@corp.example", &old).await;
+        let session = sg.log_in_as("corp", "1", "other@corp.example", json!({ "groups": "all" })).await.unwrap();
+        assert_eq!(sg.with(&session.session_token).who().await.unwrap().actor, "ana@corp.example");
+        assert!(dump::table(&sg.app.db, "users").await.contains(&sg.issuer("corp").url));
+        sg.finish().await;
+    }
+
+    async fn an_owner_links_its_own_account_and_keeps_its_role(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Admin).await;
+        let ana = sg.login("ana@corp.example").await;
+        sg.issuer("corp").person("1", "somebody@corp.example", json!({ "groups": "all" })).await;
+        assert_eq!(link(&sg, &ana, "corp").await.unwrap(), "corp");
+        link(&sg, &ana, "corp").await.unwrap();
+        let session = sg.oidc_login("corp").await.unwrap();
+        assert_eq!(session.role(), pb::Role::Admin, "an account with a password has the role that it was given here");
+        assert_eq!(sg.with(&session.session_token).who().await.unwrap().actor, "ana@corp.example");
+        // Neither a second link of hers, nor hers for somebody else.
+        sg.issuer("partner").person("1", "ana@partner.example", Value::Null).await;
+        assert_refused!(link(&sg, &ana, "partner").await, AlreadyExists, "ALREADY_EXISTS");
+        sg.user("bo@corp.example", Role::Viewer).await;
+        let bo = sg.login("bo@corp.example").await;
+        assert_refused!(link(&sg, &bo, "corp").await, AlreadyExists, "ALREADY_EXISTS");
+        let details = sg.details("oidc.link").await;
+        assert!(details.iter().all(|detail| detail.contains(r#""provider":"#)), "{details:?}");
+        sg.finish().await;
+    }
+
+    async fn linking_takes_a_person_who_has_just_logged_in(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Viewer).await;
+        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+        let begun = sg.begin("corp").await;
+        let back = sg.issuer("corp").log_in(&begun.authorization_url).await;
+        let end = ending(&begun.login_token, &back);
+        let nobody = pb::LinkOidcIdentityRequest { login_token: end.login_token, ..Default::default() };
+        let refused = sg.anonymous().auth().link_oidc_identity(nobody).await;
+        assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
+        assert_refused!(link(&sg, &sg.admin(), "corp").await, PermissionDenied, "ROLE_TOO_LOW");
+        let ana = sg.login("ana@corp.example").await;
+        sg.pass(Duration::from_mins(10) - Duration::from_secs(5)).await;
+        sg.pass(Duration::from_secs(6)).await;
+        assert_refused!(link(&sg, &ana, "corp").await, FailedPrecondition, "LOGIN_STALE");
+        let ana = sg.login("ana@corp.example").await;
+        sg.pass(Duration::from_mins(9)).await;
+        link(&sg, &ana, "corp").await.unwrap();
+        sg.finish().await;
+    }
+
+    async fn t14_what_was_made_from_a_link_ends_with_it(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Viewer).await;
+        let ana = sg.login("ana@corp.example").await;
+        sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
+        assert_refused!(unlink(&ana).await, NotFound, "NOT_FOUND");
+        link(&sg, &ana, "corp").await.unwrap();
+        let session = sg.oidc_login("corp").await.unwrap();
+        unlink(&sg.with(&session.session_token)).await.unwrap();
+        for dead in [ana, sg.with(&session.session_token)] {
+            assert_refused!(dead.who().await, Unauthenticated, "CREDENTIAL_INVALID");
+        }
+        let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
+        let refused = sg.anonymous().auth().refresh_session(refresh).await;
+        assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+        // The address is hers, and she has a password: the identity opens nothing now.
+        assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
+        sg.login("ana@corp.example").await.who().await.unwrap();
+        sg.finish().await;
+    }
+
+    async fn nobody_takes_away_their_only_way_to_log_in(sg: TestServer) {
+        let session = sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
+        let ana = sg.with(&session.session_token);
+        assert_refused!(unlink(&ana).await, FailedPrecondition, "NO_OTHER_LOGIN");
+        assert_refused!(unlink(&sg.admin()).await, PermissionDenied, "ROLE_TOO_LOW");
+        ana.who().await.unwrap();
+        sg.finish().await;
+    }
+}

@@ -1,0 +1,180 @@
+//! OIDC over the wire, against an issuer that is a process of its own: two where people log in, and one of workloads.
+
+mod bearer;
+mod exchange;
+mod kinds;
+mod linking;
+mod login;
+mod roles;
+mod trouble;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use shoreguard::config::Config;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed::{self, Subject, store::log_change};
+use shoreguard::resources::users::domain::{Email, id_of};
+use tonic::{Response, Status};
+
+use crate::oidc_provider::{self, Issuer, SentBack};
+use crate::support::server::{Caller, TestServer};
+
+pub(crate) const BACK: &str = "https://console.example.com/back";
+pub(crate) const AUDIENCE: &str = "https://sg.example.com";
+
+/// Issuers of this test's own: `corp`, which speaks for addresses and gives roles; `partner`, which does neither and gives its clients no
+/// secret; and
+/// `ci`, where nobody logs in.
+pub(crate) fn issuers(config: &mut Config) {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let base = format!("{}/{}", oidc_provider::base(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let text = format!(
+        r#"
+        [oidc]
+        allowed_networks = ["127.0.0.0/8"]
+        timeout_seconds = 1
+
+        [[oidc.providers]]
+        name = "corp"
+        display_name = "The Corporation"
+        issuer = "{base}-corp"
+        client_id = "shoreguard"
+        client_secret = "client secret"
+        redirect_uris = ["{BACK}"]
+        loopback_redirects = true
+        email_domains = ["corp.example"]
+        role_claim = "groups"
+        roles = {{ ops = "operator", all = "viewer" }}
+        audience = "{AUDIENCE}"
+        accept_bearer = true
+
+        [[oidc.providers.rules]]
+        name = "deploy"
+        conditions = {{ repository = "acme/infra", ref = ["refs/heads/main", "refs/tags/v*"] }}
+        role = "operator"
+
+        [[oidc.providers.rules]]
+        name = "robots"
+        conditions = {{ sub = "robot-*" }}
+        service_principal = "robots"
+
+        [[oidc.providers]]
+        name = "partner"
+        issuer = "{base}-partner"
+        client_id = "shoreguard"
+        redirect_uris = ["{BACK}"]
+
+        [[oidc.providers]]
+        name = "ci"
+        issuer = "{base}-ci"
+
+        [[oidc.providers.rules]]
+        name = "look"
+        audience = "https://look.example.com"
+        conditions = {{ environment = "prod" }}
+        role = "viewer"
+        "#
+    );
+    config.oidc = Config::from_toml(&text).unwrap().oidc;
+}
+
+pub(crate) type Ended = Result<pb::CompleteOidcLoginResponse, Status>;
+
+impl TestServer {
+    pub(crate) fn issuer(&self, provider: &str) -> Issuer {
+        Issuer::of(&self.app.config, provider)
+    }
+
+    pub(crate) async fn begin(&self, provider: &str) -> pb::BeginOidcLoginResponse {
+        let request = pb::BeginOidcLoginRequest {
+            provider: provider.to_owned(),
+            redirect_uri: BACK.to_owned(),
+        };
+        self.anonymous().auth().begin_oidc_login(request).await.unwrap().into_inner()
+    }
+
+    pub(crate) async fn complete(&self, login_token: &str, back: &SentBack) -> Ended {
+        let request = ending(login_token, back);
+        let answer = self.anonymous().auth().complete_oidc_login(request).await;
+        answer.map(Response::into_inner)
+    }
+
+    /// A whole login, from the first step to the last.
+    pub(crate) async fn oidc_login(&self, provider: &str) -> Ended {
+        let begun = self.begin(provider).await;
+        let back = self.issuer(provider).log_in(&begun.authorization_url).await;
+        self.complete(&begun.login_token, &back).await
+    }
+
+    /// Logs a person in whose address is verified.
+    pub(crate) async fn log_in_as(
+        &self,
+        provider: &str,
+        sub: &str,
+        email: &str,
+        more: Value,
+    ) -> Ended {
+        self.issuer(provider).person(sub, email, more).await;
+        self.oidc_login(provider).await
+    }
+
+    pub(crate) async fn exchange(
+        &self,
+        provider: &str,
+        token: &str,
+    ) -> Result<pb::ExchangeOidcTokenResponse, Status> {
+        let (provider, token) = (provider.to_owned(), token.to_owned());
+        let request = pb::ExchangeOidcTokenRequest { provider, token };
+        let answer = self.anonymous().auth().exchange_oidc_token(request).await;
+        answer.map(Response::into_inner)
+    }
+
+    /// Lets time pass, and the access data be fresh after it.
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.app.clock.advance(time);
+        feed::refresh(&self.app).await.unwrap();
+    }
+
+    /// Changes a user past the front door, as if it had been done through it.
+    pub(crate) async fn set_user(&self, email: &str, set: &str) {
+        let changed = self.sql(&format!("UPDATE users SET {set} WHERE email = '{email}'")).await;
+        assert_eq!(changed, 1, "{email}");
+        let (email, now) = (Email::parse("email", email).unwrap(), self.app.clock.now());
+        self.app
+            .db
+            .transaction(async |conn| {
+                let id = id_of(conn, &email).await?;
+                log_change(conn, Subject::User(id), now).await
+            })
+            .await
+            .unwrap();
+        feed::refresh(&self.app).await.unwrap();
+    }
+
+    /// Details of the audit entries of an action, the newest first.
+    pub(crate) async fn details(&self, action: &str) -> Vec<String> {
+        self.app.audit.settled().await;
+        let request =
+            pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
+        let entries = self.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+        entries.audit_entries.into_iter().map(|entry| entry.detail_json).collect()
+    }
+}
+
+impl Caller {
+    pub(crate) async fn who(&self) -> Result<pb::GetCurrentIdentityResponse, Status> {
+        let request = pb::GetCurrentIdentityRequest {};
+        self.auth().get_current_identity(request).await.map(Response::into_inner)
+    }
+}
+
+pub(crate) fn ending(login_token: &str, back: &SentBack) -> pb::CompleteOidcLoginRequest {
+    pb::CompleteOidcLoginRequest {
+        login_token: login_token.to_owned(),
+        code: back.code.clone(),
+        state: back.state.clone(),
+        issuer: back.issuer.clone(),
+    }
+}

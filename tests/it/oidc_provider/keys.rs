@@ -1,0 +1,92 @@
+//! The keys that the issuers of the tests sign with.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::KeyPair;
+use serde_json::{Map, Value, json};
+
+use super::Signed;
+
+/// Of no use but here: ring makes no RSA keys, and the tests need one.
+const RSA_KEY: &str = include_str!("rsa_key.txt");
+
+/// A key, and what is published of it.
+pub(super) struct SigningKey {
+    algorithm: Algorithm,
+    encoding: EncodingKey,
+    pub(super) published: Value,
+}
+
+impl SigningKey {
+    pub(super) fn new(algorithm: &str, id: &str) -> Self {
+        let algorithm: Algorithm = algorithm.parse().unwrap();
+        let (encoding, mut published) = match algorithm {
+            Algorithm::RS256 | Algorithm::PS256 => rsa(),
+            Algorithm::ES256 => {
+                let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+                let point = pair.public_key_raw();
+                let (x, y) = (encoded(&point[1..33]), encoded(&point[33..]));
+                let published = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y });
+                (EncodingKey::from_ec_der(&pair.serialize_der()), published)
+            }
+            Algorithm::EdDSA => {
+                let pair = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+                let x = encoded(pair.public_key_raw());
+                let published = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+                (EncodingKey::from_ed_der(&pair.serialize_der()), published)
+            }
+            other => panic!("no key for {other:?}"),
+        };
+        published["kid"] = json!(id);
+        published["use"] = json!("sig");
+        Self { algorithm, encoding, published }
+    }
+
+    pub(super) fn sign(
+        &self,
+        claims: &Map<String, Value>,
+        typ: Option<String>,
+        signed: Signed,
+    ) -> String {
+        let id = self.published["kid"].as_str().map(str::to_owned);
+        let header =
+            |algorithm| Header { typ: typ.clone(), kid: id.clone(), ..Header::new(algorithm) };
+        let encode =
+            |header: &Header, key: &EncodingKey| jsonwebtoken::encode(header, claims, key).unwrap();
+        let sound = || encode(&header(self.algorithm), &self.encoding);
+        match signed {
+            Signed::Well => sound(),
+            Signed::ByStranger => {
+                let stranger = Self::new("ES256", "stranger");
+                let own = Header { kid: id.clone(), ..Header::new(Algorithm::ES256) };
+                encode(&own, &stranger.encoding)
+            }
+            Signed::ByPublicKey => {
+                let public = EncodingKey::from_secret(self.published.to_string().as_bytes());
+                encode(&header(Algorithm::HS256), &public)
+            }
+            Signed::Not => {
+                let head = json!({ "alg": "none", "kid": id, "typ": typ }).to_string();
+                let head = encoded(head.as_bytes());
+                let sound = sound();
+                format!("{head}.{}.", sound.split('.').nth(1).unwrap())
+            }
+        }
+    }
+}
+
+fn rsa() -> (EncodingKey, Value) {
+    let text: String = RSA_KEY.split_whitespace().collect();
+    let key = EncodingKey::from_rsa_der(&STANDARD.decode(text).unwrap());
+    let published = Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap();
+    let mut published = serde_json::to_value(published).unwrap();
+    // It signs in either way, so it does not say which.
+    published.as_object_mut().unwrap().remove("alg");
+    (key, published)
+}
+
+fn encoded(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}

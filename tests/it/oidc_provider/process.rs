@@ -1,0 +1,120 @@
+//! The process: HTTP on loopback, an issuer under every path, until its input ends.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::tenant::{Answer, Tenant, fields};
+use super::{How, LISTENING, MARK};
+
+#[derive(Clone)]
+struct Server {
+    base: String,
+    tenants: Arc<Mutex<HashMap<String, Tenant>>>,
+}
+
+/// Not a test of its own, but what the other process is.
+#[test]
+fn serves_where_it_is_told_to() {
+    if std::env::var_os(MARK).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // Whoever started this holds the other end, and lets go of it only by ending.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    runtime.block_on(serve());
+}
+
+async fn serve() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    println!("{LISTENING}{address}");
+    let server = Server { base: format!("http://{address}"), tenants: Arc::default() };
+    let mut connections = JoinSet::new();
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let server = server.clone();
+        connections.spawn(async move {
+            let answer = service_fn(|request| server.answer(request));
+            let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
+        });
+    }
+}
+
+impl Server {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        let (name, path) = head.uri.path()[1..].split_once('/').unwrap();
+        let how = self.tenant(name, |tenant| tenant.how(path));
+        let answer = match how {
+            How::Hang => std::future::pending().await,
+            How::Redirect => Answer::Redirect("http://169.254.169.254/latest/".to_owned()),
+            How::Fail => Answer::Json(500, json!({})),
+            How::Well => {
+                let authorization = head.headers.get(AUTHORIZATION).map(|v| v.to_str().unwrap());
+                let query = fields(head.uri.query().unwrap_or_default());
+                self.tenant(name, |tenant| match path {
+                    ".well-known/openid-configuration" => Answer::Json(200, tenant.discovery()),
+                    "keys" => Answer::Json(200, tenant.keys()),
+                    "authorize" => tenant.authorize(&query, now()),
+                    "token" => tenant.token(authorization, &fields(&body)),
+                    "control" => {
+                        let control = serde_json::from_str(&body).unwrap();
+                        Answer::Json(200, tenant.control(control, now()))
+                    }
+                    _ => Answer::Json(404, json!({})),
+                })
+            }
+        };
+        Ok(response(answer))
+    }
+
+    fn tenant<T>(&self, name: &str, work: impl FnOnce(&mut Tenant) -> T) -> T {
+        // A fault of one test is told to that test alone.
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let issuer = format!("{}/{name}", self.base);
+        work(tenants.entry(name.to_owned()).or_insert_with(|| Tenant::new(issuer)))
+    }
+}
+
+fn response(answer: Answer) -> Response<Full<Bytes>> {
+    let full = |body: &Value| Full::new(Bytes::from(body.to_string()));
+    match answer {
+        Answer::Json(status, body) => Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, "application/json")
+            .body(full(&body))
+            .unwrap(),
+        Answer::Redirect(location) => {
+            let builder = Response::builder().status(302).header(LOCATION, location);
+            builder.body(Full::default()).unwrap()
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process of its own keeps its own time")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}

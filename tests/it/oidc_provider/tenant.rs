@@ -1,0 +1,220 @@
+//! One issuer: its client, its keys, its codes, and what it was told.
+
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::keys::SigningKey;
+use super::{Control, How, Mint, Signed};
+
+/// What every client is called here.
+const CLIENT_ID: &str = "shoreguard";
+/// How long its tokens live: tests move their own clock and not this one's.
+const LIFE_SECONDS: u64 = 24 * 3600;
+
+pub(super) type Fields = HashMap<String, String>;
+
+/// What an issuer answers: status, a location, and a body of JSON.
+pub(super) enum Answer {
+    Json(u16, Value),
+    Redirect(String),
+}
+
+pub(super) struct Tenant {
+    issuer: String,
+    secret: Option<String>,
+    key: SigningKey,
+    keys_made: u32,
+    person: Value,
+    lie: Value,
+    signed: Signed,
+    discovery: Value,
+    codes: HashMap<String, Code>,
+    behaviour: HashMap<String, How>,
+    counts: HashMap<String, i64>,
+}
+
+/// What a code was given for. It is good once.
+struct Code {
+    redirect_uri: String,
+    challenge: String,
+    claims: Map<String, Value>,
+}
+
+impl Tenant {
+    pub(super) fn new(issuer: String) -> Self {
+        Self {
+            secret: (!issuer.ends_with("-partner")).then(|| "client secret".to_owned()),
+            issuer,
+            key: SigningKey::new("RS256", "key-1"),
+            keys_made: 1,
+            person: json!({}),
+            lie: json!({}),
+            signed: Signed::Well,
+            discovery: json!({}),
+            codes: HashMap::new(),
+            behaviour: HashMap::new(),
+            counts: HashMap::new(),
+        }
+    }
+
+    /// Counts a request, and says how it is to be answered.
+    pub(super) fn how(&mut self, path: &str) -> How {
+        *self.counts.entry(path.to_owned()).or_default() += 1;
+        self.behaviour.get(path).copied().unwrap_or(How::Well)
+    }
+
+    pub(super) fn discovery(&self) -> Value {
+        let issuer = &self.issuer;
+        let mut document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/keys"),
+            "response_types_supported": ["code"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256", "ES256"],
+            "authorization_response_iss_parameter_supported": true,
+        });
+        lay_over(document.as_object_mut().unwrap(), &self.discovery);
+        document
+    }
+
+    pub(super) fn keys(&self) -> Value {
+        json!({ "keys": [self.key.published] })
+    }
+
+    /// A browser comes, logs in as the person of the day, and is sent back with a code.
+    pub(super) fn authorize(&mut self, fields: &Fields, now: u64) -> Answer {
+        let is = |name: &str, wanted: &str| fields.get(name).is_some_and(|given| given == wanted);
+        let scopes = fields.get("scope").map(String::as_str).unwrap_or_default();
+        let sound = is("response_type", "code")
+            && is("client_id", CLIENT_ID)
+            && is("code_challenge_method", "S256")
+            && scopes.split(' ').any(|scope| scope == "openid");
+        let needed = ["redirect_uri", "state", "nonce", "code_challenge"];
+        let Some([redirect_uri, state, nonce, challenge]) =
+            sound.then(|| needed.map(|name| fields.get(name).cloned().unwrap_or_default()))
+        else {
+            return Answer::Json(400, json!({ "error": "invalid_request" }));
+        };
+        let mut claims = self.usual(now);
+        claims.insert("aud".to_owned(), json!(CLIENT_ID));
+        claims.insert("nonce".to_owned(), json!(nonce));
+        lay_over(&mut claims, &self.person);
+        lay_over(&mut claims, &self.lie);
+        let code = format!("code-{}", self.codes.len() + 1);
+        let joint = if redirect_uri.contains('?') { '&' } else { '?' };
+        let location =
+            format!("{redirect_uri}{joint}code={code}&state={state}&iss={}", self.issuer);
+        self.codes.insert(code, Code { redirect_uri, challenge, claims });
+        Answer::Redirect(location)
+    }
+
+    pub(super) fn token(&mut self, authorization: Option<&str>, fields: &Fields) -> Answer {
+        if !self.is_client(authorization, fields) {
+            return Answer::Json(401, json!({ "error": "invalid_client" }));
+        }
+        let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+        let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier")));
+        // Taken out whatever comes of it: a code is good for one try. An empty one stays, so that names don't repeat.
+        let code = self.codes.get_mut(field("code")).map(|code| {
+            let spent =
+                Code { redirect_uri: String::new(), challenge: String::new(), claims: Map::new() };
+            std::mem::replace(code, spent)
+        });
+        match code {
+            Some(code)
+                if field("grant_type") == "authorization_code"
+                    && code.redirect_uri == field("redirect_uri")
+                    && code.challenge == verifier =>
+            {
+                let token = self.key.sign(&code.claims, Some("JWT".to_owned()), self.signed);
+                let body =
+                    json!({ "access_token": "x", "token_type": "Bearer", "id_token": token });
+                Answer::Json(200, body)
+            }
+            Some(_) | None => Answer::Json(400, json!({ "error": "invalid_grant" })),
+        }
+    }
+
+    fn is_client(&self, authorization: Option<&str>, fields: &Fields) -> bool {
+        let form = |name: &str| fields.get(name).map(String::as_str);
+        let Some(secret) = &self.secret else {
+            return authorization.is_none() && form("client_id") == Some(CLIENT_ID);
+        };
+        if let Some(pair) = authorization.and_then(|value| value.strip_prefix("Basic ")) {
+            let pair = String::from_utf8(STANDARD.decode(pair).unwrap()).unwrap();
+            let (id, given) = pair.split_once(':').unwrap();
+            return decoded(id) == CLIENT_ID && decoded(given) == *secret;
+        }
+        form("client_id") == Some(CLIENT_ID) && form("client_secret") == Some(secret.as_str())
+    }
+
+    fn usual(&self, now: u64) -> Map<String, Value> {
+        let claims = json!({
+            "iss": self.issuer, "sub": "sub-1", "iat": now, "exp": now + LIFE_SECONDS,
+        });
+        claims.as_object().unwrap().clone()
+    }
+
+    pub(super) fn control(&mut self, control: Control, now: u64) -> Value {
+        match control {
+            Control::Login(person) => self.person = person,
+            Control::Lie(lie) => self.lie = lie,
+            Control::SignLogins(signed) => self.signed = signed,
+            Control::Secret(secret) => self.secret = secret,
+            Control::Rotate(algorithm) => {
+                self.keys_made += 1;
+                self.key = SigningKey::new(&algorithm, &format!("key-{}", self.keys_made));
+            }
+            Control::Mint(Mint { claims, typ, signed }) => {
+                let mut all = self.usual(now);
+                lay_over(&mut all, &claims);
+                return json!(self.key.sign(&all, typ.or(Some("JWT".to_owned())), signed));
+            }
+            Control::Behave(path, how) => {
+                self.behaviour.insert(path, how);
+            }
+            Control::Discovery(document) => self.discovery = document,
+            Control::Count(path) => {
+                return json!(self.counts.get(&path).copied().unwrap_or_default());
+            }
+        }
+        Value::Null
+    }
+}
+
+/// Puts members over others; null takes one out.
+pub(super) fn lay_over(all: &mut Map<String, Value>, more: &Value) {
+    for (name, value) in more.as_object().into_iter().flatten() {
+        if value.is_null() {
+            all.remove(name);
+        } else {
+            all.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// The fields of a form or a query.
+pub(super) fn fields(text: &str) -> Fields {
+    let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| char::from(byte.unwrap()).to_digit(16).unwrap();
+        bytes.push(match byte {
+            b'%' => u8::try_from(digit(rest.next()) * 16 + digit(rest.next())).unwrap(),
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).unwrap()
+}
