@@ -259,8 +259,8 @@ reasons! {
     NoOtherLogin = "NO_OTHER_LOGIN",
     /// The credential is good for the proxied API of one gateway, and the call is another.
     CredentialBound = "CREDENTIAL_BOUND",
-    /// The login behind the session is too long ago for this.
-    LoginNotFresh = "LOGIN_NOT_FRESH",
+    /// The login behind the session is too long ago for this: log in again.
+    LoginStale = "LOGIN_STALE",
 }
 
 impl Reason {

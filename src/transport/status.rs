@@ -74,8 +74,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::NoInvite
         | Reason::OwnAccount
         | Reason::LimitReached
+        | Reason::LoginStale
         | Reason::NoOtherLogin
-        | Reason::LoginNotFresh
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
         | Reason::Draining

@@ -202,8 +202,9 @@ mod tests {
 
     use super::*;
     use crate::access::roles::Role;
-    use crate::access::snapshot::{Change, UserFacts};
+    use crate::access::snapshot::{Change, GatewayFacts, UserFacts};
     use crate::db::types::UserId;
+    use crate::labels::Labels;
 
     const ANA: PrincipalId = PrincipalId::User(UserId(1));
 
@@ -221,7 +222,12 @@ mod tests {
             revoked: vec![SessionId(9)],
             identity: None,
         };
-        snapshot.apply(1, vec![Change::User(UserId(1), Some(facts))], clock.since_boot());
+        let gateway = GatewayFacts { name: "edge".into(), labels: Labels::default() };
+        let changes = vec![
+            Change::User(UserId(1), Some(facts)),
+            Change::Gateway(GatewayId(4), Some(gateway)),
+        ];
+        snapshot.apply(1, changes, clock.since_boot());
         (TokenKeys::new(keys.to_vec(), clock.clone()), snapshot, clock)
     }
 
@@ -259,6 +265,7 @@ mod tests {
             Grant { session: Some(SessionId(9)), ..sound },
             Grant { principal: PrincipalId::User(UserId(2)), ..sound },
             Grant { expires_at: clock.now(), ..sound },
+            Grant { gateway: Some(GatewayId(5)), ..sound },
         ];
         for grant in dead {
             assert!(keys.verify(&keys.issue(&grant).unwrap(), &snapshot).is_none(), "{grant:?}");

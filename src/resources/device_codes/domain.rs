@@ -334,7 +334,7 @@ fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
     if !fresh {
         let minutes = FRESH.as_secs() / 60;
         let why = format!("log in again for this: the login is older than {minutes} minutes");
-        return Err(Error::refused(Reason::LoginNotFresh, why));
+        return Err(Error::refused(Reason::LoginStale, why));
     }
     Ok((user, session))
 }

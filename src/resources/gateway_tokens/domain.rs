@@ -23,7 +23,7 @@ pub const ACTION: &str = "token.issue";
 const HOUR: i64 = 60 * 60;
 /// Longest life of a token (T14), in hours.
 const LIFE_HOURS_MAX: i64 = 24;
-/// gRPC's NOT_FOUND, as the audit log has codes.
+/// gRPC's code for what is not found, as the audit log has codes.
 const CODE_NOT_FOUND: i32 = 5;
 
 /// A token that was just made.

@@ -3,7 +3,6 @@
 use serde_json::json;
 use shoreguard::access::authn::token::Grant;
 use shoreguard::access::principal::PrincipalId;
-use shoreguard::db::types::GatewayId;
 use shoreguard::pb::v1 as pb;
 use tonic::Status;
 
@@ -52,11 +51,12 @@ served! { tuned issuers;
         };
         let user = sg.with(&session.session_token).who().await.unwrap().principal;
         let now = sg.app.clock.now();
+        sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
         let bound = Grant {
             principal: PrincipalId::parse(&user).unwrap(),
             version: 1,
             session: None,
-            gateway: Some(GatewayId(1)),
+            gateway: sg.app.snapshot.gateway_id("edge"),
             authenticated_at: None,
             issued_at: now,
             expires_at: now.plus(std::time::Duration::from_mins(5)),

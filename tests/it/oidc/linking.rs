@@ -181,7 +181,7 @@ served! { tuned issuers;
         let ana = sg.login("ana@corp.example").await;
         sg.pass(Duration::from_mins(10) - Duration::from_secs(5)).await;
         sg.pass(Duration::from_secs(6)).await;
-        assert_refused!(link(&sg, &ana, "corp").await, FailedPrecondition, "LOGIN_NOT_FRESH");
+        assert_refused!(link(&sg, &ana, "corp").await, FailedPrecondition, "LOGIN_STALE");
         let ana = sg.login("ana@corp.example").await;
         sg.pass(Duration::from_mins(9)).await;
         link(&sg, &ana, "corp").await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shoreguard::config::Config;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::device_codes::worker::EXPIRY;
@@ -18,27 +19,9 @@ use crate::support::server::TestServer;
 const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
 const ANA: &str = "ana@example.com";
 
-/// As `served!`, where people may use devices.
-macro_rules! with_devices {
-    ($(async fn $name:ident($server:ident: TestServer) $body:block)+) => {
-        $(mod $name {
-            use super::*;
-
-            async fn on($server: TestServer) $body
-
-            #[test]
-            fn sqlite() {
-                let tune = |config: &mut shoreguard::config::Config| config.token_service.device_flow = true;
-                crate::support::server::run(shoreguard::db::Engine::Sqlite, tune, on);
-            }
-
-            #[test]
-            fn postgres() {
-                let tune = |config: &mut shoreguard::config::Config| config.token_service.device_flow = true;
-                crate::support::server::run(shoreguard::db::Engine::Postgres, tune, on);
-            }
-        })+
-    };
+/// Where people may use devices.
+fn people(config: &mut Config) {
+    config.token_service.device_flow = true;
 }
 
 /// What the client shows, and what it polls with.
@@ -103,7 +86,7 @@ fn refused(error: &str) -> (u16, String) {
     (400, error.to_owned())
 }
 
-with_devices! {
+served! { tuned people;
     async fn a_device_that_its_user_approves_reaches_the_gateway(sg: TestServer) {
         let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
         let ana = sg.user(ANA, pb::Role::Operator).await;
@@ -232,7 +215,7 @@ with_devices! {
         feed::refresh(&sg.app).await.unwrap();
         let later = device(&sg, "alpha").await;
         for decision in [APPROVE, DENY, None] {
-            assert_refused!(decide(&sg, &ana, &later.shown, decision).await, FailedPrecondition, "LOGIN_NOT_FRESH");
+            assert_refused!(decide(&sg, &ana, &later.shown, decision).await, FailedPrecondition, "LOGIN_STALE");
         }
         let unsaid = pb::ApproveDeviceRequest { user_code: later.shown.clone(), ..Default::default() };
         let fresh = sg.login(ANA).await;

@@ -54,7 +54,7 @@ async fn ask(sg: &TestServer, gateway: &str, form: &[(&str, &str)]) -> Answer {
     post(sg.address, &path_of(sg, &endpoint), form, &[("accept", "application/json")]).await
 }
 
-/// What `gateway add` does with a key in OPENSHELL_OIDC_CLIENT_SECRET.
+/// What `gateway add` does with a key in the environment.
 async fn by_key(sg: &TestServer, gateway: &str, key: &str) -> Answer {
     ask(sg, gateway, &[("grant_type", "client_credentials"), CLIENT, ("client_secret", key)]).await
 }

@@ -25,7 +25,7 @@ pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     if shown_at.is_none_or(|at| at.plus(SHOWN_WITHIN) < ctx.now()) {
         let minutes = SHOWN_WITHIN.as_secs() / 60;
         let why = format!("it takes a session whose user logged in within {minutes} minutes");
-        return Err(Error::refused(Reason::LoginNotFresh, why));
+        return Err(Error::refused(Reason::LoginStale, why));
     }
     let app = Arc::clone(ctx.app());
     let (provider, claims) = vouched(&app, ended).await?;
