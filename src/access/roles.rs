@@ -242,79 +242,74 @@ mod tests {
         Holding { name: format!("group {at}").into(), role, direct, picked }
     }
 
+    /// What the caller says, what its groups say -> the role on the gateway, the rule, and the step that decided.
+    const TABLE: &[(Says, &[Says], Role, Rule, StepKind)] = &[
+        ((Viewer, None, &[]), &[], Viewer, Rule::Global, StepKind::OwnRole),
+        ((Viewer, Some(Operator), &[]), &[], Operator, Rule::Own, StepKind::OwnBinding),
+        ((Admin, Some(Viewer), &[]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
+        ((Admin, None, &[Nothing]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
+        ((Operator, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
+        ((Operator, Some(Nothing), &[]), &[], Nothing, Rule::Own, StepKind::OwnBinding),
+        (
+            (Operator, Some(Nothing), &[]),
+            &[(Nothing, Some(Admin), &[])],
+            Nothing,
+            Rule::Own,
+            StepKind::OwnBinding,
+        ),
+        (
+            (Viewer, None, &[]),
+            &[(Nothing, Some(Operator), &[]), (Nothing, Some(Admin), &[])],
+            Admin,
+            Rule::Groups,
+            StepKind::GroupBinding,
+        ),
+        (
+            (Operator, None, &[]),
+            &[(Nothing, Some(Viewer), &[])],
+            Viewer,
+            Rule::Groups,
+            StepKind::GroupBinding,
+        ),
+        (
+            (Viewer, None, &[]),
+            &[(Operator, None, &[])],
+            Operator,
+            Rule::Global,
+            StepKind::GroupRole,
+        ),
+        (
+            (Viewer, Some(Nothing), &[]),
+            &[(Admin, None, &[])],
+            Admin,
+            Rule::GlobalAdmin,
+            StepKind::GroupRole,
+        ),
+        ((Nothing, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
+        // The named gateway before selectors, of which the lowest counts.
+        ((Nothing, Some(Operator), &[Viewer]), &[], Operator, Rule::Own, StepKind::OwnBinding),
+        ((Admin, Some(Operator), &[Viewer]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
+        ((Viewer, None, &[Operator, Viewer, Admin]), &[], Viewer, Rule::Own, StepKind::OwnSelector),
+        // The caller's own, also by selector, before those of its groups, of which the highest counts.
+        (
+            (Nothing, None, &[Viewer]),
+            &[(Nothing, Some(Admin), &[])],
+            Viewer,
+            Rule::Own,
+            StepKind::OwnSelector,
+        ),
+        (
+            (Nothing, None, &[]),
+            &[(Nothing, Some(Viewer), &[Admin]), (Nothing, None, &[Admin, Operator])],
+            Operator,
+            Rule::Groups,
+            StepKind::GroupSelector,
+        ),
+    ];
+
     #[test]
     fn the_table_of_the_design_holds() {
-        // what the caller says, what its groups say -> the role on the gateway, the rule, and the step that decided
-        let table: &[(Says, &[Says], Role, Rule, StepKind)] = &[
-            ((Viewer, None, &[]), &[], Viewer, Rule::Global, StepKind::OwnRole),
-            ((Viewer, Some(Operator), &[]), &[], Operator, Rule::Own, StepKind::OwnBinding),
-            ((Admin, Some(Viewer), &[]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
-            ((Admin, None, &[Nothing]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
-            ((Operator, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
-            ((Operator, Some(Nothing), &[]), &[], Nothing, Rule::Own, StepKind::OwnBinding),
-            (
-                (Operator, Some(Nothing), &[]),
-                &[(Nothing, Some(Admin), &[])],
-                Nothing,
-                Rule::Own,
-                StepKind::OwnBinding,
-            ),
-            (
-                (Viewer, None, &[]),
-                &[(Nothing, Some(Operator), &[]), (Nothing, Some(Admin), &[])],
-                Admin,
-                Rule::Groups,
-                StepKind::GroupBinding,
-            ),
-            (
-                (Operator, None, &[]),
-                &[(Nothing, Some(Viewer), &[])],
-                Viewer,
-                Rule::Groups,
-                StepKind::GroupBinding,
-            ),
-            (
-                (Viewer, None, &[]),
-                &[(Operator, None, &[])],
-                Operator,
-                Rule::Global,
-                StepKind::GroupRole,
-            ),
-            (
-                (Viewer, Some(Nothing), &[]),
-                &[(Admin, None, &[])],
-                Admin,
-                Rule::GlobalAdmin,
-                StepKind::GroupRole,
-            ),
-            ((Nothing, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
-            // The named gateway before selectors, of which the lowest counts.
-            ((Nothing, Some(Operator), &[Viewer]), &[], Operator, Rule::Own, StepKind::OwnBinding),
-            ((Admin, Some(Operator), &[Viewer]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
-            (
-                (Viewer, None, &[Operator, Viewer, Admin]),
-                &[],
-                Viewer,
-                Rule::Own,
-                StepKind::OwnSelector,
-            ),
-            // The caller's own, also by selector, before those of its groups, of which the highest counts.
-            (
-                (Nothing, None, &[Viewer]),
-                &[(Nothing, Some(Admin), &[])],
-                Viewer,
-                Rule::Own,
-                StepKind::OwnSelector,
-            ),
-            (
-                (Nothing, None, &[]),
-                &[(Nothing, Some(Viewer), &[Admin]), (Nothing, None, &[Admin, Operator])],
-                Operator,
-                Rule::Groups,
-                StepKind::GroupSelector,
-            ),
-        ];
-        for (own, groups, expected, rule, kind) in table {
+        for (own, groups, expected, rule, kind) in TABLE {
             let all = global(own.0, groups.iter().map(|group| group.0));
             let of = |says: &Says| bound(says.1, says.2.iter().copied());
             let role = on_gateway(all, of(own), groups.iter().filter_map(of));

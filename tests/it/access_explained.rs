@@ -168,7 +168,7 @@ served! {
         let expires = pb::CreateServicePrincipalRequest {
             name: "brief".into(),
             role: pb::Role::Viewer.into(),
-            expire_time: Some(shoreguard::transport::wire::time(sg.app.clock.now().plus(Duration::from_secs(60)))),
+            expire_time: Some(shoreguard::transport::wire::time(sg.app.clock.now().plus(Duration::from_mins(1)))),
             ..Default::default()
         };
         admin.service_principals().create_service_principal(expires).await.unwrap();

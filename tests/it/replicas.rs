@@ -29,6 +29,34 @@ async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// A role by selector is known to the other, and the labels that it follows.
+async fn labels_are_followed(sg: &TestServer, other: &Running) {
+    let key = sg.admin().key("picked", pb::Role::None).await;
+    sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
+    let subject = pb::subject::Subject::ServicePrincipal("picked".into());
+    let by_selector = pb::SetGatewayRoleRequest {
+        subject: Some(pb::Subject { subject: Some(subject) }),
+        selector: "access/env=prod".into(),
+        role: pb::Role::Viewer.into(),
+        ..Default::default()
+    };
+    sg.admin().access().set_gateway_role(by_selector).await.unwrap();
+    for (value, seen) in [("prod", true), ("test", false)] {
+        let update = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
+            labels: [("access/env".to_owned(), value.to_owned())].into(),
+            ..Default::default()
+        };
+        sg.admin().gateways().update_gateway(update).await.unwrap();
+        until("the labels", async || {
+            let get = pb::GetGatewayRequest { gateway: "edge".into() };
+            caller(other, &key).gateways().get_gateway(get).await.is_ok() == seen
+        })
+        .await;
+    }
+}
+
 #[test]
 fn a_change_on_one_replica_is_known_to_the_other() {
     let runtime =
@@ -55,31 +83,7 @@ fn a_change_on_one_replica_is_known_to_the_other() {
         })
         .await;
 
-        // A role by selector, and the labels that it follows.
-        let key = sg.admin().key("picked", pb::Role::None).await;
-        sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
-        let subject = pb::subject::Subject::ServicePrincipal("picked".into());
-        let by_selector = pb::SetGatewayRoleRequest {
-            subject: Some(pb::Subject { subject: Some(subject) }),
-            selector: "access/env=prod".into(),
-            role: pb::Role::Viewer.into(),
-            ..Default::default()
-        };
-        sg.admin().access().set_gateway_role(by_selector).await.unwrap();
-        for (value, seen) in [("prod", true), ("test", false)] {
-            let update = pb::UpdateGatewayRequest {
-                gateway: "edge".into(),
-                update_mask: Some(prost_types::FieldMask { paths: vec!["labels".into()] }),
-                labels: [("access/env".to_owned(), value.to_owned())].into(),
-                ..Default::default()
-            };
-            sg.admin().gateways().update_gateway(update).await.unwrap();
-            until("the labels", async || {
-                let get = pb::GetGatewayRequest { gateway: "edge".into() };
-                caller(&other, &key).gateways().get_gateway(get).await.is_ok() == seen
-            })
-            .await;
-        }
+        labels_are_followed(&sg, &other).await;
 
         // A session of one replica is good on the other: the keys are shared.
         let login = pb::LoginRequest {

@@ -35,6 +35,10 @@ struct World {
     service_principals: Vec<Has>,
 }
 
+fn at(id: i64) -> usize {
+    usize::try_from(id).unwrap()
+}
+
 fn role() -> impl Strategy<Value = Role> {
     select(vec![Role::None, Role::Viewer, Role::Operator, Role::Admin])
 }
@@ -71,10 +75,10 @@ fn world() -> impl Strategy<Value = World> {
     let labels = btree_map(select(vec!["access/a", "access/b"]), select(vec!["x", "y"]), 0..=2);
     let user = (has(), subsequence((0..GROUPS).collect::<Vec<_>>(), 0..=GROUPS));
     (
-        vec(labels, GATEWAYS as usize),
+        vec(labels, at(GATEWAYS)),
         vec(has(), GROUPS),
-        vec(user, USERS as usize),
-        vec(has(), SERVICE_PRINCIPALS as usize),
+        vec(user, at(USERS)),
+        vec(has(), at(SERVICE_PRINCIPALS)),
     )
         .prop_map(|(labels, groups, users, service_principals)| World {
             labels,
@@ -109,7 +113,7 @@ fn changes(world: &World) -> Vec<Change> {
             role: has.role,
             active: true,
             password_version: 1,
-            groups: groups.iter().map(|at| GroupId(*at as i64)).collect(),
+            groups: groups.iter().map(|at| GroupId(i64::try_from(*at).unwrap())).collect(),
             bindings: bindings(has),
         };
         changes.push(Change::User(UserId(id), Some(facts)));
@@ -146,27 +150,27 @@ fn changes(world: &World) -> Vec<Change> {
 
 // The model.
 
-impl World {
-    fn principals(&self) -> Vec<PrincipalId> {
-        let users = (0..USERS).map(|id| PrincipalId::User(UserId(id)));
-        let others =
-            (0..SERVICE_PRINCIPALS).map(|id| PrincipalId::ServicePrincipal(ServicePrincipalId(id)));
-        users.chain(others).collect()
-    }
+fn principals() -> Vec<PrincipalId> {
+    let users = (0..USERS).map(|id| PrincipalId::User(UserId(id)));
+    let others =
+        (0..SERVICE_PRINCIPALS).map(|id| PrincipalId::ServicePrincipal(ServicePrincipalId(id)));
+    users.chain(others).collect()
+}
 
+impl World {
     fn own_and_groups(&self, principal: PrincipalId) -> (&Has, Vec<&Has>) {
         match principal {
             PrincipalId::User(id) => {
-                let (has, groups) = &self.users[id.0 as usize];
+                let (has, groups) = &self.users[at(id.0)];
                 (has, groups.iter().map(|at| &self.groups[*at]).collect())
             }
-            PrincipalId::ServicePrincipal(id) => (&self.service_principals[id.0 as usize], vec![]),
+            PrincipalId::ServicePrincipal(id) => (&self.service_principals[at(id.0)], vec![]),
         }
     }
 
     /// Reads `key`, `key=value` and `key in (value,value)`.
     fn picks(&self, selector: &str, gateway: i64) -> bool {
-        let labels = &self.labels[gateway as usize];
+        let labels = &self.labels[at(gateway)];
         parts(selector).iter().all(|part| {
             let key = part.split(['=', ' ']).next().unwrap();
             let values =
@@ -222,7 +226,7 @@ fn parts(selector: &str) -> Vec<String> {
 // Both side by side.
 
 fn compare(snapshot: &Snapshot, world: &World) {
-    for principal in world.principals() {
+    for principal in principals() {
         let global = world.role(principal, None);
         assert_eq!(snapshot.global_role(principal), global);
         let explained = snapshot.explain(principal, None).unwrap();
@@ -255,14 +259,13 @@ fn compare(snapshot: &Snapshot, world: &World) {
             .filter(|(_, role)| *role > Role::None)
             .map(|(id, role)| (name(*id).into(), *role))
             .collect();
-        for limit in [0, 2, GATEWAYS as usize] {
+        for limit in [0, 2, at(GATEWAYS)] {
             let first = seen.iter().take(limit).cloned().collect();
             assert_eq!(snapshot.gateways_of(principal, limit), (first, seen.len() > limit));
         }
     }
     for (id, least) in [(0, Role::None), (1, Role::Viewer), (2, Role::Admin)] {
-        let expected: Vec<PrincipalId> = world
-            .principals()
+        let expected: Vec<PrincipalId> = principals()
             .into_iter()
             .filter(|principal| world.role(*principal, Some(id)) >= least)
             .collect();
@@ -306,16 +309,15 @@ proptest! {
         let snapshot = fed(changes(&before));
         let mut world = before;
         let mut changes: Vec<Option<Change>> = changes(&after).into_iter().map(Some).collect();
-        for at in order {
-            let change = changes[at].take().unwrap();
+        for next in order {
+            let change = changes[next].take().unwrap();
             match &change {
-                Change::User(id, _) => world.users[id.0 as usize] = after.users[id.0 as usize].clone(),
+                Change::User(id, _) => world.users[at(id.0)] = after.users[at(id.0)].clone(),
                 Change::ServicePrincipal(id, _) => {
-                    let at = id.0 as usize;
-                    world.service_principals[at] = after.service_principals[at].clone();
+                    world.service_principals[at(id.0)] = after.service_principals[at(id.0)].clone();
                 }
-                Change::Group(id, _) => world.groups[id.0 as usize] = after.groups[id.0 as usize].clone(),
-                Change::Gateway(id, _) => world.labels[id.0 as usize] = after.labels[id.0 as usize].clone(),
+                Change::Group(id, _) => world.groups[at(id.0)] = after.groups[at(id.0)].clone(),
+                Change::Gateway(id, _) => world.labels[at(id.0)] = after.labels[at(id.0)].clone(),
             }
             snapshot.apply(2, vec![change], Duration::ZERO);
             compare(&snapshot, &world);
@@ -333,7 +335,7 @@ proptest! {
         };
         let told = snapshot.moved_by_labels(GatewayId(0), &labels(&before), &labels(&changed));
         let mut expected = Vec::new();
-        for principal in before.principals() {
+        for principal in principals() {
             let (from, to) = (before.role(principal, Some(0)), changed.role(principal, Some(0)));
             if from != to {
                 let actor = Arc::clone(snapshot.caller(principal).unwrap().actor());
@@ -346,7 +348,7 @@ proptest! {
 }
 
 fn changes_in_a_world() -> usize {
-    usize::try_from(GATEWAYS + USERS + SERVICE_PRINCIPALS).unwrap() + GROUPS
+    at(GATEWAYS + USERS + SERVICE_PRINCIPALS) + GROUPS
 }
 
 #[test]

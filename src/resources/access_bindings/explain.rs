@@ -109,9 +109,9 @@ pub fn list(
     let (page, more) = size.cut(ctx.app().snapshot.access(gateway, least, after, size.get() + 1));
     let next = match page.last().filter(|_| more) {
         None => String::new(),
-        Some(last) => {
-            let name = last.name.to_string();
-            let position = match last.principal {
+        Some(shown) => {
+            let name = shown.name.to_string();
+            let position = match shown.principal {
                 PrincipalId::User(_) => Position::User(name),
                 PrincipalId::ServicePrincipal(_) => Position::ServicePrincipal(name),
             };
