@@ -128,6 +128,21 @@ fn every_fault_is_listed() {
 }
 
 #[test]
+fn nobody_becomes_admin_by_registering() {
+    for role in ["none", "viewer", "operator"] {
+        let config = Config::from_toml(&format!("[auth]\nregistration_role = '{role}'")).unwrap();
+        assert_eq!(config.auth.role_of_registered().unwrap().as_str(), role);
+        assert!(!config.auth.self_registration);
+    }
+    for role in ["admin", "owner", "Viewer", ""] {
+        let found = faults(&format!("[auth]\nregistration_role = '{role}'"));
+        assert_eq!(found, ["`auth.registration_role` must be none, viewer or operator"], "{role}");
+    }
+    assert_eq!(faults("[auth]\ninvite_hours = 0").len(), 1);
+    assert_eq!(faults("[auth]\ninvite_hours = 721").len(), 1);
+}
+
+#[test]
 fn an_address_that_is_open_to_a_network_needs_tls_or_a_word() {
     let found = faults("[server]\nlisten = '0.0.0.0:8443'");
     assert!(found[0].starts_with("`server.listen` is not loopback"), "{found:#?}");

@@ -260,20 +260,31 @@ fn admin_works_offline_and_leaves_a_record() {
     let key =
         run(&["admin", "--config", config, "create-service-principal", "ci", "--role", "admin"]);
     assert!(text(&key.stdout).starts_with("sg_"));
-    let mut reset = shoreguard(&[
-        "admin",
-        "--config",
-        config,
-        "reset-password",
-        "ana@example.com",
-        "--password-stdin",
-    ])
-    .stdin(Stdio::piped())
-    .stdout(Stdio::piped())
-    .spawn()
-    .unwrap();
-    reset.stdin.take().unwrap().write_all(b"another good password\n").unwrap();
-    assert!(reset.wait().unwrap().success());
+    let given = |command: &str, email: &str, password: &str| {
+        let mut child = shoreguard(&["admin", "--config", config, command, email])
+            .arg("--password-stdin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    assert!(given("reset-password", "ana@example.com", "another good password").status.success());
+    assert!(given("create-user", "ben@example.com", &"b".repeat(72)).status.success());
+    // The rules of passwords and addresses are those of the server.
+    let long = format!("{}@example.com", "a".repeat(250));
+    for (command, email, password, why) in [
+        ("create-user", "eve@example.com", "short", "at least 12 characters"),
+        ("create-user", "eve@example.com", &*"b".repeat(73), "at most 72 bytes"),
+        ("reset-password", "ana@example.com", &*"b".repeat(73), "at most 72 bytes"),
+        ("reset-password", "eve@example.com", "another good password", "does not exist"),
+        ("create-user", &*long, "another good password", "must be 3..=254 characters"),
+    ] {
+        let refused = given(command, email, password);
+        assert!(!refused.status.success() && text(&refused.stderr).contains(why), "{refused:?}");
+    }
     assert!(run(&["migrate", "--config", config]).status.success());
 }
 

@@ -257,6 +257,19 @@ served! {
     }
 }
 
+served! { tuned |config| config.limits.credentials_per_minute = 3;
+    async fn one_caller_makes_so_many_invitations_a_minute(sg: TestServer) {
+        let admin = sg.admin();
+        admin.invited(ANA, pb::Role::Viewer).await;
+        resend(&admin, ANA).await;
+        reset(&admin, ANA).await.unwrap();
+        assert_refused!(reset(&admin, ANA).await, ResourceExhausted, "RATE_LIMITED");
+        let more = pb::InviteUserRequest { email: "b@example.com".into(), role: pb::Role::Viewer.into(), ..Default::default() };
+        assert_refused!(admin.users().invite_user(more).await, ResourceExhausted, "RATE_LIMITED");
+        sg.finish().await;
+    }
+}
+
 fn open(config: &mut Config) {
     config.auth.self_registration = true;
 }
@@ -295,6 +308,23 @@ served! { tuned open;
         assert_eq!(dump::table(&sg.app.db, "users").await, before);
         assert!(entries(&sg, "user.register").await.is_empty(), "a try that comes to nothing is counted, not recorded");
         register(&sg, "ben@example.com", &"b".repeat(72)).await.unwrap();
+        sg.finish().await;
+    }
+
+    async fn asking_for_taken_addresses_is_slower_each_time(sg: TestServer) {
+        let mut asked = 0;
+        loop {
+            let taken = register(&sg, ADMIN_EMAIL, PASSWORD).await.unwrap_err();
+            if taken.code() == tonic::Code::ResourceExhausted {
+                break;
+            }
+            asked += 1;
+            assert!(asked < 50, "nobody stops it");
+        }
+        // Those who register do not wait for it, and being let in costs nothing.
+        for n in 0..50 {
+            register(&sg, &format!("u{n}@example.com"), PASSWORD).await.unwrap();
+        }
         sg.finish().await;
     }
 

@@ -118,3 +118,25 @@ fn wp08_of_two_calls_at_once_one_makes_the_admin() {
         sg.finish().await;
     });
 }
+
+#[test]
+fn wp20_the_first_admins_password_has_72_bytes_at_most() {
+    on_each_engine(async |sg: TestServer| {
+        let token = setup::offer(&sg.app).await.unwrap().unwrap();
+        let with = |bytes: usize| pb::SetupRequest {
+            password: "a".repeat(bytes),
+            ..set_up(token.expose(), ADMIN_EMAIL)
+        };
+        let refused = sg.anonymous().auth().setup(with(73)).await;
+        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+        sg.anonymous().auth().setup(with(72)).await.unwrap();
+        let login = |bytes: usize| pb::LoginRequest {
+            email: ADMIN_EMAIL.to_owned(),
+            password: "a".repeat(bytes),
+        };
+        sg.anonymous().auth().login(login(72)).await.unwrap();
+        let longer = sg.anonymous().auth().login(login(73)).await;
+        assert_refused!(longer, Unauthenticated, "LOGIN_FAILED");
+        sg.finish().await;
+    });
+}

@@ -6,7 +6,7 @@ use shoreguard::access::live::Ended;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::domain::{EMAIL_CHARACTERS_MAX, USERS_MAX};
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::support::dump;
 use crate::support::people::PASSWORD;
@@ -95,6 +95,48 @@ async fn group(admin: &Caller, name: &str, role: pb::Role, members: &[&str]) {
         let (group, user) = (name.to_owned(), (*user).to_owned());
         let request = pb::AddGroupMemberRequest { group, user, ..Default::default() };
         admin.groups().add_group_member(request).await.unwrap();
+    }
+}
+
+/// Each thing that was done to an account is in the log under its name, and is an event.
+async fn each_was_recorded(admin: &Caller) {
+    let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+    let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner();
+    let done = |action: &str| {
+        let mut entries = entries.audit_entries.iter();
+        entries.any(|entry| {
+            entry.action == action
+                && entry.resource_id == ANA
+                && entry.outcome() == pb::AuditOutcome::Ok
+        })
+    };
+    for action in [
+        "user.invite",
+        "user.invite.resend",
+        "user.invite.accept",
+        "user.update",
+        "user.password.reset",
+        "user.unlock",
+        "user.sessions.revoke",
+        "user.delete",
+    ] {
+        assert!(done(action), "{action}");
+    }
+    let request = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
+    let events = admin.events().list_events(request).await.unwrap().into_inner().events;
+    for (name, actor) in [
+        ("user.invited", "sp:root"),
+        ("user.invite_resent", "sp:root"),
+        ("user.invite_accepted", ANA),
+        ("user.updated", "sp:root"),
+        ("user.password_reset", "sp:root"),
+        ("user.unlocked", "sp:root"),
+        ("user.sessions_revoked", "sp:root"),
+        ("user.deleted", "sp:root"),
+    ] {
+        let event = events.iter().find(|event| event.name == name && event.actor == actor);
+        let payload = &event.unwrap_or_else(|| panic!("no `{name}` by {actor}")).payload_json;
+        assert!(payload.contains(ANA) && !payload.contains("sgi_"), "{name}: {payload}");
     }
 }
 
@@ -309,6 +351,55 @@ served! {
         // One that grows when it is folded counts as it is stored.
         let grows = format!("{}@example.com", "\u{130}".repeat(EMAIL_CHARACTERS_MAX - 12));
         assert_refused!(admin.users().invite_user(invite(&grows, pb::Role::Viewer)).await, InvalidArgument, "INVALID_FIELD");
+        sg.finish().await;
+    }
+
+    async fn wp17_an_account_is_looked_after_from_the_first_day_to_the_last(sg: TestServer) {
+        let admin = sg.admin();
+        let (users, nobody) = (|| admin.users(), sg.anonymous());
+        let accept = |token: &str| pb::AcceptInviteRequest { invite_token: token.to_owned(), password: PASSWORD.to_owned() };
+        let login = |password: &str| pb::LoginRequest { email: ANA.to_owned(), password: password.to_owned() };
+        // Invited, and again, since the first one was lost.
+        let lost = admin.invited(ANA, pb::Role::Viewer).await;
+        let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
+        let token = users().resend_invite(resend).await.unwrap().into_inner().invite_token;
+        assert_refused!(nobody.auth().accept_invite(accept(&lost)).await, Unauthenticated, "CREDENTIAL_INVALID");
+        nobody.auth().accept_invite(accept(&token)).await.unwrap();
+        // Another role, and out for a while.
+        change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
+        change(&admin, active(ANA, false)).await.unwrap();
+        assert_refused!(nobody.auth().login(login(PASSWORD)).await, Unauthenticated, "LOGIN_FAILED");
+        change(&admin, active(ANA, true)).await.unwrap();
+        // The own password, changed, then forgotten, then reset.
+        let session = nobody.auth().login(login(PASSWORD)).await.unwrap().into_inner();
+        let request = pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: "a password to be forgotten".into(), ..Default::default() };
+        sg.with(&session.session_token).auth().change_password(request).await.unwrap();
+        let token = users().reset_password(reset(ANA)).await.unwrap().into_inner().reset_token;
+        nobody.auth().accept_invite(accept(&token)).await.unwrap();
+        // Failed so often that it must wait, and let in by an admin.
+        let mut failed = 0;
+        while nobody.auth().login(login("not the password")).await.unwrap_err().code() != Code::ResourceExhausted {
+            failed += 1;
+            assert!(failed < 20, "it need never wait");
+        }
+        assert_refused!(nobody.auth().login(login(PASSWORD)).await, ResourceExhausted, "RATE_LIMITED");
+        users().unlock_user(pb::UnlockUserRequest { user: ANA.into(), ..Default::default() }).await.unwrap();
+        let (one, two) = (sg.login(ANA).await, sg.login(ANA).await);
+        // A session that was lost, then all of them.
+        let list = pb::ListUserSessionsRequest { user: ANA.into(), ..Default::default() };
+        let sessions = users().list_user_sessions(list.clone()).await.unwrap().into_inner().sessions;
+        assert_eq!((sessions.len(), sessions[0].current, sessions[0].client_ip.as_str()), (3, false, "127.0.0.1"));
+        let revoke = |session_id| pb::RevokeUserSessionsRequest { user: ANA.into(), session_id, ..Default::default() };
+        let revoked = users().revoke_user_sessions(revoke(sessions[0].id)).await.unwrap().into_inner();
+        assert_eq!(revoked.revoked_count, 1);
+        assert_refused!(two.auth().get_current_identity(WHO).await, Unauthenticated, "CREDENTIAL_INVALID");
+        let stream = events(&one).await;
+        assert_eq!(users().revoke_user_sessions(revoke(0)).await.unwrap().into_inner().revoked_count, 2);
+        ended(stream, Ended::CredentialGone).await;
+        assert!(users().list_user_sessions(list).await.unwrap().into_inner().sessions.is_empty());
+        sg.login(ANA).await;
+        users().delete_user(delete(ANA)).await.unwrap();
+        each_was_recorded(&admin).await;
         sg.finish().await;
     }
 

@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::password::Hasher;
-use crate::resources::auth::sessions;
+use crate::resources::auth::{budget, sessions};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -171,8 +171,9 @@ pub async fn accept(
 /// Makes an account for whoever asks, where the configuration lets it.
 ///
 /// That an address is taken can't be hidden without a proof that the address is the caller's: a free one gets a session
-/// and a taken one must not. What is left is to make it no cheaper than a login: the password is hashed before the
-/// address is looked at, and a free address that was tried is an account afterwards, in the log with where it came from.
+/// and a taken one must not. What is left is to make asking slow and seen: a try at a taken address counts as a failed
+/// login of whoever asks, which waits longer each time, and a free address that was tried is an account afterwards, in
+/// the log with where it came from.
 pub async fn register(
     anonymous: Anonymous,
     email: &Email,
@@ -190,8 +191,14 @@ pub async fn register(
     }
     let role = auth.role_of_registered().ok_or_else(|| Error::internal("no role to register"))?;
     Hasher::check("password", &password)?;
-    let hash = app.passwords.hash(password).await?;
-    if users::account(&mut app.db.read().await?, email.as_str()).await?.is_some() {
+    let tried = budget::admit(&app, email.as_str(), None, anonymous.client_ip()).await?;
+    let hashed = app.passwords.hash(password).await;
+    let found = users::account(&mut app.db.read().await?, email.as_str()).await?;
+    if found.is_none() || hashed.is_err() {
+        budget::not_tried(&app, &tried).await?;
+    }
+    let hash = hashed?;
+    if found.is_some() {
         return Err(Error::exists(Kind::User, email.as_str()));
     }
     let ctx = anonymous.becomes(email.as_str().into(), None, role).await?;
