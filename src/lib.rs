@@ -9,6 +9,7 @@ pub mod ctx;
 pub mod db;
 pub mod digest;
 pub mod error;
+pub mod etag;
 pub mod labels;
 pub mod names;
 pub mod net;

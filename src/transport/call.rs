@@ -232,27 +232,3 @@ where
     });
     Ok(Response::new(ReceiverStream::new(receiver)))
 }
-
-/// An etag of a version, and back.
-pub mod etag {
-    use super::{Error, Kind};
-
-    /// The etag of a version.
-    #[must_use]
-    pub fn of(version: i64) -> String {
-        format!("v{version}")
-    }
-
-    /// Refuses where an etag is given and is not that of `version`.
-    pub fn check(
-        given: &str,
-        version: i64,
-        kind: Kind,
-        id: impl std::fmt::Display,
-    ) -> Result<(), Error> {
-        if given.is_empty() || given == of(version) {
-            return Ok(());
-        }
-        Err(Error::conflict(kind, id))
-    }
-}

@@ -12,9 +12,9 @@ use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
+use crate::etag;
 use crate::labels::Selector;
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::transport::call::etag;
 use crate::words;
 
 /// Most roles by selector of one subject: each is asked of the labels at each of its calls.

@@ -12,9 +12,10 @@ use crate::access::snapshot;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
+use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::access_service_server::{AccessService, AccessServiceServer};
-use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::call::{Reply, call, call_write};
 use crate::transport::wire;
 
 /// The service.

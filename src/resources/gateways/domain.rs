@@ -15,6 +15,7 @@ use crate::ctx::{Ctx, FleetCtx};
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
+use crate::etag;
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
 use crate::openshell::Probe;
@@ -23,7 +24,6 @@ use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::transport::call::etag;
 
 /// A gateway to register; valid.
 #[derive(Debug)]

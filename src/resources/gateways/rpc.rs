@@ -11,11 +11,12 @@ use super::targets::Generation;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
+use crate::etag;
 use crate::labels::Labels;
 use crate::pb::v1 as pb;
 use crate::pb::v1::gateway_service_server::{GatewayService, GatewayServiceServer};
 use crate::secret::Secret;
-use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::call::{Reply, call, call_write};
 use crate::transport::wire;
 
 /// The service.

@@ -9,13 +9,13 @@ use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{GroupId, Timestamp, UserId};
 use crate::error::{Error, Kind, Reason};
+use crate::etag;
 use crate::names::Name;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
-use crate::transport::call::etag;
 
 /// Most characters of a description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;

@@ -8,11 +8,12 @@ use super::domain::{self, Change, Group, Member, NewGroup};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::error::Error;
+use crate::etag;
 use crate::names::{self, Name};
 use crate::pb::v1 as pb;
 use crate::pb::v1::group_service_server::{GroupService, GroupServiceServer};
 use crate::resources::users::domain::Email;
-use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::call::{Reply, call, call_write};
 use crate::transport::wire;
 
 /// The service.

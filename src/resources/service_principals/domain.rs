@@ -16,13 +16,13 @@ use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
 use crate::error::{Error, Kind, Reason};
+use crate::etag;
 use crate::names::Name;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
-use crate::transport::call::etag;
 
 /// Characters of a key that are kept to tell it by.
 const PREFIX_CHARACTERS: usize = 12;

@@ -9,12 +9,13 @@ use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::UserId;
 use crate::error::Error;
+use crate::etag;
 use crate::names::{self, Name};
 use crate::pb::v1 as pb;
 use crate::pb::v1::service_principal_service_server::{
     ServicePrincipalService, ServicePrincipalServiceServer,
 };
-use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::call::{Reply, call, call_write};
 use crate::transport::wire;
 
 /// The service.

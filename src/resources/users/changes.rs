@@ -19,13 +19,13 @@ use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::SessionId;
 use crate::error::{Error, Kind, Reason};
+use crate::etag;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::budget;
 use crate::resources::auth::sessions::{self, Shown};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::secret::Secret;
-use crate::transport::call::etag;
 
 /// What is to change of a user; none is what stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,9 +11,10 @@ use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::SessionId;
 use crate::error::Error;
+use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::user_service_server::{UserService, UserServiceServer};
-use crate::transport::call::{Reply, call, call_write, etag};
+use crate::transport::call::{Reply, call, call_write};
 use crate::transport::wire;
 
 /// The service.

@@ -95,7 +95,6 @@ const BANS: &[Ban] = &[
 
 /// What resources may use of the transport, and which files.
 const TRANSPORT_USE: &[(&str, &[&str])] = &[
-    ("call::etag", &["domain.rs", "rpc.rs"]),
     ("call::", &["rpc.rs"]),
     ("wire", &["rpc.rs"]),
     ("idempotency", &["rpc.rs", "worker.rs"]),
