@@ -78,7 +78,8 @@ async fn emails(admin: &Caller, mut request: pb::ListUsersRequest) -> Vec<String
     let mut seen = Vec::new();
     loop {
         let page = admin.users().list_users(request.clone()).await.unwrap().into_inner();
-        assert!(request.page_size == 0 || page.users.len() <= request.page_size as usize);
+        let fits = usize::try_from(request.page_size).unwrap();
+        assert!(fits == 0 || page.users.len() <= fits);
         seen.extend(page.users.into_iter().map(|user| user.email));
         request.page_token = page.next_page_token;
         if request.page_token.is_empty() {
@@ -386,8 +387,8 @@ served! {
         users().unlock_user(pb::UnlockUserRequest { user: ANA.into(), ..Default::default() }).await.unwrap();
         let (one, two) = (sg.login(ANA).await, sg.login(ANA).await);
         // A session that was lost, then all of them.
-        let list = pb::ListUserSessionsRequest { user: ANA.into(), ..Default::default() };
-        let sessions = users().list_user_sessions(list.clone()).await.unwrap().into_inner().sessions;
+        let ask = pb::ListUserSessionsRequest { user: ANA.into(), ..Default::default() };
+        let sessions = users().list_user_sessions(ask.clone()).await.unwrap().into_inner().sessions;
         assert_eq!((sessions.len(), sessions[0].current, sessions[0].client_ip.as_str()), (3, false, "127.0.0.1"));
         let revoke = |session_id| pb::RevokeUserSessionsRequest { user: ANA.into(), session_id, ..Default::default() };
         let revoked = users().revoke_user_sessions(revoke(sessions[0].id)).await.unwrap().into_inner();
@@ -396,7 +397,7 @@ served! {
         let stream = events(&one).await;
         assert_eq!(users().revoke_user_sessions(revoke(0)).await.unwrap().into_inner().revoked_count, 2);
         ended(stream, Ended::CredentialGone).await;
-        assert!(users().list_user_sessions(list).await.unwrap().into_inner().sessions.is_empty());
+        assert!(users().list_user_sessions(ask).await.unwrap().into_inner().sessions.is_empty());
         sg.login(ANA).await;
         users().delete_user(delete(ANA)).await.unwrap();
         each_was_recorded(&admin).await;

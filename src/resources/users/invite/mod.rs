@@ -155,8 +155,8 @@ pub async fn accept(
         .db()
         .transaction(async |conn| {
             // Whoever takes the token is the only one: a second call finds none.
-            let taken = store::accept(conn, &token_hash, &hash, now).await?;
-            let (user, password_version) = taken.ok_or_else(invalid)?;
+            let accepted = store::accept(conn, &token_hash, &hash, now).await?;
+            let (user, password_version) = accepted.ok_or_else(invalid)?;
             sessions::end_all(conn, user, now).await?;
             let payload = json!({ "user": email });
             events::enqueue(conn, NewEvent::of(&ctx, "user.invite_accepted", payload)).await?;
@@ -170,8 +170,8 @@ pub async fn accept(
 
 /// Makes an account for whoever asks, where the configuration lets it.
 ///
-/// That an address is taken can't be hidden without a proof that the address is the caller's: a free one gets a session
-/// and a taken one must not. What is left is to make asking slow and seen: a try at a taken address counts as a failed
+/// That an address is accepted can't be hidden without a proof that the address is the caller's: a free one gets a session
+/// and a accepted one must not. What is left is to make asking slow and seen: a try at a accepted address counts as a failed
 /// login of whoever asks, which waits longer each time, and a free address that was tried is an account afterwards, in
 /// the log with where it came from.
 pub async fn register(
