@@ -1,5 +1,7 @@
 //! Invitations and resets, as columns of users.
 
+use std::ops::RangeInclusive;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -58,21 +60,22 @@ pub async fn set_waiting(
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Takes the password of a user away that is still at `version`, with what was made from it, and puts a token in its
+/// Takes the password of a user away that is at one of `versions`, with what was made from it, and puts a token in its
 /// place; answers whether it was.
 pub async fn reset(
     conn: &mut Conn,
     id: UserId,
-    version: i64,
+    versions: RangeInclusive<i64>,
     waiting: Waiting<'_>,
 ) -> Result<bool, Error> {
-    let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
+    let among = users::version.between(*versions.start(), *versions.end());
+    let row = users::table.filter(users::id.eq(id.get()).and(among));
     let set = (
         users::hashed_password.eq(None::<String>),
         users::password_version.eq(users::password_version + 1),
         users::invite_token_hash.eq(waiting.token_hash),
         users::invite_expires_at.eq(waiting.expires_at),
-        users::version.eq(version + 1),
+        users::version.eq(users::version + 1),
     );
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
