@@ -1,7 +1,7 @@
 //! Tokens that this server signs and takes back: JWTs of two kinds.
 //!
 //! Invariants
-//! - each kind has its own issuer, audience, `typ` and signing key, and [`TokenKeys::verify`] pins all four and the
+//! - each kind has its own issuer, audience, `typ` and signing key, and `TokenKeys::verify` pins all four and the
 //!   algorithm, so that none stands in for another (T03);
 //! - a token carries the version of the key or password that made it and dies with it (T14);
 //! - the keys are symmetric and in no key set that anybody else could trust.
