@@ -100,7 +100,8 @@ async fn group(admin: &Caller, name: &str, role: pb::Role, members: &[&str]) {
 }
 
 /// Each thing that was done to an account is in the log under its name, and is an event.
-async fn each_was_recorded(admin: &Caller) {
+async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
+    sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
     let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner();
     let done = |action: &str| {
@@ -123,6 +124,11 @@ async fn each_was_recorded(admin: &Caller) {
     ] {
         assert!(done(action), "{action}");
     }
+    // The last one is there when all are: they come in the order in which they are numbered.
+    let names = vec!["user.deleted".to_owned()];
+    let request = pb::WatchEventsRequest { names, ..Default::default() };
+    let mut deleted = admin.events().watch_events(request).await.unwrap().into_inner();
+    while deleted.message().await.unwrap().is_some_and(|told| told.event.is_none()) {}
     let request = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
     let events = admin.events().list_events(request).await.unwrap().into_inner().events;
     for (name, actor) in [
@@ -400,7 +406,7 @@ served! {
         assert!(users().list_user_sessions(ask).await.unwrap().into_inner().sessions.is_empty());
         sg.login(ANA).await;
         users().delete_user(delete(ANA)).await.unwrap();
-        each_was_recorded(&admin).await;
+        each_was_recorded(&sg, &admin).await;
         sg.finish().await;
     }
 
