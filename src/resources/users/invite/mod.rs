@@ -170,8 +170,8 @@ pub async fn accept(
 
 /// Makes an account for whoever asks, where the configuration lets it.
 ///
-/// That an address is accepted can't be hidden without a proof that the address is the caller's: a free one gets a session
-/// and a accepted one must not. What is left is to make asking slow and seen: a try at a accepted address counts as a failed
+/// That an address is taken can't be hidden without a proof that the address is the caller's: a free one gets a session
+/// and a taken one must not. What is left is to make asking slow and seen: a try at a taken address counts as a failed
 /// login of whoever asks, which waits longer each time, and a free address that was tried is an account afterwards, in
 /// the log with where it came from.
 pub async fn register(
