@@ -148,7 +148,7 @@ pub async fn refresh(anonymous: Anonymous, given: Secret) -> Result<Session, Err
     let principal = PrincipalId::User(family.user());
     let role = app.snapshot.global_role(principal);
     let ctx = anonymous.becomes(family.email().into(), Some(principal), role).await?;
-    sessions::rotate(&ctx, &family, given.expose()).await
+    sessions::rotate(&ctx, &family, &token).await
 }
 
 /// Ends the session of this call.

@@ -33,6 +33,19 @@ pub fn service(app: &Arc<App>) -> AuthServiceServer<Auth> {
     AuthServiceServer::new(Auth(Arc::clone(app))).max_decoding_message_size(limit)
 }
 
+/// An answer that holds a session: several rpcs have one each, all of the same fields.
+macro_rules! answer {
+    ($message:ident, $session:ident) => {
+        pb::$message {
+            session_token: $session.token.expose().to_owned(),
+            expire_time: Some(wire::time($session.expires_at)),
+            role: pb::Role::from($session.role).into(),
+            refresh_token: $session.refresh_token.expose().to_owned(),
+            refresh_expire_time: Some(wire::time($session.refresh_expires_at)),
+        }
+    };
+}
+
 #[tonic::async_trait]
 impl AuthService for Auth {
     async fn get_server_info(
@@ -77,13 +90,7 @@ impl AuthService for Auth {
         call_write(&self.0, request, async move |anonymous, req| {
             let (token, password) = (Secret::new(req.invite_token), Secret::new(req.password));
             let session = domain::accept_invite(anonymous, &token, password).await?;
-            Ok(pb::AcceptInviteResponse {
-                session_token: session.token.expose().to_owned(),
-                expire_time: Some(wire::time(session.expires_at)),
-                role: pb::Role::from(session.role).into(),
-                refresh_token: session.refresh_token.expose().to_owned(),
-                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
-            })
+            Ok(answer!(AcceptInviteResponse, session))
         })
         .await
     }
@@ -92,13 +99,7 @@ impl AuthService for Auth {
         call_write(&self.0, request, async move |anonymous, req| {
             let email = Email::parse("email", &req.email)?;
             let session = domain::register(anonymous, &email, Secret::new(req.password)).await?;
-            Ok(pb::RegisterResponse {
-                session_token: session.token.expose().to_owned(),
-                expire_time: Some(wire::time(session.expires_at)),
-                role: pb::Role::from(session.role).into(),
-                refresh_token: session.refresh_token.expose().to_owned(),
-                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
-            })
+            Ok(answer!(RegisterResponse, session))
         })
         .await
     }
@@ -106,13 +107,7 @@ impl AuthService for Auth {
     async fn login(&self, request: Request<pb::LoginRequest>) -> Reply<pb::LoginResponse> {
         call_write(&self.0, request, async move |anonymous, req| {
             let session = domain::login(anonymous, &req.email, Secret::new(req.password)).await?;
-            Ok(pb::LoginResponse {
-                session_token: session.token.expose().to_owned(),
-                expire_time: Some(wire::time(session.expires_at)),
-                role: pb::Role::from(session.role).into(),
-                refresh_token: session.refresh_token.expose().to_owned(),
-                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
-            })
+            Ok(answer!(LoginResponse, session))
         })
         .await
     }
@@ -123,13 +118,7 @@ impl AuthService for Auth {
     ) -> Reply<pb::RefreshSessionResponse> {
         call_write(&self.0, request, async move |anonymous, req| {
             let session = domain::refresh(anonymous, Secret::new(req.refresh_token)).await?;
-            Ok(pb::RefreshSessionResponse {
-                session_token: session.token.expose().to_owned(),
-                expire_time: Some(wire::time(session.expires_at)),
-                role: pb::Role::from(session.role).into(),
-                refresh_token: session.refresh_token.expose().to_owned(),
-                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
-            })
+            Ok(answer!(RefreshSessionResponse, session))
         })
         .await
     }
@@ -227,13 +216,7 @@ impl AuthService for Auth {
         call_write(&self.0, request, async move |anonymous, req| {
             let ended = ended(req.login_token, req.code, req.state, req.issuer);
             let session = oidc::complete(anonymous, &ended).await?;
-            Ok(pb::CompleteOidcLoginResponse {
-                session_token: session.token.expose().to_owned(),
-                expire_time: Some(wire::time(session.expires_at)),
-                role: pb::Role::from(session.role).into(),
-                refresh_token: session.refresh_token.expose().to_owned(),
-                refresh_expire_time: Some(wire::time(session.refresh_expires_at)),
-            })
+            Ok(answer!(CompleteOidcLoginResponse, session))
         })
         .await
     }

@@ -14,10 +14,7 @@ const KEYS_LOCK: i64 = 0x5348_4f52_454b_4559;
 /// Key id and sealed secret of each key of a purpose that is not retired, the newest first. In a transaction, until
 /// whose end nobody else makes one.
 pub async fn keys(conn: &mut Conn, purpose: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    if let Conn::Pg(c) = conn {
-        let c: &mut crate::db::PgConn = c;
-        diesel::sql_query(format!("SELECT pg_advisory_xact_lock({KEYS_LOCK})")).execute(c).await?;
-    }
+    conn.serialise(KEYS_LOCK).await?;
     let rows = on_conn!(conn, |c| signing_keys::table
         .filter(signing_keys::purpose.eq(purpose).and(signing_keys::retired_at.is_null()))
         .select((signing_keys::key_id, signing_keys::sealed))

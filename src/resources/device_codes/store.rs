@@ -33,10 +33,7 @@ pub struct New<'a> {
 /// How many codes there are, of one network and in all; until the end of the transaction nobody else stores one.
 pub async fn count(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(i64, i64), Error> {
     use device_codes as t;
-    if let Conn::Pg(c) = conn {
-        let c: &mut crate::db::PgConn = c;
-        diesel::sql_query(format!("SELECT pg_advisory_xact_lock({CODES_LOCK})")).execute(c).await?;
-    }
+    conn.serialise(CODES_LOCK).await?;
     let counted = on_conn!(conn, |c| {
         let pending = t::state.eq(State::Pending).and(t::expires_at.gt(now));
         let ours = t::table.filter(t::network.eq(network).and(pending)).count();

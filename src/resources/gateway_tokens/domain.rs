@@ -220,7 +220,7 @@ pub async fn by_refresh_token(
     let (on, role) = seen.filter(|(on, _)| of_gateway(&family, on)).ok_or_else(invalid)?;
     let ctx = prove(app, call, principal, family.email().into(), on, role).await?;
     ctx.detail("grant", "refresh_token");
-    Ok(issued(app, sessions::rotate(&ctx, &family, given.expose()).await?))
+    Ok(issued(app, sessions::rotate(&ctx, &family, &token).await?))
 }
 
 fn of_gateway(family: &Family, on: &OnGateway) -> bool {

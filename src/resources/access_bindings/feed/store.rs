@@ -37,11 +37,7 @@ pub async fn log_change(conn: &mut Conn, subject: Subject, at: Timestamp) -> Res
         Subject::Group(id) => ("group", id.get()),
         Subject::Gateway(id) => ("gateway", id.get()),
     };
-    if let Conn::Pg(c) = conn {
-        let lock = diesel::sql_query(format!("SELECT pg_advisory_xact_lock({CHANGE_LOG_LOCK})"));
-        let c: &mut crate::db::PgConn = c;
-        lock.execute(c).await?;
-    }
+    conn.serialise(CHANGE_LOG_LOCK).await?;
     let row = (
         access_changes::subject_kind.eq(kind),
         access_changes::subject_id.eq(id),

@@ -106,8 +106,9 @@ pub struct Shown {
     pub expires_at: Timestamp,
 }
 
-/// A refresh token, taken apart into what is stored of it.
+/// A refresh token, taken apart into what is stored of it, and what the next one of its family begins with.
 pub struct RefreshToken {
+    family: [u8; FAMILY_BYTES],
     family_hash: String,
     refresh_hash: String,
 }
@@ -117,14 +118,13 @@ impl RefreshToken {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
-        let whole = bytes.len() == FAMILY_BYTES + SECRET_BYTES;
-        let (family, secret) = bytes.split_at_checked(FAMILY_BYTES).filter(|_| whole)?;
-        Some(Self::of(family, secret))
+        let (family, secret) = bytes.split_first_chunk()?;
+        Some(Self::of(*family, secret.try_into().ok()?))
     }
 
-    fn of(family: &[u8], secret: &[u8]) -> Self {
+    fn of(family: [u8; FAMILY_BYTES], secret: [u8; SECRET_BYTES]) -> Self {
         let hash = |part: &[u8]| hex(&Sha256::digest(part));
-        Self { family_hash: hash(family), refresh_hash: hash(secret) }
+        Self { family, family_hash: hash(&family), refresh_hash: hash(&secret) }
     }
 }
 
@@ -163,7 +163,7 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     let (mut family, mut secret) = ([0; FAMILY_BYTES], [0; SECRET_BYTES]);
     fill_random(&mut family)?;
     fill_random(&mut secret)?;
-    let stored = RefreshToken::of(&family, &secret);
+    let stored = RefreshToken::of(family, secret);
     let expires_at = now.plus(FAMILY);
     let client_ip = ctx.client_ip().map(|ip| ip.to_string());
     let (id, ended) = ctx
@@ -221,16 +221,12 @@ pub async fn live(app: &App, user: UserId, id: SessionId) -> Result<Option<Live>
 ///
 /// # Errors
 /// `CREDENTIAL_INVALID` where it was used before: then somebody else has a copy, and the whole family ends.
-pub async fn rotate(ctx: &Ctx, found: &Family, given: &str) -> Result<Session, Error> {
+pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<Session, Error> {
     ctx.app().credential_limit.admit(PrincipalId::User(found.new.user))?;
-    let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
     let now = ctx.now();
-    let bytes = given.strip_prefix(PREFIX).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    let bytes = bytes.ok_or_else(invalid)?;
-    let (family, old) = bytes.split_at_checked(FAMILY_BYTES).ok_or_else(invalid)?;
     let mut secret = [0; SECRET_BYTES];
     fill_random(&mut secret)?;
-    let (before, after) = (RefreshToken::of(family, old), RefreshToken::of(family, &secret));
+    let after = RefreshToken::of(before.family, secret);
     let fresh = ctx
         .db()
         .transaction(async |conn| {
@@ -248,9 +244,9 @@ pub async fn rotate(ctx: &Ctx, found: &Family, given: &str) -> Result<Session, E
     if !fresh {
         ctx.detail("reused", true);
         changed(ctx).await?;
-        return Err(invalid());
+        return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
     }
-    tokens(ctx.app(), found.id, &found.new, found.expires_at, family, &secret)
+    tokens(ctx.app(), found.id, &found.new, found.expires_at, &before.family, &secret)
 }
 
 async fn end(conn: &mut Conn, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
