@@ -122,6 +122,8 @@ pub enum Kind {
     Request,
     /// A lease of a background job.
     Lease,
+    /// A long-running operation.
+    Operation,
     /// A row that no caller names.
     Row,
 }
@@ -146,6 +148,7 @@ impl Kind {
             Self::DeviceCode => "device code",
             Self::Request => "request",
             Self::Lease => "lease",
+            Self::Operation => "operation",
             Self::Row => "row",
         }
     }
@@ -261,6 +264,10 @@ reasons! {
     CredentialBound = "CREDENTIAL_BOUND",
     /// The login behind the session is too long ago for this: log in again.
     LoginStale = "LOGIN_STALE",
+    /// An operation on the same thing is running.
+    OperationRunning = "OPERATION_RUNNING",
+    /// The operation has ended.
+    OperationEnded = "OPERATION_ENDED",
 }
 
 impl Reason {
