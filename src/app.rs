@@ -25,6 +25,7 @@ use crate::proxy::channels::Channels;
 use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
+use crate::resources::operations::keeper::Operations;
 use crate::resources::{access_bindings, auth, gateways};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
@@ -59,6 +60,8 @@ pub struct App {
     pub audit: Recorder,
     /// Wakes whoever waits for events.
     pub feed: Feed,
+    /// The operations that run here, and those that are waited for.
+    pub operations: Operations,
     /// Who feeds the snapshot: one at a time.
     pub feeding: access_bindings::feed::Feeding,
     /// The gateways as the proxy reaches them.
@@ -118,6 +121,7 @@ impl App {
             authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates, oidc },
             live: Arc::default(),
             feed: Feed::default(),
+            operations: Operations::default(),
             feeding: access_bindings::feed::Feeding::default(),
             channels: Channels::new(&targets, &Arc::new(config.gateways.clone())),
             targets,

@@ -154,6 +154,8 @@ pub enum Kind {
     Request,
     /// A lease of a background job.
     Lease,
+    /// A long-running operation.
+    Operation,
     /// A row that no caller names.
     Row,
 }
@@ -178,6 +180,7 @@ impl Kind {
             Self::DeviceCode => "device code",
             Self::Request => "request",
             Self::Lease => "lease",
+            Self::Operation => "operation",
             Self::Row => "row",
         }
     }
@@ -295,6 +298,10 @@ reasons! {
     LoginStale = "LOGIN_STALE",
     /// The gateway has refused it.
     GatewayRefused = "GATEWAY_REFUSED",
+    /// An operation on the same thing is running.
+    OperationRunning = "OPERATION_RUNNING",
+    /// The operation has ended.
+    OperationEnded = "OPERATION_ENDED",
 }
 
 impl Reason {

@@ -17,6 +17,7 @@ mod gateways;
 mod keys;
 mod limits;
 mod oidc;
+mod operations;
 mod read;
 mod server;
 mod shown;
@@ -41,6 +42,7 @@ pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
 pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
+pub use operations::Operations;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
@@ -71,6 +73,8 @@ pub struct Config {
     pub audit: Audit,
     /// How events are kept.
     pub events: Events,
+    /// How operations are kept.
+    pub operations: Operations,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -126,6 +130,7 @@ impl Config {
             read::section(&mut sections, "token_service", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
+        let operations: Option<Operations> = read::section(&mut sections, "operations", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is no section of the configuration");
@@ -145,6 +150,7 @@ impl Config {
             token_service: token_service?,
             audit: audit?,
             events: events?,
+            operations: operations?,
             telemetry: telemetry?,
         })
     }

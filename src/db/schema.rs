@@ -167,6 +167,7 @@ diesel::table! {
         bytes_out -> Nullable<BigInt>,
         intent_link -> Nullable<BigInt>,
         outcome_link -> Nullable<BigInt>,
+        outcome_target -> Nullable<Text>,
     }
 }
 
@@ -317,6 +318,39 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    operations (id) {
+        id -> Text,
+        status -> Text,
+        resource_type -> Text,
+        resource_key -> Text,
+        idempotency_key -> Nullable<Text>,
+        progress_pct -> Integer,
+        progress_msg -> Nullable<Text>,
+        result_json -> Nullable<Binary>,
+        error_message -> Nullable<Text>,
+        error_code -> Nullable<Text>,
+        actor -> Text,
+        gateway_name -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        completed_at -> Nullable<Timestamp>,
+        workspace -> Text,
+        sandbox_name -> Text,
+        principal -> Nullable<Text>,
+        actor_role -> Text,
+        gateway_id -> BigInt,
+        request_id -> Text,
+        owner -> Nullable<Text>,
+        lease_expires_at -> Nullable<Timestamp>,
+        fence -> BigInt,
+        step -> Text,
+        input -> Nullable<Binary>,
+        keeps_output -> Bool,
+        version -> BigInt,
+    }
+}
+
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
@@ -354,6 +388,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     known_addresses,
     leases,
     login_budgets,
+    operations,
     replicas,
     selector_bindings,
     service_principals,

@@ -92,6 +92,8 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::OwnAccount
         | Reason::LimitReached
         | Reason::LoginStale
+        | Reason::OperationRunning
+        | Reason::OperationEnded
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
