@@ -10,6 +10,7 @@
 mod access;
 mod audit;
 mod auth;
+mod boot_hooks;
 mod database;
 mod events;
 mod fault;
@@ -34,6 +35,7 @@ use serde::Serialize;
 pub use access::Access;
 pub use audit::Audit;
 pub use auth::Auth;
+pub use boot_hooks::BootHooks;
 pub use database::{Database, DatabaseUrl};
 pub use events::Events;
 pub use fault::{Fault, Faults};
@@ -71,6 +73,8 @@ pub struct Config {
     pub audit: Audit,
     /// How events are kept.
     pub events: Events,
+    /// Which commands may run before a sandbox is created.
+    pub boot_hooks: BootHooks,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -126,6 +130,7 @@ impl Config {
             read::section(&mut sections, "token_service", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
+        let boot_hooks: Option<BootHooks> = read::section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is no section of the configuration");
@@ -145,6 +150,7 @@ impl Config {
             token_service: token_service?,
             audit: audit?,
             events: events?,
+            boot_hooks: boot_hooks?,
             telemetry: telemetry?,
         })
     }
