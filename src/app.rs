@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +43,8 @@ pub struct App {
     pub clock: Clock,
     /// What secrets at rest are sealed under.
     pub master: MasterKeys,
+    /// Turns of boot hooks on this host.
+    pub boot_hooks: Semaphore,
     /// What page tokens are sealed under; the same on every replica.
     pub page_key: SealKey,
     /// What logins at an OIDC provider are sealed under while they go on; the same on every replica.
@@ -112,6 +115,7 @@ impl App {
         let targets = Arc::default();
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
+            boot_hooks: Semaphore::new(config.boot_hooks.running_max as usize),
             page_key: master.seal_key("page tokens"),
             oidc_key: master.seal_key("oidc login"),
             oidc: Arc::clone(&oidc),

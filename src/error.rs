@@ -150,6 +150,8 @@ pub enum Kind {
     Identity,
     /// A code that a user types to approve a device.
     DeviceCode,
+    /// A boot hook of a sandbox.
+    BootHook,
     /// An idempotency key in use.
     Request,
     /// A lease of a background job.
@@ -178,6 +180,7 @@ impl Kind {
             Self::OidcProvider => "OIDC provider",
             Self::Identity => "linked identity",
             Self::DeviceCode => "device code",
+            Self::BootHook => "boot hook",
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Operation => "operation",

@@ -31,6 +31,8 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("auth/password.rs", "bcrypt in a bounded pool"),
     ("auth/sessions", "a table of its own, and the rules of refresh tokens"),
     ("auth/setup.rs", "the token of the first start"),
+    ("boot_hooks/input.rs", "what a caller may say of a hook, parsed"),
+    ("boot_hooks/run", "runs hooks: on our host as a process group, in a sandbox by a trait"),
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
     ("gateways/targets.rs", "the gateways in memory, as the proxy reaches them"),
