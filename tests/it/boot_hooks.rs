@@ -111,11 +111,15 @@ fn variables(given: &[(&str, &str)]) -> HashMap<String, String> {
     given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Names of the events so far.
-async fn told(admin: &Caller) -> Vec<String> {
-    let request = pb::ListEventsRequest::default();
-    let page = admin.events().list_events(request).await.unwrap().into_inner();
-    page.events.into_iter().map(|event| event.name).collect()
+/// The first event of a name, which comes when it is numbered.
+pub(crate) async fn told(admin: &Caller, name: &str) -> pb::Event {
+    let request = pb::WatchEventsRequest { names: vec![name.into()], ..Default::default() };
+    let mut events = admin.events().watch_events(request).await.unwrap().into_inner();
+    loop {
+        if let Some(event) = events.message().await.unwrap().unwrap().event {
+            return event;
+        }
+    }
 }
 
 served! { tuned with_folder;
@@ -164,7 +168,11 @@ served! { tuned with_folder;
         admin.boot_hooks().delete_boot_hook(delete(&second)).await.unwrap();
         assert_refused!(admin.boot_hooks().delete_boot_hook(delete(&second)).await, NotFound, "NOT_FOUND");
         assert_eq!(names(&hooks(&admin).await), ["check", "warm up"]);
-        assert_eq!(told(&admin).await.iter().filter(|name| name.starts_with("boot_hook.")).count(), 6);
+        for name in ["boot_hook.created", "boot_hook.updated", "boot_hook.deleted", "boot_hook.reordered"] {
+            let event = told(&admin, name).await;
+            let payload: serde_json::Value = serde_json::from_str(&event.payload_json).unwrap();
+            assert_eq!((&payload["sandbox"], &payload["workspace"], event.gateway.as_str()), (&"box".into(), &"default".into(), "edge"));
+        }
 
         sg.app.audit.settled().await;
         let request = pb::ListAuditEntriesRequest { action: "boot_hook.deleted".into(), ..Default::default() };

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::input::{Environment, Phase, Place};
-use super::run::{self, Outcome};
+use super::run::{self, Outcome, Reached};
+use super::sealed::{self, destination};
 use super::store::{self, Hook};
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -15,7 +16,7 @@ use crate::db::types::{BootHookId, Json};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::seal::{Aad, joined};
+use crate::seal::joined;
 
 /// Most hooks of one sandbox, both phases together.
 pub const HOOKS_MAX: i64 = 32;
@@ -85,48 +86,6 @@ fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Er
     environment.fits("environment", phase)
 }
 
-/// The row's name, as it is known before there is an id.
-fn row_name(hook: &Hook) -> String {
-    let Hook { gateway_name, workspace, sandbox_name, phase, name, .. } = hook;
-    json!([gateway_name, workspace, sandbox_name, phase.as_str(), name]).to_string()
-}
-
-/// What the values of variables were given for (T04): neither who may change a hook nor who may write the database has
-/// them told to another command.
-fn destination(hook: &Hook) -> String {
-    let parts = joined(&[hook.command.as_bytes(), hook.workdir.as_bytes()]);
-    crate::seal::hex(&parts)
-}
-
-fn seal(app: &App, hook: &mut Hook, environment: &Environment) -> Result<(), Error> {
-    let (row, destination) = (row_name(hook), destination(hook));
-    let aad = Aad {
-        table: "sandbox_boot_hooks",
-        column: "env_json",
-        row: &row,
-        destination: &destination,
-    };
-    hook.env_names = Json(environment.names());
-    hook.env_json = match environment.is_empty() {
-        true => None,
-        false => Some(app.master.seal(&aad, &environment.to_json()?)?),
-    };
-    Ok(())
-}
-
-/// The variables of a hook, with their values.
-pub(super) fn opened(app: &App, hook: &Hook) -> Result<Environment, Error> {
-    let Some(sealed) = &hook.env_json else { return Ok(Environment::default()) };
-    let (row, destination) = (row_name(hook), destination(hook));
-    let aad = Aad {
-        table: "sandbox_boot_hooks",
-        column: "env_json",
-        row: &row,
-        destination: &destination,
-    };
-    Environment::from_json(&app.master.open(&aad, sealed)?)
-}
-
 fn note(ctx: &Ctx, place: &Place, hook: &Hook) {
     ctx.detail("workspace", place.workspace.as_str());
     ctx.detail("hook_id", hook.id.get());
@@ -182,7 +141,7 @@ pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Erro
         last_output: None,
         version: 1,
     };
-    seal(ctx.app(), &mut hook, &new.environment)?;
+    sealed::seal(ctx.app(), &mut hook, &new.environment)?;
     let created = ctx
         .db()
         .transaction(async |conn| {
@@ -261,7 +220,7 @@ fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
     match change.environment {
         Some(environment) => {
             fits(hook.phase, &hook.workdir, &environment)?;
-            seal(app, hook, &environment)
+            sealed::seal(app, hook, &environment)
         }
         None if hook.env_json.is_some() && destination(hook) != before => {
             let why =
@@ -376,7 +335,8 @@ pub async fn run_now(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Outcome
     let outcome = match hook.phase {
         Phase::PreCreate => run::on_host(ctx, place, &hook, &stop).await?,
         Phase::PostCreate => {
-            return Err(Error::refused(Reason::FeatureDisabled, "not yet"));
+            let inside = Reached::new(ctx.app(), place);
+            run::in_sandbox(ctx, place, &hook, &inside, &stop).await?
         }
     };
     ctx.detail("status", outcome.status.as_str());

@@ -14,4 +14,5 @@ pub mod domain;
 pub mod input;
 pub mod rpc;
 pub mod run;
+mod sealed;
 pub mod store;

@@ -32,6 +32,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("auth/sessions", "a table of its own, and the rules of refresh tokens"),
     ("auth/setup.rs", "the token of the first start"),
     ("boot_hooks/input.rs", "what a caller may say of a hook, parsed"),
+    ("boot_hooks/sealed.rs", "the variables of a hook at rest"),
     ("boot_hooks/run", "runs hooks: on our host as a process group, in a sandbox by a trait"),
     ("events/feed.rs", "wakes readers when events are numbered"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),

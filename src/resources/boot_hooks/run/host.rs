@@ -9,8 +9,8 @@ use super::process::{self, Job};
 use super::{Attempt, Spec};
 use crate::app::App;
 use crate::error::{Error, Reason};
-use crate::resources::boot_hooks::domain::opened;
 use crate::resources::boot_hooks::input::{self, Environment, OURS, Phase, Place};
+use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 use crate::trusted;
 
@@ -37,9 +37,9 @@ pub(super) async fn run(
     spec: &Spec,
     cancel: &CancellationToken,
 ) -> Attempt {
-    let environment = match opened(app, hook) {
+    let environment = match sealed::open(app, hook) {
         Ok(environment) => environment,
-        Err(error) => return Attempt::broken(error),
+        Err(error) => return Attempt::broken(&error),
     };
     let job = match job(app, place, hook, spec, &environment) {
         Ok(job) => job,
@@ -50,7 +50,7 @@ pub(super) async fn run(
             let (good, summary) = ended.words(job.timeout);
             Attempt::new(good, summary, output.shown(&environment))
         }
-        Err(error) => Attempt::broken(error),
+        Err(error) => Attempt::broken(&error),
     }
 }
 

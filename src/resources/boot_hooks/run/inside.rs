@@ -1,31 +1,22 @@
 //! A hook after the creation: a command inside the sandbox.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Attempt, output};
+use super::Attempt;
+use super::output::{self, Output};
 use crate::app::App;
-use crate::error::Error;
-use crate::resources::boot_hooks::domain::opened;
-use crate::resources::boot_hooks::input::{self, Environment};
+use crate::error::{Error, Reason};
+use crate::openshell::exec::{self, Command};
+use crate::openshell::{Gateway, sandbox};
+use crate::resources::boot_hooks::input::{self, Place};
+use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 
 /// How much longer than its own limit a command is waited for: the gateway ends it, and tells.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What is to run inside a sandbox.
-#[derive(Debug, Clone)]
-pub struct Command {
-    /// The words of the command; never none.
-    pub argv: Vec<String>,
-    /// The working directory; empty is the sandbox's own.
-    pub workdir: String,
-    /// Its variables.
-    pub environment: Environment,
-    /// How long it may take.
-    pub timeout: Duration,
-}
 
 /// A command that has ended.
 #[derive(Debug, Clone)]
@@ -44,6 +35,60 @@ pub trait Inside: Sync {
     fn run(&self, command: Command) -> impl Future<Output = Result<Finished, Error>> + Send;
 }
 
+/// A sandbox that is reached through its gateway, anew for each command.
+pub struct Reached {
+    app: Arc<App>,
+    place: Place,
+}
+
+impl Reached {
+    /// The sandbox of a place.
+    #[must_use]
+    pub fn new(app: &Arc<App>, place: &Place) -> Self {
+        Self { app: Arc::clone(app), place: place.clone() }
+    }
+}
+
+impl Inside for Reached {
+    async fn run(&self, command: Command) -> Result<Finished, Error> {
+        let (gateway, name) = &self.place.gateway;
+        let place = sandbox::Place {
+            workspace: self.place.workspace.clone(),
+            name: self.place.sandbox.clone(),
+        };
+        let reached = Gateway::reach(&self.app, *gateway).await?;
+        let mut outputs = reached.exec(&place, &command).await?;
+        let bytes_max = self.app.config.boot_hooks.output_kib_max as usize * 1024;
+        // Each of the two is kept from its beginning, however much the other says.
+        let (mut out, mut err, mut exit_code) = (Output::default(), Output::default(), None);
+        while let Some(output) = outputs.next().await? {
+            let seen = match output {
+                exec::Output::Stdout(bytes) => out.take(&bytes) + err.seen(),
+                exec::Output::Stderr(bytes) => err.take(&bytes) + out.seen(),
+                exec::Output::Exit(code) => {
+                    exit_code = Some(code);
+                    continue;
+                }
+            };
+            if seen > bytes_max {
+                // Dropping the answer makes the gateway end it.
+                return Err(Error::refused(Reason::LimitReached, "wrote more than it may"));
+            }
+        }
+        let why = || format!("gateway `{name}` has not said how the command ended");
+        let exit_code =
+            exit_code.ok_or_else(|| Error::unavailable(Reason::GatewayUnreachable, why()))?;
+        let truncated = out.is_cut() || err.is_cut();
+        // Where the first is cut there is no room for the second, and the end of a secret must not hide in between.
+        let output = if out.is_cut() {
+            out.kept().to_vec()
+        } else {
+            [out.kept(), err.kept()].join(&b"\n"[..])
+        };
+        Ok(Finished { exit_code, output, truncated })
+    }
+}
+
 /// Runs it. Whatever stands in its way is its failure: none is left out silently.
 pub(super) async fn run(
     app: &App,
@@ -51,9 +96,9 @@ pub(super) async fn run(
     inside: &impl Inside,
     cancel: &CancellationToken,
 ) -> Attempt {
-    let environment = match opened(app, hook) {
+    let environment = match sealed::open(app, hook) {
         Ok(environment) => environment,
-        Err(error) => return Attempt::broken(error),
+        Err(error) => return Attempt::broken(&error),
     };
     let argv = match input::words_of(&hook.command) {
         Ok(argv) => argv,
@@ -63,8 +108,9 @@ pub(super) async fn run(
     let command = Command {
         argv,
         workdir: hook.workdir.clone(),
-        environment: environment.clone(),
+        environment: environment.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         timeout: limit,
+        ..Command::default()
     };
     let finished = tokio::select! {
         finished = tokio::time::timeout(limit + GRACE, inside.run(command)) => finished,
@@ -73,7 +119,7 @@ pub(super) async fn run(
     match finished {
         Err(_) => Attempt::failed(format!("took longer than {} s", limit.as_secs())),
         // A fault of ours is logged here, and told without its cause.
-        Ok(Err(error)) => Attempt::broken(error),
+        Ok(Err(error)) => Attempt::broken(&error),
         Ok(Ok(finished)) => {
             let output = output::shown(&finished.output, finished.truncated, &environment);
             let code = finished.exit_code;

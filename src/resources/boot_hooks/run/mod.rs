@@ -27,7 +27,7 @@ use crate::resources::events::domain::{self as events, NewEvent};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
 pub use host::folder;
-pub use inside::{Command, Finished, Inside};
+pub use inside::{Finished, Inside, Reached};
 pub use output::CHARACTERS_MAX;
 
 /// What a hook before the creation may know of the sandbox that is to be.
@@ -88,8 +88,8 @@ impl Attempt {
     }
 
     /// Something of ours stood in its way. What an error says of itself is fit for callers.
-    fn broken(error: Error) -> Self {
-        if let Error::Internal(source) = &error {
+    fn broken(error: &Error) -> Self {
+        if let Error::Internal(source) = error {
             error!(error = &**source, "a boot hook could not be run");
         }
         Self::failed(error.to_string())

@@ -31,9 +31,24 @@ impl Output {
         self.seen
     }
 
+    /// How many bytes there were by now.
+    pub(super) fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// The beginning, as far as it is kept.
+    pub(super) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// Whether there was more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.seen > self.kept.len()
+    }
+
     /// What is kept of it.
     pub(super) fn shown(&self, environment: &Environment) -> String {
-        shown(&self.kept, self.seen > self.kept.len(), environment)
+        shown(&self.kept, self.is_cut(), environment)
     }
 }
 
