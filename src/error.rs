@@ -305,6 +305,8 @@ reasons! {
     OperationRunning = "OPERATION_RUNNING",
     /// The operation has ended.
     OperationEnded = "OPERATION_ENDED",
+    /// What had to be done first has failed.
+    OperationFailed = "OPERATION_FAILED",
 }
 
 impl Reason {

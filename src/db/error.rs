@@ -49,6 +49,8 @@ const UNIQUE: &[Unique] = &[
     unique("selector_bindings_user_id_selector_unique", "selector_bindings.user_id, selector_bindings.selector", Kind::GatewayRole, "this user"),
     unique("selector_bindings_sp_id_selector_unique", "selector_bindings.sp_id, selector_bindings.selector", Kind::GatewayRole, "this service principal"),
     unique("selector_bindings_group_id_selector_unique", "selector_bindings.group_id, selector_bindings.selector", Kind::GatewayRole, "this group"),
+    unique("sandbox_meta_gateway_name_workspace_sandbox_name_unique", "sandbox_meta.gateway_name, sandbox_meta.workspace, sandbox_meta.sandbox_name", Kind::Sandbox, "this name"),
+    unique("ssh_sessions_gateway_name_token_hash_unique", "ssh_sessions.gateway_name, ssh_sessions.token_hash", Kind::Session, "this session"),
     unique("device_codes_user_hash_unique", "device_codes.user_hash", Kind::DeviceCode, "this code"),
     unique("operations_resource_type_resource_key_unique", "operations.resource_type, operations.resource_key", Kind::Operation, "this operation"),
     unique("idempotency_keys_principal_method_request_id_unique", "idempotency_keys.principal, idempotency_keys.method, idempotency_keys.request_id", Kind::Request, "this id"),

@@ -377,6 +377,43 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    sandbox_meta (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_id -> Nullable<Text>,
+        description -> Nullable<Text>,
+        labels_json -> Nullable<Text>,
+        created_at -> Timestamp,
+        updated_at -> Nullable<Timestamp>,
+        missing_since -> Nullable<Timestamp>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    sandbox_labels (id) {
+        id -> BigInt,
+        meta_id -> BigInt,
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    ssh_sessions (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        token_hash -> Text,
+        created_at -> Timestamp,
+        expires_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
@@ -397,6 +434,7 @@ diesel::joinable!(device_codes -> gateways (gateway_id));
 diesel::joinable!(device_codes -> users (user_id));
 diesel::joinable!(device_codes -> sessions (session_id));
 diesel::joinable!(device_tries -> users (user_id));
+diesel::joinable!(sandbox_labels -> sandbox_meta (meta_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     access_changes,
@@ -417,12 +455,15 @@ diesel::allow_tables_to_appear_in_same_query!(
     operations,
     replicas,
     sandbox_boot_hooks,
+    sandbox_labels,
+    sandbox_meta,
     selector_bindings,
     service_principals,
     sessions,
     setup_tokens,
     signing_keys,
     sp_gateway_roles,
+    ssh_sessions,
     user_gateway_roles,
     users,
 );

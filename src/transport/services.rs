@@ -7,7 +7,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use crate::app::App;
 use crate::pb;
 use crate::resources::{
-    access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations,
+    access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations, sandboxes,
     service_principals, users,
 };
 
@@ -28,6 +28,7 @@ pub fn routes(
         .add_service(gateways::rpc::service(app))
         .add_service(groups::rpc::service(app))
         .add_service(operations::rpc::service(app))
+        .add_service(sandboxes::rpc::service(app))
         .add_service(service_principals::rpc::service(app))
         .add_service(users::rpc::service(app))
         .add_service(health);

@@ -33,6 +33,7 @@ mod plain_http;
 mod postgres_tls;
 mod proxy;
 mod replicas;
+mod sandboxes;
 mod service_principals;
 mod sessions;
 mod setup;

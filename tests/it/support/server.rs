@@ -76,6 +76,7 @@ clients! {
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
     operations: operation_service_client::OperationServiceClient,
+    sandboxes: sandbox_service_client::SandboxServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
     users: user_service_client::UserServiceClient,
 }
