@@ -236,8 +236,8 @@ async fn keep(app: Arc<App>) {
             let held = held.len();
             warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
         }
-        let now = micros(app.clock.since_boot());
-        for held in held.iter().filter(|held| held.until_us.load(Ordering::Relaxed) <= now) {
+        let ended = |held: &&Arc<Held>| held.until_us.load(Ordering::Relaxed) <= micros(now);
+        for held in held.iter().filter(ended) {
             held.stop(Stop::LeaseLost);
         }
         if app.stop.is_cancelled() {
