@@ -275,12 +275,14 @@ fn a_frozen_owner_that_thaws_writes_nothing_more_and_is_told_to_stop() {
         let frozen = held(&other, &Begin { exec: true, ..sg.work("edge", "box") }).await.unwrap();
         sg.app.db.move_clock(PAST_THE_LEASE);
         assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+        frozen.running.still_mine().unwrap();
         assert!(frozen.running.step("created").await.is_err());
         assert!(frozen.running.progress(50, "half").await.is_err());
         // Its next heartbeat tells it.
         other.clock.advance(Duration::from_secs(10));
         frozen.running.cancel().cancelled().await;
         assert_eq!(frozen.running.why(), Some(Stop::LeaseLost));
+        assert!(frozen.running.still_mine().is_err());
         let ended = sg.admin().ended(&frozen.id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
         drop(frozen);

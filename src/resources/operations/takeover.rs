@@ -36,9 +36,8 @@ pub type Resume = fn(Running, String, Vec<u8>) -> BoxFuture<'static, Result<Valu
 #[must_use]
 pub fn resume_of(kind: OperationKind) -> Option<Resume> {
     match kind {
-        OperationKind::Sandbox => None,
         // What a command has said so far went with the connection that it was said on.
-        OperationKind::Exec => None,
+        OperationKind::Sandbox | OperationKind::Exec => None,
     }
 }
 
