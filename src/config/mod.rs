@@ -10,6 +10,7 @@
 mod access;
 mod audit;
 mod auth;
+mod boot_hooks;
 mod database;
 mod events;
 mod fault;
@@ -35,6 +36,7 @@ use serde::Serialize;
 pub use access::Access;
 pub use audit::Audit;
 pub use auth::Auth;
+pub use boot_hooks::BootHooks;
 pub use database::{Database, DatabaseUrl};
 pub use events::Events;
 pub use fault::{Fault, Faults};
@@ -75,6 +77,8 @@ pub struct Config {
     pub events: Events,
     /// How operations are kept.
     pub operations: Operations,
+    /// Which commands may run before a sandbox is created.
+    pub boot_hooks: BootHooks,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -131,6 +135,7 @@ impl Config {
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
         let operations: Option<Operations> = read::section(&mut sections, "operations", faults);
+        let boot_hooks: Option<BootHooks> = read::section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is no section of the configuration");
@@ -151,6 +156,7 @@ impl Config {
             audit: audit?,
             events: events?,
             operations: operations?,
+            boot_hooks: boot_hooks?,
             telemetry: telemetry?,
         })
     }

@@ -351,6 +351,32 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    sandbox_boot_hooks (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        name -> Text,
+        phase -> Text,
+        command -> Text,
+        workdir -> Text,
+        env_json -> Nullable<Binary>,
+        env_names -> Text,
+        timeout_seconds -> BigInt,
+        order -> BigInt,
+        enabled -> Bool,
+        continue_on_failure -> Bool,
+        created_by -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        last_run_at -> Nullable<Timestamp>,
+        last_status -> Nullable<Text>,
+        last_output -> Nullable<Text>,
+        version -> BigInt,
+    }
+}
+
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
@@ -390,6 +416,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     login_budgets,
     operations,
     replicas,
+    sandbox_boot_hooks,
     selector_bindings,
     service_principals,
     sessions,

@@ -5,6 +5,7 @@
 pub mod access_bindings;
 pub mod audit;
 pub mod auth;
+pub mod boot_hooks;
 pub mod device_codes;
 pub mod events;
 pub mod gateway_tokens;

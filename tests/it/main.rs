@@ -11,6 +11,8 @@ mod admins;
 mod audit;
 mod auth;
 mod authz;
+mod boot_hook_runs;
+mod boot_hooks;
 mod commands;
 mod connections;
 mod events;

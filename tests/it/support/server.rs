@@ -72,6 +72,7 @@ clients! {
     access: access_service_client::AccessServiceClient,
     audit: audit_service_client::AuditServiceClient,
     auth: auth_service_client::AuthServiceClient,
+    boot_hooks: boot_hook_service_client::BootHookServiceClient,
     events: event_service_client::EventServiceClient,
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
