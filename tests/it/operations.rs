@@ -6,6 +6,7 @@ use serde_json::json;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::OperationStatus as Status;
+use shoreguard::resources::operations::{INPUT_BYTES_MAX, STEP_CHARS_MAX};
 
 use crate::support::dump;
 use crate::support::server::Caller;
@@ -267,6 +268,68 @@ served! {
         assert_refused!(sg.with(&ana).operations().list_operations(second.clone()).await, InvalidArgument, "INVALID_FIELD");
         let other = pb::ListOperationsRequest { mine_only: true, ..second };
         assert_refused!(admin.operations().list_operations(other).await, InvalidArgument, "INVALID_FIELD");
+        sg.finish().await;
+    }
+
+    async fn an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let admin = sg.admin();
+        let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
+        let exec = Begin { exec: true, key: ana.clone(), ..sg.work("edge", "box") };
+        let id = start(&sg.app, &exec, async |_| Ok(json!({ "stdout": "x" }))).await.unwrap().id;
+        admin.ended(&id).await;
+        let operator = admin.key("operator", pb::Role::Operator).await;
+        assert!(sg.with(&operator).operation(&id).await.is_ok());
+        let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
+        admin.gateways().unregister_gateway(gone).await.unwrap();
+        let all = pb::ListOperationsRequest::default;
+        let by_name = pb::ListOperationsRequest { gateway: "edge".into(), ..all() };
+        for (key, output) in [(&ana, false), (&sg.admin_key, true)] {
+            let seen = sg.with(key).operation(&id).await.unwrap();
+            assert_eq!((seen.result.is_some(), seen.result_withheld), (output, !output));
+            assert_eq!(list(&sg.with(key), by_name.clone()).await.len(), 1);
+        }
+        assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
+        assert!(list(&sg.with(&operator), all()).await.is_empty());
+        // Another gateway of that name is another gateway.
+        sg.nowhere("edge").await;
+        assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
+        sg.finish().await;
+    }
+
+    async fn a_role_that_is_lost_ends_the_watch_of_what_others_have_begun(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let admin = sg.admin();
+        let ana = bound(&admin, "ana", "edge", pb::Role::Operator).await;
+        let held = sg.held(&sg.work("edge", "box")).await;
+        let mut stream = watch(&sg.with(&ana), &held.id).await;
+        stream.message().await.unwrap().unwrap();
+        admin.bind("ana", "edge", pb::Role::Viewer).await;
+        let ended = tokio::time::timeout(Duration::from_secs(2), stream.message()).await.expect("within a second");
+        assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
+        held.finish(Ok(json!({})));
+        sg.finish().await;
+    }
+
+    async fn what_is_as_large_as_may_be_fits_its_columns(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let most = Begin { input: Some(vec![7; INPUT_BYTES_MAX]), ..sg.work("edge", "box") };
+        let held = sg.held(&most).await;
+        let more = Begin { input: Some(vec![7; INPUT_BYTES_MAX + 1]), ..most };
+        assert_refused!(start(&sg.app, &more, async |_| Ok(json!({}))).await, Internal, "INTERNAL");
+        held.running.progress(255, &"\u{1f980}".repeat(501)).await.unwrap();
+        held.running.step(&"s".repeat(STEP_CHARS_MAX)).await.unwrap();
+        assert!(held.running.step(&"s".repeat(STEP_CHARS_MAX + 1)).await.is_err());
+        held.running.named(&"n".repeat(300)).await.unwrap();
+        let seen = sg.admin().operation(&held.id).await.unwrap();
+        assert_eq!((seen.progress_percent, seen.progress_message.chars().count()), (100, 500));
+        assert_eq!(seen.sandbox.len(), 253);
+        let id = held.id.clone();
+        let envelope = json!({ "stdout": "" }).to_string().len();
+        held.finish(Ok(json!({ "stdout": "x".repeat(65_536 - envelope) })));
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!(text(&ended.result, "stdout").unwrap().len(), 65_536 - envelope);
+        assert_eq!(text(&ended.result, "truncated"), None);
         sg.finish().await;
     }
 

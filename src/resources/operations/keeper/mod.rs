@@ -130,6 +130,11 @@ impl Held {
         self.token.cancel();
     }
 
+    /// Whether the lease is held for all that this replica knows, by a clock that counts sleep.
+    pub(in crate::resources::operations) fn is_held(&self, now: Duration) -> bool {
+        self.why() != Some(Stop::LeaseLost) && self.until_us.load(Ordering::Relaxed) > micros(now)
+    }
+
     pub(in crate::resources::operations) fn why(&self) -> Option<Stop> {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -236,15 +241,16 @@ async fn keep(app: Arc<App>) {
             let held = held.len();
             warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
         }
-        let now = micros(app.clock.since_boot());
-        for held in held.iter().filter(|held| held.until_us.load(Ordering::Relaxed) <= now) {
+        for held in held.iter().filter(|held| !held.is_held(now)) {
             held.stop(Stop::LeaseLost);
         }
         if app.stop.is_cancelled() {
             let until =
                 *drained_at.get_or_insert_with(|| Instant::now() + app.config.server.drain());
             if Instant::now() >= until {
-                held.iter().for_each(|held| held.stop(Stop::Draining));
+                for held in &held {
+                    held.stop(Stop::Draining);
+                }
             }
         }
     }
@@ -311,6 +317,8 @@ mod tests {
         let seat = operations.seat("a".to_owned()).unwrap();
         let held = Held::new("x".to_owned(), 1, Duration::ZERO, seat);
         assert_eq!((held.why(), held.token.is_cancelled()), (None, false));
+        assert!(held.is_held(LEASE_TTL.saturating_sub(Duration::from_micros(1))));
+        assert!(!held.is_held(LEASE_TTL));
         for (told, why) in [
             (Stop::Cancelled, Stop::Cancelled),
             (Stop::Draining, Stop::Cancelled),
@@ -320,5 +328,6 @@ mod tests {
             held.stop(told);
             assert_eq!((held.why(), held.token.is_cancelled()), (Some(why), true));
         }
+        assert!(!held.is_held(Duration::ZERO));
     }
 }
