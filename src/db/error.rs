@@ -50,6 +50,7 @@ const UNIQUE: &[Unique] = &[
     unique("selector_bindings_sp_id_selector_unique", "selector_bindings.sp_id, selector_bindings.selector", Kind::GatewayRole, "this service principal"),
     unique("selector_bindings_group_id_selector_unique", "selector_bindings.group_id, selector_bindings.selector", Kind::GatewayRole, "this group"),
     unique("device_codes_user_hash_unique", "device_codes.user_hash", Kind::DeviceCode, "this code"),
+    unique("sbom_snapshots_gateway_name_workspace_sandbox_name_unique", "sbom_snapshots.gateway_name, sbom_snapshots.workspace, sbom_snapshots.sandbox_name", Kind::Sbom, "this sandbox"),
     unique("idempotency_keys_principal_method_request_id_unique", "idempotency_keys.principal, idempotency_keys.method, idempotency_keys.request_id", Kind::Request, "this id"),
 ];
 

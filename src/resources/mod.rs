@@ -10,5 +10,6 @@ pub mod events;
 pub mod gateway_tokens;
 pub mod gateways;
 pub mod groups;
+pub mod sboms;
 pub mod service_principals;
 pub mod users;

@@ -74,6 +74,7 @@ clients! {
     events: event_service_client::EventServiceClient,
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
+    sboms: sbom_service_client::SbomServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
     users: user_service_client::UserServiceClient,
 }
