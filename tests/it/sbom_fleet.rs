@@ -96,7 +96,7 @@ served! {
         assert_eq!(count(search(By::PurlPrefix("pkg:PyPI/requests@".into()))).await, 4);
         assert_eq!(count(search(By::PurlContains("/requests@2.31".into()))).await, 3);
         assert_eq!(count(search(By::PurlPrefix("pkg:npm/%40fastify/".into()))).await, 1);
-        for nothing in ["%", "_", "re%sts", "r_quests", "\\"] {
+        for nothing in ["%", "__", "re%sts", "r_quests", "\\"] {
             assert_eq!(count(search(By::NameContains(nothing.into()))).await, 0, "{nothing}");
         }
         assert_eq!(count(search(By::PurlContains("pkg:pypi%requests".into()))).await, 0);

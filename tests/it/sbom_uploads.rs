@@ -124,7 +124,7 @@ served! {
         let shown: Vec<_> = entries.iter().map(|e| (e.action.as_str(), e.gateway.as_str(), e.resource_id.as_str(), e.outcome())).collect();
         let ok = pb::AuditOutcome::Ok;
         assert_eq!(shown, [("sbom.deleted", "edge", "box", ok), ("sbom.uploaded", "edge", "box", ok)]);
-        let detail: Value = serde_json::from_str(&entries[1].outcome_detail_json).unwrap();
+        let detail: Value = serde_json::from_str(&entries[1].detail_json).unwrap();
         assert_eq!((&detail["vulnerabilities"], &detail["max_severity"], &detail["workspace"]), (&json!(6), &json!("HIGH"), &json!("default")));
 
         let names = vec!["sbom.uploaded".to_owned(), "sbom.deleted".to_owned()];
@@ -160,7 +160,7 @@ served! {
             let refused = assert_refused!(admin.send_sbom(messages).await, InvalidArgument, "INVALID_FIELD");
             assert!(refused.message().contains(&format!("`{field}`")), "{field}: {refused:?}");
         }
-        assert_refused!(admin.send_sbom(vec![]).await, FailedPrecondition, "MALFORMED_MESSAGE");
+        assert_refused!(admin.send_sbom(vec![]).await, InvalidArgument, "MALFORMED_MESSAGE");
         assert_refused!(admin.sbom("edge", "box").await, NotFound, "NOT_FOUND");
         sg.finish().await;
     }

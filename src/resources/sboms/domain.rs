@@ -31,9 +31,9 @@ const UPLOADED_BY_CHARACTERS_MAX: usize = 254;
 pub struct Incoming(Vec<u8>);
 
 impl Incoming {
-    /// Bytes that have come.
+    /// How many bytes have come.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.0.len()
     }
 
@@ -178,7 +178,7 @@ fn new<'a>(ctx: &Ctx, place: &'a Place, taken: &'a Taken, actor: &'a str) -> New
         sandbox_name: &place.sandbox,
         bom_format: BOM_FORMAT,
         spec_version: &taken.spec_version,
-        serial_number: taken.serial_number.as_deref(),
+        serial_number: taken.serial_number.clone(),
         uploaded_by: actor,
         uploaded_at: ctx.now(),
         component_count: signed(taken.rows.components.len()),

@@ -37,7 +37,7 @@ pub struct NewSnapshot<'a> {
     pub sandbox_name: &'a str,
     pub bom_format: &'a str,
     pub spec_version: &'a str,
-    pub serial_number: Option<&'a str>,
+    pub serial_number: Option<String>,
     pub uploaded_by: &'a str,
     pub uploaded_at: Timestamp,
     pub component_count: i64,

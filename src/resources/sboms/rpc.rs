@@ -52,7 +52,7 @@ impl SbomService for Sboms {
             let _turn = ctx.app().sboms.turn().await?;
             let late = |_| Error::Late { why: "the document took too long to arrive".to_owned() };
             let incoming = timeout(RECEIVE_TIME_MAX, receive(rest)).await.map_err(late)??;
-            ctx.passed(incoming.len(), 0);
+            ctx.passed(incoming.size(), 0);
             Ok(domain::upload(&ctx, &place, incoming, sha256).await?.into())
         })
         .await
@@ -138,8 +138,8 @@ impl SbomService for Sboms {
     ) -> Reply<pb::SearchComponentsResponse> {
         call(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
-            let token = req.page_token.clone();
-            let (page, next_page_token) = search::page(ctx, &query(req)?, size, &token).await?;
+            let (page, next_page_token) =
+                search::page(ctx, &query(&req)?, size, &req.page_token).await?;
             let components = page.into_iter().map(Into::into).collect();
             Ok(pb::SearchComponentsResponse { components, next_page_token })
         })
@@ -221,7 +221,7 @@ fn rated(severity: Option<Severity>) -> i32 {
     severity.map_or(pb::SbomSeverity::Unspecified, Into::into).into()
 }
 
-fn query(req: pb::SearchComponentsRequest) -> Result<Query, Error> {
+fn query(req: &pb::SearchComponentsRequest) -> Result<Query, Error> {
     use pb::search_components_request::By as Asked;
     let by: (&str, &str, fn(String) -> By) = match &req.by {
         Some(Asked::Name(text)) => ("name", text, By::Name),

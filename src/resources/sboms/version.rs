@@ -131,11 +131,11 @@ fn parts(version: &str) -> Vec<Part> {
 }
 
 fn take(rest: &mut Peekable<Chars<'_>>, takes: impl Fn(char) -> bool) -> String {
-    let mut taken = String::new();
+    let mut run = String::new();
     while let Some(next) = rest.next_if(|c| takes(*c)) {
-        taken.push(next);
+        run.push(next);
     }
-    taken
+    run
 }
 
 /// What a word says of the version.

@@ -249,7 +249,7 @@ fn optional_texts_that_are_too_long_are_cut_and_told() {
     assert_eq!(length(&vulnerability.description), DESCRIPTION_CHARACTERS_MAX);
     assert_eq!(vulnerability.references[0].chars().count(), REFERENCE_CHARACTERS_MAX);
     let many: Vec<Value> = (0..30).map(|_| json!({ "name": "a", "type": long })).collect();
-    let read = super::parse(&document(&json!({ "components": many }))).unwrap();
+    let read = parse(&document(&json!({ "components": many }))).unwrap();
     assert_eq!((read.cut, read.cut_paths.len()), (30, CUT_PATHS_MAX));
 }
 
