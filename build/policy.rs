@@ -95,7 +95,13 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
             format!("Access::Role(Role::{})", variant(&policy, "role", path))
         };
         let scope = variant(&policy, "scope", path);
-        assert!(!public_or_any || scope == "Global", "{path}: an access goes with SCOPE_GLOBAL");
+        // Whoever is known may ask for what is their own; what else they see the domain is told by the scope.
+        let of_known =
+            access == "Access::Authenticated" && matches!(scope.as_str(), "Fleet" | "Loaded");
+        assert!(
+            !public_or_any || scope == "Global" || of_known,
+            "{path}: an access goes with SCOPE_GLOBAL; ACCESS_AUTHENTICATED also with SCOPE_FLEET and SCOPE_LOADED"
+        );
         let audit = variant(&policy, "audit", path);
         let (action, resource) = named(&policy, path);
         let streaming = stream(method);

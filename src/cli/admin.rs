@@ -167,6 +167,7 @@ async fn recorded<T>(
         took: now.since(at),
         detail: None,
         bytes: None,
+        target: None,
     };
     app.audit.close(entry, outcome).await?;
     done

@@ -10,6 +10,7 @@
 mod access;
 mod audit;
 mod auth;
+mod boot_hooks;
 mod database;
 mod events;
 mod fault;
@@ -17,6 +18,7 @@ mod gateways;
 mod keys;
 mod limits;
 mod oidc;
+mod operations;
 mod read;
 mod server;
 mod shown;
@@ -34,6 +36,7 @@ use serde::Serialize;
 pub use access::Access;
 pub use audit::Audit;
 pub use auth::Auth;
+pub use boot_hooks::BootHooks;
 pub use database::{Database, DatabaseUrl};
 pub use events::Events;
 pub use fault::{Fault, Faults};
@@ -41,6 +44,7 @@ pub use gateways::Gateways;
 pub use keys::Keys;
 pub use limits::Limits;
 pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
+pub use operations::Operations;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
@@ -71,6 +75,10 @@ pub struct Config {
     pub audit: Audit,
     /// How events are kept.
     pub events: Events,
+    /// How operations are kept.
+    pub operations: Operations,
+    /// Which commands may run before a sandbox is created.
+    pub boot_hooks: BootHooks,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -126,6 +134,8 @@ impl Config {
             read::section(&mut sections, "token_service", faults);
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
+        let operations: Option<Operations> = read::section(&mut sections, "operations", faults);
+        let boot_hooks: Option<BootHooks> = read::section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is no section of the configuration");
@@ -145,6 +155,8 @@ impl Config {
             token_service: token_service?,
             audit: audit?,
             events: events?,
+            operations: operations?,
+            boot_hooks: boot_hooks?,
             telemetry: telemetry?,
         })
     }

@@ -83,8 +83,8 @@ impl Grant for FleetCtx {
 
 impl Grant for Pending {
     async fn grant(granted: Granted, digest: Digest, _write: bool) -> Result<Self, Error> {
-        let method = granted.method;
-        Ok(Self { ctx: granted.ctx(), least: least(method), method, digest })
+        let (method, about) = (granted.method, granted.about.clone());
+        Ok(Self { ctx: granted.ctx(), least: least(method), method, about, digest })
     }
 }
 

@@ -1,12 +1,15 @@
 //! Who calls, for which scope: the proof that access was checked.
 //!
 //! Invariants
-//! - fields are private and only `authorize`, [`Pending::on`], [`Anonymous::becomes`], `Ctx::proved` and
-//!   `Ctx::system` make a [`Ctx`], so a domain function that takes one can't be reached unchecked;
+//! - fields are private and only `authorize`, [`Pending::on`], [`Pending::of`], [`Anonymous::becomes`], `Ctx::proved`,
+//!   `Ctx::taken_over` and `Ctx::system` make a [`Ctx`], so a domain function that takes one can't be reached unchecked;
 //! - on a gateway that the caller has no role on, the answer is that there is none.
 
 mod authorize;
+mod deferred;
+mod pending;
 mod proved;
+mod taken_over;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +18,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::access::policy::{About, Method};
+use crate::access::policy::About;
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::roles::Role;
 use crate::access::snapshot::Visible;
@@ -27,8 +30,10 @@ use crate::resources::audit::{Intent, OpenEntry};
 
 pub use self::authorize::{Digest, Grant, Granted};
 pub(crate) use self::authorize::{authorize, intent_of_read};
-use self::authorize::{enough, intent, open};
+use self::authorize::{enough, intent};
+pub use self::pending::Pending;
 pub use self::proved::Proved;
+pub(crate) use self::taken_over::TakenOver;
 
 /// A gateway that a call is about.
 pub type OnGateway = (GatewayId, Arc<str>);
@@ -71,6 +76,12 @@ pub struct Noted {
     pub detail: Map<String, Value>,
     /// Of a stream: bytes from the caller, bytes to the caller.
     pub bytes: Option<(u64, u64)>,
+    /// What the call turned out to be about, where the message could not say.
+    pub named: Option<String>,
+    /// The intent was taken out of the call by work that outlives it, which closes it.
+    pub deferred: bool,
+    /// The key under which the caller may repeat the call.
+    pub idempotency_key: Option<String>,
 }
 
 /// A call that was not let through.
@@ -275,7 +286,18 @@ impl FleetCtx {
     pub fn visible(&self) -> Visible {
         match self.ctx.principal() {
             None => Visible::All,
-            Some(principal) => self.ctx.app.snapshot.visible(principal, self.least),
+            Some(principal) => {
+                self.ctx.app.snapshot.visible(principal, self.least.max(Role::Viewer))
+            }
+        }
+    }
+
+    /// The gateways on which the caller holds at least `role`, as they are now.
+    #[must_use]
+    pub fn visible_to(&self, role: Role) -> Visible {
+        match self.ctx.principal() {
+            None => Visible::All,
+            Some(principal) => self.ctx.app.snapshot.visible(principal, self.least.max(role)),
         }
     }
 
@@ -296,42 +318,6 @@ impl std::ops::Deref for FleetCtx {
 
     fn deref(&self) -> &Ctx {
         &self.ctx
-    }
-}
-
-/// A call whose gateway only the stored object tells.
-#[derive(Debug)]
-pub struct Pending {
-    ctx: Ctx,
-    least: Role,
-    method: &'static Method,
-    digest: Digest,
-}
-
-impl Pending {
-    /// The process, to load the object with.
-    #[must_use]
-    pub fn app(&self) -> &Arc<App> {
-        &self.ctx.app
-    }
-
-    /// Checks the gateway of the object, with a role not below the declared one, and opens the intent of a write.
-    pub async fn on(mut self, gateway: GatewayId, role: Role) -> Result<Ctx, Error> {
-        let app = Arc::clone(&self.ctx.app);
-        let principal = self.ctx.principal().ok_or_else(|| Error::internal("no caller"))?;
-        let missing = || Error::missing(Kind::Gateway, gateway);
-        let name = app.snapshot.gateway_name(gateway).ok_or_else(missing)?;
-        let held = app.snapshot.role_on(principal, gateway);
-        if held == Role::None {
-            return Err(missing());
-        }
-        enough(held, role.max(self.least), Some(&name))?;
-        self.ctx.on = Some((gateway, name));
-        self.ctx.role = held;
-        if self.method.audit == crate::access::policy::Audit::Write {
-            open(&self.ctx, self.method.about(), self.digest).await?;
-        }
-        Ok(self.ctx)
     }
 }
 

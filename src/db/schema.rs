@@ -167,6 +167,7 @@ diesel::table! {
         bytes_out -> Nullable<BigInt>,
         intent_link -> Nullable<BigInt>,
         outcome_link -> Nullable<BigInt>,
+        outcome_target -> Nullable<Text>,
     }
 }
 
@@ -318,6 +319,65 @@ diesel::table! {
 }
 
 diesel::table! {
+    operations (id) {
+        id -> Text,
+        status -> Text,
+        resource_type -> Text,
+        resource_key -> Text,
+        idempotency_key -> Nullable<Text>,
+        progress_pct -> Integer,
+        progress_msg -> Nullable<Text>,
+        result_json -> Nullable<Binary>,
+        error_message -> Nullable<Text>,
+        error_code -> Nullable<Text>,
+        actor -> Text,
+        gateway_name -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        completed_at -> Nullable<Timestamp>,
+        workspace -> Text,
+        sandbox_name -> Text,
+        principal -> Nullable<Text>,
+        actor_role -> Text,
+        gateway_id -> BigInt,
+        request_id -> Text,
+        owner -> Nullable<Text>,
+        lease_expires_at -> Nullable<Timestamp>,
+        fence -> BigInt,
+        step -> Text,
+        input -> Nullable<Binary>,
+        keeps_output -> Bool,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    sandbox_boot_hooks (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        name -> Text,
+        phase -> Text,
+        command -> Text,
+        workdir -> Text,
+        env_json -> Nullable<Binary>,
+        env_names -> Text,
+        timeout_seconds -> BigInt,
+        order -> BigInt,
+        enabled -> Bool,
+        continue_on_failure -> Bool,
+        created_by -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        last_run_at -> Nullable<Timestamp>,
+        last_status -> Nullable<Text>,
+        last_output -> Nullable<Text>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
     sbom_snapshots (id) {
         id -> BigInt,
         gateway_name -> Text,
@@ -423,7 +483,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     known_addresses,
     leases,
     login_budgets,
+    operations,
     replicas,
+    sandbox_boot_hooks,
     sbom_affects,
     sbom_components,
     sbom_snapshots,

@@ -10,12 +10,12 @@
 
 mod admit;
 mod body;
-mod channels;
+pub(crate) mod channels;
 pub(crate) mod connection;
 mod forward;
 mod governed;
-mod headers;
-mod message;
+pub(crate) mod headers;
+pub(crate) mod message;
 mod prepare;
 mod reaper;
 mod record;
@@ -23,7 +23,7 @@ mod rewrite;
 mod sandboxes;
 mod scan;
 mod target;
-mod upstream;
+pub(crate) mod upstream;
 mod watch;
 mod wire;
 
@@ -63,7 +63,8 @@ impl Proxy {
     pub fn new(app: Arc<App>) -> Self {
         let public = PublicAddress::parse(&app.config.server.public_url());
         let public = public.expect("the configuration was checked");
-        Self { channels: Channels::new(Arc::clone(&app)), app, public }
+        let config = Arc::new(app.config.gateways.clone());
+        Self { channels: Channels::new(&app.targets, &config), app, public }
     }
 
     /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the

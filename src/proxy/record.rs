@@ -130,6 +130,7 @@ impl Closing {
             took: self.started.elapsed(),
             detail: meter.and_then(|(meter, _)| meter.finish()).map(digest_detail),
             bytes,
+            target: None,
         };
         let app = Arc::clone(&self.app);
         self.app.spawn(async move {

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::idempotency::{self, Claim};
 use super::status::{code_of, status};
-use crate::access::policy::{Audit, Rpc};
+use crate::access::policy::{Audit, Rpc, ScopeKind};
 use crate::app::App;
 use crate::ctx::{self, Call, Grant};
 use crate::error::{Error, Kind};
@@ -108,6 +108,8 @@ where
 {
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let digest = app.digest(M::METHOD.request, &message.encode_to_vec());
+    let key = message.request_id();
+    call.note.lock().idempotency_key = (!key.is_empty()).then(|| key.to_owned());
     let claim =
         idempotency::claim(app, granted.caller(), M::METHOD, message.request_id(), digest.as_ref())
             .await?;
@@ -115,6 +117,7 @@ where
         Claim::Replay(answer) => return R::decode(answer.as_slice()).map_err(Error::internal),
         Claim::First(claimed) => claimed,
     };
+    let unsettled = (M::METHOD.scope == ScopeKind::Loaded).then(|| granted.refusal());
     let answer = match M::Grant::grant(granted, digest, true).await {
         Err(error) => Err(error),
         Ok(grant) => AssertUnwindSafe(f(grant, message))
@@ -136,7 +139,13 @@ where
         app.audit.count_anonymous(call.client_ip, call.method, code_of(error).1.as_str());
     }
     close(app, &call, answer.as_ref().err()).await;
-    if answer.is_ok() && call.note.lock().entry.is_none() {
+    let mut note = call.note.lock();
+    let without = note.entry.is_none() && !note.deferred;
+    if without && answer.is_err() {
+        // What it is about could not be loaded, or not by this caller: refused like what the scope refuses.
+        note.refused = note.refused.take().or(unsettled);
+    }
+    if without && answer.is_ok() {
         // The domain returned without settling its scope: a fault of ours, and a refusal for the caller.
         return Err(Error::internal("a write without an intent"));
     }
@@ -160,7 +169,10 @@ pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome 
         Some(Error::Denied { .. }) => Ending::Denied,
         Some(_) => Ending::Failed,
     };
-    let mut detail = std::mem::take(&mut call.note.lock().detail);
+    let mut note = call.note.lock();
+    let (mut detail, target) = (std::mem::take(&mut note.detail), note.named.take());
+    let bytes = note.bytes;
+    drop(note);
     if let Some(error) = error {
         detail.insert("reason".to_owned(), code_of(error).1.as_str().into());
     }
@@ -170,6 +182,7 @@ pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome 
         code: error.map_or(0, |error| code_of(error).0 as i32),
         took: call.started.elapsed(),
         detail: (!detail.is_empty()).then_some(detail.into()),
-        bytes: call.note.lock().bytes,
+        bytes,
+        target,
     }
 }

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::resources::{
-    access_bindings, audit, auth, device_codes, events, gateways, service_principals,
+    access_bindings, audit, auth, device_codes, events, gateways, operations, service_principals,
 };
 use crate::transport::idempotency;
 use lease::Lease;
@@ -84,6 +84,8 @@ pub const ALL: &[Worker] = &[
     events::worker::SEQUENCER,
     events::worker::RETENTION,
     gateways::worker::PROBES,
+    operations::takeover::TAKEOVER,
+    operations::worker::RETENTION,
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
     disk::WORKER,

@@ -55,6 +55,7 @@ pub(crate) fn outcome(ending: Ending) -> Outcome {
         took: Duration::from_micros(1_500),
         detail: Some(json!({ "after": "\u{0}" })),
         bytes: Some((1, u64::MAX)),
+        target: None,
     }
 }
 

@@ -191,7 +191,11 @@ fn unique_constraints_are_named_after_their_columns() {
             }
             if let Some((name, columns)) = line.trim().split_once(" UNIQUE (") {
                 let columns = columns.trim_end_matches([',', ')']).replace(", ", "_");
-                assert_eq!(name, format!("CONSTRAINT {table}_{columns}_unique"));
+                let full = format!("{table}_{columns}_unique");
+                // PostgreSQL cuts longer names off: there the three columns that name a sandbox are its place.
+                let short = full.replace("gateway_name_workspace_sandbox_name", "place");
+                let wanted = if full.len() > 63 { short } else { full };
+                assert_eq!(name, format!("CONSTRAINT {wanted}"));
             }
         }
     }

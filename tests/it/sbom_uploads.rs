@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::sboms::cyclonedx::SBOM_BYTES_MAX;
+use shoreguard::seal::hex;
 use tonic::Status;
 
 use crate::sboms::{FILES, file, first, gateways, of};
@@ -60,8 +61,7 @@ served! {
         // In several pieces, with what a parser would have lost.
         let long = padded(3 * 1024 * 1024 + 17);
         let sbom = admin.upload("edge", "long", &long).await.sbom.unwrap();
-        let hex: String = Sha256::digest(&long).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(sbom.sha256, hex);
+        assert_eq!(sbom.sha256, hex(&Sha256::digest(&long)));
         assert!(admin.download("edge", "long").await.unwrap() == long);
         assert_refused!(admin.download("edge", "none").await, NotFound, "NOT_FOUND");
         sg.finish().await;
@@ -191,10 +191,10 @@ served! {
     async fn a_repeat_gets_the_first_answer_and_another_content_none(sg: TestServer) {
         gateways(&sg, &["edge"]).await;
         let admin = sg.admin();
-        let hex = |document: &[u8]| Sha256::digest(document).iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+        let digest = |document: &[u8]| hex(&Sha256::digest(document)).to_uppercase();
         let start = |document: &[u8]| pb::UploadSbomRequest {
             request_id: "5f6a5b1c-29a4-4f55-a6ed-4a4f2ff0f0a1".into(),
-            sha256: hex(document),
+            sha256: digest(document),
             ..first("edge", "box")
         };
         let (one, other) = (file("python-1.6"), file("npm-1.5"));

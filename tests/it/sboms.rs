@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::sboms::store::delete_of;
+use shoreguard::resources::sboms::domain::delete_of;
 use tonic::Status;
 
 use crate::support::dump;

@@ -275,6 +275,19 @@ impl Snapshot {
         self.read().role_on(principal, gateway)
     }
 
+    /// The role on a gateway that may be gone: of what is kept from it global admins alone see anything.
+    #[must_use]
+    pub fn role_on_kept(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
+        let state = self.read();
+        if state.gateways.contains_key(&gateway) {
+            return state.role_on(principal, gateway);
+        }
+        match state.global_role(principal) {
+            Role::Admin => Role::Admin,
+            Role::None | Role::Viewer | Role::Operator => Role::None,
+        }
+    }
+
     /// The gateway of a name and the role there.
     #[must_use]
     pub fn gateway(

@@ -93,6 +93,7 @@ fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
         took: Duration::ZERO,
         detail: Some(serde_json::json!({ "count": count, "reason": key.reason })),
         bytes: None,
+        target: None,
     };
     Entry::new(intent, Some(outcome), owner)
 }

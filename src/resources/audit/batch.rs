@@ -74,6 +74,7 @@ pub(super) struct End {
     duration_us: Option<i64>,
     bytes_in: Option<i64>,
     bytes_out: Option<i64>,
+    outcome_target: Option<String>,
 }
 
 /// The outcome of an entry that is open.
@@ -130,6 +131,7 @@ impl From<Outcome> for End {
             duration_us: Some(i64::try_from(outcome.took.as_micros()).unwrap_or(i64::MAX)),
             bytes_in: outcome.bytes.map(|(from, _)| signed(from)),
             bytes_out: outcome.bytes.map(|(_, to)| signed(to)),
+            outcome_target: outcome.target.map(|target| cut(&target, NAME_CHARS_MAX)),
         }
     }
 }
@@ -300,23 +302,25 @@ const INSERT: &str = "\
     INSERT INTO audit_log (\
       id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
       client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
-      outcome_detail, duration_us, bytes_in, bytes_out) \
+      outcome_detail, duration_us, bytes_in, bytes_out, outcome_target) \
     SELECT * FROM json_to_recordset(";
 const UPDATE: &str = "::json) AS given (\
       id bigint, \"timestamp\" timestamp, actor text, actor_role text, action text, resource_type text, \
       resource_id text, gateway_name text, gateway_id bigint, detail text, client_ip text, principal text, \
       request_id text, method text, digest bytea, digest_key_id text, owner text, closed_at timestamp, outcome text, \
-      code integer, outcome_detail text, duration_us bigint, bytes_in bigint, bytes_out bigint)\
+      code integer, outcome_detail text, duration_us bigint, bytes_in bigint, bytes_out bigint, \
+      outcome_target text)\
   ) \
   UPDATE audit_log SET \
     closed_at = given.closed_at, outcome = given.outcome, code = given.code, outcome_detail = given.outcome_detail, \
-    duration_us = given.duration_us, bytes_in = given.bytes_in, bytes_out = given.bytes_out \
+    duration_us = given.duration_us, bytes_in = given.bytes_in, bytes_out = given.bytes_out, \
+    outcome_target = given.outcome_target \
   FROM json_to_recordset(";
 // The ids once more, as an array: PostgreSQL plans this once, perhaps while the table is empty, and must look each of
 // them up in an index also when it has grown.
 const WHERE: &str = "::json) AS given (\
     id bigint, closed_at timestamp, outcome text, code integer, outcome_detail text, duration_us bigint, \
-    bytes_in bigint, bytes_out bigint) \
+    bytes_in bigint, bytes_out bigint, outcome_target text) \
   WHERE audit_log.id = given.id AND audit_log.closed_at IS NULL AND audit_log.id = ANY(";
 
 impl QueryFragment<Pg> for Write {

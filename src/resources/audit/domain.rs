@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::Ending;
-use super::store::{self, Closed, Row, Same, Took};
+use super::store::{self, Closed, Named, Row, Same, Took};
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{AuditId, Timestamp};
@@ -133,9 +133,25 @@ async fn rows(
     Ok(rows)
 }
 
+/// What is asked for by its name may have got it before or after it happened; each entry has it in one place.
+async fn closed(
+    conn: &mut Conn,
+    same: &Same,
+    which: Closed,
+    limit: i64,
+) -> Result<Vec<Row>, Error> {
+    let mut rows = by_begin(conn, same, which, limit).await?;
+    if same.resource_id.is_some() {
+        let named_after = Closed { named: Named::After, ..which };
+        rows.extend(by_begin(conn, same, named_after, limit).await?);
+        merge(&mut rows, limit);
+    }
+    Ok(rows)
+}
+
 /// The order is by end, so where entries were begun before some time, all that ended later would be looked at in vain.
 /// But nearly every call ends within a minute, and the few others have an index of their own.
-async fn closed(
+async fn by_begin(
     conn: &mut Conn,
     same: &Same,
     which: Closed,
@@ -149,7 +165,12 @@ async fn closed(
     let mut rows = store::closed(conn, same, short, limit).await?;
     let long = Closed { took: Took::Long, ..which };
     rows.extend(store::closed(conn, same, long, limit).await?);
+    merge(&mut rows, limit);
+    Ok(rows)
+}
+
+/// The one closed last first, of several such lists.
+fn merge(rows: &mut Vec<Row>, limit: i64) {
     rows.sort_by_key(|row| std::cmp::Reverse((row.closed_at, row.id)));
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(rows)
 }

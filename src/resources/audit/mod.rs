@@ -89,6 +89,8 @@ pub struct Outcome {
     pub detail: Option<serde_json::Value>,
     /// For streams: bytes from the caller and to the caller.
     pub bytes: Option<(u64, u64)>,
+    /// What it was about, where only its end tells: the name that a gateway gave. Cut at 253 characters.
+    pub target: Option<String>,
 }
 
 /// An intent that is stored and waits for its outcome.

@@ -89,7 +89,10 @@ impl From<Row> for pb::AuditEntry {
             actor_role: row.actor_role,
             action: row.action,
             resource_type: row.resource_type,
-            resource_id: row.resource_id,
+            resource_id: Some(row.resource_id)
+                .filter(|id| !id.is_empty())
+                .or(row.outcome_target)
+                .unwrap_or_default(),
             gateway: row.gateway_name.unwrap_or_default(),
             detail_json: detail(row.detail, row.outcome_detail),
             client_ip: row.client_ip.unwrap_or_default(),

@@ -42,6 +42,7 @@ pub struct Row {
     pub duration_us: Option<i64>,
     pub bytes_in: Option<i64>,
     pub bytes_out: Option<i64>,
+    pub outcome_target: Option<String>,
 }
 
 /// What every entry of a list has in common; none is any.
@@ -73,6 +74,18 @@ pub struct Closed {
     pub closed_before: Option<Timestamp>,
     /// How long they took.
     pub took: Took,
+    /// Where the asked one was named.
+    pub named: Named,
+}
+
+/// Where an entry names what it is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Named {
+    /// Before it happened.
+    #[default]
+    Before,
+    /// After it happened: nobody knew the name before.
+    After,
 }
 
 /// How long entries took.
@@ -87,7 +100,7 @@ pub enum Took {
     Long,
 }
 
-/// Adds the conditions on columns that must be equal.
+/// Adds the conditions on columns that must be equal, but for the resource's id, which may stand in either of two.
 macro_rules! same {
     ($query:ident, $same:expr) => {{
         let same: &Same = $same;
@@ -99,9 +112,6 @@ macro_rules! same {
         }
         if let Some(value) = &same.resource_type {
             $query = $query.filter(audit_log::resource_type.eq(value));
-        }
-        if let Some(value) = &same.resource_id {
-            $query = $query.filter(audit_log::resource_id.eq(value));
         }
         if let Some(value) = &same.gateway {
             $query = $query.filter(audit_log::gateway_name.eq(value));
@@ -128,6 +138,9 @@ pub async fn open(
             .limit(limit)
             .into_boxed();
         same!(query, same);
+        if let Some(id) = &same.resource_id {
+            query = query.filter(audit_log::resource_id.eq(id));
+        }
         if let Some(from) = begun.0 {
             query = query.filter(audit_log::timestamp.ge(from));
         }
@@ -156,6 +169,13 @@ pub async fn closed(
             .limit(limit)
             .into_boxed();
         same!(query, same);
+        query = match (&same.resource_id, which.named) {
+            (None, _) => query,
+            (Some(id), Named::Before) => query.filter(audit_log::resource_id.eq(id)),
+            (Some(id), Named::After) => {
+                query.filter(audit_log::outcome_target.eq(id)).filter(audit_log::resource_id.eq(""))
+            }
+        };
         if let Some(outcome) = which.outcome {
             query = query.filter(audit_log::outcome.eq(outcome));
         }

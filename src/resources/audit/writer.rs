@@ -176,6 +176,7 @@ impl Writer {
             took: Duration::ZERO,
             detail: Some(serde_json::json!({ "nothing_happened": why })),
             bytes: None,
+            target: None,
         });
         self.shared.unstored.send_modify(|count| *count += 1);
         self.later.closings.push(Closing { id, end });

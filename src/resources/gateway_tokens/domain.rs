@@ -139,6 +139,7 @@ fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>,
         took: call.started.elapsed(),
         detail: None,
         bytes: None,
+        target: None,
     };
     let task_app = Arc::clone(app);
     app.spawn(async move {

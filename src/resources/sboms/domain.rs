@@ -13,6 +13,7 @@ use super::rows::{NewSnapshot, Snapshot};
 use super::store;
 use super::taken::Taken;
 use crate::ctx::Ctx;
+use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::{Error, Kind};
 use crate::etag;
@@ -218,6 +219,16 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
         .await?;
     ctx.app().feed.written();
     Ok(())
+}
+
+/// Removes the SBOM of a sandbox that goes, in the transaction in which it goes; answers how many there were.
+pub async fn delete_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    store::delete_of(conn, gateway, workspace, sandbox).await
 }
 
 /// A document that is being sent.

@@ -75,6 +75,7 @@ pub fn finish(app: &Arc<App>, call: &Call, error_code: i32) {
         took: call.started.elapsed(),
         detail: None,
         bytes: None,
+        target: None,
     };
     let task_app = Arc::clone(app);
     app.spawn(async move {

@@ -5,6 +5,7 @@ pub(crate) mod http;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod raw;
+pub(crate) mod work;
 #[macro_use]
 pub(crate) mod server;
 

@@ -1,0 +1,63 @@
+//! Work that outlives its call: the intent goes along with it, and is closed when the work has ended.
+
+use std::time::Duration;
+
+use super::Ctx;
+use crate::access::roles::Role;
+use crate::resources::audit::{Ending, OpenEntry, Outcome};
+
+impl Ctx {
+    /// Takes the open intent out of the call, which from here on neither closes it nor misses it: whoever takes it
+    /// closes it with the true outcome. None where there is none, or it was taken before.
+    #[must_use]
+    pub(crate) fn defer(&self) -> Option<OpenEntry> {
+        let mut note = self.call.as_ref()?.note.lock();
+        let entry = note.entry.take()?;
+        note.deferred = true;
+        Some(entry)
+    }
+
+    /// Tells the audit log what the call turned out to be about, where its message could not say.
+    pub fn named(&self, target: impl Into<String>) {
+        if let Some(call) = &self.call {
+            call.note.lock().named = Some(target.into());
+        }
+    }
+
+    /// How work that outlived its call has ended, with everything that was noted on the way.
+    #[must_use]
+    pub(crate) fn deferred_outcome(&self, ending: Ending, code: i32) -> Outcome {
+        let noted = self.call.as_ref().map(|call| {
+            let mut note = call.note.lock();
+            (std::mem::take(&mut note.detail), note.named.take())
+        });
+        let (detail, target) = noted.unwrap_or_default();
+        Outcome {
+            at: self.now(),
+            ending,
+            code,
+            took: self.call.as_ref().map_or(Duration::ZERO, |call| call.started.elapsed()),
+            detail: (!detail.is_empty()).then_some(detail.into()),
+            bytes: None,
+            target,
+        }
+    }
+
+    /// The key under which the caller may repeat the call.
+    #[must_use]
+    pub fn idempotency_key(&self) -> Option<String> {
+        self.call.as_ref().and_then(|call| call.note.lock().idempotency_key.clone())
+    }
+
+    /// The role that the caller has on the gateway of the call at this moment, which may be another than it had when the
+    /// call was let through: for calls that wait.
+    #[must_use]
+    pub fn role_now(&self) -> Role {
+        match (self.principal(), &self.on) {
+            (Some(principal), Some((gateway, _))) => {
+                self.app.snapshot.role_on_kept(principal, *gateway)
+            }
+            (None, _) | (_, None) => self.role,
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! A call whose gateway only the stored object tells.
+
+use std::sync::Arc;
+
+use super::authorize::{enough, open};
+use super::{Ctx, Digest, OnGateway};
+use crate::access::policy::{About, Audit, Method};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Kind};
+
+/// A call whose gateway only the stored object tells.
+#[derive(Debug)]
+pub struct Pending {
+    pub(super) ctx: Ctx,
+    pub(super) least: Role,
+    pub(super) method: &'static Method,
+    pub(super) about: About,
+    pub(super) digest: Digest,
+}
+
+impl Pending {
+    /// The process, to load the object with.
+    #[must_use]
+    pub fn app(&self) -> &Arc<App> {
+        &self.ctx.app
+    }
+
+    /// Checks the gateway of the object, with a role not below the declared one, and opens the intent of a write.
+    pub async fn on(&self, gateway: GatewayId, role: Role) -> Result<Ctx, Error> {
+        let missing = || Error::missing(Kind::Gateway, gateway);
+        let name = self.app().snapshot.gateway_name(gateway).ok_or_else(missing)?;
+        let held = self.app().snapshot.role_on(self.principal()?, gateway);
+        self.settle((gateway, name), held, role).await
+    }
+
+    /// The same for an object that has an owner and is kept when its gateway goes. The owner needs no role: it gets a
+    /// [`Ctx`] with the role that it still holds there, which may be none. Of a gateway that has gone global admins
+    /// alone see what is not their own.
+    pub async fn of(
+        &self,
+        owner: Option<PrincipalId>,
+        gateway: OnGateway,
+        role: Role,
+    ) -> Result<Ctx, Error> {
+        let principal = self.principal()?;
+        let held = self.app().snapshot.role_on_kept(principal, gateway.0);
+        let role = if owner == Some(principal) { Role::None } else { role.max(Role::Viewer) };
+        self.settle(gateway, held, role).await
+    }
+
+    fn principal(&self) -> Result<PrincipalId, Error> {
+        self.ctx.principal().ok_or_else(|| Error::internal("no caller"))
+    }
+
+    async fn settle(&self, gateway: OnGateway, held: Role, role: Role) -> Result<Ctx, Error> {
+        let needed = role.max(self.least);
+        if held == Role::None && needed > Role::None {
+            return Err(Error::missing(Kind::Gateway, gateway.0));
+        }
+        enough(held, needed, Some(&gateway.1))?;
+        let ctx = Ctx { on: Some(gateway), role: held, ..self.ctx.clone() };
+        if self.method.audit == Audit::Write {
+            open(&ctx, self.about.clone(), self.digest.clone()).await?;
+        }
+        Ok(ctx)
+    }
+}

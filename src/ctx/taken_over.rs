@@ -1,0 +1,78 @@
+//! Work whose replica is gone, taken over by this one in the name of whoever began it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::{Call, Ctx, Note, OnGateway, Who};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::error::Error;
+use crate::resources::audit::Intent;
+
+/// Whose work it is, as it was checked when it was begun.
+#[derive(Debug)]
+pub(crate) struct TakenOver {
+    /// Name of whoever began it.
+    pub(crate) actor: Arc<str>,
+    /// What identifies them for good.
+    pub(crate) principal: Option<PrincipalId>,
+    /// The role that they had then.
+    pub(crate) role: Role,
+    /// Where the work is done.
+    pub(crate) gateway: OnGateway,
+    /// Id of the call that began it.
+    pub(crate) request_id: Uuid,
+    /// The audit action.
+    pub(crate) action: &'static str,
+    /// The kind of thing concerned.
+    pub(crate) resource: &'static str,
+    /// Which one.
+    pub(crate) target: String,
+    /// What else the audit log is to know.
+    pub(crate) detail: serde_json::Value,
+}
+
+impl Ctx {
+    /// From here on the work is done here: an intent of its own is durable when this answers. That of the call that
+    /// began it is closed as `unknown` by whoever finds its replica dead.
+    ///
+    /// # Errors
+    /// `AUDIT_UNAVAILABLE`: nothing may happen.
+    pub(crate) async fn taken_over(app: &Arc<App>, work: TakenOver) -> Result<Self, Error> {
+        let TakenOver { actor, principal, role, gateway, request_id, .. } = work;
+        let (id, name) = gateway.clone();
+        let at = app.clock.now();
+        let intent = Intent {
+            at,
+            actor: Arc::clone(&actor),
+            principal,
+            role,
+            action: work.action,
+            resource_type: work.resource,
+            resource_id: work.target,
+            gateway: Some((Some(id), name)),
+            client_ip: None,
+            request_id,
+            method: "".into(),
+            digest: None,
+            detail: Some(work.detail),
+        };
+        let note = Arc::new(Note::default());
+        note.lock().entry = Some(app.audit.open(intent).await?);
+        let call = Call {
+            request_id,
+            at,
+            started: Instant::now(),
+            deadline: None,
+            client_ip: None,
+            caller: None,
+            method: "",
+            note,
+        };
+        let who = Who::Proved(principal, actor);
+        Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })
+    }
+}

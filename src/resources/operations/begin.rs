@@ -1,0 +1,222 @@
+//! Beginning an operation.
+//!
+//! Invariants
+//! - the row is there before the work begins, with the event that tells of it;
+//! - the intent of the call goes along with the operation once the row is there, and is closed with its end;
+//! - what is exclusive has one key on its gateway, in its workspace, by its name; everything else has one of its own.
+
+use std::future::Future;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tracing::{Instrument, info_span};
+
+use super::keeper::LEASE_TTL;
+use super::run::{Running, aad};
+use super::state::Status;
+use super::store::{self, NewRow, Operation};
+use super::{Failure, INPUT_BYTES_MAX, New, OperationKind, plain};
+use crate::app::App;
+use crate::ctx::{Ctx, OnGateway};
+use crate::db::Conn;
+use crate::error::{Error, Reason};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::seal::hex;
+
+/// Longest key, in characters.
+const KEY_CHARS_MAX: usize = 253;
+/// How often a key is looked at whose operation ends in the meantime.
+const INSERT_TRIES_MAX: u32 = 3;
+/// Longest name of an actor, in characters.
+const ACTOR_CHARS_MAX: usize = 254;
+
+/// Begins an operation and runs `work` as a task of this replica to its end. The call's open intent goes along with it.
+///
+/// # Errors
+/// `OPERATION_RUNNING` where it is exclusive and another one of its kind and sandbox is active; `BUSY` where too many
+/// run here; `DRAINING` where the process is to stop.
+pub async fn start<F, Fut>(ctx: &Ctx, new: New<'_>, work: F) -> Result<Operation, Error>
+where
+    F: FnOnce(Running) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Value, Failure>> + Send,
+{
+    let (running, row) = enter(ctx, new, Status::Pending).await?;
+    let span = info_span!("operation", id = %row.id, kind = %row.kind);
+    let work_of = running.clone();
+    let task = async move { running.through(async move { work(work_of).await }).await };
+    ctx.app().spawn(task.instrument(span));
+    Ok(row)
+}
+
+/// Begins an operation whose work the caller does itself and ends by [`Running::finish`].
+///
+/// # Errors
+/// As [`start`].
+pub async fn begin(ctx: &Ctx, new: New<'_>) -> Result<Running, Error> {
+    Ok(enter(ctx, new, Status::Running).await?.0)
+}
+
+async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Operation), Error> {
+    let app = ctx.app();
+    if app.stop.is_cancelled() {
+        return Err(Error::unavailable(Reason::Draining, "the server is stopping"));
+    }
+    if new.input.as_ref().is_some_and(|input| input.len() > INPUT_BYTES_MAX) {
+        return Err(Error::internal("the input of an operation is too long"));
+    }
+    let seat = app.operations.seat(ctx.principal_text())?;
+    let id = app.new_id().to_string();
+    let key = key(&ctx.on_gateway()?.1, &new, &id);
+    let sealed =
+        new.input.as_ref().map(|input| app.master.seal(&aad("input", &id), input)).transpose()?;
+    let mut tries = 1;
+    let (row, written) = loop {
+        let written = app.clock.since_boot();
+        match insert(ctx, &new, (&id, &key, status), sealed.as_deref()).await {
+            Ok(row) => break (row, written),
+            Err(Error::Exists { .. }) => {
+                let running = running_of(app, new.kind, &key).await?;
+                if running.is_some() || tries >= INSERT_TRIES_MAX {
+                    return Err(refused(&new, running.as_deref()));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tries += 1;
+    };
+    app.feed.written();
+    let resumable = super::takeover::resume_of(new.kind).is_some();
+    Ok((Running::of(ctx.clone(), &row, written, seat, resumable), row))
+}
+
+async fn insert(
+    ctx: &Ctx,
+    new: &New<'_>,
+    (id, key, status): (&str, &str, Status),
+    input: Option<&[u8]>,
+) -> Result<Operation, Error> {
+    let (gateway_id, gateway_name) = ctx.on_gateway()?;
+    let (now, actor) = (ctx.now(), plain(&ctx.actor(), ACTOR_CHARS_MAX));
+    let principal = ctx.principal().map(|principal| principal.to_string());
+    let (request_id, idempotency_key) = (ctx.request_id().to_string(), ctx.idempotency_key());
+    let db = ctx.db();
+    db.transaction(async |conn| {
+        let row = NewRow {
+            id,
+            status,
+            resource_type: new.kind,
+            resource_key: key,
+            idempotency_key: idempotency_key.as_deref(),
+            actor: &actor,
+            gateway_name,
+            created_at: now,
+            updated_at: now,
+            workspace: workspace(new.workspace),
+            sandbox_name: new.sandbox,
+            principal: principal.as_deref(),
+            actor_role: ctx.role().as_str(),
+            gateway_id: *gateway_id,
+            request_id: &request_id,
+            owner: &ctx.app().replica,
+            lease_expires_at: db.now(conn).await?.plus(LEASE_TTL),
+            input,
+            keeps_output: new.keeps_output,
+        };
+        let stored = store::insert(conn, &row).await?;
+        tell(conn, ctx, "operation.created", &stored).await?;
+        Ok(stored)
+    })
+    .await
+}
+
+/// The event of a change of an operation; never what its work has said.
+pub(super) async fn tell(
+    conn: &mut Conn,
+    ctx: &Ctx,
+    name: &'static str,
+    row: &Operation,
+) -> Result<(), Error> {
+    let mut payload = json!({
+        "operation": row.id,
+        "type": row.kind.as_str(),
+        "gateway": row.gateway_name,
+        "workspace": row.workspace,
+        "sandbox": row.sandbox,
+        "actor": row.actor,
+    });
+    if let Some(code) = row.error_code {
+        payload["error_code"] = code.as_str().into();
+    }
+    let gateway: OnGateway = (row.gateway_id, row.gateway_name.as_str().into());
+    events::enqueue(conn, NewEvent::of(ctx, name, payload).on(gateway)).await
+}
+
+async fn running_of(app: &App, kind: OperationKind, key: &str) -> Result<Option<String>, Error> {
+    store::active_of(&mut app.db.read().await?, kind, key).await
+}
+
+fn refused(new: &New<'_>, running: Option<&str>) -> Error {
+    let named = running.map_or_else(String::new, |id| format!(" `{id}`"));
+    let why = format!("operation{named} on sandbox `{}` is running", new.sandbox);
+    Error::refused(Reason::OperationRunning, why)
+}
+
+fn workspace(given: &str) -> &str {
+    if given.is_empty() { "default" } else { given }
+}
+
+/// What no two active operations of a kind share: gateway, workspace and name of what is exclusive, and the operation's
+/// own id for everything else.
+fn key(gateway: &str, new: &New<'_>, id: &str) -> String {
+    let exclusive = new.exclusive && !new.sandbox.is_empty();
+    let key = if exclusive {
+        format!("{gateway}/{}/{}", workspace(new.workspace), new.sandbox)
+    } else {
+        format!("{gateway}/{id}")
+    };
+    if key.chars().count() <= KEY_CHARS_MAX {
+        return key;
+    }
+    // Names that begin alike stay apart by the digest of the whole.
+    let digest = hex(&Sha256::digest(key.as_bytes()));
+    let kept: String = key.chars().take(KEY_CHARS_MAX - digest.len() - 1).collect();
+    format!("{kept}~{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new<'a>(workspace: &'a str, sandbox: &'a str, exclusive: bool) -> New<'a> {
+        let kind = OperationKind::Sandbox;
+        New { kind, workspace, sandbox, exclusive, keeps_output: false, input: None }
+    }
+
+    #[test]
+    fn a_key_has_gateway_workspace_and_name_or_the_operation_itself() {
+        for (new, expected) in [
+            (new("", "box", true), "edge/default/box"),
+            (new("default", "box", true), "edge/default/box"),
+            (new("team", "box", true), "edge/team/box"),
+            (new("team", "", true), "edge/the-id"),
+            (new("team", "box", false), "edge/the-id"),
+        ] {
+            assert_eq!(key("edge", &new, "the-id"), expected);
+        }
+    }
+
+    #[test]
+    fn wp12_a_key_is_bounded_and_names_that_begin_alike_stay_apart() {
+        let long = "g".repeat(253);
+        let keys: Vec<String> =
+            ["a", "b"].iter().map(|name| key(&long, &new("", name, true), "id")).collect();
+        assert_ne!(keys[0], keys[1]);
+        assert!(keys.iter().all(|key| key.len() == KEY_CHARS_MAX), "{keys:?}");
+        let at_the_limit = "g".repeat(KEY_CHARS_MAX - "/default/a".len());
+        let kept = key(&at_the_limit, &new("", "a", true), "id");
+        assert_eq!(kept, format!("{at_the_limit}/default/a"));
+        assert!(key(&format!("{at_the_limit}g"), &new("", "a", true), "id").contains('~'));
+        let wide = key(&"\u{e4}".repeat(253), &new("", "a", true), "id");
+        assert_eq!(wide.chars().count(), KEY_CHARS_MAX);
+    }
+}

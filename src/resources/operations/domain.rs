@@ -1,0 +1,371 @@
+//! Operations as callers see them: one, many, waiting for one, cancelling one.
+//!
+//! Whoever began an operation sees it for good, by the id that never changes; others need to be operators on its gateway.
+//! What a command has said is shown to whoever ran it, as long as they hold any role on that gateway, and to its admins:
+//! a role that was taken away takes the output along, but not the knowledge of what one did oneself.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::OperationKind;
+use super::begin::tell;
+use super::feed::Waiter;
+use super::run::aad;
+use super::state::Status;
+use super::store::{self, Operation, Wanted};
+use crate::access::live::LiveStream;
+use crate::access::roles::Role;
+use crate::ctx::{Ctx, FleetCtx, Pending};
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::Timestamp;
+use crate::error::{Error, Kind, Reason};
+
+/// Longest time that a call waits for an operation.
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long a call waits that does not say so.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// Shortest time that may be asked for.
+pub const WAIT_MIN: Duration = Duration::from_secs(1);
+/// Length of a UUID, as it is written.
+const ID_CHARS: usize = 36;
+
+/// An operation as a caller sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    /// The operation.
+    pub operation: Operation,
+    /// Its result, where it has one that the caller may see.
+    pub result: Option<Value>,
+    /// There is a result, and it is not for this caller.
+    pub withheld: bool,
+}
+
+/// Who looks at an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Eye {
+    /// The operation is the caller's own.
+    own: bool,
+    /// The caller's role on its gateway.
+    role: Role,
+}
+
+impl Eye {
+    /// Whether the caller may still see it at all.
+    fn sees(self) -> bool {
+        self.own || self.role >= Role::Operator
+    }
+
+    /// Whether the caller may see a result.
+    fn sees_result(self, keeps_output: bool) -> bool {
+        if !keeps_output {
+            return self.sees();
+        }
+        self.role == Role::Admin || (self.own && self.role > Role::None)
+    }
+
+    fn of(ctx: &Ctx, row: &Operation) -> Self {
+        let own = row.owned_by().is_some_and(|owner| ctx.principal() == Some(owner));
+        Self { own, role: ctx.role_now() }
+    }
+}
+
+/// A valid id, in the one form that is stored.
+pub fn id(field: &str, text: &str) -> Result<String, Error> {
+    let bad = || Error::invalid(field, "must be a UUID");
+    let parsed = uuid::Uuid::try_parse(text).map_err(|_| bad())?;
+    if text.len() != ID_CHARS {
+        return Err(bad());
+    }
+    Ok(parsed.to_string())
+}
+
+/// How long to wait, from what a caller says; nothing is the default.
+pub fn timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> {
+    let given = given.unwrap_or(WAIT_DEFAULT);
+    if !(WAIT_MIN..=WAIT_MAX).contains(&given) {
+        let why = format!("must be {}..={} seconds", WAIT_MIN.as_secs(), WAIT_MAX.as_secs());
+        return Err(Error::invalid(field, why));
+    }
+    Ok(given)
+}
+
+fn missing(id: &str) -> Error {
+    Error::missing(Kind::Operation, id)
+}
+
+/// Loads one and checks it, in one: there is no way to one that was not checked.
+async fn load(pending: &Pending, id: &str) -> Result<(Ctx, Operation), Error> {
+    let mut conn = pending.app().db.read().await?;
+    let row = store::by_id(&mut conn, id).await?.ok_or_else(|| missing(id))?;
+    drop(conn);
+    let gateway = (row.gateway_id, row.gateway_name.as_str().into());
+    match pending.of(row.owned_by(), gateway, Role::Operator).await {
+        Ok(ctx) => Ok((ctx, row)),
+        // As one that does not exist.
+        Err(Error::Missing { .. }) => Err(missing(id)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The operation as its caller sees it now.
+async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
+    let eye = Eye::of(ctx, &row);
+    if !eye.sees() {
+        return Err(missing(&row.id));
+    }
+    let has_one = row.status == Status::Succeeded;
+    if !(has_one && eye.sees_result(row.keeps_output)) {
+        return Ok(Shown { operation: row, result: None, withheld: has_one });
+    }
+    let sealed = store::result(&mut ctx.db().read().await?, &row.id).await?;
+    let result = sealed.map(|sealed| {
+        let kept = ctx.app().master.open(&aad("result_json", &row.id), &sealed)?;
+        serde_json::from_slice(&kept).map_err(Error::internal)
+    });
+    Ok(Shown { operation: row, result: result.transpose()?, withheld: false })
+}
+
+/// One by id.
+pub async fn get(pending: &Pending, id: &str) -> Result<Shown, Error> {
+    let (ctx, row) = load(pending, id).await?;
+    shown(&ctx, row).await
+}
+
+/// Which operations are asked for; none is any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// On this gateway.
+    pub gateway: Option<String>,
+    /// In this state.
+    #[serde(serialize_with = "word")]
+    pub status: Option<Status>,
+    /// Of this kind.
+    #[serde(serialize_with = "kind_word")]
+    pub kind: Option<OperationKind>,
+    /// Only the caller's own.
+    pub mine_only: bool,
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+fn word<S: serde::Serializer>(status: &Option<Status>, out: S) -> Result<S::Ok, S::Error> {
+    status.map(Status::as_str).serialize(out)
+}
+
+#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+fn kind_word<S: serde::Serializer>(
+    kind: &Option<OperationKind>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    kind.map(OperationKind::as_str).serialize(out)
+}
+
+/// Where a list goes on.
+#[derive(Debug, Serialize, Deserialize)]
+struct Position {
+    at_us: i64,
+    id: String,
+}
+
+/// A page, the one begun last first, without results: the caller's own ones, and those of gateways on which it is
+/// operator.
+pub async fn list(
+    ctx: &FleetCtx,
+    filter: &Filter,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Shown>, String), Error> {
+    let principal = ctx.principal_text();
+    let asked = serde_json::to_vec(filter).map_err(Error::internal)?;
+    let scope = PageScope {
+        method: "ListOperations",
+        principal: &principal,
+        filter: &asked,
+        order: "created_at desc",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<Position>::open(key, &scope, token)?;
+    let after = after.as_ref().map(PageToken::position);
+    let after = after.map(|p| (Timestamp::from_unix_micros(p.at_us), p.id.as_str()));
+    let visible = ctx.visible_to(Role::Operator);
+    let wanted = Wanted {
+        visible: &visible,
+        own: ctx.principal().is_some().then_some(&principal),
+        own_only: filter.mine_only,
+        gateway: filter.gateway.as_deref(),
+        status: filter.status,
+        kind: filter.kind,
+    };
+    let mut conn = ctx.db().read().await?;
+    let (page, more) = size.cut(store::page(&mut conn, &wanted, after, size.limit()).await?);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => {
+            let position = Position { at_us: last.created_at.unix_micros(), id: last.id.clone() };
+            PageToken::after(position).seal(key, &scope)?
+        }
+    };
+    let page = page.into_iter();
+    let page = page.map(|operation| Shown { operation, result: None, withheld: false });
+    Ok((page.collect(), next))
+}
+
+/// Waits until one has ended, or the time is over; answers it as it is then.
+pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Shown, Error> {
+    let until = Instant::now() + timeout;
+    let mut waiter = Waiter::new(pending.app(), id);
+    let (ctx, mut row) = load(pending, id).await?;
+    while !row.status.is_terminal() {
+        if tokio::time::timeout_at(until, waiter.moved()).await.is_err() {
+            break;
+        }
+        waiter.mark_seen();
+        row = reload(&ctx, id).await?;
+    }
+    shown(&ctx, row).await
+}
+
+async fn reload(ctx: &Ctx, id: &str) -> Result<Operation, Error> {
+    store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(|| missing(id))
+}
+
+/// Follows one operation for a stream, each state as it comes, to its end.
+#[derive(Debug)]
+pub struct Follower {
+    ctx: Ctx,
+    waiter: Waiter,
+    id: String,
+    told: i64,
+    ended: bool,
+    /// Ends the stream of who loses the role that let it in.
+    live: Option<LiveStream>,
+}
+
+impl Follower {
+    /// Follows from the present state on.
+    pub async fn start(pending: &Pending, id: &str) -> Result<Self, Error> {
+        let waiter = Waiter::new(pending.app(), id);
+        let (ctx, row) = load(pending, id).await?;
+        let eye = Eye::of(&ctx, &row);
+        let there = ctx.app().snapshot.gateway_name(row.gateway_id).is_some();
+        let (on, least) = if there {
+            (Some(row.gateway_id), Role::Operator)
+        } else {
+            // Of a gateway that has gone admins alone see anything.
+            (None, Role::Admin)
+        };
+        let live = ctx.caller().filter(|_| !eye.own).cloned();
+        let live = live.map(|caller| ctx.app().live.enter(caller, on, least));
+        Ok(Self { ctx, waiter, id: id.to_owned(), told: 0, ended: false, live })
+    }
+
+    /// The next state; none after the end.
+    pub async fn next(&mut self) -> Result<Option<Shown>, Error> {
+        if self.ended {
+            return Ok(None);
+        }
+        loop {
+            self.waiter.mark_seen();
+            let row = reload(&self.ctx, &self.id).await?;
+            if row.version > self.told {
+                self.told = row.version;
+                self.ended = row.status.is_terminal();
+                return shown(&self.ctx, row).await.map(Some);
+            }
+            match &self.live {
+                None => self.waiter.moved().await,
+                Some(live) => {
+                    let ended = live.ended();
+                    tokio::select! {
+                        () = self.waiter.moved() => {}
+                        () = ended.cancelled() => {
+                            return Err(live.why().map_or_else(|| missing(&self.id), Error::from));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Asks one to stop. Its work is told at once where it runs here, and within a second elsewhere.
+///
+/// # Errors
+/// `OPERATION_ENDED` where it has.
+pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
+    let (ctx, row) = load(pending, id).await?;
+    ctx.detail("type", row.kind.as_str());
+    ctx.detail("sandbox", super::target(&row.workspace, &row.sandbox));
+    let now = ctx.now();
+    let asked = ctx
+        .db()
+        .transaction(async |conn| {
+            let asked = store::cancel(conn, id, row.gateway_id, now).await?;
+            if let Some(row) = &asked {
+                tell(conn, &ctx, "operation.cancelling", row).await?;
+            }
+            Ok(asked)
+        })
+        .await?;
+    let Some(row) = asked else {
+        let row = reload(&ctx, id).await?;
+        if row.status.is_terminal() {
+            let why = format!("operation `{id}` has ended: {}", row.status);
+            return Err(Error::refused(Reason::OperationEnded, why));
+        }
+        // Somebody asked before.
+        return shown(&ctx, row).await;
+    };
+    ctx.app().feed.written();
+    ctx.app().operations.feed.moved(id, row.version);
+    ctx.app().operations.cancel(id);
+    shown(&ctx, row).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wp89_who_sees_an_operation_and_its_output() {
+        use Role::{Admin, None, Operator, Viewer};
+        for (own, role, sees, sees_output) in [
+            (true, None, true, false),
+            (true, Viewer, true, true),
+            (true, Operator, true, true),
+            (true, Admin, true, true),
+            (false, None, false, false),
+            (false, Viewer, false, false),
+            (false, Operator, true, false),
+            (false, Admin, true, true),
+        ] {
+            let eye = Eye { own, role };
+            assert_eq!((eye.sees(), eye.sees_result(true)), (sees, sees_output), "{eye:?}");
+            assert_eq!(eye.sees_result(false), sees, "{eye:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_in_its_plain_form() {
+        let plain = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01";
+        assert_eq!(id("operation", plain).unwrap(), plain);
+        assert_eq!(id("operation", &plain.to_uppercase()).unwrap(), plain);
+        for bad in ["", "1", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", &format!("{{{plain}}}"), "a\0"] {
+            assert!(id("operation", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_wait_has_bounds() {
+        assert_eq!(timeout("timeout", None).unwrap(), WAIT_DEFAULT);
+        for good in [WAIT_MIN, WAIT_MAX] {
+            assert_eq!(timeout("timeout", Some(good)).unwrap(), good);
+        }
+        let tick = Duration::from_nanos(1);
+        for bad in [Duration::ZERO, WAIT_MIN.saturating_sub(tick), WAIT_MAX + tick] {
+            assert!(timeout("timeout", Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

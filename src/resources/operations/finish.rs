@@ -1,0 +1,226 @@
+//! How an operation ends: its row, its event, its entry in the audit log, its metrics.
+//!
+//! Invariants
+//! - the row and the event are one transaction, which is filtered on the fence: who has lost the lease writes nothing;
+//! - an end that can't be stored is tried again as long as the lease is kept, which it is until then.
+
+use std::time::Duration;
+
+use metrics::{counter, histogram};
+use serde_json::Value;
+use tracing::{info, warn};
+
+use super::begin::tell;
+use super::keeper::{Stop, store as leases};
+use super::result::fitted;
+use super::run::{Work, aad};
+use super::state::Status;
+use super::store::{self, End, Operation};
+use super::{Code, Failure, TEXT_CHARS_MAX, plain};
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::error::{Error, Kind};
+use crate::resources::audit::Ending;
+use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
+
+/// How often an end is tried to be stored; after it the lease is let go, and another replica ends the operation.
+const TRIES_MAX: u32 = 60;
+/// First wait after one that was not stored; it doubles.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// Longest wait.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// gRPC's UNKNOWN.
+const CODE_UNKNOWN: i32 = 2;
+
+/// An end as it is stored.
+pub(super) enum Ended {
+    /// With the sealed result.
+    Done(Vec<u8>),
+    /// Without one.
+    Failed(Failure),
+}
+
+impl Work {
+    /// Ends it, once.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost; otherwise that it could not be stored.
+    pub(super) async fn end(&self, result: Result<Value, Failure>) -> Result<(), Error> {
+        let ended = self.handed_over(&result).await;
+        let ended = match ended {
+            Ok(true) => Ok(()),
+            Ok(false) => self.written(result).await,
+            Err(error) => Err(error),
+        };
+        self.ctx.app().operations.leave(&self.held);
+        if let Err(error) = &ended {
+            warn!(
+                operation = self.held.id,
+                error = error as &dyn std::error::Error,
+                "not ended here"
+            );
+            self.ctx.detail("ended_elsewhere", true);
+            self.close(Ending::Unknown, CODE_UNKNOWN).await;
+        }
+        ended
+    }
+
+    /// Work that stopped since the process ends is another replica's to go on with, where that can be.
+    async fn handed_over(&self, result: &Result<Value, Failure>) -> Result<bool, Error> {
+        let stopped = matches!(result, Err(Failure { code: Code::Cancelled, .. }));
+        if !(stopped && self.resumable && self.held.why() == Some(Stop::Draining)) {
+            return Ok(false);
+        }
+        let db = self.ctx.db();
+        let mut conn = db.write().await?;
+        let now = db.now(&mut conn).await?;
+        if !leases::release(&mut conn, &self.held.id, self.held.fence, now).await? {
+            return Err(self.lost());
+        }
+        drop(conn);
+        info!(operation = self.held.id, "handed over");
+        self.ctx.detail("handed_over", true);
+        self.close(Ending::Unknown, CODE_UNKNOWN).await;
+        Ok(true)
+    }
+
+    async fn written(&self, result: Result<Value, Failure>) -> Result<(), Error> {
+        let ended = self.ended(result);
+        let (mut tries, mut wait) = (1, RETRY_MIN);
+        let row = loop {
+            match write(&self.ctx, (&self.held.id, self.held.fence), &ended).await {
+                Ok(Some(row)) => break row,
+                // Perhaps by the try before, whose answer was lost.
+                Ok(None) if tries > 1 => break self.own_end().await?,
+                Ok(None) => return Err(self.lost()),
+                Err(error) if tries >= TRIES_MAX => return Err(error),
+                Err(error) => {
+                    let operation = &self.held.id;
+                    warn!(
+                        operation,
+                        error = &error as &dyn std::error::Error,
+                        tries,
+                        "not stored yet"
+                    );
+                }
+            }
+            tokio::time::sleep(wait).await;
+            (tries, wait) = (tries + 1, (wait * 2).min(RETRY_MAX));
+        };
+        counted(&row, self.begun.elapsed());
+        let (ending, code) = match &ended {
+            Ended::Done(_) => (Ending::Ok, 0),
+            Ended::Failed(Failure { code, message }) => {
+                self.ctx.detail("error_code", code.as_str());
+                self.ctx.detail("error", plain(message, TEXT_CHARS_MAX));
+                (Ending::Failed, code.grpc())
+            }
+        };
+        self.close(ending, code).await;
+        Ok(())
+    }
+
+    /// What is stored of a result. Work that stopped as it was told has failed for the reason that it was told.
+    fn ended(&self, result: Result<Value, Failure>) -> Ended {
+        let failure = match (result, self.held.why()) {
+            (Ok(value), _) => match self.sealed(value) {
+                Ok(sealed) => return Ended::Done(sealed),
+                Err(error) => error.into(),
+            },
+            (Err(Failure { code: Code::Cancelled, .. }), Some(Stop::Draining)) => {
+                Failure::new(Code::Orphaned, "the server was stopped")
+            }
+            (Err(Failure { code: Code::Cancelled, .. }), Some(Stop::LeaseLost)) => {
+                Failure::new(Code::Orphaned, "its replica could not keep it")
+            }
+            (Err(failure), Some(Stop::Cancelled | Stop::Draining | Stop::LeaseLost) | None) => {
+                failure
+            }
+        };
+        Ended::Failed(failure)
+    }
+
+    fn sealed(&self, value: Value) -> Result<Vec<u8>, Error> {
+        let kept = serde_json::to_vec(&fitted(value)).map_err(Error::internal)?;
+        self.ctx.app().master.seal(&aad("result_json", &self.held.id), &kept)
+    }
+
+    async fn own_end(&self) -> Result<Operation, Error> {
+        let mut conn = self.ctx.db().read().await?;
+        let found = store::by_id(&mut conn, &self.held.id).await?;
+        let own = |row: &Operation| row.status.is_terminal() && row.fence == self.held.fence;
+        found.filter(own).ok_or_else(|| self.lost())
+    }
+
+    fn lost(&self) -> Error {
+        Error::conflict(Kind::Operation, &self.held.id)
+    }
+
+    /// Closes the intent of the call that began it, where it had one.
+    async fn close(&self, ending: Ending, code: i32) {
+        let entry = self.entry.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(entry) = entry else { return };
+        let outcome = self.ctx.deferred_outcome(ending, code);
+        if let Err(error) = self.ctx.app().audit.close(entry, outcome).await {
+            warn!(error = &error as &dyn std::error::Error, "an outcome was not stored yet");
+        }
+    }
+}
+
+/// Stores the end of an operation with its event; none where it is another's or has ended.
+async fn write(
+    ctx: &Ctx,
+    (id, fence): (&str, i64),
+    ended: &Ended,
+) -> Result<Option<Operation>, Error> {
+    let write = async |conn: &mut Conn| write_in(conn, ctx, (id, fence), ended).await;
+    let written = ctx.db().transaction(write).await?;
+    if let Some(row) = &written {
+        wake(ctx, row);
+    }
+    Ok(written)
+}
+
+/// Wakes whoever waits for an end that was committed, or for its event.
+pub(super) fn wake(ctx: &Ctx, row: &Operation) {
+    ctx.app().feed.written();
+    ctx.app().operations.feed.moved(&row.id, row.version);
+}
+
+/// The same inside a transaction; after the commit comes [`wake`].
+pub(super) async fn write_in(
+    conn: &mut Conn,
+    ctx: &Ctx,
+    (id, fence): (&str, i64),
+    ended: &Ended,
+) -> Result<Option<Operation>, Error> {
+    let now = ctx.now();
+    let (status, event, result, failure) = match ended {
+        Ended::Done(result) => {
+            (Status::Succeeded, "operation.succeeded", Some(result.as_slice()), None)
+        }
+        Ended::Failed(failure) => (Status::Failed, "operation.failed", None, Some(failure)),
+    };
+    let message = failure.map(|failure| plain(&failure.message, TEXT_CHARS_MAX));
+    let end = End {
+        status,
+        result_json: result,
+        error_code: failure.map(|failure| failure.code),
+        error_message: message.as_deref(),
+        completed_at: Some(now),
+        updated_at: now,
+        owner: None,
+        lease_expires_at: None,
+        input: None,
+    };
+    let Some(row) = store::end(conn, id, fence, &end).await? else { return Ok(None) };
+    tell(conn, ctx, event, &row).await?;
+    Ok(Some(row))
+}
+
+/// Counts an operation that has ended.
+pub(super) fn counted(row: &Operation, took: Duration) {
+    let outcome = row.error_code.map_or("succeeded", Code::as_str);
+    counter!(OPERATIONS, "type" => row.kind.as_str(), "outcome" => outcome).increment(1);
+    histogram!(OPERATION_DURATION, "type" => row.kind.as_str()).record(took);
+}

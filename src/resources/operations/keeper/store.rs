@@ -1,0 +1,86 @@
+//! Leases of operations as columns of their rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::operations;
+use crate::db::types::Timestamp;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::resources::operations::Operation;
+use crate::resources::operations::state::Status;
+
+/// Holds the leases of these for longer; answers id and fence of those that are still the owner's. No change that a
+/// caller sees: it moves no version.
+pub async fn renew(
+    conn: &mut Conn,
+    owner: &str,
+    ids: &[String],
+    until: Timestamp,
+) -> Result<Vec<(String, i64)>, Error> {
+    use operations as t;
+    let rows = t::table.filter(t::owner.eq(owner)).filter(t::id.eq_any(ids));
+    Ok(on_conn!(conn, |c| diesel::update(rows)
+        .set(t::lease_expires_at.eq(until))
+        .returning((t::id, t::fence))
+        .get_results(c)
+        .await)?)
+}
+
+/// The ids and fences of an owner's that were asked to stop.
+pub async fn cancelling(conn: &mut Conn, owner: &str) -> Result<Vec<(String, i64)>, Error> {
+    use operations as t;
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::owner.eq(owner))
+        .filter(t::status.eq(Status::Cancelling))
+        .select((t::id, t::fence))
+        .load(c)
+        .await)?)
+}
+
+/// Active ones whose lease has expired, the one that expired first first.
+pub async fn expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<Vec<Operation>, Error> {
+    use operations as t;
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::lease_expires_at.is_not_null())
+        .filter(t::lease_expires_at.le(now))
+        .order(t::lease_expires_at)
+        .select(Operation::as_select())
+        .limit(limit)
+        .load(c)
+        .await)?)
+}
+
+/// Takes one over whose lease has expired and which nobody has taken over since it was read.
+pub async fn take_over(
+    conn: &mut Conn,
+    found: &Operation,
+    owner: &str,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<Operation>, Error> {
+    use operations as t;
+    let row = t::table
+        .filter(t::id.eq(&found.id))
+        .filter(t::fence.eq(found.fence))
+        .filter(t::lease_expires_at.le(now));
+    let set = (t::owner.eq(owner), t::fence.eq(found.fence + 1), t::lease_expires_at.eq(until));
+    Ok(on_conn!(conn, |c| diesel::update(row)
+        .set(set)
+        .returning(Operation::as_returning())
+        .get_result(c)
+        .await
+        .optional())?)
+}
+
+/// Gives a lease up, so that another may take the work over at once; answers whether it was held.
+pub async fn release(conn: &mut Conn, id: &str, fence: i64, now: Timestamp) -> Result<bool, Error> {
+    use operations as t;
+    let row = t::table
+        .filter(t::id.eq(id))
+        .filter(t::fence.eq(fence))
+        .filter(t::lease_expires_at.is_not_null());
+    let released =
+        on_conn!(conn, |c| diesel::update(row).set(t::lease_expires_at.eq(now)).execute(c).await)?;
+    Ok(released == 1)
+}

@@ -1,0 +1,99 @@
+//! Results as they are kept: bounded, and cut where they are longest. Pure.
+
+use serde_json::{Map, Value, json};
+
+/// Largest result that is kept, as JSON.
+pub(super) const RESULT_BYTES_MAX: usize = 65_536;
+/// What is left of a text that is cut, in characters.
+const CUT_CHARS: usize = 8_000;
+/// What may be cut, in this order, until the rest fits.
+const CUT_FIRST: [&str; 4] = ["stdout", "stderr", "output", "logs"];
+
+/// A result as it is kept: an object that fits, with `truncated` where something is missing.
+pub(super) fn fitted(result: Value) -> Value {
+    let mut object = match result {
+        Value::Object(object) => object,
+        Value::Null => Map::new(),
+        other => Map::from_iter([("value".to_owned(), other)]),
+    };
+    if fits(&object) {
+        return Value::Object(object);
+    }
+    object.insert("truncated".to_owned(), Value::Bool(true));
+    for field in CUT_FIRST {
+        if let Some(Value::String(text)) = object.get_mut(field)
+            && let Some((end, _)) = text.char_indices().nth(CUT_CHARS)
+        {
+            text.truncate(end);
+            if fits(&object) {
+                return Value::Object(object);
+            }
+        }
+    }
+    json!({ "truncated": true, "error": format!("the result is larger than {RESULT_BYTES_MAX} bytes") })
+}
+
+fn fits(object: &Map<String, Value>) -> bool {
+    serde_json::to_vec(object).is_ok_and(|bytes| bytes.len() <= RESULT_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A result whose JSON has this many bytes.
+    fn of(bytes: usize) -> Value {
+        let empty = json!({ "stdout": "" }).to_string().len();
+        json!({ "stdout": "a".repeat(bytes - empty) })
+    }
+
+    #[test]
+    fn what_fits_is_kept_as_it_is() {
+        for result in [json!({}), json!({ "exit_code": 1 }), of(RESULT_BYTES_MAX)] {
+            assert_eq!(fitted(result.clone()), result);
+        }
+        assert_eq!(fitted(Value::Null), json!({}));
+        assert_eq!(fitted(json!([1])), json!({ "value": [1] }));
+    }
+
+    #[test]
+    fn one_byte_too_many_cuts_the_first_text_and_says_so() {
+        let cut = fitted(of(RESULT_BYTES_MAX + 1));
+        assert_eq!(cut, json!({ "stdout": "a".repeat(CUT_CHARS), "truncated": true }));
+    }
+
+    #[test]
+    fn texts_are_cut_in_order_until_the_rest_fits() {
+        let long = "x".repeat(40_000);
+        let result = json!({ "exit_code": 0, "logs": long, "stderr": long, "stdout": long });
+        let cut = fitted(result);
+        let length = |field: &str| cut[field].as_str().unwrap().len();
+        assert_eq!((length("stdout"), length("stderr"), length("logs")), (8_000, 8_000, 40_000));
+        assert_eq!(cut["exit_code"], 0);
+    }
+
+    #[test]
+    fn a_cut_is_between_characters() {
+        let cut = fitted(json!({ "stdout": "\u{1f980}".repeat(20_000), "stderr": "short" }));
+        assert_eq!(cut["stdout"].as_str().unwrap(), "\u{1f980}".repeat(CUT_CHARS));
+        assert_eq!(cut["stderr"], "short");
+    }
+
+    #[test]
+    fn what_does_not_fit_even_then_is_a_stub() {
+        let other = "x".repeat(RESULT_BYTES_MAX);
+        for result in [json!({ "stdout": "y", "other": other }), json!([other]), json!(other)] {
+            let stub = fitted(result);
+            assert_eq!(stub["truncated"], true);
+            assert!(stub.to_string().len() < 200 && stub["error"].is_string());
+        }
+    }
+
+    #[test]
+    fn escapes_count_as_they_are_stored() {
+        // Each of these is six bytes of JSON: also cut to the bound they are too many in all four.
+        let long = "\u{1}".repeat(20_000);
+        let result = json!({ "stdout": long, "stderr": long, "output": long, "logs": long });
+        assert_eq!(fitted(result)["stdout"], Value::Null);
+    }
+}

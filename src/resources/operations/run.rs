@@ -1,0 +1,255 @@
+//! The work of an operation, and what it can do.
+//!
+//! Invariants
+//! - work that is dropped, panics or does not stop when told has failed;
+//! - what it writes is durable when that answers, and refused once its lease is another's.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::keeper::{Held, Seat, Stop};
+use super::state::Status;
+use super::store::{self, Mark, Operation};
+use super::{Code, Failure, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
+use crate::ctx::Ctx;
+use crate::error::{Error, Kind};
+use crate::resources::audit::OpenEntry;
+use crate::seal::Aad;
+
+/// How long work that was told to stop may take to do so.
+const STOP_GRACE: Duration = Duration::from_secs(30);
+/// Longest name of a sandbox or workspace, in characters.
+pub(super) const NAME_CHARS_MAX: usize = 253;
+
+/// Where an operation's sealed columns belong.
+pub(super) fn aad<'a>(column: &'a str, id: &'a str) -> Aad<'a> {
+    Aad { table: "operations", column, row: id, destination: "" }
+}
+
+/// The work of an operation, as it is handed to whoever does it. Clones are of the same work; when the last is dropped
+/// without an end, it has failed.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub(super) work: Arc<Work>,
+    // The last of these ends the work, while the work itself goes on to be written.
+    _last: Arc<Last>,
+}
+
+/// What belongs to one piece of work.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) ctx: Ctx,
+    pub(super) held: Arc<Held>,
+    pub(super) workspace: String,
+    pub(super) sandbox: Mutex<String>,
+    unnamed: bool,
+    pub(super) begun: Instant,
+    pub(super) resumable: bool,
+    pub(super) entry: Mutex<Option<OpenEntry>>,
+    pub(super) ended: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Last(Arc<Work>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if self.0.ended.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let work = Arc::clone(&self.0);
+        let failure = match work.held.why() {
+            None => Failure::new(Code::Internal, "the work ended without a result"),
+            Some(Stop::Cancelled | Stop::Draining | Stop::LeaseLost) => Failure::cancelled(),
+        };
+        let app = Arc::clone(work.ctx.app());
+        app.spawn(async move {
+            // What stands in the way was told where it was met.
+            let _ = work.end(Err(failure)).await;
+        });
+    }
+}
+
+impl Work {
+    pub(super) fn sandbox(&self) -> MutexGuard<'_, String> {
+        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As the audit log names what it is about.
+    pub(super) fn target(&self) -> String {
+        target(&self.workspace, &self.sandbox())
+    }
+}
+
+impl Running {
+    /// From a row that this replica holds.
+    pub(super) fn of(
+        ctx: Ctx,
+        row: &Operation,
+        written: Duration,
+        seat: Seat,
+        resumable: bool,
+    ) -> Self {
+        let held = Arc::new(Held::new(row.id.clone(), row.fence, written, seat));
+        let entry = ctx.defer();
+        ctx.detail("operation", row.id.clone());
+        let work = Arc::new(Work {
+            workspace: row.workspace.clone(),
+            sandbox: Mutex::new(row.sandbox.clone()),
+            unnamed: row.sandbox.is_empty(),
+            begun: Instant::now(),
+            resumable,
+            entry: Mutex::new(entry),
+            ended: AtomicBool::new(false),
+            held,
+            ctx,
+        });
+        let app = work.ctx.app();
+        app.operations.keep(app, &work.held);
+        if row.status == Status::Cancelling {
+            work.held.stop(Stop::Cancelled);
+        }
+        Self { _last: Arc::new(Last(Arc::clone(&work))), work }
+    }
+
+    /// Id of the operation.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.work.held.id
+    }
+
+    /// In whose name the work is done, and on which gateway.
+    #[must_use]
+    pub fn ctx(&self) -> &Ctx {
+        &self.work.ctx
+    }
+
+    /// Cancelled when the work is to stop; [`Running::why`] tells why. It has half a minute to do so, and answers
+    /// [`Failure::cancelled`], or its result where it was done by then.
+    #[must_use]
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.work.held.token
+    }
+
+    /// Why the work is to stop, once it is: only what was cancelled is to be undone.
+    #[must_use]
+    pub fn why(&self) -> Option<Stop> {
+        self.work.held.why()
+    }
+
+    /// Tells how far the work is; below 0 and above 100 per cent there is nothing. One commit each: for steps, not for
+    /// bytes.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost or the operation has ended.
+    pub async fn progress(&self, percent: u8, message: &str) -> Result<(), Error> {
+        let message = plain(message, TEXT_CHARS_MAX);
+        let percent = Some(i32::from(percent.min(100)));
+        self.mark(Mark { progress_pct: percent, progress_msg: Some(&message), ..Mark::default() })
+            .await
+    }
+
+    /// Keeps where the work is, for a takeover. Durable when it answers.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost or the operation has ended: the work must stop.
+    pub async fn step(&self, step: &str) -> Result<(), Error> {
+        if step.chars().count() > STEP_CHARS_MAX {
+            return Err(Error::internal("the name of a step is too long"));
+        }
+        self.mark(Mark { step: Some(step), ..Mark::default() }).await
+    }
+
+    /// The gateway has named the sandbox: the operation, its events and the audit log name it from here on.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost or the operation has ended.
+    pub async fn named(&self, sandbox: &str) -> Result<(), Error> {
+        let sandbox = plain(sandbox, NAME_CHARS_MAX);
+        sandbox.clone_into(&mut self.work.sandbox());
+        if self.work.unnamed {
+            self.ctx().named(self.work.target());
+        }
+        self.mark(Mark { sandbox_name: Some(&sandbox), ..Mark::default() }).await
+    }
+
+    async fn mark(&self, mark: Mark<'_>) -> Result<(), Error> {
+        let (ctx, held) = (self.ctx(), &self.work.held);
+        let mut conn = ctx.db().write().await?;
+        let version = store::mark(&mut conn, &held.id, held.fence, &mark, ctx.now()).await?;
+        drop(conn);
+        self.moved(version)
+    }
+
+    /// The work begins.
+    ///
+    /// # Errors
+    /// `Conflict` where it is to stop before it has begun, or the lease was lost.
+    async fn run(&self) -> Result<(), Error> {
+        let (ctx, held) = (self.ctx(), &self.work.held);
+        let mut conn = ctx.db().write().await?;
+        let version = store::run(&mut conn, &held.id, held.fence, ctx.now()).await?;
+        drop(conn);
+        self.moved(version)
+    }
+
+    fn moved(&self, version: Option<i64>) -> Result<(), Error> {
+        let lost = || Error::conflict(Kind::Operation, self.id());
+        self.ctx().app().operations.feed.moved(self.id(), version.ok_or_else(lost)?);
+        Ok(())
+    }
+
+    /// Ends the operation with its result, or with why there is none.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost, or it has ended before.
+    pub async fn finish(self, result: Result<Value, Failure>) -> Result<(), Error> {
+        if self.work.ended.swap(true, Ordering::AcqRel) {
+            return Err(Error::conflict(Kind::Operation, self.id()));
+        }
+        self.work.end(result).await
+    }
+
+    /// Does the work to its end, whatever that is.
+    pub(super) async fn through(self, work: impl Future<Output = Result<Value, Failure>>) {
+        let result = match self.run().await {
+            Ok(()) => self.bounded(work).await,
+            // It may have been cancelled before it began.
+            Err(Error::Conflict { .. }) => Err(Failure::cancelled()),
+            Err(error) => Err(error.into()),
+        };
+        // What stands in the way was told where it was met.
+        let _ = self.finish(result).await;
+    }
+
+    /// Work that was taken over goes on where it was.
+    pub(super) async fn onwards(self, work: impl Future<Output = Result<Value, Failure>>) {
+        let result = self.bounded(work).await;
+        let _ = self.finish(result).await;
+    }
+
+    async fn bounded(
+        &self,
+        work: impl Future<Output = Result<Value, Failure>>,
+    ) -> Result<Value, Failure> {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        tokio::pin!(work);
+        let panicked = |_| Err(Failure::new(Code::Internal, "the work panicked"));
+        tokio::select! {
+            biased;
+            result = &mut work => return result.unwrap_or_else(panicked),
+            () = self.cancel().cancelled() => {}
+        }
+        match tokio::time::timeout(STOP_GRACE, work).await {
+            Ok(result) => result.unwrap_or_else(panicked),
+            Err(_) => Err(Failure::new(Code::Cancelled, "the operation did not stop by itself")),
+        }
+    }
+}

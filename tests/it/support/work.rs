@@ -1,0 +1,177 @@
+//! Operations begun as a call begins them: past the same check, with the same intent, by `call_write`. The method is one
+//! that has a gateway and names nothing else; what the handler does is the test's.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+use shoreguard::app::App;
+use shoreguard::ctx::Call;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::operations::{self, Failure, New, OperationKind, Running};
+use shoreguard::transport::call::call_write;
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Status};
+
+use super::server::{Caller, TestServer};
+
+const METHOD: &str = "/shoreguard.v1.AccessService/SetGatewayRole";
+/// What the audit log says of it.
+pub(crate) const ACTION: &str = "gateway_role.set";
+
+/// What a test begins.
+#[derive(Clone, Default)]
+pub(crate) struct Begin {
+    pub(crate) key: String,
+    pub(crate) gateway: String,
+    pub(crate) workspace: String,
+    pub(crate) sandbox: String,
+    pub(crate) exec: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) request_id: String,
+    pub(crate) input: Option<Vec<u8>>,
+}
+
+impl Begin {
+    fn new(&self) -> New<'_> {
+        New {
+            kind: if self.exec { OperationKind::Exec } else { OperationKind::Sandbox },
+            workspace: &self.workspace,
+            sandbox: &self.sandbox,
+            exclusive: self.exclusive,
+            keeps_output: self.exec,
+            input: self.input.clone(),
+        }
+    }
+}
+
+/// Work that a test holds the strings of.
+pub(crate) struct Held {
+    pub(crate) id: String,
+    pub(crate) running: Running,
+    finish: oneshot::Sender<Result<Value, Failure>>,
+}
+
+impl Held {
+    /// The work ends so.
+    pub(crate) fn finish(self, result: Result<Value, Failure>) {
+        self.finish.send(result).unwrap();
+    }
+}
+
+/// The call that begins an operation, as the layers hand it on.
+fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
+    let (gateway, request_id) = (begin.gateway.clone(), begin.request_id.clone());
+    let message = pb::SetGatewayRoleRequest { gateway, request_id, ..Default::default() };
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Call {
+        request_id: app.new_id(),
+        at: app.clock.now(),
+        started: Instant::now(),
+        deadline: None,
+        client_ip: None,
+        caller: app.authn.key(&begin.key, &app.snapshot),
+        method: METHOD,
+        note: Arc::default(),
+    });
+    request
+}
+
+/// Begins an operation whose work is `work`; answers as the call does.
+pub(crate) async fn start<F, Fut>(
+    app: &Arc<App>,
+    begin: &Begin,
+    work: F,
+) -> Result<pb::Operation, Status>
+where
+    F: FnOnce(Running) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Value, Failure>> + Send,
+{
+    let asked = begin.clone();
+    let answer = call_write(app, call(app, begin), async move |ctx, _| {
+        let started = operations::start(&ctx, asked.new(), work).await?;
+        Ok(pb::GetOperationResponse { operation: Some(started.into()) })
+    });
+    Ok(answer.await?.into_inner().operation.unwrap())
+}
+
+/// Begins one whose work the caller does itself.
+pub(crate) async fn begun(app: &Arc<App>, begin: &Begin) -> Running {
+    let asked = begin.clone();
+    let (sender, running) = oneshot::channel();
+    let answer = call_write(app, call(app, begin), async move |ctx, _| {
+        drop(sender.send(operations::begin(&ctx, asked.new()).await?));
+        Ok(pb::GetOperationResponse::default())
+    });
+    answer.await.unwrap();
+    running.await.unwrap()
+}
+
+/// Begins one that runs until the test ends it, or until it is told to stop.
+pub(crate) async fn held(app: &Arc<App>, begin: &Begin) -> Result<Held, Status> {
+    let (sender, mut running) = mpsc::channel(1);
+    let (finish, finished) = oneshot::channel();
+    let started = start(app, begin, async move |running| {
+        let token = running.cancel().clone();
+        sender.send(running).await.unwrap();
+        tokio::select! {
+            result = finished => result.unwrap_or_else(|_| Err(Failure::cancelled())),
+            () = token.cancelled() => Err(Failure::cancelled()),
+        }
+    });
+    let id = started.await?.id;
+    Ok(Held { id, running: running.recv().await.unwrap(), finish })
+}
+
+impl TestServer {
+    /// Something to begin on a gateway, by the admin.
+    pub(crate) fn work(&self, gateway: &str, sandbox: &str) -> Begin {
+        Begin {
+            key: self.admin_key.clone(),
+            gateway: gateway.to_owned(),
+            sandbox: sandbox.to_owned(),
+            ..Begin::default()
+        }
+    }
+
+    /// Begins one that runs until the test ends it.
+    pub(crate) async fn held(&self, begin: &Begin) -> Held {
+        held(&self.app, begin).await.unwrap()
+    }
+
+    /// A gateway that nothing listens at: its work is the test's.
+    pub(crate) async fn nowhere(&self, name: &str) {
+        self.gateway(name, ([127, 0, 0, 1], 1).into()).await;
+    }
+}
+
+impl Caller {
+    /// One operation.
+    pub(crate) async fn operation(&self, id: &str) -> Result<pb::Operation, Status> {
+        let get = pb::GetOperationRequest { operation: id.to_owned() };
+        Ok(self.operations().get_operation(get).await?.into_inner().operation.unwrap())
+    }
+
+    /// One operation, when it has ended.
+    pub(crate) async fn ended(&self, id: &str) -> pb::Operation {
+        let wait = pb::WaitOperationRequest { operation: id.to_owned(), timeout: None };
+        let waited = self.operations().wait_operation(wait).await.unwrap();
+        waited.into_inner().operation.unwrap()
+    }
+
+    /// Asks one to stop.
+    pub(crate) async fn cancel(&self, id: &str) -> Result<pb::Operation, Status> {
+        let cancel = pb::CancelOperationRequest { operation: id.to_owned(), ..Default::default() };
+        Ok(self.operations().cancel_operation(cancel).await?.into_inner().operation.unwrap())
+    }
+
+    /// Entries of the audit log about one thing.
+    pub(crate) async fn entries(&self, resource: &str, action: &str) -> Vec<pb::AuditEntry> {
+        let list = pb::ListAuditEntriesRequest {
+            resource_id: resource.to_owned(),
+            action: action.to_owned(),
+            ..Default::default()
+        };
+        self.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries
+    }
+}
