@@ -106,16 +106,11 @@ mod tests {
             line("DEBUG", "x"),
             line("odd", "x"),
         ];
-        let levels = |lines: usize, least: Option<Level>, ocsf_only: bool| {
-            let of = LogQuery::default();
-            let picked = pick(lines_of(&lines_all()), &Query { of, lines, least, ocsf_only });
+        let levels = |lines_max: usize, least: Option<Level>, ocsf_only: bool| {
+            let query = Query { of: LogQuery::default(), lines: lines_max, least, ocsf_only };
+            let picked = pick(lines.to_vec(), &query);
             picked.into_iter().map(|line| line.level).collect::<Vec<_>>()
         };
-        fn lines_of(lines: &[LogLine]) -> Vec<LogLine> {
-            lines.to_vec()
-        }
-        let all = lines.to_vec();
-        let lines_all = || all.clone();
         assert_eq!(levels(9, None, false), ["ERROR", "OCSF", "info", "DEBUG", "odd"]);
         assert_eq!(levels(2, None, false), ["DEBUG", "odd"]);
         assert_eq!(levels(9, Some(Level::Error), false), ["ERROR", "OCSF", "info"]);

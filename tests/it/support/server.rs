@@ -78,6 +78,7 @@ clients! {
     groups: group_service_client::GroupServiceClient,
     operations: operation_service_client::OperationServiceClient,
     sandboxes: sandbox_service_client::SandboxServiceClient,
+    sboms: sbom_service_client::SbomServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
     users: user_service_client::UserServiceClient,
 }
