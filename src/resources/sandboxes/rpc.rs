@@ -207,13 +207,15 @@ async fn talk(
     let place = input::place(&first.workspace, &first.sandbox)?;
     let begin = first.input.take();
     let (inputs, mut outputs) = exec::talk(&ctx, &place, &first.try_into()?).await?;
-    let feed = async {
+    let counted = &ctx;
+    // It owns the way in, so that its end is the end of the input.
+    let feed = async move {
         let mut next = begin;
         loop {
             if let Some(input) = next.take() {
                 let input = to::input(input)?;
                 if let Input::Stdin(bytes) = &input {
-                    ctx.passed(bytes.len(), 0);
+                    counted.passed(bytes.len(), 0);
                 }
                 if !inputs.send(input).await {
                     return Ok(());
@@ -226,7 +228,6 @@ async fn talk(
             }
         }
     };
-    // What is fed is owned by the feeding alone: its end is the end of the input.
     let mut feed = Some(Box::pin(feed));
     loop {
         let output = tokio::select! {
