@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shoreguard::app::App;
-use shoreguard::db::Engine;
+use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
 use shoreguard::resources::access_bindings::feed;
@@ -308,6 +308,32 @@ fn a_lease_that_cannot_be_renewed_stops_the_work_when_it_ends() {
         sg.sql(back).await;
         feed::refresh(&sg.app).await.unwrap();
         // Nobody has taken over: its end is stored as soon as that can be.
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_database_that_hangs_keeps_no_lease_alive() {
+    on_both(async |sg| {
+        let held = sg.held(&exec(&sg)).await;
+        let id = held.id.clone();
+        let app = Arc::clone(&sg.app);
+        let hang = app.db.transaction(async |conn| {
+            if conn.engine() == Engine::Postgres {
+                let lock = diesel::sql_query("LOCK TABLE operations");
+                on_conn!(conn, |c| diesel_async::RunQueryDsl::execute(lock, c).await)?;
+            }
+            // On SQLite it is the one writer that is taken.
+            app.clock.advance(PAST_THE_LEASE);
+            held.running.cancel().cancelled().await;
+            Ok(())
+        });
+        hang.await.unwrap();
+        assert_eq!(held.running.why(), Some(Stop::LeaseLost));
+        drop(held);
+        feed::refresh(&sg.app).await.unwrap();
         let ended = sg.admin().ended(&id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
         sg.finish().await;
