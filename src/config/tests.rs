@@ -317,6 +317,7 @@ fn every_field_has_a_variable() {
         fields::<TokenService>(&[]),
         fields::<Audit>(&[]),
         fields::<Events>(&[]),
+        fields::<Operations>(&[]),
         fields::<Telemetry>(&[]),
     ];
     let at = found[0].iter().position(|field| field == "tls").unwrap();
