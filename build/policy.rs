@@ -119,7 +119,9 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
             (_, "Loaded") => "crate::ctx::Pending",
             _ => "crate::ctx::Ctx",
         };
-        let request_id = request_id(path, method, is_write && access != "Access::Public");
+        // A conversation has no answer that could be given again.
+        let repeats = streaming != "Streaming::Both" && access != "Access::Public";
+        let request_id = request_id(path, method, is_write && repeats);
         writeln!(
             impls,
             "impl Rpc for crate::pb::v1::{} {{ type Grant = {grant}; \

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,11 +22,12 @@ use crate::digest::Digests;
 use crate::error::Error;
 use crate::oidc::Oidc;
 use crate::proxy::SandboxIds;
+use crate::proxy::channels::Channels;
 use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::operations::keeper::Operations;
-use crate::resources::{access_bindings, auth, gateways};
+use crate::resources::{access_bindings, auth, gateways, sboms};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
 use crate::workers::disk::Disk;
@@ -41,6 +43,8 @@ pub struct App {
     pub clock: Clock,
     /// What secrets at rest are sealed under.
     pub master: MasterKeys,
+    /// Turns of boot hooks on this host.
+    pub boot_hooks: Semaphore,
     /// What page tokens are sealed under; the same on every replica.
     pub page_key: SealKey,
     /// What logins at an OIDC provider are sealed under while they go on; the same on every replica.
@@ -64,13 +68,17 @@ pub struct App {
     /// Who feeds the snapshot: one at a time.
     pub feeding: access_bindings::feed::Feeding,
     /// The gateways as the proxy reaches them.
-    pub targets: Targets,
+    pub targets: Arc<Targets>,
+    /// The connections of main to them, for what we ask on our own account.
+    pub(crate) channels: Channels,
     /// Which sandbox an id means, as the gateways have told.
     pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
     /// How many credentials one caller may make a minute.
     pub credential_limit: CredentialLimit,
+    /// Where SBOMs are received and read, a bounded number at once (T16).
+    pub sboms: sboms::intake::Intake,
     /// Whether there is room on the disk.
     pub disk: Disk,
     /// Name of this replica: new at each start.
@@ -106,8 +114,10 @@ impl App {
         let replica: Arc<str> = new_id().to_string().into();
         let heartbeat = Heartbeat::start(&db, &replica).await?;
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
+        let targets = Arc::default();
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
+            boot_hooks: Semaphore::new(config.boot_hooks.running_max as usize),
             page_key: master.seal_key("page tokens"),
             oidc_key: master.seal_key("oidc login"),
             oidc: Arc::clone(&oidc),
@@ -119,10 +129,12 @@ impl App {
             feed: Feed::default(),
             operations: Operations::default(),
             feeding: access_bindings::feed::Feeding::default(),
-            targets: Targets::default(),
+            channels: Channels::new(&targets, &Arc::new(config.gateways.clone())),
+            targets,
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
+            sboms: sboms::intake::Intake::default(),
             main: Handle::current(),
             disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,

@@ -80,6 +80,15 @@ pub enum Error {
         /// For people.
         why: String,
     },
+    /// The gateway has answered that it won't.
+    Gateway {
+        /// Its name.
+        gateway: String,
+        /// What kind of refusal.
+        said: Said,
+        /// Its own words, cut and without control characters: nothing that a gateway says is trusted (T20).
+        why: String,
+    },
     /// No such method.
     Unimplemented {
         /// The path that was called.
@@ -87,6 +96,29 @@ pub enum Error {
     },
     /// A fault of ours. The chain goes to the log, the request id to the caller.
     Internal(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How a gateway refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// The request is wrong.
+    Invalid,
+    /// There is no such thing.
+    Missing,
+    /// There is one already.
+    Exists,
+    /// Its state, or the credential that it was shown, does not allow it.
+    Refused,
+    /// Something has changed meanwhile.
+    Changed,
+    /// Too much.
+    Exhausted,
+    /// It has no such method.
+    Unimplemented,
+    /// It is not able to at the moment, or too slow.
+    Unavailable,
+    /// It has failed.
+    Failed,
 }
 
 /// The kinds of things that can be missing, taken or changed.
@@ -106,6 +138,8 @@ pub enum Kind {
     GatewayRole,
     /// A sandbox of a gateway.
     Sandbox,
+    /// The SBOM of a sandbox.
+    Sbom,
     /// An entry of the audit log.
     AuditEntry,
     /// An event.
@@ -118,6 +152,8 @@ pub enum Kind {
     Identity,
     /// A code that a user types to approve a device.
     DeviceCode,
+    /// A boot hook of a sandbox.
+    BootHook,
     /// An idempotency key in use.
     Request,
     /// A lease of a background job.
@@ -140,12 +176,14 @@ impl Kind {
             Self::GroupMember => "group member",
             Self::GatewayRole => "gateway role",
             Self::Sandbox => "sandbox",
+            Self::Sbom => "SBOM",
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",
             Self::OidcProvider => "OIDC provider",
             Self::Identity => "linked identity",
             Self::DeviceCode => "device code",
+            Self::BootHook => "boot hook",
             Self::Request => "request",
             Self::Lease => "lease",
             Self::Operation => "operation",
@@ -264,10 +302,14 @@ reasons! {
     CredentialBound = "CREDENTIAL_BOUND",
     /// The login behind the session is too long ago for this: log in again.
     LoginStale = "LOGIN_STALE",
+    /// The gateway has refused it.
+    GatewayRefused = "GATEWAY_REFUSED",
     /// An operation on the same thing is running.
     OperationRunning = "OPERATION_RUNNING",
     /// The operation has ended.
     OperationEnded = "OPERATION_ENDED",
+    /// What had to be done first has failed.
+    OperationFailed = "OPERATION_FAILED",
 }
 
 impl Reason {
@@ -340,6 +382,7 @@ impl fmt::Display for Error {
             Self::Exhausted { retry_in, .. } => {
                 write!(f, "too much at once, try again in {} s", retry_in.as_secs().max(1))
             }
+            Self::Gateway { gateway, why, .. } => write!(f, "gateway `{gateway}` says: {why}"),
             Self::Unimplemented { path } => write!(f, "no method `{path}`"),
             Self::Internal(_) => f.write_str("a fault of the server"),
         }

@@ -24,4 +24,5 @@ pub mod simulator;
 pub mod telemetry;
 pub mod token_service;
 pub mod transport;
+pub mod trusted;
 pub mod workers;

@@ -10,6 +10,7 @@ mod call;
 mod check_config;
 mod data_dir;
 mod dev;
+mod hook_exec;
 mod migrate;
 mod output;
 mod serve;
@@ -48,6 +49,9 @@ enum Command {
     CheckConfig(ConfigArgs),
     /// Calls a method of a server, its own or one of a gateway behind it.
     Call(call::CallArgs),
+    /// Limits itself and becomes a boot hook; the server's own.
+    #[command(hide = true)]
+    HookExec(hook_exec::HookExecArgs),
 }
 
 /// Where a server's configuration comes from, besides `SHOREGUARD_<SECTION>_<KEY>` variables.
@@ -150,6 +154,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Migrate(args) => block_on(async { migrate::run(args.load()?).await }),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Call(args) => block_on(call::run(args)),
+        Command::HookExec(args) => hook_exec::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

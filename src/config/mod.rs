@@ -10,6 +10,7 @@
 mod access;
 mod audit;
 mod auth;
+mod boot_hooks;
 mod database;
 mod events;
 mod fault;
@@ -19,6 +20,7 @@ mod limits;
 mod oidc;
 mod operations;
 mod read;
+mod sandboxes;
 mod server;
 mod shown;
 mod sources;
@@ -35,6 +37,7 @@ use serde::Serialize;
 pub use access::Access;
 pub use audit::Audit;
 pub use auth::Auth;
+pub use boot_hooks::BootHooks;
 pub use database::{Database, DatabaseUrl};
 pub use events::Events;
 pub use fault::{Fault, Faults};
@@ -43,6 +46,7 @@ pub use keys::Keys;
 pub use limits::Limits;
 pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
 pub use operations::Operations;
+pub use sandboxes::Sandboxes;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
@@ -75,6 +79,10 @@ pub struct Config {
     pub events: Events,
     /// How operations are kept.
     pub operations: Operations,
+    /// How sandboxes are waited for and looked at.
+    pub sandboxes: Sandboxes,
+    /// Which commands may run before a sandbox is created.
+    pub boot_hooks: BootHooks,
     /// Logs and metrics.
     pub telemetry: Telemetry,
 }
@@ -131,6 +139,8 @@ impl Config {
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
         let operations: Option<Operations> = read::section(&mut sections, "operations", faults);
+        let sandboxes: Option<Sandboxes> = read::section(&mut sections, "sandboxes", faults);
+        let boot_hooks: Option<BootHooks> = read::section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
             faults.add(name, "is no section of the configuration");
@@ -151,6 +161,8 @@ impl Config {
             audit: audit?,
             events: events?,
             operations: operations?,
+            sandboxes: sandboxes?,
+            boot_hooks: boot_hooks?,
             telemetry: telemetry?,
         })
     }

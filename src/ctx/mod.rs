@@ -74,6 +74,8 @@ pub struct Noted {
     pub entry: Option<OpenEntry>,
     /// What the domain added.
     pub detail: Map<String, Value>,
+    /// Of a stream: bytes from the caller, bytes to the caller.
+    pub bytes: Option<(u64, u64)>,
     /// What the call turned out to be about, where the message could not say.
     pub named: Option<String>,
     /// The intent was taken out of the call by work that outlives it, which closes it.
@@ -252,6 +254,15 @@ impl Ctx {
     #[must_use]
     pub fn request_id(&self) -> Uuid {
         self.call.as_ref().map_or_else(|| self.app.new_id(), |call| call.request_id)
+    }
+
+    /// Counts bytes of a stream, from the caller and to the caller, for the audit log.
+    pub fn passed(&self, sent: usize, received: usize) {
+        if let Some(call) = &self.call {
+            let mut noted = call.note.lock();
+            let (before_sent, before_received) = noted.bytes.unwrap_or_default();
+            noted.bytes = Some((before_sent + sent as u64, before_received + received as u64));
+        }
     }
 
     /// Adds to what the audit log keeps of this call. Never a secret.

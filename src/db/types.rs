@@ -320,6 +320,8 @@ id! {
     IdempotencyId;
     /// The id of a signing key.
     SigningKeyId;
+    /// The id of a boot hook.
+    BootHookId;
 }
 
 #[cfg(test)]

@@ -1,9 +1,25 @@
-//! What we ask of a gateway on our own account.
+//! What we ask of a gateway on our own account, in the same words whatever its generation.
+//!
+//! [`Gateway`] is the handle; `sandbox`, `exec` and `watch` are what can be asked, and `v0_0` and `v0_1` translate.
+//!
+//! Invariants
+//! - what a gateway tells is bounded on its way in (T20);
+//! - nothing is decided here: who may ask what is for the domain.
 //!
 //! `Health` is the same in both generations, and a gateway answers it without a credential: its version tells the
 //! generation, and with it how everything else is read.
 
+pub mod exec;
+pub(crate) mod gateway;
+pub mod policy_file;
+pub mod sandbox;
+mod v0_0;
+mod v0_1;
+pub mod watch;
+
 use std::time::Duration;
+
+pub use self::gateway::{Gateway, Wire};
 
 use bytes::Bytes;
 use prost::Message;

@@ -13,10 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::connection::{Connection, Lease};
-use crate::app::App;
+use crate::config::Gateways;
 use crate::db::types::GatewayId;
 use crate::error::Error;
-use crate::resources::gateways::targets::Target;
+use crate::resources::gateways::targets::{Target, Targets};
 
 /// How often a connection that was closed in the same moment is replaced before the call gives up.
 const TRIES: usize = 3;
@@ -24,7 +24,8 @@ const TRIES: usize = 3;
 /// The connections of one runtime.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    app: Arc<App>,
+    targets: Arc<Targets>,
+    config: Arc<Gateways>,
     pools: Mutex<HashMap<GatewayId, Arc<Pool>>>,
 }
 
@@ -49,8 +50,9 @@ type Answer = Result<Arc<Connection>, ()>;
 
 impl Channels {
     /// No connection yet.
-    pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app, pools: Mutex::default() }
+    pub(crate) fn new(targets: &Arc<Targets>, config: &Arc<Gateways>) -> Self {
+        let (targets, config) = (Arc::clone(targets), Arc::clone(config));
+        Self { targets, config, pools: Mutex::default() }
     }
 
     /// A share of a connection to the gateway as it is described now.
@@ -61,7 +63,7 @@ impl Channels {
         let pool = self.pool(target.id);
         let turn = pool.next.fetch_add(1, Ordering::Relaxed);
         for _ in 0..TRIES {
-            let mut opening = match pool.take(turn, target, &self.app) {
+            let mut opening = match pool.take(turn, target, &self.config) {
                 Taken::Open(lease) => return Ok(lease),
                 Taken::Opening(opening) => opening,
             };
@@ -89,8 +91,8 @@ impl Channels {
             return Arc::clone(pool);
         }
         // A new gateway is a rare moment: the time to let go of those that were unregistered.
-        pools.retain(|id, _| self.app.targets.get(*id).is_some());
-        let slots = self.app.config.gateways.connections_per_core.max(1);
+        pools.retain(|id, _| self.targets.get(*id).is_some());
+        let slots = self.config.connections_per_core.max(1);
         let slots = (0..slots).map(|_| Mutex::new(Slot::Empty)).collect();
         let pool = Arc::new(Pool { slots, next: AtomicUsize::new(0) });
         pools.insert(id, Arc::clone(&pool));
@@ -108,7 +110,7 @@ impl Pool {
         self.slots[turn % self.slots.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(self: &Arc<Self>, turn: usize, target: &Arc<Target>, app: &Arc<App>) -> Taken {
+    fn take(self: &Arc<Self>, turn: usize, target: &Arc<Target>, config: &Arc<Gateways>) -> Taken {
         let mut slot = self.slot(turn);
         match &*slot {
             Slot::Open(connection) if connection.version() == target.connection_version => {
@@ -124,9 +126,9 @@ impl Pool {
         let (answered, opening) = watch::channel(None);
         *slot = Slot::Opening(target.connection_version, opening.clone());
         drop(slot);
-        let (pool, target, app) = (Arc::clone(self), Arc::clone(target), Arc::clone(app));
+        let (pool, target, config) = (Arc::clone(self), Arc::clone(target), Arc::clone(config));
         super::own(async move {
-            let opened = Connection::open(&target, &app.config.gateways).await;
+            let opened = Connection::open(&target, &config).await;
             let answer = opened.map(Arc::new).map_err(|_| ());
             pool.opened(turn, target.connection_version, answer.as_ref().ok());
             answered.send_replace(Some(answer));

@@ -10,12 +10,13 @@
 
 mod admit;
 mod body;
-mod channels;
+pub(crate) mod channels;
 pub(crate) mod connection;
 mod forward;
 mod governed;
-mod headers;
-mod message;
+pub(crate) mod headers;
+mod lifecycle;
+pub(crate) mod message;
 mod prepare;
 mod reaper;
 mod record;
@@ -23,7 +24,7 @@ mod rewrite;
 mod sandboxes;
 mod scan;
 mod target;
-mod upstream;
+pub(crate) mod upstream;
 mod watch;
 mod wire;
 
@@ -34,10 +35,10 @@ use http_body::Body;
 use tokio::task::JoinHandle;
 
 pub use self::body::ProxiedBody;
+pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
 
 use self::channels::Channels;
-use self::rewrite::PublicAddress;
 use crate::access::policy::UpstreamMethod;
 use crate::app::App;
 use crate::ctx::Call;
@@ -63,7 +64,8 @@ impl Proxy {
     pub fn new(app: Arc<App>) -> Self {
         let public = PublicAddress::parse(&app.config.server.public_url());
         let public = public.expect("the configuration was checked");
-        Self { channels: Channels::new(Arc::clone(&app)), app, public }
+        let config = Arc::new(app.config.gateways.clone());
+        Self { channels: Channels::new(&app.targets, &config), app, public }
     }
 
     /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the

@@ -5,11 +5,15 @@
 pub mod access_bindings;
 pub mod audit;
 pub mod auth;
+pub mod boot_hooks;
 pub mod device_codes;
 pub mod events;
 pub mod gateway_tokens;
 pub mod gateways;
 pub mod groups;
 pub mod operations;
+pub mod sandboxes;
+pub mod sboms;
 pub mod service_principals;
+pub mod templates;
 pub mod users;

@@ -45,6 +45,11 @@ pub const OPERATION_DURATION: &str = "shoreguard_operation_duration_seconds";
 /// Operations that run in this process now.
 pub const OPERATIONS_RUNNING: &str = "shoreguard_operations_running";
 
+/// Runs of boot hooks that have ended, by `gateway`, `phase` and `status`.
+pub const BOOT_HOOK_RUNS: &str = "shoreguard_boot_hook_runs_total";
+/// How long runs of boot hooks took, by `phase`.
+pub const BOOT_HOOK_DURATION: &str = "shoreguard_boot_hook_duration_seconds";
+
 /// From what a call from memory takes to what a caller no longer waits for.
 const DURATION_BUCKETS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -53,6 +58,9 @@ const DURATION_BUCKETS: [f64; 16] = [
 
 /// From a short command to the longest one that may run.
 const OPERATION_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 3_600.0];
+/// From what a script takes that only looks to the longest that a hook may take.
+const BOOT_HOOK_BUCKETS: [f64; 11] =
+    [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0];
 
 /// To the largest batch that can be configured.
 const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 4096.0];
@@ -114,6 +122,13 @@ pub const METRICS: &[Metric] = &[
         help: "How long operations took, by type.",
     },
     gauge(OPERATIONS_RUNNING, Unit::Count, "Operations that run in this process now."),
+    counter(BOOT_HOOK_RUNS, "Runs of boot hooks that have ended, by gateway, phase and status."),
+    Metric {
+        name: BOOT_HOOK_DURATION,
+        kind: Kind::Histogram(&BOOT_HOOK_BUCKETS),
+        unit: Unit::Seconds,
+        help: "How long runs of boot hooks took, by phase.",
+    },
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {

@@ -96,7 +96,10 @@ impl Refusal {
             Error::Unavailable { why, .. } => Self::unavailable(&why),
             Error::Late { .. } | Error::Conflict { .. } => Self::unavailable("try again"),
             Error::Invalid { .. } | Error::Refused { .. } => Self::request(error.to_string()),
-            Error::Exists { .. } | Error::OutOfRange { .. } | Error::Unimplemented { .. } => {
+            Error::Exists { .. }
+            | Error::OutOfRange { .. }
+            | Error::Gateway { .. }
+            | Error::Unimplemented { .. } => {
                 error!(error = &error as &dyn std::error::Error, "a request failed oddly");
                 Self::fault()
             }

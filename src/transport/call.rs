@@ -2,38 +2,28 @@
 //!
 //! Reads go through [`call`], which is dropped with its caller. Writes go through [`call_write`], which runs in a task
 //! of its own to its end, so that a caller that hangs up neither leaves a transaction open nor loses the outcome.
-//! Server streams go through [`call_stream`].
+//! What streams goes through [`super::streams`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
 use super::idempotency::{self, Claim};
 use super::status::{code_of, status};
-use crate::access::policy::{Access, Audit, Rpc, ScopeKind};
-use crate::access::roles::Role;
+use crate::access::policy::{Audit, Rpc, ScopeKind};
 use crate::app::App;
 use crate::ctx::{self, Call, Grant};
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Kind};
 use crate::resources::audit::{Ending, Outcome};
 
 /// What a handler answers.
 pub type Reply<R> = Result<Response<R>, Status>;
 
-/// What a server-streaming handler answers: always the receiver of a bounded channel.
-pub type Stream<R> = ReceiverStream<Result<R, Status>>;
-
-/// Answers that wait for a slow reader, per stream.
-const STREAM_BUFFER: usize = 16;
-
-fn call_of<M>(request: Request<M>) -> Result<(Call, M), Error> {
+pub(super) fn call_of<M>(request: Request<M>) -> Result<(Call, M), Error> {
     let (_, mut extensions, message) = request.into_parts();
     // Without it the layers were not run: nothing is known of the caller, so nothing is done.
     let call =
@@ -103,7 +93,12 @@ where
     }
 }
 
-async fn write<M, R, F, Fut>(app: &Arc<App>, call: Call, message: M, f: F) -> Result<R, Error>
+pub(super) async fn write<M, R, F, Fut>(
+    app: &Arc<App>,
+    call: Call,
+    message: M,
+    f: F,
+) -> Result<R, Error>
 where
     M: Rpc,
     M::Grant: Grant,
@@ -176,6 +171,7 @@ pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome 
     };
     let mut note = call.note.lock();
     let (mut detail, target) = (std::mem::take(&mut note.detail), note.named.take());
+    let bytes = note.bytes;
     drop(note);
     if let Some(error) = error {
         detail.insert("reason".to_owned(), code_of(error).1.as_str().into());
@@ -186,61 +182,7 @@ pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome 
         code: error.map_or(0, |error| code_of(error).0 as i32),
         took: call.started.elapsed(),
         detail: (!detail.is_empty()).then_some(detail.into()),
-        bytes: None,
+        bytes,
         target,
     }
-}
-
-/// Where a stream's answers go.
-#[derive(Debug)]
-pub struct Sink<R>(mpsc::Sender<Result<R, Status>>);
-
-impl<R> Sink<R> {
-    /// Sends one answer; an error where nobody reads any more.
-    pub async fn send(&self, answer: R) -> Result<(), Error> {
-        let gone = |_| Error::Late { why: "the reader is gone".to_owned() };
-        self.0.send(Ok(answer)).await.map_err(gone)
-    }
-}
-
-/// A server stream: checked once, then fed by a task until it ends, the reader goes, the caller loses the right to it
-/// or the server drains.
-pub async fn call_stream<M, R, F, Fut>(
-    app: &Arc<App>,
-    request: Request<M>,
-    f: F,
-) -> Reply<Stream<R>>
-where
-    M: Rpc,
-    M::Grant: Grant,
-    R: Send + 'static,
-    F: FnOnce(M::Grant, M, Sink<R>) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<(), Error>> + Send,
-{
-    let (call, message) = call_of(request).map_err(status)?;
-    let granted = ctx::authorize(app, call, &message).map_err(status)?;
-    let least = match M::METHOD.access {
-        Access::Role(role) => role,
-        Access::Public | Access::Authenticated => Role::None,
-    };
-    let on = granted.on().map(|(id, _)| *id);
-    let no_caller = || status(Error::Unauthenticated { reason: Reason::CredentialMissing });
-    let live = app.live.enter(granted.caller().cloned().ok_or_else(no_caller)?, on, least);
-    let grant = M::Grant::grant(granted, None, false).await.map_err(status)?;
-    let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
-    let gone = sender.clone();
-    app.spawn(async move {
-        let ended = live.ended();
-        let error = tokio::select! {
-            answer = f(grant, message, Sink(sender)) => answer.err(),
-            () = gone.closed() => None,
-            () = ended.cancelled() => live.why().map(Error::from),
-        };
-        if let Some(error) = error {
-            // Waits for a slow reader no longer than this: its right to the stream is gone.
-            let _ =
-                tokio::time::timeout(Duration::from_secs(1), gone.send(Err(status(error)))).await;
-        }
-    });
-    Ok(Response::new(ReceiverStream::new(receiver)))
 }

@@ -11,6 +11,7 @@ pub mod server;
 pub mod services;
 mod stack;
 pub mod status;
+pub mod streams;
 pub mod tls;
 mod version;
 pub mod wire;

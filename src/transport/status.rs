@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Said};
 
 /// The domain of our reasons in google.rpc.ErrorInfo.
 pub const DOMAIN: &str = "shoreguard";
@@ -29,8 +29,24 @@ pub fn code_of(error: &Error) -> (Code, Reason) {
         Error::OutOfRange { .. } => (Code::OutOfRange, Reason::CursorExpired),
         Error::Unavailable { reason, .. } => (Code::Unavailable, *reason),
         Error::Late { .. } => (Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        Error::Gateway { said, .. } => (said_code(*said), Reason::GatewayRefused),
         Error::Unimplemented { .. } => (Code::Unimplemented, Reason::MethodUnknown),
         Error::Internal(_) => (Code::Internal, Reason::Internal),
+    }
+}
+
+/// The code that a gateway has answered with, but for what it thinks of our credential, which is no fault of the caller's.
+fn said_code(said: Said) -> Code {
+    match said {
+        Said::Invalid => Code::InvalidArgument,
+        Said::Missing => Code::NotFound,
+        Said::Exists => Code::AlreadyExists,
+        Said::Refused => Code::FailedPrecondition,
+        Said::Changed => Code::Aborted,
+        Said::Exhausted => Code::ResourceExhausted,
+        Said::Unimplemented => Code::Unimplemented,
+        Said::Unavailable => Code::Unavailable,
+        Said::Failed => Code::Internal,
     }
 }
 
@@ -64,6 +80,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::StorageUnavailable
         | Reason::AccessStale
         | Reason::GatewayUnreachable
+        | Reason::GatewayRefused
         | Reason::HostUnreachable
         | Reason::IssuerUnavailable
         | Reason::WireUnsupported
@@ -77,6 +94,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::LoginStale
         | Reason::OperationRunning
         | Reason::OperationEnded
+        | Reason::OperationFailed
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded
@@ -116,6 +134,7 @@ pub fn status(error: Error) -> Status {
         | Error::OutOfRange { .. }
         | Error::Unavailable { .. }
         | Error::Late { .. }
+        | Error::Gateway { .. }
         | Error::Unimplemented { .. } => {}
     }
     Status::with_error_details(code, message, details)

@@ -10,7 +10,8 @@ use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
-use crate::transport::call::{Reply, Stream, call, call_stream};
+use crate::transport::call::{Reply, call};
+use crate::transport::streams::{Stream, call_stream};
 use crate::transport::wire;
 
 /// The service.

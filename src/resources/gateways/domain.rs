@@ -23,6 +23,7 @@ use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
+use crate::resources::boot_hooks::domain as boot_hooks;
 use crate::resources::events::domain::{self as events, NewEvent};
 
 /// A gateway to register; valid.
@@ -306,6 +307,7 @@ pub async fn unregister(ctx: &Ctx, name: &str, given_etag: &str) -> Result<u32, 
             let id = GatewayId(row.id);
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
             let holders = bindings::holders_on(conn, id).await?;
+            ctx.detail("boot_hooks_removed", boot_hooks::count_on(conn, name).await?);
             if !store::delete(conn, id, row.version).await? {
                 return Err(Error::conflict(Kind::Gateway, name));
             }

@@ -29,7 +29,7 @@ use std::fmt;
 
 use tracing::error;
 
-use crate::error::{Error, Reason};
+use crate::error::{Error, Reason, Said};
 use crate::words;
 
 pub use self::begin::{begin, start};
@@ -151,9 +151,8 @@ impl From<Error> for Failure {
                 error!(error = &**source, "the work of an operation failed");
                 Code::Internal
             }
-            Error::Unavailable { reason: Reason::GatewayUnreachable, .. } => {
-                Code::GatewayUnreachable
-            }
+            Error::Unavailable { reason: Reason::GatewayUnreachable, .. }
+            | Error::Gateway { said: Said::Unavailable, .. } => Code::GatewayUnreachable,
             Error::Unavailable { .. } => Code::Internal,
             Error::Late { .. } => Code::Timeout,
             Error::Invalid { .. }
@@ -165,6 +164,7 @@ impl From<Error> for Failure {
             | Error::Unauthenticated { .. }
             | Error::Exhausted { .. }
             | Error::OutOfRange { .. }
+            | Error::Gateway { .. }
             | Error::Unimplemented { .. } => Code::Refused,
         };
         Self::new(code, error.to_string())

@@ -15,7 +15,8 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::operation_service_server::{OperationService, OperationServiceServer};
-use crate::transport::call::{Reply, Stream, call, call_stream, call_write};
+use crate::transport::call::{Reply, call, call_write};
+use crate::transport::streams::{Stream, call_stream};
 use crate::transport::wire;
 
 /// Longest name of a gateway that is looked for, in characters.

@@ -72,10 +72,13 @@ clients! {
     access: access_service_client::AccessServiceClient,
     audit: audit_service_client::AuditServiceClient,
     auth: auth_service_client::AuthServiceClient,
+    boot_hooks: boot_hook_service_client::BootHookServiceClient,
     events: event_service_client::EventServiceClient,
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
     operations: operation_service_client::OperationServiceClient,
+    sandboxes: sandbox_service_client::SandboxServiceClient,
+    sboms: sbom_service_client::SbomServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
     users: user_service_client::UserServiceClient,
 }

@@ -1,0 +1,143 @@
+//! Commands that are run inside a sandbox.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::gateway::Messages;
+use super::sandbox::{Place, about, unreadable};
+use super::{Gateway, Wire, v0_0, v0_1};
+use crate::error::Error;
+
+const EXEC: &str = "/openshell.v1.OpenShell/ExecSandbox";
+const EXEC_INTERACTIVE: &str = "/openshell.v1.OpenShell/ExecSandboxInteractive";
+
+/// A command, as it is: no shell reads it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Command {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Where it runs; empty is the sandbox's own choice.
+    pub workdir: String,
+    /// What its environment has besides the sandbox's own. May be secret.
+    pub environment: BTreeMap<String, String>,
+    /// After which the gateway ends it; zero is the gateway's own bound.
+    pub timeout: Duration,
+    /// What it can read, where it is not interactive.
+    pub stdin: Vec<u8>,
+    /// Whether it gets a terminal.
+    pub tty: bool,
+    /// Columns and rows of the terminal.
+    pub size: (u32, u32),
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Command").field("program", &self.argv.first()).finish_non_exhaustive()
+    }
+}
+
+/// What goes to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Bytes to read.
+    Stdin(Bytes),
+    /// Another size of the terminal.
+    Resize {
+        /// Columns.
+        cols: u32,
+        /// Rows.
+        rows: u32,
+    },
+}
+
+/// What comes from a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Bytes of its output.
+    Stdout(Bytes),
+    /// Bytes of its error output.
+    Stderr(Bytes),
+    /// It has ended, with this code.
+    Exit(i32),
+}
+
+/// What comes from a command, as it comes. Dropped, the gateway ends the command.
+#[derive(Debug)]
+pub struct Outputs {
+    messages: Messages,
+    wire: Wire,
+    gateway: String,
+    place: Place,
+}
+
+impl Outputs {
+    /// The next piece; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Output>, Error> {
+        loop {
+            let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
+                return Ok(None);
+            };
+            let output = match self.wire {
+                Wire::V0_0 => v0_0::exec_output(message),
+                Wire::V0_1 => v0_1::exec_output(message),
+            };
+            let unreadable = || unreadable(&self.gateway, EXEC);
+            if let Some(output) = output.ok_or_else(unreadable)? {
+                return Ok(Some(output));
+            }
+        }
+    }
+}
+
+/// Where the input of a command goes. Dropped, the command reads its end.
+#[derive(Debug)]
+pub struct Inputs {
+    sender: mpsc::Sender<Bytes>,
+    wire: Wire,
+}
+
+impl Inputs {
+    /// Sends a piece; false where nobody reads any more.
+    pub async fn send(&self, input: Input) -> bool {
+        let message = match self.wire {
+            Wire::V0_0 => v0_0::exec_input(input),
+            Wire::V0_1 => v0_1::exec_input(input),
+        };
+        self.sender.send(message.into()).await.is_ok()
+    }
+}
+
+impl Gateway {
+    /// Runs a command. Sent once.
+    pub async fn exec(&self, place: &Place, command: &Command) -> Result<Outputs, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::exec(&self.get_sandbox(place).await?.id, command),
+            Wire::V0_1 => v0_1::exec(place, command),
+        };
+        let messages = self.stream(EXEC, &request).await.map_err(about(place))?;
+        Ok(self.outputs(messages, place))
+    }
+
+    /// Runs a command that goes on reading. Sent once.
+    pub async fn exec_interactive(
+        &self,
+        place: &Place,
+        command: &Command,
+    ) -> Result<(Inputs, Outputs), Error> {
+        let first = match self.wire() {
+            Wire::V0_0 => v0_0::exec_start(&self.get_sandbox(place).await?.id, command),
+            Wire::V0_1 => v0_1::exec_start(place, command),
+        };
+        let opened = self.duplex(EXEC_INTERACTIVE, &first).await;
+        let (sender, messages) = opened.map_err(about(place))?;
+        Ok((Inputs { sender, wire: self.wire() }, self.outputs(messages, place)))
+    }
+
+    fn outputs(&self, messages: Messages, place: &Place) -> Outputs {
+        let (wire, gateway) = (self.wire(), self.name().to_string());
+        Outputs { messages, wire, gateway, place: place.clone() }
+    }
+}

@@ -1,0 +1,363 @@
+//! A gateway as we call it on our own account: unary calls and streams over the connections of main.
+//!
+//! Invariants
+//! - it runs on main, with deadlines of its own; nothing here waits for good;
+//! - nothing is sent twice unless the gateway has provably not looked at it;
+//! - what a gateway says is bounded before it is kept and never passes as ours.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Code, Status};
+use tracing::warn;
+
+use crate::app::App;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Reason, Said};
+use crate::proxy::connection::{Connection, Lease};
+use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
+use crate::proxy::{headers, message, own};
+use crate::resources::gateways::targets::{Generation, Target};
+
+/// How long a unary call may take that says nothing else.
+pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
+/// Largest message of an answer: a page of sandboxes with their policies.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Messages of a request that wait for the gateway.
+const REQUEST_BUFFER: usize = 16;
+/// Connections that are tried for one call, where nothing of it was looked at.
+const TRIES: u32 = 3;
+/// Longest words of a gateway that are repeated, in characters.
+const WORDS_CHARACTERS_MAX: usize = 500;
+
+/// The generations that we speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// Releases 0.0.88 to 0.0.116.
+    V0_0,
+    /// Releases from 0.1.0 on.
+    V0_1,
+}
+
+/// A gateway that is reached, in the generation that its connection was probed for.
+#[derive(Debug)]
+pub struct Gateway {
+    app: Arc<App>,
+    target: Arc<Target>,
+    wire: Wire,
+    lease: Mutex<Lease>,
+}
+
+type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+impl Gateway {
+    /// Reaches a gateway.
+    ///
+    /// # Errors
+    /// `GATEWAY_UNREACHABLE`, or `WIRE_UNSUPPORTED` where this build does not speak its generation.
+    pub async fn reach(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
+        let target = app.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
+        let lease = app.channels.lease(&target).await?;
+        let wire = match lease.probe().generation {
+            Generation::V0_0 => Wire::V0_0,
+            Generation::V0_1 => Wire::V0_1,
+            Generation::Unknown | Generation::Unsupported => {
+                let why = format!("gateway `{}` speaks a wire that is not supported", target.name);
+                return Err(Error::refused(Reason::WireUnsupported, why));
+            }
+        };
+        Ok(Self { app: Arc::clone(app), target, wire, lease: lease.into() })
+    }
+
+    /// Its generation.
+    #[must_use]
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.target.name
+    }
+
+    fn unreachable(&self) -> Error {
+        Connection::unreachable(&self.target.name)
+    }
+
+    /// One call with one answer.
+    pub(crate) async fn unary(
+        &self,
+        path: &'static str,
+        request: &[u8],
+        within: Duration,
+    ) -> Result<Bytes, Error> {
+        let answer = async {
+            let mut stream = self
+                .open(path, None, Source::new(Some(message::framed(request)), None, None))
+                .await?;
+            let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
+            // An answer counts when the gateway says that all went well, which comes after it.
+            while stream.next().await?.is_some() {}
+            Ok(answer)
+        };
+        timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)))
+    }
+
+    /// One call in the caller's own bytes: the answer as the gateway gave it, whatever it says.
+    pub(crate) async fn pass(
+        &self,
+        path: &'static str,
+        headers: HeaderMap,
+        request: &[u8],
+        within: Duration,
+    ) -> Result<Passed, Error> {
+        let passed = async {
+            let source = Source::new(Some(message::framed(request)), None, None);
+            let mut stream = self.open(path, Some(headers), source).await?;
+            let mut message = None;
+            let refused = loop {
+                match stream.next().await {
+                    Ok(Some(next)) => message = Some(next),
+                    Ok(None) => break None,
+                    Err(error) if stream.trailers.is_some() => break Some(error),
+                    Err(error) => return Err(error),
+                }
+            };
+            let trailers = stream.trailers.take().unwrap_or_default();
+            Ok(Passed { message, trailers, refused })
+        };
+        timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)))
+    }
+
+    fn late(&self, path: &'static str) -> Error {
+        warn!(gateway = %self.target.name, path, "a gateway has not answered in time");
+        Error::Late { why: format!("gateway `{}` has not answered in time", self.target.name) }
+    }
+
+    /// A call whose answer streams.
+    pub(crate) async fn stream(
+        &self,
+        path: &'static str,
+        request: &[u8],
+    ) -> Result<Messages, Error> {
+        let source = Source::new(Some(message::framed(request)), None, None);
+        timeout(CALL_TIME, self.open(path, None, source)).await.map_err(|_| self.unreachable())?
+    }
+
+    /// A call in which both sides stream.
+    pub(crate) async fn duplex(
+        &self,
+        path: &'static str,
+        first: &[u8],
+    ) -> Result<(mpsc::Sender<Bytes>, Messages), Error> {
+        let (sender, receiver) = mpsc::channel::<Bytes>(REQUEST_BUFFER);
+        let rest = ReceiverStream::new(receiver)
+            .map(|bytes| Ok::<_, Infallible>(Frame::data(message::framed(&bytes))));
+        let body: Body = StreamBody::new(Box::pin(rest));
+        let source = Source::new(Some(message::framed(first)), Some(body), None);
+        let opened = timeout(CALL_TIME, self.open(path, None, source)).await;
+        Ok((sender, opened.map_err(|_| self.unreachable())??))
+    }
+
+    async fn open(
+        &self,
+        path: &'static str,
+        with: Option<HeaderMap>,
+        mut source: Source<Body>,
+    ) -> Result<Messages, Error> {
+        for _ in 0..TRIES {
+            let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).again();
+            let headers = with.clone().unwrap_or_else(|| own_headers(&lease));
+            source = match Exchange::start(lease.again(), path, headers, source) {
+                Err((_, unsent)) => *unsent,
+                Ok(mut exchange) => {
+                    match std::future::poll_fn(|cx| exchange.poll_answer(cx)).await {
+                        Ok(answer) => return self.begun(answer),
+                        Err(Failed::Unprocessed(unprocessed)) => *unprocessed,
+                        Err(Failed::Broken(why)) => {
+                            warn!(gateway = %self.target.name, why, "a gateway did not answer");
+                            return Err(self.unreachable());
+                        }
+                        Err(Failed::CallerGone) => {
+                            return Err(Error::internal("our own body broke"));
+                        }
+                    }
+                }
+            };
+            lease.retire();
+            let renewed = self.app.channels.lease(&self.target).await?;
+            if renewed.probe().generation != lease.probe().generation {
+                return Err(self.unreachable());
+            }
+            *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+        }
+        Err(self.unreachable())
+    }
+
+    fn begun(&self, answer: Answer<Body>) -> Result<Messages, Error> {
+        let (head, ()) = answer.head.into_parts();
+        if !headers::is_grpc(head.status, &head.headers) {
+            warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
+            return Err(self.unreachable());
+        }
+        Ok(Messages {
+            gateway: Arc::clone(&self.target.name),
+            receiving: answer.body,
+            _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
+            trailers_only: headers::code(&head.headers).map(|_| head.headers),
+            trailers: None,
+            bytes: BytesMut::new(),
+            ready: VecDeque::new(),
+            ended: false,
+        })
+    }
+}
+
+fn own_headers(lease: &Lease) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    if let Some(authorization) = lease.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+/// An answer as the gateway gave it.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// Its message, where there is one.
+    pub(crate) message: Option<Bytes>,
+    /// What it ends with; not cleaned.
+    pub(crate) trailers: HeaderMap,
+    /// What it says, where that is not that all went well.
+    pub(crate) refused: Option<Error>,
+}
+
+/// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
+pub(crate) struct Messages {
+    gateway: Arc<str>,
+    receiving: Receiving,
+    _request: Option<AbortOnDropHandle<()>>,
+    trailers_only: Option<HeaderMap>,
+    /// What it has ended with.
+    trailers: Option<HeaderMap>,
+    bytes: BytesMut,
+    ready: VecDeque<Bytes>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+impl Messages {
+    /// The next message; none where the gateway says that it has ended well.
+    ///
+    /// # Errors
+    /// What the gateway says otherwise; `GATEWAY_UNREACHABLE` where it breaks off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(Some(message));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match std::future::poll_fn(|cx| self.receiving.poll_part(cx)).await {
+                Ok(Part::Data(data)) => self.take(&data)?,
+                Ok(Part::End(trailers)) => {
+                    self.ended = true;
+                    self.trailers = trailers.or_else(|| self.trailers_only.take());
+                    self.verdict(self.trailers.as_ref())?;
+                }
+                Err(why) => {
+                    warn!(gateway = %self.gateway, why, "an answer broke off");
+                    return Err(Connection::unreachable(&self.gateway));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.bytes.extend_from_slice(data);
+        while let Some(prefix) = self.bytes.get(..5) {
+            let mut prefix = prefix;
+            let compressed = prefix.get_u8() != 0;
+            let length = prefix.get_u32() as usize;
+            if compressed || length > MESSAGE_BYTES_MAX {
+                warn!(gateway = %self.gateway, length, compressed, "an answer can't be read");
+                return Err(Connection::unreachable(&self.gateway));
+            }
+            if self.bytes.len() < 5 + length {
+                break;
+            }
+            self.bytes.advance(5);
+            self.ready.push_back(self.bytes.split_to(length).freeze());
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, trailers: Option<&HeaderMap>) -> Result<(), Error> {
+        let Some(status) = trailers.and_then(Status::from_header_map) else {
+            warn!(gateway = %self.gateway, "an answer ends without a status");
+            return Err(Connection::unreachable(&self.gateway));
+        };
+        refusal(&self.gateway, &status).map_or(Ok(()), Err)
+    }
+}
+
+/// What a gateway has answered, as an error of ours; none where all went well.
+fn refusal(gateway: &str, status: &Status) -> Option<Error> {
+    let said = match status.code() {
+        Code::Ok => return None,
+        Code::InvalidArgument | Code::OutOfRange => Said::Invalid,
+        Code::NotFound => Said::Missing,
+        Code::AlreadyExists => Said::Exists,
+        Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => Said::Refused,
+        Code::Aborted => Said::Changed,
+        Code::ResourceExhausted => Said::Exhausted,
+        Code::Unimplemented => Said::Unimplemented,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Said::Unavailable,
+        Code::Internal | Code::Unknown | Code::DataLoss => Said::Failed,
+    };
+    Some(Error::Gateway { gateway: gateway.to_owned(), said, why: words(status.message()) })
+}
+
+/// Words of a gateway, fit to be repeated.
+pub(crate) fn words(said: &str) -> String {
+    let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    shown.take(WORDS_CHARACTERS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t20_what_a_gateway_says_is_cut_and_harmless() {
+        let said = format!("no\u{1b}[31m {}", "x".repeat(1000));
+        let error = refusal("edge", &Status::failed_precondition(said)).unwrap();
+        let shown = error.to_string();
+        assert!(
+            shown.starts_with("gateway `edge` says: no [31m x") && shown.len() < 600,
+            "{shown}"
+        );
+        assert!(refusal("edge", &Status::ok("")).is_none());
+    }
+}

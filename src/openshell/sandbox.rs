@@ -1,0 +1,396 @@
+//! Sandboxes of a gateway: made, found, listed, started, stopped, deleted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tracing::warn;
+
+use super::gateway::{CALL_TIME, Passed};
+use super::{Gateway, Wire, v0_0, v0_1};
+use crate::db::types::Timestamp;
+use crate::error::{Error, Kind, Said};
+
+const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
+const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
+const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
+const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
+const START: &str = "/openshell.v1.OpenShell/StartSandbox";
+const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
+const TEMPLATES: &str = "/openshell.v1.OpenShell/ListSandboxTemplates";
+const SSH: &str = "/openshell.v1.OpenShell/CreateSshSession";
+const REVOKE_SSH: &str = "/openshell.v1.OpenShell/RevokeSshSession";
+
+/// How long a creation may take to be answered: a gateway may pull an image first.
+const CREATE_TIME: Duration = Duration::from_mins(2);
+/// Sandboxes of one page of a listing.
+pub(super) const PAGE: u32 = 200;
+/// Sandboxes of one gateway that are listed at most (T20).
+pub const SANDBOXES_MAX: usize = 10_000;
+/// Longest text of a gateway that is kept, in characters.
+const TEXT_CHARACTERS_MAX: usize = 1_024;
+/// Entries of a map, and items of a list, that are kept.
+const ITEMS_MAX: usize = 100;
+/// Conditions of one sandbox that are kept.
+pub(super) const CONDITIONS_MAX: usize = 20;
+
+/// Where a sandbox is on its gateway.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Its workspace; never empty.
+    pub workspace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// How a sandbox is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The gateway does not say.
+    Unspecified,
+    /// It is being made.
+    Provisioning,
+    /// It runs, and commands can be given.
+    Ready,
+    /// It has failed.
+    Error,
+    /// It goes away.
+    Deleting,
+    /// The gateway does not know.
+    Unknown,
+    /// It is about to stand still.
+    Stopping,
+    /// It stands still.
+    Stopped,
+    /// It is about to run again.
+    Starting,
+    /// Its command has ended.
+    Completed,
+}
+
+/// Something that the gateway says of a sandbox's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// What it is about.
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, for programs.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// A sandbox, as its gateway tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// The gateway's own id.
+    pub id: String,
+    /// Where it is.
+    pub place: Place,
+    /// How it is.
+    pub phase: Phase,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// Its image.
+    pub image: String,
+    /// Whether it has a GPU.
+    pub gpu: bool,
+    /// Providers that are attached.
+    pub providers: Vec<String>,
+    /// The last revision of its policy that is in force.
+    pub policy_version: u32,
+    /// The gateway's own labels.
+    pub labels: BTreeMap<String, String>,
+    /// The gateway's own annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What the gateway says of its state.
+    pub conditions: Vec<Condition>,
+    /// How its command has ended, where it has one that did.
+    pub exit_code: Option<i32>,
+}
+
+/// A sandbox to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NewSandbox {
+    /// Its workspace.
+    pub workspace: String,
+    /// Its name; empty lets the gateway choose one.
+    pub name: String,
+    /// Its image; empty is the gateway's own choice.
+    pub image: String,
+    /// Whether it gets a GPU.
+    pub gpu: bool,
+    /// Providers to attach.
+    pub providers: Vec<String>,
+    /// Environment.
+    pub environment: BTreeMap<String, String>,
+    /// How much it logs.
+    pub log_level: String,
+    /// Its policy, encoded as the gateway's own generation has it.
+    pub policy: Option<Vec<u8>>,
+    /// A template of the gateway's own, which generation 0.1 has.
+    pub workload_template: String,
+    /// Kept by the gateway with the sandbox.
+    pub annotations: BTreeMap<String, String>,
+    /// Tells a repeat, which generation 0.1 understands.
+    pub request_id: String,
+}
+
+/// A template of a gateway's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkloadTemplate {
+    /// Its name.
+    pub name: String,
+    /// Its workspace.
+    pub workspace: String,
+    /// Its image.
+    pub image: String,
+}
+
+/// Where and with what to open an SSH connection.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SshSession {
+    /// The gateway's own id of the sandbox.
+    pub sandbox_id: String,
+    /// What the connection is opened with. A secret.
+    pub token: String,
+    /// Host that the gateway names.
+    pub host: String,
+    /// Port that the gateway names.
+    pub port: u32,
+    /// Scheme that the gateway names.
+    pub scheme: String,
+    /// Fingerprint of the sandbox's host key; may be empty.
+    pub host_key_fingerprint: String,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for SshSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SshSession").field("sandbox_id", &self.sandbox_id).finish_non_exhaustive()
+    }
+}
+
+/// One page of a listing, and where the next begins.
+pub(super) type Page<T> = (Vec<T>, Option<String>);
+
+impl Gateway {
+    /// Makes a sandbox. Sent once: an error says that nothing is known but what it says.
+    pub async fn create_sandbox(&self, new: &NewSandbox) -> Result<Sandbox, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::create(new)?,
+            Wire::V0_1 => v0_1::create(new)?,
+        };
+        let answer = self.unary(CREATE, &request, CREATE_TIME).await?;
+        self.read_sandbox(&answer)
+    }
+
+    /// Passes a creation on in the caller's own bytes, and what the gateway has made of it.
+    pub(crate) async fn pass_create(
+        &self,
+        headers: HeaderMap,
+        request: &[u8],
+    ) -> Result<(Passed, Option<Sandbox>), Error> {
+        let passed = self.pass(CREATE, headers, request, CREATE_TIME).await?;
+        let made = passed.message.as_deref().filter(|_| passed.refused.is_none());
+        let made = made.map(|answer| self.read_sandbox(answer)).transpose()?;
+        Ok((passed, made))
+    }
+
+    /// Passes a deletion on in the caller's own bytes, and whether there was something to delete.
+    pub(crate) async fn pass_delete(
+        &self,
+        headers: HeaderMap,
+        request: &[u8],
+    ) -> Result<(Passed, bool), Error> {
+        let passed = self.pass(DELETE, headers, request, CALL_TIME).await?;
+        let answer = passed.message.as_deref().filter(|_| passed.refused.is_none());
+        let deleted = answer.map(|answer| self.was_deleted(answer)).transpose()?;
+        Ok((passed, deleted.unwrap_or(false)))
+    }
+
+    /// What a request asks for that hooks before a creation are told.
+    pub(crate) fn asked_for(&self, request: &[u8]) -> Option<NewSandbox> {
+        match self.wire() {
+            Wire::V0_0 => v0_0::asked_for(request),
+            Wire::V0_1 => v0_1::asked_for(request),
+        }
+    }
+
+    fn was_deleted(&self, answer: &[u8]) -> Result<bool, Error> {
+        let deleted = match self.wire() {
+            Wire::V0_0 => v0_0::deleted(answer),
+            Wire::V0_1 => v0_1::deleted(answer),
+        };
+        deleted.ok_or_else(|| self.unreadable(DELETE))
+    }
+
+    /// One sandbox.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` of the sandbox.
+    pub async fn get_sandbox(&self, place: &Place) -> Result<Sandbox, Error> {
+        self.about_sandbox(GET, place).await
+    }
+
+    /// Lets a sandbox run again.
+    pub async fn start_sandbox(&self, place: &Place) -> Result<Sandbox, Error> {
+        self.about_sandbox(START, place).await
+    }
+
+    /// Lets a sandbox stand still.
+    pub async fn stop_sandbox(&self, place: &Place) -> Result<Sandbox, Error> {
+        self.about_sandbox(STOP, place).await
+    }
+
+    /// Begins to delete a sandbox; false where there was none. The gateway does it in its own time.
+    pub async fn delete_sandbox(&self, place: &Place) -> Result<bool, Error> {
+        let request = self.named(place);
+        let answer = match self.unary(DELETE, &request, CALL_TIME).await {
+            Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
+            answer => answer?,
+        };
+        self.was_deleted(&answer)
+    }
+
+    /// Every sandbox of a workspace, or of all; by place. At most [`SANDBOXES_MAX`].
+    pub async fn list_sandboxes(&self, workspace: Option<&str>) -> Result<Vec<Sandbox>, Error> {
+        let mut all: BTreeMap<Place, Sandbox> = BTreeMap::new();
+        let (mut from, mut asked) = (String::new(), 0);
+        while all.len() < SANDBOXES_MAX && asked <= SANDBOXES_MAX / PAGE as usize {
+            asked += 1;
+            let request = match self.wire() {
+                Wire::V0_0 => v0_0::list(workspace, &from),
+                Wire::V0_1 => v0_1::list(workspace, &from),
+            };
+            let answer = self.unary(LIST, &request, CALL_TIME).await?;
+            let page = match self.wire() {
+                Wire::V0_0 => v0_0::page(&answer, &from),
+                Wire::V0_1 => v0_1::page(&answer),
+            };
+            let (page, next) = page.ok_or_else(|| self.unreadable(LIST))?;
+            all.extend(page.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)));
+            match next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(all.into_values().take(SANDBOXES_MAX).collect())
+    }
+
+    /// The gateway's own templates; generation 0.0 has none.
+    pub async fn list_templates(&self) -> Result<Vec<WorkloadTemplate>, Error> {
+        let Wire::V0_1 = self.wire() else { return Ok(Vec::new()) };
+        let (mut all, mut from) = (Vec::new(), String::new());
+        while all.len() < ITEMS_MAX {
+            let answer = self.unary(TEMPLATES, &v0_1::list_templates(&from), CALL_TIME).await?;
+            let (page, next) =
+                v0_1::templates(&answer).ok_or_else(|| self.unreadable(TEMPLATES))?;
+            all.extend(page);
+            match next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// Opens an SSH session. Sent once.
+    pub async fn create_ssh_session(&self, place: &Place) -> Result<SshSession, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
+            Wire::V0_1 => v0_1::create_ssh(place),
+        };
+        let answer = self.unary(SSH, &request, CALL_TIME).await.map_err(about(place))?;
+        let session = match self.wire() {
+            Wire::V0_0 => v0_0::ssh(&answer),
+            Wire::V0_1 => v0_1::ssh(&answer),
+        };
+        session.ok_or_else(|| self.unreadable(SSH))
+    }
+
+    /// Ends an SSH session; false where there was none.
+    pub async fn revoke_ssh_session(&self, token: &str) -> Result<bool, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::revoke_ssh(token),
+            Wire::V0_1 => v0_1::revoke_ssh(token),
+        };
+        let answer = match self.unary(REVOKE_SSH, &request, CALL_TIME).await {
+            Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
+            answer => answer?,
+        };
+        let revoked = match self.wire() {
+            Wire::V0_0 => v0_0::revoked(&answer),
+            Wire::V0_1 => v0_1::revoked(&answer),
+        };
+        revoked.ok_or_else(|| self.unreadable(REVOKE_SSH))
+    }
+
+    async fn about_sandbox(&self, path: &'static str, place: &Place) -> Result<Sandbox, Error> {
+        let answer = self.unary(path, &self.named(place), CALL_TIME).await;
+        self.read_sandbox(&answer.map_err(about(place))?)
+    }
+
+    /// Get, delete, start and stop name a sandbox in the same fields.
+    fn named(&self, place: &Place) -> Vec<u8> {
+        match self.wire() {
+            Wire::V0_0 => v0_0::named(place),
+            Wire::V0_1 => v0_1::named(place),
+        }
+    }
+
+    fn read_sandbox(&self, answer: &[u8]) -> Result<Sandbox, Error> {
+        let sandbox = match self.wire() {
+            Wire::V0_0 => v0_0::sandbox(answer),
+            Wire::V0_1 => v0_1::sandbox(answer),
+        };
+        sandbox.ok_or_else(|| self.unreadable("a sandbox"))
+    }
+
+    pub(crate) fn unreadable(&self, what: &str) -> Error {
+        unreadable(self.name(), what)
+    }
+}
+
+/// What a gateway has answered is not what its generation answers.
+pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
+    warn!(gateway, what, "an answer can't be read");
+    let why = "an answer that can't be read".to_owned();
+    Error::Gateway { gateway: gateway.to_owned(), said: Said::Failed, why }
+}
+
+/// A gateway that knows no such thing speaks of the sandbox.
+pub(super) fn about(place: &Place) -> impl Fn(Error) -> Error {
+    |error| {
+        if matches!(error, Error::Gateway { said: Said::Missing, .. }) {
+            return Error::missing(Kind::Sandbox, &place.name);
+        }
+        error
+    }
+}
+
+/// Text of a gateway, cut, without control characters.
+pub(super) fn text(said: &str) -> String {
+    let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    shown.take(TEXT_CHARACTERS_MAX).collect()
+}
+
+/// Items of a gateway, cut in number and length.
+pub(super) fn texts(said: Vec<String>) -> Vec<String> {
+    said.iter().take(ITEMS_MAX).map(|item| text(item)).collect()
+}
+
+/// A map of a gateway, cut in number and length.
+pub(super) fn map(said: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    said.iter().take(ITEMS_MAX).map(|(key, value)| (text(key), text(value))).collect()
+}
+
+/// Where a sandbox is; none where it is named as nothing can be.
+pub(super) fn place(workspace: &str, name: &str) -> Option<Place> {
+    let sound = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
+    let workspace = if workspace.is_empty() { "default" } else { workspace };
+    (!name.is_empty() && sound(name) && sound(workspace))
+        .then(|| Place { workspace: workspace.to_owned(), name: name.to_owned() })
+}

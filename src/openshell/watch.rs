@@ -1,0 +1,151 @@
+//! What a sandbox logs, and what becomes of it.
+
+use std::collections::BTreeMap;
+
+use super::gateway::{CALL_TIME, Messages};
+use super::sandbox::{Place, Sandbox, about, unreadable};
+use super::{Gateway, Wire, v0_0, v0_1};
+use crate::db::types::Timestamp;
+use crate::error::Error;
+
+const LOGS: &str = "/openshell.v1.OpenShell/GetSandboxLogs";
+const WATCH: &str = "/openshell.v1.OpenShell/WatchSandbox";
+
+/// Longest log message that is kept, in characters.
+const MESSAGE_CHARACTERS_MAX: usize = 16 << 10;
+
+/// A line that a sandbox has logged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogLine {
+    /// When.
+    pub at: Option<Timestamp>,
+    /// How grave it is, in the gateway's word.
+    pub level: String,
+    /// What part of the sandbox it is about.
+    pub target: String,
+    /// What it says.
+    pub message: String,
+    /// Where it comes from: `gateway` or `sandbox`.
+    pub source: String,
+    /// What else it says, by name.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// Something that has happened to a sandbox below the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlatformEvent {
+    /// When.
+    pub at: Option<Timestamp>,
+    /// What tells it.
+    pub source: String,
+    /// What kind of thing.
+    pub kind: String,
+    /// Why, for programs.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+/// One message of a watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The sandbox, as it is now.
+    Sandbox(Box<Sandbox>),
+    /// A line that it has logged.
+    Log(LogLine),
+    /// Something that has happened to it.
+    Event(PlatformEvent),
+    /// Something that the gateway wants to be known of the watch itself.
+    Warning(String),
+}
+
+/// Which lines are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// How many at most, the youngest.
+    pub lines: u32,
+    /// None that is older.
+    pub since: Option<Timestamp>,
+    /// Only from these; empty is from all.
+    pub sources: Vec<String>,
+}
+
+/// What is followed beside the sandbox's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Follow {
+    /// Whether its log is.
+    pub logs: bool,
+    /// Whether what happens to it is.
+    pub events: bool,
+    /// How many lines of the log that is there already come first.
+    pub log_tail: u32,
+    /// No line that is older.
+    pub since: Option<Timestamp>,
+    /// Only lines from these; empty is from all.
+    pub sources: Vec<String>,
+}
+
+/// What becomes of a sandbox, as it comes.
+#[derive(Debug)]
+pub struct Watching {
+    messages: Messages,
+    wire: Wire,
+    gateway: String,
+    place: Place,
+}
+
+impl Watching {
+    /// The next message; none at the end.
+    pub async fn next(&mut self) -> Result<Option<Seen>, Error> {
+        loop {
+            let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
+                return Ok(None);
+            };
+            let seen = match self.wire {
+                Wire::V0_0 => v0_0::seen(message),
+                Wire::V0_1 => v0_1::seen(message),
+            };
+            let unreadable = || unreadable(&self.gateway, WATCH);
+            if let Some(seen) = seen.ok_or_else(unreadable)? {
+                return Ok(Some(seen));
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Lines that a sandbox has logged, the oldest first.
+    pub async fn sandbox_logs(
+        &self,
+        place: &Place,
+        query: &LogQuery,
+    ) -> Result<Vec<LogLine>, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::logs(&self.get_sandbox(place).await?.id, place, query),
+            Wire::V0_1 => v0_1::logs(place, query),
+        };
+        let answer = self.unary(LOGS, &request, CALL_TIME).await.map_err(about(place))?;
+        let lines = match self.wire() {
+            Wire::V0_0 => v0_0::log_lines(&answer),
+            Wire::V0_1 => v0_1::log_lines(&answer),
+        };
+        lines.ok_or_else(|| self.unreadable(LOGS))
+    }
+
+    /// Follows a sandbox.
+    pub async fn watch_sandbox(&self, place: &Place, follow: &Follow) -> Result<Watching, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::watch(&self.get_sandbox(place).await?.id, follow),
+            Wire::V0_1 => v0_1::watch(place, follow),
+        };
+        let messages = self.stream(WATCH, &request).await.map_err(about(place))?;
+        let (wire, gateway) = (self.wire(), self.name().to_string());
+        Ok(Watching { messages, wire, gateway, place: place.clone() })
+    }
+}
+
+/// A log message, cut; line breaks and tabs stay.
+pub(super) fn message(said: &str) -> String {
+    let harmless = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
+    said.chars().map(harmless).take(MESSAGE_CHARACTERS_MAX).collect()
+}

@@ -1,0 +1,359 @@
+//! Boot hooks: adding, finding, changing, ordering, deleting and running them.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use super::input::{Environment, Phase, Place};
+use super::run::{self, Outcome, Reached};
+use super::sealed::{self, destination};
+use super::store::{self, Hook};
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::types::{BootHookId, Json};
+use crate::error::{Error, Kind, Reason};
+use crate::etag;
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::seal::joined;
+
+/// Most hooks of one sandbox, both phases together.
+pub const HOOKS_MAX: i64 = 32;
+/// Most characters of a creator's name that are kept.
+const CREATOR_CHARACTERS_MAX: usize = 254;
+
+/// A hook to add; valid.
+#[derive(Debug, Clone)]
+pub struct NewHook {
+    /// Unique in sandbox and phase.
+    pub name: String,
+    /// When and where it runs.
+    pub phase: Phase,
+    /// What it runs.
+    pub command: String,
+    /// Where, inside the sandbox.
+    pub workdir: String,
+    /// Its variables.
+    pub environment: Environment,
+    /// How long it may take.
+    pub timeout_seconds: i64,
+    /// Whether it runs at a creation.
+    pub enabled: bool,
+    /// Whether what follows goes on after it has failed.
+    pub continue_on_failure: bool,
+}
+
+/// What is to change of a hook; none is what stays.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// New command.
+    pub command: Option<String>,
+    /// New working directory.
+    pub workdir: Option<String>,
+    /// New variables, all of them.
+    pub environment: Option<Environment>,
+    /// New limit of its time.
+    pub timeout_seconds: Option<i64>,
+    /// Whether it runs at a creation.
+    pub enabled: Option<bool>,
+    /// Whether what follows goes on after it has failed.
+    pub continue_on_failure: Option<bool>,
+}
+
+/// What runs on this host is written by who is admin everywhere: an admin of one gateway has no power over this host.
+fn may_write(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
+    if phase == Phase::PostCreate || ctx.is_global_admin() {
+        return Ok(());
+    }
+    let why = "hooks before the creation run on the server's host: only a global admin writes them";
+    Err(Error::Denied { why: why.to_owned() })
+}
+
+/// Whether hooks of the phase are to be had at all.
+fn switched_on(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
+    match phase {
+        Phase::PreCreate => run::folder(ctx.app()).map(|_| ()),
+        Phase::PostCreate => Ok(()),
+    }
+}
+
+/// What only holds for a command, working directory and variables together.
+fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Error> {
+    if phase == Phase::PreCreate && !workdir.is_empty() {
+        return Err(Error::invalid("workdir", "is for hooks inside a sandbox"));
+    }
+    environment.fits("environment", phase)
+}
+
+fn note(ctx: &Ctx, place: &Place, hook: &Hook) {
+    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("hook_id", hook.id.get());
+    ctx.detail("name", hook.name.as_str());
+    ctx.detail("phase", hook.phase.as_str());
+}
+
+async fn tell(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    place: &Place,
+    name: &'static str,
+    mut payload: Value,
+) -> Result<(), Error> {
+    payload["sandbox"] = place.sandbox.as_str().into();
+    payload["workspace"] = place.workspace.as_str().into();
+    events::enqueue(conn, NewEvent::of(ctx, name, payload).on(place.gateway.clone())).await
+}
+
+fn about(hook: &Hook) -> Value {
+    json!({ "hook_id": hook.id.get(), "name": hook.name, "phase": hook.phase.as_str() })
+}
+
+/// Adds one at the end of its phase.
+pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Error> {
+    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("name", new.name.as_str());
+    ctx.detail("phase", new.phase.as_str());
+    may_write(ctx, new.phase)?;
+    switched_on(ctx, new.phase)?;
+    fits(new.phase, &new.workdir, &new.environment)?;
+    let now = ctx.now();
+    let mut hook = Hook {
+        id: BootHookId(0),
+        gateway_name: place.gateway.1.to_string(),
+        workspace: place.workspace.clone(),
+        sandbox_name: place.sandbox.clone(),
+        name: new.name,
+        phase: new.phase,
+        command: new.command,
+        workdir: new.workdir,
+        env_json: None,
+        env_names: Json(Vec::new()),
+        timeout_seconds: new.timeout_seconds,
+        order: 0,
+        enabled: new.enabled,
+        continue_on_failure: new.continue_on_failure,
+        created_by: ctx.actor().chars().take(CREATOR_CHARACTERS_MAX).collect(),
+        created_at: now,
+        updated_at: now,
+        last_run_at: None,
+        last_status: None,
+        last_output: None,
+        version: 1,
+    };
+    sealed::seal(ctx.app(), &mut hook, &new.environment)?;
+    let created = ctx
+        .db()
+        .transaction(async |conn| {
+            store::lock(conn).await?;
+            hook.order = store::next_order(conn, place, hook.phase).await?;
+            let created = store::insert(conn, &hook).await?;
+            if store::count(conn, place).await? > HOOKS_MAX {
+                let why = format!("a sandbox may have at most {HOOKS_MAX} hooks");
+                return Err(Error::refused(Reason::LimitReached, why));
+            }
+            tell(ctx, conn, place, "boot_hook.created", about(&created)).await?;
+            Ok(created)
+        })
+        .await?;
+    ctx.detail("hook_id", created.id.get());
+    ctx.app().feed.written();
+    Ok(created)
+}
+
+async fn found(conn: &mut Conn, place: &Place, id: BootHookId) -> Result<Hook, Error> {
+    store::by_id(conn, place, id).await?.ok_or_else(|| Error::missing(Kind::BootHook, id))
+}
+
+/// One of a sandbox.
+pub async fn get(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Hook, Error> {
+    found(&mut ctx.db().read().await?, place, id).await
+}
+
+/// A page of a sandbox's hooks in the order in which they run.
+pub async fn list(
+    ctx: &Ctx,
+    place: &Place,
+    phase: Option<Phase>,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Hook>, String), Error> {
+    let principal = ctx.principal_text();
+    let filter = joined(&[
+        place.gateway.1.as_bytes(),
+        place.workspace.as_bytes(),
+        place.sandbox.as_bytes(),
+        phase.map_or("", Phase::as_str).as_bytes(),
+    ]);
+    let scope = PageScope {
+        method: "ListBootHooks",
+        principal: &principal,
+        filter: &filter,
+        order: "phase,order,id",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<(String, i64, i64)>::open(key, &scope, token)?;
+    let after = after.and_then(|token| {
+        let (phase, order, id) = token.position();
+        Some((Phase::from_word(phase)?, *order, *id))
+    });
+    let mut conn = ctx.db().read().await?;
+    let (page, more) = size.cut(store::page(&mut conn, place, phase, after, size.limit()).await?);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => {
+            let position = (last.phase.as_str().to_owned(), last.order, last.id.get());
+            PageToken::after(position).seal(key, &scope)?
+        }
+    };
+    Ok((page, next))
+}
+
+/// Applies a change. Values that were given for one command are given to no other.
+fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
+    let before = destination(hook);
+    hook.command = change.command.unwrap_or_else(|| std::mem::take(&mut hook.command));
+    hook.workdir = change.workdir.unwrap_or_else(|| std::mem::take(&mut hook.workdir));
+    hook.timeout_seconds = change.timeout_seconds.unwrap_or(hook.timeout_seconds);
+    hook.enabled = change.enabled.unwrap_or(hook.enabled);
+    hook.continue_on_failure = change.continue_on_failure.unwrap_or(hook.continue_on_failure);
+    match change.environment {
+        Some(environment) => {
+            fits(hook.phase, &hook.workdir, &environment)?;
+            sealed::seal(app, hook, &environment)
+        }
+        None if hook.env_json.is_some() && destination(hook) != before => {
+            let why =
+                "must be given anew with `command` and `workdir`: its values are bound to them";
+            Err(Error::invalid("environment", why))
+        }
+        None => fits(hook.phase, &hook.workdir, &Environment::default()),
+    }
+}
+
+/// Changes one.
+pub async fn update(
+    ctx: &Ctx,
+    place: &Place,
+    id: BootHookId,
+    change: Change,
+    given_etag: &str,
+) -> Result<Hook, Error> {
+    let (app, now) = (ctx.app(), ctx.now());
+    let updated = ctx
+        .db()
+        .transaction(async |conn| {
+            let mut hook = found(conn, place, id).await?;
+            note(ctx, place, &hook);
+            may_write(ctx, hook.phase)?;
+            switched_on(ctx, hook.phase)?;
+            etag::check(given_etag, hook.version, Kind::BootHook, id)?;
+            apply(app, &mut hook, change)?;
+            hook.updated_at = now;
+            hook.version += 1;
+            if !store::update(conn, place, &hook).await? {
+                return Err(Error::conflict(Kind::BootHook, id));
+            }
+            tell(ctx, conn, place, "boot_hook.updated", about(&hook)).await?;
+            Ok(hook)
+        })
+        .await?;
+    app.feed.written();
+    Ok(updated)
+}
+
+/// Deletes one, also where hooks of its phase are switched off.
+pub async fn delete(
+    ctx: &Ctx,
+    place: &Place,
+    id: BootHookId,
+    given_etag: &str,
+) -> Result<(), Error> {
+    ctx.db()
+        .transaction(async |conn| {
+            let hook = found(conn, place, id).await?;
+            note(ctx, place, &hook);
+            may_write(ctx, hook.phase)?;
+            etag::check(given_etag, hook.version, Kind::BootHook, id)?;
+            if !store::delete(conn, place, id, hook.version).await? {
+                return Err(Error::conflict(Kind::BootHook, id));
+            }
+            tell(ctx, conn, place, "boot_hook.deleted", about(&hook)).await
+        })
+        .await?;
+    ctx.app().feed.written();
+    Ok(())
+}
+
+/// Puts all hooks of a phase in a new order.
+pub async fn reorder(
+    ctx: &Ctx,
+    place: &Place,
+    phase: Phase,
+    ids: &[BootHookId],
+) -> Result<Vec<Hook>, Error> {
+    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("phase", phase.as_str());
+    ctx.detail("count", ids.len());
+    may_write(ctx, phase)?;
+    let now = ctx.now();
+    let ordered = ctx
+        .db()
+        .transaction(async |conn| {
+            store::lock(conn).await?;
+            let mut hooks = store::page(conn, place, Some(phase), None, HOOKS_MAX).await?;
+            let given: HashSet<BootHookId> = ids.iter().copied().collect();
+            let stored: HashSet<BootHookId> = hooks.iter().map(|hook| hook.id).collect();
+            if given != stored || ids.len() != hooks.len() {
+                let why =
+                    format!("must be the ids of the phase's {} hooks, each once", hooks.len());
+                return Err(Error::invalid("hook_ids", why));
+            }
+            hooks.sort_by_key(|hook| ids.iter().position(|id| *id == hook.id));
+            for (order, hook) in (0..).zip(&mut hooks).filter(|(order, hook)| hook.order != *order)
+            {
+                (hook.order, hook.updated_at, hook.version) = (order, now, hook.version + 1);
+                if !store::update(conn, place, hook).await? {
+                    return Err(Error::conflict(Kind::BootHook, hook.id));
+                }
+            }
+            let payload = json!({ "phase": phase.as_str(), "count": hooks.len() });
+            tell(ctx, conn, place, "boot_hook.reordered", payload).await?;
+            Ok(hooks)
+        })
+        .await?;
+    ctx.app().feed.written();
+    Ok(ordered)
+}
+
+/// Runs one now, also a disabled one. A failure of it is an answer, not an error.
+pub async fn run_now(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Outcome, Error> {
+    let hook = get(ctx, place, id).await?;
+    note(ctx, place, &hook);
+    switched_on(ctx, hook.phase)?;
+    let stop = ctx.app().stop.child_token();
+    let outcome = match hook.phase {
+        Phase::PreCreate => run::on_host(ctx, place, &hook, &stop).await?,
+        Phase::PostCreate => {
+            let inside = Reached::new(ctx.app(), place);
+            run::in_sandbox(ctx, place, &hook, &inside, &stop).await?
+        }
+    };
+    ctx.detail("status", outcome.status.as_str());
+    Ok(outcome)
+}
+
+/// Deletes all hooks of a sandbox that goes away, in the transaction in which that is noted; answers how many.
+pub async fn delete_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    store::delete_of(conn, gateway, workspace, sandbox).await
+}
+
+/// How many hooks go with a gateway.
+pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+    store::count_on(conn, gateway).await
+}

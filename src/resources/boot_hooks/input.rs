@@ -1,0 +1,381 @@
+//! What a caller may say of a hook, parsed: what exists here is valid.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::ctx::Ctx;
+use crate::db::types::GatewayId;
+use crate::error::Error;
+use crate::words;
+
+/// Most characters of the name of a sandbox or workspace.
+pub const PLACE_CHARACTERS_MAX: usize = 253;
+/// Most characters of a hook's name.
+pub const NAME_CHARACTERS_MAX: usize = 128;
+/// Most characters of a command.
+pub const COMMAND_CHARACTERS_MAX: usize = 8192;
+/// Most characters of a working directory.
+pub const WORKDIR_CHARACTERS_MAX: usize = 512;
+/// Most variables of a hook.
+pub const VARIABLES_MAX: usize = 100;
+/// Most bytes of a variable's name.
+pub const VARIABLE_NAME_BYTES_MAX: usize = 256;
+/// Most bytes of a variable's value.
+pub const VARIABLE_VALUE_BYTES_MAX: usize = 8192;
+/// Most bytes of all names and values together.
+pub const ENVIRONMENT_BYTES_MAX: usize = 64 * 1024;
+/// Longest time that a hook may take, in seconds.
+pub const TIMEOUT_SECONDS_MAX: i32 = 600;
+/// How long a hook may take where nothing is said, in seconds.
+pub const TIMEOUT_SECONDS_DEFAULT: i32 = 30;
+
+words! {
+    /// When a hook runs, and where.
+    pub enum Phase {
+        /// Before the creation, on our own host.
+        PreCreate = "pre_create",
+        /// After it, inside the sandbox.
+        PostCreate = "post_create",
+    }
+}
+
+words! {
+    /// How a run has ended.
+    pub enum Status {
+        /// With exit code 0.
+        Success = "success",
+        /// In any other way.
+        Failure = "failure",
+    }
+}
+
+/// The sandbox that a hook is of. It need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The gateway, which was checked.
+    pub gateway: (GatewayId, Arc<str>),
+    /// The workspace.
+    pub workspace: String,
+    /// The sandbox's name.
+    pub sandbox: String,
+}
+
+impl Place {
+    /// On the gateway of the call. An empty workspace is `default`.
+    pub fn parse(ctx: &Ctx, workspace: String, sandbox: String) -> Result<Self, Error> {
+        let workspace = if workspace.is_empty() { "default".to_owned() } else { workspace };
+        for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.len() > PLACE_CHARACTERS_MAX
+                || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+                || !name.chars().all(plain)
+            {
+                let why = format!(
+                    "must be a letter or digit, then up to {} of letters, digits, `.`, `_`, `-`",
+                    PLACE_CHARACTERS_MAX - 1
+                );
+                return Err(Error::invalid(field, why));
+            }
+        }
+        Ok(Self { gateway: ctx.on_gateway()?.clone(), workspace, sandbox })
+    }
+}
+
+/// Text of a caller: bounded, and without what no database or process takes.
+fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
+    let count = text.chars().count();
+    if count > max {
+        return Err(Error::invalid(
+            field,
+            format!("must be at most {max} characters, got {count}"),
+        ));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(Error::invalid(field, "must be free of control characters"));
+    }
+    Ok(())
+}
+
+/// A hook's name.
+pub fn name(field: &str, text: String) -> Result<String, Error> {
+    let good = |c: char| c.is_alphanumeric() || "._- ".contains(c);
+    let count = text.chars().count();
+    if !(1..=NAME_CHARACTERS_MAX).contains(&count) || !text.chars().all(good) || text.trim() != text
+    {
+        let why = format!(
+            "must be 1..={NAME_CHARACTERS_MAX} letters, digits, `.`, `_`, `-` and inner spaces"
+        );
+        return Err(Error::invalid(field, why));
+    }
+    Ok(text)
+}
+
+/// A command, which has words.
+pub fn command(field: &str, text: String) -> Result<String, Error> {
+    bounded(field, &text, COMMAND_CHARACTERS_MAX)?;
+    words_of(&text).map_err(|why| Error::invalid(field, why))?;
+    Ok(text)
+}
+
+/// The words of a command, as a POSIX shell splits them; never none.
+pub fn words_of(command: &str) -> Result<Vec<String>, &'static str> {
+    let words = shlex::split(command).ok_or("has a quote or backslash that is not closed")?;
+    match words.first() {
+        None => Err("must hold a command"),
+        Some(program) if program.is_empty() => Err("must begin with a command"),
+        Some(_) => Ok(words),
+    }
+}
+
+/// A working directory; empty is none.
+pub fn workdir(field: &str, text: String) -> Result<String, Error> {
+    bounded(field, &text, WORKDIR_CHARACTERS_MAX)?;
+    if text.contains('\n') {
+        return Err(Error::invalid(field, "must be one line"));
+    }
+    Ok(text)
+}
+
+/// How long a hook may take.
+pub fn timeout(field: &str, seconds: i32) -> Result<i64, Error> {
+    if !(1..=TIMEOUT_SECONDS_MAX).contains(&seconds) {
+        let why = format!("must be 1..={TIMEOUT_SECONDS_MAX} seconds, got {seconds}");
+        return Err(Error::invalid(field, why));
+    }
+    Ok(i64::from(seconds))
+}
+
+/// Names that decide what a process runs: for the loader, shells and interpreters. Where they end with `*`, all that begin
+/// so. A hook's variables are given by people who may not choose what runs on this host.
+const CHOOSING: &[&str] = &[
+    "PATH",
+    "LD_*",
+    "DYLD_*",
+    "GLIBC_TUNABLES",
+    "GCONV_PATH",
+    "LOCPATH",
+    "NLSPATH",
+    "MALLOC_*",
+    "BASH_ENV",
+    "BASHOPTS",
+    "SHELLOPTS",
+    "ENV",
+    "FPATH",
+    "ZDOTDIR",
+    "IFS",
+    "CDPATH",
+    "PS4",
+    "PROMPT_COMMAND",
+    "PERL*",
+    "PYTHON*",
+    "RUBY*",
+    "NODE_*",
+    "LUA_*",
+    "PHP*",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "GIT_*",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "LESSOPEN",
+    "LESSCLOSE",
+    "TERMINFO",
+    "OPENSSL_*",
+    "SSLKEYLOGFILE",
+    "CURL_HOME",
+    "HOME",
+    "SHELL",
+    "TMPDIR",
+];
+/// What we tell a hook stands under names that begin so.
+pub const OURS: &str = "SG_";
+
+/// Whether a variable of this name may be given to a process on our host.
+#[must_use]
+pub fn is_harmless(name: &str) -> bool {
+    !name.starts_with(OURS)
+        && !CHOOSING.iter().any(|known| match known.strip_suffix('*') {
+            Some(begins) => name.starts_with(begins),
+            None => name == *known,
+        })
+}
+
+/// Variables with their values, which are secret.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+impl Environment {
+    /// From what a caller sent.
+    pub fn parse(
+        field: &str,
+        given: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let variables: BTreeMap<String, String> = given.into_iter().collect();
+        if variables.len() > VARIABLES_MAX {
+            let why = format!("must be at most {VARIABLES_MAX} variables, got {}", variables.len());
+            return Err(Error::invalid(field, why));
+        }
+        for (name, value) in &variables {
+            if !is_variable(name) {
+                let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+                let why = format!(
+                    "has the name `{shown}`: a name is a letter or `_`, then up to {} of letters, digits, `_`",
+                    VARIABLE_NAME_BYTES_MAX - 1
+                );
+                return Err(Error::invalid(field, why));
+            }
+            if value.len() > VARIABLE_VALUE_BYTES_MAX || value.contains('\0') {
+                let why = format!(
+                    "has at `{name}` a value that is not at most {VARIABLE_VALUE_BYTES_MAX} bytes without NUL"
+                );
+                return Err(Error::invalid(field, why));
+            }
+        }
+        let bytes: usize = variables.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > ENVIRONMENT_BYTES_MAX {
+            let why = format!("must be at most {ENVIRONMENT_BYTES_MAX} bytes, got {bytes}");
+            return Err(Error::invalid(field, why));
+        }
+        Ok(Self(variables))
+    }
+
+    /// Refuses what must not reach a process on our own host.
+    pub fn fits(&self, field: &str, phase: Phase) -> Result<(), Error> {
+        match self.0.keys().find(|name| phase == Phase::PreCreate && !is_harmless(name)) {
+            None => Ok(()),
+            Some(name) => {
+                Err(Error::invalid(field, format!("must not hold `{name}` in a hook of this host")))
+            }
+        }
+    }
+
+    /// Whether there is no variable.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The names alone.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// As it is sealed.
+    pub(super) fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        serde_json::to_vec(&self.0).map(Zeroizing::new).map_err(Error::internal)
+    }
+
+    /// As it was sealed.
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Error> {
+        // The parser's own words could quote a value.
+        let broken = |_| Error::internal("a sealed environment is no JSON");
+        serde_json::from_slice(bytes).map(Self).map_err(broken)
+    }
+}
+
+fn is_variable(name: &str) -> bool {
+    name.len() <= VARIABLE_NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str, value: &str) -> Result<Environment, Error> {
+        Environment::parse("environment", [(name.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn names_and_commands_are_bounded() {
+        for good in ["a", "warm up", "Pr\u{fc}fung-1.2_x", &"n".repeat(NAME_CHARACTERS_MAX)] {
+            assert!(name("name", good.to_owned()).is_ok(), "{good}");
+        }
+        for bad in ["", " a", "a ", "a\nb", "a=b", "a\0", &"n".repeat(NAME_CHARACTERS_MAX + 1)] {
+            assert!(name("name", bad.to_owned()).is_err(), "{bad:?}");
+        }
+        let long = |n: usize| command("command", "c".repeat(n));
+        assert!(long(COMMAND_CHARACTERS_MAX).is_ok() && long(COMMAND_CHARACTERS_MAX + 1).is_err());
+        for bad in ["", "  ", "\n", "# no", "'", "a \"b", "a \\", "'' a", "a\0b", "a\u{1b}[1m"] {
+            assert!(command("command", bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert_eq!(words_of("check  'a b' c\\ d \"e f\"").unwrap(), ["check", "a b", "c d", "e f"]);
+        assert_eq!(words_of("check $HOME; rm `x` | y").unwrap()[1], "$HOME;", "no shell reads it");
+        assert!(workdir("workdir", "/w".repeat(WORKDIR_CHARACTERS_MAX / 2)).is_ok());
+        assert!(workdir("workdir", "w".repeat(WORKDIR_CHARACTERS_MAX + 1)).is_err());
+        assert!(timeout("timeout_seconds", TIMEOUT_SECONDS_MAX).is_ok());
+        for bad in [0, -1, TIMEOUT_SECONDS_MAX + 1] {
+            assert!(timeout("timeout_seconds", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn variables_are_bounded_and_never_shown() {
+        assert!(environment("_A1", "any\ntext").is_ok());
+        assert!(environment(&"n".repeat(VARIABLE_NAME_BYTES_MAX), "").is_ok());
+        assert!(environment("A", &"v".repeat(VARIABLE_VALUE_BYTES_MAX)).is_ok());
+        for (name, value) in [
+            ("", ""),
+            ("1A", ""),
+            ("A-B", ""),
+            ("A=B", ""),
+            ("BASH_FUNC_ls%%", ""),
+            ("\u{c4}", ""),
+            (&*"n".repeat(VARIABLE_NAME_BYTES_MAX + 1), ""),
+            ("A", "\0"),
+            ("A", &*"v".repeat(VARIABLE_VALUE_BYTES_MAX + 1)),
+        ] {
+            assert!(environment(name, value).is_err(), "{name}");
+        }
+        let many = |n: usize, value: &str| {
+            Environment::parse("e", (0..n).map(|i| (format!("V{i:03}"), value.to_owned())))
+        };
+        assert!(many(VARIABLES_MAX, "").is_ok() && many(VARIABLES_MAX + 1, "").is_err());
+        let value = "v".repeat(ENVIRONMENT_BYTES_MAX / 16 - 4);
+        assert!(many(16, &value).is_ok() && many(17, &value).is_err());
+        let secret = environment("TOKEN", "hunter2").unwrap();
+        assert_eq!(format!("{secret:?}"), "[\"TOKEN\"]");
+        assert_eq!(Environment::from_json(&secret.to_json().unwrap()).unwrap(), secret);
+    }
+
+    #[test]
+    fn wp41_no_variable_chooses_what_runs_on_this_host() {
+        for name in [
+            "PATH",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "LD_AUDIT",
+            "SG_SANDBOX_NAME",
+            "SG_ANYTHING",
+            "BASH_ENV",
+            "ENV",
+            "PYTHONPATH",
+            "PERL5OPT",
+            "NODE_OPTIONS",
+            "GLIBC_TUNABLES",
+            "IFS",
+        ] {
+            let given = environment(name, "x").unwrap();
+            assert!(given.fits("environment", Phase::PreCreate).is_err(), "{name}");
+            assert!(given.fits("environment", Phase::PostCreate).is_ok(), "inside it is their own");
+        }
+        assert!(environment("TOKEN", "x").unwrap().fits("environment", Phase::PreCreate).is_ok());
+    }
+}

@@ -1,0 +1,88 @@
+//! A hook before the creation: a file of the configured folder, on our own host.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::process::{self, Job};
+use super::{Attempt, Spec};
+use crate::app::App;
+use crate::error::{Error, Reason};
+use crate::resources::boot_hooks::input::{self, Environment, OURS, Phase, Place};
+use crate::resources::boot_hooks::sealed;
+use crate::resources::boot_hooks::store::Hook;
+use crate::trusted;
+
+/// Where a hook finds programs, whatever the server's own environment has.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The folder of what may be run.
+///
+/// # Errors
+/// `FEATURE_DISABLED` where none is configured.
+pub fn folder(app: &App) -> Result<&Path, Error> {
+    app.config.boot_hooks.pre_create_folder.as_deref().ok_or_else(|| {
+        let why =
+            "hooks before the creation are off: `boot_hooks.pre_create_folder` is not configured";
+        Error::refused(Reason::FeatureDisabled, why)
+    })
+}
+
+/// Runs it. Whatever stands in its way is its failure.
+pub(super) async fn run(
+    app: &App,
+    place: &Place,
+    hook: &Hook,
+    spec: &Spec,
+    cancel: &CancellationToken,
+) -> Attempt {
+    let environment = match sealed::open(app, hook) {
+        Ok(environment) => environment,
+        Err(error) => return Attempt::broken(&error),
+    };
+    let job = match job(app, place, hook, spec, &environment) {
+        Ok(job) => job,
+        Err(why) => return Attempt::failed(why),
+    };
+    match process::run(&app.config.boot_hooks, &job, cancel).await {
+        Ok((ended, output)) => {
+            let (good, summary) = ended.words(job.timeout);
+            Attempt::new(good, summary, output.shown(&environment))
+        }
+        Err(error) => Attempt::broken(&error),
+    }
+}
+
+/// The folder and the file are looked at now, not when the hook was written: both may have changed.
+fn job(
+    app: &App,
+    place: &Place,
+    hook: &Hook,
+    spec: &Spec,
+    environment: &Environment,
+) -> Result<Job, String> {
+    let folder = folder(app).map_err(|error| error.to_string())?;
+    let folder = trusted::folder(folder).map_err(|why| format!("the folder of hooks {why}"))?;
+    let mut words = input::words_of(&hook.command).map_err(|why| format!("the command {why}"))?;
+    let program = words.remove(0);
+    let found =
+        trusted::executable(&folder, &program).map_err(|why| format!("the command {why}"))?;
+    environment.fits("environment", Phase::PreCreate).map_err(|error| error.to_string())?;
+    let ours = [
+        ("SANDBOX_NAME", place.sandbox.as_str()),
+        ("SANDBOX_IMAGE", &spec.image),
+        ("SANDBOX_POLICY_ID", &spec.policy_id),
+        ("GATEWAY_NAME", &place.gateway.1),
+        ("HOOK_NAME", &hook.name),
+    ];
+    let ours = ours.map(|(name, value)| (format!("{OURS}{name}"), value.to_owned()));
+    let theirs = environment.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let path = ("PATH".to_owned(), PATH.to_owned());
+    Ok(Job {
+        program: found,
+        arguments: words,
+        environment: std::iter::once(path).chain(ours).chain(theirs).collect(),
+        timeout: Duration::from_secs(u64::try_from(hook.timeout_seconds).unwrap_or(1)),
+    })
+}

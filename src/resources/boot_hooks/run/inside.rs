@@ -1,0 +1,129 @@
+//! A hook after the creation: a command inside the sandbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Attempt;
+use super::output::{self, Output};
+use crate::app::App;
+use crate::error::{Error, Reason};
+use crate::openshell::exec::{self, Command};
+use crate::openshell::{Gateway, sandbox};
+use crate::resources::boot_hooks::input::{self, Place};
+use crate::resources::boot_hooks::sealed;
+use crate::resources::boot_hooks::store::Hook;
+
+/// How much longer than its own limit a command is waited for: the gateway ends it, and tells.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A command that has ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Its exit code.
+    pub exit_code: i32,
+    /// Standard output, a newline, standard error; perhaps only the beginning.
+    pub output: Vec<u8>,
+    /// Whether there was more.
+    pub truncated: bool,
+}
+
+/// A sandbox that is ready.
+pub trait Inside: Sync {
+    /// Runs a command in it to its end.
+    fn run(&self, command: Command) -> impl Future<Output = Result<Finished, Error>> + Send;
+}
+
+/// A sandbox that is reached through its gateway, anew for each command.
+pub struct Reached {
+    app: Arc<App>,
+    place: Place,
+}
+
+impl Reached {
+    /// The sandbox of a place.
+    #[must_use]
+    pub fn new(app: &Arc<App>, place: &Place) -> Self {
+        Self { app: Arc::clone(app), place: place.clone() }
+    }
+}
+
+impl Inside for Reached {
+    async fn run(&self, command: Command) -> Result<Finished, Error> {
+        let (gateway, name) = &self.place.gateway;
+        let place = sandbox::Place {
+            workspace: self.place.workspace.clone(),
+            name: self.place.sandbox.clone(),
+        };
+        let reached = Gateway::reach(&self.app, *gateway).await?;
+        let mut outputs = reached.exec(&place, &command).await?;
+        let bytes_max = self.app.config.boot_hooks.output_kib_max as usize * 1024;
+        // Each of the two is kept from its beginning, however much the other says.
+        let (mut out, mut err, mut exit_code) = (Output::default(), Output::default(), None);
+        while let Some(output) = outputs.next().await? {
+            let seen = match output {
+                exec::Output::Stdout(bytes) => out.take(&bytes) + err.seen(),
+                exec::Output::Stderr(bytes) => err.take(&bytes) + out.seen(),
+                exec::Output::Exit(code) => {
+                    exit_code = Some(code);
+                    continue;
+                }
+            };
+            if seen > bytes_max {
+                // Dropping the answer makes the gateway end it.
+                return Err(Error::refused(Reason::LimitReached, "wrote more than it may"));
+            }
+        }
+        let why = || format!("gateway `{name}` has not said how the command ended");
+        let exit_code =
+            exit_code.ok_or_else(|| Error::unavailable(Reason::GatewayUnreachable, why()))?;
+        let truncated = out.is_cut() || err.is_cut();
+        // Where the first is cut there is no room for the second, and the end of a secret must not hide in between.
+        let output = if out.is_cut() {
+            out.kept().to_vec()
+        } else {
+            [out.kept(), err.kept()].join(&b"\n"[..])
+        };
+        Ok(Finished { exit_code, output, truncated })
+    }
+}
+
+/// Runs it. Whatever stands in its way is its failure: none is left out silently.
+pub(super) async fn run(
+    app: &App,
+    hook: &Hook,
+    inside: &impl Inside,
+    cancel: &CancellationToken,
+) -> Attempt {
+    let environment = match sealed::open(app, hook) {
+        Ok(environment) => environment,
+        Err(error) => return Attempt::broken(&error),
+    };
+    let argv = match input::words_of(&hook.command) {
+        Ok(argv) => argv,
+        Err(why) => return Attempt::failed(format!("the command {why}")),
+    };
+    let limit = Duration::from_secs(u64::try_from(hook.timeout_seconds).unwrap_or(1));
+    let command = Command {
+        argv,
+        workdir: hook.workdir.clone(),
+        environment: environment.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        timeout: limit,
+        ..Command::default()
+    };
+    let finished = tokio::select! {
+        finished = tokio::time::timeout(limit + GRACE, inside.run(command)) => finished,
+        () = cancel.cancelled() => return Attempt::failed("cancelled".to_owned()),
+    };
+    match finished {
+        Err(_) => Attempt::failed(format!("took longer than {} s", limit.as_secs())),
+        // A fault of ours is logged here, and told without its cause.
+        Ok(Err(error)) => Attempt::broken(&error),
+        Ok(Ok(finished)) => {
+            let output = output::shown(&finished.output, finished.truncated, &environment);
+            let code = finished.exit_code;
+            Attempt::new(code == 0, format!("exit {code}"), output)
+        }
+    }
+}

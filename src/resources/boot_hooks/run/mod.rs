@@ -1,0 +1,222 @@
+//! Running hooks, one after the other, and keeping how each went.
+//!
+//! Invariants
+//! - a failure stops what follows, in both phases, unless the hook that failed says to go on; a cancelled run always does;
+//! - each run that began is kept with its hook, counted, and told as an event.
+
+mod host;
+mod inside;
+mod output;
+mod process;
+
+use std::time::{Duration, Instant};
+
+use metrics::{counter, histogram};
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use super::domain::HOOKS_MAX;
+use super::input::{Phase, Place, Status};
+use super::store::{self, Hook};
+use crate::ctx::Ctx;
+use crate::db::types::BootHookId;
+use crate::error::{Error, Reason};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
+
+pub use host::folder;
+pub use inside::{Finished, Inside, Reached};
+pub use output::CHARACTERS_MAX;
+
+/// What a hook before the creation may know of the sandbox that is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spec {
+    /// The image; empty is the gateway's own.
+    pub image: String,
+    /// The policy.
+    pub policy_id: String,
+    /// Names of the providers.
+    pub providers: Vec<String>,
+    /// Whether it gets a GPU.
+    pub gpu: bool,
+}
+
+/// How one hook went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The hook.
+    pub hook_id: BootHookId,
+    /// Its name.
+    pub name: String,
+    /// Its phase.
+    pub phase: Phase,
+    /// How it ended.
+    pub status: Status,
+    /// The same in words.
+    pub summary: String,
+    /// What it wrote, cut, without the values of its variables.
+    pub output: String,
+}
+
+/// How the hooks of a phase went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Those that ran, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Whether the last of them has stopped what follows: the hooks after it, and before the creation the creation.
+    pub aborted: bool,
+}
+
+/// One try of a hook.
+struct Attempt {
+    status: Status,
+    summary: String,
+    output: String,
+}
+
+impl Attempt {
+    fn new(good: bool, summary: String, output: String) -> Self {
+        let status = if good { Status::Success } else { Status::Failure };
+        Self { status, summary, output }
+    }
+
+    /// It did not run.
+    fn failed(summary: String) -> Self {
+        Self::new(false, summary, String::new())
+    }
+
+    /// Something of ours stood in its way. What an error says of itself is fit for callers.
+    fn broken(error: &Error) -> Self {
+        if let Error::Internal(source) = error {
+            error!(error = &**source, "a boot hook could not be run");
+        }
+        Self::failed(error.to_string())
+    }
+}
+
+/// Runs the enabled hooks before a creation. Where the answer is `aborted` there must be none.
+pub async fn pre_create(
+    ctx: &Ctx,
+    place: &Place,
+    spec: &Spec,
+    cancel: &CancellationToken,
+) -> Result<Ran, Error> {
+    let mut ran = Ran { outcomes: Vec::new(), aborted: false };
+    for hook in enabled(ctx, place, Phase::PreCreate).await? {
+        let turn = turn(&ctx.app().boot_hooks, cancel).await;
+        let begun = Instant::now();
+        let attempt = match &turn {
+            Some(_) => host::run(ctx.app(), place, &hook, spec, cancel).await,
+            None => Attempt::failed("cancelled".to_owned()),
+        };
+        drop(turn);
+        let failed = attempt.status == Status::Failure;
+        ran.outcomes.push(keep(ctx, place, &hook, attempt, begun).await?);
+        ran.aborted = cancel.is_cancelled() || (failed && !hook.continue_on_failure);
+        if ran.aborted {
+            break;
+        }
+    }
+    Ok(ran)
+}
+
+/// Runs the enabled hooks after a creation, in a sandbox that is ready.
+pub async fn post_create(
+    ctx: &Ctx,
+    place: &Place,
+    inside: &impl Inside,
+    cancel: &CancellationToken,
+) -> Result<Ran, Error> {
+    let mut ran = Ran { outcomes: Vec::new(), aborted: false };
+    for hook in enabled(ctx, place, Phase::PostCreate).await? {
+        let begun = Instant::now();
+        let attempt = inside::run(ctx.app(), &hook, inside, cancel).await;
+        let failed = attempt.status == Status::Failure;
+        ran.outcomes.push(keep(ctx, place, &hook, attempt, begun).await?);
+        ran.aborted = cancel.is_cancelled() || (failed && !hook.continue_on_failure);
+        if ran.aborted {
+            break;
+        }
+    }
+    Ok(ran)
+}
+
+/// Runs one hook before the creation, now, told of nothing.
+///
+/// # Errors
+/// `BUSY` where as many run as may: who asks by hand can ask again.
+pub(super) async fn on_host(
+    ctx: &Ctx,
+    place: &Place,
+    hook: &Hook,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Error> {
+    let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
+    let turn = ctx.app().boot_hooks.try_acquire().map_err(busy)?;
+    let begun = Instant::now();
+    let attempt = host::run(ctx.app(), place, hook, &Spec::default(), cancel).await;
+    drop(turn);
+    keep(ctx, place, hook, attempt, begun).await
+}
+
+/// Runs one hook after the creation, now.
+pub(super) async fn in_sandbox(
+    ctx: &Ctx,
+    place: &Place,
+    hook: &Hook,
+    inside: &impl Inside,
+    cancel: &CancellationToken,
+) -> Result<Outcome, Error> {
+    let begun = Instant::now();
+    let attempt = inside::run(ctx.app(), hook, inside, cancel).await;
+    keep(ctx, place, hook, attempt, begun).await
+}
+
+/// None where the caller no longer waits.
+async fn turn<'a>(
+    turns: &'a Semaphore,
+    cancel: &CancellationToken,
+) -> Option<tokio::sync::SemaphorePermit<'a>> {
+    cancel.run_until_cancelled(turns.acquire()).await?.ok()
+}
+
+async fn enabled(ctx: &Ctx, place: &Place, phase: Phase) -> Result<Vec<Hook>, Error> {
+    let mut conn = ctx.db().read().await?;
+    let hooks = store::page(&mut conn, place, Some(phase), None, HOOKS_MAX).await?;
+    Ok(hooks.into_iter().filter(|hook| hook.enabled).collect())
+}
+
+/// Keeps how a run went, and tells of it.
+async fn keep(
+    ctx: &Ctx,
+    place: &Place,
+    hook: &Hook,
+    attempt: Attempt,
+    begun: Instant,
+) -> Result<Outcome, Error> {
+    let Attempt { status, summary, output } = attempt;
+    let (gateway, phase) = (place.gateway.1.to_string(), hook.phase.as_str());
+    counter!(BOOT_HOOK_RUNS, "gateway" => gateway, "phase" => phase, "status" => status.as_str())
+        .increment(1);
+    histogram!(BOOT_HOOK_DURATION, "phase" => phase).record(begun.elapsed());
+    let now = ctx.now();
+    // Of one that could not begin there is nothing but why.
+    let written = if output.is_empty() && status == Status::Failure { &summary } else { &output };
+    let payload = json!({
+        "sandbox": place.sandbox, "workspace": place.workspace, "hook_id": hook.id.get(),
+        "name": hook.name, "phase": phase, "status": status.as_str(), "summary": summary,
+    });
+    ctx.db()
+        .transaction(async |conn| {
+            // One that was deleted while it ran is told of all the same.
+            store::ran(conn, place, hook.id, now, status, written).await?;
+            let event = NewEvent::of(ctx, "boot_hook.run", payload).on(place.gateway.clone());
+            events::enqueue(conn, event).await
+        })
+        .await?;
+    ctx.app().feed.written();
+    let (hook_id, name) = (hook.id, hook.name.clone());
+    Ok(Outcome { hook_id, name, phase: hook.phase, status, summary, output })
+}

@@ -1,0 +1,135 @@
+//! What a hook writes: bounded while it is read, its secrets masked, cut to what is kept.
+
+use crate::resources::boot_hooks::input::{Environment, VARIABLE_VALUE_BYTES_MAX};
+
+/// Most characters that are kept.
+pub const CHARACTERS_MAX: usize = 4096;
+/// Characters before the mark, where something was cut off.
+const CHARACTERS_BEFORE_MARK: usize = 4064;
+/// Stands after what was cut.
+const MARK: &str = "\n[cut here, there was more]";
+/// Stands for a secret.
+const MASK: &str = "***";
+/// Shorter values are no secrets, and masking them would blot out innocent text.
+const SECRET_BYTES_MIN: usize = 6;
+/// Enough for the characters that are kept, at four bytes each, and a secret that begins in the last of them.
+const KEPT_BYTES_MAX: usize = CHARACTERS_MAX * 4 + VARIABLE_VALUE_BYTES_MAX;
+
+/// The beginning of what was written, and whether there was more.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    kept: Vec<u8>,
+    seen: usize,
+}
+
+impl Output {
+    /// Takes more in; answers how many bytes there were by now.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
+        let room = KEPT_BYTES_MAX.saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.seen = self.seen.saturating_add(bytes.len());
+        self.seen
+    }
+
+    /// How many bytes there were by now.
+    pub(super) fn seen(&self) -> usize {
+        self.seen
+    }
+
+    /// The beginning, as far as it is kept.
+    pub(super) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// Whether there was more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.seen > self.kept.len()
+    }
+
+    /// What is kept of it.
+    pub(super) fn shown(&self, environment: &Environment) -> String {
+        shown(&self.kept, self.is_cut(), environment)
+    }
+}
+
+/// What is kept of an output that is perhaps not whole.
+pub(super) fn shown(bytes: &[u8], more: bool, environment: &Environment) -> String {
+    let more = more || bytes.len() > KEPT_BYTES_MAX;
+    let bytes = &bytes[..bytes.len().min(KEPT_BYTES_MAX)];
+    // PostgreSQL takes no NUL.
+    let text = String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}");
+    let text = masked(text, more, environment);
+    if !more && text.chars().count() <= CHARACTERS_MAX {
+        return text;
+    }
+    let mut cut: String = text.chars().take(CHARACTERS_BEFORE_MARK).collect();
+    cut.push_str(MARK);
+    cut
+}
+
+fn masked(mut text: String, more: bool, environment: &Environment) -> String {
+    let mut secrets: Vec<&str> = environment
+        .iter()
+        .map(|(_, value)| value)
+        .filter(|v| v.len() >= SECRET_BYTES_MIN)
+        .collect();
+    // Longest first: one that is part of another must not leave the rest of it.
+    secrets.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    for secret in &secrets {
+        if text.contains(secret) {
+            text = text.replace(secret, MASK);
+        }
+    }
+    if more {
+        // Where the text was cut in the middle of a secret, its beginning is still there.
+        let begun = |secret: &&str| (1..secret.len()).rev().find(|n| ends_with(&text, secret, *n));
+        let longest = secrets.iter().filter_map(begun).max().unwrap_or(0);
+        text.truncate(text.len() - longest);
+    }
+    text
+}
+
+fn ends_with(text: &str, secret: &str, bytes: usize) -> bool {
+    secret.get(..bytes).is_some_and(|begin| text.ends_with(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(values: &[&str]) -> Environment {
+        let named = values.iter().enumerate().map(|(i, v)| (format!("V{i}"), (*v).to_owned()));
+        Environment::parse("environment", named).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_has_a_bound_and_says_where_it_was_cut() {
+        let none = Environment::default();
+        let whole = "\u{20ac}".repeat(CHARACTERS_MAX);
+        assert_eq!(shown(whole.as_bytes(), false, &none), whole);
+        for (text, more) in [(format!("{whole}x"), false), (whole.clone(), true)] {
+            let cut = shown(text.as_bytes(), more, &none);
+            assert!(cut.ends_with(MARK) && cut.chars().count() <= CHARACTERS_MAX, "{cut}");
+            assert!(cut.starts_with(&"\u{20ac}".repeat(CHARACTERS_BEFORE_MARK)));
+        }
+        let mut output = Output::default();
+        for _ in 0..100 {
+            output.take(&[b'x'; 4096]);
+        }
+        assert_eq!((output.kept.len(), output.seen), (KEPT_BYTES_MAX, 409_600));
+        assert_eq!(shown(b"a\0\xff", false, &none), "a\u{fffd}\u{fffd}");
+    }
+
+    #[test]
+    fn t17_values_of_variables_are_masked_whole_or_cut() {
+        let both = secrets(&["hunter2", "hunter2-and-more", "short"]);
+        let text = "a hunter2-and-more b hunter2 c short";
+        assert_eq!(shown(text.as_bytes(), false, &both), "a *** b *** c short");
+        let long = "s".repeat(4000);
+        let one = secrets(&[&long]);
+        let text = format!("{}{}", "x".repeat(KEPT_BYTES_MAX - 3999), &long[..3999]);
+        assert!(!shown(text.as_bytes(), true, &one).contains('s'.to_string().repeat(2).as_str()));
+        let hidden = format!("{}{}", "z".repeat(100), &long[..200]);
+        assert!(!shown(hidden.as_bytes(), true, &one).contains("ss"), "begun, and cut there");
+    }
+}

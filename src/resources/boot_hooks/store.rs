@@ -1,0 +1,248 @@
+//! Boot hooks as rows. Every query names gateway, workspace and sandbox (T08).
+
+use diesel::dsl::auto_type;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::input::{Phase, Place, Status};
+use crate::db::schema::sandbox_boot_hooks as t;
+use crate::db::types::{BootHookId, Json, Timestamp};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// Serialises those who add or reorder hooks on PostgreSQL, so that their number and order are the true ones.
+const HOOKS_LOCK: i64 = 0x5348_4f52_4548_4f4b;
+
+/// A hook.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct Hook {
+    /// Id that never changes.
+    pub id: BootHookId,
+    /// Its gateway.
+    pub gateway_name: String,
+    /// The sandbox's workspace.
+    pub workspace: String,
+    /// The sandbox.
+    pub sandbox_name: String,
+    /// Unique in sandbox and phase.
+    pub name: String,
+    /// When and where it runs.
+    pub phase: Phase,
+    /// What it runs.
+    pub command: String,
+    /// Where, inside the sandbox.
+    pub workdir: String,
+    /// Its variables, sealed; none where it has none.
+    pub env_json: Option<Vec<u8>>,
+    /// Their names.
+    pub env_names: Json<Vec<String>>,
+    /// How long it may take.
+    pub timeout_seconds: i64,
+    /// Lower ones run first.
+    pub order: i64,
+    /// Whether it runs at a creation.
+    pub enabled: bool,
+    /// Whether what follows goes on after it has failed.
+    pub continue_on_failure: bool,
+    /// Who created it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it last ran.
+    pub last_run_at: Option<Timestamp>,
+    /// How that ended.
+    pub last_status: Option<Status>,
+    /// What it wrote.
+    pub last_output: Option<String>,
+    /// Its version.
+    pub version: i64,
+}
+
+#[auto_type]
+fn here<'a>(place: &'a Place) -> _ {
+    let gateway: &'a str = &place.gateway.1;
+    let workspace: &'a str = &place.workspace;
+    let sandbox: &'a str = &place.sandbox;
+    t::gateway_name.eq(gateway).and(t::workspace.eq(workspace)).and(t::sandbox_name.eq(sandbox))
+}
+
+#[auto_type]
+fn one<'a>(place: &'a Place, id: BootHookId) -> _ {
+    let id: i64 = id.get();
+    let here: here<'a> = here(place);
+    here.and(t::id.eq(id))
+}
+
+/// One of a sandbox.
+pub async fn by_id(conn: &mut Conn, place: &Place, id: BootHookId) -> Result<Option<Hook>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(one(place, id))
+        .select(Hook::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Where a page of hooks goes on: after this phase, order and id.
+pub type After = (Phase, i64, i64);
+
+/// Hooks of a sandbox in the order in which they run.
+pub async fn page(
+    conn: &mut Conn,
+    place: &Place,
+    phase: Option<Phase>,
+    after: Option<After>,
+    limit: i64,
+) -> Result<Vec<Hook>, Error> {
+    Ok(on_conn!(conn, |c| {
+        // By its word, what runs before the creation comes last.
+        let mut query = t::table
+            .filter(here(place))
+            .select(Hook::as_select())
+            .order((t::phase.desc(), t::order.asc(), t::id.asc()))
+            .limit(limit)
+            .into_boxed();
+        if let Some(phase) = phase {
+            query = query.filter(t::phase.eq(phase.as_str()));
+        }
+        if let Some((phase, order, id)) = after {
+            let later = t::order.gt(order).or(t::order.eq(order).and(t::id.gt(id)));
+            let phase = phase.as_str();
+            query = query.filter(t::phase.lt(phase).or(t::phase.eq(phase).and(later)));
+        }
+        query.load(c).await
+    })?)
+}
+
+/// Waits for the turn to add or reorder hooks; until the end of the transaction.
+pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
+    conn.serialise(HOOKS_LOCK).await
+}
+
+/// How many a sandbox has.
+pub async fn count(conn: &mut Conn, place: &Place) -> Result<i64, Error> {
+    Ok(on_conn!(conn, |c| t::table.filter(here(place)).count().get_result(c).await)?)
+}
+
+/// How many a gateway has.
+pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+    let query = t::table.filter(t::gateway_name.eq(gateway)).count();
+    Ok(on_conn!(conn, |c| query.get_result(c).await)?)
+}
+
+/// The place after the last hook of a phase.
+pub async fn next_order(conn: &mut Conn, place: &Place, phase: Phase) -> Result<i64, Error> {
+    let last: Option<i64> = on_conn!(conn, |c| t::table
+        .filter(here(place))
+        .filter(t::phase.eq(phase.as_str()))
+        .select(diesel::dsl::max(t::order))
+        .first(c)
+        .await)?;
+    Ok(last.map_or(0, |last| last.saturating_add(1)))
+}
+
+/// Stores a new one, all but its id; a name that is taken is `Exists`.
+pub async fn insert(conn: &mut Conn, new: &Hook) -> Result<Hook, Error> {
+    let row = (
+        (
+            t::gateway_name.eq(&new.gateway_name),
+            t::workspace.eq(&new.workspace),
+            t::sandbox_name.eq(&new.sandbox_name),
+            t::name.eq(&new.name),
+            t::phase.eq(new.phase.as_str()),
+            t::command.eq(&new.command),
+            t::workdir.eq(&new.workdir),
+            t::env_json.eq(&new.env_json),
+            t::env_names.eq(&new.env_names),
+        ),
+        (
+            t::timeout_seconds.eq(new.timeout_seconds),
+            t::order.eq(new.order),
+            t::enabled.eq(new.enabled),
+            t::continue_on_failure.eq(new.continue_on_failure),
+            t::created_by.eq(&new.created_by),
+            t::created_at.eq(new.created_at),
+            t::updated_at.eq(new.updated_at),
+        ),
+    );
+    let stored: Result<Hook, _> = on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(row)
+        .returning(Hook::as_returning())
+        .get_result(c)
+        .await);
+    stored.map_err(|error| crate::db::error::about(error.into(), &new.name))
+}
+
+/// Changes what may change of one that is still at the version before; answers whether it was.
+pub async fn update(conn: &mut Conn, place: &Place, hook: &Hook) -> Result<bool, Error> {
+    let row = t::table.filter(one(place, hook.id)).filter(t::version.eq(hook.version - 1));
+    let set = (
+        t::command.eq(&hook.command),
+        t::workdir.eq(&hook.workdir),
+        t::env_json.eq(&hook.env_json),
+        t::env_names.eq(&hook.env_names),
+        t::timeout_seconds.eq(hook.timeout_seconds),
+        t::order.eq(hook.order),
+        t::enabled.eq(hook.enabled),
+        t::continue_on_failure.eq(hook.continue_on_failure),
+        t::updated_at.eq(hook.updated_at),
+        t::version.eq(hook.version),
+    );
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Keeps how a run has ended; no change of the hook, so it moves no version. Answers whether the hook was still there.
+pub async fn ran(
+    conn: &mut Conn,
+    place: &Place,
+    id: BootHookId,
+    at: Timestamp,
+    status: Status,
+    output: &str,
+) -> Result<bool, Error> {
+    let row = t::table.filter(one(place, id));
+    let set =
+        (t::last_run_at.eq(at), t::last_status.eq(status.as_str()), t::last_output.eq(output));
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
+}
+
+/// Deletes one that is still at `version`; answers whether it was.
+pub async fn delete(
+    conn: &mut Conn,
+    place: &Place,
+    id: BootHookId,
+    version: i64,
+) -> Result<bool, Error> {
+    let row = t::table.filter(one(place, id)).filter(t::version.eq(version));
+    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
+}
+
+/// How many hooks a sandbox has.
+pub async fn count_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    let of = t::gateway_name.eq(gateway).and(t::workspace.eq(workspace));
+    let of = of.and(t::sandbox_name.eq(sandbox));
+    let count: i64 = on_conn!(conn, |c| t::table.filter(of).count().get_result(c).await)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// Deletes all hooks of a sandbox that goes away, in the transaction in which it is noted; answers how many.
+pub async fn delete_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    let row = t::table
+        .filter(t::gateway_name.eq(gateway))
+        .filter(t::workspace.eq(workspace))
+        .filter(t::sandbox_name.eq(sandbox));
+    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)?)
+}

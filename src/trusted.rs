@@ -1,0 +1,150 @@
+//! Files and folders that nobody but root and ourselves can change: what is run from them is what an operator of the host
+//! has put there.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Write bits of group and others.
+const WRITABLE: u32 = 0o022;
+/// In such a folder only the owner of an entry can rename or remove it.
+const STICKY: u32 = 0o1000;
+/// Any of the three bits that let somebody run a file.
+const RUNNABLE: u32 = 0o111;
+
+/// The folder itself, without symbolic links, where it and every folder above it are trusted; else why not.
+pub fn folder(path: &Path) -> Result<PathBuf, String> {
+    if !path.is_absolute() {
+        return Err("must be an absolute path".to_owned());
+    }
+    let found = fs::canonicalize(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let about = metadata(&found)?;
+    if !about.is_dir() {
+        return Err("is no folder".to_owned());
+    }
+    ours(&about)?;
+    // Whoever can rename a folder above it can put another in its place.
+    for above in found.ancestors().skip(1) {
+        let about = metadata(above)?;
+        if about.mode() & STICKY == 0 || !is_ours(&about) {
+            ours(&about).map_err(|why| format!("lies in `{}`, which {why}", above.display()))?;
+        }
+    }
+    Ok(found)
+}
+
+/// The file that a program's name leads to: directly in `folder`, which is as [`folder`] has answered it, trusted and to
+/// be run; else why not.
+pub fn executable(folder: &Path, program: &str) -> Result<PathBuf, String> {
+    let named = Path::new(program);
+    let plain = !program.contains('/') && !matches!(program, "" | "." | "..");
+    if !plain && !named.is_absolute() {
+        return Err("must be the name of a file, or its absolute path".to_owned());
+    }
+    // An absolute path takes the place of the folder in a join.
+    let found = fs::canonicalize(folder.join(named))
+        .map_err(|_| "is no file in the folder of hooks".to_owned())?;
+    if found.parent() != Some(folder) {
+        return Err("is no file in the folder of hooks".to_owned());
+    }
+    let about = metadata(&found)?;
+    if !about.is_file() || about.mode() & RUNNABLE == 0 {
+        return Err("is no file that can be run".to_owned());
+    }
+    ours(&about)?;
+    Ok(found)
+}
+
+fn metadata(path: &Path) -> Result<Metadata, String> {
+    fs::symlink_metadata(path).map_err(|error| format!("cannot be read: {error}"))
+}
+
+fn is_ours(about: &Metadata) -> bool {
+    about.uid() == 0 || about.uid() == rustix::process::geteuid().as_raw()
+}
+
+fn ours(about: &Metadata) -> Result<(), String> {
+    if !is_ours(about) {
+        return Err("belongs to neither root nor the user that the server runs as".to_owned());
+    }
+    if about.mode() & WRITABLE != 0 {
+        return Err("can be written by others than its owner".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn put(folder: &Path, name: &str, mode: u32) -> PathBuf {
+        let path = folder.join(name);
+        fs::write(&path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_folder_that_others_can_change_is_not_trusted() {
+        let outer = tempfile::tempdir().unwrap();
+        let inner = outer.path().join("hooks");
+        fs::create_dir(&inner).unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        mode(&inner, 0o755).unwrap();
+        assert_eq!(folder(&inner).unwrap(), fs::canonicalize(&inner).unwrap());
+        for bad in [0o775, 0o757, 0o777] {
+            mode(&inner, bad).unwrap();
+            assert!(folder(&inner).unwrap_err().contains("written by others"), "{bad:o}");
+        }
+        mode(&inner, 0o755).unwrap();
+        mode(outer.path(), 0o777).unwrap();
+        assert!(folder(&inner).unwrap_err().contains("lies in"));
+        mode(outer.path(), 0o1777).unwrap();
+        assert!(folder(&inner).is_ok(), "as /tmp is");
+        assert!(folder(Path::new("hooks")).unwrap_err().contains("absolute"));
+        assert!(folder(&inner.join("none")).unwrap_err().contains("cannot be read"));
+        assert!(folder(&put(&inner, "file", 0o755)).unwrap_err().contains("no folder"));
+    }
+
+    #[test]
+    fn only_what_lies_directly_in_the_folder_is_run() {
+        let outer = tempfile::tempdir().unwrap();
+        let inner = outer.path().join("hooks");
+        fs::create_dir_all(inner.join("deep")).unwrap();
+        let inner = folder(&inner).unwrap();
+        let good = put(&inner, "check", 0o755);
+        let outside = put(outer.path(), "evil", 0o755);
+        put(&inner.join("deep"), "below", 0o755);
+        put(&inner, "shared", 0o775);
+        put(&inner, "plain", 0o644);
+        symlink(&outside, inner.join("link")).unwrap();
+        symlink(&good, inner.join("alias")).unwrap();
+        symlink("/bin/sh", inner.join("sh")).unwrap();
+
+        for named in ["check", "alias", good.to_str().unwrap()] {
+            assert_eq!(executable(&inner, named).unwrap(), good, "{named}");
+        }
+        for named in [
+            "",
+            ".",
+            "..",
+            "none",
+            "deep",
+            "deep/below",
+            "../evil",
+            "./check",
+            "link",
+            "sh",
+            "shared",
+            "plain",
+            "/bin/sh",
+            outside.to_str().unwrap(),
+            inner.join("../evil").to_str().unwrap(),
+        ] {
+            assert!(executable(&inner, named).is_err(), "{named}");
+        }
+    }
+}

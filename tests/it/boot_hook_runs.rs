@@ -1,0 +1,343 @@
+//! Boot hooks that run: what they get, what ends them, and what is kept.
+
+use std::collections::HashMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shoreguard::config::Config;
+use shoreguard::db::types::GatewayId;
+use shoreguard::error::{Error, Reason};
+use shoreguard::openshell::exec::Command;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::boot_hooks::input::Place;
+use shoreguard::resources::boot_hooks::run::{
+    CHARACTERS_MAX, Finished, Inside, Spec, post_create, pre_create,
+};
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard::workers::{self, Worked, Worker};
+use tokio_util::sync::CancellationToken;
+
+use crate::boot_hooks::{POST, PRE, create, gateway, hook, hooks, told, with_folder};
+use crate::support::server::{Caller, TestServer};
+
+fn tight(config: &mut Config) {
+    with_folder(config);
+    config.boot_hooks.output_kib_max = 64;
+    config.boot_hooks.file_mib_max = 1;
+    config.boot_hooks.open_files_max = 33;
+}
+
+fn folder(sg: &TestServer) -> &Path {
+    sg.app.config.boot_hooks.pre_create_folder.as_deref().unwrap()
+}
+
+/// Puts a script of a shell into the folder.
+fn script(sg: &TestServer, name: &str, text: &str) -> PathBuf {
+    let path = folder(sg).join(name);
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+async fn run(caller: &Caller, id: i64) -> Result<pb::BootHookOutcome, tonic::Status> {
+    let request = pb::RunBootHookRequest {
+        gateway: "edge".into(),
+        sandbox: "box".into(),
+        id,
+        ..Default::default()
+    };
+    Ok(caller.boot_hooks().run_boot_hook(request).await?.into_inner().outcome.unwrap())
+}
+
+/// Runs a script once, by hand.
+async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOutcome {
+    let name = format!("s{}", hooks(&sg.admin()).await.len());
+    script(sg, &name, text);
+    let request = pb::CreateBootHookRequest { timeout_seconds: seconds, ..hook(&name, PRE, &name) };
+    let made = create(&sg.admin(), request).await.unwrap();
+    run(&sg.admin(), made.id).await.unwrap()
+}
+
+/// Whether a process runs: one that only waits to be reaped does not.
+fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+fn place() -> Place {
+    let gateway = (GatewayId(1), Arc::from("edge"));
+    Place { gateway, workspace: "default".into(), sandbox: "box".into() }
+}
+
+/// Runs a phase as a creation does; answers how many hooks ran, and whether they stopped it.
+async fn creation(sg: &TestServer, tick: workers::Tick) -> (usize, bool) {
+    let job = Worker { name: "creation", every: |_| Duration::MAX, lease: false, wake: None, tick };
+    let worked = workers::once(&sg.app, &job).await.unwrap().unwrap();
+    (worked.done, worked.more)
+}
+
+async fn before(sg: &TestServer) -> (usize, bool) {
+    creation(sg, |ctx, _| {
+        Box::pin(async {
+            let spec =
+                Spec { image: "ubuntu:24.04".into(), policy_id: "p1".into(), ..Spec::default() };
+            let ran = pre_create(ctx, &place(), &spec, &CancellationToken::new()).await?;
+            Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
+        })
+    })
+    .await
+}
+
+async fn after(sg: &TestServer) -> (usize, bool) {
+    creation(sg, |ctx, _| {
+        Box::pin(async {
+            let ran = post_create(ctx, &place(), &Echo, &CancellationToken::new()).await?;
+            Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
+        })
+    })
+    .await
+}
+
+/// A sandbox that says what it was told, and does it where it is a word it knows.
+struct Echo;
+
+impl Inside for Echo {
+    async fn run(&self, command: Command) -> Result<Finished, Error> {
+        if command.argv[0] == "away" {
+            let why = "gateway `edge` does not answer";
+            return Err(Error::unavailable(Reason::GatewayUnreachable, why));
+        }
+        let environment: Vec<_> = command.environment.iter().collect();
+        let exit_code = command.argv.get(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let said = format!("{:?} {} {environment:?}", command.argv, command.workdir);
+        Ok(Finished { exit_code, output: said.into_bytes(), truncated: false })
+    }
+}
+
+fn statuses(hooks: &[pb::BootHook]) -> Vec<(&str, pb::BootHookStatus)> {
+    hooks.iter().map(|hook| (hook.name.as_str(), hook.last_status())).collect()
+}
+
+const NOT_RUN: pb::BootHookStatus = pb::BootHookStatus::Unspecified;
+const GOOD: pb::BootHookStatus = pb::BootHookStatus::Success;
+const BAD: pb::BootHookStatus = pb::BootHookStatus::Failure;
+
+served! { tuned tight;
+    async fn a_hook_gets_exactly_what_is_documented(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let admin = sg.admin();
+        fs::copy("/usr/bin/env", folder(&sg).join("env")).unwrap();
+        let environment = HashMap::from([("MODE".to_owned(), "on".to_owned())]);
+        let made = create(&admin, pb::CreateBootHookRequest { environment, ..hook("show it", PRE, "env") }).await.unwrap();
+        assert_eq!(before(&sg).await, (1, false));
+        let mut lines: Vec<String> = hooks(&admin).await[0].last_output.lines().map(str::to_owned).collect();
+        lines.sort();
+        assert_eq!(
+            lines,
+            [
+                "MODE=on", "PATH=/usr/local/bin:/usr/bin:/bin", "SG_GATEWAY_NAME=edge", "SG_HOOK_NAME=show it",
+                "SG_SANDBOX_IMAGE=ubuntu:24.04", "SG_SANDBOX_NAME=box", "SG_SANDBOX_POLICY_ID=p1",
+            ]
+        );
+        let by_hand = run(&admin, made.id).await.unwrap();
+        assert!(by_hand.output.contains("SG_SANDBOX_IMAGE=\n") && by_hand.summary == "exit 0", "{by_hand:?}");
+
+        let told = run_script(&sg, "ulimit -n; ulimit -c; ulimit -t; umask; pwd; read x || echo no input; echo \"$0 $#\" >&2", 30).await;
+        let lines: Vec<&str> = told.output.lines().collect();
+        let own = folder(&sg).canonicalize().unwrap().join("s1");
+        assert_eq!(lines, ["33", "0", "60", "0077", "/", "no input", &format!("{} 0", own.display())]);
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_hook_is_limited_and_ends_with_all_that_it_has_started(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let large = run_script(&sg, "cd /tmp && f=$(mktemp) && head -c 2000000 /dev/zero > $f; code=$?; rm $f; exit $code", 30).await;
+        assert_eq!(large.status(), BAD, "{large:?}");
+
+        let begun = Instant::now();
+        let late = run_script(&sg, "sleep 1000 & echo $!; exec sleep 1000", 1).await;
+        assert_eq!((late.status(), late.summary.as_str()), (BAD, "took longer than 1 s"));
+        assert!(!lives(late.output.trim()), "{late:?}");
+
+        let left = run_script(&sg, "sleep 1000 & echo $!", 30).await;
+        assert_eq!((left.status(), left.summary.as_str()), (GOOD, "exit 0"));
+        assert!(!lives(left.output.trim()), "{left:?}");
+
+        let loud = run_script(&sg, "sleep 1000 & echo $!; yes", 60).await;
+        assert_eq!((loud.status(), loud.summary.as_str()), (BAD, "wrote more than it may"));
+        assert!(!lives(loud.output.lines().next().unwrap()) && loud.output.chars().count() <= CHARACTERS_MAX);
+
+        let killed = run_script(&sg, "kill -9 $$", 30).await;
+        assert_eq!((killed.status(), killed.summary.as_str()), (BAD, "ended by signal 9"));
+        assert!(begun.elapsed() < Duration::from_mins(1));
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn what_is_not_in_the_folder_or_not_safe_there_is_not_run(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let admin = sg.admin();
+        let outside = folder(&sg).parent().unwrap().join("outside");
+        fs::copy(script(&sg, "good", "echo fine"), &outside).unwrap();
+        std::os::unix::fs::symlink(&outside, folder(&sg).join("link")).unwrap();
+        script(&sg, "shared", "echo shared");
+        fs::set_permissions(folder(&sg).join("shared"), Permissions::from_mode(0o777)).unwrap();
+        for (n, (command, why)) in [
+            ("none", "no file in the folder"),
+            ("link", "no file in the folder"),
+            ("../outside", "must be the name"),
+            (outside.to_str().unwrap(), "no file in the folder"),
+            ("/bin/sh -c 'echo hi'", "no file in the folder"),
+            ("shared", "written by others"),
+            ("'good;id'", "no file in the folder"),
+        ].into_iter().enumerate() {
+            let made = create(&admin, hook(&format!("h{n}"), PRE, command)).await.unwrap();
+            let outcome = run(&admin, made.id).await.unwrap();
+            assert!(outcome.status() == BAD && outcome.summary.contains(why), "{command}: {outcome:?}");
+            assert_eq!(hooks(&admin).await[n].last_output, outcome.summary);
+        }
+        let made = create(&admin, hook("good", PRE, "good $HOME `id`")).await.unwrap();
+        assert_eq!(run(&admin, made.id).await.unwrap().output, "fine\n");
+        fs::set_permissions(folder(&sg), Permissions::from_mode(0o777)).unwrap();
+        let outcome = run(&admin, made.id).await.unwrap();
+        assert!(outcome.status() == BAD && outcome.summary.contains("the folder of hooks"), "{outcome:?}");
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn wp32_continue_on_failure_means_what_it_says_in_both_phases(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let admin = sg.admin();
+        script(&sg, "do", "exit $1");
+        let goes_on = |request| pb::CreateBootHookRequest { continue_on_failure: true, ..request };
+        for phase in [PRE, POST] {
+            create(&admin, goes_on(hook("one", phase, "do 1"))).await.unwrap();
+            create(&admin, pb::CreateBootHookRequest { enabled: Some(false), ..hook("off", phase, "do 1") }).await.unwrap();
+            create(&admin, hook("two", phase, "do 0")).await.unwrap();
+        }
+        assert_eq!((before(&sg).await, after(&sg).await), ((2, false), (2, false)));
+        let one_phase = [("one", BAD), ("off", NOT_RUN), ("two", GOOD)];
+        assert_eq!(statuses(&hooks(&admin).await), [one_phase, one_phase].concat());
+
+        for phase in [PRE, POST] {
+            create(&admin, hook("three", phase, "do 3")).await.unwrap();
+            create(&admin, hook("four", phase, "do 0")).await.unwrap();
+        }
+        assert_eq!((before(&sg).await, after(&sg).await), ((3, true), (3, true)));
+        let all = hooks(&admin).await;
+        assert_eq!(statuses(&all)[3..5], [("three", BAD), ("four", NOT_RUN)]);
+        assert_eq!(statuses(&all)[8..], [("three", BAD), ("four", NOT_RUN)]);
+        // A namesake in another workspace has none of them.
+        assert!(all.iter().all(|hook| hook.workspace == "default"));
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn wp24_a_hook_that_could_not_run_is_told_as_a_failure(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let admin = sg.admin();
+        let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
+        create(&admin, pb::CreateBootHookRequest { workdir: "/w".into(), environment, ..hook("say", POST, "say '0' \"a b\"") }).await.unwrap();
+        create(&admin, hook("away", POST, "away")).await.unwrap();
+        assert_eq!(after(&sg).await, (2, true));
+        let ran = hooks(&admin).await;
+        assert_eq!(statuses(&ran), [("say", GOOD), ("away", BAD)]);
+        assert_eq!(ran[0].last_output, r#"["say", "0", "a b"] /w [("TOKEN", "***")]"#);
+        assert_eq!(ran[1].last_output, "gateway `edge` does not answer");
+        assert_eq!(ran[1].etag, "v1", "a run is no change");
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_hook_inside_runs_through_the_gateway_of_either_generation(sg: TestServer) {
+        let admin = sg.admin();
+        for (name, generation) in [("edge", Generation::V0_1), ("old", Generation::V0_0)] {
+            let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+            simulator.seed_demo().unwrap();
+            sg.gateway(name, simulator.addr()).await;
+            let inside = |sandbox: &str, command: &str| pb::CreateBootHookRequest {
+                gateway: name.into(),
+                sandbox: sandbox.into(),
+                workdir: "/w".into(),
+                environment: HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
+                ..hook(sandbox, POST, command)
+            };
+            let run = async |made: pb::BootHook| {
+                let (gateway, sandbox, id) = (made.gateway, made.sandbox, made.id);
+                let request = pb::RunBootHookRequest { gateway, sandbox, id, ..Default::default() };
+                admin.boot_hooks().run_boot_hook(request).await.unwrap().into_inner().outcome.unwrap()
+            };
+            let made = create(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'")).await.unwrap();
+            let ran = run(made.clone()).await;
+            assert_eq!((ran.status(), ran.summary.as_str(), ran.output.as_str()), (BAD, "exit 4", "/w\nTOKEN=***\n\nbad\n"));
+            let none = run(create(&admin, inside("none", "true")).await.unwrap()).await;
+            assert!(none.status() == BAD && none.output.is_empty(), "{none:?}");
+            assert!(none.summary.contains("none"), "{none:?}");
+            simulator.stop().await;
+            let away = run(made).await;
+            assert!(away.status() == BAD && away.summary.contains(name), "{away:?}");
+        }
+        sg.finish().await;
+    }
+
+    async fn a_cancelled_creation_ends_its_hook(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let admin = sg.admin();
+        let begun = folder(&sg).parent().unwrap().join("begun");
+        assert!(std::process::Command::new("mkfifo").arg(&begun).status().unwrap().success());
+        script(&sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));
+        create(&admin, pb::CreateBootHookRequest { continue_on_failure: true, ..hook("wait", PRE, "wait") }).await.unwrap();
+        create(&admin, hook("next", PRE, "wait")).await.unwrap();
+        let ran = creation(&sg, |ctx, _| Box::pin(async move {
+            let cancel = CancellationToken::new();
+            let begun = ctx.app().config.server.data_dir.join("begun");
+            let reading = tokio::task::spawn_blocking(move || fs::read_to_string(begun).unwrap());
+            let (place, spec) = (place(), Spec::default());
+            let (ran, pid) = tokio::join!(pre_create(ctx, &place, &spec, &cancel), async {
+                let pid = reading.await.unwrap();
+                assert!(lives(pid.trim()));
+                cancel.cancel();
+                pid
+            });
+            assert!(!lives(pid.trim()), "it ends with its hook");
+            let ran = ran?;
+            assert_eq!(ran.outcomes[0].summary, "cancelled");
+            Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
+        })).await;
+        assert_eq!(ran, (1, true), "whatever the hook says of going on");
+        assert_eq!(statuses(&hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn an_operator_runs_a_hook_by_hand_and_its_outcome_is_kept(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        let admin = sg.admin();
+        script(&sg, "check", "echo checked $TOKEN; exit 7");
+        let environment = HashMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]);
+        let off = pb::CreateBootHookRequest { enabled: Some(false), environment, ..hook("check", PRE, "check") };
+        let made = create(&admin, off).await.unwrap();
+        let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
+        assert_refused!(run(&viewer, made.id).await, PermissionDenied, "ROLE_TOO_LOW");
+        let operator = sg.with(&admin.key("operator", pb::Role::Operator).await);
+        let outcome = run(&operator, made.id).await.unwrap();
+        assert_eq!((outcome.hook_id, outcome.name.as_str(), outcome.phase()), (made.id, "check", PRE));
+        assert_eq!((outcome.status(), outcome.summary.as_str(), outcome.output.as_str()), (BAD, "exit 7", "checked ***\n"));
+
+        let kept = hooks(&viewer).await.remove(0);
+        assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, "checked ***\n"));
+        assert!(kept.last_run_time.is_some());
+        let event = told(&admin, "boot_hook.run").await;
+        assert!(event.payload_json.contains("\"status\":\"failure\"") && event.actor == "sp:operator", "{event:?}");
+        sg.app.audit.settled().await;
+        let request = pb::ListAuditEntriesRequest { action: "boot_hook.manual_run".into(), ..Default::default() };
+        let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+        assert!(entries.iter().any(|e| e.outcome() == pb::AuditOutcome::Ok && format!("{e:?}").contains("failure")), "{entries:?}");
+        edge.stop().await;
+        sg.finish().await;
+    }
+}
