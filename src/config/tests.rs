@@ -317,6 +317,7 @@ fn every_field_has_a_variable() {
         fields::<TokenService>(&[]),
         fields::<Audit>(&[]),
         fields::<Events>(&[]),
+        fields::<Operations>(&[]),
         fields::<BootHooks>(&[]),
         fields::<Telemetry>(&[]),
     ];
