@@ -322,6 +322,10 @@ served! {
         let unregister = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
         admin.gateways().unregister_gateway(unregister).await.unwrap();
         no_row_is_left(&sg).await;
+        sg.app.audit.settled().await;
+        let list = pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
+        let [entry] = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries.try_into().unwrap();
+        assert!(entry.detail_json.contains("\"sboms_removed\":1"), "{entry:?}");
         // One of the same name has nothing of it.
         gateways(&sg, &["edge"]).await;
         assert_refused!(admin.sbom("edge", "other").await, NotFound, "NOT_FOUND");

@@ -23,8 +23,8 @@ use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
-use crate::resources::boot_hooks::domain as boot_hooks;
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::{boot_hooks::domain as boot_hooks, sboms::domain as sboms};
 
 /// A gateway to register; valid.
 #[derive(Debug)]
@@ -308,13 +308,13 @@ pub async fn unregister(ctx: &Ctx, name: &str, given_etag: &str) -> Result<u32, 
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
             let holders = bindings::holders_on(conn, id).await?;
             ctx.detail("boot_hooks_removed", boot_hooks::count_on(conn, name).await?);
+            ctx.detail("sboms_removed", sboms::count_on(conn, name).await?);
             if !store::delete(conn, id, row.version).await? {
                 return Err(Error::conflict(Kind::Gateway, name));
             }
             let payload = json!({ "gateway": name });
-            let on = (id, Arc::from(name));
-            events::enqueue(conn, NewEvent::of(ctx, "gateway.unregistered", payload).on(on))
-                .await?;
+            let event = NewEvent::of(ctx, "gateway.unregistered", payload);
+            events::enqueue(conn, event.on((id, Arc::from(name)))).await?;
             for holder in &holders {
                 log_change(conn, holder.changed(), now).await?;
             }

@@ -221,6 +221,11 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
     Ok(())
 }
 
+/// How many SBOMs go with a gateway.
+pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+    store::count_on(conn, gateway).await
+}
+
 /// Removes the SBOM of a sandbox that goes, in the transaction in which it goes; answers how many there were.
 pub async fn delete_of(
     conn: &mut Conn,

@@ -6,6 +6,11 @@ use super::cyclonedx::Severity;
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
 use crate::db::types::Timestamp;
 
+/// References to components that a vulnerability is shown with.
+pub const AFFECTS_SHOWN_MAX: i32 = 100;
+/// Bytes that one of them is taken to have.
+const AFFECTS_BYTES: usize = 512;
+
 /// An SBOM without its content.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = sbom_snapshots)]
@@ -154,9 +159,9 @@ impl VulnerabilityRow {
     /// Bytes of its texts, with room for what it affects.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let shown = usize::try_from(self.affects_count.min(100)).unwrap_or_default();
+        let shown = usize::try_from(self.affects_count.min(AFFECTS_SHOWN_MAX)).unwrap_or_default();
         let description = self.description.as_ref().map_or(0, String::len);
-        self.vulnerability.len() + description + self.references_json.len() + shown * 512
+        self.vulnerability.len() + description + self.references_json.len() + shown * AFFECTS_BYTES
     }
 }
 

@@ -11,14 +11,13 @@ use super::difference::Part;
 use super::lists::{ComponentFilter, SeverityFilter, VulnerabilityFilter};
 use super::place::Place;
 use super::rows::{
-    ComponentRow, NewContent, NewSnapshot, Snapshot, VulnerabilityColumns, VulnerabilityRow,
+    AFFECTS_SHOWN_MAX, ComponentRow, NewContent, NewSnapshot, Snapshot, VulnerabilityColumns,
+    VulnerabilityRow,
 };
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
 use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
 
-/// References to components that a vulnerability is shown with.
-pub const AFFECTS_SHOWN_MAX: i64 = 100;
 /// Rows that one statement writes: with 15 columns each, a quarter of the parameters that PostgreSQL takes.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
@@ -73,6 +72,16 @@ pub async fn count_of(
         .get_result(c)
         .await)?;
     Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// How many SBOMs the sandboxes of a gateway have.
+pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
+    use sbom_snapshots as t;
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::gateway_name.eq(gateway))
+        .count()
+        .get_result(c)
+        .await)?)
 }
 
 /// Removes that of a sandbox with all of its content; answers how many there were. For the transaction in which the
@@ -293,7 +302,7 @@ pub async fn affects(
         .inner_join(sbom_snapshots::table)
         .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
         .filter(t::vulnerability_position.eq_any(positions))
-        .filter(t::position.lt(AFFECTS_SHOWN_MAX))
+        .filter(t::position.lt(i64::from(AFFECTS_SHOWN_MAX)))
         .select((t::vulnerability_position, t::bom_ref))
         .order((t::vulnerability_position, t::position))
         .load(c)

@@ -96,6 +96,7 @@ const BANS: &[Ban] = &[
 /// What resources may use of the transport, and which files.
 const TRANSPORT_USE: &[(&str, &[&str])] = &[
     ("call::", &["rpc.rs"]),
+    ("streams::", &["rpc.rs"]),
     ("wire", &["rpc.rs"]),
     ("idempotency", &["rpc.rs", "worker.rs"]),
     ("{idempotency, wire}", &["rpc.rs"]),
