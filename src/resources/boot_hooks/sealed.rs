@@ -1,0 +1,45 @@
+//! The variables of a hook at rest: sealed as one value, bound to the hook, its command and its working directory.
+
+use serde_json::json;
+
+use super::input::Environment;
+use super::store::Hook;
+use crate::app::App;
+use crate::db::types::Json;
+use crate::error::Error;
+use crate::seal::{Aad, hex, joined};
+
+/// The row's name, as it is known before there is an id.
+fn row(hook: &Hook) -> String {
+    let Hook { gateway_name, workspace, sandbox_name, phase, name, .. } = hook;
+    json!([gateway_name, workspace, sandbox_name, phase.as_str(), name]).to_string()
+}
+
+/// What the values of variables were given for (T04): neither who may change a hook nor who may write the database has
+/// them told to another command.
+pub(super) fn destination(hook: &Hook) -> String {
+    hex(&joined(&[hook.command.as_bytes(), hook.workdir.as_bytes()]))
+}
+
+fn aad<'a>(row: &'a str, destination: &'a str) -> Aad<'a> {
+    Aad { table: "sandbox_boot_hooks", column: "env_json", row, destination }
+}
+
+/// Seals variables into a hook, whose command and working directory are as they will be.
+pub(super) fn seal(app: &App, hook: &mut Hook, environment: &Environment) -> Result<(), Error> {
+    let (row, destination) = (row(hook), destination(hook));
+    hook.env_names = Json(environment.names());
+    hook.env_json = if environment.is_empty() {
+        None
+    } else {
+        Some(app.master.seal(&aad(&row, &destination), &environment.to_json()?)?)
+    };
+    Ok(())
+}
+
+/// The variables of a hook, with their values.
+pub(super) fn open(app: &App, hook: &Hook) -> Result<Environment, Error> {
+    let Some(sealed) = &hook.env_json else { return Ok(Environment::default()) };
+    let (row, destination) = (row(hook), destination(hook));
+    Environment::from_json(&app.master.open(&aad(&row, &destination), sealed)?)
+}
