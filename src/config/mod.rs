@@ -20,6 +20,7 @@ mod limits;
 mod oidc;
 mod operations;
 mod read;
+mod sandboxes;
 mod server;
 mod shown;
 mod sources;
@@ -45,6 +46,7 @@ pub use keys::Keys;
 pub use limits::Limits;
 pub use oidc::{Condition, MADE_FOR_RULES, Oidc, OidcProvider, OidcRule};
 pub use operations::Operations;
+pub use sandboxes::Sandboxes;
 pub use server::Server;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
@@ -77,6 +79,8 @@ pub struct Config {
     pub events: Events,
     /// How operations are kept.
     pub operations: Operations,
+    /// How sandboxes are waited for and looked at.
+    pub sandboxes: Sandboxes,
     /// Which commands may run before a sandbox is created.
     pub boot_hooks: BootHooks,
     /// Logs and metrics.
@@ -135,6 +139,7 @@ impl Config {
         let audit: Option<Audit> = read::section(&mut sections, "audit", faults);
         let events: Option<Events> = read::section(&mut sections, "events", faults);
         let operations: Option<Operations> = read::section(&mut sections, "operations", faults);
+        let sandboxes: Option<Sandboxes> = read::section(&mut sections, "sandboxes", faults);
         let boot_hooks: Option<BootHooks> = read::section(&mut sections, "boot_hooks", faults);
         let telemetry: Option<Telemetry> = read::section(&mut sections, "telemetry", faults);
         for (name, _) in sections {
@@ -156,6 +161,7 @@ impl Config {
             audit: audit?,
             events: events?,
             operations: operations?,
+            sandboxes: sandboxes?,
             boot_hooks: boot_hooks?,
             telemetry: telemetry?,
         })

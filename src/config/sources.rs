@@ -8,7 +8,7 @@ use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use super::{
     Access, Audit, Auth, BootHooks, Database, Events, Gateways, Keys, Limits, Oidc, Operations,
-    Server, Telemetry, TokenService,
+    Sandboxes, Server, Telemetry, TokenService,
 };
 
 /// What every variable of ours begins with.
@@ -18,7 +18,7 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[Key]); 14] = [
+pub(super) const SECTIONS: [(&str, &[Key]); 15] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
@@ -31,6 +31,7 @@ pub(super) const SECTIONS: [(&str, &[Key]); 14] = [
     ("audit", Audit::KEYS),
     ("events", Events::KEYS),
     ("operations", Operations::KEYS),
+    ("sandboxes", Sandboxes::KEYS),
     ("boot_hooks", BootHooks::KEYS),
     ("telemetry", Telemetry::KEYS),
 ];

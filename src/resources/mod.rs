@@ -13,4 +13,5 @@ pub mod gateways;
 pub mod groups;
 pub mod operations;
 pub mod service_principals;
+pub mod templates;
 pub mod users;
