@@ -209,7 +209,7 @@ async fn talk(
     let (inputs, mut outputs) = exec::talk(&ctx, &place, &first.try_into()?).await?;
     let counted = &ctx;
     // It owns the way in, so that its end is the end of the input.
-    let feed = async move {
+    let feeding = async move {
         let mut next = begin;
         loop {
             if let Some(input) = next.take() {
@@ -228,13 +228,13 @@ async fn talk(
             }
         }
     };
-    let mut feed = Some(Box::pin(feed));
+    let mut feeding = Some(Box::pin(feeding));
     loop {
         let output = tokio::select! {
             output = outputs.next() => output?,
-            fed = fed(&mut feed) => {
-                let () = fed?;
-                feed = None;
+            done = fed(&mut feeding) => {
+                done?;
+                feeding = None;
                 continue;
             }
         };
@@ -249,10 +249,10 @@ async fn talk(
 
 /// The end of what is fed, where it is still being fed.
 async fn fed(
-    feed: &mut Option<impl Future<Output = Result<(), Error>> + Unpin>,
+    feeding: &mut Option<impl Future<Output = Result<(), Error>> + Unpin>,
 ) -> Result<(), Error> {
-    match feed {
-        Some(feed) => feed.await,
+    match feeding {
+        Some(feeding) => feeding.await,
         None => std::future::pending().await,
     }
 }

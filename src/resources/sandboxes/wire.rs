@@ -38,7 +38,7 @@ impl TryFrom<pb::CreateSandboxRequest> for Asked {
             name,
             image: input::line("image", req.image, input::IMAGE_CHARACTERS_MAX)?,
             gpu: req.gpu,
-            providers: input::providers(req.providers)?,
+            providers: input::providers(&req.providers)?,
             environment: input::environment(req.environment.into_iter().collect())?,
             log_level: input::log_level(&req.log_level)?,
             workload_template,
