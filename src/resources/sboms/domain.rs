@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::cyclonedx::{BOM_FORMAT, SBOM_BYTES_MAX, Severity};
 use super::difference::{self, Content, Difference};
-use super::lists::{fit, snapshot};
+use super::lists::{fit, snapshot, stands};
 use super::place::Place;
 use super::rows::{NewSnapshot, Snapshot};
 use super::store;
@@ -126,12 +126,17 @@ pub async fn upload(
 /// The SBOM of a place as it is compared; none where there is none.
 async fn content(ctx: &Ctx, place: &Place) -> Result<Option<(i64, Content)>, Error> {
     let mut conn = ctx.db().read().await?;
-    let Some(Snapshot { id, .. }) = store::snapshot(&mut conn, place).await? else {
-        return Ok(None);
-    };
-    let parts = store::parts(&mut conn, (place, id)).await?;
-    let rated = store::rated(&mut conn, (place, id)).await?;
-    Ok(Some((id, Content { parts, rated })))
+    for _ in 0..TRIES_MAX {
+        let Some(Snapshot { id, .. }) = store::snapshot(&mut conn, place).await? else {
+            return Ok(None);
+        };
+        let parts = store::parts(&mut conn, (place, id)).await?;
+        let rated = store::rated(&mut conn, (place, id)).await?;
+        if stands(&mut conn, place, id).await? {
+            return Ok(Some((id, Content { parts, rated })));
+        }
+    }
+    Err(Error::conflict(Kind::Sbom, place))
 }
 
 /// Puts a document in place of the upload `before`; none where that is no longer the present one.

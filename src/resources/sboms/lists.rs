@@ -73,6 +73,20 @@ pub(super) async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Snapshot,
     found.ok_or_else(|| Error::missing(Kind::Sbom, place))
 }
 
+/// Whether an upload is still the present one. What was read of it before is whole then: it goes all at once, and its
+/// id is never given again.
+pub(super) async fn stands(conn: &mut Conn, place: &Place, id: i64) -> Result<bool, Error> {
+    Ok(store::snapshot(conn, place).await?.is_some_and(|now| now.id == id))
+}
+
+/// Refuses a page of an upload that went while it was read: it may lack rows, and a short list reads as a clean sandbox.
+async fn whole(conn: &mut Conn, place: &Place, id: i64) -> Result<(), Error> {
+    if stands(conn, place, id).await? {
+        return Ok(());
+    }
+    Err(Error::conflict(Kind::Sbom, place))
+}
+
 /// The position of a token, which must be of this very upload.
 fn position(token: Option<&PageToken<Position>>, now: i64, place: &Place) -> Result<i64, Error> {
     match token.map(PageToken::position) {
@@ -121,6 +135,7 @@ pub async fn components(
     let after = position(token.as_ref(), now.id, place)?;
     let of = (place, now.id);
     let rows = store::components(&mut conn, of, filter, after, size.limit()).await?;
+    whole(&mut conn, place, now.id).await?;
     let (page, more) = fit(size, rows, ComponentRow::bytes);
     let next = match page.last().filter(|_| more) {
         None => String::new(),
@@ -199,6 +214,7 @@ pub async fn vulnerabilities(
     };
     let positions: Vec<i64> = page.iter().map(|row| row.position).collect();
     let mut affects = store::affects(&mut conn, of, &positions).await?.into_iter().peekable();
+    whole(&mut conn, place, now.id).await?;
     for row in &mut page {
         while let Some((_, reference)) = affects.next_if(|(of, _)| *of == row.position) {
             row.affects.push(reference);
