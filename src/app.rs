@@ -28,7 +28,7 @@ use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::operations::keeper::Operations;
 use crate::resources::templates::{self, Template};
-use crate::resources::{access_bindings, auth, gateways};
+use crate::resources::{access_bindings, auth, gateways, sboms};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
 use crate::workers::disk::Disk;
@@ -80,6 +80,8 @@ pub struct App {
     pub passwords: auth::password::Hasher,
     /// How many credentials one caller may make a minute.
     pub credential_limit: CredentialLimit,
+    /// Where SBOMs are received and read, a bounded number at once (T16).
+    pub sboms: sboms::intake::Intake,
     /// Whether there is room on the disk.
     pub disk: Disk,
     /// Name of this replica: new at each start.
@@ -137,6 +139,7 @@ impl App {
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
+            sboms: sboms::intake::Intake::default(),
             main: Handle::current(),
             disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,

@@ -138,6 +138,8 @@ pub enum Kind {
     GatewayRole,
     /// A sandbox of a gateway.
     Sandbox,
+    /// The SBOM of a sandbox.
+    Sbom,
     /// An entry of the audit log.
     AuditEntry,
     /// An event.
@@ -174,6 +176,7 @@ impl Kind {
             Self::GroupMember => "group member",
             Self::GatewayRole => "gateway role",
             Self::Sandbox => "sandbox",
+            Self::Sbom => "SBOM",
             Self::AuditEntry => "audit entry",
             Self::Event => "event",
             Self::Session => "session",
@@ -305,6 +308,8 @@ reasons! {
     OperationRunning = "OPERATION_RUNNING",
     /// The operation has ended.
     OperationEnded = "OPERATION_ENDED",
+    /// What had to be done first has failed.
+    OperationFailed = "OPERATION_FAILED",
 }
 
 impl Reason {

@@ -8,6 +8,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::access_service_client::AccessServiceClient;
 use shoreguard::pb::v1::audit_service_client::AuditServiceClient;
 use shoreguard::pb::v1::gateway_service_client::GatewayServiceClient;
+use shoreguard::pb::v1::sbom_service_client::SbomServiceClient;
 use shoreguard::pb::v1::service_principal_service_client::ServicePrincipalServiceClient;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -20,6 +21,8 @@ use crate::{Bench, Fault};
 
 /// Gateways that are registered, all of them the same upstream: what 64 callers change one each.
 pub(crate) const GATEWAYS: usize = 64;
+/// Bytes of a message of an upload.
+const SBOM_CHUNK_BYTES: usize = 256 * 1024;
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(20);
 
@@ -124,6 +127,25 @@ impl Admin {
         let mut access = AccessServiceClient::new(self.channel.clone());
         access.set_gateway_role(self.signed(request)).await?;
         Ok(created.into_inner().key)
+    }
+
+    /// Uploads an SBOM for a sandbox of the first gateway; answers how many components it has.
+    pub(crate) async fn upload_sbom(&self, sandbox: &str, document: &[u8]) -> Result<i64, Fault> {
+        let first = pb::UploadSbomRequest {
+            gateway: gateway(0),
+            sandbox: sandbox.to_owned(),
+            ..Default::default()
+        };
+        let chunk = |bytes: &[u8]| pb::UploadSbomRequest {
+            chunk: bytes.to_vec().into(),
+            ..Default::default()
+        };
+        let chunks = document.chunks(SBOM_CHUNK_BYTES).map(chunk);
+        let messages: Vec<_> = std::iter::once(first).chain(chunks).collect();
+        let mut sboms = SbomServiceClient::new(self.channel.clone());
+        let request = self.signed(tokio_stream::iter(messages));
+        let stored = sboms.upload_sbom(request).await?.into_inner().sbom;
+        Ok(stored.ok_or("an upload without an SBOM")?.component_count)
     }
 
     /// One page of the audit log; answers the token of the next.

@@ -377,6 +377,109 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    sandbox_meta (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        sandbox_id -> Nullable<Text>,
+        description -> Nullable<Text>,
+        labels_json -> Nullable<Text>,
+        created_at -> Timestamp,
+        updated_at -> Nullable<Timestamp>,
+        missing_since -> Nullable<Timestamp>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    sandbox_labels (id) {
+        id -> BigInt,
+        meta_id -> BigInt,
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    ssh_sessions (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        token_hash -> Text,
+        created_at -> Timestamp,
+        expires_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    sbom_snapshots (id) {
+        id -> BigInt,
+        gateway_name -> Text,
+        workspace -> Text,
+        sandbox_name -> Text,
+        bom_format -> Text,
+        spec_version -> Text,
+        serial_number -> Nullable<Text>,
+        uploaded_by -> Text,
+        uploaded_at -> Timestamp,
+        component_count -> BigInt,
+        vulnerability_count -> BigInt,
+        max_severity -> Nullable<Text>,
+        sha256 -> Text,
+        size_bytes -> BigInt,
+        raw_json -> Binary,
+    }
+}
+
+diesel::table! {
+    sbom_components (id) {
+        id -> BigInt,
+        snapshot_id -> BigInt,
+        position -> BigInt,
+        bom_ref -> Nullable<Text>,
+        name -> Text,
+        group_name -> Nullable<Text>,
+        version -> Nullable<Text>,
+        purl -> Nullable<Text>,
+        #[sql_name = "type"]
+        kind -> Nullable<Text>,
+        licenses -> Nullable<Text>,
+        vuln_count -> Integer,
+        max_severity -> Nullable<Text>,
+        name_key -> Text,
+        version_key -> Text,
+        purl_key -> Text,
+        search_key -> Text,
+    }
+}
+
+diesel::table! {
+    sbom_vulnerabilities (id) {
+        id -> BigInt,
+        snapshot_id -> BigInt,
+        position -> BigInt,
+        vulnerability -> Text,
+        severity -> Text,
+        cvss_score -> Nullable<Double>,
+        description -> Nullable<Text>,
+        affects_count -> Integer,
+        references_json -> Text,
+    }
+}
+
+diesel::table! {
+    sbom_affects (id) {
+        id -> BigInt,
+        snapshot_id -> BigInt,
+        vulnerability_position -> BigInt,
+        position -> BigInt,
+        bom_ref -> Text,
+    }
+}
+
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
@@ -397,6 +500,10 @@ diesel::joinable!(device_codes -> gateways (gateway_id));
 diesel::joinable!(device_codes -> users (user_id));
 diesel::joinable!(device_codes -> sessions (session_id));
 diesel::joinable!(device_tries -> users (user_id));
+diesel::joinable!(sandbox_labels -> sandbox_meta (meta_id));
+diesel::joinable!(sbom_components -> sbom_snapshots (snapshot_id));
+diesel::joinable!(sbom_vulnerabilities -> sbom_snapshots (snapshot_id));
+diesel::joinable!(sbom_affects -> sbom_snapshots (snapshot_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     access_changes,
@@ -417,12 +524,19 @@ diesel::allow_tables_to_appear_in_same_query!(
     operations,
     replicas,
     sandbox_boot_hooks,
+    sandbox_labels,
+    sandbox_meta,
+    sbom_affects,
+    sbom_components,
+    sbom_snapshots,
+    sbom_vulnerabilities,
     selector_bindings,
     service_principals,
     sessions,
     setup_tokens,
     signing_keys,
     sp_gateway_roles,
+    ssh_sessions,
     user_gateway_roles,
     users,
 );

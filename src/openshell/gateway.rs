@@ -105,19 +105,46 @@ impl Gateway {
         within: Duration,
     ) -> Result<Bytes, Error> {
         let answer = async {
-            let mut stream =
-                self.open(path, Source::new(Some(message::framed(request)), None, None)).await?;
+            let mut stream = self
+                .open(path, None, Source::new(Some(message::framed(request)), None, None))
+                .await?;
             let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
             // An answer counts when the gateway says that all went well, which comes after it.
             while stream.next().await?.is_some() {}
             Ok(answer)
         };
-        timeout(within, answer).await.unwrap_or_else(|_| {
-            warn!(gateway = %self.target.name, path, "a gateway has not answered in time");
-            Err(Error::Late {
-                why: format!("gateway `{}` has not answered in time", self.target.name),
-            })
-        })
+        timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)))
+    }
+
+    /// One call in the caller's own bytes: the answer as the gateway gave it, whatever it says.
+    pub(crate) async fn pass(
+        &self,
+        path: &'static str,
+        headers: HeaderMap,
+        request: &[u8],
+        within: Duration,
+    ) -> Result<Passed, Error> {
+        let passed = async {
+            let source = Source::new(Some(message::framed(request)), None, None);
+            let mut stream = self.open(path, Some(headers), source).await?;
+            let mut message = None;
+            let refused = loop {
+                match stream.next().await {
+                    Ok(Some(next)) => message = Some(next),
+                    Ok(None) => break None,
+                    Err(error) if stream.trailers.is_some() => break Some(error),
+                    Err(error) => return Err(error),
+                }
+            };
+            let trailers = stream.trailers.take().unwrap_or_default();
+            Ok(Passed { message, trailers, refused })
+        };
+        timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)))
+    }
+
+    fn late(&self, path: &'static str) -> Error {
+        warn!(gateway = %self.target.name, path, "a gateway has not answered in time");
+        Error::Late { why: format!("gateway `{}` has not answered in time", self.target.name) }
     }
 
     /// A call whose answer streams.
@@ -127,7 +154,7 @@ impl Gateway {
         request: &[u8],
     ) -> Result<Messages, Error> {
         let source = Source::new(Some(message::framed(request)), None, None);
-        timeout(CALL_TIME, self.open(path, source)).await.map_err(|_| self.unreachable())?
+        timeout(CALL_TIME, self.open(path, None, source)).await.map_err(|_| self.unreachable())?
     }
 
     /// A call in which both sides stream.
@@ -141,14 +168,19 @@ impl Gateway {
             .map(|bytes| Ok::<_, Infallible>(Frame::data(message::framed(&bytes))));
         let body: Body = StreamBody::new(Box::pin(rest));
         let source = Source::new(Some(message::framed(first)), Some(body), None);
-        let opened = timeout(CALL_TIME, self.open(path, source)).await;
+        let opened = timeout(CALL_TIME, self.open(path, None, source)).await;
         Ok((sender, opened.map_err(|_| self.unreachable())??))
     }
 
-    async fn open(&self, path: &'static str, mut source: Source<Body>) -> Result<Messages, Error> {
+    async fn open(
+        &self,
+        path: &'static str,
+        with: Option<HeaderMap>,
+        mut source: Source<Body>,
+    ) -> Result<Messages, Error> {
         for _ in 0..TRIES {
             let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).again();
-            let headers = self.headers(&lease);
+            let headers = with.clone().unwrap_or_else(|| own_headers(&lease));
             source = match Exchange::start(lease.again(), path, headers, source) {
                 Err((_, unsent)) => *unsent,
                 Ok(mut exchange) => {
@@ -175,16 +207,6 @@ impl Gateway {
         Err(self.unreachable())
     }
 
-    fn headers(&self, lease: &Lease) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(authorization) = lease.authorization() {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        headers
-    }
-
     fn begun(&self, answer: Answer<Body>) -> Result<Messages, Error> {
         let (head, ()) = answer.head.into_parts();
         if !headers::is_grpc(head.status, &head.headers) {
@@ -196,11 +218,33 @@ impl Gateway {
             receiving: answer.body,
             _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
             trailers_only: headers::code(&head.headers).map(|_| head.headers),
+            trailers: None,
             bytes: BytesMut::new(),
             ready: VecDeque::new(),
             ended: false,
         })
     }
+}
+
+fn own_headers(lease: &Lease) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    if let Some(authorization) = lease.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+/// An answer as the gateway gave it.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// Its message, where there is one.
+    pub(crate) message: Option<Bytes>,
+    /// What it ends with; not cleaned.
+    pub(crate) trailers: HeaderMap,
+    /// What it says, where that is not that all went well.
+    pub(crate) refused: Option<Error>,
 }
 
 /// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
@@ -209,6 +253,8 @@ pub(crate) struct Messages {
     receiving: Receiving,
     _request: Option<AbortOnDropHandle<()>>,
     trailers_only: Option<HeaderMap>,
+    /// What it has ended with.
+    trailers: Option<HeaderMap>,
     bytes: BytesMut,
     ready: VecDeque<Bytes>,
     ended: bool,
@@ -237,8 +283,8 @@ impl Messages {
                 Ok(Part::Data(data)) => self.take(&data)?,
                 Ok(Part::End(trailers)) => {
                     self.ended = true;
-                    let trailers = trailers.or_else(|| self.trailers_only.take());
-                    self.verdict(trailers.as_ref())?;
+                    self.trailers = trailers.or_else(|| self.trailers_only.take());
+                    self.verdict(self.trailers.as_ref())?;
                 }
                 Err(why) => {
                     warn!(gateway = %self.gateway, why, "an answer broke off");

@@ -11,6 +11,7 @@
 
 pub mod exec;
 pub(crate) mod gateway;
+pub mod policy_file;
 pub mod sandbox;
 mod v0_0;
 mod v0_1;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tracing::warn;
 
-use super::gateway::CALL_TIME;
+use super::gateway::{CALL_TIME, Passed};
 use super::{Gateway, Wire, v0_0, v0_1};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Said};
@@ -186,14 +187,44 @@ impl Gateway {
         self.read_sandbox(&answer)
     }
 
-    /// Makes a sandbox from a request that is encoded already. The answer's bytes, and what they say.
-    pub(crate) async fn create_sandbox_as_is(
+    /// Passes a creation on in the caller's own bytes, and what the gateway has made of it.
+    pub(crate) async fn pass_create(
         &self,
+        headers: HeaderMap,
         request: &[u8],
-    ) -> Result<(bytes::Bytes, Sandbox), Error> {
-        let answer = self.unary(CREATE, request, CREATE_TIME).await?;
-        let sandbox = self.read_sandbox(&answer)?;
-        Ok((answer, sandbox))
+    ) -> Result<(Passed, Option<Sandbox>), Error> {
+        let passed = self.pass(CREATE, headers, request, CREATE_TIME).await?;
+        let made = passed.message.as_deref().filter(|_| passed.refused.is_none());
+        let made = made.map(|answer| self.read_sandbox(answer)).transpose()?;
+        Ok((passed, made))
+    }
+
+    /// Passes a deletion on in the caller's own bytes, and whether there was something to delete.
+    pub(crate) async fn pass_delete(
+        &self,
+        headers: HeaderMap,
+        request: &[u8],
+    ) -> Result<(Passed, bool), Error> {
+        let passed = self.pass(DELETE, headers, request, CALL_TIME).await?;
+        let answer = passed.message.as_deref().filter(|_| passed.refused.is_none());
+        let deleted = answer.map(|answer| self.was_deleted(answer)).transpose()?;
+        Ok((passed, deleted.unwrap_or(false)))
+    }
+
+    /// What a request asks for that hooks before a creation are told.
+    pub(crate) fn asked_for(&self, request: &[u8]) -> Option<NewSandbox> {
+        match self.wire() {
+            Wire::V0_0 => v0_0::asked_for(request),
+            Wire::V0_1 => v0_1::asked_for(request),
+        }
+    }
+
+    fn was_deleted(&self, answer: &[u8]) -> Result<bool, Error> {
+        let deleted = match self.wire() {
+            Wire::V0_0 => v0_0::deleted(answer),
+            Wire::V0_1 => v0_1::deleted(answer),
+        };
+        deleted.ok_or_else(|| self.unreadable(DELETE))
     }
 
     /// One sandbox.
@@ -221,11 +252,7 @@ impl Gateway {
             Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
             answer => answer?,
         };
-        let deleted = match self.wire() {
-            Wire::V0_0 => v0_0::deleted(&answer),
-            Wire::V0_1 => v0_1::deleted(&answer),
-        };
-        deleted.ok_or_else(|| self.unreadable(DELETE))
+        self.was_deleted(&answer)
     }
 
     /// Every sandbox of a workspace, or of all; by place. At most [`SANDBOXES_MAX`].
@@ -322,7 +349,7 @@ impl Gateway {
         sandbox.ok_or_else(|| self.unreadable("a sandbox"))
     }
 
-    pub(super) fn unreadable(&self, what: &str) -> Error {
+    pub(crate) fn unreadable(&self, what: &str) -> Error {
         unreadable(self.name(), what)
     }
 }

@@ -48,6 +48,20 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
     Ok(request.encode_to_vec())
 }
 
+pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
+    let request = pb::CreateSandboxRequest::decode(request).ok()?;
+    let spec = request.spec.unwrap_or_default();
+    Some(NewSandbox {
+        workspace: request.workspace,
+        name: request.name,
+        image: spec.template.map(|template| template.image).unwrap_or_default(),
+        gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
+        providers: spec.providers,
+        log_level: spec.log_level,
+        ..NewSandbox::default()
+    })
+}
+
 pub(super) fn named(of: &Place) -> Vec<u8> {
     let (name, workspace) = (of.name.clone(), of.workspace.clone());
     pb::GetSandboxRequest { name, workspace }.encode_to_vec()

@@ -62,6 +62,27 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
     Ok(request.encode_to_vec())
 }
 
+fn workspace(scope: Option<WorkspaceSelector>) -> String {
+    match scope.and_then(|scope| scope.selection) {
+        Some(Selection::Workspace(name)) => name,
+        Some(Selection::AllWorkspaces(_)) | None => String::new(),
+    }
+}
+
+pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
+    let request = pb::CreateSandboxRequest::decode(request).ok()?;
+    let spec = request.spec.unwrap_or_default();
+    Some(NewSandbox {
+        workspace: workspace(request.workspace_scope),
+        name: request.name,
+        image: spec.template.map(|template| template.image).unwrap_or_default(),
+        gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
+        providers: spec.providers,
+        log_level: spec.log_level,
+        ..NewSandbox::default()
+    })
+}
+
 pub(super) fn named(of: &Place) -> Vec<u8> {
     let (name, workspace_scope) = (of.name.clone(), scope(&of.workspace));
     pb::GetSandboxRequest { name, workspace_scope }.encode_to_vec()

@@ -18,7 +18,7 @@ use super::record::Closing;
 use super::sandboxes::Learn;
 use super::upstream::{Answer, Exchange, Failed, Meter, Part, Source};
 use super::watch::Watch;
-use super::{BoxError, Proxy, message, rewrite};
+use super::{BoxError, Proxy, lifecycle, message, rewrite};
 use crate::ctx::Call;
 use crate::error::Error;
 use crate::transport::layers::{limits, request_id};
@@ -40,6 +40,10 @@ where
     let (parts, mut body) = request.into_parts();
     let mut admitted = admit(proxy, call, rows, &parts).await?;
     let prepared = prepare(&mut admitted, &parts.headers, &mut body).await?;
+    if lifecycle::applies(admitted.row.path) {
+        let request_id = request_id::value(admitted.call.request_id);
+        return lifecycle::run(admitted, &parts.headers, request_id, prepared).await;
+    }
     let ended = prepared.read.as_ref().is_some_and(|read| read.ended);
     let source = Source::new(
         prepared.read.map(|read| read.bytes),

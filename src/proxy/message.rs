@@ -31,6 +31,11 @@ impl Read {
     pub(crate) fn message(&self) -> &[u8] {
         &self.bytes[PREFIX_BYTES..PREFIX_BYTES + self.length]
     }
+
+    /// The same, to be kept.
+    pub(crate) fn message_bytes(&self) -> Bytes {
+        self.bytes.slice(PREFIX_BYTES..PREFIX_BYTES + self.length)
+    }
 }
 
 /// Refuses what can't be read: a compressed message would have to be unpacked to be checked, and then be packed by

@@ -15,6 +15,7 @@ pub(crate) mod connection;
 mod forward;
 mod governed;
 pub(crate) mod headers;
+mod lifecycle;
 pub(crate) mod message;
 mod prepare;
 mod reaper;
@@ -34,10 +35,10 @@ use http_body::Body;
 use tokio::task::JoinHandle;
 
 pub use self::body::ProxiedBody;
+pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
 
 use self::channels::Channels;
-use self::rewrite::PublicAddress;
 use crate::access::policy::UpstreamMethod;
 use crate::app::App;
 use crate::ctx::Call;

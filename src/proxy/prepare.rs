@@ -23,6 +23,7 @@ const READ_TIME: Duration = Duration::from_secs(30);
 /// What was found out of a request before it is sent.
 pub(super) struct Prepared {
     pub(super) read: Option<Read>,
+    pub(super) place: Place,
     pub(super) meter: Option<Arc<Meter>>,
     pub(super) closing: Option<Closing>,
 }
@@ -46,7 +47,7 @@ where
         }
     };
     if guard.audit == Audit::None {
-        return Ok(Prepared { read, meter: None, closing: None });
+        return Ok(Prepared { read, place, meter: None, closing: None });
     }
     let digest = || (!guard.secret).then(|| app.streamed_digest());
     let whole = read.as_ref().filter(|_| admitted.row.streaming != Streaming::Both);
@@ -66,7 +67,7 @@ where
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
     }
-    Ok(Prepared { read, meter, closing: Some(closing) })
+    Ok(Prepared { read, place, meter, closing: Some(closing) })
 }
 
 /// Reads the request where it is governed or names a sandbox: checks it, and finds what it is about.

@@ -117,6 +117,11 @@ impl Closing {
         self.close(code);
     }
 
+    /// Hands the intent on: somebody else closes it.
+    pub(crate) fn into_entry(mut self) -> Option<OpenEntry> {
+        self.entry.take()
+    }
+
     fn close(&mut self, code: i32) {
         let Some(entry) = self.entry.take() else { return };
         let meter = self.meter.take();

@@ -43,6 +43,11 @@ impl PublicAddress {
         Ok(Self { host, port, scheme })
     }
 
+    /// Host, port and scheme.
+    pub(crate) fn parts(self) -> (String, u16, String) {
+        (self.host, self.port, self.scheme)
+    }
+
     /// The answer with our address in place of the gateway's; none where it can't be read. Every other field stays as
     /// it came.
     pub(crate) fn rewrite(&self, answer: &[u8]) -> Option<Vec<u8>> {

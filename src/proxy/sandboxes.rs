@@ -85,7 +85,7 @@ impl SandboxIds {
     }
 
     /// Takes in what an answer tells; answers how many sandboxes it holds.
-    fn learn(&self, gateway: GatewayId, version: u64, answer: &[u8]) -> usize {
+    pub(crate) fn learn(&self, gateway: GatewayId, version: u64, answer: &[u8]) -> usize {
         let mut gateways = self.gateways();
         let known = known(&mut gateways, gateway, version);
         let (mut fields, mut count) = (Fields::of(answer), 0);

@@ -12,6 +12,8 @@ pub mod gateway_tokens;
 pub mod gateways;
 pub mod groups;
 pub mod operations;
+pub mod sandboxes;
+pub mod sboms;
 pub mod service_principals;
 pub mod templates;
 pub mod users;

@@ -112,8 +112,21 @@ pub(super) fn exec(
     })
 }
 
+/// Plays a command that may go on reading: `cat`, and a shell without a script, give back what they read.
+pub(super) fn converse(
+    start: &Start,
+    timeout: Option<Duration>,
+    input: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
+) -> Answer<Output> {
+    let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] | ["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"] => Box::pin(interact(input)),
+        [..] => Box::pin(exec(start, timeout)),
+    }
+}
+
 /// Gives the lines of an input back, and an exit once it has ended.
-pub(super) fn interact(
+fn interact(
     input: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<Output, Status>> + Send {
     let state = Some((Box::pin(input), BytesMut::new()));

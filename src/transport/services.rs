@@ -7,8 +7,8 @@ use tonic::service::{Routes, RoutesBuilder};
 use crate::app::App;
 use crate::pb;
 use crate::resources::{
-    access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations,
-    service_principals, users,
+    access_bindings, audit, auth, boot_hooks, events, gateways, groups, operations, sandboxes,
+    sboms, service_principals, users,
 };
 
 /// Every service that this process answers itself. `health` reports through the handle that made it.
@@ -28,6 +28,8 @@ pub fn routes(
         .add_service(gateways::rpc::service(app))
         .add_service(groups::rpc::service(app))
         .add_service(operations::rpc::service(app))
+        .add_service(sandboxes::rpc::service(app))
+        .add_service(sboms::rpc::service(app))
         .add_service(service_principals::rpc::service(app))
         .add_service(users::rpc::service(app))
         .add_service(health);

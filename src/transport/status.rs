@@ -94,6 +94,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::LoginStale
         | Reason::OperationRunning
         | Reason::OperationEnded
+        | Reason::OperationFailed
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

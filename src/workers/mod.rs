@@ -24,7 +24,8 @@ use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::resources::{
-    access_bindings, audit, auth, device_codes, events, gateways, operations, service_principals,
+    access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
+    service_principals,
 };
 use crate::transport::idempotency;
 use lease::Lease;
@@ -86,6 +87,8 @@ pub const ALL: &[Worker] = &[
     gateways::worker::PROBES,
     operations::takeover::TAKEOVER,
     operations::worker::RETENTION,
+    sandboxes::worker::SWEEP,
+    sandboxes::worker::SSH_RETENTION,
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
     disk::WORKER,

@@ -14,6 +14,7 @@ use shoreguard::resources::auth::budget;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
+use crate::sboms;
 use crate::support::server::{Caller, TestServer, reason};
 
 /// A request with what exists in every string field of its name, and `request_id` as given.
@@ -134,6 +135,7 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
         sg.gateway(name, simulator.addr()).await;
         fleet.push(simulator);
     }
+    sg.admin().upload("edge", "box", sboms::file("python-1.6")).await;
     fleet
 }
 

@@ -18,18 +18,22 @@ type Columns = BTreeMap<String, Vec<(String, String, bool)>>;
 
 fn declared() -> Columns {
     let mut tables = Columns::new();
-    let mut table = String::new();
+    let (mut table, mut sql_name) = (String::new(), None);
     for line in include_str!("../../src/db/schema.rs").lines() {
         if let Some((name, _)) = line.trim().split_once(" (")
             && line.ends_with(") {")
         {
             name.clone_into(&mut table);
+        } else if let Some(name) = line.trim().strip_prefix("#[sql_name = \"") {
+            // A column whose name is a word of Rust.
+            sql_name = Some(name.trim_end_matches("\"]").to_owned());
         } else if let Some((column, kind)) = line.trim().split_once(" -> ")
             && line.ends_with(',')
         {
             let kind = kind.trim_end_matches(',');
             let inner = kind.strip_prefix("Nullable<").and_then(|kind| kind.strip_suffix('>'));
-            let column = (column.to_owned(), inner.unwrap_or(kind).to_owned(), inner.is_some());
+            let column = sql_name.take().unwrap_or_else(|| column.to_owned());
+            let column = (column, inner.unwrap_or(kind).to_owned(), inner.is_some());
             tables.entry(table.clone()).or_default().push(column);
         }
     }
@@ -43,6 +47,7 @@ fn as_declared(kind: &str) -> &'static str {
         "TEXT" | "text" => "Text",
         "BOOLEAN" | "boolean" => "Bool",
         "BLOB" | "bytea" => "Binary",
+        "DOUBLE PRECISION" | "double precision" => "Double",
         "TIMESTAMP" | "timestamp without time zone" => "Timestamp",
         other => panic!("no column is of type {other}"),
     }

@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
+use prost_types::value::Kind;
 use serde_json::json;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
-use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::operations::keeper::Stop;
 use shoreguard::resources::operations::{self, Failure};
-use shoreguard::workers;
 
 use crate::support::server::TestServer;
 use crate::support::work::{ACTION, Begin, begun, start};
@@ -79,7 +78,8 @@ served! {
 
     async fn what_was_done_when_it_was_told_to_stop_has_succeeded(sg: TestServer) {
         sg.nowhere("edge").await;
-        let done = start(&sg.app, &sg.work("edge", "box"), async |running| {
+        let work = sg.work("edge", "box");
+        let done = start(&sg.app, &work, async |running| {
             running.cancel().cancelled().await;
             Ok(json!({}))
         });
@@ -118,14 +118,16 @@ served! {
 
     async fn work_that_panics_or_is_dropped_has_failed(sg: TestServer) {
         sg.nowhere("edge").await;
-        let panics = start(&sg.app, &sg.work("edge", "a"), async |_| panic!("a panic of the work"));
+        let work = sg.work("edge", "a");
+        let panics = start(&sg.app, &work, async |_| panic!("a panic of the work"));
+        let panics = panics.await.unwrap().id;
         let running = begun(&sg.app, &sg.work("edge", "b")).await;
         let dropped = running.id().to_owned();
         let other = running.clone();
         drop(running);
         assert_eq!(sg.admin().operation(&dropped).await.unwrap().status(), Status::Running);
         drop(other);
-        for id in [panics.await.unwrap().id, dropped] {
+        for id in [panics, dropped] {
             let ended = sg.admin().ended(&id).await;
             assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Internal));
         }
@@ -179,29 +181,9 @@ served! {
         let id = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(large)).await.unwrap().id;
         let ended = sg.admin().ended(&id).await;
         let fields = ended.result.unwrap().fields;
-        use prost_types::value::Kind;
         assert_eq!(fields["truncated"].kind, Some(Kind::BoolValue(true)));
         assert_eq!(fields["exit_code"].kind, Some(Kind::NumberValue(0.0)));
         assert_eq!(fields["stdout"].kind, Some(Kind::StringValue("x".repeat(8_000))));
-        sg.finish().await;
-    }
-
-    async fn what_ended_long_ago_is_forgotten_and_what_runs_is_not(sg: TestServer) {
-        sg.nowhere("edge").await;
-        let old = start(&sg.app, &sg.work("edge", "a"), async |_| Ok(json!({}))).await.unwrap().id;
-        sg.admin().ended(&old).await;
-        let held = sg.held(&sg.work("edge", "b")).await;
-        sg.app.clock.advance(Duration::from_hours(24 * 30) + Duration::from_secs(1));
-        feed::refresh(&sg.app).await.unwrap();
-        let young = start(&sg.app, &sg.work("edge", "c"), async |_| Ok(json!({}))).await.unwrap().id;
-        sg.admin().ended(&young).await;
-        while workers::once(&sg.app, &operations::worker::RETENTION).await.unwrap().is_none() {
-            tokio::task::yield_now().await;
-        }
-        assert_refused!(sg.admin().operation(&old).await, NotFound, "NOT_FOUND");
-        sg.admin().operation(&young).await.unwrap();
-        assert_eq!(sg.admin().operation(&held.id).await.unwrap().status(), Status::Running);
-        held.finish(Ok(json!({})));
         sg.finish().await;
     }
 }

@@ -1,1 +1,433 @@
-//! Leases of operations.
+//! Who works on an operation: leases, heartbeats, takeovers, and what crosses from one replica to another. No background
+//! job runs here but when a test says so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use shoreguard::app::App;
+use shoreguard::db::{Engine, on_conn};
+use shoreguard::pb::v1 as pb;
+use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
+use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::audit;
+use shoreguard::resources::operations::keeper::Stop;
+use shoreguard::resources::operations::takeover::{Resume, TAKEOVER, take_over};
+use shoreguard::resources::operations::worker::RETENTION;
+use shoreguard::resources::operations::{Failure, OperationKind, Running};
+use shoreguard::workers::{self, Worker};
+use tokio::runtime::Runtime;
+
+use crate::support::server::{TestServer, Tune, build, run_quiet};
+use crate::support::work::{ACTION, Begin, Held, held};
+
+/// Longer than a lease.
+const PAST_THE_LEASE: Duration = Duration::from_secs(31);
+
+/// As [`TAKEOVER`], with work that can go on.
+const RESUMING: Worker = Worker { tick: |ctx, _| Box::pin(take_over(ctx, resume_of)), ..TAKEOVER };
+
+/// Goes on where it was; at the step `wait` until it is told to stop.
+fn resume_of(kind: OperationKind) -> Option<Resume> {
+    match kind {
+        OperationKind::Sandbox => {
+            Some(|running, step, input| Box::pin(onwards(running, step, input)))
+        }
+        OperationKind::Exec => None,
+    }
+}
+
+async fn onwards(running: Running, step: String, input: Vec<u8>) -> Result<Value, Failure> {
+    running.step(&format!("{step} again")).await?;
+    if step.starts_with("wait") {
+        running.cancel().cancelled().await;
+    }
+    if running.cancel().is_cancelled() {
+        return Err(Failure::cancelled());
+    }
+    Ok(json!({ "step": step, "input": String::from_utf8(input).unwrap() }))
+}
+
+/// Begins an operation on a replica of its own, lets its work go as far as a step, and kills the replica: nothing of it
+/// is ended, released or written any more.
+async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> String {
+    let doomed = runtime();
+    let config = sg.config(|_| {});
+    let worked = doomed.spawn(async move {
+        let app = build(config).await;
+        let held = held(&app, &begin).await.unwrap();
+        held.running.step(step).await.unwrap();
+        let id = held.id.clone();
+        // It goes with its runtime.
+        std::mem::forget((held, app));
+        id
+    });
+    let id = worked.await.unwrap();
+    doomed.shutdown_background();
+    id
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A second replica on the same database, which has nothing but what a test begins on it.
+async fn replica(sg: &TestServer, tune: Tune) -> Arc<App> {
+    build(sg.config(tune)).await
+}
+
+async fn stopped(app: Arc<App>) {
+    app.stop.cancel();
+    app.drained().await;
+}
+
+async fn once(app: &Arc<App>, worker: &Worker) -> usize {
+    workers::once(app, worker).await.unwrap().expect("it has no lease").done
+}
+
+fn text(operation: &pb::Operation, key: &str) -> String {
+    let value = operation.result.as_ref().unwrap().fields[key].kind.clone().unwrap();
+    let prost_types::value::Kind::StringValue(text) = value else { panic!("{value:?}") };
+    text
+}
+
+fn exec(sg: &TestServer) -> Begin {
+    Begin { exec: true, ..sg.work("edge", "box") }
+}
+
+/// Runs a test on PostgreSQL, which alone has replicas.
+fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
+    run_quiet(Engine::Postgres, async |sg: TestServer| {
+        sg.nowhere("edge").await;
+        test(sg).await;
+    });
+}
+
+/// Runs a test on each engine.
+fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        run_quiet(engine, async |sg: TestServer| {
+            sg.nowhere("edge").await;
+            test(sg).await;
+        });
+    }
+}
+
+#[test]
+fn wp36_a_start_up_fails_nothing_that_a_live_replica_works_on() {
+    on_replicas(async |sg| {
+        let held = sg.held(&exec(&sg)).await;
+        let (other, running) = sg.replica().await;
+        assert_eq!(once(&other, &TAKEOVER).await, 0);
+        assert_eq!(sg.admin().operation(&held.id).await.unwrap().status(), Status::Running);
+        held.running.step("on").await.unwrap();
+        let id = held.id.clone();
+        held.finish(Ok(json!({})));
+        assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+        other.stop.cancel();
+        running.stopped().await;
+        other.drained().await;
+        drop(other);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn wp37_an_operation_lives_by_its_heartbeat_and_not_by_its_age() {
+    on_both(async |sg| {
+        let held = sg.held(&exec(&sg)).await;
+        let other = match sg.engine {
+            Engine::Postgres => Some(replica(&sg, |_| {}).await),
+            Engine::Sqlite => None,
+        };
+        for _ in 0..3 {
+            sg.app.clock.advance(Duration::from_hours(10));
+            feed::refresh(&sg.app).await.unwrap();
+            renewed(&sg).await;
+            assert_eq!(once(other.as_ref().unwrap_or(&sg.app), &TAKEOVER).await, 0);
+        }
+        if let Some(other) = other {
+            stopped(other).await;
+        }
+        assert_eq!(held.running.why(), None);
+        let id = held.id.clone();
+        held.finish(Ok(json!({ "stdout": "after thirty hours" })));
+        assert_eq!(text(&sg.admin().ended(&id).await, "stdout"), "after thirty hours");
+        sg.finish().await;
+    });
+}
+
+/// Waits for the next heartbeat of the operations of a server.
+async fn renewed(sg: &TestServer) {
+    sg.sql("UPDATE operations SET lease_expires_at = created_at WHERE owner IS NOT NULL").await;
+    let late = "UPDATE operations SET version = version WHERE lease_expires_at = created_at";
+    while sg.sql(late).await > 0 {
+        sg.app.clock.advance(Duration::from_secs(10));
+        feed::refresh(&sg.app).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn what_ended_long_ago_is_forgotten_and_what_runs_is_not() {
+    on_both(async |sg| {
+        let done = async |sandbox: &str| {
+            let held = sg.held(&sg.work("edge", sandbox)).await;
+            let id = held.id.clone();
+            held.finish(Ok(json!({})));
+            sg.admin().ended(&id).await.id
+        };
+        let old = done("a").await;
+        let held = sg.held(&sg.work("edge", "b")).await;
+        sg.app.clock.advance(Duration::from_hours(24 * 30) + Duration::from_secs(1));
+        feed::refresh(&sg.app).await.unwrap();
+        let young = done("c").await;
+        assert_eq!(once(&sg.app, &RETENTION).await, 1);
+        assert_refused!(sg.admin().operation(&old).await, NotFound, "NOT_FOUND");
+        sg.admin().operation(&young).await.unwrap();
+        assert_eq!(sg.admin().operation(&held.id).await.unwrap().status(), Status::Running);
+        held.finish(Ok(json!({})));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn wp37_what_nobody_can_go_on_with_ends_when_its_lease_has_expired_and_not_before() {
+    on_replicas(async |sg| {
+        let id = killed(&sg, exec(&sg), "running").await;
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 0, "its lease has not expired");
+        assert_eq!(sg.admin().operation(&id).await.unwrap().status(), Status::Running);
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 0);
+        let ended = sg.admin().operation(&id).await.unwrap();
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        // By the system in the audit log; the caller's own entry is closed as what it is.
+        let by_system = sg.admin().entries("box", "sandbox.exec").await;
+        let told: Vec<_> = by_system.iter().map(|e| (&*e.actor, e.outcome())).collect();
+        assert_eq!(told, [("system:operation-takeover", AuditOutcome::Failed)]);
+        assert!(by_system[0].detail_json.contains(&id), "{by_system:?}");
+        assert_eq!(sg.admin().entries("", ACTION).await[0].outcome(), AuditOutcome::Open);
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        once(&sg.app, &audit::worker::ORPHANS).await;
+        assert_eq!(sg.admin().entries("", ACTION).await[0].outcome(), AuditOutcome::Unknown);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn what_was_cancelled_ends_as_cancelled_also_when_its_replica_is_gone() {
+    on_replicas(async |sg| {
+        let id = killed(&sg, exec(&sg), "running").await;
+        assert_eq!(sg.admin().cancel(&id).await.unwrap().status(), Status::Cancelling);
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+        let ended = sg.admin().operation(&id).await.unwrap();
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn work_that_can_go_on_is_taken_over_with_its_step_and_its_input() {
+    on_replicas(async |sg| {
+        let begin = Begin { input: Some(b"the spec".to_vec()), ..sg.work("edge", "box") };
+        let id = killed(&sg, begin, "created").await;
+        assert_eq!(once(&sg.app, &RESUMING).await, 0);
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        // Two replicas look at the same time: one has it.
+        let other = replica(&sg, |_| {}).await;
+        other.db.move_clock(PAST_THE_LEASE);
+        let (here, there) = tokio::join!(once(&sg.app, &RESUMING), once(&other, &RESUMING));
+        assert_eq!(here + there, 1);
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!(ended.status(), Status::Succeeded, "{ended:?}");
+        assert_eq!((&*text(&ended, "step"), &*text(&ended, "input")), ("created", "the spec"));
+        assert_eq!(ended.actor, "sp:root");
+        other.audit.settled().await;
+        sg.app.audit.settled().await;
+        let entries = sg.admin().entries("box", "sandbox.create").await;
+        let told: Vec<_> = entries.iter().map(|e| (&*e.actor, e.outcome(), &*e.gateway)).collect();
+        assert_eq!(told, [("sp:root", AuditOutcome::Ok, "edge")]);
+        assert!(entries[0].detail_json.contains("taken_over"), "{entries:?}");
+        stopped(other).await;
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn cancelled_work_that_can_go_on_is_taken_over_to_be_undone() {
+    on_replicas(async |sg| {
+        let id = killed(&sg, sg.work("edge", "box"), "created").await;
+        sg.admin().cancel(&id).await.unwrap();
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        assert_eq!(once(&sg.app, &RESUMING).await, 1);
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_frozen_owner_that_thaws_writes_nothing_more_and_is_told_to_stop() {
+    on_replicas(async |sg| {
+        let other = replica(&sg, |_| {}).await;
+        let frozen = held(&other, &Begin { exec: true, ..sg.work("edge", "box") }).await.unwrap();
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+        frozen.running.still_mine().unwrap();
+        assert!(frozen.running.step("created").await.is_err());
+        assert!(frozen.running.progress(50, "half").await.is_err());
+        // Its next heartbeat tells it.
+        other.clock.advance(Duration::from_secs(10));
+        frozen.running.cancel().cancelled().await;
+        assert_eq!(frozen.running.why(), Some(Stop::LeaseLost));
+        assert!(frozen.running.still_mine().is_err());
+        let ended = sg.admin().ended(&frozen.id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        drop(frozen);
+        stopped(other).await;
+        let entry = sg.admin().entries("", ACTION).await.remove(0);
+        assert_eq!(entry.outcome(), AuditOutcome::Unknown, "it can't tell how it ended");
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_lease_that_cannot_be_renewed_stops_the_work_when_it_ends() {
+    on_both(async |sg| {
+        let held = sg.held(&exec(&sg)).await;
+        let id = held.id.clone();
+        let (renamed, back) =
+            ("ALTER TABLE operations RENAME TO away", "ALTER TABLE away RENAME TO operations");
+        sg.sql(renamed).await;
+        sg.app.clock.advance(PAST_THE_LEASE);
+        held.running.cancel().cancelled().await;
+        assert_eq!(held.running.why(), Some(Stop::LeaseLost));
+        drop(held);
+        sg.sql(back).await;
+        feed::refresh(&sg.app).await.unwrap();
+        // Nobody has taken over: its end is stored as soon as that can be.
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_database_that_hangs_keeps_no_lease_alive() {
+    on_both(async |sg| {
+        let held = sg.held(&exec(&sg)).await;
+        let id = held.id.clone();
+        let app = Arc::clone(&sg.app);
+        let hang = app.db.transaction(async |conn| {
+            if conn.engine() == Engine::Postgres {
+                let lock = diesel::sql_query("LOCK TABLE operations");
+                on_conn!(conn, |c| diesel_async::RunQueryDsl::execute(lock, c).await)?;
+            }
+            // On SQLite it is the one writer that is taken.
+            app.clock.advance(PAST_THE_LEASE);
+            held.running.cancel().cancelled().await;
+            Ok(())
+        });
+        hang.await.unwrap();
+        assert_eq!(held.running.why(), Some(Stop::LeaseLost));
+        drop(held);
+        feed::refresh(&sg.app).await.unwrap();
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn wp65_a_cancel_on_one_replica_reaches_the_work_on_another() {
+    on_replicas(async |sg| {
+        let other = replica(&sg, |_| {}).await;
+        let held = held(&other, &sg.work("edge", "box")).await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(sg.admin().cancel(&held.id).await.unwrap().status(), Status::Cancelling);
+        held.running.cancel().cancelled().await;
+        assert_eq!(held.running.why(), Some(Stop::Cancelled));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        let ended = sg.admin().ended(&held.id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Cancelled));
+        drop(held);
+        stopped(other).await;
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn wp95_what_moves_on_another_replica_is_noticed_by_one_poll_for_all() {
+    on_replicas(async |sg| {
+        let other = replica(&sg, |_| {}).await;
+        let all: Vec<Held> = vec![
+            held(&other, &sg.work("edge", "a")).await.unwrap(),
+            held(&other, &sg.work("edge", "b")).await.unwrap(),
+        ];
+        let begun = Instant::now();
+        let mut streams = Vec::new();
+        for held in all.iter().cycle().take(20) {
+            let watch = pb::WatchOperationRequest { operation: held.id.clone() };
+            let mut stream =
+                sg.admin().operations().watch_operation(watch).await.unwrap().into_inner();
+            stream.message().await.unwrap().unwrap();
+            streams.push(stream);
+        }
+        for held in &all {
+            held.running.progress(40, "half the way").await.unwrap();
+        }
+        for stream in &mut streams {
+            let next = stream.message().await.unwrap().unwrap().operation.unwrap();
+            assert_eq!((next.progress_percent, &*next.progress_message), (40, "half the way"));
+        }
+        for held in all {
+            held.finish(Ok(json!({})));
+        }
+        for mut stream in streams {
+            let last = stream.message().await.unwrap().unwrap().operation.unwrap();
+            assert_eq!(last.status(), Status::Succeeded);
+            assert!(stream.message().await.unwrap().is_none());
+        }
+        let polls = sg.app.operations.feed.polls();
+        assert!((1..=begun.elapsed().as_secs() + 1).contains(&polls), "{polls} polls");
+        stopped(other).await;
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_replica_that_stops_hands_over_what_another_can_go_on_with() {
+    on_replicas(async |sg| {
+        let id = killed(&sg, sg.work("edge", "box"), "wait").await;
+        let other = replica(&sg, |config| config.server.drain_seconds = 1).await;
+        other.db.move_clock(PAST_THE_LEASE);
+        assert_eq!(once(&other, &RESUMING).await, 1);
+        let end = sg.admin();
+        stopped(other).await;
+        let left = end.operation(&id).await.unwrap();
+        assert_eq!(left.status(), Status::Running, "nothing was killed: {left:?}");
+        // By the same clock: the lease was given up, not waited for.
+        sg.app.db.move_clock(PAST_THE_LEASE);
+        assert_eq!(once(&sg.app, &RESUMING).await, 1);
+        end.cancel(&id).await.unwrap();
+        assert_eq!(end.ended(&id).await.error_code(), Code::Cancelled);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_handed_over_ends_with_its_replica_and_says_why() {
+    on_replicas(async |sg| {
+        let other = replica(&sg, |config| config.server.drain_seconds = 1).await;
+        let held = held(&other, &exec(&sg)).await.unwrap();
+        let id = held.id.clone();
+        stopped(other).await;
+        assert_eq!(held.running.why(), Some(Stop::Draining));
+        let ended = sg.admin().operation(&id).await.unwrap();
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        assert_eq!(ended.error_message, "the server was stopped");
+        sg.finish().await;
+    });
+}

@@ -2,21 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use prost_types::value::Kind;
 use serde_json::json;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::OperationStatus as Status;
+use shoreguard::resources::operations::{INPUT_BYTES_MAX, STEP_CHARS_MAX};
+use shoreguard::seal::hex;
 
 use crate::support::dump;
 use crate::support::server::Caller;
 use crate::support::work::{Begin, start};
 
-fn text(result: &Option<prost_types::Struct>, key: &str) -> Option<String> {
-    use prost_types::value::Kind;
-    match result.as_ref()?.fields.get(key)?.kind.as_ref()? {
+/// A text or a number of the result.
+fn text(operation: &pb::Operation, key: &str) -> Option<String> {
+    match operation.result.as_ref()?.fields.get(key)?.kind.as_ref()? {
         Kind::StringValue(text) => Some(text.clone()),
         Kind::NumberValue(number) => Some(number.to_string()),
-        other => Some(format!("{other:?}")),
+        Kind::NullValue(_) | Kind::BoolValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => None,
     }
 }
 
@@ -49,8 +52,8 @@ served! {
         held.finish(Ok(json!({ "phase": "ready", "n": 1 })));
         let ended = admin.ended(&id).await;
         assert_eq!((ended.status(), ended.progress_percent), (Status::Succeeded, 100));
-        assert_eq!(text(&ended.result, "phase").as_deref(), Some("ready"));
-        assert_eq!(text(&ended.result, "n").as_deref(), Some("1"));
+        assert_eq!(text(&ended, "phase").as_deref(), Some("ready"));
+        assert_eq!(text(&ended, "n").as_deref(), Some("1"));
         assert!(ended.complete_time.is_some() && !ended.result_withheld);
         assert_eq!(admin.operation(&id).await.unwrap(), ended);
         sg.finish().await;
@@ -195,7 +198,7 @@ served! {
 
         for key in [&ana, &sg.admin_key] {
             let seen = sg.with(key).operation(&exec).await.unwrap();
-            assert_eq!(text(&seen.result, "stdout").as_deref(), Some("the secret"));
+            assert_eq!(text(&seen, "stdout").as_deref(), Some("the secret"));
         }
         let seen = sg.with(&operator).operation(&exec).await.unwrap();
         assert_eq!((seen.status(), seen.result, seen.result_withheld), (Status::Succeeded, None, true));
@@ -205,7 +208,7 @@ served! {
         assert_eq!((streamed.result, streamed.result_withheld), (None, true));
         // What is no output is the gateway's operators'.
         let seen = sg.with(&operator).operation(&create).await.unwrap();
-        assert_eq!(text(&seen.result, "name").as_deref(), Some("box"));
+        assert_eq!(text(&seen, "name").as_deref(), Some("box"));
         assert_refused!(sg.with(&viewer).operation(&exec).await, PermissionDenied, "ROLE_TOO_LOW");
         for key in [&elsewhere, &nobody] {
             assert_refused!(sg.with(key).operation(&exec).await, NotFound, "NOT_FOUND");
@@ -270,6 +273,68 @@ served! {
         sg.finish().await;
     }
 
+    async fn an_operation_outlives_its_gateway_for_its_owner_and_for_global_admins(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let admin = sg.admin();
+        let ana = bound(&admin, "ana", "edge", pb::Role::Admin).await;
+        let exec = Begin { exec: true, key: ana.clone(), ..sg.work("edge", "box") };
+        let id = start(&sg.app, &exec, async |_| Ok(json!({ "stdout": "x" }))).await.unwrap().id;
+        admin.ended(&id).await;
+        let operator = admin.key("operator", pb::Role::Operator).await;
+        assert!(sg.with(&operator).operation(&id).await.is_ok());
+        let gone = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };
+        admin.gateways().unregister_gateway(gone).await.unwrap();
+        let all = pb::ListOperationsRequest::default;
+        let by_name = pb::ListOperationsRequest { gateway: "edge".into(), ..all() };
+        for (key, output) in [(&ana, false), (&sg.admin_key, true)] {
+            let seen = sg.with(key).operation(&id).await.unwrap();
+            assert_eq!((seen.result.is_some(), seen.result_withheld), (output, !output));
+            assert_eq!(list(&sg.with(key), by_name.clone()).await.len(), 1);
+        }
+        assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
+        assert!(list(&sg.with(&operator), all()).await.is_empty());
+        // Another gateway of that name is another gateway.
+        sg.nowhere("edge").await;
+        assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
+        sg.finish().await;
+    }
+
+    async fn a_role_that_is_lost_ends_the_watch_of_what_others_have_begun(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let admin = sg.admin();
+        let ana = bound(&admin, "ana", "edge", pb::Role::Operator).await;
+        let held = sg.held(&sg.work("edge", "box")).await;
+        let mut stream = watch(&sg.with(&ana), &held.id).await;
+        stream.message().await.unwrap().unwrap();
+        admin.bind("ana", "edge", pb::Role::Viewer).await;
+        let ended = tokio::time::timeout(Duration::from_secs(2), stream.message()).await.expect("within a second");
+        assert_refused!(ended, PermissionDenied, "ROLE_TOO_LOW");
+        held.finish(Ok(json!({})));
+        sg.finish().await;
+    }
+
+    async fn what_is_as_large_as_may_be_fits_its_columns(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let most = Begin { input: Some(vec![7; INPUT_BYTES_MAX]), ..sg.work("edge", "box") };
+        let held = sg.held(&most).await;
+        let more = Begin { input: Some(vec![7; INPUT_BYTES_MAX + 1]), ..most };
+        assert_refused!(start(&sg.app, &more, async |_| Ok(json!({}))).await, Internal, "INTERNAL");
+        held.running.progress(255, &"\u{1f980}".repeat(501)).await.unwrap();
+        held.running.step(&"s".repeat(STEP_CHARS_MAX)).await.unwrap();
+        assert!(held.running.step(&"s".repeat(STEP_CHARS_MAX + 1)).await.is_err());
+        held.running.named(&"n".repeat(300)).await.unwrap();
+        let seen = sg.admin().operation(&held.id).await.unwrap();
+        assert_eq!((seen.progress_percent, seen.progress_message.chars().count()), (100, 500));
+        assert_eq!(seen.sandbox.len(), 253);
+        let id = held.id.clone();
+        let envelope = json!({ "stdout": "" }).to_string().len();
+        held.finish(Ok(json!({ "stdout": "x".repeat(65_536 - envelope) })));
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!(text(&ended, "stdout").unwrap().len(), 65_536 - envelope);
+        assert_eq!(text(&ended, "truncated"), None);
+        sg.finish().await;
+    }
+
     async fn what_is_asked_for_wrongly_is_refused(sg: TestServer) {
         let admin = sg.admin();
         for bad in ["", "1", "not a uuid", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", "\u{0}", "a' OR 1=1"] {
@@ -300,7 +365,7 @@ served! {
         let input = Some(b"a spec with API_KEY=hunter2".to_vec());
         let held = sg.held(&Begin { input, ..sg.work("edge", "box") }).await;
         let row = dump::table(&sg.app.db, "operations").await.to_lowercase();
-        let hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = |text: &str| hex(text.as_bytes());
         assert!(row.contains("default") && !row.contains(&hex("hunter2")), "{row}");
         let id = held.id.clone();
         held.finish(Ok(json!({ "stdout": "hunter2" })));

@@ -6,6 +6,7 @@ mod audit_list;
 mod footprint;
 mod own;
 mod proxied;
+mod sboms;
 mod writes;
 
 use crate::child::Child;
@@ -41,6 +42,7 @@ pub(crate) const CASES: &[Case] = &[
         what: "pages of a long audit log, one caller",
         run: audit_list::run,
     },
+    Case { name: "sboms", what: "a large SBOM taken, and searched by one caller", run: sboms::run },
     Case { name: "footprint", what: "memory, and time to serve", run: footprint::run },
 ];
 

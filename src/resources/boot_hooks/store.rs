@@ -220,6 +220,19 @@ pub async fn delete(
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
+/// How many hooks a sandbox has.
+pub async fn count_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    let of = t::gateway_name.eq(gateway).and(t::workspace.eq(workspace));
+    let of = of.and(t::sandbox_name.eq(sandbox));
+    let count: i64 = on_conn!(conn, |c| t::table.filter(of).count().get_result(c).await)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
 /// Deletes all hooks of a sandbox that goes away, in the transaction in which it is noted; answers how many.
 pub async fn delete_of(
     conn: &mut Conn,

@@ -149,12 +149,20 @@ pub struct Filter {
     pub mine_only: bool,
 }
 
-#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
 fn word<S: serde::Serializer>(status: &Option<Status>, out: S) -> Result<S::Ok, S::Error> {
     status.map(Status::as_str).serialize(out)
 }
 
-#[expect(clippy::ref_option, reason = "the shape that serde asks for")]
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
 fn kind_word<S: serde::Serializer>(
     kind: &Option<OperationKind>,
     out: S,
@@ -170,7 +178,7 @@ struct Position {
 }
 
 /// A page, the one begun last first, without results: the caller's own ones, and those of gateways on which it is
-/// operator.
+/// operator; of gateways that are gone those of others are for global admins.
 pub async fn list(
     ctx: &FleetCtx,
     filter: &Filter,
@@ -193,6 +201,7 @@ pub async fn list(
     let wanted = Wanted {
         visible: &visible,
         own: ctx.principal().is_some().then_some(&principal),
+        gone: ctx.is_global_admin(),
         own_only: filter.mine_only,
         gateway: filter.gateway.as_deref(),
         status: filter.status,

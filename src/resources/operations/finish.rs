@@ -202,17 +202,8 @@ pub(super) async fn write_in(
         Ended::Failed(failure) => (Status::Failed, "operation.failed", None, Some(failure)),
     };
     let message = failure.map(|failure| plain(&failure.message, TEXT_CHARS_MAX));
-    let end = End {
-        status,
-        result_json: result,
-        error_code: failure.map(|failure| failure.code),
-        error_message: message.as_deref(),
-        completed_at: Some(now),
-        updated_at: now,
-        owner: None,
-        lease_expires_at: None,
-        input: None,
-    };
+    let code = failure.map(|failure| failure.code);
+    let end = End { status, result, code, message: message.as_deref(), at: now };
     let Some(row) = store::end(conn, id, fence, &end).await? else { return Ok(None) };
     tell(conn, ctx, event, &row).await?;
     Ok(Some(row))

@@ -14,7 +14,9 @@ pub(super) fn fitted(result: Value) -> Value {
     let mut object = match result {
         Value::Object(object) => object,
         Value::Null => Map::new(),
-        other => Map::from_iter([("value".to_owned(), other)]),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Map::from_iter([("value".to_owned(), other)])
+        }
     };
     if fits(&object) {
         return Value::Object(object);

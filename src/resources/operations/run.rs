@@ -144,7 +144,19 @@ impl Running {
         self.work.held.why()
     }
 
-    /// Tells how far the work is; below 0 and above 100 per cent there is nothing. One commit each: for steps, not for
+    /// Whether the lease is still held, for all that is known here: what to ask right before something is sent that can't
+    /// be taken back. [`Running::step`] asks the database.
+    ///
+    /// # Errors
+    /// `Conflict` where it may be another's: the work must stop.
+    pub fn still_mine(&self) -> Result<(), Error> {
+        if self.work.held.is_held(self.ctx().app().clock.since_boot()) {
+            return Ok(());
+        }
+        Err(Error::conflict(Kind::Operation, self.id()))
+    }
+
+    /// Tells how far the work is, in per cent; there are no more than 100. One commit each: for steps, not for
     /// bytes.
     ///
     /// # Errors

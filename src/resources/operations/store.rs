@@ -10,7 +10,7 @@ use super::state::{Move, Status, active};
 use super::{Code, OperationKind};
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Visible;
-use crate::db::schema::operations;
+use crate::db::schema::{gateways, operations};
 use crate::db::types::{GatewayId, Timestamp};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -169,6 +169,8 @@ pub struct Wanted<'a> {
     pub visible: &'a Visible,
     /// Whose own ones are shown wherever they are.
     pub own: Option<&'a str>,
+    /// Also of gateways that are gone.
+    pub gone: bool,
     /// Only their own.
     pub own_only: bool,
     /// Only on this gateway.
@@ -197,7 +199,12 @@ pub async fn page(
             (own, true, _) => {
                 query = query.filter(t::principal.is_not_null().and(t::principal.eq(own)));
             }
-            (_, false, Visible::All) => {}
+            (_, false, Visible::All) if wanted.gone => {}
+            (own, false, Visible::All) => {
+                let there = gateways::table.select(gateways::id);
+                let seen = t::gateway_id.eq_any(there).nullable();
+                query = query.filter(seen.or(t::principal.is_not_null().and(t::principal.eq(own))));
+            }
             (None, false, Visible::Only(ids)) => {
                 query = query.filter(t::gateway_id.eq_any(ids));
             }
@@ -286,22 +293,21 @@ pub async fn run(
 }
 
 /// How an operation ended.
-#[derive(Debug, AsChangeset)]
-#[diesel(table_name = operations, treat_none_as_null = true)]
-#[expect(missing_docs, reason = "the columns")]
+#[derive(Debug)]
 pub struct End<'a> {
+    /// Succeeded or failed.
     pub status: Status,
-    pub result_json: Option<&'a [u8]>,
-    pub error_code: Option<Code>,
-    pub error_message: Option<&'a str>,
-    pub completed_at: Option<Timestamp>,
-    pub updated_at: Timestamp,
-    pub owner: Option<&'a str>,
-    pub lease_expires_at: Option<Timestamp>,
-    pub input: Option<&'a [u8]>,
+    /// The sealed result.
+    pub result: Option<&'a [u8]>,
+    /// Why it failed, for programs.
+    pub code: Option<Code>,
+    /// Why it failed, for people.
+    pub message: Option<&'a str>,
+    /// When.
+    pub at: Timestamp,
 }
 
-/// Ends one; none where its lease was taken over or it has ended.
+/// Ends one; none where its lease was taken over or it has ended. Nobody owns it any more, and its input is gone.
 pub async fn end(
     conn: &mut Conn,
     id: &str,
@@ -309,14 +315,28 @@ pub async fn end(
     end: &End<'_>,
 ) -> Result<Option<Operation>, Error> {
     use operations as t;
-    let what = if end.error_code.is_none() { Move::Succeed } else { Move::Fail };
+    let what = if end.code.is_none() { Move::Succeed } else { Move::Fail };
     let row = t::table
         .filter(t::id.eq(id))
         .filter(t::fence.eq(fence))
         .filter(t::status.eq_any(what.from()));
-    let whole = end.error_code.is_none().then(|| t::progress_pct.eq(100));
+    let ended = (
+        t::status.eq(end.status),
+        t::result_json.eq(end.result),
+        t::error_code.eq(end.code),
+        t::error_message.eq(end.message),
+        t::completed_at.eq(end.at),
+        t::updated_at.eq(end.at),
+        end.code.is_none().then(|| t::progress_pct.eq(100)),
+    );
+    let free = (
+        t::owner.eq(None::<&str>),
+        t::lease_expires_at.eq(None::<Timestamp>),
+        t::input.eq(None::<&[u8]>),
+        t::version.eq(t::version + 1),
+    );
     Ok(on_conn!(conn, |c| diesel::update(row)
-        .set((end, whole, t::version.eq(t::version + 1)))
+        .set((ended, free))
         .returning(Operation::as_returning())
         .get_result(c)
         .await

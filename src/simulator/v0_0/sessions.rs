@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use futures_util::StreamExt as _;
 use tonic::{Status, Streaming};
 
@@ -105,6 +107,10 @@ pub(super) async fn interact(
         return Err(Status::invalid_argument("the first message must be start"));
     };
     running(gateway, &start.sandbox_id)?;
+    let timeout =
+        (start.timeout_seconds != 0).then(|| Duration::from_secs(start.timeout_seconds.into()));
+    let pb::ExecSandboxRequest { command, workdir, environment, .. } = start;
+    let start = Start { command, workdir, environment, stdin: Bytes::new() };
     let stdin = input.filter_map(async |item| match item.map(|item| item.payload) {
         Ok(Some(Input::Stdin(data))) => Some(Ok(data)),
         Ok(Some(Input::Resize(_))) => None,
@@ -113,7 +119,7 @@ pub(super) async fn interact(
         }
         Err(status) => Some(Err(status)),
     });
-    let run = streams::interact(stdin).map(|item| item.map(output));
+    let run = streams::converse(&start, timeout, stdin).map(|item| item.map(output));
     Ok(until_stopped(run, &gateway.core.stop))
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use futures_util::{StreamExt as _, stream};
 use tonic::{Status, Streaming};
 
@@ -81,6 +83,13 @@ fn output(output: Output) -> pb::ExecSandboxEvent {
     pb::ExecSandboxEvent { payload: Some(payload) }
 }
 
+fn time_of(timeout: Option<prost_types::Duration>) -> Result<Option<Duration>, Status> {
+    timeout
+        .map(Duration::try_from)
+        .transpose()
+        .map_err(|_| Status::invalid_argument("execution_timeout must not be negative"))
+}
+
 pub(super) fn exec(
     gateway: &V01,
     ask: pb::ExecSandboxRequest,
@@ -94,11 +103,7 @@ pub(super) fn exec(
     if ask.command.is_empty() {
         return Err(Status::invalid_argument("command is required"));
     }
-    let timeout = ask
-        .execution_timeout
-        .map(Duration::try_from)
-        .transpose()
-        .map_err(|_| Status::invalid_argument("execution_timeout must not be negative"))?;
+    let timeout = time_of(ask.execution_timeout)?;
     let start = Start { command: ask.command, workdir: ask.workdir, environment, stdin: ask.stdin };
     let run = streams::exec(&start, timeout).map(|item| item.map(output));
     Ok(until_stopped(run, &gateway.core.stop))
@@ -111,7 +116,10 @@ pub(super) async fn interact(
     let Some(Input::Start(start)) = input.message().await?.and_then(|first| first.payload) else {
         return Err(Status::invalid_argument("the first message must be start"));
     };
+    let timeout = time_of(start.execution_timeout)?;
     running(gateway, &(one(start.workspace_scope)?, start.sandbox))?;
+    let pb::ExecSandboxRequest { command, workdir, environment, .. } = start;
+    let start = Start { command, workdir, environment, stdin: Bytes::new() };
     let stdin = input.filter_map(async |item| match item.map(|item| item.payload) {
         Ok(Some(Input::Stdin(data))) => Some(Ok(data)),
         Ok(Some(Input::Resize(_))) => None,
@@ -120,7 +128,7 @@ pub(super) async fn interact(
         }
         Err(status) => Some(Err(status)),
     });
-    let run = streams::interact(stdin).map(|item| item.map(output));
+    let run = streams::converse(&start, timeout, stdin).map(|item| item.map(output));
     Ok(until_stopped(run, &gateway.core.stop))
 }
 

@@ -9,6 +9,7 @@ use shoreguard::clock::Clock;
 use shoreguard::config::Config;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::auth::setup;
 use shoreguard::transport::server::{self, Running};
 use tokio::net::TcpListener;
@@ -76,6 +77,8 @@ clients! {
     gateways: gateway_service_client::GatewayServiceClient,
     groups: group_service_client::GroupServiceClient,
     operations: operation_service_client::OperationServiceClient,
+    sandboxes: sandbox_service_client::SandboxServiceClient,
+    sboms: sbom_service_client::SbomServiceClient,
     service_principals: service_principal_service_client::ServicePrincipalServiceClient,
     users: user_service_client::UserServiceClient,
 }
@@ -110,6 +113,20 @@ pub(crate) type Tune = fn(&mut Config);
 impl TestServer {
     pub(crate) async fn start(place: Place, engine: Engine, tune: Tune) -> Self {
         let mut server = Self::start_empty(place, engine, tune).await;
+        server.admin_key = server.first_admin().await;
+        server
+    }
+
+    /// Without background jobs: what they do happens when the test says so.
+    pub(crate) async fn start_quiet(place: Place, engine: Engine) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let app = build(config(&place, data.path(), |_| {})).await;
+        app.spawn(feed::follow(Arc::clone(&app)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let running = server::serve(&app, listener).await.unwrap();
+        let address = running.address();
+        let mut server =
+            Self { app, address, engine, admin_key: String::new(), running, place, data };
         server.admin_key = server.first_admin().await;
         server
     }
@@ -175,6 +192,11 @@ impl TestServer {
     /// A second replica on the same database, which PostgreSQL alone takes.
     pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
         boot(config(&self.place, self.data.path(), |_| {})).await
+    }
+
+    /// The configuration of one more replica on the same database.
+    pub(crate) fn config(&self, tune: Tune) -> Config {
+        config(&self.place, self.data.path(), tune)
     }
 
     /// Stops, and checks that nothing was left open.
@@ -250,13 +272,18 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config
 }
 
+/// Builds, and neither serves nor works.
+pub(crate) async fn build(config: Config) -> Arc<App> {
+    App::build(config, Clock::system()).await.unwrap()
+}
+
 /// Builds and serves. Its public address is the one that it listens on; an empty one that a test sets stands for none.
 pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
     let listener = TcpListener::bind(config.server.listen).await.unwrap();
     let listens = || format!("http://{}", listener.local_addr().unwrap());
     let public = config.server.public_url.take().unwrap_or_else(listens);
     config.server.public_url = Some(public).filter(|url| !url.is_empty());
-    let app = App::build(config, Clock::system()).await.unwrap();
+    let app = build(config).await;
     app.start();
     let running = server::serve(&app, listener).await.unwrap();
     (app, running)
@@ -273,6 +300,19 @@ pub(crate) fn run<F: Future<Output = ()>>(
     runtime.block_on(async {
         let Some(place) = Place::new(engine).await else { return };
         test(TestServer::start(place, engine, tune).await).await;
+    });
+}
+
+/// Runs one test against a server of its own that has no background jobs.
+pub(crate) fn run_quiet<F: Future<Output = ()>>(
+    engine: Engine,
+    test: impl FnOnce(TestServer) -> F,
+) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let Some(place) = Place::new(engine).await else { return };
+        test(TestServer::start_quiet(place, engine).await).await;
     });
 }
 

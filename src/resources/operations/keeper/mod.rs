@@ -31,6 +31,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// How late a cancel on another replica may be noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the database may take to answer: what hangs must not keep the end of a lease from being noticed.
+const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Operations that run in one process at once.
 pub const OPERATIONS_MAX: usize = 1_000;
 /// Of them those of one caller.
@@ -130,6 +132,11 @@ impl Held {
         self.token.cancel();
     }
 
+    /// Whether the lease is held for all that this replica knows, by a clock that counts sleep.
+    pub(in crate::resources::operations) fn is_held(&self, now: Duration) -> bool {
+        self.why() != Some(Stop::LeaseLost) && self.until_us.load(Ordering::Relaxed) > micros(now)
+    }
+
     pub(in crate::resources::operations) fn why(&self) -> Option<Stop> {
         *self.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,28 +230,32 @@ async fn keep(app: Arc<App>) {
             return;
         }
         let now = app.clock.since_boot();
-        let looked = if now.saturating_sub(renewed_at) >= RENEW_EVERY {
-            renew(&app, &held, now).await.map(|()| renewed_at = now)
-        } else {
-            Ok(())
+        let due = now.saturating_sub(renewed_at) >= RENEW_EVERY;
+        let asked = async {
+            if due {
+                renew(&app, &held, now).await?;
+            }
+            look(&app, &held).await
         };
-        let looked = match looked {
-            Ok(()) => look(&app, &held).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = looked {
+        let late = |_| Err(Error::Late { why: "the database took too long".to_owned() });
+        let asked = tokio::time::timeout(ASK_TIME_MAX, asked).await.unwrap_or_else(late);
+        if asked.is_ok() && due {
+            renewed_at = now;
+        }
+        if let Err(error) = asked {
             let held = held.len();
             warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
         }
-        let now = micros(app.clock.since_boot());
-        for held in held.iter().filter(|held| held.until_us.load(Ordering::Relaxed) <= now) {
+        for held in held.iter().filter(|held| !held.is_held(now)) {
             held.stop(Stop::LeaseLost);
         }
         if app.stop.is_cancelled() {
             let until =
                 *drained_at.get_or_insert_with(|| Instant::now() + app.config.server.drain());
             if Instant::now() >= until {
-                held.iter().for_each(|held| held.stop(Stop::Draining));
+                for held in &held {
+                    held.stop(Stop::Draining);
+                }
             }
         }
     }
@@ -311,6 +322,8 @@ mod tests {
         let seat = operations.seat("a".to_owned()).unwrap();
         let held = Held::new("x".to_owned(), 1, Duration::ZERO, seat);
         assert_eq!((held.why(), held.token.is_cancelled()), (None, false));
+        assert!(held.is_held(LEASE_TTL.saturating_sub(Duration::from_micros(1))));
+        assert!(!held.is_held(LEASE_TTL));
         for (told, why) in [
             (Stop::Cancelled, Stop::Cancelled),
             (Stop::Draining, Stop::Cancelled),
@@ -320,5 +333,6 @@ mod tests {
             held.stop(told);
             assert_eq!((held.why(), held.token.is_cancelled()), (Some(why), true));
         }
+        assert!(!held.is_held(Duration::ZERO));
     }
 }

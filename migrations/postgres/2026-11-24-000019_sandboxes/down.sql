@@ -1,0 +1,3 @@
+DROP TABLE ssh_sessions;
+DROP TABLE sandbox_labels;
+DROP TABLE sandbox_meta;

@@ -1,0 +1,204 @@
+//! Policies as text: the YAML of the OpenShell command line, turned into the message of a gateway's own generation.
+//!
+//! Invariants
+//! - nothing is left out silently: a key that the generation's schema doesn't have is an error that names it (WP05);
+//! - fields that are the gateway's own to set are refused.
+
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+};
+use serde_json::{Map, Value};
+
+use super::Wire;
+use super::gateway::words;
+use crate::error::Error;
+use crate::pb::openshell::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
+
+const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
+const MATCHER: &str = "openshell.sandbox.v1.L7QueryMatcher";
+/// What a gateway writes into a policy by itself.
+const GATEWAYS_OWN: [&str; 3] = ["advisor_proposed", "provider_credentialed", "token_grant_owner"];
+/// How deep a policy nests at most.
+const DEPTH_MAX: usize = 16;
+
+static V0_0: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_of(V0_0_DESCRIPTORS));
+static V0_1: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_of(V0_1_DESCRIPTORS));
+
+fn policy_of(descriptors: &[u8]) -> MessageDescriptor {
+    let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
+    pool.get_message_by_name(POLICY).expect("it is in the set")
+}
+
+fn invalid(why: impl AsRef<str>) -> Error {
+    Error::invalid("policy", words(why.as_ref()))
+}
+
+/// The policy of a text, encoded as a generation has it.
+pub fn encode(wire: Wire, text: &str) -> Result<Vec<u8>, Error> {
+    let parsed: Value =
+        serde_saphyr::from_str(text).map_err(|error| invalid(format!("is no YAML: {error}")))?;
+    let Value::Object(mut policy) = parsed else {
+        return Err(invalid("must be a mapping"));
+    };
+    // The command line's files call it so, and the message doesn't.
+    if let Some(filesystem) = policy.remove("filesystem_policy")
+        && policy.insert("filesystem".to_owned(), filesystem).is_some()
+    {
+        return Err(invalid("has `filesystem` and `filesystem_policy`"));
+    }
+    let descriptor = match wire {
+        Wire::V0_0 => V0_0.clone(),
+        Wire::V0_1 => V0_1.clone(),
+    };
+    fit(&mut policy, &descriptor, 0)?;
+    let message = DynamicMessage::deserialize(descriptor, Value::Object(policy))
+        .map_err(|error| invalid(format!("does not fit the gateway: {error}")))?;
+    Ok(message.encode_to_vec())
+}
+
+/// Turns the short forms of the file into those of the message.
+fn fit(
+    object: &mut Map<String, Value>,
+    descriptor: &MessageDescriptor,
+    depth: usize,
+) -> Result<(), Error> {
+    if depth > DEPTH_MAX {
+        return Err(invalid("nests too deep"));
+    }
+    for (key, value) in object.iter_mut() {
+        if GATEWAYS_OWN.contains(&key.as_str()) {
+            return Err(invalid(format!("has `{key}`, which is the gateway's own to set")));
+        }
+        // What is unknown is found by the decoder, which names it.
+        let Some(field) = descriptor.get_field_by_name(key) else { continue };
+        let values: Vec<&mut Value> = match value {
+            Value::Object(entries) if field.is_map() => entries.values_mut().collect(),
+            Value::Array(items) => items.iter_mut().collect(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_) => vec![value],
+        };
+        for value in values {
+            fit_value(value, &field, depth)?;
+        }
+    }
+    Ok(())
+}
+
+fn fit_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result<(), Error> {
+    let kind = match field.kind() {
+        Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
+        kind => kind,
+    };
+    if let Kind::Enum(of) = &kind
+        && let Value::String(word) = value
+    {
+        *word = full_name(of, word);
+    }
+    let Kind::Message(of) = kind else { return Ok(()) };
+    if of.full_name() == MATCHER
+        && let Value::String(glob) = value
+    {
+        *value = serde_json::json!({ "glob": glob });
+    }
+    // What another party defines is taken as it is.
+    if of.full_name().starts_with("google.protobuf.") {
+        return Ok(());
+    }
+    match value {
+        Value::Object(object) => fit(object, &of, depth + 1),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Ok(())
+        }
+    }
+}
+
+/// `read-only` is `NETWORK_ACCESS_PRESET_READ_ONLY`.
+fn full_name(of: &EnumDescriptor, word: &str) -> String {
+    let zero = of.default_value();
+    let prefix = zero.name().strip_suffix("UNSPECIFIED").unwrap_or_default();
+    let name = format!("{prefix}{}", word.to_ascii_uppercase().replace('-', "_"));
+    if of.get_value_by_name(&name).is_some() { name } else { word.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pb::{v0_0, v0_1};
+
+    const TEXT: &str = r#"
+version: 1
+filesystem_policy:
+  include_workdir: true
+  read_only: [/usr, /lib]
+  read_write: [/tmp]
+landlock:
+  compatibility: best_effort
+process:
+  run_as_user: sandbox
+  run_as_group: sandbox
+network_policies:
+  pypi:
+    name: pypi
+    endpoints:
+      - host: pypi.org
+        port: 443
+        protocol: rest
+        tls: terminate
+        enforcement: enforce
+        access: read-only
+        rules:
+          - allow:
+              method: GET
+              path: /simple/**
+              query:
+                slug: my-*
+    binaries:
+      - path: /usr/bin/python3
+"#;
+
+    #[test]
+    fn wp05_the_file_of_the_command_line_fits_either_generation() {
+        let old = encode(Wire::V0_0, TEXT).unwrap();
+        let old = v0_0::openshell::sandbox::v1::SandboxPolicy::decode(old.as_slice()).unwrap();
+        let new = encode(Wire::V0_1, TEXT).unwrap();
+        let new = v0_1::openshell::sandbox::v1::SandboxPolicy::decode(new.as_slice()).unwrap();
+        assert_eq!(old.filesystem.unwrap().read_only, ["/usr", "/lib"]);
+        assert_eq!(new.filesystem.unwrap().read_write, ["/tmp"]);
+        let (old, new) = (&old.network_policies["pypi"], &new.network_policies["pypi"]);
+        assert_eq!(old.endpoints[0].access, "read-only");
+        assert_eq!(
+            new.endpoints[0].access(),
+            v0_1::openshell::sandbox::v1::NetworkAccessPreset::ReadOnly
+        );
+        assert_eq!(old.binaries[0].path, "/usr/bin/python3");
+        let allow = old.endpoints[0].rules[0].allow.clone().unwrap();
+        assert_eq!(allow.query["slug"].glob, "my-*");
+    }
+
+    #[test]
+    fn what_a_policy_does_not_have_is_named() {
+        for (text, named) in [
+            ("netwrok_policies: {}", "netwrok_policies"),
+            ("process: { run_as: root }", "run_as"),
+            ("network_policies: { a: { endpoints: [{ host: x, prot: 1 }] } }", "prot"),
+            ("filesystem: {}\nfilesystem_policy: {}", "filesystem_policy"),
+            ("network_policies: { a: { endpoints: [{ advisor_proposed: true }] } }", "advisor"),
+            ("[]", "mapping"),
+            ("a: b: c", "YAML"),
+            ("version: 1\nversion: 2", "version"),
+        ] {
+            for wire in [Wire::V0_0, Wire::V0_1] {
+                let error = encode(wire, text).unwrap_err().to_string();
+                assert!(error.contains(named), "{text}: {error}");
+            }
+        }
+        let odd = "network_policies: { a: { endpoints: [{ host: x, access: everything }] } }";
+        assert!(encode(Wire::V0_1, odd).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Creations and deletions of sandboxes: the two calls that are not only passed on, since hooks run before and after them
+//! and what hangs on a name goes with the sandbox.
+//!
+//! They are done on main, where hooks, operations and the database are, in a task that goes on when the caller hangs up.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::admit::Admitted;
+use super::body::ProxiedBody;
+use super::headers::{self, Ours};
+use super::message;
+use super::prepare::Prepared;
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::openshell::Wire;
+use crate::openshell::gateway::Passed;
+use crate::resources::gateways::targets::Generation;
+use crate::resources::sandboxes::proxied::{self, Forwarded};
+use crate::transport::call;
+use crate::transport::layers::limits;
+
+const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
+const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
+
+/// Whether a method makes or deletes a sandbox.
+pub(super) fn applies(path: &str) -> bool {
+    path == CREATE || path == DELETE
+}
+
+/// Does what the call asks for.
+pub(super) async fn run(
+    admitted: Admitted<'_>,
+    from: &HeaderMap,
+    request_id: HeaderValue,
+    mut prepared: Prepared,
+) -> Result<Response<ProxiedBody>, Error> {
+    let app = Arc::clone(&admitted.proxy.app);
+    let deadline = admitted.call.deadline;
+    let ours = Ours {
+        authorization: admitted.lease.authorization(),
+        timeout: deadline.map(|at| limits::remaining(at, std::time::Instant::now())),
+        request_id: request_id.clone(),
+        read: true,
+    };
+    let read =
+        prepared.read.take().ok_or_else(|| Error::internal("a request that was not read"))?;
+    let wire = match admitted.generation {
+        Generation::V0_0 => Wire::V0_0,
+        Generation::V0_1 => Wire::V0_1,
+        Generation::Unknown | Generation::Unsupported => {
+            return Err(Error::internal("a generation that was let through"));
+        }
+    };
+    let forwarded = Forwarded {
+        wire,
+        headers: headers::request(from, &ours),
+        message: read.message_bytes(),
+        workspace: prepared.place.workspace,
+        sandbox: prepared.place.sandbox,
+        deadline,
+    };
+    // The intent goes along with the call: what is done with it is closed where it ends.
+    let entry = prepared.closing.take().and_then(super::record::Closing::into_entry);
+    admitted.call.note.lock().entry = entry;
+    let chosen = (admitted.chosen.id, Arc::clone(&admitted.chosen.name));
+    let ctx = Ctx::proxied(&app, admitted.call.clone(), admitted.chosen.role, chosen);
+    let (main, creates) = (Arc::clone(&app), admitted.row.path == CREATE);
+    let noted = admitted.call.clone();
+    let task = app.spawn(async move {
+        let passed = if creates {
+            proxied::create(ctx, forwarded).await
+        } else {
+            proxied::delete(ctx, forwarded).await
+        };
+        let refused = match &passed {
+            Ok(passed) => passed.refused.as_ref(),
+            Err(error) => Some(error),
+        };
+        call::close(&main, &noted, refused).await;
+        passed
+    });
+    let passed = admitted.watch.within(task).await?.map_err(Error::internal)??;
+    if let (true, Some(message)) = (admitted.learns(), &passed.message) {
+        app.sandbox_ids.learn(admitted.chosen.id, admitted.lease.version(), message);
+    }
+    Ok(answer(passed, &admitted, request_id))
+}
+
+fn answer(
+    passed: Passed,
+    admitted: &Admitted<'_>,
+    request_id: HeaderValue,
+) -> Response<ProxiedBody> {
+    let Passed { message, mut trailers, .. } = passed;
+    headers::clean(&mut trailers);
+    trailers.remove(CONTENT_TYPE);
+    let body = ProxiedBody::whole(message.map(|message| message::framed(&message)), Some(trailers));
+    let mut response = Response::new(body);
+    *response.version_mut() = http::Version::HTTP_2;
+    let head = response.headers_mut();
+    head.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers::response(head, admitted.lease.gateway_header(), request_id);
+    response
+}

@@ -1,0 +1,357 @@
+//! Making a sandbox: an operation whose work is done in steps, each of which is kept before it is taken, so that another
+//! replica can go on with it.
+//!
+//! Invariants
+//! - the gateway is asked once. Where its answer was lost it is asked what became of the sandbox, which is known by an
+//!   annotation with the operation's id; a gateway that tells repeats by `request_id` is sent the same again (WP23);
+//! - what was cancelled is undone: a sandbox that was made all the same is deleted again (WP65);
+//! - the result tells how every part went (WP06).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::domain::reach;
+use super::made::{self, ready_json};
+use crate::access::roles::Role;
+use crate::ctx::Ctx;
+use crate::error::{Error, Kind, Said};
+use crate::labels::Labels;
+use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
+use crate::openshell::{Gateway, Wire};
+use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
+use crate::resources::operations::keeper::Stop;
+use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
+use crate::resources::templates;
+
+/// The annotation by which the gateway's own record names the operation.
+pub const OPERATION_ANNOTATION: &str = "shoreguard/operation";
+/// The annotation by which the gateway's own record names who made it.
+pub const ACTOR_ANNOTATION: &str = "shoreguard/actor";
+
+/// Before anything was sent.
+const BEGUN: &str = "begun";
+/// The request is about to be sent, or was: the gateway knows.
+const CREATING: &str = "creating";
+/// The gateway has made it, under this name.
+const CREATED: &str = "created";
+
+/// How often a gateway that has not answered is asked what became of the sandbox.
+const ASK_TRIES: u32 = 20;
+/// How long it rests in between.
+const ASK_REST: Duration = Duration::from_millis(1_500);
+
+/// A sandbox to be made; valid.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Create {
+    /// As the gateway is to get it.
+    pub new: NewSandbox,
+    /// Its description here.
+    pub description: Option<String>,
+    /// Its labels here.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its hooks don't run.
+    pub skip_hooks: bool,
+    /// Presets that a template names. They come with policies; until then the result says that they were not applied.
+    pub presets: Vec<String>,
+}
+
+/// A creation as a caller asks for it.
+#[derive(Debug)]
+pub struct Asked {
+    /// What was said.
+    pub create: Create,
+    /// A template of ours that says the rest.
+    pub template: String,
+    /// Its policy, as text; empty is none.
+    pub policy: String,
+    /// Only to be checked.
+    pub validate_only: bool,
+}
+
+/// Checks everything that can be checked before, and begins. None where only the check was asked for.
+pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error> {
+    let Asked { mut create, template, policy, validate_only } = asked;
+    if create.skip_hooks && ctx.role() < Role::Admin {
+        let why = "skipping hooks takes the role `admin` on the gateway".to_owned();
+        return Err(Error::Denied { why });
+    }
+    if !template.is_empty() {
+        begin_with(ctx, &mut create, &template)?;
+    }
+    let gateway = reach(ctx).await?;
+    if gateway.wire() == Wire::V0_0 && !create.new.workload_template.is_empty() {
+        let why = "is for gateways of generation 0.1, which have templates of their own";
+        return Err(Error::invalid("gateway_template", why));
+    }
+    if !policy.is_empty() {
+        let policy = crate::openshell::policy_file::encode(gateway.wire(), &policy)?;
+        create.new.policy = Some(policy);
+    }
+    let new = &create.new;
+    for (key, value) in [
+        ("workspace", json!(new.workspace)),
+        ("image", json!(new.image)),
+        ("gpu", json!(new.gpu)),
+        ("providers", json!(new.providers)),
+        ("log_level", json!(new.log_level)),
+        ("policy", json!(new.policy.is_some())),
+        ("skip_hooks", json!(create.skip_hooks)),
+    ] {
+        ctx.detail(key, value);
+    }
+    if validate_only {
+        ctx.detail("validate_only", true);
+        return Ok(None);
+    }
+    let input = serde_json::to_vec(&create).map_err(Error::internal)?;
+    let (workspace, name) = (new.workspace.clone(), new.name.clone());
+    let begun = New {
+        kind: OperationKind::Sandbox,
+        workspace: &workspace,
+        sandbox: &name,
+        exclusive: true,
+        keeps_output: false,
+        input: Some(input),
+    };
+    let started = operations::start(ctx, begun, |running| run(running, create, BEGUN));
+    Ok(Some(started.await?))
+}
+
+/// What a template says, where the caller has said nothing.
+fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
+    let template = templates::find(ctx.app(), name)
+        .ok_or_else(|| Error::invalid("template", format!("`{name}` is none of this server's")))?;
+    ctx.detail("template", name);
+    let new = &mut create.new;
+    if new.image.is_empty() {
+        new.image.clone_from(&template.image);
+    }
+    new.gpu |= template.gpu;
+    for provider in &template.providers {
+        if !new.providers.contains(provider) {
+            new.providers.push(provider.clone());
+        }
+    }
+    for (key, value) in &template.environment {
+        new.environment.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    create.presets.clone_from(&template.presets);
+    Ok(())
+}
+
+/// Goes on with a creation whose replica is gone.
+pub fn resume(
+    running: Running,
+    step: String,
+    input: Vec<u8>,
+) -> BoxFuture<'static, Result<Value, Failure>> {
+    Box::pin(async move {
+        let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
+        // A step of another build is one that nothing is known of.
+        let known = [BEGUN, CREATING, CREATED].into_iter().find(|known| *known == step);
+        let from = if step.is_empty() { BEGUN } else { known.unwrap_or(CREATING) };
+        run(running, create, from).await
+    })
+}
+
+async fn run(running: Running, mut create: Create, from: &'static str) -> Result<Value, Failure> {
+    let annotations = &mut create.new.annotations;
+    annotations.insert(OPERATION_ANNOTATION.to_owned(), running.id().to_owned());
+    annotations.insert(ACTOR_ANNOTATION.to_owned(), running.ctx().actor().to_string());
+    running.id().clone_into(&mut create.new.request_id);
+    let gateway = reach(running.ctx()).await?;
+    let mut pre_create = json!("of a replica that is gone");
+    if from == BEGUN {
+        pre_create = pre(&running, &create).await?;
+        go_on(&running)?;
+        running.step(CREATING).await?;
+    }
+    running.progress(30, "making the sandbox").await?;
+    let made = make(&running, &gateway, &create, from).await;
+    let sandbox = match made {
+        Ok(sandbox) => sandbox,
+        Err(failure) => return Err(failure),
+    };
+    running.named(&sandbox.place.name).await?;
+    running.step(CREATED).await?;
+    if undo(&running, &gateway, &sandbox).await? {
+        return Err(Failure::cancelled());
+    }
+    let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
+    let metadata = (create.description.as_deref(), &labels);
+    made::store(running.ctx(), &sandbox, metadata, &details(&create)).await?;
+    let followed = made::follow(&running, &gateway, sandbox.clone(), create.skip_hooks).await;
+    if undo(&running, &gateway, &sandbox).await? {
+        return Err(Failure::cancelled());
+    }
+    let followed = followed?;
+    let mut result = json!({
+        "sandbox": ready_json(&followed.sandbox),
+        "ready": followed.ready,
+        "hooks": { "pre_create": pre_create, "post_create": followed.post_create },
+        "metadata": create.description.is_some() || !create.labels.is_empty(),
+    });
+    if let Some(warning) = followed.warning {
+        result["warning"] = warning.into();
+    }
+    if !create.presets.is_empty() {
+        result["presets_not_applied"] = json!(create.presets);
+    }
+    Ok(result)
+}
+
+fn details(create: &Create) -> Value {
+    let NewSandbox { image, gpu, providers, log_level, .. } = &create.new;
+    json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level })
+}
+
+/// Runs the hooks before the creation; what they said, or why there is none.
+async fn pre(running: &Running, create: &Create) -> Result<Value, Failure> {
+    if create.skip_hooks {
+        return Ok(json!("skipped"));
+    }
+    running.progress(10, "running the hooks before the creation").await?;
+    let new = &create.new;
+    let spec = Spec {
+        image: new.image.clone(),
+        policy_id: String::new(),
+        providers: new.providers.clone(),
+        gpu: new.gpu,
+    };
+    let place = (new.workspace.as_str(), new.name.as_str());
+    before(running, place, &spec).await.map(|ran| made::outcomes(&ran))
+}
+
+/// Runs the hooks before a creation, here or through the proxy. One that fails and is not to be passed over ends it.
+pub async fn before(
+    running: &Running,
+    (workspace, name): (&str, &str),
+    spec: &Spec,
+) -> Result<Ran, Failure> {
+    if name.is_empty() {
+        // Hooks are written for a name, and this one has none yet.
+        return Ok(Ran { outcomes: Vec::new(), aborted: false });
+    }
+    let ctx = running.ctx();
+    let place = made::hook_place(ctx, &Place { workspace: workspace.into(), name: name.into() })?;
+    let ran = hooks::pre_create(ctx, &place, spec, running.cancel()).await?;
+    go_on(running)?;
+    match ran.outcomes.last().filter(|_| ran.aborted) {
+        None => Ok(ran),
+        Some(last) => {
+            let why = format!("the hook `{}` before the creation: {}", last.name, last.summary);
+            Err(Failure::new(Code::Refused, why))
+        }
+    }
+}
+
+fn go_on(running: &Running) -> Result<(), Failure> {
+    if running.cancel().is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
+}
+
+/// Whether the sandbox was taken back, because the operation was cancelled. A replica that stops, or has lost its lease,
+/// takes nothing back: another goes on.
+async fn undo(running: &Running, gateway: &Gateway, sandbox: &Sandbox) -> Result<bool, Failure> {
+    match running.why() {
+        None => return Ok(false),
+        Some(Stop::Draining | Stop::LeaseLost) => return Err(Failure::cancelled()),
+        Some(Stop::Cancelled) => {}
+    }
+    gateway.delete_sandbox(&sandbox.place).await?;
+    super::domain::deleted(running.ctx(), &sandbox.place).await?;
+    Ok(true)
+}
+
+async fn make(
+    running: &Running,
+    gateway: &Gateway,
+    create: &Create,
+    from: &'static str,
+) -> Result<Sandbox, Failure> {
+    if from == BEGUN {
+        match gateway.create_sandbox(&create.new).await {
+            Ok(sandbox) => return Ok(sandbox),
+            Err(error) if is_final(&error) => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    what_became(running, &create.new).await
+}
+
+/// Whether an error leaves no doubt that nothing was made.
+pub(super) fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Gateway { said, .. } => match said {
+            Said::Unavailable | Said::Failed => false,
+            Said::Invalid
+            | Said::Missing
+            | Said::Exists
+            | Said::Refused
+            | Said::Changed
+            | Said::Exhausted
+            | Said::Unimplemented => true,
+        },
+        Error::Unavailable { .. } | Error::Late { .. } | Error::Internal(_) => false,
+        Error::Invalid { .. }
+        | Error::Missing { .. }
+        | Error::Exists { .. }
+        | Error::Conflict { .. }
+        | Error::Refused { .. }
+        | Error::Denied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::Exhausted { .. }
+        | Error::OutOfRange { .. }
+        | Error::Unimplemented { .. } => true,
+    }
+}
+
+/// Asks what became of a sandbox whose creation was not answered.
+async fn what_became(running: &Running, new: &NewSandbox) -> Result<Sandbox, Failure> {
+    let mut last = None;
+    for _ in 0..ASK_TRIES {
+        match ask(running, new).await {
+            Ok(Some(sandbox)) => return Ok(sandbox),
+            Ok(None) => last = Some("it is not there"),
+            Err(error) if is_final(&error) => return Err(error.into()),
+            Err(_) => {}
+        }
+        // Whoever cancels wants to know what became of it, too.
+        sleep(ASK_REST).await;
+    }
+    let why = last.unwrap_or("it can't be reached");
+    let why = format!("the gateway did not say what became of the sandbox, and now {why}");
+    Err(Failure::new(Code::GatewayUnreachable, why))
+}
+
+async fn ask(running: &Running, new: &NewSandbox) -> Result<Option<Sandbox>, Error> {
+    let gateway = reach(running.ctx()).await?;
+    let is_ours = |sandbox: &Sandbox| {
+        sandbox.annotations.get(OPERATION_ANNOTATION).is_some_and(|id| id == running.id())
+    };
+    if new.name.is_empty() {
+        let all = gateway.list_sandboxes(Some(&new.workspace)).await?;
+        if let Some(found) = all.into_iter().find(is_ours) {
+            return Ok(Some(found));
+        }
+    } else {
+        let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
+        match gateway.get_sandbox(&place).await {
+            Ok(found) if is_ours(&found) => return Ok(Some(found)),
+            Ok(_) => return Err(Error::exists(Kind::Sandbox, &new.name)),
+            Err(Error::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match gateway.wire() {
+        // It tells a repeat by the request's id, and answers as it did the first time.
+        Wire::V0_1 if !running.cancel().is_cancelled() => {
+            gateway.create_sandbox(new).await.map(Some)
+        }
+        Wire::V0_0 | Wire::V0_1 => Ok(None),
+    }
+}

@@ -1,0 +1,119 @@
+//! Commands in a sandbox: as a conversation, and as an operation that keeps the output.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::domain::reach;
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::openshell::Gateway;
+use crate::openshell::exec::{Command, Inputs, Output, Outputs};
+use crate::openshell::sandbox::Place;
+use crate::resources::operations::{self, Failure, New, Operation, OperationKind, Running};
+
+/// What of each output is kept.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+/// How long a command of an operation may run that says nothing else.
+const TIME_DEFAULT: Duration = Duration::from_mins(10);
+/// How much longer than the command the gateway may take.
+const GRACE: Duration = Duration::from_secs(10);
+/// Characters of a program's name that the audit log keeps.
+const PROGRAM_CHARACTERS_MAX: usize = 200;
+
+/// For the audit log: which program, not with which arguments, which may be secret. The digest is of all.
+fn note(ctx: &Ctx, place: &Place, command: &Command) {
+    let program = command.argv.first().map(String::as_str).unwrap_or_default();
+    let program: String = program.chars().take(PROGRAM_CHARACTERS_MAX).collect();
+    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("program", program);
+    ctx.detail("arguments", command.argv.len().saturating_sub(1));
+    ctx.detail("timeout_seconds", command.timeout.as_secs());
+    ctx.detail("tty", command.tty);
+}
+
+/// Runs a command whose input comes as it goes.
+pub async fn talk(ctx: &Ctx, place: &Place, command: &Command) -> Result<(Inputs, Outputs), Error> {
+    note(ctx, place, command);
+    reach(ctx).await?.exec_interactive(place, command).await
+}
+
+/// Runs a command as an operation.
+pub async fn start(ctx: &Ctx, place: &Place, mut command: Command) -> Result<Operation, Error> {
+    note(ctx, place, &command);
+    if command.timeout.is_zero() {
+        command.timeout = TIME_DEFAULT;
+    }
+    let gateway = reach(ctx).await?;
+    // What is not there is told at once, and no operation is left behind.
+    gateway.get_sandbox(place).await?;
+    let new = New {
+        kind: OperationKind::Exec,
+        workspace: &place.workspace,
+        sandbox: &place.name,
+        exclusive: false,
+        keeps_output: true,
+        input: None,
+    };
+    let of = place.clone();
+    operations::start(ctx, new, |running| run(running, gateway, of, command)).await
+}
+
+async fn run(
+    running: Running,
+    gateway: Gateway,
+    place: Place,
+    command: Command,
+) -> Result<Value, Failure> {
+    running.progress(10, "running the command").await?;
+    // Dropping it ends the stream, and with it the command.
+    let kept = tokio::select! {
+        kept = collect(&gateway, &place, &command) => kept?,
+        () = running.cancel().cancelled() => return Err(Failure::cancelled()),
+    };
+    running.ctx().detail("exit_code", kept.exit_code);
+    Ok(json!({
+        "exit_code": kept.exit_code,
+        "stdout": String::from_utf8_lossy(&kept.stdout),
+        "stderr": String::from_utf8_lossy(&kept.stderr),
+        "truncated": kept.truncated,
+    }))
+}
+
+/// What a command has left behind.
+#[derive(Debug, Default)]
+struct Kept {
+    exit_code: i32,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    truncated: bool,
+}
+
+/// Runs a command to its end, and keeps the beginning of what it writes.
+async fn collect(gateway: &Gateway, place: &Place, command: &Command) -> Result<Kept, Error> {
+    let run = async {
+        let mut outputs = gateway.exec(place, command).await?;
+        let mut kept = Kept::default();
+        let mut exit = None;
+        while let Some(output) = outputs.next().await? {
+            match output {
+                Output::Stdout(bytes) => kept.truncated |= keep(&mut kept.stdout, &bytes),
+                Output::Stderr(bytes) => kept.truncated |= keep(&mut kept.stderr, &bytes),
+                Output::Exit(code) => exit = Some(code),
+            }
+        }
+        let silent = || gateway.unreadable("a command that ends without an exit code");
+        kept.exit_code = exit.ok_or_else(silent)?;
+        Ok(kept)
+    };
+    let late = |_| Error::Late { why: "the command did not end in time".to_owned() };
+    timeout(command.timeout + GRACE, run).await.map_err(late)?
+}
+
+/// Keeps what there is room for; answers whether something was left out.
+fn keep(kept: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    let room = KEPT_BYTES_MAX - kept.len();
+    kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    bytes.len() > room
+}

@@ -1,0 +1,226 @@
+//! What callers send about sandboxes; valid where it exists.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::labels::{ACCESS_PREFIX, Labels};
+use crate::openshell::exec::Command;
+use crate::openshell::sandbox::Place;
+
+/// Most characters of a workspace or a sandbox's name.
+pub const NAME_CHARACTERS_MAX: usize = 253;
+/// Most characters of a description.
+pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
+/// Most characters of an image.
+pub const IMAGE_CHARACTERS_MAX: usize = 512;
+/// Most providers of one sandbox.
+pub const PROVIDERS_MAX: usize = 20;
+/// Most entries of an environment.
+pub const ENVIRONMENT_MAX: usize = 100;
+/// Most characters of the name of an entry.
+pub const ENVIRONMENT_KEY_CHARACTERS_MAX: usize = 256;
+/// Most characters of the value of an entry.
+pub const ENVIRONMENT_VALUE_CHARACTERS_MAX: usize = 8_192;
+/// Most words of a command.
+pub const COMMAND_WORDS_MAX: usize = 256;
+/// Most bytes of a command.
+pub const COMMAND_BYTES_MAX: usize = 64 << 10;
+/// Most characters of a working directory.
+pub const WORKDIR_CHARACTERS_MAX: usize = 4_096;
+/// Longest time that a command may be given.
+pub const COMMAND_TIME_MAX: Duration = Duration::from_hours(1);
+/// Most bytes that a command reads which is not interactive.
+pub const STDIN_BYTES_MAX: usize = 256 << 10;
+/// Most columns, and rows, of a terminal.
+pub const TERMINAL_MAX: u32 = 10_000;
+/// Most bytes of a policy, which is a gateway's own bound.
+pub const POLICY_BYTES_MAX: usize = 256 << 10;
+
+/// Which sandbox a caller means.
+pub fn place(workspace: &str, sandbox: &str) -> Result<Place, Error> {
+    let workspace = self::workspace(workspace)?;
+    Ok(Place { workspace, name: name("sandbox", sandbox)? })
+}
+
+/// Which workspace a caller means; empty is `default`.
+pub fn workspace(given: &str) -> Result<String, Error> {
+    if given.is_empty() { Ok("default".to_owned()) } else { name("workspace", given) }
+}
+
+/// A name that a gateway may know.
+pub fn name(field: &str, given: &str) -> Result<String, Error> {
+    let count = given.chars().count();
+    if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
+        let why = format!("must be 1..={NAME_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid(field, why));
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if !given.chars().all(good) || !given.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        let why = "must be letters, digits, `.`, `_` and `-`, the first a letter or digit";
+        return Err(Error::invalid(field, why));
+    }
+    Ok(given.to_owned())
+}
+
+/// Text of one line, at most this long; may be empty.
+pub fn line(field: &str, given: String, max: usize) -> Result<String, Error> {
+    let count = given.chars().count();
+    if count > max {
+        return Err(Error::invalid(
+            field,
+            format!("must be at most {max} characters, got {count}"),
+        ));
+    }
+    if given.contains(char::is_control) {
+        return Err(Error::invalid(field, "must be free of control characters"));
+    }
+    Ok(given)
+}
+
+/// What a sandbox is for; none where it is empty.
+pub fn description(given: String) -> Result<Option<String>, Error> {
+    let count = given.chars().count();
+    if count > DESCRIPTION_CHARACTERS_MAX {
+        let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid("description", why));
+    }
+    if given.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
+        return Err(Error::invalid("description", "must be free of control characters"));
+    }
+    Ok(Some(given).filter(|text| !text.is_empty()))
+}
+
+/// Labels of a sandbox. Those that decide about access are for gateways.
+pub fn labels(given: BTreeMap<String, String>) -> Result<Labels, Error> {
+    if let Some(key) = given.keys().find(|key| key.starts_with(ACCESS_PREFIX)) {
+        let why = format!("has `{key}`, and `{ACCESS_PREFIX}` is for gateways");
+        return Err(Error::invalid("labels", why));
+    }
+    Labels::parse("labels", given)
+}
+
+/// Names of providers.
+pub fn providers(given: Vec<String>) -> Result<Vec<String>, Error> {
+    if given.len() > PROVIDERS_MAX {
+        let why = format!("must be at most {PROVIDERS_MAX}, got {}", given.len());
+        return Err(Error::invalid("providers", why));
+    }
+    given.iter().map(|given| name("providers", given)).collect()
+}
+
+/// An environment.
+pub fn environment(given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let invalid = |why: String| Err(Error::invalid("environment", why));
+    if given.len() > ENVIRONMENT_MAX {
+        return invalid(format!("must be at most {ENVIRONMENT_MAX} entries, got {}", given.len()));
+    }
+    for (key, value) in &given {
+        let sound = |c: char| !c.is_control() && c != '=';
+        if !(1..=ENVIRONMENT_KEY_CHARACTERS_MAX).contains(&key.chars().count())
+            || !key.chars().all(sound)
+        {
+            return invalid(format!(
+                "must have names of 1..={ENVIRONMENT_KEY_CHARACTERS_MAX} characters, without `=`"
+            ));
+        }
+        // The value is not repeated: it may be secret.
+        if value.chars().count() > ENVIRONMENT_VALUE_CHARACTERS_MAX || value.contains('\0') {
+            return invalid(format!(
+                "must have values of at most {ENVIRONMENT_VALUE_CHARACTERS_MAX} characters, `{key}` has another"
+            ));
+        }
+    }
+    Ok(given)
+}
+
+/// How much a sandbox logs.
+pub fn log_level(given: &str) -> Result<String, Error> {
+    match given {
+        "" | "debug" | "info" | "warn" | "error" => Ok(given.to_owned()),
+        _ => Err(Error::invalid("log_level", "must be `debug`, `info`, `warn`, `error` or empty")),
+    }
+}
+
+/// A command to run. `timeout` and size are checked here too.
+pub fn command(command: Command) -> Result<Command, Error> {
+    let bytes: usize = command.argv.iter().map(String::len).sum();
+    if !(1..=COMMAND_WORDS_MAX).contains(&command.argv.len()) || bytes > COMMAND_BYTES_MAX {
+        let why = format!(
+            "must be 1..={COMMAND_WORDS_MAX} words of together at most {COMMAND_BYTES_MAX} bytes"
+        );
+        return Err(Error::invalid("command", why));
+    }
+    if command.argv[0].is_empty() || command.argv.iter().any(|word| word.contains('\0')) {
+        return Err(Error::invalid("command", "must name a program, and have no NUL"));
+    }
+    if command.timeout > COMMAND_TIME_MAX {
+        let why = format!("must be at most {} s", COMMAND_TIME_MAX.as_secs());
+        return Err(Error::invalid("timeout", why));
+    }
+    if command.stdin.len() > STDIN_BYTES_MAX {
+        let why = format!("must be at most {STDIN_BYTES_MAX} bytes, got {}", command.stdin.len());
+        return Err(Error::invalid("stdin", why));
+    }
+    size("size", command.size)?;
+    let workdir = line("workdir", command.workdir, WORKDIR_CHARACTERS_MAX)?;
+    Ok(Command { workdir, ..command })
+}
+
+/// Columns and rows of a terminal.
+pub fn size(field: &str, (cols, rows): (u32, u32)) -> Result<(u32, u32), Error> {
+    if cols > TERMINAL_MAX || rows > TERMINAL_MAX {
+        let why = format!("must be at most {TERMINAL_MAX} columns and rows");
+        return Err(Error::invalid(field, why));
+    }
+    Ok((cols, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_a_gateway_may_know() {
+        assert!(place("", "agent-1").is_ok_and(|place| place.workspace == "default"));
+        assert!(place("team", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
+        for bad in ["", "-a", ".", "a b", "a/b", "a\n", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
+            assert!(place("", bad).is_err(), "{bad:?}");
+            assert!(place(bad, "a").is_err() || bad.is_empty(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_environment_is_bounded_and_its_values_are_not_repeated() {
+        let one = |key: &str, value: String| environment([(key.to_owned(), value)].into());
+        assert!(one("K", "v".repeat(ENVIRONMENT_VALUE_CHARACTERS_MAX)).is_ok());
+        let error = one("K", "hush".repeat(ENVIRONMENT_VALUE_CHARACTERS_MAX)).unwrap_err();
+        assert!(!error.to_string().contains("hush"), "{error}");
+        assert!(one("", String::new()).is_err() && one("A=B", String::new()).is_err());
+        let many = (0..=ENVIRONMENT_MAX).map(|i| (format!("K{i}"), String::new()));
+        assert!(environment(many.collect()).is_err());
+    }
+
+    #[test]
+    fn a_command_is_bounded() {
+        let of = |argv: &[&str]| {
+            let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+            command(Command { argv, ..Command::default() })
+        };
+        assert!(of(&["true"]).is_ok());
+        assert!(of(&[]).is_err() && of(&[""]).is_err() && of(&["a\0b"]).is_err());
+        assert!(
+            of(&["x"; COMMAND_WORDS_MAX]).is_ok() && of(&["x"; COMMAND_WORDS_MAX + 1]).is_err()
+        );
+        assert!(of(&[&"x".repeat(COMMAND_BYTES_MAX + 1)]).is_err());
+        let late = COMMAND_TIME_MAX + Duration::from_secs(1);
+        let argv = vec!["sleep".to_owned()];
+        assert!(command(Command { argv, timeout: late, ..Command::default() }).is_err());
+    }
+
+    #[test]
+    fn t07_labels_of_access_are_not_for_sandboxes() {
+        assert!(labels([("env".to_owned(), "prod".to_owned())].into()).is_ok());
+        assert!(labels([("access/zone".to_owned(), "eu".to_owned())].into()).is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! Templates for sandboxes: this server's, then the gateway's own.
+
+use super::domain::reach;
+use crate::ctx::Ctx;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::error::Error;
+use crate::openshell::sandbox::WorkloadTemplate;
+use crate::resources::templates;
+
+/// A template, wherever it is kept.
+#[derive(Debug, Clone)]
+pub enum Template {
+    /// This server's.
+    Ours(templates::Template),
+    /// The gateway's own.
+    OfGateway(WorkloadTemplate),
+}
+
+impl Template {
+    /// What it is listed by: ours come first.
+    fn key(&self) -> (bool, String, String) {
+        match self {
+            Self::Ours(ours) => (false, String::new(), ours.name.clone()),
+            Self::OfGateway(theirs) => (true, theirs.workspace.clone(), theirs.name.clone()),
+        }
+    }
+}
+
+/// A page of templates.
+pub async fn templates(
+    ctx: &Ctx,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Template>, String), Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    let principal = ctx.principal_text();
+    let scope = PageScope {
+        method: "ListSandboxTemplates",
+        principal: &principal,
+        filter: gateway.as_bytes(),
+        order: "of_gateway, workspace, name",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<(bool, String, String)>::open(key, &scope, token)?;
+    let theirs = reach(ctx).await?.list_templates().await?;
+    let ours = templates::all(ctx.app()).iter().cloned().map(Template::Ours);
+    let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
+    all.sort_by_key(Template::key);
+    all.retain(|template| after.as_ref().is_none_or(|after| template.key() > *after.position()));
+    let (page, more) = size.cut(all);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(last.key()).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}

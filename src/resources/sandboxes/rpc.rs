@@ -1,0 +1,328 @@
+//! `SandboxService` on the wire.
+
+use std::sync::Arc;
+
+use tonic::{Request, Streaming};
+
+use super::cleanup::Gone;
+use super::create::{self, Asked};
+use super::domain::{self, Change, Query};
+use super::{exec, input, listing, logs, ssh, wire as to};
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::page::PageSize;
+use crate::error::Error;
+use crate::labels::Selector;
+use crate::names;
+use crate::openshell::exec::{Input, Output};
+use crate::openshell::watch::Seen;
+use crate::pb::v1 as pb;
+use crate::pb::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
+use crate::transport::call::{Reply, call, call_write};
+use crate::transport::streams::{Sink, Stream, Upload, call_duplex, call_stream};
+use crate::transport::wire;
+
+/// The service.
+#[derive(Debug)]
+pub struct Sandboxes(Arc<App>);
+
+/// The service, to be mounted.
+pub fn service(app: &Arc<App>) -> SandboxServiceServer<Sandboxes> {
+    let limit = app.config.server.message_bytes_max();
+    SandboxServiceServer::new(Sandboxes(Arc::clone(app))).max_decoding_message_size(limit)
+}
+
+#[tonic::async_trait]
+impl SandboxService for Sandboxes {
+    type ExecSandboxStream = Stream<pb::ExecSandboxResponse>;
+    type WatchSandboxStream = Stream<pb::WatchSandboxResponse>;
+
+    async fn create_sandbox(
+        &self,
+        request: Request<pb::CreateSandboxRequest>,
+    ) -> Reply<pb::CreateSandboxResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let begun = create::create(&ctx, Asked::try_from(req)?).await?;
+            Ok(pb::CreateSandboxResponse { operation: begun.map(Into::into) })
+        })
+        .await
+    }
+
+    async fn get_sandbox(
+        &self,
+        request: Request<pb::GetSandboxRequest>,
+    ) -> Reply<pb::GetSandboxResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let found = domain::get(ctx, &input::place(&req.workspace, &req.sandbox)?).await?;
+            Ok(pb::GetSandboxResponse { sandbox: Some(found.into()) })
+        })
+        .await
+    }
+
+    async fn list_sandboxes(
+        &self,
+        request: Request<pb::ListSandboxesRequest>,
+    ) -> Reply<pb::ListSandboxesResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let token = req.page_token.clone();
+            let (page, next_page_token) = domain::list(ctx, &req.try_into()?, size, &token).await?;
+            let sandboxes = page.into_iter().map(Into::into).collect();
+            Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
+        })
+        .await
+    }
+
+    async fn update_sandbox_metadata(
+        &self,
+        request: Request<pb::UpdateSandboxMetadataRequest>,
+    ) -> Reply<pb::UpdateSandboxMetadataResponse> {
+        call_write(&self.0, request, async move |ctx, mut req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            let given_etag = std::mem::take(&mut req.etag);
+            let updated = domain::update(&ctx, &place, req.try_into()?, &given_etag).await?;
+            Ok(pb::UpdateSandboxMetadataResponse { sandbox: Some(updated.into()) })
+        })
+        .await
+    }
+
+    async fn delete_sandbox(
+        &self,
+        request: Request<pb::DeleteSandboxRequest>,
+    ) -> Reply<pb::DeleteSandboxResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            Ok(domain::delete(&ctx, &place, req.validate_only).await?.into())
+        })
+        .await
+    }
+
+    async fn start_sandbox(
+        &self,
+        request: Request<pb::StartSandboxRequest>,
+    ) -> Reply<pb::StartSandboxResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            let started = domain::start(&ctx, &place).await?;
+            Ok(pb::StartSandboxResponse { sandbox: Some(started.into()) })
+        })
+        .await
+    }
+
+    async fn stop_sandbox(
+        &self,
+        request: Request<pb::StopSandboxRequest>,
+    ) -> Reply<pb::StopSandboxResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            let stopped = domain::stop(&ctx, &place).await?;
+            Ok(pb::StopSandboxResponse { sandbox: Some(stopped.into()) })
+        })
+        .await
+    }
+
+    async fn exec_sandbox(
+        &self,
+        request: Request<Streaming<pb::ExecSandboxRequest>>,
+    ) -> Reply<Self::ExecSandboxStream> {
+        call_duplex(&self.0, request, talk).await
+    }
+
+    async fn start_exec_sandbox(
+        &self,
+        request: Request<pb::StartExecSandboxRequest>,
+    ) -> Reply<pb::StartExecSandboxResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            let started = exec::start(&ctx, &place, req.try_into()?).await?;
+            Ok(pb::StartExecSandboxResponse { operation: Some(started.into()) })
+        })
+        .await
+    }
+
+    async fn get_sandbox_logs(
+        &self,
+        request: Request<pb::GetSandboxLogsRequest>,
+    ) -> Reply<pb::GetSandboxLogsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            let lines = logs::get(ctx, &place, &req.try_into()?).await?;
+            let lines = lines.into_iter().map(Into::into).collect();
+            Ok(pb::GetSandboxLogsResponse { lines })
+        })
+        .await
+    }
+
+    async fn watch_sandbox(
+        &self,
+        request: Request<pb::WatchSandboxRequest>,
+    ) -> Reply<Self::WatchSandboxStream> {
+        call_stream(&self.0, request, watch).await
+    }
+
+    async fn create_ssh_session(
+        &self,
+        request: Request<pb::CreateSshSessionRequest>,
+    ) -> Reply<pb::CreateSshSessionResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            Ok(ssh::create(&ctx, &place).await?.into())
+        })
+        .await
+    }
+
+    async fn revoke_ssh_session(
+        &self,
+        request: Request<pb::RevokeSshSessionRequest>,
+    ) -> Reply<pb::RevokeSshSessionResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            ssh::revoke(&ctx, &place, &req.token).await?;
+            Ok(pb::RevokeSshSessionResponse {})
+        })
+        .await
+    }
+
+    async fn list_sandbox_templates(
+        &self,
+        request: Request<pb::ListSandboxTemplatesRequest>,
+    ) -> Reply<pb::ListSandboxTemplatesResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) = listing::templates(ctx, size, &req.page_token).await?;
+            let templates = page.into_iter().map(Into::into).collect();
+            Ok(pb::ListSandboxTemplatesResponse { templates, next_page_token })
+        })
+        .await
+    }
+}
+
+/// Both directions of a command, until it has ended.
+async fn talk(
+    ctx: Ctx,
+    mut first: pb::ExecSandboxRequest,
+    mut rest: Upload<pb::ExecSandboxRequest>,
+    sink: Sink<pb::ExecSandboxResponse>,
+) -> Result<(), Error> {
+    let place = input::place(&first.workspace, &first.sandbox)?;
+    let begin = first.input.take();
+    let (inputs, mut outputs) = exec::talk(&ctx, &place, &first.try_into()?).await?;
+    let counted = &ctx;
+    // It owns the way in, so that its end is the end of the input.
+    let feed = async move {
+        let mut next = begin;
+        loop {
+            if let Some(input) = next.take() {
+                let input = to::input(input)?;
+                if let Input::Stdin(bytes) = &input {
+                    counted.passed(bytes.len(), 0);
+                }
+                if !inputs.send(input).await {
+                    return Ok(());
+                }
+            }
+            match rest.next().await? {
+                Some(message) => next = message.input,
+                // The command reads the end of its input.
+                None => return Ok(()),
+            }
+        }
+    };
+    let mut feed = Some(Box::pin(feed));
+    loop {
+        let output = tokio::select! {
+            output = outputs.next() => output?,
+            fed = fed(&mut feed) => {
+                let () = fed?;
+                feed = None;
+                continue;
+            }
+        };
+        let Some(output) = output else { return Ok(()) };
+        match &output {
+            Output::Stdout(bytes) | Output::Stderr(bytes) => ctx.passed(0, bytes.len()),
+            Output::Exit(code) => ctx.detail("exit_code", *code),
+        }
+        sink.send(output.into()).await?;
+    }
+}
+
+/// The end of what is fed, where it is still being fed.
+async fn fed(
+    feed: &mut Option<impl Future<Output = Result<(), Error>> + Unpin>,
+) -> Result<(), Error> {
+    match feed {
+        Some(feed) => feed.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn watch(
+    ctx: Ctx,
+    req: pb::WatchSandboxRequest,
+    sink: Sink<pb::WatchSandboxResponse>,
+) -> Result<(), Error> {
+    let place = input::place(&req.workspace, &req.sandbox)?;
+    let mut watching = logs::watch(&ctx, &place, &req.try_into()?).await?;
+    while let Some(seen) = watching.next().await? {
+        let seen = match seen {
+            Seen::Sandbox(sandbox) => {
+                let described = domain::described(&ctx, *sandbox).await?;
+                pb::watch_sandbox_response::Seen::Sandbox(described.into())
+            }
+            Seen::Log(line) => pb::watch_sandbox_response::Seen::Log(line.into()),
+            Seen::Event(event) => pb::watch_sandbox_response::Seen::Event(event.into()),
+            Seen::Warning(warning) => pb::watch_sandbox_response::Seen::Warning(warning),
+        };
+        sink.send(pb::WatchSandboxResponse { seen: Some(seen) }).await?;
+    }
+    Ok(())
+}
+
+impl TryFrom<pb::ListSandboxesRequest> for Query {
+    type Error = Error;
+
+    fn try_from(req: pb::ListSandboxesRequest) -> Result<Self, Error> {
+        let workspace = Some(req.workspace).filter(|workspace| !workspace.is_empty());
+        Ok(Self {
+            gateway: names::asked("gateway", req.gateway)?,
+            workspace: workspace.map(|name| input::name("workspace", &name)).transpose()?,
+            selector: Selector::parse("label_selector", &req.label_selector)?,
+        })
+    }
+}
+
+impl TryFrom<pb::UpdateSandboxMetadataRequest> for Change {
+    type Error = Error;
+
+    fn try_from(req: pb::UpdateSandboxMetadataRequest) -> Result<Self, Error> {
+        let mut change = Self::default();
+        let (mut description, mut labels) = (Some(req.description), Some(req.labels));
+        for path in wire::paths(req.update_mask)? {
+            match path.as_str() {
+                "description" => {
+                    let given = description.take().unwrap_or_default();
+                    change.description = Some(input::description(given)?);
+                }
+                "labels" => {
+                    let given = labels.take().unwrap_or_default();
+                    change.labels = Some(input::labels(given.into_iter().collect())?);
+                }
+                other => return Err(wire::unchangeable(other)),
+            }
+        }
+        Ok(change)
+    }
+}
+
+impl From<Gone> for pb::DeleteSandboxResponse {
+    fn from(gone: Gone) -> Self {
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        Self {
+            metadata: gone.metadata,
+            boot_hooks: count(gone.boot_hooks),
+            sbom: gone.sbom,
+            ssh_sessions: count(gone.ssh_sessions),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! SSH sessions into sandboxes.
+//!
+//! Invariants
+//! - of a token only the SHA-256 is kept, with the sandbox that it is for;
+//! - what a caller gets could stand in a command line: an answer of a gateway that could not is refused;
+//! - a session is revoked by the sandbox that it is of, and what was not revoked is not said to be (WP81).
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::domain::{about, reach};
+use super::store;
+use crate::ctx::Ctx;
+use crate::error::{Error, Kind, Said};
+use crate::openshell::sandbox::{Place, SshSession};
+use crate::proxy::PublicAddress;
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::seal::hex;
+
+/// How long a session is remembered whose end the gateway doesn't tell.
+const KEPT: Duration = Duration::from_hours(24);
+/// Longest token of a session, in characters.
+pub const TOKEN_CHARACTERS_MAX: usize = 4_096;
+/// Longest id of a sandbox, in characters.
+const ID_CHARACTERS_MAX: usize = 128;
+/// Longest fingerprint, in characters.
+const FINGERPRINT_CHARACTERS_MAX: usize = 256;
+
+fn hash(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+/// Opens a session. Where to connect to is here, as in the proxied answer.
+pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    ctx.detail("workspace", place.workspace.as_str());
+    let reached = reach(ctx).await?;
+    let session = reached.create_ssh_session(place).await?;
+    if !is_sound(&session) {
+        return Err(Error::Gateway {
+            gateway: gateway.to_string(),
+            said: Said::Refused,
+            why: "an SSH session that could not stand in a command line".to_owned(),
+        });
+    }
+    let now = ctx.now();
+    let ends = session.expires_at.unwrap_or_else(|| now.plus(KEPT));
+    let token_hash = hash(&session.token);
+    ctx.db()
+        .transaction(async |conn| {
+            store::insert_ssh(conn, gateway, place, &token_hash, (now, ends)).await?;
+            let payload = about(place, serde_json::json!({}));
+            events::enqueue(conn, NewEvent::of(ctx, "sandbox.ssh_session.created", payload)).await
+        })
+        .await?;
+    ctx.app().feed.written();
+    let (host, port, scheme) = PublicAddress::parse(&ctx.app().config.server.public_url())?.parts();
+    Ok(SshSession { host, port: u32::from(port), scheme, ..session })
+}
+
+/// Whether everything of a session is what it may be: the values end in a command that a shell reads.
+fn is_sound(session: &SshSession) -> bool {
+    let made_of = |text: &str, max: usize, more: &str| {
+        text.chars().count() <= max
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    !session.sandbox_id.is_empty()
+        && made_of(&session.sandbox_id, ID_CHARACTERS_MAX, "._-")
+        && !session.token.is_empty()
+        && made_of(&session.token, TOKEN_CHARACTERS_MAX, "._~+/=-")
+        && made_of(&session.host_key_fingerprint, FINGERPRINT_CHARACTERS_MAX, ":+/=-")
+}
+
+/// Ends a session of this very sandbox that was opened here.
+pub async fn revoke(ctx: &Ctx, place: &Place, token: &str) -> Result<(), Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    let token_hash = hash(token);
+    ctx.detail("workspace", place.workspace.as_str());
+    let missing = || Error::missing(Kind::Session, "of this sandbox");
+    let mut conn = ctx.db().read().await?;
+    if !store::has_ssh(&mut conn, gateway, place, &token_hash).await? {
+        return Err(missing());
+    }
+    drop(conn);
+    let revoked = reach(ctx).await?.revoke_ssh_session(token).await?;
+    ctx.db()
+        .transaction(async |conn| {
+            store::delete_ssh(conn, gateway, &token_hash).await?;
+            if revoked {
+                let payload = about(place, serde_json::json!({}));
+                let event = NewEvent::of(ctx, "sandbox.ssh_session.revoked", payload);
+                events::enqueue(conn, event).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    ctx.app().feed.written();
+    if revoked { Ok(()) } else { Err(missing()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> SshSession {
+        SshSession {
+            sandbox_id: "sb-1".to_owned(),
+            token: "abc.DEF_~+/=-".to_owned(),
+            host: String::new(),
+            port: 0,
+            scheme: String::new(),
+            host_key_fingerprint: "SHA256:abc+/=".to_owned(),
+            expires_at: None,
+        }
+    }
+
+    #[test]
+    fn t20_a_session_that_could_break_out_of_a_command_is_refused() {
+        assert!(is_sound(&session()));
+        let bad = |change: fn(&mut SshSession)| {
+            let mut session = session();
+            change(&mut session);
+            !is_sound(&session)
+        };
+        assert!(bad(|s| s.sandbox_id = "a;b".to_owned()));
+        assert!(bad(|s| s.sandbox_id = String::new()));
+        assert!(bad(|s| s.sandbox_id = "a".repeat(ID_CHARACTERS_MAX + 1)));
+        assert!(bad(|s| s.token = "a b".to_owned()));
+        assert!(bad(|s| s.token = "$(x)".to_owned()));
+        assert!(bad(|s| s.token = String::new()));
+        assert!(bad(|s| s.host_key_fingerprint = "`x`".to_owned()));
+    }
+}

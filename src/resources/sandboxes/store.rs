@@ -1,0 +1,296 @@
+//! What is kept of sandboxes, as rows.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::{sandbox_labels, sandbox_meta, ssh_sessions};
+use crate::db::types::Timestamp;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+use crate::labels::{Labels, Requirement, Selector};
+use crate::openshell::sandbox::Place;
+
+/// What is kept of one sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = sandbox_meta)]
+pub struct Meta {
+    /// Id of the row.
+    pub id: i64,
+    /// Workspace on the gateway.
+    pub workspace: String,
+    /// Name on the gateway.
+    pub sandbox_name: String,
+    /// The gateway's own id of it; none for one that was never seen there.
+    pub sandbox_id: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// A JSON object of texts.
+    pub labels_json: Option<String>,
+    /// When it was first known here.
+    pub created_at: Timestamp,
+    /// When description or labels were last changed.
+    pub updated_at: Option<Timestamp>,
+    /// Since when its gateway no longer lists it.
+    pub missing_since: Option<Timestamp>,
+    /// Moves with each change of description or labels.
+    pub version: i64,
+}
+
+impl Meta {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { workspace: self.workspace.clone(), name: self.sandbox_name.clone() }
+    }
+}
+
+/// The row of one sandbox.
+macro_rules! meta_at {
+    ($gateway:expr, $place:expr) => {
+        sandbox_meta::table
+            .filter(sandbox_meta::gateway_name.eq($gateway))
+            .filter(sandbox_meta::workspace.eq(&$place.workspace))
+            .filter(sandbox_meta::sandbox_name.eq(&$place.name))
+    };
+}
+
+/// The SSH sessions of one sandbox.
+macro_rules! ssh_of {
+    ($gateway:expr, $place:expr) => {
+        ssh_sessions::table
+            .filter(ssh_sessions::gateway_name.eq($gateway))
+            .filter(ssh_sessions::workspace.eq(&$place.workspace))
+            .filter(ssh_sessions::sandbox_name.eq(&$place.name))
+    };
+}
+
+/// Of one sandbox.
+pub async fn get(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Option<Meta>, Error> {
+    Ok(on_conn!(conn, |c| meta_at!(gateway, place)
+        .select(Meta::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Of one sandbox, which nobody else changes until the transaction ends.
+pub async fn lock(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Option<Meta>, Error> {
+    match conn {
+        Conn::Pg(c) => {
+            let row = meta_at!(gateway, place).select(Meta::as_select());
+            Ok(row.for_update().first(c).await.optional()?)
+        }
+        // The transaction has the database's one write lock already.
+        Conn::Sqlite(c) => {
+            let row = meta_at!(gateway, place).select(Meta::as_select());
+            Ok(row.first(c).await.optional()?)
+        }
+    }
+}
+
+/// Of every sandbox of a gateway that the selector picks, by place. `selector` must be one that needs a label.
+pub async fn picked(
+    conn: &mut Conn,
+    gateway: &str,
+    selector: &Selector,
+) -> Result<Vec<Meta>, Error> {
+    use sandbox_labels as l;
+    use sandbox_meta as t;
+    let rows = on_conn!(conn, |c| {
+        let mut query = t::table
+            .filter(t::gateway_name.eq(gateway))
+            .select(Meta::as_select())
+            .order((t::workspace, t::sandbox_name))
+            .into_boxed();
+        for requirement in &selector.0 {
+            query = match requirement {
+                Requirement::In(key, values) => query.filter(t::id.eq_any(
+                    l::table.filter(l::key.eq(key).and(l::value.eq_any(values))).select(l::meta_id),
+                )),
+                Requirement::NotIn(key, values) => query.filter(t::id.ne_all(
+                    l::table.filter(l::key.eq(key).and(l::value.eq_any(values))).select(l::meta_id),
+                )),
+                Requirement::Exists(key) => {
+                    query.filter(t::id.eq_any(l::table.filter(l::key.eq(key)).select(l::meta_id)))
+                }
+                Requirement::Missing(key) => {
+                    query.filter(t::id.ne_all(l::table.filter(l::key.eq(key)).select(l::meta_id)))
+                }
+            };
+        }
+        query.load(c).await
+    })?;
+    Ok(rows)
+}
+
+/// Where the sandboxes of a gateway are of which something is kept.
+pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<Place>, Error> {
+    use sandbox_meta as t;
+    let rows: Vec<(String, String)> = on_conn!(conn, |c| t::table
+        .filter(t::gateway_name.eq(gateway))
+        .select((t::workspace, t::sandbox_name))
+        .load(c)
+        .await)?;
+    Ok(rows.into_iter().map(|(workspace, name)| Place { workspace, name }).collect())
+}
+
+/// Takes a sandbox in that was seen on its gateway, or was made there. Nothing changes where it is known already.
+pub async fn see(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &Place,
+    sandbox_id: &str,
+    now: Timestamp,
+) -> Result<Meta, Error> {
+    use sandbox_meta as t;
+    let row = (
+        t::gateway_name.eq(gateway),
+        t::workspace.eq(&place.workspace),
+        t::sandbox_name.eq(&place.name),
+        t::sandbox_id.eq(sandbox_id),
+        t::created_at.eq(now),
+    );
+    on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    lock(conn, gateway, place).await?.ok_or_else(|| Error::internal("a row that was just written"))
+}
+
+/// Notes under which id its gateway lists a sandbox, and that it does.
+pub async fn seen_as(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), Error> {
+    use sandbox_meta as t;
+    let set = (t::sandbox_id.eq(sandbox_id), t::missing_since.eq(None::<Timestamp>));
+    on_conn!(conn, |c| diesel::update(t::table.find(id)).set(set).execute(c).await)?;
+    Ok(())
+}
+
+/// Notes since when its gateway does not list a sandbox.
+pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Error> {
+    use sandbox_meta as t;
+    on_conn!(conn, |c| diesel::update(t::table.find(id))
+        .set(t::missing_since.eq(since))
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Changes description and labels of one that is still at `version`; answers whether it was.
+pub async fn describe(
+    conn: &mut Conn,
+    (id, version): (i64, i64),
+    description: Option<&str>,
+    labels: &Labels,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    use sandbox_meta as t;
+    let row = t::table.filter(t::id.eq(id).and(t::version.eq(version)));
+    let set = (
+        t::description.eq(description),
+        t::labels_json.eq(labels.to_json()?),
+        t::updated_at.eq(now),
+        t::version.eq(version + 1),
+    );
+    if on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? != 1 {
+        return Ok(false);
+    }
+    let old = sandbox_labels::table.filter(sandbox_labels::meta_id.eq(id));
+    on_conn!(conn, |c| diesel::delete(old).execute(c).await)?;
+    let rows: Vec<_> = labels
+        .iter()
+        .map(|(key, value)| {
+            (
+                sandbox_labels::meta_id.eq(id),
+                sandbox_labels::key.eq(key),
+                sandbox_labels::value.eq(value),
+            )
+        })
+        .collect();
+    for row in rows {
+        on_conn!(conn, |c| diesel::insert_into(sandbox_labels::table)
+            .values(row)
+            .execute(c)
+            .await)?;
+    }
+    Ok(true)
+}
+
+/// Forgets a sandbox with its labels; answers whether there was one.
+pub async fn forget(conn: &mut Conn, gateway: &str, place: &Place) -> Result<bool, Error> {
+    let row = meta_at!(gateway, place);
+    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
+}
+
+/// Remembers an SSH session by the SHA-256 of its token, in hexadecimal.
+pub async fn insert_ssh(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &Place,
+    token_hash: &str,
+    (created_at, expires_at): (Timestamp, Timestamp),
+) -> Result<(), Error> {
+    use ssh_sessions as t;
+    let row = (
+        t::gateway_name.eq(gateway),
+        t::workspace.eq(&place.workspace),
+        t::sandbox_name.eq(&place.name),
+        t::token_hash.eq(token_hash),
+        t::created_at.eq(created_at),
+        t::expires_at.eq(expires_at),
+    );
+    on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Whether an SSH session of this very sandbox was opened here (WP81).
+pub async fn has_ssh(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &Place,
+    token_hash: &str,
+) -> Result<bool, Error> {
+    let row = ssh_of!(gateway, place).filter(ssh_sessions::token_hash.eq(token_hash));
+    let found: i64 = on_conn!(conn, |c| row.count().get_result(c).await)?;
+    Ok(found > 0)
+}
+
+/// Forgets an SSH session.
+pub async fn delete_ssh(conn: &mut Conn, gateway: &str, token_hash: &str) -> Result<(), Error> {
+    use ssh_sessions as t;
+    let row = t::table.filter(t::gateway_name.eq(gateway).and(t::token_hash.eq(token_hash)));
+    on_conn!(conn, |c| diesel::delete(row).execute(c).await)?;
+    Ok(())
+}
+
+/// Forgets every SSH session of a sandbox; answers how many.
+pub async fn delete_ssh_of(conn: &mut Conn, gateway: &str, place: &Place) -> Result<usize, Error> {
+    let rows = ssh_of!(gateway, place);
+    Ok(on_conn!(conn, |c| diesel::delete(rows).execute(c).await)?)
+}
+
+/// Forgets SSH sessions that have ended; answers how many.
+pub async fn forget_ssh(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
+    use ssh_sessions as t;
+    let ids: Vec<i64> = on_conn!(conn, |c| t::table
+        .filter(t::expires_at.le(now))
+        .order(t::expires_at)
+        .select(t::id)
+        .limit(limit)
+        .load(c)
+        .await)?;
+    Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?)
+}
+
+/// How many SSH sessions of a sandbox are remembered.
+pub async fn count_ssh_of(conn: &mut Conn, gateway: &str, place: &Place) -> Result<usize, Error> {
+    let rows = ssh_of!(gateway, place);
+    let count: i64 = on_conn!(conn, |c| rows.count().get_result(c).await)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}

@@ -1,0 +1,273 @@
+//! Sandboxes, commands and log lines, to and from the wire.
+
+use std::time::Duration;
+
+use super::create::{Asked, Create};
+use super::domain::Described;
+use super::input;
+use super::listing::Template;
+use super::logs::{self, Level};
+use crate::error::Error;
+use crate::etag;
+use crate::labels::Labels;
+use crate::openshell::exec::{Command, Input, Output};
+use crate::openshell::sandbox::{Condition, NewSandbox, Phase, SshSession};
+use crate::openshell::watch::{Follow, LogLine, LogQuery, PlatformEvent};
+use crate::pb::v1 as pb;
+use crate::transport::wire;
+
+/// Sources that a log line can come from.
+const SOURCES: [&str; 2] = ["gateway", "sandbox"];
+
+impl TryFrom<pb::CreateSandboxRequest> for Asked {
+    type Error = Error;
+
+    fn try_from(req: pb::CreateSandboxRequest) -> Result<Self, Error> {
+        let name = if req.sandbox.is_empty() {
+            String::new()
+        } else {
+            input::name("sandbox", &req.sandbox)?
+        };
+        let workload_template = if req.gateway_template.is_empty() {
+            String::new()
+        } else {
+            input::name("gateway_template", &req.gateway_template)?
+        };
+        let new = NewSandbox {
+            workspace: input::workspace(&req.workspace)?,
+            name,
+            image: input::line("image", req.image, input::IMAGE_CHARACTERS_MAX)?,
+            gpu: req.gpu,
+            providers: input::providers(req.providers)?,
+            environment: input::environment(req.environment.into_iter().collect())?,
+            log_level: input::log_level(&req.log_level)?,
+            workload_template,
+            ..NewSandbox::default()
+        };
+        let bytes = req.policy.len();
+        if bytes > input::POLICY_BYTES_MAX {
+            let why = format!("must be at most {} bytes, got {bytes}", input::POLICY_BYTES_MAX);
+            return Err(Error::invalid("policy", why));
+        }
+        let create = Create {
+            new,
+            description: input::description(req.description)?,
+            labels: input::labels(req.labels.into_iter().collect())?.into_map(),
+            skip_hooks: req.skip_hooks,
+            presets: Vec::new(),
+        };
+        let template = input::line("template", req.template, input::NAME_CHARACTERS_MAX)?;
+        let (policy, validate_only) = (req.policy, req.validate_only);
+        Ok(Asked { create, template, policy, validate_only })
+    }
+}
+
+impl From<Described> for pb::Sandbox {
+    fn from(described: Described) -> Self {
+        let Described { gateway, sandbox, meta } = described;
+        let labels = Labels::from_json(meta.as_ref().and_then(|meta| meta.labels_json.as_deref()));
+        Self {
+            gateway,
+            workspace: sandbox.place.workspace,
+            sandbox: sandbox.place.name,
+            id: sandbox.id,
+            phase: pb::SandboxPhase::from(sandbox.phase).into(),
+            create_time: sandbox.created_at.map(wire::time),
+            image: sandbox.image,
+            gpu: sandbox.gpu,
+            providers: sandbox.providers,
+            policy_version: sandbox.policy_version,
+            conditions: sandbox.conditions.into_iter().map(Into::into).collect(),
+            exit_code: sandbox.exit_code,
+            gateway_labels: sandbox.labels.into_iter().collect(),
+            gateway_annotations: sandbox.annotations.into_iter().collect(),
+            labels: labels.into_map().into_iter().collect(),
+            metadata_update_time: meta.as_ref().and_then(|m| m.updated_at).map(wire::time),
+            etag: meta.as_ref().map(|meta| etag::of(meta.version)).unwrap_or_default(),
+            description: meta.and_then(|meta| meta.description).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Condition> for pb::SandboxCondition {
+    fn from(condition: Condition) -> Self {
+        let Condition { kind, status, reason, message } = condition;
+        Self { r#type: kind, status, reason, message }
+    }
+}
+
+impl From<Phase> for pb::SandboxPhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Unspecified => Self::Unspecified,
+            Phase::Provisioning => Self::Provisioning,
+            Phase::Ready => Self::Ready,
+            Phase::Error => Self::Error,
+            Phase::Deleting => Self::Deleting,
+            Phase::Unknown => Self::Unknown,
+            Phase::Stopping => Self::Stopping,
+            Phase::Stopped => Self::Stopped,
+            Phase::Starting => Self::Starting,
+            Phase::Completed => Self::Completed,
+        }
+    }
+}
+
+fn timeout(given: Option<prost_types::Duration>) -> Result<Duration, Error> {
+    wire::parse_span("timeout", given.unwrap_or_default())
+}
+
+fn size(given: Option<pb::TerminalSize>) -> (u32, u32) {
+    given.map(|size| (size.cols, size.rows)).unwrap_or_default()
+}
+
+impl TryFrom<pb::ExecSandboxRequest> for Command {
+    type Error = Error;
+
+    fn try_from(req: pb::ExecSandboxRequest) -> Result<Self, Error> {
+        input::command(Self {
+            argv: req.command,
+            workdir: req.workdir,
+            environment: input::environment(req.environment.into_iter().collect())?,
+            timeout: timeout(req.timeout)?,
+            stdin: Vec::new(),
+            tty: req.tty,
+            size: size(req.size),
+        })
+    }
+}
+
+impl TryFrom<pb::StartExecSandboxRequest> for Command {
+    type Error = Error;
+
+    fn try_from(req: pb::StartExecSandboxRequest) -> Result<Self, Error> {
+        input::command(Self {
+            argv: req.command,
+            workdir: req.workdir,
+            environment: input::environment(req.environment.into_iter().collect())?,
+            timeout: timeout(req.timeout)?,
+            stdin: req.stdin.into(),
+            tty: req.tty,
+            size: (0, 0),
+        })
+    }
+}
+
+/// A piece of input for a command.
+pub(super) fn input(given: pb::exec_sandbox_request::Input) -> Result<Input, Error> {
+    match given {
+        pb::exec_sandbox_request::Input::Stdin(bytes) => Ok(Input::Stdin(bytes.into())),
+        pb::exec_sandbox_request::Input::Resize(to) => {
+            let (cols, rows) = input::size("resize", (to.cols, to.rows))?;
+            Ok(Input::Resize { cols, rows })
+        }
+    }
+}
+
+impl From<Output> for pb::ExecSandboxResponse {
+    fn from(output: Output) -> Self {
+        use pb::exec_sandbox_response::Output as Wire;
+        let output = match output {
+            Output::Stdout(bytes) => Wire::Stdout(bytes.into()),
+            Output::Stderr(bytes) => Wire::Stderr(bytes.into()),
+            Output::Exit(code) => Wire::ExitCode(code),
+        };
+        Self { output: Some(output) }
+    }
+}
+
+impl TryFrom<pb::GetSandboxLogsRequest> for logs::Query {
+    type Error = Error;
+
+    fn try_from(req: pb::GetSandboxLogsRequest) -> Result<Self, Error> {
+        let bad = || Error::invalid("lines", format!("must be 0..={}", logs::LINES_MAX));
+        let lines = u32::try_from(req.lines).map_err(|_| bad())?;
+        if lines > logs::LINES_MAX {
+            return Err(bad());
+        }
+        let lines = if lines == 0 { logs::LINES_DEFAULT } else { lines };
+        let least = match req.min_level.as_str() {
+            "" => None,
+            word => Some(Level::parse(word).ok_or_else(|| {
+                let why = "must be `error`, `warn`, `info`, `debug`, `trace` or empty";
+                Error::invalid("min_level", why)
+            })?),
+        };
+        let since = req.since_time.map(|at| wire::parse_time("since_time", at)).transpose()?;
+        let of = LogQuery { lines: logs::LINES_MAX, since, sources: sources(req.sources)? };
+        Ok(Self { of, lines: lines as usize, least, ocsf_only: req.ocsf_only })
+    }
+}
+
+fn sources(given: Vec<String>) -> Result<Vec<String>, Error> {
+    if given.len() > SOURCES.len() || given.iter().any(|one| !SOURCES.contains(&one.as_str())) {
+        return Err(Error::invalid("sources", "must be among `gateway` and `sandbox`, each once"));
+    }
+    Ok(given)
+}
+
+impl TryFrom<pb::WatchSandboxRequest> for Follow {
+    type Error = Error;
+
+    fn try_from(req: pb::WatchSandboxRequest) -> Result<Self, Error> {
+        let tail = u32::try_from(req.log_tail).ok().filter(|tail| *tail <= logs::TAIL_MAX);
+        let bad = || Error::invalid("log_tail", format!("must be 0..={}", logs::TAIL_MAX));
+        let log_tail = tail.ok_or_else(bad)?;
+        Ok(Self { logs: req.logs, events: req.events, log_tail, ..Self::default() })
+    }
+}
+
+impl From<LogLine> for pb::SandboxLogLine {
+    fn from(line: LogLine) -> Self {
+        let LogLine { at, level, target, message, source, fields } = line;
+        let fields = fields.into_iter().collect();
+        Self { time: at.map(wire::time), level, target, message, source, fields }
+    }
+}
+
+impl From<PlatformEvent> for pb::SandboxEvent {
+    fn from(event: PlatformEvent) -> Self {
+        let PlatformEvent { at, source, kind, reason, message } = event;
+        Self { time: at.map(wire::time), source, r#type: kind, reason, message }
+    }
+}
+
+impl From<SshSession> for pb::CreateSshSessionResponse {
+    fn from(session: SshSession) -> Self {
+        Self {
+            sandbox_id: session.sandbox_id,
+            token: session.token,
+            host: session.host,
+            port: session.port,
+            scheme: session.scheme,
+            host_key_fingerprint: session.host_key_fingerprint,
+            expire_time: session.expires_at.map(wire::time),
+        }
+    }
+}
+
+impl From<Template> for pb::SandboxTemplate {
+    fn from(template: Template) -> Self {
+        match template {
+            Template::Ours(ours) => Self {
+                name: ours.name,
+                description: ours.description,
+                category: ours.category,
+                of_gateway: false,
+                image: ours.image,
+                gpu: ours.gpu,
+                providers: ours.providers,
+                environment: ours.environment.into_iter().collect(),
+                presets: ours.presets,
+                workspace: String::new(),
+            },
+            Template::OfGateway(theirs) => Self {
+                name: theirs.name,
+                workspace: theirs.workspace,
+                image: theirs.image,
+                of_gateway: true,
+                ..Self::default()
+            },
+        }
+    }
+}

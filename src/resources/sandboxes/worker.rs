@@ -1,0 +1,245 @@
+//! Sandboxes that came or went without us are noticed, and what hung on the names of those that went is forgotten.
+//!
+//! Invariants
+//! - only a gateway that has listed all its sandboxes says that one is gone, and it must have said so for a while: one that
+//!   restarts with half its state takes nothing away;
+//! - one that has the same name and another id is a new one, and inherits nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde_json::json;
+use tracing::{debug, info};
+
+use super::domain::about;
+use super::store::{self, Meta};
+use super::{cleanup, domain};
+use crate::app::App;
+use crate::ctx::{Ctx, OnGateway};
+use crate::error::Error;
+use crate::labels::Selector;
+use crate::openshell::Gateway;
+use crate::openshell::sandbox::{Phase, Place, SANDBOXES_MAX, Sandbox};
+use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::lease::{self, Lease};
+use crate::workers::{Worked, Worker};
+
+/// Gateways that are asked at once.
+const AT_ONCE: usize = 16;
+/// How long a gateway may take to list its sandboxes.
+const LIST_TIME: Duration = Duration::from_secs(30);
+/// SSH sessions that are forgotten in one transaction.
+const FORGET_MAX: usize = 1_000;
+
+/// Looks at every gateway that answers.
+pub const SWEEP: Worker = Worker {
+    name: "sandbox-sweep",
+    every: |config| config.sandboxes.sweep_interval(),
+    lease: true,
+    wake: None,
+    tick: |ctx, lease| Box::pin(sweep(ctx, lease)),
+};
+
+/// Forgets SSH sessions that have ended.
+pub const SSH_RETENTION: Worker = Worker {
+    name: "ssh-session-retention",
+    every: |_| Duration::from_mins(10),
+    lease: true,
+    wake: None,
+    tick: |ctx, _| Box::pin(forget_ssh(ctx)),
+};
+
+async fn forget_ssh(ctx: &Ctx) -> Result<Worked, Error> {
+    let (now, limit) = (ctx.now(), i64::try_from(FORGET_MAX).unwrap_or(i64::MAX));
+    let done = ctx.db().transaction(async |conn| store::forget_ssh(conn, now, limit).await).await?;
+    Ok(Worked::batch(done, FORGET_MAX))
+}
+
+async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
+    let gateways = ctx.app().targets.all();
+    let looks = gateways.into_iter().map(|target| {
+        let (app, on) = (Arc::clone(ctx.app()), (target.id, Arc::clone(&target.name)));
+        async move { look(&app, on).await }
+    });
+    let mut done = 0;
+    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+    while let Some(looked) = looks.next().await {
+        if let Some(found) = looked? {
+            done += compare_all(ctx, lease, found).await?;
+        }
+    }
+    Ok(Worked { done, more: false })
+}
+
+/// What is kept of a gateway's sandboxes, and what it lists.
+struct Found {
+    on: OnGateway,
+    before: Vec<Meta>,
+    live: BTreeMap<Place, Sandbox>,
+}
+
+/// Looks at one gateway. One that does not answer is left as it was.
+async fn look(app: &Arc<App>, on: OnGateway) -> Result<Option<Found>, Error> {
+    // What is kept is read first: what is made in between is then no surprise.
+    let before = {
+        let mut conn = app.db.read().await?;
+        store::picked(&mut conn, &on.1, &Selector::default()).await?
+    };
+    match tokio::time::timeout(LIST_TIME, listed(app, &on)).await {
+        // Where not all were listed, none is known to be gone.
+        Ok(Ok(live)) if live.len() < SANDBOXES_MAX => Ok(Some(Found { on, before, live })),
+        Ok(Ok(_)) | Err(_) => Ok(None),
+        Ok(Err(error)) => {
+            debug!(gateway = %on.1, %error, "its sandboxes were not listed");
+            Ok(None)
+        }
+    }
+}
+
+async fn listed(app: &Arc<App>, on: &OnGateway) -> Result<BTreeMap<Place, Sandbox>, Error> {
+    let live = Gateway::reach(app, on.0).await?.list_sandboxes(None).await?;
+    Ok(live.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)).collect())
+}
+
+/// Answers how many sandboxes are gone.
+async fn compare_all(ctx: &Ctx, lease: Option<&Lease>, found: Found) -> Result<usize, Error> {
+    let Found { on, before, mut live } = found;
+    let ctx = &ctx.clone().about(on);
+    let mut gone = 0;
+    for meta in &before {
+        gone += usize::from(compare(ctx, lease, meta, live.remove(&meta.place())).await?);
+    }
+    for sandbox in live.values().filter(|sandbox| sandbox.phase != Phase::Deleting) {
+        note(ctx, lease, Noticed::New(sandbox)).await?;
+    }
+    Ok(gone)
+}
+
+/// Compares what is kept of a sandbox with what its gateway lists; answers whether it is gone.
+async fn compare(
+    ctx: &Ctx,
+    lease: Option<&Lease>,
+    meta: &Meta,
+    live: Option<Sandbox>,
+) -> Result<bool, Error> {
+    match (live, meta.sandbox_id.as_deref(), meta.missing_since) {
+        // Of one that was never seen nothing can be said.
+        (None, None, _) => Ok(false),
+        (None, Some(_), None) => {
+            note(ctx, lease, Noticed::Missing(meta.id)).await?;
+            Ok(false)
+        }
+        (None, Some(_), Some(since)) => {
+            let grace = ctx.app().config.sandboxes.missing_grace();
+            if ctx.now().since(since) < grace { Ok(false) } else { forget(ctx, lease, meta).await }
+        }
+        (Some(live), Some(id), None) if live.id == id => Ok(false),
+        (Some(live), Some(id), Some(_)) if live.id == id => {
+            note(ctx, lease, Noticed::There(meta.id, &live)).await?;
+            Ok(false)
+        }
+        (Some(live), Some(_), _) => {
+            let gone = forget(ctx, lease, meta).await?;
+            note(ctx, lease, Noticed::New(&live)).await?;
+            Ok(gone)
+        }
+        (Some(live), None, _) => {
+            note(ctx, lease, Noticed::There(meta.id, &live)).await?;
+            Ok(false)
+        }
+    }
+}
+
+/// What the sweep notes of a sandbox.
+#[derive(Debug, Clone, Copy)]
+enum Noticed<'a> {
+    /// Its gateway does not list it.
+    Missing(i64),
+    /// Its gateway lists it.
+    There(i64, &'a Sandbox),
+    /// Its gateway lists it, and nothing was known of it.
+    New(&'a Sandbox),
+}
+
+async fn note(ctx: &Ctx, lease: Option<&Lease>, noticed: Noticed<'_>) -> Result<(), Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    let now = ctx.now();
+    ctx.db()
+        .transaction(async |conn| {
+            if let Some(lease) = lease {
+                lease::still_held(conn, lease).await?;
+            }
+            match noticed {
+                Noticed::Missing(id) => store::missed(conn, id, now).await,
+                Noticed::There(id, sandbox) => store::seen_as(conn, id, &sandbox.id).await,
+                Noticed::New(sandbox) => {
+                    let Sandbox { place, id, .. } = sandbox;
+                    store::see(conn, gateway, place, id, now).await.map(|_| ())
+                }
+            }
+        })
+        .await
+}
+
+/// Forgets what hung on the name of a sandbox that went away unnoticed. Answers whether it was still there to be
+/// forgotten.
+async fn forget(ctx: &Ctx, lease: Option<&Lease>, meta: &Meta) -> Result<bool, Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    let place = meta.place();
+    let gone = ctx
+        .db()
+        .transaction(async |conn| {
+            if let Some(lease) = lease {
+                lease::still_held(conn, lease).await?;
+            }
+            let now = store::lock(conn, gateway, &place).await?;
+            // Who has deleted or made it anew in between has cleaned up.
+            if now.is_none_or(|now| now.id != meta.id || now.sandbox_id != meta.sandbox_id) {
+                return Ok(None);
+            }
+            let gone = cleanup::forget(conn, gateway, &place).await?;
+            let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
+            events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
+            Ok(Some(gone))
+        })
+        .await?;
+    let Some(gone) = gone else { return Ok(false) };
+    info!(gateway = %gateway, workspace = place.workspace, sandbox = place.name, "a sandbox is gone");
+    ctx.app().feed.written();
+    record(ctx, &place, gone).await?;
+    Ok(true)
+}
+
+async fn record(ctx: &Ctx, place: &Place, gone: cleanup::Gone) -> Result<(), Error> {
+    let (id, gateway) = ctx.on_gateway()?.clone();
+    let at = ctx.now();
+    let intent = Intent {
+        at,
+        actor: ctx.actor(),
+        principal: None,
+        role: ctx.role(),
+        action: "sandbox.cleanup",
+        resource_type: "sandbox",
+        resource_id: domain::target(place),
+        gateway: Some((Some(id), gateway)),
+        client_ip: None,
+        request_id: ctx.request_id(),
+        method: "".into(),
+        digest: None,
+        detail: Some(gone.to_json()),
+    };
+    let outcome = Outcome {
+        at,
+        ending: Ending::Ok,
+        code: 0,
+        took: Duration::ZERO,
+        detail: None,
+        bytes: None,
+        target: None,
+    };
+    ctx.app().audit.record(intent, outcome).await
+}

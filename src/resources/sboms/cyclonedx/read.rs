@@ -1,0 +1,364 @@
+//! The fields of a CycloneDX document that are read, and where they are.
+
+use std::fmt::Write;
+
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess};
+
+use super::lenient::{As, Each, Fields, Read, Record, Text, skip};
+use super::vulnerabilities::Vulnerabilities;
+use super::{
+    BOM_FORMAT, BOM_REF_CHARACTERS_MAX, COMPONENTS_MAX, CUT_PATHS_MAX, Component, DEPTH_MAX,
+    Document, GROUP_CHARACTERS_MAX, KIND_CHARACTERS_MAX, LICENSES_CHARACTERS_MAX,
+    NAME_CHARACTERS_MAX, PURL_CHARACTERS_MAX, SERIAL_CHARACTERS_MAX, VERSION_CHARACTERS_MAX,
+    check_version, shorten,
+};
+use crate::error::Error;
+
+/// A document that is being read.
+#[derive(Default)]
+pub(super) struct Reading {
+    pub(super) document: Document,
+    format: Option<String>,
+    version: Option<String>,
+    is_object: bool,
+    /// Where it is, such as `components[3].components[0]`.
+    path: String,
+    depth: usize,
+    /// References from vulnerabilities to components so far.
+    pub(super) affects: usize,
+    /// Why it is not read on: serde's errors have no place for it.
+    refusal: Option<Error>,
+}
+
+impl Reading {
+    /// Reads a whole document.
+    pub(super) fn of(text: &str) -> Result<Document, Error> {
+        let mut reading = Self::default();
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = As(Root(&mut reading)).deserialize(&mut json).and_then(|()| json.end());
+        if let Some(refusal) = reading.refusal.take() {
+            return Err(refusal);
+        }
+        if let Err(error) = read {
+            let why = format!(
+                "is not JSON that can be read: line {}, column {}",
+                error.line(),
+                error.column()
+            );
+            return Err(Error::invalid("chunk", why));
+        }
+        if !reading.is_object {
+            return Err(Error::invalid("chunk", "must be a JSON object"));
+        }
+        if reading.format.as_deref() != Some(BOM_FORMAT) {
+            return Err(Error::invalid("bomFormat", format!("must be `{BOM_FORMAT}`")));
+        }
+        reading.document.spec_version = check_version(reading.version.take())?;
+        Ok(reading.document)
+    }
+
+    /// Ends the reading.
+    pub(super) fn refuse<E: de::Error>(&mut self, field: &str, why: String) -> E {
+        self.refusal = Some(Error::invalid(field, why));
+        E::custom("refused")
+    }
+
+    pub(super) fn at(&self, field: &str) -> String {
+        if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
+    }
+
+    /// Runs a part of the reading one step further down.
+    fn within<T>(
+        &mut self,
+        step: impl FnOnce(&mut String),
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let length = self.path.len();
+        step(&mut self.path);
+        let read = read(self);
+        self.path.truncate(length);
+        read
+    }
+
+    /// An optional text on one line, as much of it as is kept.
+    pub(super) fn optional(
+        &mut self,
+        field: &str,
+        text: Option<String>,
+        max: usize,
+    ) -> Option<String> {
+        let mut text = line(&text?);
+        if shorten(&mut text, max) {
+            self.note_cut(field);
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    pub(super) fn note_cut(&mut self, field: &str) {
+        self.document.cut += 1;
+        if self.document.cut_paths.len() < CUT_PATHS_MAX {
+            let path = self.at(field);
+            self.document.cut_paths.push(path);
+        }
+    }
+
+    /// A text that things are told apart by: it is not cut.
+    pub(super) fn required<E: de::Error>(
+        &mut self,
+        field: &str,
+        text: &str,
+        max: usize,
+    ) -> Result<String, E> {
+        let text = line(text);
+        let count = text.chars().count();
+        if count > max {
+            let path = self.at(field);
+            return Err(
+                self.refuse(&path, format!("must be at most {max} characters, got {count}"))
+            );
+        }
+        Ok(text)
+    }
+
+    /// A reference that stays whole until it has led to what it means.
+    pub(super) fn reference(&mut self, field: &str, text: Option<String>) -> Option<String> {
+        let text = line(&text?);
+        if text.chars().nth(BOM_REF_CHARACTERS_MAX).is_some() {
+            self.note_cut(field);
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// Without what a terminal would act on, and what PostgreSQL takes in no text.
+fn line(text: &str) -> String {
+    text.trim().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same with its lines.
+pub(super) fn lines(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    text.trim().replace("\r\n", "\n").chars().map(shown).collect()
+}
+
+/// The whole.
+struct Root<'a>(&'a mut Reading);
+
+impl<'de> Read<'de> for Root<'_> {
+    type Out = ();
+
+    fn other<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let Self(reading) = self;
+        reading.is_object = true;
+        while let Some(key) = object.next_key::<String>()? {
+            match key.as_str() {
+                "bomFormat" => reading.format = object.next_value_seed(As(Text))?,
+                "specVersion" => reading.version = object.next_value_seed(As(Text))?,
+                "serialNumber" => {
+                    let serial = object.next_value_seed(As(Text))?;
+                    let serial = reading.optional("serialNumber", serial, SERIAL_CHARACTERS_MAX);
+                    reading.document.serial_number = serial;
+                }
+                "metadata" => reading.within(
+                    |path| path.push_str("metadata"),
+                    |reading| object.next_value_seed(As(Metadata(reading))),
+                )?,
+                "components" => object.next_value_seed(As(Components(reading)))?,
+                "vulnerabilities" => object.next_value_seed(As(Vulnerabilities(reading)))?,
+                _ => skip(&mut object)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the document is about.
+struct Metadata<'a>(&'a mut Reading);
+
+impl<'de> Read<'de> for Metadata<'_> {
+    type Out = ();
+
+    fn other<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let Self(reading) = self;
+        while let Some(key) = object.next_key::<String>()? {
+            if key == "component" {
+                reading.within(
+                    |path| path.push_str(".component"),
+                    |reading| object.next_value_seed(As(OneComponent(reading))),
+                )?;
+            } else {
+                skip(&mut object)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A list of components.
+struct Components<'a>(&'a mut Reading);
+
+impl<'de> Read<'de> for Components<'_> {
+    type Out = ();
+
+    fn other<E: de::Error>(self) -> Result<(), E> {
+        let path = self.0.at("components");
+        Err(self.0.refuse(&path, "must be a list".to_owned()))
+    }
+
+    fn null<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let Self(reading) = self;
+        reading.depth += 1;
+        if reading.depth > DEPTH_MAX {
+            let path = reading.at("components");
+            let why = format!("must not lie in more than {DEPTH_MAX} components");
+            return Err(reading.refuse(&path, why));
+        }
+        let read = each(reading, "components", &mut list, |reading, list| {
+            list.next_element_seed(As(OneComponent(reading)))
+        });
+        reading.depth -= 1;
+        read
+    }
+}
+
+/// Reads the entries of a list, with the place of each.
+pub(super) fn each<'de, A: SeqAccess<'de>>(
+    reading: &mut Reading,
+    name: &str,
+    list: &mut A,
+    read: impl Fn(&mut Reading, &mut A) -> Result<Option<()>, A::Error>,
+) -> Result<(), A::Error> {
+    let dot = if reading.path.is_empty() { "" } else { "." };
+    for at in 0.. {
+        // Writing to a String cannot fail.
+        let step = |path: &mut String| _ = write!(path, "{dot}{name}[{at}]");
+        if reading.within(step, |reading| read(reading, list))?.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One component, with those in it.
+struct OneComponent<'a>(&'a mut Reading);
+
+impl<'de> Read<'de> for OneComponent<'_> {
+    type Out = ();
+
+    fn other<E: de::Error>(self) -> Result<(), E> {
+        self.0.document.skipped += 1;
+        Ok(())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let Self(reading) = self;
+        let (mut found, mut name, mut licenses) = (Component::default(), None, Licenses::default());
+        while let Some(key) = object.next_key::<String>()? {
+            match key.as_str() {
+                "bom-ref" => found.bom_ref = object.next_value_seed(As(Text))?,
+                "name" => name = object.next_value_seed(As(Text))?,
+                "group" => found.group = object.next_value_seed(As(Text))?,
+                "version" => found.version = object.next_value_seed(As(Text))?,
+                "purl" => found.purl = object.next_value_seed(As(Text))?,
+                "type" => found.kind = object.next_value_seed(As(Text))?,
+                "licenses" => object.next_value_seed(Each::of(|license| licenses.add(license)))?,
+                "components" => object.next_value_seed(As(Components(reading)))?,
+                _ => skip(&mut object)?,
+            }
+        }
+        let name = name.unwrap_or_default();
+        if name.trim().is_empty() {
+            reading.document.skipped += 1;
+            return Ok(());
+        }
+        if reading.document.components.len() >= COMPONENTS_MAX {
+            let why = format!("must be at most {COMPONENTS_MAX}, nested ones included");
+            return Err(reading.refuse("components", why));
+        }
+        found.name = reading.required("name", &name, NAME_CHARACTERS_MAX)?;
+        found.bom_ref = reading.reference("bom-ref", found.bom_ref.take());
+        found.group = reading.optional("group", found.group.take(), GROUP_CHARACTERS_MAX);
+        found.version = reading.optional("version", found.version.take(), VERSION_CHARACTERS_MAX);
+        found.purl = reading.optional("purl", found.purl.take(), PURL_CHARACTERS_MAX);
+        found.kind = reading.optional("type", found.kind.take(), KIND_CHARACTERS_MAX);
+        found.licenses = reading.optional("licenses", licenses.joined(), LICENSES_CHARACTERS_MAX);
+        reading.document.components.push(found);
+        Ok(())
+    }
+}
+
+/// What the licences of a component are called.
+#[derive(Default)]
+struct Licenses(Vec<String>);
+
+impl Licenses {
+    fn add(&mut self, entry: License) {
+        let License { id, name, expression } = entry;
+        let texts = [id, name, expression].into_iter().flatten();
+        self.0.extend(texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty()));
+    }
+
+    fn joined(self) -> Option<String> {
+        (!self.0.is_empty()).then(|| self.0.join(", "))
+    }
+}
+
+/// An entry of `licenses`: the name of a licence, or an expression.
+#[derive(Default)]
+struct License {
+    id: Option<String>,
+    name: Option<String>,
+    expression: Option<String>,
+}
+
+/// `id` and `name` of what lies in `license`.
+#[derive(Default)]
+struct Named {
+    id: Option<String>,
+    name: Option<String>,
+}
+
+impl Record for Named {
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        object: &mut A,
+    ) -> Result<(), A::Error> {
+        match name {
+            "id" => self.id = object.next_value_seed(As(Text))?,
+            "name" => self.name = object.next_value_seed(As(Text))?,
+            _ => skip(object)?,
+        }
+        Ok(())
+    }
+}
+
+impl Record for License {
+    fn field<'de, A: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        object: &mut A,
+    ) -> Result<(), A::Error> {
+        match name {
+            "license" => {
+                let Named { id, name } = object.next_value_seed(Fields::of())?;
+                (self.id, self.name) = (id, name);
+            }
+            "expression" => self.expression = object.next_value_seed(As(Text))?,
+            _ => skip(object)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! What is different between two SBOMs.
+//!
+//! A component is the same one where the package URL without version, qualifiers and subpath is; without a package URL,
+//! where group and name are. A sandbox may hold it in several versions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::cyclonedx::{Component, Severity, Vulnerability};
+
+/// Versions of a change that are told.
+pub const VERSIONS_MAX: usize = 20;
+
+/// What a component is told apart by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Name.
+    pub name: String,
+    /// Group.
+    pub group: Option<String>,
+    /// Version.
+    pub version: Option<String>,
+    /// Package URL.
+    pub purl: Option<String>,
+}
+
+/// What is compared of an SBOM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Its components.
+    pub parts: Vec<Part>,
+    /// Its vulnerabilities: id and severity.
+    pub rated: Vec<(String, Severity)>,
+}
+
+impl Content {
+    /// Of a document.
+    #[must_use]
+    pub fn of(components: &[Component], vulnerabilities: &[Vulnerability]) -> Self {
+        let part = |of: &Component| Part {
+            name: of.name.clone(),
+            group: of.group.clone(),
+            version: of.version.clone(),
+            purl: of.purl.clone(),
+        };
+        let rated = |of: &Vulnerability| (of.id.clone(), of.severity);
+        Self {
+            parts: components.iter().map(part).collect(),
+            rated: vulnerabilities.iter().map(rated).collect(),
+        }
+    }
+}
+
+/// Whether something came, went or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It came.
+    Added,
+    /// It went.
+    Removed,
+    /// It is there otherwise.
+    Changed,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Of a vulnerability.
+    Vulnerability {
+        /// Its id.
+        id: String,
+        /// Its severity before; none where it was not there.
+        before: Option<Severity>,
+        /// Its severity now; none where it is not there.
+        after: Option<Severity>,
+    },
+    /// Of a component.
+    Component {
+        /// Whether it came, went or changed.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// Its group.
+        group: Option<String>,
+        /// Its package URL, without a version.
+        purl: Option<String>,
+        /// Versions that went, the first of them.
+        removed: Vec<String>,
+        /// Versions that came, the first of them.
+        added: Vec<String>,
+    },
+}
+
+impl Change {
+    /// Whether it came, went or changed.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Vulnerability { before: None, .. } => Kind::Added,
+            Self::Vulnerability { after: None, .. } => Kind::Removed,
+            Self::Vulnerability { .. } => Kind::Changed,
+            Self::Component { kind, .. } => *kind,
+        }
+    }
+
+    /// Bytes of its texts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Vulnerability { id, .. } => id.len(),
+            Self::Component { name, group, purl, removed, added, .. } => {
+                let texts = [group, purl].into_iter().flatten().chain(removed).chain(added);
+                name.len() + texts.map(String::len).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// That came.
+    pub added: i32,
+    /// That went.
+    pub removed: i32,
+    /// That are there otherwise.
+    pub changed: i32,
+}
+
+impl Tally {
+    fn count(&mut self, kind: Kind) {
+        match kind {
+            Kind::Added => self.added += 1,
+            Kind::Removed => self.removed += 1,
+            Kind::Changed => self.changed += 1,
+        }
+    }
+}
+
+/// All differences: vulnerabilities first, the worst before the others, then components.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The differences.
+    pub changes: Vec<Change>,
+    /// How many are of vulnerabilities.
+    pub vulnerabilities: Tally,
+    /// How many are of components.
+    pub components: Tally,
+}
+
+/// What has come to be otherwise from `before` to `after`.
+#[must_use]
+pub fn between(before: &Content, after: &Content) -> Difference {
+    let mut found = Difference::default();
+    let mut changes = vulnerabilities(before, after);
+    changes.extend(components(before, after));
+    for change in &changes {
+        let tally = match change {
+            Change::Vulnerability { .. } => &mut found.vulnerabilities,
+            Change::Component { .. } => &mut found.components,
+        };
+        tally.count(change.kind());
+    }
+    found.changes = changes;
+    found
+}
+
+fn vulnerabilities(before: &Content, after: &Content) -> Vec<Change> {
+    let mut all: BTreeMap<&str, [Option<Severity>; 2]> = BTreeMap::new();
+    for (side, content) in [before, after].into_iter().enumerate() {
+        for (id, severity) in &content.rated {
+            let worst = &mut all.entry(id).or_default()[side];
+            if severity.outranks(*worst) {
+                *worst = Some(*severity);
+            }
+        }
+    }
+    let differ = all.into_iter().filter(|(_, [before, after])| before != after);
+    let mut found: Vec<_> =
+        differ.map(|(id, [before, after])| (after.or(before), id, before, after)).collect();
+    found.sort_unstable();
+    let change = |(_, id, before, after): (_, &str, _, _)| Change::Vulnerability {
+        id: id.to_owned(),
+        before,
+        after,
+    };
+    found.into_iter().map(change).collect()
+}
+
+/// A component in all its versions, on both sides.
+struct Versions<'a> {
+    part: &'a Part,
+    sides: [BTreeSet<&'a str>; 2],
+}
+
+fn components(before: &Content, after: &Content) -> Vec<Change> {
+    let mut all: BTreeMap<String, Versions<'_>> = BTreeMap::new();
+    for (side, content) in [before, after].into_iter().enumerate() {
+        for part in &content.parts {
+            let versions = all
+                .entry(identity(part))
+                .or_insert_with(|| Versions { part, sides: [BTreeSet::new(), BTreeSet::new()] });
+            versions.sides[side].insert(part.version.as_deref().unwrap_or_default());
+        }
+    }
+    all.into_values()
+        .filter(|versions| versions.sides[0] != versions.sides[1])
+        .map(change)
+        .collect()
+}
+
+fn change(Versions { part, sides: [before, after] }: Versions<'_>) -> Change {
+    let kind = match (before.is_empty(), after.is_empty()) {
+        (true, _) => Kind::Added,
+        (_, true) => Kind::Removed,
+        (false, false) => Kind::Changed,
+    };
+    let only = |these: &BTreeSet<&str>, those: &BTreeSet<&str>| {
+        these.difference(those).take(VERSIONS_MAX).map(|&version| version.to_owned()).collect()
+    };
+    Change::Component {
+        kind,
+        name: part.name.clone(),
+        group: part.group.clone(),
+        purl: part.purl.as_deref().map(|purl| without_version(purl).to_owned()),
+        removed: only(&before, &after),
+        added: only(&after, &before),
+    }
+}
+
+fn identity(part: &Part) -> String {
+    match (&part.purl, &part.group) {
+        (Some(purl), _) => without_version(purl).to_lowercase(),
+        (None, Some(group)) => format!("{group}/{}", part.name).to_lowercase(),
+        (None, None) => part.name.to_lowercase(),
+    }
+}
+
+/// A package URL up to its version. An `@` before the last slash is the scope of a package.
+fn without_version(purl: &str) -> &str {
+    let end = purl.find(['?', '#']).unwrap_or(purl.len());
+    let purl = &purl[..end];
+    let name = purl.rfind('/').map_or(0, |slash| slash + 1);
+    // The first character of a name may be an `@` that was not escaped.
+    match purl[name..].rfind('@') {
+        Some(at) if at > 0 => &purl[..name + at],
+        Some(_) | None => purl,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(purl: &str, version: &str) -> Part {
+        let name = purl.rsplit('/').next().unwrap_or_default().to_owned();
+        let version = (!version.is_empty()).then(|| version.to_owned());
+        Part { name, group: None, version, purl: Some(purl.to_owned()) }
+    }
+
+    fn content(parts: &[(&str, &str)], rated: &[(&str, Severity)]) -> Content {
+        Content {
+            parts: parts.iter().map(|(purl, version)| part(purl, version)).collect(),
+            rated: rated.iter().map(|(id, severity)| ((*id).to_owned(), *severity)).collect(),
+        }
+    }
+
+    fn shown(difference: &Difference) -> Vec<String> {
+        let one = |change: &Change| match change {
+            Change::Vulnerability { id, before, after } => format!("{id} {before:?} {after:?}"),
+            Change::Component { kind, purl, removed, added, .. } => {
+                format!("{kind:?} {} {removed:?} {added:?}", purl.as_deref().unwrap_or("-"))
+            }
+        };
+        difference.changes.iter().map(one).collect()
+    }
+
+    #[test]
+    fn what_came_went_and_changed_is_told() {
+        let before = content(
+            &[
+                ("pkg:a/same@1", "1"),
+                ("pkg:a/gone@1", "1"),
+                ("pkg:a/moved@1?x=y", "1"),
+                ("pkg:a/two@1", "1"),
+                ("pkg:a/two@2", "2"),
+            ],
+            &[("CVE-1", Severity::Low), ("CVE-2", Severity::High), ("CVE-3", Severity::High)],
+        );
+        let after = content(
+            &[
+                ("pkg:a/same@1", "1"),
+                ("pkg:a/new", ""),
+                ("pkg:a/moved@2", "2"),
+                ("pkg:a/two@2", "2"),
+                ("pkg:a/two@2", "2"),
+            ],
+            &[("CVE-0", Severity::Low), ("CVE-2", Severity::High), ("CVE-3", Severity::Critical)],
+        );
+        let found = between(&before, &after);
+        assert_eq!(
+            shown(&found),
+            [
+                "CVE-3 Some(High) Some(Critical)",
+                "CVE-0 None Some(Low)",
+                "CVE-1 Some(Low) None",
+                "Removed pkg:a/gone [\"1\"] []",
+                "Changed pkg:a/moved [\"1\"] [\"2\"]",
+                "Added pkg:a/new [] [\"\"]",
+                "Changed pkg:a/two [\"1\"] []",
+            ]
+        );
+        assert_eq!(found.components, Tally { added: 1, removed: 1, changed: 2 });
+        assert_eq!(found.vulnerabilities, Tally { added: 1, removed: 1, changed: 1 });
+        assert_eq!(between(&after, &after), Difference::default());
+    }
+
+    #[test]
+    fn a_package_url_is_the_same_in_every_version() {
+        for (purl, same) in [
+            ("pkg:maven/org.a/b@1.2?type=jar#sub", "pkg:maven/org.a/b"),
+            ("pkg:npm/%40scope/name@1.0.0", "pkg:npm/%40scope/name"),
+            ("pkg:npm/@scope/name@1.0.0", "pkg:npm/@scope/name"),
+            ("pkg:npm/@scope/name", "pkg:npm/@scope/name"),
+            ("pkg:npm/name", "pkg:npm/name"),
+            ("pkg:generic/x@1@2", "pkg:generic/x@1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_version(purl), same);
+        }
+    }
+
+    #[test]
+    fn without_a_package_url_group_and_name_count() {
+        let named = |group: Option<&str>, name: &str| Part {
+            name: name.to_owned(),
+            group: group.map(str::to_owned),
+            version: None,
+            purl: None,
+        };
+        assert_eq!(identity(&named(Some("Org"), "A")), "org/a");
+        assert_eq!(identity(&named(None, "A")), "a");
+    }
+
+    #[test]
+    fn versions_of_a_change_are_bounded() {
+        let many: Vec<String> = (0..=VERSIONS_MAX).map(|n| format!("{n:03}")).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|version| ("pkg:a/b", &**version)).collect();
+        let found = between(&Content::default(), &content(&many, &[]));
+        let [Change::Component { added, .. }] = found.changes.as_slice() else { panic!() };
+        assert_eq!(added.len(), VERSIONS_MAX);
+    }
+}

@@ -1,0 +1,319 @@
+//! SBOMs: taking them, giving them back, comparing and deleting them.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::cyclonedx::{BOM_FORMAT, SBOM_BYTES_MAX, Severity};
+use super::difference::{self, Content, Difference};
+use super::lists::{fit, snapshot};
+use super::place::Place;
+use super::rows::{NewSnapshot, Snapshot};
+use super::store;
+use super::taken::Taken;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::error::{Error, Kind};
+use crate::etag;
+use crate::resources::events::domain::{self as events, NewEvent};
+
+/// Differences that the answer to an upload has.
+pub const CHANGES_SHOWN_MAX: usize = 200;
+/// Bytes of a document that are read from the database at once.
+const PIECE_BYTES: i32 = 1024 * 1024;
+/// How often an upload begins anew because another one came in between.
+const TRIES_MAX: usize = 3;
+const UPLOADED_BY_CHARACTERS_MAX: usize = 254;
+
+/// A document that is being received.
+#[derive(Debug, Default)]
+pub struct Incoming(Vec<u8>);
+
+impl Incoming {
+    /// How many bytes have come.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes the next bytes.
+    pub fn take(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        if chunk.is_empty() {
+            return Err(Error::invalid("chunk", "must not be empty in a message after the first"));
+        }
+        if self.0.len() + chunk.len() > SBOM_BYTES_MAX {
+            let why = format!("must be at most {SBOM_BYTES_MAX} bytes in all");
+            return Err(Error::invalid("chunk", why));
+        }
+        self.0.extend_from_slice(chunk);
+        Ok(())
+    }
+}
+
+/// Refuses a message that says what is for another one; each field comes with whether it is empty.
+pub fn only(others: &[(&str, bool)], what: &str) -> Result<(), Error> {
+    match others.iter().find(|(_, empty)| !empty) {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::invalid(*field, format!("must be empty in {what}"))),
+    }
+}
+
+/// A SHA-256 that a caller gives; none where it gives none.
+pub fn given_sha256(text: &str) -> Result<Option<String>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Error::invalid("sha256", "must be 64 hexadecimal digits"));
+    }
+    Ok(Some(text.to_lowercase()))
+}
+
+/// What an upload has done.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// What was stored.
+    pub snapshot: Snapshot,
+    /// Whether it took the place of another.
+    pub replaced: bool,
+    /// What is different from before.
+    pub difference: Difference,
+    /// Entries that were left out.
+    pub skipped: usize,
+    /// Texts that were cut.
+    pub cut: usize,
+    /// Where the first of these are.
+    pub cut_paths: Vec<String>,
+}
+
+/// Stores a document as the SBOM of a sandbox, in place of the one before.
+pub async fn upload(
+    ctx: &Ctx,
+    place: &Place,
+    incoming: Incoming,
+    sha256: Option<String>,
+) -> Result<Uploaded, Error> {
+    let intake = &ctx.app().sboms;
+    let taken = intake.work(move || Taken::of(incoming.0, sha256.as_deref())).await??;
+    let taken = Arc::new(taken);
+    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("components", taken.rows.components.len());
+    ctx.detail("vulnerabilities", taken.rows.vulnerabilities.len());
+    ctx.detail("max_severity", taken.max_severity.map(Severity::as_str));
+    for _ in 0..TRIES_MAX {
+        let before = content(ctx, place).await?;
+        let compared = Arc::clone(&taken);
+        let (before, difference) = intake
+            .work(move || {
+                let (before, content) = before.unzip();
+                let content = content.unwrap_or_default();
+                (before, difference::between(&content, &compared.content))
+            })
+            .await?;
+        if let Some(snapshot) = replace(ctx, place, &taken, before, &difference).await? {
+            ctx.app().feed.written();
+            let (skipped, cut) = (taken.skipped, taken.cut);
+            let cut_paths = taken.cut_paths.clone();
+            let replaced = before.is_some();
+            return Ok(Uploaded { snapshot, replaced, difference, skipped, cut, cut_paths });
+        }
+    }
+    Err(Error::conflict(Kind::Sbom, place))
+}
+
+/// The SBOM of a place as it is compared; none where there is none.
+async fn content(ctx: &Ctx, place: &Place) -> Result<Option<(i64, Content)>, Error> {
+    let mut conn = ctx.db().read().await?;
+    let Some(Snapshot { id, .. }) = store::snapshot(&mut conn, place).await? else {
+        return Ok(None);
+    };
+    let parts = store::parts(&mut conn, (place, id)).await?;
+    let rated = store::rated(&mut conn, (place, id)).await?;
+    Ok(Some((id, Content { parts, rated })))
+}
+
+/// Puts a document in place of the upload `before`; none where that is no longer the present one.
+async fn replace(
+    ctx: &Ctx,
+    place: &Place,
+    taken: &Taken,
+    before: Option<i64>,
+    difference: &Difference,
+) -> Result<Option<Snapshot>, Error> {
+    let actor: String = ctx.actor().chars().take(UPLOADED_BY_CHARACTERS_MAX).collect();
+    ctx.db()
+        .transaction(async |conn| {
+            store::lock(conn, place).await?;
+            let now = store::snapshot(conn, place).await?;
+            if now.map(|now| now.id) != before {
+                return Ok(None);
+            }
+            store::delete_of(conn, &place.gateway, &place.workspace, &place.sandbox).await?;
+            let id = store::insert(conn, &new(ctx, place, taken, &actor)).await?;
+            store::insert_content(conn, id, &taken.rows).await?;
+            let stored = store::snapshot(conn, place).await?;
+            let stored = stored.ok_or_else(|| Error::internal("an SBOM that was just stored"))?;
+            let payload = json!({
+                "gateway": place.gateway,
+                "workspace": place.workspace,
+                "sandbox": place.sandbox,
+                "components": stored.component_count,
+                "vulnerabilities": stored.vulnerability_count,
+                "max_severity": stored.max_severity.map(Severity::as_str),
+                "vulnerabilities_added": difference.vulnerabilities.added,
+                "vulnerabilities_removed": difference.vulnerabilities.removed,
+                "sha256": stored.sha256,
+            });
+            events::enqueue(conn, NewEvent::of(ctx, "sbom.uploaded", payload)).await?;
+            Ok(Some(stored))
+        })
+        .await
+}
+
+fn new<'a>(ctx: &Ctx, place: &'a Place, taken: &'a Taken, actor: &'a str) -> NewSnapshot<'a> {
+    NewSnapshot {
+        gateway_name: &place.gateway,
+        workspace: &place.workspace,
+        sandbox_name: &place.sandbox,
+        bom_format: BOM_FORMAT,
+        spec_version: &taken.spec_version,
+        serial_number: taken.serial_number.clone(),
+        uploaded_by: actor,
+        uploaded_at: ctx.now(),
+        component_count: signed(taken.rows.components.len()),
+        vulnerability_count: signed(taken.rows.vulnerabilities.len()),
+        max_severity: taken.max_severity,
+        sha256: &taken.sha256,
+        size_bytes: signed(taken.bytes.len()),
+        raw_json: &taken.bytes,
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The SBOM of a sandbox, without its content.
+pub async fn get(ctx: &Ctx, place: &Place) -> Result<Snapshot, Error> {
+    snapshot(&mut ctx.db().read().await?, place).await
+}
+
+/// Deletes the SBOM of a sandbox.
+pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Error> {
+    ctx.detail("workspace", place.workspace.as_str());
+    ctx.db()
+        .transaction(async |conn| {
+            store::lock(conn, place).await?;
+            let found = snapshot(conn, place).await?;
+            etag::check(given_etag, found.id, Kind::Sbom, place)?;
+            store::delete_of(conn, &place.gateway, &place.workspace, &place.sandbox).await?;
+            let payload = json!({
+                "gateway": place.gateway,
+                "workspace": place.workspace,
+                "sandbox": place.sandbox,
+            });
+            events::enqueue(conn, NewEvent::of(ctx, "sbom.deleted", payload)).await
+        })
+        .await?;
+    ctx.app().feed.written();
+    Ok(())
+}
+
+/// Removes the SBOM of a sandbox that goes, in the transaction in which it goes; answers how many there were.
+pub async fn delete_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    store::delete_of(conn, gateway, workspace, sandbox).await
+}
+
+/// A document that is being sent.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    place: &'a Place,
+    snapshot: i64,
+    next: i32,
+    size: i64,
+}
+
+impl<'a> Outgoing<'a> {
+    /// Begins with the present one.
+    pub async fn begin(ctx: &Ctx, place: &'a Place) -> Result<Self, Error> {
+        let Snapshot { id, size_bytes, .. } = get(ctx, place).await?;
+        Ok(Self { place, snapshot: id, next: 0, size: size_bytes })
+    }
+
+    /// The next piece; none at the end.
+    ///
+    /// # Errors
+    /// `Conflict` where another one has taken its place: half of each would be a document that nobody has uploaded.
+    pub async fn piece(&mut self, ctx: &Ctx) -> Result<Option<Vec<u8>>, Error> {
+        if i64::from(self.next) >= self.size {
+            return Ok(None);
+        }
+        let of = (self.place, self.snapshot);
+        let mut conn = ctx.db().read().await?;
+        let piece = store::piece(&mut conn, of, self.next + 1, PIECE_BYTES).await?;
+        self.next += PIECE_BYTES;
+        piece.map(Some).ok_or_else(|| Error::conflict(Kind::Sbom, self.place))
+    }
+}
+
+/// Where a list of differences goes on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Position {
+    /// The two uploads that are compared: what differs between them never changes.
+    snapshots: (i64, i64),
+    /// How many were shown.
+    shown: usize,
+}
+
+/// A page of what is different in `other`, with how many differences there are, and the token of the next page.
+pub async fn diff(
+    ctx: &Ctx,
+    place: &Place,
+    other: &Place,
+    size: PageSize,
+    token: &str,
+) -> Result<(Difference, String), Error> {
+    let principal = ctx.principal_text();
+    let filter = format!("{place} {other}");
+    let scope = PageScope {
+        method: "DiffSboms",
+        principal: &principal,
+        filter: filter.as_bytes(),
+        order: "kind, severity, name",
+    };
+    let key = &ctx.app().page_key;
+    let token = PageToken::<Position>::open(key, &scope, token)?;
+    let missing = |place: &Place| Error::missing(Kind::Sbom, place);
+    let _turn = ctx.app().sboms.turn_to_compare().await?;
+    let before = content(ctx, place).await?.ok_or_else(|| missing(place))?;
+    let after = content(ctx, other).await?.ok_or_else(|| missing(other))?;
+    let snapshots = (before.0, after.0);
+    let position = token.map(|token| *token.position());
+    if position.is_some_and(|position| position.snapshots != snapshots) {
+        let gone = |now: i64, then: i64, place| (now != then).then_some(place);
+        let then = position.map_or(snapshots, |position| position.snapshots);
+        let changed = gone(snapshots.0, then.0, place).unwrap_or(other);
+        return Err(Error::conflict(Kind::Sbom, changed));
+    }
+    let shown = position.map_or(0, |position| position.shown);
+    let work = move || difference::between(&before.1, &after.1);
+    let mut found = ctx.app().sboms.work(work).await?;
+    let limit = usize::try_from(size.limit()).unwrap_or(usize::MAX);
+    let rest = found.changes.into_iter().skip(shown).take(limit).collect();
+    let (page, more) = fit(size, rest, difference::Change::bytes);
+    let next = if more {
+        let position = Position { snapshots, shown: shown + page.len() };
+        PageToken::after(position).seal(key, &scope)?
+    } else {
+        String::new()
+    };
+    found.changes = page;
+    Ok((found, next))
+}

@@ -1,0 +1,234 @@
+//! Pages of one SBOM: its components, and its vulnerabilities.
+//!
+//! Invariants
+//! - all pages of a list are of one upload: a token of an SBOM that has been replaced since is a conflict;
+//! - a page is bounded in bytes too, so that long texts make it shorter and not an answer that nobody takes.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::cyclonedx::Severity;
+use super::place::Place;
+use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
+use super::search::asked;
+use super::store;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::error::{Error, Kind};
+
+/// Bytes of a page, give or take what is around the texts: clients take 4 MiB.
+pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest reference that is looked for.
+const REFERENCE_CHARACTERS_MAX: usize = super::cyclonedx::BOM_REF_CHARACTERS_MAX;
+
+/// Which severity is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SeverityFilter {
+    /// Any, or none.
+    #[default]
+    Any,
+    /// This one.
+    Is(Severity),
+    /// No vulnerability at all.
+    Clean,
+}
+
+impl Serialize for SeverityFilter {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(match self {
+            Self::Any => "",
+            Self::Is(severity) => severity.as_str(),
+            Self::Clean => "CLEAN",
+        })
+    }
+}
+
+/// Where a list of one SBOM goes on.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// The upload that it is a list of.
+    pub(super) snapshot: i64,
+    /// The last one.
+    pub(super) after: i64,
+}
+
+/// Cuts rows read with [`PageSize::limit`] to the page, by number and by bytes; the flag says whether more follow.
+pub(super) fn fit<T>(size: PageSize, rows: Vec<T>, bytes: impl Fn(&T) -> usize) -> (Vec<T>, bool) {
+    let (mut page, more) = size.cut(rows);
+    let mut total = 0;
+    let fits = page.iter().take_while(|row| {
+        total += bytes(row);
+        total <= PAGE_BYTES_MAX
+    });
+    // One at least, or nobody would ever get past it.
+    let fits = fits.count().max(1);
+    let cut = page.len() > fits;
+    page.truncate(fits);
+    (page, more || cut)
+}
+
+/// The SBOM of a place.
+pub(super) async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Snapshot, Error> {
+    let found = store::snapshot(conn, place).await?;
+    found.ok_or_else(|| Error::missing(Kind::Sbom, place))
+}
+
+/// The position of a token, which must be of this very upload.
+fn position(token: Option<&PageToken<Position>>, now: i64, place: &Place) -> Result<i64, Error> {
+    match token.map(PageToken::position) {
+        None => Ok(-1),
+        Some(position) if position.snapshot == now => Ok(position.after),
+        Some(_) => Err(Error::conflict(Kind::Sbom, place)),
+    }
+}
+
+/// Which components are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ComponentFilter {
+    /// Contained in group, name or package URL, in lower case.
+    pub(super) search: Option<String>,
+    /// Of the worst vulnerability.
+    pub(super) severity: SeverityFilter,
+}
+
+impl ComponentFilter {
+    /// From the request's `search` and `severity`.
+    pub fn parse(search: &str, severity: SeverityFilter) -> Result<Self, Error> {
+        Ok(Self { search: asked("search", search)?, severity })
+    }
+}
+
+/// A page of components by name.
+pub async fn components(
+    ctx: &Ctx,
+    place: &Place,
+    filter: &ComponentFilter,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<ComponentRow>, String), Error> {
+    let principal = ctx.principal_text();
+    let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
+    let scope = PageScope {
+        method: "ListSbomComponents",
+        principal: &principal,
+        filter: &asked,
+        order: "name",
+    };
+    let key = &ctx.app().page_key;
+    let token = PageToken::<Position>::open(key, &scope, token)?;
+    let mut conn = ctx.db().read().await?;
+    let now = snapshot(&mut conn, place).await?;
+    let after = position(token.as_ref(), now.id, place)?;
+    let of = (place, now.id);
+    let rows = store::components(&mut conn, of, filter, after, size.limit()).await?;
+    let (page, more) = fit(size, rows, ComponentRow::bytes);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(Position { snapshot: now.id, after: last.position })
+            .seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
+/// Which vulnerabilities are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct VulnerabilityFilter {
+    /// Of this severity.
+    pub(super) severity: Option<Severity>,
+    /// That affect this component.
+    pub(super) bom_ref: Option<String>,
+}
+
+impl Serialize for Severity {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(self.as_str())
+    }
+}
+
+impl VulnerabilityFilter {
+    /// From the request's `severity` and `bom_ref`.
+    pub fn parse(severity: SeverityFilter, bom_ref: String) -> Result<Self, Error> {
+        let severity = match severity {
+            SeverityFilter::Any => None,
+            SeverityFilter::Is(severity) => Some(severity),
+            SeverityFilter::Clean => {
+                let why = "must not be clean, which no vulnerability is";
+                return Err(Error::invalid("severity", why));
+            }
+        };
+        let count = bom_ref.chars().count();
+        if count > REFERENCE_CHARACTERS_MAX {
+            let why = format!("must be at most {REFERENCE_CHARACTERS_MAX} characters, got {count}");
+            return Err(Error::invalid("bom_ref", why));
+        }
+        if bom_ref.contains(char::is_control) {
+            return Err(Error::invalid("bom_ref", "must be free of control characters"));
+        }
+        Ok(Self { severity, bom_ref: (!bom_ref.is_empty()).then_some(bom_ref) })
+    }
+}
+
+/// A page of vulnerabilities, the worst first.
+pub async fn vulnerabilities(
+    ctx: &Ctx,
+    place: &Place,
+    filter: &VulnerabilityFilter,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<VulnerabilityRow>, String), Error> {
+    let principal = ctx.principal_text();
+    let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
+    let scope = PageScope {
+        method: "ListSbomVulnerabilities",
+        principal: &principal,
+        filter: &asked,
+        order: "severity, id",
+    };
+    let key = &ctx.app().page_key;
+    let token = PageToken::<Position>::open(key, &scope, token)?;
+    let mut conn = ctx.db().read().await?;
+    let now = snapshot(&mut conn, place).await?;
+    let after = position(token.as_ref(), now.id, place)?;
+    let of = (place, now.id);
+    let rows = store::vulnerabilities(&mut conn, of, filter, after, size.limit()).await?;
+    let (mut page, more) = fit(size, rows, VulnerabilityRow::bytes);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(Position { snapshot: now.id, after: last.position })
+            .seal(key, &scope)?,
+    };
+    let positions: Vec<i64> = page.iter().map(|row| row.position).collect();
+    let mut affects = store::affects(&mut conn, of, &positions).await?.into_iter().peekable();
+    for row in &mut page {
+        while let Some((_, reference)) = affects.next_if(|(of, _)| *of == row.position) {
+            row.affects.push(reference);
+        }
+    }
+    Ok((page, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_bounded_by_bytes_and_has_one_row_at_least() {
+        let size = PageSize::parse(3).unwrap();
+        let fitted = |rows: Vec<usize>| fit(size, rows, |row| *row);
+        assert_eq!(fitted(vec![1, 2, 3]), (vec![1, 2, 3], false));
+        assert_eq!(fitted(vec![1, 2, 3, 4]), (vec![1, 2, 3], true));
+        assert_eq!(fitted(vec![1, PAGE_BYTES_MAX, 3]), (vec![1], true));
+        assert_eq!(fitted(vec![PAGE_BYTES_MAX - 1, 1]), (vec![PAGE_BYTES_MAX - 1, 1], false));
+        assert_eq!(fitted(vec![PAGE_BYTES_MAX + 1, 1]), (vec![PAGE_BYTES_MAX + 1], true));
+        assert_eq!(fitted(vec![]), (vec![], false));
+    }
+
+    #[test]
+    fn a_token_of_a_replaced_upload_is_a_conflict() {
+        let place = Place::parse("edge".into(), String::new(), "box".into()).unwrap();
+        let token = PageToken::after(Position { snapshot: 7, after: 3 });
+        assert_eq!(position(None, 7, &place).unwrap(), -1);
+        assert_eq!(position(Some(&token), 7, &place).unwrap(), 3);
+        assert!(matches!(position(Some(&token), 8, &place), Err(Error::Conflict { .. })));
+    }
+}

@@ -1,0 +1,97 @@
+//! Where an SBOM belongs: a gateway, a workspace and a sandbox.
+
+use std::fmt;
+
+use crate::error::Error;
+
+/// Most characters of a workspace's or a sandbox's name.
+pub const NAME_CHARACTERS_MAX: usize = 253;
+/// The workspace that is meant where none is named.
+const DEFAULT_WORKSPACE: &str = "default";
+
+/// A sandbox, by its names. The gateway is one that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The gateway's name.
+    pub gateway: String,
+    /// The workspace's name.
+    pub workspace: String,
+    /// The sandbox's name.
+    pub sandbox: String,
+}
+
+impl Place {
+    /// From the request's `gateway`, `workspace` and `sandbox`.
+    pub fn parse(gateway: String, workspace: String, sandbox: String) -> Result<Self, Error> {
+        Self::parse_as("", gateway, workspace, sandbox)
+    }
+
+    /// The same, from fields whose names begin with `prefix`.
+    pub fn parse_as(
+        prefix: &str,
+        gateway: String,
+        workspace: String,
+        sandbox: String,
+    ) -> Result<Self, Error> {
+        // Without a gateway the check was a global one, which says nothing about any gateway.
+        if gateway.is_empty() {
+            return Err(Error::invalid(format!("{prefix}gateway"), "is required"));
+        }
+        let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
+        check(&format!("{prefix}workspace"), &workspace)?;
+        check(&format!("{prefix}sandbox"), &sandbox)?;
+        Ok(Self { gateway, workspace, sandbox })
+    }
+}
+
+fn check(field: &str, name: &str) -> Result<(), Error> {
+    let good = name.len() <= NAME_CHARACTERS_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if good {
+        return Ok(());
+    }
+    let why = format!(
+        "must be 1..={NAME_CHARACTERS_MAX} of letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
+    );
+    Err(Error::invalid(field, why))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.gateway, self.workspace, self.sandbox)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(gateway: &str, workspace: &str, sandbox: &str) -> Result<String, Error> {
+        Place::parse(gateway.to_owned(), workspace.to_owned(), sandbox.to_owned())
+            .map(|place| place.to_string())
+    }
+
+    #[test]
+    fn a_place_has_three_names() {
+        assert_eq!(parse("edge", "", "box").unwrap(), "edge/default/box");
+        assert_eq!(parse("edge", "team-a", "b.o_x-1").unwrap(), "edge/team-a/b.o_x-1");
+        assert!(parse("edge", "", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
+        for (gateway, workspace, sandbox, field) in [
+            ("", "", "box", "gateway"),
+            ("edge", "", "", "sandbox"),
+            ("edge", "", "-box", "sandbox"),
+            ("edge", "", "a/b", "sandbox"),
+            ("edge", "", "a\0b", "sandbox"),
+            ("edge", "", "b\u{f6}x", "sandbox"),
+            ("edge", "", &*"a".repeat(NAME_CHARACTERS_MAX + 1), "sandbox"),
+            ("edge", " ", "box", "workspace"),
+        ] {
+            let refused = parse(gateway, workspace, sandbox);
+            assert!(
+                matches!(&refused, Err(Error::Invalid { field: at, .. }) if at == field),
+                "{sandbox}"
+            );
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! `SbomService` on the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::{Request, Streaming};
+
+use super::cyclonedx::Severity;
+use super::difference::{Change, Difference, Kind, Tally};
+use super::domain::{self, CHANGES_SHOWN_MAX, Incoming, Outgoing, Uploaded};
+use super::lists::{self, ComponentFilter, SeverityFilter, VulnerabilityFilter};
+use super::place::Place;
+use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
+use super::search::store::{By, Found};
+use super::search::{self, Query};
+use crate::app::App;
+use crate::db::page::PageSize;
+use crate::error::Error;
+use crate::etag;
+use crate::pb::v1 as pb;
+use crate::pb::v1::sbom_service_server::{SbomService, SbomServiceServer};
+use crate::transport::call::{Reply, call, call_write};
+use crate::transport::streams::{Stream, Upload, call_stream, call_upload};
+use crate::transport::wire;
+
+/// How long a document may take to arrive: its place is one that others wait for.
+const RECEIVE_TIME_MAX: Duration = Duration::from_mins(5);
+/// Bytes of a message of a download.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The service.
+#[derive(Debug)]
+pub struct Sboms(Arc<App>);
+
+/// The service, to be mounted.
+pub fn service(app: &Arc<App>) -> SbomServiceServer<Sboms> {
+    let limit = app.config.server.message_bytes_max();
+    SbomServiceServer::new(Sboms(Arc::clone(app))).max_decoding_message_size(limit)
+}
+
+#[tonic::async_trait]
+impl SbomService for Sboms {
+    async fn upload_sbom(
+        &self,
+        request: Request<Streaming<pb::UploadSbomRequest>>,
+    ) -> Reply<pb::UploadSbomResponse> {
+        call_upload(&self.0, request, async move |ctx, req: pb::UploadSbomRequest, rest| {
+            domain::only(&[("chunk", req.chunk.is_empty())], "the first message")?;
+            let sha256 = domain::given_sha256(&req.sha256)?;
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            let _turn = ctx.app().sboms.turn().await?;
+            let late = |_| Error::Late { why: "the document took too long to arrive".to_owned() };
+            let incoming = timeout(RECEIVE_TIME_MAX, receive(rest)).await.map_err(late)??;
+            ctx.passed(incoming.size(), 0);
+            Ok(domain::upload(&ctx, &place, incoming, sha256).await?.into())
+        })
+        .await
+    }
+
+    async fn delete_sbom(
+        &self,
+        request: Request<pb::DeleteSbomRequest>,
+    ) -> Reply<pb::DeleteSbomResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            domain::delete(&ctx, &place, &req.etag).await?;
+            Ok(pb::DeleteSbomResponse {})
+        })
+        .await
+    }
+
+    async fn get_sbom(&self, request: Request<pb::GetSbomRequest>) -> Reply<pb::GetSbomResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            Ok(pb::GetSbomResponse { sbom: Some(domain::get(ctx, &place).await?.into()) })
+        })
+        .await
+    }
+
+    async fn list_sbom_components(
+        &self,
+        request: Request<pb::ListSbomComponentsRequest>,
+    ) -> Reply<pb::ListSbomComponentsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            let filter = ComponentFilter::parse(&req.search, severity_filter(req.severity)?)?;
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) =
+                lists::components(ctx, &place, &filter, size, &req.page_token).await?;
+            let components = page.into_iter().map(Into::into).collect();
+            Ok(pb::ListSbomComponentsResponse { components, next_page_token })
+        })
+        .await
+    }
+
+    async fn list_sbom_vulnerabilities(
+        &self,
+        request: Request<pb::ListSbomVulnerabilitiesRequest>,
+    ) -> Reply<pb::ListSbomVulnerabilitiesResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            let filter = VulnerabilityFilter::parse(severity_filter(req.severity)?, req.bom_ref)?;
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) =
+                lists::vulnerabilities(ctx, &place, &filter, size, &req.page_token).await?;
+            let vulnerabilities =
+                page.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
+            Ok(pb::ListSbomVulnerabilitiesResponse { vulnerabilities, next_page_token })
+        })
+        .await
+    }
+
+    type DownloadSbomStream = Stream<pb::DownloadSbomResponse>;
+
+    async fn download_sbom(
+        &self,
+        request: Request<pb::DownloadSbomRequest>,
+    ) -> Reply<Self::DownloadSbomStream> {
+        call_stream(&self.0, request, async move |ctx, req, sink| {
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            let mut document = Outgoing::begin(&ctx, &place).await?;
+            while let Some(piece) = document.piece(&ctx).await? {
+                let mut piece = bytes::Bytes::from(piece);
+                while !piece.is_empty() {
+                    let chunk = piece.split_to(piece.len().min(CHUNK_BYTES));
+                    sink.send(pb::DownloadSbomResponse { chunk }).await?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn search_components(
+        &self,
+        request: Request<pb::SearchComponentsRequest>,
+    ) -> Reply<pb::SearchComponentsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let size = PageSize::parse(req.page_size)?;
+            let (page, next_page_token) =
+                search::page(ctx, &query(&req)?, size, &req.page_token).await?;
+            let components = page.into_iter().map(Into::into).collect();
+            Ok(pb::SearchComponentsResponse { components, next_page_token })
+        })
+        .await
+    }
+
+    async fn diff_sboms(
+        &self,
+        request: Request<pb::DiffSbomsRequest>,
+    ) -> Reply<pb::DiffSbomsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
+            let other = (req.other_gateway, req.other_workspace, req.other_sandbox);
+            let other = Place::parse_as("other_", other.0, other.1, other.2)?;
+            let size = PageSize::parse(req.page_size)?;
+            let (found, next_page_token) =
+                domain::diff(ctx, &place, &other, size, &req.page_token).await?;
+            let counts = Some(counts(&found));
+            let changes = found.changes.into_iter().map(Into::into).collect();
+            Ok(pb::DiffSbomsResponse { counts, changes, next_page_token })
+        })
+        .await
+    }
+}
+
+/// The document that follows the first message.
+async fn receive(mut rest: Upload<pb::UploadSbomRequest>) -> Result<Incoming, Error> {
+    let mut incoming = Incoming::default();
+    while let Some(next) = rest.next_soon().await? {
+        let others = [
+            ("gateway", next.gateway.is_empty()),
+            ("workspace", next.workspace.is_empty()),
+            ("sandbox", next.sandbox.is_empty()),
+            ("sha256", next.sha256.is_empty()),
+            ("request_id", next.request_id.is_empty()),
+        ];
+        domain::only(&others, "a message after the first")?;
+        incoming.take(&next.chunk)?;
+    }
+    Ok(incoming)
+}
+
+fn severity_filter(wire: i32) -> Result<SeverityFilter, Error> {
+    match pb::SbomSeverity::try_from(wire) {
+        Ok(pb::SbomSeverity::Unspecified) => Ok(SeverityFilter::Any),
+        Ok(pb::SbomSeverity::Critical) => Ok(SeverityFilter::Is(Severity::Critical)),
+        Ok(pb::SbomSeverity::High) => Ok(SeverityFilter::Is(Severity::High)),
+        Ok(pb::SbomSeverity::Medium) => Ok(SeverityFilter::Is(Severity::Medium)),
+        Ok(pb::SbomSeverity::Low) => Ok(SeverityFilter::Is(Severity::Low)),
+        Ok(pb::SbomSeverity::Info) => Ok(SeverityFilter::Is(Severity::Info)),
+        Ok(pb::SbomSeverity::None) => Ok(SeverityFilter::Is(Severity::None)),
+        Ok(pb::SbomSeverity::Unknown) => Ok(SeverityFilter::Is(Severity::Unknown)),
+        Ok(pb::SbomSeverity::Clean) => Ok(SeverityFilter::Clean),
+        Err(_) => Err(Error::invalid("severity", "must be one of the severities")),
+    }
+}
+
+impl From<Severity> for pb::SbomSeverity {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Critical => Self::Critical,
+            Severity::High => Self::High,
+            Severity::Medium => Self::Medium,
+            Severity::Low => Self::Low,
+            Severity::Info => Self::Info,
+            Severity::None => Self::None,
+            Severity::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// The worst severity of something that may have no vulnerability.
+fn worst(severity: Option<Severity>) -> i32 {
+    severity.map_or(pb::SbomSeverity::Clean, Into::into).into()
+}
+
+/// The severity of a vulnerability that may not be there.
+fn rated(severity: Option<Severity>) -> i32 {
+    severity.map_or(pb::SbomSeverity::Unspecified, Into::into).into()
+}
+
+fn query(req: &pb::SearchComponentsRequest) -> Result<Query, Error> {
+    use pb::search_components_request::By as Asked;
+    let by: (&str, &str, fn(String) -> By) = match &req.by {
+        Some(Asked::Name(text)) => ("name", text, By::Name),
+        Some(Asked::NameContains(text)) => ("name_contains", text, By::NamePart),
+        Some(Asked::PurlPrefix(text)) => ("purl_prefix", text, By::Purl),
+        Some(Asked::PurlContains(text)) => ("purl_contains", text, By::PurlPart),
+        None => {
+            let why = "is required, or `name_contains`, `purl_prefix` or `purl_contains`";
+            return Err(Error::invalid("name", why));
+        }
+    };
+    let versions = (req.version_from.as_str(), req.version_below.as_str());
+    Query::parse(by, versions, severity_filter(req.severity)?, req.gateway.clone())
+}
+
+impl From<Snapshot> for pb::Sbom {
+    fn from(row: Snapshot) -> Self {
+        Self {
+            gateway: row.gateway_name,
+            workspace: row.workspace,
+            sandbox: row.sandbox_name,
+            bom_format: row.bom_format,
+            spec_version: row.spec_version,
+            serial_number: row.serial_number.unwrap_or_default(),
+            uploaded_by: row.uploaded_by,
+            upload_time: Some(wire::time(row.uploaded_at)),
+            component_count: row.component_count,
+            vulnerability_count: row.vulnerability_count,
+            max_severity: worst(row.max_severity),
+            size_bytes: row.size_bytes,
+            sha256: row.sha256,
+            etag: etag::of(row.id),
+        }
+    }
+}
+
+impl From<ComponentRow> for pb::SbomComponent {
+    fn from(row: ComponentRow) -> Self {
+        Self {
+            bom_ref: row.bom_ref.unwrap_or_default(),
+            name: row.name,
+            group: row.group_name.unwrap_or_default(),
+            version: row.version.unwrap_or_default(),
+            purl: row.purl.unwrap_or_default(),
+            r#type: row.kind.unwrap_or_default(),
+            licenses: row.licenses.unwrap_or_default(),
+            vulnerability_count: row.vuln_count,
+            max_severity: worst(row.max_severity),
+        }
+    }
+}
+
+impl From<Found> for pb::FoundComponent {
+    fn from(found: Found) -> Self {
+        let Found { gateway, workspace, sandbox, component, .. } = found;
+        Self { gateway, workspace, sandbox, component: Some(component.into()) }
+    }
+}
+
+impl TryFrom<VulnerabilityRow> for pb::SbomVulnerability {
+    type Error = Error;
+
+    fn try_from(row: VulnerabilityRow) -> Result<Self, Error> {
+        let references = serde_json::from_str(&row.references_json).map_err(Error::internal)?;
+        Ok(Self {
+            id: row.vulnerability,
+            severity: pb::SbomSeverity::from(row.severity).into(),
+            cvss_score: row.cvss_score,
+            description: row.description.unwrap_or_default(),
+            affects: row.affects,
+            affects_count: row.affects_count,
+            references,
+        })
+    }
+}
+
+fn counts(found: &Difference) -> pb::SbomChangeCounts {
+    let Difference { components, vulnerabilities, .. } = found;
+    let Tally { added, removed, changed } = *components;
+    pb::SbomChangeCounts {
+        components_added: added,
+        components_removed: removed,
+        components_changed: changed,
+        vulnerabilities_added: vulnerabilities.added,
+        vulnerabilities_removed: vulnerabilities.removed,
+        vulnerabilities_changed: vulnerabilities.changed,
+    }
+}
+
+impl From<Change> for pb::SbomChange {
+    fn from(change: Change) -> Self {
+        use pb::sbom_change::Subject;
+        let kind = match change.kind() {
+            Kind::Added => pb::SbomChangeKind::Added,
+            Kind::Removed => pb::SbomChangeKind::Removed,
+            Kind::Changed => pb::SbomChangeKind::Changed,
+        };
+        let subject = match change {
+            Change::Vulnerability { id, before, after } => {
+                let (severity_before, severity) = (rated(before), rated(after));
+                Subject::Vulnerability(pb::SbomVulnerabilityChange {
+                    id,
+                    severity_before,
+                    severity,
+                })
+            }
+            Change::Component { name, group, purl, removed, added, .. } => {
+                Subject::Component(pb::SbomComponentChange {
+                    name,
+                    group: group.unwrap_or_default(),
+                    purl: purl.unwrap_or_default(),
+                    versions_removed: removed,
+                    versions_added: added,
+                })
+            }
+        };
+        Self { kind: kind.into(), subject: Some(subject) }
+    }
+}
+
+impl From<Uploaded> for pb::UploadSbomResponse {
+    fn from(uploaded: Uploaded) -> Self {
+        let Uploaded { snapshot, replaced, difference, skipped, cut, cut_paths } = uploaded;
+        let count = |many: usize| i32::try_from(many).unwrap_or(i32::MAX);
+        let counts = Some(counts(&difference));
+        let changes_cut = difference.changes.len() > CHANGES_SHOWN_MAX;
+        let shown = difference.changes.into_iter().take(CHANGES_SHOWN_MAX);
+        Self {
+            sbom: Some(snapshot.into()),
+            replaced,
+            counts,
+            changes: shown.map(Into::into).collect(),
+            changes_cut,
+            entries_skipped: count(skipped),
+            texts_cut: count(cut),
+            cut_paths,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Components of the whole fleet: what they are found by, and the pages of what is found.
+//!
+//! Invariants
+//! - what is searched for and what is searched are folded alike, by [`fold`];
+//! - only sandboxes of gateways that the caller may see are found, whatever else is asked for.
+
+pub mod store;
+
+use serde::{Deserialize, Serialize};
+
+use self::store::{By, Found, Wanted};
+use super::cyclonedx::{Component, VERSION_CHARACTERS_MAX};
+use super::lists::{SeverityFilter, fit};
+use super::version;
+use crate::ctx::FleetCtx;
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::error::Error;
+
+/// Longest text that is searched for.
+pub const SEARCH_CHARACTERS_MAX: usize = 256;
+/// Bytes of a name that it is found and sorted by: with others they fit in an index.
+const NAME_KEY_BYTES_MAX: usize = 512;
+/// Bytes of a package URL that it is found and sorted by.
+const PURL_KEY_BYTES_MAX: usize = 512;
+
+/// What a component is found and sorted by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Keys {
+    /// Its name.
+    pub name: String,
+    /// Its version, in the order of versions.
+    pub version: String,
+    /// Its package URL; empty where it has none.
+    pub purl: String,
+    /// Group, name and package URL, for a search in all of them.
+    pub text: String,
+}
+
+impl Keys {
+    /// Of a component.
+    #[must_use]
+    pub fn of(component: &Component) -> Self {
+        let name = fold(&component.name, NAME_KEY_BYTES_MAX);
+        let purl = component.purl.as_deref().unwrap_or_default();
+        let purl = fold(purl, PURL_KEY_BYTES_MAX);
+        let group = component.group.as_deref().map(|group| fold(group, NAME_KEY_BYTES_MAX));
+        let text = match &group {
+            Some(group) => format!("{group}/{name}\n{purl}"),
+            None => format!("{name}\n{purl}"),
+        };
+        let version = component.version.as_deref().map(version::key).unwrap_or_default();
+        Self { name, version, purl, text }
+    }
+}
+
+/// In lower case, and no longer than that many bytes.
+fn fold(text: &str, bytes_max: usize) -> String {
+    let mut folded = text.to_lowercase();
+    let mut end = folded.len().min(bytes_max);
+    while !folded.is_char_boundary(end) {
+        end -= 1;
+    }
+    folded.truncate(end);
+    folded
+}
+
+/// A text to look for, folded as what it is looked for in; none where nothing is asked for.
+pub fn asked(field: &str, text: &str) -> Result<Option<String>, Error> {
+    let count = text.chars().count();
+    if count > SEARCH_CHARACTERS_MAX {
+        let why = format!("must be at most {SEARCH_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid(field, why));
+    }
+    if text.contains(char::is_control) {
+        return Err(Error::invalid(field, "must be free of control characters"));
+    }
+    Ok((!text.trim().is_empty()).then(|| text.trim().to_lowercase()))
+}
+
+/// Which components are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Query {
+    by: By,
+    version_from: Option<String>,
+    version_below: Option<String>,
+    severity: SeverityFilter,
+    gateway: Option<String>,
+}
+
+impl Query {
+    /// From what the request says; `by` makes the condition of its text.
+    pub fn parse(
+        by: (&str, &str, fn(String) -> By),
+        versions: (&str, &str),
+        severity: SeverityFilter,
+        gateway: String,
+    ) -> Result<Self, Error> {
+        let (field, text, by) = by;
+        let text = asked(field, text)?.ok_or_else(|| Error::invalid(field, "is required"))?;
+        let version_from = bound("version_from", versions.0)?;
+        let version_below = bound("version_below", versions.1)?;
+        let gateway = (!gateway.is_empty()).then_some(gateway);
+        Ok(Self { by: by(text), version_from, version_below, severity, gateway })
+    }
+}
+
+/// The key of a version that bounds a range.
+fn bound(field: &str, text: &str) -> Result<Option<String>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let count = text.chars().count();
+    if count > VERSION_CHARACTERS_MAX {
+        let why = format!("must be at most {VERSION_CHARACTERS_MAX} characters, got {count}");
+        return Err(Error::invalid(field, why));
+    }
+    let key = version::key(text);
+    if key.is_empty() || text.contains(char::is_control) {
+        return Err(Error::invalid(field, "must be a version that begins with a number"));
+    }
+    Ok(Some(key))
+}
+
+/// Where a search goes on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct After {
+    /// The name's or the package URL's key of the last one.
+    pub key: String,
+    /// The version's key of the last one; empty where the order is by package URL.
+    pub version: String,
+    /// The id of the last one.
+    pub id: i64,
+}
+
+/// A page of what is found where the caller may look.
+pub async fn page(
+    ctx: &FleetCtx,
+    query: &Query,
+    size: PageSize,
+    token: &str,
+) -> Result<(Vec<Found>, String), Error> {
+    if let Some(gateway) = &query.gateway {
+        ctx.only(gateway)?;
+    }
+    let principal = ctx.principal_text();
+    let asked = serde_json::to_vec(query).map_err(Error::internal)?;
+    let scope = PageScope {
+        method: "SearchComponents",
+        principal: &principal,
+        filter: &asked,
+        order: query.by.order(),
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<After>::open(key, &scope, token)?;
+    let visible = ctx.visible();
+    let wanted = Wanted {
+        visible: &visible,
+        by: &query.by,
+        version_from: query.version_from.as_deref(),
+        version_below: query.version_below.as_deref(),
+        severity: query.severity,
+        gateway: query.gateway.as_deref(),
+        after: after.as_ref().map(PageToken::position),
+    };
+    let mut conn = ctx.db().read().await?;
+    let rows = store::page(&mut conn, &wanted, size.limit()).await?;
+    let (page, more) = fit(size, rows, Found::bytes);
+    let next = match page.last().filter(|_| more) {
+        None => String::new(),
+        Some(last) => PageToken::after(last.after(&query.by)).seal(key, &scope)?,
+    };
+    Ok((page, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(group: Option<&str>, name: &str, purl: Option<&str>) -> Component {
+        Component {
+            name: name.to_owned(),
+            group: group.map(str::to_owned),
+            purl: purl.map(str::to_owned),
+            ..Component::default()
+        }
+    }
+
+    #[test]
+    fn keys_are_folded_and_fit_in_an_index() {
+        let keys = Keys::of(&component(Some("Org"), "Log4J", Some("pkg:maven/Org/Log4J@2")));
+        assert_eq!((keys.name.as_str(), keys.purl.as_str()), ("log4j", "pkg:maven/org/log4j@2"));
+        assert_eq!(keys.text, "org/log4j\npkg:maven/org/log4j@2");
+        let wide = "\u{1f600}".repeat(1_024);
+        let keys = Keys::of(&component(Some(&wide), &wide, Some(&wide)));
+        assert_eq!((keys.name.len(), keys.purl.len()), (NAME_KEY_BYTES_MAX, PURL_KEY_BYTES_MAX));
+        assert!(keys.text.len() < 1_600);
+        // A letter that takes three bytes is not cut in the middle.
+        assert_eq!(fold(&"\u{20ac}".repeat(10), 5), "\u{20ac}");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_bounded() {
+        assert_eq!(asked("name", " Log4J ").unwrap().as_deref(), Some("log4j"));
+        assert_eq!(asked("name", " ").unwrap(), None);
+        assert!(asked("name", &"a".repeat(SEARCH_CHARACTERS_MAX)).is_ok());
+        for bad in ["a\0b", "a\nb", &"a".repeat(SEARCH_CHARACTERS_MAX + 1)] {
+            assert!(asked("name", bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(bound("version_below", "").unwrap(), None);
+        assert!(bound("version_below", "2.17").unwrap().is_some());
+        for bad in ["latest", "1\u{7}", &"1".repeat(VERSION_CHARACTERS_MAX + 1)] {
+            assert!(bound("version_below", bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! SBOMs as rows.
+
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use diesel::{QueryResult, SqliteConnection};
+use diesel_async::RunQueryDsl;
+
+use super::cyclonedx::Severity;
+use super::difference::Part;
+use super::lists::{ComponentFilter, SeverityFilter, VulnerabilityFilter};
+use super::place::Place;
+use super::rows::{
+    ComponentRow, NewContent, NewSnapshot, Snapshot, VulnerabilityColumns, VulnerabilityRow,
+};
+use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
+use crate::db::{Conn, PgConn, on_conn};
+use crate::error::Error;
+
+/// References to components that a vulnerability is shown with.
+pub const AFFECTS_SHOWN_MAX: i64 = 100;
+/// Rows that one statement writes: with 15 columns each, a quarter of the parameters that PostgreSQL takes.
+const ROWS_PER_STATEMENT: usize = 1_000;
+
+diesel::define_sql_function! {
+    /// Bytes of a text or a blob, the first being 1.
+    fn substr(whole: diesel::sql_types::Binary, from: diesel::sql_types::Integer, count: diesel::sql_types::Integer)
+        -> diesel::sql_types::Binary;
+}
+
+/// The rows of `sbom_snapshots` of one sandbox: one, or none.
+macro_rules! of_place {
+    ($place:expr) => {{
+        let place: &Place = $place;
+        sbom_snapshots::gateway_name
+            .eq(&place.gateway)
+            .and(sbom_snapshots::workspace.eq(&place.workspace))
+            .and(sbom_snapshots::sandbox_name.eq(&place.sandbox))
+    }};
+}
+
+/// That of a sandbox.
+pub async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Option<Snapshot>, Error> {
+    Ok(on_conn!(conn, |c| sbom_snapshots::table
+        .filter(of_place!(place))
+        .select(Snapshot::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Makes uploads to one sandbox wait for each other.
+pub async fn lock(conn: &mut Conn, place: &Place) -> Result<(), Error> {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(format!("sbom {place}").as_bytes());
+    let mut key = [0; 8];
+    key.copy_from_slice(&digest[..8]);
+    conn.serialise(i64::from_be_bytes(key)).await
+}
+
+/// How many SBOMs a sandbox has: one or none.
+pub async fn count_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    use sbom_snapshots as t;
+    let count: i64 = on_conn!(conn, |c| t::table
+        .filter(t::gateway_name.eq(gateway).and(t::workspace.eq(workspace)))
+        .filter(t::sandbox_name.eq(sandbox))
+        .count()
+        .get_result(c)
+        .await)?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// Removes that of a sandbox with all of its content; answers how many there were. For the transaction in which the
+/// sandbox goes.
+pub async fn delete_of(
+    conn: &mut Conn,
+    gateway: &str,
+    workspace: &str,
+    sandbox: &str,
+) -> Result<usize, Error> {
+    use sbom_snapshots as t;
+    let one = t::gateway_name
+        .eq(gateway)
+        .and(t::workspace.eq(workspace))
+        .and(t::sandbox_name.eq(sandbox));
+    Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(one)).execute(c).await)?)
+}
+
+/// Stores one; answers its id.
+pub async fn insert(conn: &mut Conn, new: &NewSnapshot<'_>) -> Result<i64, Error> {
+    Ok(on_conn!(conn, |c| diesel::insert_into(sbom_snapshots::table)
+        .values(new)
+        .returning(sbom_snapshots::id)
+        .get_result(c)
+        .await)?)
+}
+
+/// Stores its content.
+pub async fn insert_content(
+    conn: &mut Conn,
+    snapshot: i64,
+    content: &Arc<NewContent>,
+) -> Result<(), Error> {
+    match conn {
+        Conn::Pg(c) => insert_pg(c, snapshot, content).await,
+        Conn::Sqlite(c) => {
+            let content = Arc::clone(content);
+            c.spawn_blocking(move |c| insert_sqlite(c, snapshot, &content)).await?;
+            Ok(())
+        }
+    }
+}
+
+/// Row by row, the statement prepared once: on one thread with the database that is as fast as anything.
+fn insert_sqlite(c: &mut SqliteConnection, snapshot: i64, content: &NewContent) -> QueryResult<()> {
+    for row in &content.components {
+        let of = sbom_components::snapshot_id.eq(snapshot);
+        diesel::RunQueryDsl::execute(
+            diesel::insert_into(sbom_components::table).values((of, row)),
+            c,
+        )?;
+    }
+    for row in &content.vulnerabilities {
+        let of = sbom_vulnerabilities::snapshot_id.eq(snapshot);
+        diesel::RunQueryDsl::execute(
+            diesel::insert_into(sbom_vulnerabilities::table).values((of, row)),
+            c,
+        )?;
+    }
+    for row in &content.affects {
+        let of = sbom_affects::snapshot_id.eq(snapshot);
+        diesel::RunQueryDsl::execute(
+            diesel::insert_into(sbom_affects::table).values((of, row)),
+            c,
+        )?;
+    }
+    Ok(())
+}
+
+/// Many rows a statement, since each is a way to the server and back.
+async fn insert_pg(c: &mut PgConn, snapshot: i64, content: &NewContent) -> Result<(), Error> {
+    for rows in content.components.chunks(ROWS_PER_STATEMENT) {
+        let of = |row| (sbom_components::snapshot_id.eq(snapshot), row);
+        let rows: Vec<_> = rows.iter().map(of).collect();
+        diesel::insert_into(sbom_components::table).values(rows).execute(c).await?;
+    }
+    for rows in content.vulnerabilities.chunks(ROWS_PER_STATEMENT) {
+        let of = |row| (sbom_vulnerabilities::snapshot_id.eq(snapshot), row);
+        let rows: Vec<_> = rows.iter().map(of).collect();
+        diesel::insert_into(sbom_vulnerabilities::table).values(rows).execute(c).await?;
+    }
+    for rows in content.affects.chunks(ROWS_PER_STATEMENT) {
+        let of = |row| (sbom_affects::snapshot_id.eq(snapshot), row);
+        let rows: Vec<_> = rows.iter().map(of).collect();
+        diesel::insert_into(sbom_affects::table).values(rows).execute(c).await?;
+    }
+    Ok(())
+}
+
+/// A piece of the document; none where that upload is no longer there.
+pub async fn piece(
+    conn: &mut Conn,
+    (place, snapshot): (&Place, i64),
+    from: i32,
+    count: i32,
+) -> Result<Option<Vec<u8>>, Error> {
+    Ok(on_conn!(conn, |c| sbom_snapshots::table
+        .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
+        .select(substr(sbom_snapshots::raw_json, from, count))
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// What its components are told apart by.
+pub async fn parts(conn: &mut Conn, (place, snapshot): (&Place, i64)) -> Result<Vec<Part>, Error> {
+    use sbom_components as t;
+    type Columns = (String, Option<String>, Option<String>, Option<String>);
+    let rows: Vec<Columns> = on_conn!(conn, |c| t::table
+        .inner_join(sbom_snapshots::table)
+        .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
+        .select((t::name, t::group_name, t::version, t::purl))
+        .load(c)
+        .await)?;
+    let part = |(name, group, version, purl)| Part { name, group, version, purl };
+    Ok(rows.into_iter().map(part).collect())
+}
+
+/// Its vulnerabilities: id and severity.
+pub async fn rated(
+    conn: &mut Conn,
+    (place, snapshot): (&Place, i64),
+) -> Result<Vec<(String, Severity)>, Error> {
+    use sbom_vulnerabilities as t;
+    Ok(on_conn!(conn, |c| t::table
+        .inner_join(sbom_snapshots::table)
+        .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
+        .select((t::vulnerability, t::severity))
+        .load(c)
+        .await)?)
+}
+
+/// A text that stands for itself in a LIKE.
+pub(super) fn literal(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+/// Its components after a position, by name.
+pub async fn components(
+    conn: &mut Conn,
+    (place, snapshot): (&Place, i64),
+    filter: &ComponentFilter,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<ComponentRow>, Error> {
+    use sbom_components as t;
+    Ok(on_conn!(conn, |c| {
+        let mut query = t::table
+            .inner_join(sbom_snapshots::table)
+            .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
+            .filter(t::snapshot_id.eq(snapshot).and(t::position.gt(after)))
+            .select(ComponentRow::as_select())
+            .order(t::position)
+            .limit(limit)
+            .into_boxed();
+        if let Some(text) = &filter.search {
+            let pattern = format!("%{}%", literal(text));
+            query = query.filter(t::search_key.like(pattern).escape('\\'));
+        }
+        query = match filter.severity {
+            SeverityFilter::Any => query,
+            SeverityFilter::Is(severity) => query.filter(t::max_severity.eq(severity)),
+            SeverityFilter::Clean => query.filter(t::max_severity.is_null()),
+        };
+        query.load(c).await
+    })?)
+}
+
+/// Its vulnerabilities after a position, the worst first; without what they affect.
+pub async fn vulnerabilities(
+    conn: &mut Conn,
+    (place, snapshot): (&Place, i64),
+    filter: &VulnerabilityFilter,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<VulnerabilityRow>, Error> {
+    use sbom_vulnerabilities as t;
+    let rows: Vec<VulnerabilityColumns> = on_conn!(conn, |c| {
+        let mut query = t::table
+            .inner_join(sbom_snapshots::table)
+            .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
+            .filter(t::snapshot_id.eq(snapshot).and(t::position.gt(after)))
+            .select((
+                t::position,
+                t::vulnerability,
+                t::severity,
+                t::cvss_score,
+                t::description,
+                t::affects_count,
+                t::references_json,
+            ))
+            .order(t::position)
+            .limit(limit)
+            .into_boxed();
+        if let Some(severity) = filter.severity {
+            query = query.filter(t::severity.eq(severity));
+        }
+        if let Some(bom_ref) = &filter.bom_ref {
+            let affecting = sbom_affects::table
+                .filter(sbom_affects::snapshot_id.eq(snapshot))
+                .filter(sbom_affects::bom_ref.eq(bom_ref))
+                .select(sbom_affects::vulnerability_position);
+            query = query.filter(t::position.eq_any(affecting));
+        }
+        query.load(c).await
+    })?;
+    Ok(rows.into_iter().map(Into::into).collect())
+}
+
+/// What vulnerabilities at these positions affect, the first of each, in their order.
+pub async fn affects(
+    conn: &mut Conn,
+    (place, snapshot): (&Place, i64),
+    positions: &[i64],
+) -> Result<Vec<(i64, String)>, Error> {
+    use sbom_affects as t;
+    Ok(on_conn!(conn, |c| t::table
+        .inner_join(sbom_snapshots::table)
+        .filter(of_place!(place).and(sbom_snapshots::id.eq(snapshot)))
+        .filter(t::vulnerability_position.eq_any(positions))
+        .filter(t::position.lt(AFFECTS_SHOWN_MAX))
+        .select((t::vulnerability_position, t::bom_ref))
+        .order((t::vulnerability_position, t::position))
+        .load(c)
+        .await)?)
+}

@@ -1,0 +1,110 @@
+//! A document that was taken: read, in order, and made into rows.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::cyclonedx::{self, Component, Document, Severity, Vulnerability};
+use super::difference::Content;
+use super::rows::{NewAffects, NewComponent, NewContent, NewVulnerability};
+use super::search::Keys;
+use crate::error::Error;
+use crate::seal::hex;
+
+/// All that is stored of a document.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) bytes: Vec<u8>,
+    pub(super) sha256: String,
+    pub(super) spec_version: String,
+    pub(super) serial_number: Option<String>,
+    pub(super) max_severity: Option<Severity>,
+    pub(super) rows: Arc<NewContent>,
+    /// What is compared of it.
+    pub(super) content: Content,
+    pub(super) skipped: usize,
+    pub(super) cut: usize,
+    pub(super) cut_paths: Vec<String>,
+}
+
+impl Taken {
+    /// Reads what has come, which must have the digest that is given. Takes a while.
+    pub(super) fn of(bytes: Vec<u8>, given: Option<&str>) -> Result<Self, Error> {
+        let sha256 = hex(&Sha256::digest(&bytes));
+        if given.is_some_and(|given| given != sha256) {
+            return Err(Error::invalid(
+                "sha256",
+                format!("is not that of the content, `{sha256}`"),
+            ));
+        }
+        let document = cyclonedx::parse(&bytes)?;
+        let Document { spec_version, serial_number, components, vulnerabilities, .. } = document;
+        let content = Content::of(&components, &vulnerabilities);
+        let affects = affects(&vulnerabilities);
+        let vulnerabilities =
+            vulnerabilities.into_iter().zip(0..).map(vulnerability).collect::<Result<_, _>>()?;
+        let components = in_order(components).zip(0..).map(component).collect();
+        Ok(Self {
+            bytes,
+            sha256,
+            spec_version,
+            serial_number,
+            max_severity: document.max_severity,
+            rows: Arc::new(NewContent { components, vulnerabilities, affects }),
+            content,
+            skipped: document.skipped,
+            cut: document.cut,
+            cut_paths: document.cut_paths,
+        })
+    }
+}
+
+/// In the order of lists, so that the database has nothing to sort.
+fn in_order(components: Vec<Component>) -> impl Iterator<Item = (Keys, Component)> {
+    let keyed = components.into_iter().map(|component| (Keys::of(&component), component));
+    let mut keyed: Vec<_> = keyed.collect();
+    keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
+    keyed.into_iter()
+}
+
+fn component(((keys, component), position): ((Keys, Component), i64)) -> NewComponent {
+    NewComponent {
+        position,
+        bom_ref: component.bom_ref,
+        name: component.name,
+        group_name: component.group,
+        version: component.version,
+        purl: component.purl,
+        kind: component.kind,
+        licenses: component.licenses,
+        vuln_count: component.vuln_count,
+        max_severity: component.max_severity,
+        name_key: keys.name,
+        version_key: keys.version,
+        purl_key: keys.purl,
+        search_key: keys.text,
+    }
+}
+
+fn vulnerability((of, position): (Vulnerability, i64)) -> Result<NewVulnerability, Error> {
+    Ok(NewVulnerability {
+        position,
+        vulnerability: of.id,
+        severity: of.severity,
+        cvss_score: of.score,
+        description: of.description,
+        affects_count: i32::try_from(of.affects.len()).unwrap_or(i32::MAX),
+        references_json: serde_json::to_string(&of.references).map_err(Error::internal)?,
+    })
+}
+
+fn affects(vulnerabilities: &[Vulnerability]) -> Vec<NewAffects> {
+    let mut rows = Vec::new();
+    for (of, vulnerability_position) in vulnerabilities.iter().zip(0..) {
+        for (bom_ref, position) in of.affects.iter().zip(0..) {
+            let bom_ref = bom_ref.clone();
+            rows.push(NewAffects { vulnerability_position, position, bom_ref });
+        }
+    }
+    rows
+}

@@ -1,0 +1,150 @@
+//! Sandboxes over the wire, on gateways of either generation.
+
+mod commands;
+mod creation;
+mod listing;
+mod proxied;
+mod ssh;
+mod sweep;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+
+use crate::support::server::{Caller, TestServer};
+
+/// One of each generation.
+const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
+
+/// A gateway of a generation, registered under a name.
+async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
+    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+    sg.gateway(name, simulator.addr()).await;
+    simulator
+}
+
+fn request_id(sg: &TestServer) -> String {
+    sg.app.new_id().to_string()
+}
+
+fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+fn to_create(sg: &TestServer, gateway: &str, name: &str) -> pb::CreateSandboxRequest {
+    pb::CreateSandboxRequest {
+        gateway: gateway.to_owned(),
+        sandbox: name.to_owned(),
+        request_id: request_id(sg),
+        ..Default::default()
+    }
+}
+
+/// Begins a creation.
+async fn begin(caller: &Caller, request: pb::CreateSandboxRequest) -> String {
+    let begun = caller.sandboxes().create_sandbox(request).await.unwrap().into_inner();
+    begun.operation.unwrap().id
+}
+
+/// Waits until an operation has ended.
+async fn ended(caller: &Caller, operation: &str) -> pb::Operation {
+    for _ in 0..20 {
+        let request = pb::WaitOperationRequest {
+            operation: operation.to_owned(),
+            timeout: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+        };
+        let waited = caller.operations().wait_operation(request).await.unwrap().into_inner();
+        let operation = waited.operation.unwrap();
+        if operation.complete_time.is_some() {
+            return operation;
+        }
+    }
+    panic!("operation {operation} does not end");
+}
+
+/// Makes a sandbox and waits until it is ready.
+async fn create(sg: &TestServer, request: pb::CreateSandboxRequest) -> pb::Operation {
+    let admin = sg.admin();
+    let operation = begin(&admin, request).await;
+    let ended = ended(&admin, &operation).await;
+    assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+    ended
+}
+
+async fn get(caller: &Caller, gateway: &str, name: &str) -> Result<pb::Sandbox, tonic::Status> {
+    let request = pb::GetSandboxRequest {
+        gateway: gateway.to_owned(),
+        sandbox: name.to_owned(),
+        ..Default::default()
+    };
+    Ok(caller.sandboxes().get_sandbox(request).await?.into_inner().sandbox.unwrap())
+}
+
+async fn delete(sg: &TestServer, gateway: &str, name: &str) -> pb::DeleteSandboxResponse {
+    let request = pb::DeleteSandboxRequest {
+        gateway: gateway.to_owned(),
+        sandbox: name.to_owned(),
+        request_id: request_id(sg),
+        ..Default::default()
+    };
+    sg.admin().sandboxes().delete_sandbox(request).await.unwrap().into_inner()
+}
+
+/// The result of an operation as JSON.
+fn result(operation: &pb::Operation) -> serde_json::Value {
+    fn json(value: &prost_types::Value) -> serde_json::Value {
+        use prost_types::value::Kind;
+        match value.kind.as_ref() {
+            None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+            Some(Kind::NumberValue(number)) => (*number).into(),
+            Some(Kind::StringValue(text)) => text.as_str().into(),
+            Some(Kind::BoolValue(flag)) => (*flag).into(),
+            Some(Kind::StructValue(fields)) => object(fields),
+            Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
+        }
+    }
+    fn object(fields: &prost_types::Struct) -> serde_json::Value {
+        fields.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+    }
+    operation.result.as_ref().map_or(serde_json::Value::Null, object)
+}
+
+/// The audit entries of an action, the youngest first, once they are closed.
+async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
+    sg.app.audit.settled().await;
+    let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
+    let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+    listed.audit_entries
+}
+
+/// Waits for something that is about to be so.
+async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    for _ in 0..1_000 {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never so: {what}");
+}
+
+async fn hook(
+    sg: &TestServer,
+    gateway: &str,
+    sandbox: &str,
+    phase: pb::BootHookPhase,
+    command: &str,
+) {
+    let request = pb::CreateBootHookRequest {
+        gateway: gateway.to_owned(),
+        sandbox: sandbox.to_owned(),
+        name: command.split(' ').next().unwrap_or("hook").to_owned(),
+        phase: phase.into(),
+        command: command.to_owned(),
+        request_id: request_id(sg),
+        ..Default::default()
+    };
+    sg.admin().boot_hooks().create_boot_hook(request).await.unwrap();
+}

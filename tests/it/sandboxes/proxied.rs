@@ -1,0 +1,110 @@
+//! Sandboxes that stock clients make and delete through the proxy: the same rules hold.
+
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v0_1::openshell::v1 as new;
+use tonic::{Code, Request};
+
+use super::*;
+
+fn to<M>(gateway: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
+    request
+}
+
+async fn make(
+    caller: &Caller,
+    generation: Generation,
+    gateway: &str,
+    name: &str,
+) -> Result<String, tonic::Status> {
+    match generation {
+        Generation::V0_0 => {
+            let spec = Some(old::SandboxSpec::default());
+            let request =
+                old::CreateSandboxRequest { name: name.into(), spec, ..Default::default() };
+            let made = caller.openshell_v0_0().create_sandbox(to(gateway, request)).await?;
+            assert_eq!(made.metadata().get("x-shoreguard-gateway").unwrap(), gateway);
+            Ok(made.into_inner().sandbox.unwrap().metadata.unwrap().name)
+        }
+        Generation::V0_1 => {
+            let spec = Some(new::SandboxSpec::default());
+            let request =
+                new::CreateSandboxRequest { name: name.into(), spec, ..Default::default() };
+            let made = caller.openshell_v0_1().create_sandbox(to(gateway, request)).await?;
+            assert_eq!(made.metadata().get("x-shoreguard-gateway").unwrap(), gateway);
+            Ok(made.into_inner().sandbox.unwrap().metadata.unwrap().name)
+        }
+    }
+}
+
+async fn remove(
+    caller: &Caller,
+    generation: Generation,
+    gateway: &str,
+    name: &str,
+) -> Result<(), tonic::Status> {
+    match generation {
+        Generation::V0_0 => {
+            let request = old::DeleteSandboxRequest { name: name.into(), ..Default::default() };
+            caller.openshell_v0_0().delete_sandbox(to(gateway, request)).await.map(|_| ())
+        }
+        Generation::V0_1 => {
+            let request = new::DeleteSandboxRequest { name: name.into(), ..Default::default() };
+            caller.openshell_v0_1().delete_sandbox(to(gateway, request)).await.map(|_| ())
+        }
+    }
+}
+
+async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operation> {
+    let request = pb::ListOperationsRequest { gateway: gateway.into(), ..Default::default() };
+    sg.admin().operations().list_operations(request).await.unwrap().into_inner().operations
+}
+
+served! {
+    async fn hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
+            let operator = sg.with(&sg.admin().key(&format!("ops-{name}"), pb::Role::Operator).await);
+            assert_eq!(make(&operator, generation, name, "agent").await.unwrap(), "agent");
+            let operation = operations(&sg, name).await.remove(0);
+            assert_eq!((operation.sandbox.as_str(), operation.actor.as_str()), ("agent", &*format!("sp:ops-{name}")));
+            let ended = ended(&operator, &operation.id).await;
+            let result = result(&ended);
+            assert_eq!(result["ready"], true, "{ended:?}");
+            assert_eq!(result["hooks"]["post_create"][0]["status"], "success", "{result}");
+            let entry = entries(&sg, "sandbox.create").await.remove(0);
+            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "agent"));
+
+            // The gateway's own answer reaches the caller, with its own words.
+            let twice = make(&operator, generation, name, "agent").await.unwrap_err();
+            assert_eq!(twice.code(), Code::AlreadyExists);
+            assert!(!twice.message().contains("says"), "{twice:?}");
+            let failed = operations(&sg, name).await.remove(0);
+            assert_eq!(failed.status(), pb::OperationStatus::Failed, "{failed:?}");
+
+            remove(&operator, generation, name, "agent").await.unwrap();
+            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "agent".into(), ..Default::default() };
+            let hooks = operator.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+            assert!(hooks.boot_hooks.is_empty());
+            let entry = entries(&sg, "sandbox.delete").await.remove(0);
+            assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
+            assert_eq!(remove(&operator, generation, name, "nothing").await.unwrap_err().code(), Code::NotFound);
+            let calls = simulator.calls();
+            let made = calls.iter().find(|(path, _)| path.ends_with("CreateSandbox")).unwrap();
+            assert_eq!(*made.1, 2, "each call went out once");
+        }
+    }
+
+    async fn a_name_that_the_gateway_gives_to_a_stock_client_is_kept(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let _simulator = gateway(&sg, name, generation).await;
+            let given = make(&sg.admin(), generation, name, "").await.unwrap();
+            let operation = operations(&sg, name).await.remove(0);
+            assert_eq!(operation.sandbox, given);
+            ended(&sg.admin(), &operation.id).await;
+            assert_eq!(entries(&sg, "sandbox.create").await[0].resource_id, given);
+        }
+    }
+}

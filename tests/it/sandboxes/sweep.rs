@@ -1,0 +1,92 @@
+//! Sandboxes that come and go without us.
+
+use shoreguard::resources::sandboxes::worker::SWEEP;
+use shoreguard::workers;
+
+use super::*;
+
+/// One sweep, whoever held the lease before.
+async fn sweep(sg: &TestServer) -> usize {
+    sg.app.db.move_clock(Duration::from_secs(31));
+    workers::once(&sg.app, &SWEEP).await.unwrap().expect("its lease has expired").done
+}
+
+async fn counted(sg: &TestServer, table: &str) -> usize {
+    crate::support::dump::table(&sg.app.db, table)
+        .await
+        .lines()
+        .filter(|line| !line.is_empty())
+        .count()
+}
+
+served! {
+    async fn wp33_what_hangs_on_a_name_goes_with_a_sandbox_that_was_deleted_behind_our_back(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            let request = pb::CreateSandboxRequest { description: "kept here".into(), ..to_create(&sg, name, "box") };
+            create(&sg, request).await;
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "true").await;
+            hook(&sg, name, "not-yet", pb::BootHookPhase::PostCreate, "true").await;
+            assert_eq!(sweep(&sg).await, 0, "it is there");
+
+            // Who deletes it asks the gateway itself.
+            let direct = tonic::transport::Channel::from_shared(format!("http://{}", simulator.addr())).unwrap();
+            let direct = direct.connect().await.unwrap();
+            match generation {
+                Generation::V0_0 => {
+                    use shoreguard::pb::v0_0::openshell::v1 as old;
+                    let mut client = old::open_shell_client::OpenShellClient::new(direct);
+                    let gone = old::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
+                    client.delete_sandbox(gone).await.unwrap();
+                }
+                Generation::V0_1 => {
+                    use shoreguard::pb::v0_1::openshell::v1 as new;
+                    let mut client = new::open_shell_client::OpenShellClient::new(direct);
+                    let gone = new::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
+                    client.delete_sandbox(gone).await.unwrap();
+                }
+            }
+            until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
+            assert_eq!(sweep(&sg).await, 0, "once is not enough: a gateway may come up with half its state");
+            sg.app.clock.advance(Duration::from_secs(3600));
+            assert_eq!(sweep(&sg).await, 1);
+            assert_eq!(sweep(&sg).await, 0);
+            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
+            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+            assert!(hooks.boot_hooks.is_empty());
+            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "not-yet".into(), ..Default::default() };
+            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+            assert_eq!(hooks.boot_hooks.len(), 1, "a hook for what is yet to be made stays");
+            let entry = entries(&sg, "sandbox.cleanup").await.remove(0);
+            assert_eq!((entry.resource_id.as_str(), entry.gateway.as_str()), ("box", name));
+            create(&sg, to_create(&sg, name, "box")).await;
+            assert_eq!(get(&sg.admin(), name, "box").await.unwrap().description, "", "it inherits nothing");
+            simulator.stop().await;
+            assert_eq!(sweep(&sg).await, 0, "a gateway that is away says nothing");
+            assert!(counted(&sg, "sandbox_meta").await > 0);
+        }
+    }
+
+    async fn a_sandbox_that_was_made_behind_our_back_is_noticed(sg: TestServer) {
+        let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+        simulator.seed_demo().unwrap();
+        sweep(&sg).await;
+        let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
+        assert!(dump.contains("team-a"), "{dump}");
+        assert_eq!(counted(&sg, "sandbox_meta").await, 4, "{dump}");
+    }
+
+    async fn wp33_deleting_takes_everything_along(sg: TestServer) {
+        let _simulator = gateway(&sg, "edge", Generation::V0_0).await;
+        let request = pb::CreateSandboxRequest { labels: labels(&[("a", "b")]), ..to_create(&sg, "edge", "box") };
+        create(&sg, request).await;
+        hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
+        let gone = delete(&sg, "edge", "box").await;
+        assert_eq!((gone.metadata, gone.boot_hooks, gone.sbom, gone.ssh_sessions), (true, 1, false, 0));
+        for table in ["sandbox_meta", "sandbox_labels", "sandbox_boot_hooks", "sbom_snapshots", "ssh_sessions"] {
+            assert_eq!(counted(&sg, table).await, 0, "{table}");
+        }
+        let entry = entries(&sg, "sandbox.delete").await.remove(0);
+        assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
+    }
+}
