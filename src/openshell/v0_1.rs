@@ -282,10 +282,10 @@ pub(super) fn logs(of: &Place, query: &LogQuery) -> Vec<u8> {
 
 pub(super) fn log_lines(answer: &[u8]) -> Option<Vec<LogLine>> {
     let answer = pb::GetSandboxLogsResponse::decode(answer).ok()?;
-    Some(answer.logs.into_iter().map(log_line).collect())
+    Some(answer.logs.iter().map(log_line).collect())
 }
 
-fn log_line(line: pb::SandboxLogLine) -> LogLine {
+fn log_line(line: &pb::SandboxLogLine) -> LogLine {
     LogLine {
         at: at(line.event_time),
         level: text(&line.level),
@@ -318,7 +318,7 @@ pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
         pb::sandbox_stream_event::Payload::Sandbox(sandbox) => {
             of_wire(sandbox).map(|sandbox| Seen::Sandbox(Box::new(sandbox)))
         }
-        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(line))),
+        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(&line))),
         pb::sandbox_stream_event::Payload::Event(event) => Some(Seen::Event(PlatformEvent {
             at: at(event.event_time),
             source: text(&event.source),

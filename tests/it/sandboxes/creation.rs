@@ -108,7 +108,7 @@ served! {
         let refusal = Script::Fail {
             code: Code::FailedPrecondition,
             message: "no room \u{1b}[31m left".to_owned(),
-            details: Default::default(),
+            details: bytes::Bytes::new(),
         };
         simulator.script("CreateSandbox", refusal, Times::Next(1));
         let admin = sg.admin();
@@ -124,7 +124,7 @@ served! {
 
     async fn wp65_a_creation_that_is_cancelled_leaves_no_sandbox(sg: TestServer) {
         for (name, generation) in GATEWAYS {
-            let options = SimulatorOptions { ready_after: Duration::from_secs(600), ..SimulatorOptions::plain(generation) };
+            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
             let simulator = Simulator::start(options).await.unwrap();
             sg.gateway(name, simulator.addr()).await;
             let admin = sg.admin();

@@ -48,7 +48,7 @@ served! {
             }
             until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
             assert_eq!(sweep(&sg).await, 0, "once is not enough: a gateway may come up with half its state");
-            sg.app.clock.advance(Duration::from_secs(3600));
+            sg.app.clock.advance(Duration::from_hours(1));
             assert_eq!(sweep(&sg).await, 1);
             assert_eq!(sweep(&sg).await, 0);
             let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
