@@ -198,7 +198,7 @@ mod tests {
             ("GatewayService/GetGateway", "shoreguard.v1.GatewayService/GetGateway"),
             ("ListGateways", "shoreguard.v1.GatewayService/ListGateways"),
             ("OpenShell/GetSandbox", "openshell.v1.OpenShell/GetSandbox"),
-            ("GetSandbox", "openshell.v1.OpenShell/GetSandbox"),
+            ("GetSandboxConfig", "openshell.v1.OpenShell/GetSandboxConfig"),
         ] {
             assert_eq!(path_of(name).as_deref(), Ok(path), "{name}");
         }

@@ -81,12 +81,12 @@ async fn one_answer_comes_back_and_the_call_carries_key_gateway_and_deadline() {
         "5",
         "--generation",
         "0.1",
-        "GetSandbox",
+        "OpenShell/GetSandbox",
     ];
     let args = args(&endpoint, &more);
     let mut client = Client::connect(&args).await.unwrap();
     let methods = Methods::load();
-    let method = methods.find("GetSandbox").unwrap().newest(args.generation).unwrap();
+    let method = methods.find("OpenShell/GetSandbox").unwrap().newest(args.generation).unwrap();
     let request = json::parse(&method.input(), r#"{"name": "box"}"#).unwrap();
     let answer = client.unary(&method, request).await.unwrap();
     assert_eq!(
@@ -98,9 +98,9 @@ async fn one_answer_comes_back_and_the_call_carries_key_gateway_and_deadline() {
 #[tokio::test]
 async fn a_stream_gives_each_message_and_then_its_refusal() {
     let (endpoint, _tasks) = serve().await;
-    let mut client = Client::connect(&args(&endpoint, &["WatchSandbox"])).await.unwrap();
+    let mut client = Client::connect(&args(&endpoint, &["OpenShell/WatchSandbox"])).await.unwrap();
     let methods = Methods::load();
-    let method = methods.find("WatchSandbox").unwrap().newest(None).unwrap();
+    let method = methods.find("OpenShell/WatchSandbox").unwrap().newest(None).unwrap();
     let request = json::parse(&method.input(), "{}").unwrap();
     let mut answers = client.stream(&method, request).await.unwrap();
     for cursor in ["1", "2"] {
@@ -114,19 +114,19 @@ async fn a_stream_gives_each_message_and_then_its_refusal() {
 #[tokio::test]
 async fn a_server_that_tells_no_generation_is_taken_to_be_the_newest() {
     let (endpoint, _tasks) = serve().await;
-    let args = args(&endpoint, &["--gateway", "edge", "GetSandbox"]);
+    let args = args(&endpoint, &["--gateway", "edge", "OpenShell/GetSandbox"]);
     let mut client = Client::connect(&args).await.unwrap();
     let why = client.generation(Some("edge")).await.unwrap_err();
     assert!(why.starts_with("the gateway's generation is not known (UNIMPLEMENTED: "), "{why}");
     let methods = Methods::load();
-    let found = methods.find("GetSandbox").unwrap();
+    let found = methods.find("OpenShell/GetSandbox").unwrap();
     let method = ask(&found, &args, &mut client).await.unwrap();
     assert_eq!(Some(&method), found.of(Generation::V0_1).ok());
 }
 
 #[tokio::test]
 async fn a_key_does_not_go_in_plain_over_a_network() {
-    let args = args("http://192.0.2.1:1", &["--key", "sg_x", "GetSandbox"]);
+    let args = args("http://192.0.2.1:1", &["--key", "sg_x", "OpenShell/GetSandbox"]);
     let Err(Failure::Usage(why)) = Client::connect(&args).await else { panic!("it is refused") };
     assert!(why.contains("--allow-plaintext"), "{why}");
 }
@@ -136,7 +136,7 @@ async fn a_server_that_is_not_there_is_told_with_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let Err(Failure::Io(why)) = Client::connect(&args(&endpoint, &["GetSandbox"])).await else {
+    let Err(Failure::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await else {
         panic!("nobody answers");
     };
     assert!(why.starts_with(&format!("`{endpoint}/` cannot be reached: ")), "{why}");
