@@ -36,7 +36,7 @@ fn folder(sg: &TestServer) -> &Path {
 }
 
 /// Puts a script of a shell into the folder.
-fn script(sg: &TestServer, name: &str, text: &str) -> PathBuf {
+pub(crate) fn script(sg: &TestServer, name: &str, text: &str) -> PathBuf {
     let path = folder(sg).join(name);
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();

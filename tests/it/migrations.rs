@@ -1,4 +1,4 @@
-//! The schema: both engines alike, as schema.rs says, up and down, and nothing newer than the binary.
+//! The schema: both engines alike, as src/db/schema says, up and down, and nothing newer than the binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,17 @@ use tokio_postgres::NoTls;
 use crate::support::Place;
 use crate::support::postgres::Database;
 
-/// By table: name, type as in schema.rs, may be null; in order.
+/// By table: name, type as in src/db/schema, may be null; in order.
 type Columns = BTreeMap<String, Vec<(String, String, bool)>>;
 
 fn declared() -> Columns {
     let mut tables = Columns::new();
     let (mut table, mut sql_name) = (String::new(), None);
-    for line in include_str!("../../src/db/schema.rs").lines() {
+    let files = [
+        include_str!("../../src/db/schema/mod.rs"),
+        include_str!("../../src/db/schema/sandboxes.rs"),
+    ];
+    for line in files.iter().flat_map(|text| text.lines()) {
         if let Some((name, _)) = line.trim().split_once(" (")
             && line.ends_with(") {")
         {

@@ -50,7 +50,7 @@ async fn onwards(running: Running, step: String, input: Vec<u8>) -> Result<Value
 
 /// Begins an operation on a replica of its own, lets its work go as far as a step, and kills the replica: nothing of it
 /// is ended, released or written any more.
-async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> String {
+pub(crate) async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> String {
     let doomed = runtime();
     let config = sg.config(|_| {});
     let worked = doomed.spawn(async move {
@@ -81,7 +81,7 @@ async fn stopped(app: Arc<App>) {
     app.drained().await;
 }
 
-async fn once(app: &Arc<App>, worker: &Worker) -> usize {
+pub(crate) async fn once(app: &Arc<App>, worker: &Worker) -> usize {
     workers::once(app, worker).await.unwrap().expect("it has no lease").done
 }
 

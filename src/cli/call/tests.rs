@@ -136,7 +136,8 @@ async fn a_server_that_is_not_there_is_told_with_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let Err(Failure::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await else {
+    let Err(Failure::Io(why)) = Client::connect(&args(&endpoint, &["OpenShell/GetSandbox"])).await
+    else {
         panic!("nobody answers");
     };
     assert!(why.starts_with(&format!("`{endpoint}/` cannot be reached: ")), "{why}");

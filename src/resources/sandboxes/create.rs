@@ -152,6 +152,10 @@ pub fn resume(
     input: Vec<u8>,
 ) -> BoxFuture<'static, Result<Value, Failure>> {
     Box::pin(async move {
+        if input.is_empty() {
+            // What a stock client has sent went with the connection that it was sent on.
+            return Err(Failure::new(Code::Orphaned, "the server that passed it on is gone"));
+        }
         let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
         // A step of another build is one that nothing is known of.
         let known = [BEGUN, CREATING, CREATED].into_iter().find(|known| *known == step);

@@ -120,7 +120,12 @@ async fn made(running: &Running, call: &Forwarded, workspace: &str) -> Result<Ma
         return Err(Error::Late { why }.into());
     }
     running.progress(30, "making the sandbox").await?;
-    let (passed, sandbox) = gateway.pass_create(call.headers.clone(), &call.message).await?;
+    let passing = gateway.pass_create(call.headers.clone(), &call.message);
+    let (passed, sandbox) = tokio::select! {
+        passed = passing => passed?,
+        // Whether the gateway goes on with it is not known; the sweep finds what it has made.
+        () = running.cancel().cancelled() => return Err(Failure::cancelled().into()),
+    };
     let Some(sandbox) = sandbox else { return Ok(Made { passed, rest: None }) };
     running.named(&sandbox.place.name).await?;
     made::store(ctx, &sandbox, (None, &Labels::default()), &details).await?;

@@ -7,7 +7,7 @@ use tonic::{Request, Streaming};
 use super::cleanup::Gone;
 use super::create::{self, Asked};
 use super::domain::{self, Change, Query};
-use super::{exec, input, listing, logs, ssh, wire as to};
+use super::{exec, input, listing, logs, messages, ssh};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::page::PageSize;
@@ -213,7 +213,7 @@ async fn talk(
         let mut next = begin;
         loop {
             if let Some(input) = next.take() {
-                let input = to::input(input)?;
+                let input = messages::input(input)?;
                 if let Input::Stdin(bytes) = &input {
                     counted.passed(bytes.len(), 0);
                 }

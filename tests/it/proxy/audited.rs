@@ -136,11 +136,13 @@ fn a_caller_that_hangs_up_before_the_answer_leaves_a_closed_entry() {
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
-        gateway.script("CreateSandbox", Script::Hang, Times::All);
+        sandbox(&sg.admin(), "alpha", "one").await;
+        gateway.script("StopSandbox", Script::Hang, Times::All);
         let mut client = sg.admin().openshell_v0_0();
-        let hanging = client.create_sandbox(to("alpha", create("one")));
+        let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
+        let hanging = client.stop_sandbox(to("alpha", stop));
         assert!(tokio::time::timeout(Duration::from_millis(200), hanging).await.is_err());
-        let entry = one(&sg, "sandbox.create").await;
+        let entry = one(&sg, "sandbox.stop").await;
         assert_eq!(entry.code, Some(Code::Cancelled as i32));
         sg.finish().await;
         gateway.stop().await;

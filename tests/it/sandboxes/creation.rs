@@ -198,15 +198,15 @@ served! {
     async fn a_template_says_what_the_caller_does_not(sg: TestServer) {
         let _simulator = gateway(&sg, "edge", Generation::V0_1).await;
         let request = pb::CreateSandboxRequest {
-            template: "data-science".into(),
+            template: "secure-coding".into(),
             image: "mine:1".into(),
             ..to_create(&sg, "edge", "lab")
         };
         let made = create(&sg, request).await;
         let not_applied = result(&made)["presets_not_applied"].clone();
-        assert_eq!(not_applied, serde_json::json!(["pypi", "huggingface", "docker"]), "{made:?}");
+        assert_eq!(not_applied, serde_json::json!(["pypi", "docker"]), "{made:?}");
         let found = get(&sg.admin(), "edge", "lab").await.unwrap();
-        assert_eq!((found.image.as_str(), found.gpu), ("mine:1", true));
+        assert_eq!((found.image.as_str(), found.gpu), ("mine:1", false));
         let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), page_size: 3, ..Default::default() };
         let first = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
         let names: Vec<&str> = first.templates.iter().map(|t| t.name.as_str()).collect();

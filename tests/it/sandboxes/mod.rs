@@ -6,6 +6,8 @@ mod listing;
 mod proxied;
 mod ssh;
 mod sweep;
+mod takeover;
+mod with_hooks;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -136,7 +138,7 @@ async fn hook(
     sandbox: &str,
     phase: pb::BootHookPhase,
     command: &str,
-) {
+) -> pb::BootHook {
     let request = pb::CreateBootHookRequest {
         gateway: gateway.to_owned(),
         sandbox: sandbox.to_owned(),
@@ -146,5 +148,6 @@ async fn hook(
         request_id: request_id(sg),
         ..Default::default()
     };
-    sg.admin().boot_hooks().create_boot_hook(request).await.unwrap();
+    let created = sg.admin().boot_hooks().create_boot_hook(request).await.unwrap();
+    created.into_inner().boot_hook.unwrap()
 }

@@ -27,6 +27,7 @@ const BANS: &[Ban] = &[
             "src/cli/",
             "src/pb/",
             "*/rpc.rs",
+            "*/messages.rs",
         ],
         exempt: &[
             ("src/digest.rs", "finds the fields marked secret in the descriptors"),
@@ -97,7 +98,7 @@ const BANS: &[Ban] = &[
 const TRANSPORT_USE: &[(&str, &[&str])] = &[
     ("call::", &["rpc.rs"]),
     ("streams::", &["rpc.rs"]),
-    ("wire", &["rpc.rs"]),
+    ("wire", &["rpc.rs", "messages.rs"]),
     ("idempotency", &["rpc.rs", "worker.rs"]),
     ("{idempotency, wire}", &["rpc.rs"]),
 ];

@@ -1,0 +1,65 @@
+//! A creation goes on where its replica has died.
+
+use shoreguard::db::Engine;
+use shoreguard::openshell::sandbox::NewSandbox;
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::resources::operations::takeover::TAKEOVER;
+use shoreguard::resources::sandboxes::create::{Create, OPERATION_ANNOTATION};
+
+use super::*;
+use crate::operation_leases::{killed, once};
+use crate::support::server::run_quiet;
+use crate::support::work::Begin;
+
+fn begun(sg: &TestServer, gateway: &str, name: &str) -> Begin {
+    let new = NewSandbox {
+        workspace: "default".to_owned(),
+        name: name.to_owned(),
+        ..NewSandbox::default()
+    };
+    let create = Create {
+        new,
+        description: Some("taken over".to_owned()),
+        labels: [("env".to_owned(), "prod".to_owned())].into(),
+        skip_hooks: false,
+        presets: Vec::new(),
+    };
+    Begin { input: Some(serde_json::to_vec(&create).unwrap()), ..sg.work(gateway, name) }
+}
+
+#[test]
+fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
+    run_quiet(Engine::Postgres, async |sg: TestServer| {
+        let simulator = gateway(&sg, "old", Generation::V0_0).await;
+        let _other = gateway(&sg, "new", Generation::V0_1).await;
+        let direct = format!("http://{}", simulator.addr());
+        let mut direct = old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+
+        // Nothing was sent; the answer was lost, on the generation that tells repeats and on the one that does not.
+        let fresh = killed(&sg, begun(&sg, "old", "fresh"), "begun").await;
+        let repeat = killed(&sg, begun(&sg, "new", "repeat"), "creating").await;
+        let found = killed(&sg, begun(&sg, "old", "found"), "creating").await;
+        let request = old::CreateSandboxRequest {
+            name: "found".into(),
+            spec: Some(old::SandboxSpec::default()),
+            annotations: [(OPERATION_ANNOTATION.to_owned(), found.clone())].into(),
+            ..Default::default()
+        };
+        direct.create_sandbox(request).await.unwrap();
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 0, "their leases are not over");
+        sg.app.db.move_clock(Duration::from_secs(31));
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 3);
+        for (operation, gateway, name) in
+            [(fresh, "old", "fresh"), (repeat, "new", "repeat"), (found, "old", "found")]
+        {
+            let ended = ended(&sg.admin(), &operation).await;
+            assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+            let made = get(&sg.admin(), gateway, name).await.unwrap();
+            assert_eq!(made.description, "taken over");
+            assert_eq!(made.gateway_annotations[OPERATION_ANNOTATION], operation);
+        }
+        let created = simulator.calls()["/openshell.v1.OpenShell/CreateSandbox"];
+        assert_eq!(created, 2, "one by hand, one for what was never sent");
+        sg.finish().await;
+    });
+}
