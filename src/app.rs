@@ -27,6 +27,7 @@ use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::operations::keeper::Operations;
+use crate::resources::templates::{self, Template};
 use crate::resources::{access_bindings, auth, gateways, sboms};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
@@ -43,6 +44,8 @@ pub struct App {
     pub clock: Clock,
     /// What secrets at rest are sealed under.
     pub master: MasterKeys,
+    /// What sandboxes of a kind begin with, by name.
+    pub templates: Vec<Template>,
     /// Turns of boot hooks on this host.
     pub boot_hooks: Semaphore,
     /// What page tokens are sealed under; the same on every replica.
@@ -103,6 +106,7 @@ impl App {
     /// # Errors
     /// What stands in the way of serving, in a sentence.
     pub async fn build(config: Config, clock: Clock) -> Result<Arc<Self>, Error> {
+        let templates = templates::file::load(config.sandboxes.templates_folder.as_deref())?;
         let master = master_keys(&config)?;
         let db = Db::open(&db_options(&config)).await?;
         let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
@@ -117,6 +121,7 @@ impl App {
         let targets = Arc::default();
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
+            templates,
             boot_hooks: Semaphore::new(config.boot_hooks.running_max as usize),
             page_key: master.seal_key("page tokens"),
             oidc_key: master.seal_key("oidc login"),

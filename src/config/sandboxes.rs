@@ -1,5 +1,7 @@
-//! `[sandboxes]`: how long is waited for sandboxes, and how those that came or went without us are noticed.
+//! `[sandboxes]`: how long is waited for sandboxes, how those that came or went without us are noticed, and what new ones
+//! can begin with.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,10 @@ pub struct Sandboxes {
     /// gateway that restarts may come up with a part of its state.
     #[serde(default = "missing_grace_seconds")]
     pub missing_grace_seconds: u64,
+    /// The folder whose `.yaml` files are templates beside the server's own; `templates/` of the source has examples.
+    /// Default: none. One that is wrong stops the start.
+    #[serde(default)]
+    pub templates_folder: Option<PathBuf>,
 }
 
 fn ready_timeout_seconds() -> u64 {
@@ -42,6 +48,7 @@ impl Section for Sandboxes {
         Key::new("ready_timeout_seconds", Kind::Number),
         Key::new("sweep_seconds", Kind::Number),
         Key::new("missing_grace_seconds", Kind::Number),
+        Key::new("templates_folder", Kind::Text),
     ];
 
     fn check(&self, faults: &mut Faults) {

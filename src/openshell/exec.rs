@@ -84,8 +84,8 @@ impl Outputs {
                 Wire::V0_0 => v0_0::exec_output(message),
                 Wire::V0_1 => v0_1::exec_output(message),
             };
-            let unreadable = || unreadable(&self.gateway, EXEC);
-            if let Some(output) = output.ok_or_else(unreadable)? {
+            let unreadable = |_| unreadable(&self.gateway, EXEC);
+            if let Some(output) = output.map_err(unreadable)? {
                 return Ok(Some(output));
             }
         }

@@ -91,10 +91,10 @@ fn fit(
 }
 
 fn fit_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result<(), Error> {
-    let kind = match field.kind() {
-        Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
-        kind => kind,
-    };
+    let mut kind = field.kind();
+    if let (true, Kind::Message(entry)) = (field.is_map(), &kind) {
+        kind = entry.map_entry_value_field().kind();
+    }
     if let Kind::Enum(of) = &kind
         && let Value::String(word) = value
     {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::pb::{v0_0, v0_1};
 
-    const TEXT: &str = r#"
+    const TEXT: &str = r"
 version: 1
 filesystem_policy:
   include_workdir: true
@@ -160,7 +160,7 @@ network_policies:
                 slug: my-*
     binaries:
       - path: /usr/bin/python3
-"#;
+";
 
     #[test]
     fn wp05_the_file_of_the_command_line_fits_either_generation() {

@@ -378,12 +378,12 @@ pub(super) fn text(said: &str) -> String {
 }
 
 /// Items of a gateway, cut in number and length.
-pub(super) fn texts(said: Vec<String>) -> Vec<String> {
+pub(super) fn texts(said: &[String]) -> Vec<String> {
     said.iter().take(ITEMS_MAX).map(|item| text(item)).collect()
 }
 
 /// A map of a gateway, cut in number and length.
-pub(super) fn map(said: BTreeMap<String, String>) -> BTreeMap<String, String> {
+pub(super) fn map(said: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     said.iter().take(ITEMS_MAX).map(|(key, value)| (text(key), text(value))).collect()
 }
 

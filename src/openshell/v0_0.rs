@@ -1,7 +1,7 @@
 //! Generation 0.0: workspaces are strings, lists are cut by offset, and much is named by id.
 
 use bytes::Bytes;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
@@ -102,10 +102,10 @@ fn of_wire(found: pb::Sandbox) -> Option<Sandbox> {
         created_at: at(meta.created_at_ms),
         image: spec.template.map(|template| text(&template.image)).unwrap_or_default(),
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
-        providers: texts(spec.providers),
+        providers: texts(&spec.providers),
         policy_version: status.current_policy_version,
-        labels: map(meta.labels),
-        annotations: map(meta.annotations),
+        labels: map(&meta.labels),
+        annotations: map(&meta.annotations),
         conditions: conditions
             .map(|condition| Condition {
                 kind: text(&condition.r#type),
@@ -186,7 +186,7 @@ pub(super) fn exec_start(sandbox_id: &str, command: &Command) -> Vec<u8> {
 
 pub(super) fn exec_input(input: Input) -> Vec<u8> {
     let payload = match input {
-        Input::Stdin(bytes) => pb::exec_sandbox_input::Payload::Stdin(bytes.into()),
+        Input::Stdin(bytes) => pb::exec_sandbox_input::Payload::Stdin(bytes),
         Input::Resize { cols, rows } => {
             let size = pb::ExecSandboxWindowResize { cols, rows };
             pb::exec_sandbox_input::Payload::Resize(size)
@@ -195,12 +195,12 @@ pub(super) fn exec_input(input: Input) -> Vec<u8> {
     pb::ExecSandboxInput { payload: Some(payload) }.encode_to_vec()
 }
 
-/// None where it can't be read; none inside where it is nothing that we know.
-pub(super) fn exec_output(answer: Bytes) -> Option<Option<Output>> {
-    let payload = pb::ExecSandboxEvent::decode(answer).ok()?.payload;
-    Some(payload.map(|payload| match payload {
-        pb::exec_sandbox_event::Payload::Stdout(out) => Output::Stdout(out.data.into()),
-        pb::exec_sandbox_event::Payload::Stderr(out) => Output::Stderr(out.data.into()),
+/// None where it is nothing that we know.
+pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> {
+    let payload = pb::ExecSandboxEvent::decode(answer)?.payload;
+    Ok(payload.map(|payload| match payload {
+        pb::exec_sandbox_event::Payload::Stdout(out) => Output::Stdout(out.data),
+        pb::exec_sandbox_event::Payload::Stderr(out) => Output::Stderr(out.data),
         pb::exec_sandbox_event::Payload::Exit(exit) => Output::Exit(exit.exit_code),
     }))
 }
@@ -219,17 +219,17 @@ pub(super) fn logs(sandbox_id: &str, of: &Place, query: &LogQuery) -> Vec<u8> {
 
 pub(super) fn log_lines(answer: &[u8]) -> Option<Vec<LogLine>> {
     let answer = pb::GetSandboxLogsResponse::decode(answer).ok()?;
-    Some(answer.logs.into_iter().map(log_line).collect())
+    Some(answer.logs.iter().map(log_line).collect())
 }
 
-fn log_line(line: pb::SandboxLogLine) -> LogLine {
+fn log_line(line: &pb::SandboxLogLine) -> LogLine {
     LogLine {
         at: at(line.timestamp_ms),
         level: text(&line.level),
         target: text(&line.target),
         message: super::watch::message(&line.message),
         source: text(&line.source),
-        fields: map(line.fields),
+        fields: map(&line.fields),
     }
 }
 
@@ -247,14 +247,14 @@ pub(super) fn watch(sandbox_id: &str, follow: &Follow) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// None where it can't be read; none inside where it is nothing that we know.
-pub(super) fn seen(answer: Bytes) -> Option<Option<Seen>> {
-    let payload = pb::SandboxStreamEvent::decode(answer).ok()?.payload;
-    Some(payload.and_then(|payload| match payload {
+/// None where it is nothing that we know.
+pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
+    let payload = pb::SandboxStreamEvent::decode(answer)?.payload;
+    Ok(payload.and_then(|payload| match payload {
         pb::sandbox_stream_event::Payload::Sandbox(sandbox) => {
             of_wire(sandbox).map(|sandbox| Seen::Sandbox(Box::new(sandbox)))
         }
-        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(line))),
+        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(&line))),
         pb::sandbox_stream_event::Payload::Event(event) => Some(Seen::Event(PlatformEvent {
             at: at(event.timestamp_ms),
             source: text(&event.source),

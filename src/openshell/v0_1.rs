@@ -1,7 +1,7 @@
 //! Generation 0.1: workspaces are selectors, lists have page tokens, and everything is named by name.
 
 use bytes::Bytes;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
@@ -33,8 +33,8 @@ fn time(at: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-fn scope(workspace: &str) -> Option<WorkspaceSelector> {
-    Some(WorkspaceSelector { selection: Some(Selection::Workspace(workspace.to_owned())) })
+fn scope(workspace: &str) -> WorkspaceSelector {
+    WorkspaceSelector { selection: Some(Selection::Workspace(workspace.to_owned())) }
 }
 
 pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
@@ -54,7 +54,7 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
         spec: Some(spec),
         name: new.name.clone(),
         annotations: new.annotations.clone().into_iter().collect(),
-        workspace_scope: scope(&new.workspace),
+        workspace_scope: Some(scope(&new.workspace)),
         workload_template: new.workload_template.clone(),
         request_id: new.request_id.clone(),
         ..Default::default()
@@ -84,21 +84,21 @@ pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
 }
 
 pub(super) fn named(of: &Place) -> Vec<u8> {
-    let (name, workspace_scope) = (of.name.clone(), scope(&of.workspace));
+    let (name, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
     pb::GetSandboxRequest { name, workspace_scope }.encode_to_vec()
 }
 
-fn scope_or_all(workspace: Option<&str>) -> Option<WorkspaceSelector> {
+fn scope_or_all(workspace: Option<&str>) -> WorkspaceSelector {
     let all = || Selection::AllWorkspaces(AllWorkspaces {});
     let selection = workspace.map_or_else(all, |name| Selection::Workspace(name.to_owned()));
-    Some(WorkspaceSelector { selection: Some(selection) })
+    WorkspaceSelector { selection: Some(selection) }
 }
 
 pub(super) fn list(workspace: Option<&str>, from: &str) -> Vec<u8> {
     let request = pb::ListSandboxesRequest {
         page_size: i32::try_from(PAGE).unwrap_or(i32::MAX),
         page_token: from.to_owned(),
-        workspace_scope: scope_or_all(workspace),
+        workspace_scope: Some(scope_or_all(workspace)),
         ..Default::default()
     };
     request.encode_to_vec()
@@ -113,7 +113,7 @@ pub(super) fn page(answer: &[u8]) -> Option<Page<Sandbox>> {
 pub(super) fn list_templates(from: &str) -> Vec<u8> {
     let request = pb::ListSandboxTemplatesRequest {
         page_token: from.to_owned(),
-        workspace_scope: scope_or_all(None),
+        workspace_scope: Some(scope_or_all(None)),
         ..Default::default()
     };
     request.encode_to_vec()
@@ -148,10 +148,10 @@ fn of_wire(found: pb::Sandbox) -> Option<Sandbox> {
         created_at: at(meta.created_time),
         image: spec.template.map(|template| text(&template.image)).unwrap_or_default(),
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
-        providers: texts(spec.providers),
+        providers: texts(&spec.providers),
         policy_version: status.current_policy_version,
-        labels: map(meta.labels),
-        annotations: map(meta.annotations),
+        labels: map(&meta.labels),
+        annotations: map(&meta.annotations),
         conditions: conditions
             .map(|condition| Condition {
                 kind: text(&condition.r#type),
@@ -192,7 +192,7 @@ fn there_was(outcome: pb::DeletionOutcome) -> bool {
 }
 
 pub(super) fn create_ssh(of: &Place) -> Vec<u8> {
-    let (sandbox, workspace_scope) = (of.name.clone(), scope(&of.workspace));
+    let (sandbox, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
     pb::CreateSshSessionRequest { sandbox, workspace_scope }.encode_to_vec()
 }
 
@@ -219,7 +219,7 @@ pub(super) fn revoked(answer: &[u8]) -> Option<bool> {
 
 fn exec_request(of: &Place, command: &Command) -> pb::ExecSandboxRequest {
     pb::ExecSandboxRequest {
-        workspace_scope: scope(&of.workspace),
+        workspace_scope: Some(scope(&of.workspace)),
         sandbox: of.name.clone(),
         command: command.argv.clone(),
         workdir: command.workdir.clone(),
@@ -249,7 +249,7 @@ pub(super) fn exec_start(of: &Place, command: &Command) -> Vec<u8> {
 
 pub(super) fn exec_input(input: Input) -> Vec<u8> {
     let payload = match input {
-        Input::Stdin(bytes) => pb::exec_sandbox_input::Payload::Stdin(bytes.into()),
+        Input::Stdin(bytes) => pb::exec_sandbox_input::Payload::Stdin(bytes),
         Input::Resize { cols, rows } => {
             let size = pb::ExecSandboxWindowResize { cols, rows };
             pb::exec_sandbox_input::Payload::Resize(size)
@@ -258,12 +258,12 @@ pub(super) fn exec_input(input: Input) -> Vec<u8> {
     pb::ExecSandboxInput { payload: Some(payload) }.encode_to_vec()
 }
 
-/// None where it can't be read; none inside where it is nothing that we know.
-pub(super) fn exec_output(answer: Bytes) -> Option<Option<Output>> {
-    let payload = pb::ExecSandboxEvent::decode(answer).ok()?.payload;
-    Some(payload.map(|payload| match payload {
-        pb::exec_sandbox_event::Payload::Stdout(out) => Output::Stdout(out.data.into()),
-        pb::exec_sandbox_event::Payload::Stderr(out) => Output::Stderr(out.data.into()),
+/// None where it is nothing that we know.
+pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> {
+    let payload = pb::ExecSandboxEvent::decode(answer)?.payload;
+    Ok(payload.map(|payload| match payload {
+        pb::exec_sandbox_event::Payload::Stdout(out) => Output::Stdout(out.data),
+        pb::exec_sandbox_event::Payload::Stderr(out) => Output::Stderr(out.data),
         pb::exec_sandbox_event::Payload::Exit(exit) => Output::Exit(exit.exit_code),
     }))
 }
@@ -275,30 +275,30 @@ pub(super) fn logs(of: &Place, query: &LogQuery) -> Vec<u8> {
         since_time: query.since.map(time),
         sources: query.sources.clone(),
         min_level: String::new(),
-        workspace_scope: scope(&of.workspace),
+        workspace_scope: Some(scope(&of.workspace)),
     };
     request.encode_to_vec()
 }
 
 pub(super) fn log_lines(answer: &[u8]) -> Option<Vec<LogLine>> {
     let answer = pb::GetSandboxLogsResponse::decode(answer).ok()?;
-    Some(answer.logs.into_iter().map(log_line).collect())
+    Some(answer.logs.iter().map(log_line).collect())
 }
 
-fn log_line(line: pb::SandboxLogLine) -> LogLine {
+fn log_line(line: &pb::SandboxLogLine) -> LogLine {
     LogLine {
         at: at(line.event_time),
         level: text(&line.level),
         target: text(&line.target),
         message: super::watch::message(&line.message),
         source: text(&line.source),
-        fields: map(line.fields),
+        fields: map(&line.fields),
     }
 }
 
 pub(super) fn watch(of: &Place, follow: &Follow) -> Vec<u8> {
     let request = pb::WatchSandboxRequest {
-        workspace_scope: scope(&of.workspace),
+        workspace_scope: Some(scope(&of.workspace)),
         sandbox: of.name.clone(),
         follow_status: true,
         follow_logs: follow.logs,
@@ -311,14 +311,14 @@ pub(super) fn watch(of: &Place, follow: &Follow) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// None where it can't be read; none inside where it is nothing that we know.
-pub(super) fn seen(answer: Bytes) -> Option<Option<Seen>> {
-    let payload = pb::SandboxStreamEvent::decode(answer).ok()?.payload;
-    Some(payload.and_then(|payload| match payload {
+/// None where it is nothing that we know.
+pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
+    let payload = pb::SandboxStreamEvent::decode(answer)?.payload;
+    Ok(payload.and_then(|payload| match payload {
         pb::sandbox_stream_event::Payload::Sandbox(sandbox) => {
             of_wire(sandbox).map(|sandbox| Seen::Sandbox(Box::new(sandbox)))
         }
-        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(line))),
+        pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(&line))),
         pb::sandbox_stream_event::Payload::Event(event) => Some(Seen::Event(PlatformEvent {
             at: at(event.event_time),
             source: text(&event.source),

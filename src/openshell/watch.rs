@@ -105,8 +105,8 @@ impl Watching {
                 Wire::V0_0 => v0_0::seen(message),
                 Wire::V0_1 => v0_1::seen(message),
             };
-            let unreadable = || unreadable(&self.gateway, WATCH);
-            if let Some(seen) = seen.ok_or_else(unreadable)? {
+            let unreadable = |_| unreadable(&self.gateway, WATCH);
+            if let Some(seen) = seen.map_err(unreadable)? {
                 return Ok(Some(seen));
             }
         }

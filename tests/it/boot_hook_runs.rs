@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shoreguard::config::Config;
+use shoreguard::ctx::Ctx;
 use shoreguard::db::types::GatewayId;
 use shoreguard::error::{Error, Reason};
 use shoreguard::openshell::exec::Command;
@@ -115,6 +116,20 @@ impl Inside for Echo {
         let said = format!("{:?} {} {environment:?}", command.argv, command.workdir);
         Ok(Finished { exit_code, output: said.into_bytes(), truncated: false })
     }
+}
+
+/// A hook `wait` that ends by being ended; it tells its child's id when it waits.
+fn waiting(sg: &TestServer) {
+    let begun = folder(sg).parent().unwrap().join("begun");
+    assert!(std::process::Command::new("mkfifo").arg(&begun).status().unwrap().success());
+    script(sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));
+}
+
+/// Until the hook waits: the id of its child.
+async fn waits(ctx: &Ctx) -> String {
+    let begun = ctx.app().config.server.data_dir.join("begun");
+    let reading = tokio::task::spawn_blocking(move || fs::read_to_string(begun).unwrap());
+    reading.await.unwrap().trim().to_owned()
 }
 
 fn statuses(hooks: &[pb::BootHook]) -> Vec<(&str, pb::BootHookStatus)> {
@@ -287,29 +302,46 @@ served! { tuned tight;
     async fn a_cancelled_creation_ends_its_hook(sg: TestServer) {
         let edge = gateway(&sg, "edge").await;
         let admin = sg.admin();
-        let begun = folder(&sg).parent().unwrap().join("begun");
-        assert!(std::process::Command::new("mkfifo").arg(&begun).status().unwrap().success());
-        script(&sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));
+        waiting(&sg);
         create(&admin, pb::CreateBootHookRequest { continue_on_failure: true, ..hook("wait", PRE, "wait") }).await.unwrap();
         create(&admin, hook("next", PRE, "wait")).await.unwrap();
         let ran = creation(&sg, |ctx, _| Box::pin(async move {
             let cancel = CancellationToken::new();
-            let begun = ctx.app().config.server.data_dir.join("begun");
-            let reading = tokio::task::spawn_blocking(move || fs::read_to_string(begun).unwrap());
             let (place, spec) = (place(), Spec::default());
             let (ran, pid) = tokio::join!(pre_create(ctx, &place, &spec, &cancel), async {
-                let pid = reading.await.unwrap();
-                assert!(lives(pid.trim()));
+                let pid = waits(ctx).await;
+                assert!(lives(&pid));
                 cancel.cancel();
                 pid
             });
-            assert!(!lives(pid.trim()), "it ends with its hook");
+            assert!(!lives(&pid), "it ends with its hook");
             let ran = ran?;
             assert_eq!(ran.outcomes[0].summary, "cancelled");
             Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
         })).await;
         assert_eq!(ran, (1, true), "whatever the hook says of going on");
         assert_eq!(statuses(&hooks(&admin).await), [("wait", BAD), ("next", NOT_RUN)]);
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_creation_that_nobody_waits_for_ends_its_hook(sg: TestServer) {
+        let edge = gateway(&sg, "edge").await;
+        waiting(&sg);
+        create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
+        creation(&sg, |ctx, _| Box::pin(async move {
+            let (place, spec, cancel) = (place(), Spec::default(), CancellationToken::new());
+            let pid = tokio::select! {
+                ran = pre_create(ctx, &place, &spec, &cancel) => panic!("it has ended: {ran:?}"),
+                pid = waits(ctx) => pid,
+            };
+            let begun = Instant::now();
+            while lives(&pid) {
+                assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
+                tokio::task::yield_now().await;
+            }
+            Ok(Worked::NOTHING)
+        })).await;
         edge.stop().await;
         sg.finish().await;
     }

@@ -306,3 +306,36 @@ fn check_config_lists_every_fault_and_hides_secrets() {
         assert!(text(&refused.stderr).contains(fault), "{fault}: {}", text(&refused.stderr));
     }
 }
+
+#[test]
+fn check_config_tells_what_a_server_would_not_run_or_begin_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let templates = folder.path().join("templates");
+    let hooks = folder.path().join("hooks");
+    for made in [&templates, &hooks] {
+        std::fs::create_dir(made).unwrap();
+    }
+    std::fs::set_permissions(&hooks, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = templates.join("mine.yaml");
+    std::fs::write(&file, "template: {name: mine}\nsandbox: {gpu: true}\n").unwrap();
+    let said = format!(
+        "[sandboxes]\ntemplates_folder = \"{}\"\n[boot_hooks]\npre_create_folder = \"{}\"\n",
+        templates.display(),
+        hooks.display()
+    );
+    let config = serve(folder.path(), &said);
+    let check = || run(&["check-config", "--config", config.to_str().unwrap()]);
+    assert!(check().status.success(), "{}", text(&check().stderr));
+
+    std::fs::write(&file, "template: {name: mine}\nsandbox: {gpus: true}\n").unwrap();
+    let refused = check();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("`mine.yaml`") && said.contains("gpus"), "{said}");
+
+    std::fs::set_permissions(&hooks, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = check();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("`boot_hooks.pre_create_folder` can be written by others"), "{said}");
+}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use prost_types::value::Kind;
 use serde_json::json;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
@@ -180,7 +181,6 @@ served! {
         let id = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(large)).await.unwrap().id;
         let ended = sg.admin().ended(&id).await;
         let fields = ended.result.unwrap().fields;
-        use prost_types::value::Kind;
         assert_eq!(fields["truncated"].kind, Some(Kind::BoolValue(true)));
         assert_eq!(fields["exit_code"].kind, Some(Kind::NumberValue(0.0)));
         assert_eq!(fields["stdout"].kind, Some(Kind::StringValue("x".repeat(8_000))));

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shoreguard::app::App;
-use shoreguard::db::Engine;
+use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
 use shoreguard::resources::access_bindings::feed;
@@ -14,7 +14,7 @@ use shoreguard::resources::audit;
 use shoreguard::resources::operations::keeper::Stop;
 use shoreguard::resources::operations::takeover::{Resume, TAKEOVER, take_over};
 use shoreguard::resources::operations::worker::RETENTION;
-use shoreguard::resources::operations::{Failure, OperationKind};
+use shoreguard::resources::operations::{Failure, OperationKind, Running};
 use shoreguard::workers::{self, Worker};
 use tokio::runtime::Runtime;
 
@@ -28,29 +28,29 @@ const PAST_THE_LEASE: Duration = Duration::from_secs(31);
 const RESUMING: Worker = Worker { tick: |ctx, _| Box::pin(take_over(ctx, resume_of)), ..TAKEOVER };
 
 /// Goes on where it was; at the step `wait` until it is told to stop.
-fn resume_of(_: OperationKind) -> Option<Resume> {
-    Some(|running, step, input| {
-        Box::pin(async move {
-            running.step(&format!("{step} again")).await?;
-            if step.starts_with("wait") {
-                running.cancel().cancelled().await;
-            }
-            if running.cancel().is_cancelled() {
-                return Err(Failure::cancelled());
-            }
-            Ok(json!({ "step": step, "input": String::from_utf8(input).unwrap() }))
-        })
-    })
+fn resume_of(kind: OperationKind) -> Option<Resume> {
+    match kind {
+        OperationKind::Sandbox => {
+            Some(|running, step, input| Box::pin(onwards(running, step, input)))
+        }
+        OperationKind::Exec => None,
+    }
 }
 
-/// A replica that is no more: it was killed while it worked.
-struct Killed {
-    id: String,
+async fn onwards(running: Running, step: String, input: Vec<u8>) -> Result<Value, Failure> {
+    running.step(&format!("{step} again")).await?;
+    if step.starts_with("wait") {
+        running.cancel().cancelled().await;
+    }
+    if running.cancel().is_cancelled() {
+        return Err(Failure::cancelled());
+    }
+    Ok(json!({ "step": step, "input": String::from_utf8(input).unwrap() }))
 }
 
 /// Begins an operation on a replica of its own, lets its work go as far as a step, and kills the replica: nothing of it
 /// is ended, released or written any more.
-async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> Killed {
+async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> String {
     let doomed = runtime();
     let config = sg.config(|_| {});
     let worked = doomed.spawn(async move {
@@ -64,7 +64,7 @@ async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> Killed {
     });
     let id = worked.await.unwrap();
     doomed.shutdown_background();
-    Killed { id }
+    id
 }
 
 fn runtime() -> Runtime {
@@ -194,7 +194,7 @@ fn what_ended_long_ago_is_forgotten_and_what_runs_is_not() {
 #[test]
 fn wp37_what_nobody_can_go_on_with_ends_when_its_lease_has_expired_and_not_before() {
     on_replicas(async |sg| {
-        let Killed { id } = killed(&sg, exec(&sg), "running").await;
+        let id = killed(&sg, exec(&sg), "running").await;
         assert_eq!(once(&sg.app, &TAKEOVER).await, 0, "its lease has not expired");
         assert_eq!(sg.admin().operation(&id).await.unwrap().status(), Status::Running);
         sg.app.db.move_clock(PAST_THE_LEASE);
@@ -218,7 +218,7 @@ fn wp37_what_nobody_can_go_on_with_ends_when_its_lease_has_expired_and_not_befor
 #[test]
 fn what_was_cancelled_ends_as_cancelled_also_when_its_replica_is_gone() {
     on_replicas(async |sg| {
-        let Killed { id } = killed(&sg, exec(&sg), "running").await;
+        let id = killed(&sg, exec(&sg), "running").await;
         assert_eq!(sg.admin().cancel(&id).await.unwrap().status(), Status::Cancelling);
         sg.app.db.move_clock(PAST_THE_LEASE);
         assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
@@ -232,7 +232,7 @@ fn what_was_cancelled_ends_as_cancelled_also_when_its_replica_is_gone() {
 fn work_that_can_go_on_is_taken_over_with_its_step_and_its_input() {
     on_replicas(async |sg| {
         let begin = Begin { input: Some(b"the spec".to_vec()), ..sg.work("edge", "box") };
-        let Killed { id } = killed(&sg, begin, "created").await;
+        let id = killed(&sg, begin, "created").await;
         assert_eq!(once(&sg.app, &RESUMING).await, 0);
         sg.app.db.move_clock(PAST_THE_LEASE);
         // Two replicas look at the same time: one has it.
@@ -258,7 +258,7 @@ fn work_that_can_go_on_is_taken_over_with_its_step_and_its_input() {
 #[test]
 fn cancelled_work_that_can_go_on_is_taken_over_to_be_undone() {
     on_replicas(async |sg| {
-        let Killed { id } = killed(&sg, sg.work("edge", "box"), "created").await;
+        let id = killed(&sg, sg.work("edge", "box"), "created").await;
         sg.admin().cancel(&id).await.unwrap();
         sg.app.db.move_clock(PAST_THE_LEASE);
         assert_eq!(once(&sg.app, &RESUMING).await, 1);
@@ -308,6 +308,32 @@ fn a_lease_that_cannot_be_renewed_stops_the_work_when_it_ends() {
         sg.sql(back).await;
         feed::refresh(&sg.app).await.unwrap();
         // Nobody has taken over: its end is stored as soon as that can be.
+        let ended = sg.admin().ended(&id).await;
+        assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_database_that_hangs_keeps_no_lease_alive() {
+    on_both(async |sg| {
+        let held = sg.held(&exec(&sg)).await;
+        let id = held.id.clone();
+        let app = Arc::clone(&sg.app);
+        let hang = app.db.transaction(async |conn| {
+            if conn.engine() == Engine::Postgres {
+                let lock = diesel::sql_query("LOCK TABLE operations");
+                on_conn!(conn, |c| diesel_async::RunQueryDsl::execute(lock, c).await)?;
+            }
+            // On SQLite it is the one writer that is taken.
+            app.clock.advance(PAST_THE_LEASE);
+            held.running.cancel().cancelled().await;
+            Ok(())
+        });
+        hang.await.unwrap();
+        assert_eq!(held.running.why(), Some(Stop::LeaseLost));
+        drop(held);
+        feed::refresh(&sg.app).await.unwrap();
         let ended = sg.admin().ended(&id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
         sg.finish().await;
@@ -374,7 +400,7 @@ fn wp95_what_moves_on_another_replica_is_noticed_by_one_poll_for_all() {
 #[test]
 fn a_replica_that_stops_hands_over_what_another_can_go_on_with() {
     on_replicas(async |sg| {
-        let Killed { id } = killed(&sg, sg.work("edge", "box"), "wait").await;
+        let id = killed(&sg, sg.work("edge", "box"), "wait").await;
         let other = replica(&sg, |config| config.server.drain_seconds = 1).await;
         other.db.move_clock(PAST_THE_LEASE);
         assert_eq!(once(&other, &RESUMING).await, 1);

@@ -2,22 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use prost_types::value::Kind;
 use serde_json::json;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::OperationStatus as Status;
 use shoreguard::resources::operations::{INPUT_BYTES_MAX, STEP_CHARS_MAX};
+use shoreguard::seal::hex;
 
 use crate::support::dump;
 use crate::support::server::Caller;
 use crate::support::work::{Begin, start};
 
-fn text(result: &Option<prost_types::Struct>, key: &str) -> Option<String> {
-    use prost_types::value::Kind;
-    match result.as_ref()?.fields.get(key)?.kind.as_ref()? {
+/// A text or a number of the result.
+fn text(operation: &pb::Operation, key: &str) -> Option<String> {
+    match operation.result.as_ref()?.fields.get(key)?.kind.as_ref()? {
         Kind::StringValue(text) => Some(text.clone()),
         Kind::NumberValue(number) => Some(number.to_string()),
-        other => Some(format!("{other:?}")),
+        Kind::NullValue(_) | Kind::BoolValue(_) | Kind::StructValue(_) | Kind::ListValue(_) => None,
     }
 }
 
@@ -50,8 +52,8 @@ served! {
         held.finish(Ok(json!({ "phase": "ready", "n": 1 })));
         let ended = admin.ended(&id).await;
         assert_eq!((ended.status(), ended.progress_percent), (Status::Succeeded, 100));
-        assert_eq!(text(&ended.result, "phase").as_deref(), Some("ready"));
-        assert_eq!(text(&ended.result, "n").as_deref(), Some("1"));
+        assert_eq!(text(&ended, "phase").as_deref(), Some("ready"));
+        assert_eq!(text(&ended, "n").as_deref(), Some("1"));
         assert!(ended.complete_time.is_some() && !ended.result_withheld);
         assert_eq!(admin.operation(&id).await.unwrap(), ended);
         sg.finish().await;
@@ -196,7 +198,7 @@ served! {
 
         for key in [&ana, &sg.admin_key] {
             let seen = sg.with(key).operation(&exec).await.unwrap();
-            assert_eq!(text(&seen.result, "stdout").as_deref(), Some("the secret"));
+            assert_eq!(text(&seen, "stdout").as_deref(), Some("the secret"));
         }
         let seen = sg.with(&operator).operation(&exec).await.unwrap();
         assert_eq!((seen.status(), seen.result, seen.result_withheld), (Status::Succeeded, None, true));
@@ -206,7 +208,7 @@ served! {
         assert_eq!((streamed.result, streamed.result_withheld), (None, true));
         // What is no output is the gateway's operators'.
         let seen = sg.with(&operator).operation(&create).await.unwrap();
-        assert_eq!(text(&seen.result, "name").as_deref(), Some("box"));
+        assert_eq!(text(&seen, "name").as_deref(), Some("box"));
         assert_refused!(sg.with(&viewer).operation(&exec).await, PermissionDenied, "ROLE_TOO_LOW");
         for key in [&elsewhere, &nobody] {
             assert_refused!(sg.with(key).operation(&exec).await, NotFound, "NOT_FOUND");
@@ -328,8 +330,8 @@ served! {
         let envelope = json!({ "stdout": "" }).to_string().len();
         held.finish(Ok(json!({ "stdout": "x".repeat(65_536 - envelope) })));
         let ended = sg.admin().ended(&id).await;
-        assert_eq!(text(&ended.result, "stdout").unwrap().len(), 65_536 - envelope);
-        assert_eq!(text(&ended.result, "truncated"), None);
+        assert_eq!(text(&ended, "stdout").unwrap().len(), 65_536 - envelope);
+        assert_eq!(text(&ended, "truncated"), None);
         sg.finish().await;
     }
 
@@ -363,7 +365,7 @@ served! {
         let input = Some(b"a spec with API_KEY=hunter2".to_vec());
         let held = sg.held(&Begin { input, ..sg.work("edge", "box") }).await;
         let row = dump::table(&sg.app.db, "operations").await.to_lowercase();
-        let hex = |text: &str| text.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+        let hex = |text: &str| hex(text.as_bytes());
         assert!(row.contains("default") && !row.contains(&hex("hunter2")), "{row}");
         let id = held.id.clone();
         held.finish(Ok(json!({ "stdout": "hunter2" })));

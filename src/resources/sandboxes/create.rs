@@ -145,6 +145,7 @@ fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
 }
 
 /// Goes on with a creation whose replica is gone.
+#[must_use]
 pub fn resume(
     running: Running,
     step: String,

@@ -172,8 +172,10 @@ pub async fn update(
             }
             etag::check(given_etag, meta.version, Kind::Sandbox, &place.name)?;
             store::seen_as(conn, meta.id, &sandbox.id).await?;
-            let labels = change.labels.as_ref().cloned();
-            let labels = labels.unwrap_or_else(|| Labels::from_json(meta.labels_json.as_deref()));
+            let labels = change
+                .labels
+                .clone()
+                .unwrap_or_else(|| Labels::from_json(meta.labels_json.as_deref()));
             let description = change.description.as_ref().unwrap_or(&meta.description).clone();
             let at = (meta.id, meta.version);
             if !store::describe(conn, at, description.as_deref(), &labels, now).await? {

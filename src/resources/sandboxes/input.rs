@@ -101,7 +101,7 @@ pub fn labels(given: BTreeMap<String, String>) -> Result<Labels, Error> {
 }
 
 /// Names of providers.
-pub fn providers(given: Vec<String>) -> Result<Vec<String>, Error> {
+pub fn providers(given: &[String]) -> Result<Vec<String>, Error> {
     if given.len() > PROVIDERS_MAX {
         let why = format!("must be at most {PROVIDERS_MAX}, got {}", given.len());
         return Err(Error::invalid("providers", why));

@@ -207,13 +207,15 @@ async fn talk(
     let place = input::place(&first.workspace, &first.sandbox)?;
     let begin = first.input.take();
     let (inputs, mut outputs) = exec::talk(&ctx, &place, &first.try_into()?).await?;
-    let feed = async {
+    let counted = &ctx;
+    // It owns the way in, so that its end is the end of the input.
+    let feeding = async move {
         let mut next = begin;
         loop {
             if let Some(input) = next.take() {
                 let input = to::input(input)?;
                 if let Input::Stdin(bytes) = &input {
-                    ctx.passed(bytes.len(), 0);
+                    counted.passed(bytes.len(), 0);
                 }
                 if !inputs.send(input).await {
                     return Ok(());
@@ -226,14 +228,13 @@ async fn talk(
             }
         }
     };
-    // What is fed is owned by the feeding alone: its end is the end of the input.
-    let mut feed = Some(Box::pin(feed));
+    let mut feeding = Some(Box::pin(feeding));
     loop {
         let output = tokio::select! {
             output = outputs.next() => output?,
-            fed = fed(&mut feed) => {
-                let () = fed?;
-                feed = None;
+            done = fed(&mut feeding) => {
+                done?;
+                feeding = None;
                 continue;
             }
         };
@@ -248,10 +249,10 @@ async fn talk(
 
 /// The end of what is fed, where it is still being fed.
 async fn fed(
-    feed: &mut Option<impl Future<Output = Result<(), Error>> + Unpin>,
+    feeding: &mut Option<impl Future<Output = Result<(), Error>> + Unpin>,
 ) -> Result<(), Error> {
-    match feed {
-        Some(feed) => feed.await,
+    match feeding {
+        Some(feeding) => feeding.await,
         None => std::future::pending().await,
     }
 }

@@ -38,7 +38,7 @@ impl TryFrom<pb::CreateSandboxRequest> for Asked {
             name,
             image: input::line("image", req.image, input::IMAGE_CHARACTERS_MAX)?,
             gpu: req.gpu,
-            providers: input::providers(req.providers)?,
+            providers: input::providers(&req.providers)?,
             environment: input::environment(req.environment.into_iter().collect())?,
             log_level: input::log_level(&req.log_level)?,
             workload_template,
@@ -156,7 +156,7 @@ impl TryFrom<pb::StartExecSandboxRequest> for Command {
 /// A piece of input for a command.
 pub(super) fn input(given: pb::exec_sandbox_request::Input) -> Result<Input, Error> {
     match given {
-        pb::exec_sandbox_request::Input::Stdin(bytes) => Ok(Input::Stdin(bytes.into())),
+        pb::exec_sandbox_request::Input::Stdin(bytes) => Ok(Input::Stdin(bytes)),
         pb::exec_sandbox_request::Input::Resize(to) => {
             let (cols, rows) = input::size("resize", (to.cols, to.rows))?;
             Ok(Input::Resize { cols, rows })
@@ -168,8 +168,8 @@ impl From<Output> for pb::ExecSandboxResponse {
     fn from(output: Output) -> Self {
         use pb::exec_sandbox_response::Output as Wire;
         let output = match output {
-            Output::Stdout(bytes) => Wire::Stdout(bytes.into()),
-            Output::Stderr(bytes) => Wire::Stderr(bytes.into()),
+            Output::Stdout(bytes) => Wire::Stdout(bytes),
+            Output::Stderr(bytes) => Wire::Stderr(bytes),
             Output::Exit(code) => Wire::ExitCode(code),
         };
         Self { output: Some(output) }

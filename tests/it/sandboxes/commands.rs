@@ -48,7 +48,7 @@ async fn all(
 
 served! {
     async fn a_command_is_a_conversation(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             let admin = sg.admin();
@@ -117,7 +117,7 @@ served! {
     }
 
     async fn wp12_equal_commands_run_side_by_side_and_keep_their_output(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             let admin = sg.admin();
@@ -155,11 +155,11 @@ served! {
         let seen = ended(&other, &operation).await;
         assert!(seen.result.is_none() && seen.result_withheld, "{seen:?}");
         let request = pb::GetOperationRequest { operation: operation.clone() };
-        assert_refused!(viewer.operations().get_operation(request).await, NotFound, "NOT_FOUND");
+        assert_refused!(viewer.operations().get_operation(request).await, PermissionDenied, "ROLE_TOO_LOW");
     }
 
     async fn wp65_a_command_that_is_cancelled_ends_in_the_sandbox(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (cancelled_before, (name, generation)) in GATEWAYS.into_iter().enumerate() {
             let _simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             let admin = sg.admin();
@@ -169,12 +169,12 @@ served! {
             admin.operations().cancel_operation(cancel).await.unwrap();
             let cancelled = ended(&admin, &operation).await;
             assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
-            assert_eq!(entries(&sg, "operation.cancel").await.len(), 1, "it is audited");
+            assert_eq!(entries(&sg, "operation.cancel").await.len(), cancelled_before + 1, "it is audited");
         }
     }
 
     async fn wp70_logs_are_picked_before_they_are_counted(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             simulator.log("default", "box", "ERROR", "first error").unwrap();
@@ -206,7 +206,7 @@ served! {
 
     async fn a_sandbox_is_followed(sg: TestServer) {
         use pb::watch_sandbox_response::Seen;
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
             create(&sg, pb::CreateSandboxRequest { description: "seen".into(), ..to_create(&sg, name, "box") }).await;
             let request = pb::WatchSandboxRequest {

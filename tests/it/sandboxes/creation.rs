@@ -7,7 +7,7 @@ use super::*;
 
 served! {
     async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             let admin = sg.admin();
             let request = pb::CreateSandboxRequest {
@@ -59,7 +59,7 @@ served! {
     }
 
     async fn wp64_the_name_that_the_gateway_gives_is_the_one_that_is_kept(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             let request = pb::CreateSandboxRequest { description: "nameless".into(), ..to_create(&sg, name, "") };
             let made = create(&sg, request).await;
@@ -74,7 +74,7 @@ served! {
     }
 
     async fn wp05_the_policy_of_a_creation_is_passed_on(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             let policy = "version: 1\nprocess: { run_as_user: sandbox, run_as_group: sandbox }\n\
                 network_policies:\n  pypi:\n    name: pypi\n    endpoints: [{ host: pypi.org, port: 443 }]\n    \
@@ -90,7 +90,7 @@ served! {
     }
 
     async fn wp23_a_creation_whose_answer_is_lost_is_found_and_not_repeated(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
             for named in ["lost", ""] {
                 simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
@@ -108,7 +108,7 @@ served! {
         let refusal = Script::Fail {
             code: Code::FailedPrecondition,
             message: "no room \u{1b}[31m left".to_owned(),
-            details: Default::default(),
+            details: bytes::Bytes::new(),
         };
         simulator.script("CreateSandbox", refusal, Times::Next(1));
         let admin = sg.admin();
@@ -123,8 +123,8 @@ served! {
     }
 
     async fn wp65_a_creation_that_is_cancelled_leaves_no_sandbox(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let options = SimulatorOptions { ready_after: Duration::from_secs(600), ..SimulatorOptions::plain(generation) };
+        for (name, generation) in GATEWAYS {
+            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
             let simulator = Simulator::start(options).await.unwrap();
             sg.gateway(name, simulator.addr()).await;
             let admin = sg.admin();

@@ -33,8 +33,9 @@ fn update(
 
 served! {
     async fn wp70_a_selector_picks_before_the_page_is_cut(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let _simulator = gateway(&sg, name, generation).await;
+        let mut simulators = Vec::new();
+        for (name, generation) in GATEWAYS {
+            simulators.push(gateway(&sg, name, generation).await);
             for i in 0..7 {
                 let env: &[(&str, &str)] = match i % 3 {
                     0 => &[("env", "prod")],
@@ -99,7 +100,7 @@ served! {
     }
 
     async fn a_sandbox_stands_still_and_runs_again(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             let admin = sg.admin();

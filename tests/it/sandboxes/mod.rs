@@ -15,7 +15,8 @@ use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{Caller, TestServer};
 
-const GENERATIONS: [Generation; 2] = [Generation::V0_0, Generation::V0_1];
+/// One of each generation.
+const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
 /// A gateway of a generation, registered under a name.
 async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {

@@ -63,7 +63,7 @@ async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operation> {
 
 served! {
     async fn hooks_run_an_operation_shows_it_and_what_hangs_on_the_name_goes(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
             hook(&sg, name, "agent", pb::BootHookPhase::PostCreate, "echo warm").await;
             let operator = sg.with(&sg.admin().key(&format!("ops-{name}"), pb::Role::Operator).await);
@@ -98,7 +98,7 @@ served! {
     }
 
     async fn a_name_that_the_gateway_gives_to_a_stock_client_is_kept(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+        for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;
             let given = make(&sg.admin(), generation, name, "").await.unwrap();
             let operation = operations(&sg, name).await.remove(0);

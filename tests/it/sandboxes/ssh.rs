@@ -4,8 +4,9 @@ use super::*;
 
 served! {
     async fn wp81_a_session_is_revoked_by_its_own_sandbox_alone(sg: TestServer) {
-        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
-            let _simulator = gateway(&sg, name, generation).await;
+        let mut simulators = Vec::new();
+        for (name, generation) in GATEWAYS {
+            simulators.push(gateway(&sg, name, generation).await);
             create(&sg, to_create(&sg, name, "box")).await;
             create(&sg, to_create(&sg, name, "other")).await;
             let admin = sg.admin();

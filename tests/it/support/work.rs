@@ -33,7 +33,7 @@ pub(crate) struct Begin {
 }
 
 impl Begin {
-    fn new(&self) -> New<'_> {
+    fn to_begin(&self) -> New<'_> {
         New {
             kind: if self.exec { OperationKind::Exec } else { OperationKind::Sandbox },
             workspace: &self.workspace,
@@ -89,7 +89,7 @@ where
 {
     let asked = begin.clone();
     let answer = call_write(app, call(app, begin), async move |ctx, _| {
-        let started = operations::start(&ctx, asked.new(), work).await?;
+        let started = operations::start(&ctx, asked.to_begin(), work).await?;
         Ok(pb::GetOperationResponse { operation: Some(started.into()) })
     });
     Ok(answer.await?.into_inner().operation.unwrap())
@@ -100,7 +100,7 @@ pub(crate) async fn begun(app: &Arc<App>, begin: &Begin) -> Running {
     let asked = begin.clone();
     let (sender, running) = oneshot::channel();
     let answer = call_write(app, call(app, begin), async move |ctx, _| {
-        drop(sender.send(operations::begin(&ctx, asked.new()).await?));
+        drop(sender.send(operations::begin(&ctx, asked.to_begin()).await?));
         Ok(pb::GetOperationResponse::default())
     });
     answer.await.unwrap();

@@ -61,6 +61,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
         "service_principals/provided.rs",
         "those that the configuration makes, for rules of OIDC issuers",
     ),
+    ("templates/file.rs", "the files that they are read from, at start"),
 ];
 
 /// Names of the folders in `src/resources`, and whether they serve something.

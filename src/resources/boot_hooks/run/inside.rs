@@ -118,8 +118,12 @@ pub(super) async fn run(
     };
     match finished {
         Err(_) => Attempt::failed(format!("took longer than {} s", limit.as_secs())),
-        // A fault of ours is logged here, and told without its cause.
-        Ok(Err(error)) => Attempt::broken(&error),
+        Ok(Err(error)) => {
+            let mut attempt = Attempt::broken(&error);
+            // A gateway may repeat what it was given.
+            attempt.summary = output::shown(attempt.summary.as_bytes(), false, &environment);
+            attempt
+        }
         Ok(Ok(finished)) => {
             let output = output::shown(&finished.output, finished.truncated, &environment);
             let code = finished.exit_code;

@@ -204,9 +204,10 @@ async fn keep(
     let now = ctx.now();
     // Of one that could not begin there is nothing but why.
     let written = if output.is_empty() && status == Status::Failure { &summary } else { &output };
+    // Without what it wrote and why it failed: these may be words of a gateway.
     let payload = json!({
         "sandbox": place.sandbox, "workspace": place.workspace, "hook_id": hook.id.get(),
-        "name": hook.name, "phase": phase, "status": status.as_str(), "summary": summary,
+        "name": hook.name, "phase": phase, "status": status.as_str(),
     });
     ctx.db()
         .transaction(async |conn| {

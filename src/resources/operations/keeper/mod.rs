@@ -31,6 +31,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// How late a cancel on another replica may be noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the database may take to answer: what hangs must not keep the end of a lease from being noticed.
+const ASK_TIME_MAX: Duration = Duration::from_secs(5);
 /// Operations that run in one process at once.
 pub const OPERATIONS_MAX: usize = 1_000;
 /// Of them those of one caller.
@@ -228,16 +230,19 @@ async fn keep(app: Arc<App>) {
             return;
         }
         let now = app.clock.since_boot();
-        let looked = if now.saturating_sub(renewed_at) >= RENEW_EVERY {
-            renew(&app, &held, now).await.map(|()| renewed_at = now)
-        } else {
-            Ok(())
+        let due = now.saturating_sub(renewed_at) >= RENEW_EVERY;
+        let asked = async {
+            if due {
+                renew(&app, &held, now).await?;
+            }
+            look(&app, &held).await
         };
-        let looked = match looked {
-            Ok(()) => look(&app, &held).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = looked {
+        let late = |_| Err(Error::Late { why: "the database took too long".to_owned() });
+        let asked = tokio::time::timeout(ASK_TIME_MAX, asked).await.unwrap_or_else(late);
+        if asked.is_ok() && due {
+            renewed_at = now;
+        }
+        if let Err(error) = asked {
             let held = held.len();
             warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
         }

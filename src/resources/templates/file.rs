@@ -1,0 +1,395 @@
+//! Templates as YAML files: `template` says what it is, `sandbox` what a sandbox gets.
+//!
+//! Invariants
+//! - what is not understood is refused: an unknown key, a key that comes twice, an anchor, a second document;
+//! - what is read is bounded, in files, bytes, depth and entries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_saphyr::Options;
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
+
+use super::domain::Template;
+use crate::error::Error;
+
+/// Most templates of a folder.
+pub const FILES_MAX: usize = 100;
+/// Most entries of a folder, templates or not.
+pub const ENTRIES_MAX: usize = 10_000;
+/// Most bytes of a template.
+pub const FILE_BYTES_MAX: usize = 64 * 1024;
+/// Most characters of a name, of a provider and of a preset.
+pub const NAME_CHARACTERS_MAX: usize = 253;
+/// Most characters of a description.
+pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
+/// Most characters of a category.
+pub const CATEGORY_CHARACTERS_MAX: usize = 64;
+/// Most characters of an image.
+pub const IMAGE_CHARACTERS_MAX: usize = 512;
+/// Most providers, and most presets.
+pub const NAMES_MAX: usize = 20;
+/// Most variables.
+pub const VARIABLES_MAX: usize = 100;
+/// Most characters of a variable's name.
+pub const VARIABLE_NAME_CHARACTERS_MAX: usize = 256;
+/// Most characters of a variable's value.
+pub const VARIABLE_VALUE_CHARACTERS_MAX: usize = 8_192;
+
+/// The key of the configuration that names the folder.
+const KEY: &str = "sandboxes.templates_folder";
+
+/// Those that come with the binary.
+const BUNDLED: [(&str, &str); 4] = [
+    ("data-science.yaml", include_str!("../../../templates/data-science.yaml")),
+    ("openclaw.yaml", include_str!("../../../templates/openclaw.yaml")),
+    ("secure-coding.yaml", include_str!("../../../templates/secure-coding.yaml")),
+    ("web-dev.yaml", include_str!("../../../templates/web-dev.yaml")),
+];
+
+/// A file, as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    template: About,
+    sandbox: Sandbox,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    category: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sandbox {
+    #[serde(default)]
+    image: String,
+    #[serde(default)]
+    gpu: bool,
+    #[serde(default)]
+    providers: Vec<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    presets: Vec<String>,
+}
+
+/// Those of the binary and those of a folder, by name.
+///
+/// # Errors
+/// `Invalid` with everything that is wrong, a line each, with its file.
+pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
+    let mut texts: Vec<(String, Result<String, String>)> = BUNDLED
+        .iter()
+        .map(|(file, text)| (format!("{file} of the server"), Ok((*text).to_owned())))
+        .collect();
+    if let Some(folder) = folder {
+        for path in files(folder).map_err(|why| Error::invalid(KEY, why))? {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            texts.push((file, read(&path)));
+        }
+    }
+    let mut faults = Vec::new();
+    let mut found: Vec<Template> = Vec::new();
+    let mut places: HashMap<String, String> = HashMap::new();
+    for (file, text) in texts {
+        match text.and_then(|text| parse(&text)) {
+            Err(why) => faults.push(format!("`{file}` {why}")),
+            Ok(template) => match places.insert(template.name.clone(), file.clone()) {
+                Some(first) => {
+                    let name = &template.name;
+                    faults.push(format!("`{file}` has the name `{name}`, which `{first}` has"));
+                }
+                None => found.push(template),
+            },
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Error::invalid(KEY, format!("cannot be used: {}", faults.join("\n"))));
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The templates of a folder, by name.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let unreadable = |error| format!("cannot be read: {error}");
+    let mut found = Vec::new();
+    for (n, entry) in fs::read_dir(folder).map_err(unreadable)?.enumerate() {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|end| end == "yaml" || end == "yml") {
+            found.push(path);
+        }
+        if found.len() > FILES_MAX || n >= ENTRIES_MAX {
+            return Err(format!(
+                "must hold at most {FILES_MAX} templates, and {ENTRIES_MAX} files"
+            ));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The text of a file; one that is none, such as a pipe, is not opened.
+fn read(path: &Path) -> Result<String, String> {
+    let unreadable = |error| format!("cannot be read: {error}");
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is no file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let limit = FILE_BYTES_MAX as u64 + 1;
+    File::open(path)
+        .map_err(unreadable)?
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!("must be at most {FILE_BYTES_MAX} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+}
+
+fn options() -> Options {
+    let budget = serde_saphyr::budget! {
+        max_documents: 1,
+        max_aliases: 0,
+        max_anchors: 0,
+        max_depth: 6,
+        max_nodes: 1_000,
+        max_events: 4_000,
+    };
+    serde_saphyr::options! {
+        budget: budget,
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        merge_keys: MergeKeyPolicy::Error,
+        // `yes` and `on` are words.
+        strict_booleans: true,
+    }
+}
+
+/// A template from its text; else what is wrong, with the key or the line.
+fn parse(text: &str) -> Result<Template, String> {
+    let written: Written =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+            let words = error.without_snippet().to_string();
+            format!("is no template: {}", words.split_whitespace().collect::<Vec<_>>().join(" "))
+        })?;
+    let Written { template: About { name, description, category }, sandbox } = written;
+    let Sandbox { image, gpu, providers, environment, presets } = sandbox;
+    is_name("template.name", &name)?;
+    line("template.description", &description, DESCRIPTION_CHARACTERS_MAX)?;
+    line("template.category", &category, CATEGORY_CHARACTERS_MAX)?;
+    line("sandbox.image", &image, IMAGE_CHARACTERS_MAX)?;
+    names("sandbox.providers", &providers)?;
+    names("sandbox.presets", &presets)?;
+    variables("sandbox.environment", &environment)?;
+    Ok(Template { name, description, category, image, gpu, providers, environment, presets })
+}
+
+fn is_name(key: &str, name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.len() > NAME_CHARACTERS_MAX
+        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        || !name.chars().all(plain)
+    {
+        let rest = NAME_CHARACTERS_MAX - 1;
+        return Err(format!(
+            "has at `{key}` what is not a letter or digit and up to {rest} of letters, digits, `.`, `_`, `-`"
+        ));
+    }
+    Ok(())
+}
+
+fn line(key: &str, text: &str, max: usize) -> Result<(), String> {
+    if text.chars().count() > max || text.contains(char::is_control) {
+        return Err(format!("has at `{key}` what is not one line of at most {max} characters"));
+    }
+    Ok(())
+}
+
+fn names(key: &str, names: &[String]) -> Result<(), String> {
+    if names.len() > NAMES_MAX {
+        return Err(format!("has at `{key}` more than {NAMES_MAX}"));
+    }
+    names.iter().try_for_each(|name| is_name(key, name))
+}
+
+fn variables(key: &str, variables: &BTreeMap<String, String>) -> Result<(), String> {
+    if variables.len() > VARIABLES_MAX {
+        return Err(format!("has at `{key}` more than {VARIABLES_MAX}"));
+    }
+    for (name, value) in variables {
+        let count = name.chars().count();
+        if !(1..=VARIABLE_NAME_CHARACTERS_MAX).contains(&count)
+            || name.contains(|c: char| c.is_control() || c == '=')
+        {
+            return Err(format!(
+                "has at `{key}` a name that is not 1..={VARIABLE_NAME_CHARACTERS_MAX} characters without `=`"
+            ));
+        }
+        if value.chars().count() > VARIABLE_VALUE_CHARACTERS_MAX || value.contains('\0') {
+            return Err(format!(
+                "has at `{key}.{name}` more than {VARIABLE_VALUE_CHARACTERS_MAX} characters"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "template: {name: a}\nsandbox: {}\n";
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn refused(files: &[(&str, &str)]) -> String {
+        load(Some(folder(files).path())).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_four_of_the_server_are_there_and_say_what_they_give() {
+        let all = load(None).unwrap();
+        let shown: Vec<_> = all
+            .iter()
+            .map(|t| (t.name.as_str(), t.category.as_str(), t.gpu, t.presets.join(" ")))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("data-science", "ml", true, "pypi huggingface docker".to_owned()),
+                ("openclaw", "agent", false, "openclaw".to_owned()),
+                ("secure-coding", "security", false, "pypi docker".to_owned()),
+                ("web-dev", "dev", false, "npm docker slack".to_owned()),
+            ]
+        );
+        assert_eq!(all[0].environment["CUDA_VISIBLE_DEVICES"], "all");
+        assert_eq!(all[0].providers, ["nvidia"]);
+        assert_eq!(all[1].environment.keys().collect::<Vec<_>>(), ["HOME", "TERM"]);
+    }
+
+    #[test]
+    fn a_folder_adds_its_own() {
+        let mine = folder(&[
+            (
+                "mine.yaml",
+                "template:\n  name: mine\nsandbox:\n  image: x:1\n  environment: {N: '1', ON: yes}\n",
+            ),
+            (
+                "other.yml",
+                "# A comment\ntemplate: {name: a.b_c-1, description: for tests}\nsandbox: {gpu: true}\n",
+            ),
+            ("README.md", "no template"),
+        ]);
+        let all = load(Some(mine.path())).unwrap();
+        let names: Vec<&str> = all.iter().map(|template| template.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["a.b_c-1", "data-science", "mine", "openclaw", "secure-coding", "web-dev"]
+        );
+        assert_eq!((all[2].image.as_str(), all[2].environment["ON"].as_str()), ("x:1", "yes"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_file_and_key() {
+        for (text, said) in [
+            ("template: {name: a, colour: red}\nsandbox: {}", "colour"),
+            ("template: {name: a}\nsandbox: {}\nextra: 1", "extra"),
+            ("template: {name: a}\nsandbox: {imag: x}", "imag"),
+            ("template: {name: a}", "sandbox"),
+            ("template: {description: x}\nsandbox: {}", "name"),
+            ("template: {name: a, name: b}\nsandbox: {}", "duplicate"),
+            ("template: {name: a}\nsandbox: {gpu: yes}", "bool"),
+            ("template: {name: a}\nsandbox: {providers: x}", "line 2"),
+            ("template: {name: 'a b'}\nsandbox: {}", "template.name"),
+            ("template: {name: a, description: \"x\\ny\"}\nsandbox: {}", "template.description"),
+            ("template: {name: a}\nsandbox: {presets: ['']}", "sandbox.presets"),
+            ("template: {name: a}\nsandbox: {environment: {'A=B': x}}", "sandbox.environment"),
+            ("template: &x {name: a}\nsandbox: *x", "line"),
+            ("template: {name: a}\nsandbox: {}\n---\ntemplate: {name: b}\nsandbox: {}", ""),
+            ("template: [", "line"),
+            ("", ""),
+            ("{{ .Values }}", ""),
+        ] {
+            let why = refused(&[("bad.yaml", text)]);
+            assert!(
+                why.starts_with("`sandboxes.templates_folder` cannot be used: `bad.yaml`"),
+                "{why}"
+            );
+            assert!(why.contains(said), "{text:?}: {why}");
+            assert_eq!(why.lines().count(), 1, "{why}");
+        }
+        let both = refused(&[
+            ("a.yaml", "x"),
+            ("b.yaml", GOOD),
+            ("c.yaml", GOOD),
+            ("d.yaml", "template: {name: openclaw}\nsandbox: {}"),
+        ]);
+        assert_eq!(both.lines().count(), 3, "{both}");
+        assert!(both.contains("`c.yaml` has the name `a`, which `b.yaml` has"), "{both}");
+        assert!(
+            both.contains(
+                "`d.yaml` has the name `openclaw`, which `openclaw.yaml of the server` has"
+            )
+        );
+        assert!(
+            load(Some(Path::new("/nowhere"))).unwrap_err().to_string().contains("cannot be read")
+        );
+    }
+
+    #[test]
+    fn what_is_read_has_bounds() {
+        let of = |length: usize| format!("{GOOD}# {}", "x".repeat(length - GOOD.len() - 2));
+        assert!(load(Some(folder(&[("a.yaml", &of(FILE_BYTES_MAX))]).path())).is_ok());
+        assert!(refused(&[("a.yaml", &of(FILE_BYTES_MAX + 1))]).contains("at most 65536 bytes"));
+        let many = tempfile::tempdir().unwrap();
+        for n in 0..FILES_MAX {
+            let text = format!("template: {{name: t{n}}}\nsandbox: {{}}\n");
+            fs::write(many.path().join(format!("{n}.yaml")), text).unwrap();
+        }
+        assert_eq!(load(Some(many.path())).unwrap().len(), FILES_MAX + BUNDLED.len());
+        fs::write(many.path().join("more.yaml"), GOOD).unwrap();
+        assert!(load(Some(many.path())).unwrap_err().to_string().contains("at most 100 templates"));
+        let listed = |key: &str, n: usize| {
+            let list = (0..n).map(|i| format!("p{i}")).collect::<Vec<_>>().join(", ");
+            parse(&format!("template: {{name: a}}\nsandbox: {{{key}: [{list}]}}"))
+        };
+        for key in ["providers", "presets"] {
+            assert!(listed(key, NAMES_MAX).is_ok() && listed(key, NAMES_MAX + 1).is_err());
+        }
+        let mapped = |n: usize, value: usize| {
+            let map = (0..n).map(|i| format!("V{i}: {}", "v".repeat(value))).collect::<Vec<_>>();
+            parse(&format!(
+                "template: {{name: a}}\nsandbox: {{environment: {{{}}}}}",
+                map.join(", ")
+            ))
+        };
+        assert!(mapped(VARIABLES_MAX, 1).is_ok() && mapped(VARIABLES_MAX + 1, 1).is_err());
+        assert!(mapped(1, VARIABLE_VALUE_CHARACTERS_MAX).is_ok());
+        assert!(mapped(1, VARIABLE_VALUE_CHARACTERS_MAX + 1).is_err());
+        for depth in [10, 10_000] {
+            assert!(parse(&format!("{}{}", "[".repeat(depth), "]".repeat(depth))).is_err());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("deep.yaml")).unwrap();
+        assert!(
+            load(Some(folder.path())).unwrap_err().to_string().contains("`deep.yaml` is no file")
+        );
+    }
+}
