@@ -44,6 +44,9 @@ CREATE TABLE sbom_components (
 );
 -- With the text that is searched, so that a search reads this alone.
 CREATE INDEX sbom_components_snapshot ON sbom_components (snapshot_id, position, search_key);
+-- Of most components nothing is known, and this has a few rows.
+CREATE INDEX sbom_components_max_severity ON sbom_components (snapshot_id, max_severity, position)
+    WHERE max_severity IS NOT NULL;
 CREATE INDEX sbom_components_name_key ON sbom_components (name_key, version_key, id);
 CREATE INDEX sbom_components_purl_key ON sbom_components (purl_key, id);
 

@@ -1,7 +1,7 @@
 //! Components of the whole fleet: what they are found by, and the pages of what is found.
 //!
 //! Invariants
-//! - what is searched for and what is searched are folded alike, by [`fold`];
+//! - what is searched for and what is searched are folded alike, by `fold`;
 //! - only sandboxes of gateways that the caller may see are found, whatever else is asked for.
 
 pub mod store;
