@@ -10,7 +10,7 @@ use super::read::{Kind, Section};
 use super::sources::SECTIONS;
 use super::{
     Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Events, Faults, Gateways, Keys,
-    Limits, Oidc, Sandboxes, Server, Sources, Telemetry, TokenService,
+    Limits, Oidc, Operations, Sandboxes, Server, Sources, Telemetry, TokenService,
 };
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
