@@ -351,8 +351,12 @@ mod tests {
 
     #[test]
     fn t20_what_a_gateway_says_is_cut_and_harmless() {
-        let said = format!("no\u{1b}[31m {}", "x".repeat(1000));
-        let error = refusal("edge", &Status::failed_precondition(said)).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("9"));
+        let said = format!("no%1B[31m {}", "x".repeat(1000));
+        trailers.insert("grpc-message", said.parse().unwrap());
+        let said = Status::from_header_map(&trailers).unwrap();
+        let error = refusal("edge", &said).unwrap();
         let shown = error.to_string();
         assert!(
             shown.starts_with("gateway `edge` says: no [31m x") && shown.len() < 600,

@@ -1,5 +1,6 @@
 //! Sandboxes that come and go without us.
 
+use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::sandboxes::worker::SWEEP;
 use shoreguard::workers;
 
@@ -49,6 +50,7 @@ served! {
             until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
             assert_eq!(sweep(&sg).await, 0, "once is not enough: a gateway may come up with half its state");
             sg.app.clock.advance(Duration::from_hours(1));
+            feed::refresh(&sg.app).await.unwrap();
             assert_eq!(sweep(&sg).await, 1);
             assert_eq!(sweep(&sg).await, 0);
             let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
