@@ -56,7 +56,8 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
         kind: OperationKind::Sandbox,
         workspace: &workspace,
         sandbox: &call.sandbox,
-        exclusive: true,
+        // Whether the name is taken is for the gateway to say, in the words that its clients know.
+        exclusive: false,
         keeps_output: false,
         input: None,
     };
