@@ -27,7 +27,7 @@ served! { tuned issuers;
         sg.set_user("ana@corp.example", "is_active = false").await;
         assert_refused!(sg.with(&token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
         let ended = async { while let Ok(Some(_)) = events.message().await {} };
-        tokio::time::timeout(Duration::from_secs(2), ended).await.expect("within a second");
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("within a second, and ten where the machine is busy");
         sg.finish().await;
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 
-use super::{AUDIENCE, BACK, issuers};
+use super::{AUDIENCE, BACK, impatient};
 use crate::oidc_provider::{Control, How};
 use crate::support::server::TestServer;
 
@@ -17,7 +17,7 @@ async fn begin(sg: &TestServer) -> Result<(), tonic::Status> {
     sg.anonymous().auth().begin_oidc_login(request).await.map(|_| ())
 }
 
-served! { tuned issuers;
+served! { tuned impatient;
     async fn a_discovery_document_that_cannot_be_had_or_believed_tells_nothing(sg: TestServer) {
         let corp = sg.issuer("corp");
         for how in [How::Redirect, How::Fail, How::Hang] {

@@ -33,7 +33,9 @@ pub(super) async fn end_of(mut events: Streaming<new::SandboxStreamEvent>) -> St
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(2), ended).await.expect("within a second")
+    tokio::time::timeout(Duration::from_secs(10), ended)
+        .await
+        .expect("within a second, and ten where the machine is busy")
 }
 
 async fn rotate(sg: &TestServer, name: &str) -> String {

@@ -158,20 +158,22 @@ async fn look_up(
 ) -> Result<Seen, Error> {
     let config = &provider.config;
     let (issuer, subject) = (&config.issuer, claims.subject());
-    let linked = store::by_identity(conn, issuer, &config.name, subject).await?;
     let address = claims.verified_email().and_then(|text| Email::parse("email", text).ok());
+    // The address first: who is linked between the two looks is then found by its identity, and not taken for somebody
+    // else of the same address.
     let of_address = match &address {
-        Some(address) if linked.is_none() => store::by_email(conn, address.as_str()).await?,
-        Some(_) | None => None,
+        Some(address) => store::by_email(conn, address.as_str()).await?,
+        None => None,
     };
+    let linked = store::by_identity(conn, issuer, &config.name, subject).await?;
     let domain = address.as_ref().and_then(|address| address.as_str().rsplit('@').next());
     let speaks_for = |provider: &Provider| {
         domain.is_some_and(|domain| provider.config.email_domains.iter().any(|d| d == domain))
     };
     let mut others = app.oidc.all().iter().filter(|other| other.config.name != config.name);
     Ok(Seen {
+        of_address: of_address.filter(|_| linked.is_none()),
         linked,
-        of_address,
         may_link: speaks_for(provider),
         anothers: others.any(|other| speaks_for(other)),
         address,
