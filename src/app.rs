@@ -152,7 +152,7 @@ impl App {
             stop,
             tasks,
         });
-        gateways::domain::load_targets(&app).await?;
+        gateways::memory::load_targets(&app).await?;
         access_bindings::feed::load(&app).await?;
         Ok(app)
     }

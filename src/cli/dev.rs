@@ -23,8 +23,10 @@ use crate::error::{Error, Kind};
 use crate::labels::Labels;
 use crate::names::Name;
 use crate::resources::access_bindings::domain as bindings;
-use crate::resources::gateways::domain::{self as gateways, Change, NewGateway};
-use crate::resources::gateways::input::{AuthMode, Credentials, Endpoint, Scheme};
+use crate::resources::gateways::change::{self, Change};
+use crate::resources::gateways::credentials::{AuthMode, Credentials};
+use crate::resources::gateways::domain::{self as gateways, NewGateway};
+use crate::resources::gateways::input::{Endpoint, Scheme};
 use crate::resources::service_principals::domain as principals;
 use crate::secret::Secret;
 use crate::simulator::{Generation, Simulator, SimulatorOptions};
@@ -158,8 +160,8 @@ async fn gateway(
 async fn register(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), Error> {
     let ctx = Ctx::system(app, JOB);
     if let Some(id) = app.snapshot.gateway_id(name) {
-        let change = Change { endpoint: Some(endpoint), ..Change::default() };
-        gateways::update(&ctx.about((id, name.into())), change, "").await?;
+        let moved = Change { endpoint: Some(endpoint), ..Change::default() };
+        change::update(&ctx.about((id, name.into())), moved, "").await?;
         return Ok(());
     }
     let new = NewGateway {

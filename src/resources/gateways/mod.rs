@@ -7,9 +7,14 @@
 //! - probes move no version: only a caller's change does;
 //! - labels under `access/` are changed by a global admin only (T07).
 
+pub mod change;
+pub mod credentials;
 pub mod domain;
 pub mod input;
+pub mod memory;
+mod messages;
 pub mod rpc;
 pub mod store;
 pub mod targets;
+pub mod unregister;
 pub mod worker;

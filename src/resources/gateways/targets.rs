@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
-use super::input::{Credentials, Endpoint, Scheme, client_config};
+use super::credentials::{Credentials, client_config};
+use super::input::{Endpoint, Scheme};
 use super::store::Row;
 use crate::app::App;
 use crate::db::types::GatewayId;

@@ -73,7 +73,7 @@ async fn reload(app: &App) -> Result<(), Error> {
     let gone_or_there: HashSet<GatewayId> =
         there.chain(app.targets.all().iter().map(|target| target.id)).collect();
     let gateways: Vec<GatewayId> = gone_or_there.into_iter().collect();
-    gateways::domain::refresh_targets(app, &gateways).await?;
+    gateways::memory::refresh_targets(app, &gateways).await?;
     app.snapshot.replace(revision, changes, asked_at);
     app.live.sweep(&app.snapshot);
     Ok(())
@@ -152,7 +152,7 @@ async fn read_on(app: &App) -> Result<(), Error> {
                 Subject::User(_) | Subject::ServicePrincipal(_) | Subject::Group(_) => None,
             })
             .collect();
-        let refreshed = gateways::domain::refresh_targets(app, &gateways).await?;
+        let refreshed = gateways::memory::refresh_targets(app, &gateways).await?;
         changes.extend(refreshed.into_iter().map(|(id, facts)| Change::Gateway(id, facts)));
         let moved = !changes.is_empty();
         app.snapshot.apply(last, changes, asked_at);

@@ -1,0 +1,147 @@
+//! Changing a gateway.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::credentials::{AuthMode, Credentials};
+use super::input::{Endpoint, Scheme};
+use super::store::{self, Row};
+use super::targets::{self, Generation};
+use super::{domain, worker};
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::error::{Error, Kind};
+use crate::etag;
+use crate::labels::Labels;
+use crate::net;
+use crate::resources::access_bindings::difference;
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+
+/// What is to change of a gateway; none is what stays.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// New endpoint.
+    pub endpoint: Option<Endpoint>,
+    /// New scheme.
+    pub scheme: Option<Scheme>,
+    /// New auth mode.
+    pub auth_mode: Option<AuthMode>,
+    /// New CA.
+    pub ca_cert: Option<Option<Vec<u8>>>,
+    /// New credentials, all of them.
+    pub credentials: Option<Credentials>,
+    /// New metadata.
+    pub metadata_json: Option<Option<String>>,
+    /// New description.
+    pub description: Option<Option<String>>,
+    /// New labels, all of them.
+    pub labels: Option<Labels>,
+}
+
+impl Change {
+    fn moves_destination(&self) -> bool {
+        self.endpoint.is_some()
+            || self.scheme.is_some()
+            || self.ca_cert.is_some()
+            || self.auth_mode.is_some()
+    }
+}
+
+/// Applies a change to a row. Whatever moves the destination drops the secrets that are not given anew (T04).
+fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
+    let destination = targets::destination(row);
+    if let Some(endpoint) = &change.endpoint {
+        row.endpoint = endpoint.shown();
+    }
+    if let Some(scheme) = change.scheme {
+        scheme.as_str().clone_into(&mut row.scheme);
+    }
+    if let Some(mode) = change.auth_mode {
+        row.auth_mode = Some(mode.as_str().to_owned());
+    }
+    if let Some(ca) = &change.ca_cert {
+        row.ca_cert.clone_from(ca);
+    }
+    if let Some(metadata) = &change.metadata_json {
+        row.metadata_json.clone_from(metadata);
+    }
+    if let Some(description) = &change.description {
+        row.description.clone_from(description);
+    }
+    if let Some(labels) = &change.labels {
+        row.labels_json = labels.to_json()?;
+    }
+    let moved = targets::destination(row) != destination;
+    if moved {
+        (row.client_cert, row.client_key, row.bearer_token) = (None, None, None);
+    }
+    let (mode, scheme) =
+        (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
+    if let Some(credentials) = &change.credentials {
+        credentials.fit(mode, scheme)?;
+        targets::seal_into(app, row, credentials)?;
+    } else if moved {
+        // Fits only where none are needed: what was stored was meant for another destination.
+        Credentials::default().fit(mode, scheme)?;
+    }
+    Ok(())
+}
+
+/// Changes the gateway of the call.
+pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
+    let (id, name) = ctx.on_gateway()?.clone();
+    let (app, now, global) = (ctx.app(), ctx.now(), ctx.is_global_admin());
+    if change.moves_destination() && !global {
+        let why = "an endpoint, scheme, CA or auth mode is changed by a global admin only";
+        return Err(Error::Denied { why: why.to_owned() });
+    }
+    if let Some(endpoint) = &change.endpoint {
+        let gateways = &app.config.gateways;
+        let (networks, timeout) = (&gateways.allowed_networks, gateways.connect_timeout());
+        net::connect::check(&endpoint.host, endpoint.port, networks, timeout).await?;
+    }
+    let (updated, before) = ctx
+        .db()
+        .transaction(async |conn| {
+            let missing = || Error::missing(Kind::Gateway, &name);
+            let mut row = store::by_id(conn, id).await?.ok_or_else(missing)?;
+            etag::check(given_etag, row.version, Kind::Gateway, &name)?;
+            let before = Labels::from_json(row.labels_json.as_deref());
+            if let Some(labels) = &change.labels
+                && labels.of_access() != before.of_access()
+                && !global
+            {
+                let why = "labels under `access/` are changed by a global admin only";
+                return Err(Error::Denied { why: why.to_owned() });
+            }
+            let destination = targets::destination(&row);
+            apply(app, &mut row, &change)?;
+            if targets::destination(&row) != destination {
+                Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
+                "unknown".clone_into(&mut row.last_status);
+            }
+            row.version += 1;
+            if !store::update(conn, &row, change.labels.as_ref()).await? {
+                return Err(Error::conflict(Kind::Gateway, &name));
+            }
+            let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
+            let on = (id, Arc::clone(&name));
+            events::enqueue(conn, NewEvent::of(ctx, "gateway.updated", payload).on(on)).await?;
+            log_change(conn, Subject::Gateway(id), now).await?;
+            Ok((row, before))
+        })
+        .await?;
+    if let Some(after) = &change.labels {
+        difference::note(ctx, id, &before, after);
+    }
+    changed(ctx).await?;
+    if change.moves_destination() || change.credentials.is_some() {
+        // What it found stands in the row; that it did not answer fails no update.
+        let _found = worker::probe_and_store(ctx, id).await?;
+        return domain::get(ctx).await;
+    }
+    Ok(updated)
+}
