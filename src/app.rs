@@ -20,6 +20,7 @@ use crate::ctx::Digest;
 use crate::db::{Db, DbOptions};
 use crate::digest::Digests;
 use crate::error::Error;
+use crate::net::http;
 use crate::oidc::Oidc;
 use crate::proxy::SandboxIds;
 use crate::proxy::channels::Channels;
@@ -72,6 +73,8 @@ pub struct App {
     pub feeding: access_bindings::feed::Feeding,
     /// The gateways as the proxy reaches them.
     pub targets: Arc<Targets>,
+    /// Calls the identity providers of gateways.
+    pub issuers: http::Client,
     /// The connections of main to them, for what we ask on our own account.
     pub(crate) channels: Channels,
     /// Which sandbox an id means, as the gateways have told.
@@ -118,6 +121,7 @@ impl App {
         let replica: Arc<str> = new_id().to_string().into();
         let heartbeat = Heartbeat::start(&db, &replica).await?;
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
+        let issuers = http::Client::new(&config.gateways.allowed_networks, http::roots(None)?)?;
         let targets = Arc::default();
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
@@ -136,6 +140,7 @@ impl App {
             feeding: access_bindings::feed::Feeding::default(),
             channels: Channels::new(&targets, &Arc::new(config.gateways.clone())),
             targets,
+            issuers,
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),

@@ -9,6 +9,7 @@
 
 pub mod cache;
 pub mod claims;
+pub mod client_credentials;
 pub mod flow;
 pub mod jwks;
 pub mod provider;

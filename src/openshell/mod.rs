@@ -25,6 +25,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::app::App;
+use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::pb::v0_1::openshell::v1::{HealthResponse, ServiceStatus};
 use crate::proxy::connection::Connection;
@@ -32,6 +33,9 @@ use crate::resources::gateways::targets::{Generation, Target};
 
 /// Path of the method that tells the version.
 pub(crate) const HEALTH: &str = "/openshell.v1.OpenShell/Health";
+
+/// Path of a method that takes a credential and changes nothing.
+pub(crate) const GATEWAY_INFO: &str = "/openshell.v1.OpenShell/GetGatewayInfo";
 
 /// Longest version that is kept, in characters; a gateway may claim anything (T20).
 const VERSION_CHARACTERS_MAX: usize = 64;
@@ -56,10 +60,12 @@ pub struct Probe {
     pub status: Health,
     /// The version that it claims, cut and without control characters.
     pub version: String,
-    /// What follows from the version.
+    /// What is pinned, or else follows from the version.
     pub generation: Generation,
     /// How long the question took, on a connection that stood.
     pub latency: Duration,
+    /// When the certificate ends that the gateway has shown.
+    pub server_cert: Option<Timestamp>,
 }
 
 impl Probe {
@@ -79,7 +85,7 @@ impl Probe {
             ServiceStatus::Unhealthy => Health::Unhealthy,
         };
         let generation = Generation::of_version(&version);
-        Some(Self { status, version, generation, latency })
+        Some(Self { status, version, generation, latency, server_cert: None })
     }
 }
 

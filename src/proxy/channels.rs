@@ -58,8 +58,9 @@ impl Channels {
     /// A share of a connection to the gateway as it is described now.
     ///
     /// # Errors
-    /// `GATEWAY_UNREACHABLE`.
+    /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`.
     pub(crate) async fn lease(&self, target: &Arc<Target>) -> Result<Lease, Error> {
+        target.identity.ready().await?;
         let pool = self.pool(target.id);
         let turn = pool.next.fetch_add(1, Ordering::Relaxed);
         for _ in 0..TRIES {

@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,6 +27,8 @@ use crate::config::Gateways;
 use crate::error::{Error, Reason};
 use crate::net::connect::{self, Protocol};
 use crate::openshell::{HEALTH, Probe};
+use crate::resources::gateways::certificates;
+use crate::resources::gateways::identity::Identity;
 use crate::resources::gateways::targets::Target;
 
 /// What one stream may have in flight towards us: 64 KiB would throttle exec and files.
@@ -46,9 +47,6 @@ const BACKLOG_MAX: usize = 256;
 const RESET_MEMORY: Duration = Duration::from_secs(30);
 /// How often a connection in use is asked whether it lives; it must have answered by the next time.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// The largest answer that we read on our own account: a page of sandboxes with their policies.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
-
 /// Marks a connection that takes no new stream; the bits below count streams.
 const RETIRED: usize = 1 << (usize::BITS - 1);
 
@@ -62,7 +60,7 @@ pub(crate) struct Connection {
     version: u64,
     scheme: Scheme,
     authority: Authority,
-    authorization: Option<HeaderValue>,
+    identity: Identity,
     gateway: Arc<str>,
     gateway_header: HeaderValue,
 }
@@ -121,13 +119,16 @@ impl Connection {
     /// `ADDRESS_FORBIDDEN` or `GATEWAY_UNREACHABLE`; what happened is logged.
     pub(crate) async fn open(target: &Target, config: &Gateways) -> Result<Self, Error> {
         let within = config.connect_timeout();
+        target.identity.ready().await?;
         let (host, networks) = (&target.host, &config.allowed_networks);
         let stream = connect::connect(host, target.port, networks, within).await?;
-        let mut connection = match &target.tls {
-            None => Self::handshake(stream, target, config).await?,
+        let (mut connection, server_cert) = match &target.tls {
+            None => (Self::handshake(stream, target, config).await?, None),
             Some(tls) => {
                 let stream = connect::tls(stream, host, tls, Protocol::Http2, within).await?;
-                Self::handshake(stream, target, config).await?
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let expires = shown.and_then(|der| certificates::expiry(der));
+                (Self::handshake(stream, target, config).await?, expires)
             }
         };
         let asked = Instant::now();
@@ -141,8 +142,10 @@ impl Connection {
             Ok(Err(why)) => return Err(failed(&why)),
             Err(_) => return Err(failed("no answer in time")),
         };
-        connection.probe =
+        let probe =
             Probe::read(answer, asked.elapsed()).ok_or_else(|| failed("its answer is none"))?;
+        let generation = target.pinned.unwrap_or(probe.generation);
+        connection.probe = Probe { generation, server_cert, ..probe };
         Ok(connection)
     }
 
@@ -187,7 +190,7 @@ impl Connection {
             version: target.connection_version,
             scheme: if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
-            authorization: target.authorization.clone(),
+            identity: target.identity.clone(),
             gateway_header: HeaderValue::from_str(&target.name).map_err(|error| failed(&error))?,
             gateway: Arc::clone(&target.name),
         })
@@ -219,9 +222,9 @@ impl Connection {
         self.gateway_header.clone()
     }
 
-    /// The gateway's own credential.
+    /// What is shown to the gateway.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
-        self.authorization.clone()
+        self.identity.header()
     }
 
     /// Counts a stream in; none where it is retired.
@@ -265,42 +268,6 @@ impl Connection {
         *request.headers_mut() = headers;
         // A handle of its own: a shared one refuses while the peer's limit of streams is reached, this one queues.
         self.send.clone().send_request(request, ended)
-    }
-
-    /// One unary call on our own account. The error is for the log.
-    pub(crate) async fn ask(&self, path: &'static str, message: &[u8]) -> Result<Bytes, String> {
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(authorization) = &self.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
-        }
-        let text = |error: h2::Error| error.to_string();
-        let (response, mut request) = self.start(path, headers, false).map_err(text)?;
-        let mut frame = BytesMut::with_capacity(5 + message.len());
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(message.len()).map_err(|error| error.to_string())?);
-        frame.put_slice(message);
-        request.send_data(frame.freeze(), true).map_err(text)?;
-        let (parts, mut body) = response.await.map_err(text)?.into_parts();
-        if parts.status != StatusCode::OK {
-            return Err(format!("HTTP {}", parts.status));
-        }
-        let mut answer = BytesMut::new();
-        while let Some(data) = body.data().await {
-            let data = data.map_err(text)?;
-            body.flow_control().release_capacity(data.len()).map_err(text)?;
-            if answer.len() + data.len() > ANSWER_BYTES_MAX {
-                return Err("its answer is too long".to_owned());
-            }
-            answer.extend_from_slice(&data);
-        }
-        let trailers = body.trailers().await.map_err(text)?.unwrap_or(parts.headers);
-        let status = trailers.get("grpc-status").map_or(&b"?"[..], HeaderValue::as_bytes);
-        if status != b"0" {
-            return Err(format!("gRPC status {}", String::from_utf8_lossy(status)));
-        }
-        super::message::single(answer.freeze()).ok_or_else(|| "its answer is none".to_owned())
     }
 }
 

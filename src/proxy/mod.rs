@@ -9,6 +9,7 @@
 //! - refusals are [`Error`](crate::error::Error)s, made into a status in one place.
 
 mod admit;
+mod ask;
 mod body;
 pub(crate) mod channels;
 pub(crate) mod connection;

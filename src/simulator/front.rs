@@ -6,7 +6,7 @@
 //! - a method that belongs to sandboxes, peers or operators is never carried out for a caller over the wire.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{HeaderMap, Request, Response, header};
 use hyper::body::Incoming;
@@ -31,8 +31,8 @@ const NEVER: i32 = 2;
 pub(super) struct Front {
     /// What goes wrong, and what was asked.
     pub(super) scripts: Scripts,
-    /// The only bearer token that is known.
-    pub(super) require_bearer: Option<String>,
+    /// The bearer tokens that are known; none where none is needed.
+    pub(super) bearers: RwLock<Vec<String>>,
     /// Who callers without a token are.
     pub(super) client_auth: ClientAuth,
     /// The methods that are no caller's.
@@ -106,16 +106,16 @@ impl Front {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token)
         });
-        match (bearer, &self.require_bearer) {
-            (Some(token), Some(known)) if bool::from(token.as_bytes().ct_eq(known.as_bytes())) => {
-                return Ok(Caller::Bearer);
-            }
-            (Some(_), _) => return Err(Status::unauthenticated("invalid token")),
-            (None, _) => {}
+        let known = self.bearers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = bearer {
+            let same = |known: &String| bool::from(token.as_bytes().ct_eq(known.as_bytes()));
+            let is_known = known.iter().any(same);
+            let invalid = || Status::unauthenticated("invalid token");
+            return is_known.then_some(Caller::Bearer).ok_or_else(invalid);
         }
-        match (self.client_auth, peer, &self.require_bearer) {
+        match (self.client_auth, peer, known.is_empty()) {
             (ClientAuth::Certificate, Some(name), _) => Ok(Caller::Certificate(name)),
-            (ClientAuth::None, _, None) => Ok(Caller::Local),
+            (ClientAuth::None, _, true) => Ok(Caller::Local),
             (_, _, _) => Err(Status::unauthenticated("missing authorization header")),
         }
     }

@@ -41,7 +41,7 @@ mod v0_1;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -144,7 +144,7 @@ impl Simulator {
         };
         let front = Arc::new(Front {
             scripts: Scripts::default(),
-            require_bearer: options.require_bearer,
+            bearers: RwLock::new(options.require_bearer.into_iter().collect()),
             client_auth: options.client_auth,
             reserved: front::reserved(options.generation),
         });
@@ -202,6 +202,12 @@ impl Simulator {
     /// Claims another version from now on.
     pub fn set_version(&self, version: impl Into<String>) {
         self.about.set_version(version.into());
+    }
+
+    /// Takes one of these bearer tokens from now on, and no other.
+    pub fn require_bearer(&self, tokens: &[&str]) {
+        let tokens = tokens.iter().map(|&token| token.to_owned()).collect();
+        *self.front.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
     /// Fills an empty gateway with something to look at: three sandboxes in `default` that are ready, stopped and

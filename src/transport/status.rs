@@ -95,6 +95,9 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::OperationRunning
         | Reason::OperationEnded
         | Reason::OperationFailed
+        | Reason::GatewayTokenUnavailable
+        | Reason::CredentialsUnproven
+        | Reason::GatewayInUse
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

@@ -17,6 +17,7 @@ mod commands;
 mod connections;
 mod events;
 mod flood;
+mod gateway_credentials;
 mod gateways;
 mod groups;
 mod invites;

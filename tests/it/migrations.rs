@@ -21,6 +21,7 @@ fn declared() -> Columns {
     let (mut table, mut sql_name) = (String::new(), None);
     let files = [
         include_str!("../../src/db/schema/mod.rs"),
+        include_str!("../../src/db/schema/registry.rs"),
         include_str!("../../src/db/schema/sandboxes.rs"),
     ];
     for line in files.iter().flat_map(|text| text.lines()) {

@@ -1,10 +1,15 @@
 //! TLS and callers' certificates, on our listener and towards a gateway.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType,
 };
+use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject;
+use shoreguard::clock::Clock;
 use shoreguard::config::{ClientIdentity, Config};
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
@@ -15,32 +20,39 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use crate::support::Place;
 use crate::support::server::{Bearer, Caller, boot, config};
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> Issuer {
+pub(crate) fn authority(name: &str) -> Issuer {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-fn signed(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
+pub(crate) fn signed(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
+    signed_for(ca, sans, Duration::from_hours(24 * 365))
+}
+
+/// The same for as long as this.
+pub(crate) fn signed_for(ca: &Issuer, sans: Vec<SanType>, life: Duration) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.subject_alt_names = sans;
+    let now = u64::try_from(Clock::system().now().unix_seconds()).unwrap();
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now) + life;
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     (params.signed_by(&key, ca).unwrap().pem(), key.serialize_pem())
 }
 
-fn localhost() -> Vec<SanType> {
+pub(crate) fn localhost() -> Vec<SanType> {
     vec![
         SanType::DnsName("localhost".try_into().unwrap()),
         SanType::IpAddress([127, 0, 0, 1].into()),
     ]
 }
 
-fn uri(text: &str) -> Vec<SanType> {
+pub(crate) fn uri(text: &str) -> Vec<SanType> {
     vec![SanType::URI(text.try_into().unwrap())]
 }
 
@@ -138,7 +150,7 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
 async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Vec<u8>>, String) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -147,7 +159,7 @@ async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Ve
     tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let name = "localhost".try_into().unwrap();
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
     let mut socket = connector.connect(name, socket).await.unwrap();
     let agreed = socket.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     let path = "/gateways/edge/.well-known/openid-configuration";
@@ -191,24 +203,32 @@ fn both_versions_of_http_are_agreed_on_over_tls() {
     });
 }
 
+/// A gateway that asks for a certificate of `clients`, and shows one of `servers`.
+pub(crate) async fn guarded(servers: &Issuer, clients: &Issuer) -> Simulator {
+    let (cert, key) = signed(servers, localhost());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(clients.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap();
+    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    options.tls = Some(tls);
+    options.client_auth = ClientAuth::Certificate;
+    Simulator::start(options).await.unwrap()
+}
+
 served! {
     async fn a_gateway_is_reached_over_mutual_tls(sg: TestServer) {
         let (servers, clients) = (authority("gateways"), authority("clients"));
-        let (cert, key) = signed(&servers, localhost());
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(clients.der().clone()).unwrap();
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(std::sync::Arc::new(roots), provider.clone()).build().unwrap();
-        let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
-        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions().unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(chain, key).unwrap();
-        let mut options = SimulatorOptions::plain(Generation::V0_1);
-        options.tls = Some(tls);
-        options.client_auth = ClientAuth::Certificate;
-        let simulator = Simulator::start(options).await.unwrap();
+        let simulator = guarded(&servers, &clients).await;
 
         let (client_cert, client_key) = signed(&clients, uri("spiffe://example/shoreguard"));
         let request = pb::RegisterGatewayRequest {

@@ -1,12 +1,14 @@
-//! The tables, as diesel sees them: those about sandboxes in `sandboxes`, all others here.
+//! The tables, as diesel sees them: the registry of gateways in `registry`, about sandboxes in `sandboxes`, all others here.
 //!
 //! Invariants
 //! - the same for both engines; a test compares it with what the migrations make of an empty database;
 //! - what a column means stands in the resource that owns it.
 #![expect(missing_docs, reason = "table! makes items that cannot carry a comment each")]
 
+mod registry;
 mod sandboxes;
 
+pub use registry::*;
 pub use sandboxes::*;
 
 diesel::table! {
@@ -61,41 +63,6 @@ diesel::table! {
         id -> BigInt,
         group_id -> BigInt,
         user_id -> BigInt,
-    }
-}
-
-diesel::table! {
-    gateways (id) {
-        id -> BigInt,
-        name -> Text,
-        endpoint -> Text,
-        scheme -> Text,
-        auth_mode -> Nullable<Text>,
-        ca_cert -> Nullable<Binary>,
-        client_cert -> Nullable<Binary>,
-        client_key -> Nullable<Binary>,
-        bearer_token -> Nullable<Binary>,
-        metadata_json -> Nullable<Text>,
-        description -> Nullable<Text>,
-        labels_json -> Nullable<Text>,
-        registered_at -> Timestamp,
-        last_seen -> Nullable<Timestamp>,
-        last_status -> Text,
-        wire_generation -> Text,
-        gateway_version -> Nullable<Text>,
-        latency_us -> Nullable<BigInt>,
-        last_error -> Nullable<Text>,
-        probed_at -> Nullable<Timestamp>,
-        version -> BigInt,
-    }
-}
-
-diesel::table! {
-    gateway_labels (id) {
-        id -> BigInt,
-        gateway_id -> BigInt,
-        key -> Text,
-        value -> Text,
     }
 }
 
@@ -325,7 +292,6 @@ diesel::table! {
 diesel::joinable!(service_principals -> users (created_by));
 diesel::joinable!(group_members -> groups (group_id));
 diesel::joinable!(group_members -> users (user_id));
-diesel::joinable!(gateway_labels -> gateways (gateway_id));
 diesel::joinable!(user_gateway_roles -> users (user_id));
 diesel::joinable!(user_gateway_roles -> gateways (gateway_id));
 diesel::joinable!(sp_gateway_roles -> service_principals (sp_id));
@@ -354,6 +320,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     device_tries,
     event_head,
     events,
+    gateway_certificates,
     gateway_labels,
     gateways,
     group_gateway_roles,

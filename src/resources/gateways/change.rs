@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::credentials::{AuthMode, Credentials};
-use super::input::{Endpoint, Scheme};
+use super::credentials::{AuthMode, Credentials, fit_oidc};
+use super::input::{Endpoint, OidcClient, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
-use super::{domain, worker};
+use super::{certificates, domain, worker};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
@@ -29,6 +29,10 @@ pub struct Change {
     pub scheme: Option<Scheme>,
     /// New auth mode.
     pub auth_mode: Option<AuthMode>,
+    /// New way to tokens.
+    pub oidc_client: Option<Option<OidcClient>>,
+    /// The generation to pin, or that none is.
+    pub pinned_generation: Option<Option<Generation>>,
     /// New CA.
     pub ca_cert: Option<Option<Vec<u8>>>,
     /// New credentials, all of them.
@@ -47,6 +51,8 @@ impl Change {
             || self.scheme.is_some()
             || self.ca_cert.is_some()
             || self.auth_mode.is_some()
+            || self.oidc_client.is_some()
+            || self.pinned_generation.is_some()
     }
 }
 
@@ -62,6 +68,14 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     if let Some(mode) = change.auth_mode {
         row.auth_mode = Some(mode.as_str().to_owned());
     }
+    if let Some(client) = &change.oidc_client {
+        row.set_oidc_client(client.as_ref());
+    } else if change.auth_mode.is_some_and(|mode| mode != AuthMode::OidcClient) {
+        row.set_oidc_client(None);
+    }
+    if let Some(pinned) = change.pinned_generation {
+        row.pinned_generation = pinned.map(|generation| generation.as_str().to_owned());
+    }
     if let Some(ca) = &change.ca_cert {
         row.ca_cert.clone_from(ca);
     }
@@ -76,10 +90,12 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     }
     let moved = targets::destination(row) != destination;
     if moved {
-        (row.client_cert, row.client_key, row.bearer_token) = (None, None, None);
+        targets::seal_into(app, row, &Credentials::default())?;
+        row.server_cert_ends_at = None;
     }
     let (mode, scheme) =
         (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
+    fit_oidc(mode, row.oidc_client().as_ref())?;
     if let Some(credentials) = &change.credentials {
         credentials.fit(mode, scheme)?;
         targets::seal_into(app, row, credentials)?;
@@ -95,7 +111,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
     let (id, name) = ctx.on_gateway()?.clone();
     let (app, now, global) = (ctx.app(), ctx.now(), ctx.is_global_admin());
     if change.moves_destination() && !global {
-        let why = "an endpoint, scheme, CA or auth mode is changed by a global admin only";
+        let why = "an endpoint, scheme, CA, auth mode, token URL or pinned generation is changed by a global admin only";
         return Err(Error::Denied { why: why.to_owned() });
     }
     if let Some(endpoint) = &change.endpoint {
@@ -123,6 +139,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
                 Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
                 "unknown".clone_into(&mut row.last_status);
             }
+            certificates::note(ctx, conn, &row).await?;
             row.version += 1;
             if !store::update(conn, &row, change.labels.as_ref()).await? {
                 return Err(Error::conflict(Kind::Gateway, &name));

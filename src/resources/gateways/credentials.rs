@@ -6,12 +6,14 @@ use rustls::ClientConfig;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::input::{Scheme, certificates, within};
+use super::input::{OidcClient, Scheme, certificates, within};
 use crate::error::Error;
 use crate::secret::Secret;
 
-/// Most characters of a token.
+/// Most characters of a token, and of an OIDC client's secret.
 pub const TOKEN_CHARACTERS_MAX: usize = 8_192;
+/// Most characters of an OIDC client's id.
+pub const CLIENT_ID_CHARACTERS_MAX: usize = 255;
 
 /// How we identify ourselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum AuthMode {
     Mtls,
     /// By a token.
     Bearer,
+    /// By tokens that we fetch from its identity provider.
+    OidcClient,
 }
 
 impl AuthMode {
@@ -32,6 +36,7 @@ impl AuthMode {
             Self::None => "none",
             Self::Mtls => "mtls",
             Self::Bearer => "bearer",
+            Self::OidcClient => "oidc_client",
         }
     }
 
@@ -41,6 +46,7 @@ impl AuthMode {
             None | Some("none") => Ok(Self::None),
             Some("mtls") => Ok(Self::Mtls),
             Some("bearer") => Ok(Self::Bearer),
+            Some("oidc_client") => Ok(Self::OidcClient),
             Some(other) => Err(Error::internal(format!("auth mode {other} is not spoken yet"))),
         }
     }
@@ -55,6 +61,10 @@ pub struct Credentials {
     pub client_key: Option<Secret>,
     /// For `authorization: Bearer`.
     pub bearer_token: Option<Secret>,
+    /// Who fetches tokens.
+    pub oidc_client_id: Option<String>,
+    /// What it shows.
+    pub oidc_client_secret: Option<Secret>,
 }
 
 impl Credentials {
@@ -72,15 +82,20 @@ impl Credentials {
                 "needs `client_cert` and `client_key` together",
             ));
         }
-        if let Some(token) = &self.bearer_token {
-            let text = token.expose();
-            if text.len() > TOKEN_CHARACTERS_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
-                let why =
-                    format!("must be at most {TOKEN_CHARACTERS_MAX} visible ASCII characters");
-                return Err(Error::invalid("credentials.bearer_token", why));
-            }
+        if self.oidc_client_id.is_some() != self.oidc_client_secret.is_some() {
+            return Err(Error::invalid(
+                "credentials",
+                "needs `oidc_client_id` and `oidc_client_secret` together",
+            ));
         }
-        Ok(())
+        visible(
+            "bearer_token",
+            self.bearer_token.as_ref().map(Secret::expose),
+            TOKEN_CHARACTERS_MAX,
+        )?;
+        visible("oidc_client_id", self.oidc_client_id.as_deref(), CLIENT_ID_CHARACTERS_MAX)?;
+        let secret = self.oidc_client_secret.as_ref().map(Secret::expose);
+        visible("oidc_client_secret", secret, TOKEN_CHARACTERS_MAX)
     }
 
     /// Refuses a set that the auth mode has no use for, or that lacks what it needs.
@@ -88,17 +103,15 @@ impl Credentials {
         if mode == AuthMode::Mtls && scheme == Scheme::Http {
             return Err(Error::invalid("auth_mode", "`mtls` needs the scheme `https`"));
         }
-        if (mode == AuthMode::Mtls) != self.client_key.is_some() {
-            return Err(Error::invalid(
-                "credentials.client_key",
-                "goes with auth mode `mtls`, and must then be given",
-            ));
-        }
-        if (mode == AuthMode::Bearer) != self.bearer_token.is_some() {
-            return Err(Error::invalid(
-                "credentials.bearer_token",
-                "goes with auth mode `bearer`, and must then be given",
-            ));
+        for (field, of, given) in [
+            ("client_key", AuthMode::Mtls, self.client_key.is_some()),
+            ("bearer_token", AuthMode::Bearer, self.bearer_token.is_some()),
+            ("oidc_client_secret", AuthMode::OidcClient, self.oidc_client_secret.is_some()),
+        ] {
+            if (mode == of) != given {
+                let why = format!("goes with auth mode `{}`, and must then be given", of.as_str());
+                return Err(Error::invalid(format!("credentials.{field}"), why));
+            }
         }
         Ok(())
     }
@@ -110,10 +123,33 @@ impl Credentials {
             AuthMode::Mtls
         } else if self.bearer_token.is_some() {
             AuthMode::Bearer
+        } else if self.oidc_client_secret.is_some() {
+            AuthMode::OidcClient
         } else {
             AuthMode::None
         }
     }
+}
+
+/// Refuses a token endpoint that the auth mode has no use for, or the lack of one.
+pub fn fit_oidc(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error> {
+    if (mode == AuthMode::OidcClient) == client.is_some() {
+        return Ok(());
+    }
+    let why = "goes with auth mode `oidc_client`, and must then be given";
+    Err(Error::invalid("oidc_client.token_url", why))
+}
+
+fn visible(field: &str, text: Option<&str>, longest: usize) -> Result<(), Error> {
+    let Some(text) = text else { return Ok(()) };
+    // A client's id and secret may hold blanks (RFC 6749, appendix A); a token may not.
+    let blank = field != "bearer_token";
+    let fits = |b: u8| b.is_ascii_graphic() || (blank && b == b' ');
+    if text.len() > longest || !text.bytes().all(fits) {
+        let why = format!("must be at most {longest} visible ASCII characters");
+        return Err(Error::invalid(format!("credentials.{field}"), why));
+    }
+    Ok(())
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::credentials::{AuthMode, Credentials};
-use super::input::{Endpoint, Scheme};
+use super::input::{Endpoint, OidcClient, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
-use super::worker;
+use super::{certificates, worker};
 use crate::app::App;
 use crate::ctx::{Ctx, FleetCtx};
 use crate::db::page::{PageScope, PageSize, PageToken};
@@ -32,6 +32,8 @@ pub struct NewGateway {
     pub scheme: Scheme,
     /// How we identify ourselves.
     pub auth_mode: AuthMode,
+    /// Where tokens are fetched, in that mode.
+    pub oidc_client: Option<OidcClient>,
     /// PEM.
     pub ca_cert: Option<Vec<u8>>,
     /// What the auth mode needs.
@@ -67,7 +69,15 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         last_error: None,
         probed_at: None,
         version: 1,
+        oidc_token_url: None,
+        oidc_scope: None,
+        oidc_audience: None,
+        oidc_client_id: None,
+        oidc_client_secret: None,
+        server_cert_ends_at: None,
+        pinned_generation: None,
     };
+    row.set_oidc_client(new.oidc_client.as_ref());
     targets::seal_into(app, &mut row, &new.credentials)?;
     Ok(row)
 }
@@ -91,6 +101,7 @@ pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
         .db()
         .transaction(async |conn| {
             let stored = store::insert(conn, &row, &new.labels).await?;
+            certificates::note(ctx, conn, &stored).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
             let on = (GatewayId(stored.id), Arc::from(stored.name.as_str()));
             events::enqueue(conn, NewEvent::of(ctx, "gateway.registered", payload).on(on)).await?;
@@ -122,6 +133,7 @@ fn note_probe(row: &mut Row, now: Timestamp, found: &Result<Probe, Error>) {
             row.gateway_version = Some(probe.version.chars().take(100).collect());
             row.latency_us = i64::try_from(probe.latency.as_micros()).ok();
             row.last_error = None;
+            row.server_cert_ends_at = probe.server_cert;
         }
         Err(error) => {
             "unreachable".clone_into(&mut row.last_status);

@@ -6,6 +6,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use crate::error::Error;
+use crate::net::guard::is_loopback;
 use crate::secret::Secret;
 
 /// Most characters of a name.
@@ -85,6 +86,50 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+}
+
+/// Most characters of a token URL.
+pub const TOKEN_URL_CHARACTERS_MAX: usize = 2_000;
+/// Most characters of a scope or an audience.
+pub const SCOPE_CHARACTERS_MAX: usize = 1_000;
+
+/// How tokens for a gateway are asked for at its identity provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OidcClient {
+    /// The token endpoint.
+    pub token_url: String,
+    /// What is asked for, where something is.
+    pub scope: Option<String>,
+    /// Whom the token is for, where the provider wants to be told.
+    pub audience: Option<String>,
+}
+
+impl OidcClient {
+    /// From what a caller says. The URL is under https, unless it leads to this very machine.
+    pub fn parse(token_url: &str, scope: &str, audience: &str) -> Result<Self, Error> {
+        let uri = token_url.parse::<http::Uri>().ok();
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        let local = authority.is_some_and(|at| is_loopback(at.host()));
+        let sound = token_url.len() <= TOKEN_URL_CHARACTERS_MAX
+            && token_url.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\')
+            && authority.is_some_and(|at| !at.as_str().contains('@'))
+            && (token_url.starts_with("https://") || (local && token_url.starts_with("http://")));
+        if !sound {
+            let why = "must be an https URL of at most 2000 characters, without user and fragment";
+            return Err(Error::invalid("oidc_client.token_url", why));
+        }
+        let text = |field: &str, text: &str| {
+            if text.len() > SCOPE_CHARACTERS_MAX
+                || !text.bytes().all(|b| (b' '..=b'~').contains(&b))
+            {
+                let why = format!("must be at most {SCOPE_CHARACTERS_MAX} ASCII characters");
+                return Err(Error::invalid(format!("oidc_client.{field}"), why));
+            }
+            Ok((!text.is_empty()).then(|| text.to_owned()))
+        };
+        let (scope, audience) = (text("scope", scope)?, text("audience", audience)?);
+        Ok(Self { token_url: token_url.to_owned(), scope, audience })
+    }
 }
 
 /// How a gateway is reached.
@@ -221,6 +266,25 @@ mod tests {
             assert!(metadata("metadata_json", bad).is_err(), "{bad}");
         }
         assert_eq!(metadata("metadata_json", "").unwrap(), None);
+    }
+
+    #[test]
+    fn tokens_are_fetched_under_https() {
+        let parse = |url: &str| OidcClient::parse(url, "openid", "");
+        assert!(parse("https://id.example.com/token").is_ok());
+        assert!(parse("http://127.0.0.1:8080/token").is_ok());
+        for bad in [
+            "",
+            "http://id.example.com/token",
+            "ftp://127.0.0.1/token",
+            "https://user@id.example.com/token",
+            "https://id.example.com/token#a",
+            "https:///token",
+            &format!("https://id.example.com/{}", "a".repeat(TOKEN_URL_CHARACTERS_MAX)),
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(OidcClient::parse("https://a/b", "a\nb", "").is_err());
     }
 
     #[test]

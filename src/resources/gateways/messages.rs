@@ -1,11 +1,14 @@
 //! The messages of `GatewayService`, to and from what the domain works with.
 
+use super::certificates;
 use super::change::Change;
-use super::credentials::{AuthMode, Credentials};
+use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::domain::NewGateway;
-use super::input::{self, Endpoint, Scheme};
+use super::input::{self, Endpoint, OidcClient, Scheme};
+use super::rotate::Rotation;
 use super::store::Row;
 use super::targets::Generation;
+use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
@@ -28,7 +31,8 @@ fn auth_mode(wire: i32) -> Result<Option<AuthMode>, Error> {
         Ok(pb::GatewayAuthMode::None) => Ok(Some(AuthMode::None)),
         Ok(pb::GatewayAuthMode::Mtls) => Ok(Some(AuthMode::Mtls)),
         Ok(pb::GatewayAuthMode::Bearer) => Ok(Some(AuthMode::Bearer)),
-        Err(_) => Err(Error::invalid("auth_mode", "must be none, mtls or bearer")),
+        Ok(pb::GatewayAuthMode::OidcClient) => Ok(Some(AuthMode::OidcClient)),
+        Err(_) => Err(Error::invalid("auth_mode", "must be none, mtls, bearer or oidc_client")),
     }
 }
 
@@ -39,9 +43,26 @@ fn credentials(given: Option<pb::GatewayCredentials>) -> Result<Credentials, Err
         client_key: input::secret("credentials.client_key", &given.client_key)?,
         client_cert: some(given.client_cert),
         bearer_token: (!given.bearer_token.is_empty()).then(|| Secret::new(given.bearer_token)),
+        oidc_client_id: (!given.oidc_client_id.is_empty()).then_some(given.oidc_client_id),
+        oidc_client_secret: (!given.oidc_client_secret.is_empty())
+            .then(|| Secret::new(given.oidc_client_secret)),
     };
     credentials.check()?;
     Ok(credentials)
+}
+
+fn oidc_client(given: Option<pb::GatewayOidcClient>) -> Result<Option<OidcClient>, Error> {
+    let parse = |g: pb::GatewayOidcClient| OidcClient::parse(&g.token_url, &g.scope, &g.audience);
+    given.map(parse).transpose()
+}
+
+fn pinned(wire: i32) -> Result<Option<Generation>, Error> {
+    match pb::WireGeneration::try_from(wire) {
+        Ok(pb::WireGeneration::Unspecified) => Ok(None),
+        Ok(pb::WireGeneration::V00) => Ok(Some(Generation::V0_0)),
+        Ok(pb::WireGeneration::V01) => Ok(Some(Generation::V0_1)),
+        _ => Err(Error::invalid("pinned_generation", "must be V0_0, V0_1 or unspecified")),
+    }
 }
 
 fn ca_cert(pem: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -60,6 +81,8 @@ impl TryFrom<pb::RegisterGatewayRequest> for NewGateway {
         let scheme = scheme(req.scheme)?.unwrap_or(Scheme::Https);
         let auth_mode = auth_mode(req.auth_mode)?.unwrap_or_else(|| credentials.implied_mode());
         credentials.fit(auth_mode, scheme)?;
+        let oidc_client = oidc_client(req.oidc_client)?;
+        fit_oidc(auth_mode, oidc_client.as_ref())?;
         let ca_cert = ca_cert(&req.ca_cert)?;
         if ca_cert.is_some() && scheme == Scheme::Http {
             return Err(Error::invalid("ca_cert", "goes with the scheme `https`"));
@@ -69,6 +92,7 @@ impl TryFrom<pb::RegisterGatewayRequest> for NewGateway {
             endpoint: Endpoint::parse("endpoint", &req.endpoint)?,
             scheme,
             auth_mode,
+            oidc_client,
             ca_cert,
             credentials,
             metadata_json: input::metadata("metadata_json", &req.metadata_json)?,
@@ -97,6 +121,10 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
                 }
                 "ca_cert" => change.ca_cert = Some(ca_cert(&req.ca_cert)?),
                 "credentials" => change.credentials = Some(credentials(req.credentials.take())?),
+                "oidc_client" => change.oidc_client = Some(oidc_client(req.oidc_client.take())?),
+                "pinned_generation" => {
+                    change.pinned_generation = Some(pinned(req.pinned_generation)?);
+                }
                 "metadata_json" => {
                     change.metadata_json =
                         Some(input::metadata("metadata_json", &req.metadata_json)?);
@@ -136,11 +164,39 @@ impl From<Generation> for pb::WireGeneration {
     }
 }
 
+fn shown_certificates(row: &Row) -> Vec<pb::GatewayCertificate> {
+    let shown = |(kind, ends): (certificates::Kind, Option<Timestamp>)| {
+        let kind = match kind {
+            certificates::Kind::Ca => pb::GatewayCertificateKind::Ca,
+            certificates::Kind::Client => pb::GatewayCertificateKind::Client,
+            certificates::Kind::Server => pb::GatewayCertificateKind::Server,
+        };
+        Some(pb::GatewayCertificate { kind: kind.into(), expire_time: Some(wire::time(ends?)) })
+    };
+    certificates::of(row).into_iter().filter_map(shown).collect()
+}
+
+impl TryFrom<pb::RotateGatewayCredentialsRequest> for Rotation {
+    type Error = Error;
+
+    fn try_from(req: pb::RotateGatewayCredentialsRequest) -> Result<Self, Error> {
+        Ok(Self { credentials: credentials(req.credentials)?, unproven: req.unproven })
+    }
+}
+
 impl From<Row> for pb::Gateway {
     fn from(row: Row) -> Self {
+        let certificates = shown_certificates(&row);
+        let oidc_client = row.oidc_client().map(|client| pb::GatewayOidcClient {
+            token_url: client.token_url,
+            scope: client.scope.unwrap_or_default(),
+            audience: client.audience.unwrap_or_default(),
+        });
+        let pinned = row.pinned_generation.as_deref().and_then(Generation::parse);
         let auth_mode = match row.auth_mode.as_deref() {
             Some("mtls") => pb::GatewayAuthMode::Mtls,
             Some("bearer") => pb::GatewayAuthMode::Bearer,
+            Some("oidc_client") => pb::GatewayAuthMode::OidcClient,
             _ => pb::GatewayAuthMode::None,
         };
         let scheme =
@@ -168,6 +224,11 @@ impl From<Row> for pb::Gateway {
             last_error: row.last_error.unwrap_or_default(),
             probe_time: row.probed_at.map(wire::time),
             etag: etag::of(row.version),
+            oidc_client,
+            oidc_client_id: row.oidc_client_id.unwrap_or_default(),
+            has_oidc_client_secret: row.oidc_client_secret.is_some(),
+            pinned_generation: pinned.map_or(0, |pinned| pb::WireGeneration::from(pinned).into()),
+            certificates,
         }
     }
 }

@@ -7,12 +7,15 @@
 //! - probes move no version: only a caller's change does;
 //! - labels under `access/` are changed by a global admin only (T07).
 
+pub mod certificates;
 pub mod change;
 pub mod credentials;
 pub mod domain;
+pub mod identity;
 pub mod input;
 pub mod memory;
 mod messages;
+pub mod rotate;
 pub mod rpc;
 pub mod store;
 pub mod targets;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::messages::status;
-use super::{change, domain, unregister};
+use super::{change, domain, rotate, unregister};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
@@ -68,6 +68,19 @@ impl GatewayService for Gateways {
             let given_etag = req.etag.clone();
             let updated = change::update(&ctx, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateGatewayResponse { gateway: Some(updated.into()) })
+        })
+        .await
+    }
+
+    async fn rotate_gateway_credentials(
+        &self,
+        request: Request<pb::RotateGatewayCredentialsRequest>,
+    ) -> Reply<pb::RotateGatewayCredentialsResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let given_etag = req.etag.clone();
+            let rotated = rotate::rotate(&ctx, &req.try_into()?, &given_etag).await?;
+            let gateway = Some(domain::get(&ctx).await?.into());
+            Ok(pb::RotateGatewayCredentialsResponse { gateway, rotated })
         })
         .await
     }

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use super::input::OidcClient;
 use crate::access::snapshot::Visible;
 use crate::db::schema::{gateway_labels, gateways};
 use crate::db::types::{GatewayId, Timestamp};
@@ -58,6 +59,37 @@ pub struct Row {
     pub probed_at: Option<Timestamp>,
     /// Moves with each change by a caller.
     pub version: i64,
+    /// Where tokens for it are fetched.
+    pub oidc_token_url: Option<String>,
+    /// The scope that is asked for.
+    pub oidc_scope: Option<String>,
+    /// The audience that is asked for.
+    pub oidc_audience: Option<String>,
+    /// Who asks.
+    pub oidc_client_id: Option<String>,
+    /// Sealed.
+    pub oidc_client_secret: Option<Vec<u8>>,
+    /// When the certificate ends that it has shown last.
+    pub server_cert_ends_at: Option<Timestamp>,
+    /// The schema family that is taken whatever its version says.
+    pub pinned_generation: Option<String>,
+}
+
+impl Row {
+    /// Where tokens are fetched.
+    #[must_use]
+    pub fn oidc_client(&self) -> Option<OidcClient> {
+        let (scope, audience) = (self.oidc_scope.clone(), self.oidc_audience.clone());
+        let token_url = self.oidc_token_url.clone()?;
+        Some(OidcClient { token_url, scope, audience })
+    }
+
+    /// Sets where tokens are fetched.
+    pub fn set_oidc_client(&mut self, client: Option<&OidcClient>) {
+        self.oidc_token_url = client.map(|client| client.token_url.clone());
+        self.oidc_scope = client.and_then(|client| client.scope.clone());
+        self.oidc_audience = client.and_then(|client| client.audience.clone());
+    }
 }
 
 /// One by name.
@@ -160,6 +192,8 @@ pub struct Probed {
     pub gateway_version: Option<String>,
     /// In microseconds; kept as it was where it did not answer.
     pub latency_us: Option<i64>,
+    /// Kept as it was where it did not answer.
+    pub server_cert_ends_at: Option<Timestamp>,
 }
 
 /// Stores what a probe found, for the gateway as it was probed: one whose endpoint has changed since is left alone.

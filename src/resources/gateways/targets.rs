@@ -11,11 +11,13 @@ use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use super::credentials::{Credentials, client_config};
+use super::identity::{Fetched, Identity};
 use super::input::{Endpoint, Scheme};
 use super::store::Row;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::oidc::client_credentials::Asked;
 use crate::seal::{Aad, joined};
 use crate::secret::Secret;
 
@@ -78,10 +80,12 @@ pub struct Target {
     pub port: u16,
     /// How TLS is spoken to it; none is plaintext.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// `authorization` as the gateway wants it, marked sensitive; none sends none.
-    pub authorization: Option<HeaderValue>,
-    /// What its last probe found. A connection carries what was probed on it.
+    /// What is shown to it in `authorization`.
+    pub identity: Identity,
+    /// What its last probe found, or what is pinned. A connection carries what was probed on it.
     pub generation: Generation,
+    /// The generation that is taken whatever its version says.
+    pub pinned: Option<Generation>,
     /// Changes with whatever a connection depends on: address, TLS, credentials. Not with probes.
     pub connection_version: u64,
 }
@@ -98,10 +102,11 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// What it is connected to: another one is another gateway, as far as streams and sandbox ids go.
+    /// What it is connected to, and how it is understood: another one is another gateway, as far as streams and
+    /// sandbox ids go.
     #[must_use]
-    pub fn address(&self) -> (String, u16, bool) {
-        (self.host.clone(), self.port, self.tls.is_some())
+    pub fn address(&self) -> (String, u16, bool, Option<Generation>) {
+        (self.host.clone(), self.port, self.tls.is_some(), self.pinned)
     }
 }
 
@@ -110,7 +115,12 @@ impl Target {
 pub fn destination(row: &Row) -> String {
     let ca =
         row.ca_cert.as_deref().map(|pem| format!("{:x?}", Sha256::digest(pem))).unwrap_or_default();
-    format!("{}://{} {} {ca}", row.scheme, row.endpoint, row.auth_mode.as_deref().unwrap_or("none"))
+    let mode = row.auth_mode.as_deref().unwrap_or("none");
+    let to = format!("{}://{} {mode} {ca}", row.scheme, row.endpoint);
+    match &row.oidc_token_url {
+        None => to,
+        Some(url) => format!("{to} {url}"),
+    }
 }
 
 fn aad<'a>(column: &'a str, row: &'a str, destination: &'a str) -> Aad<'a> {
@@ -128,13 +138,15 @@ pub fn seal_into(app: &App, row: &mut Row, credentials: &Credentials) -> Result<
     };
     let key = seal("client_key", &credentials.client_key)?;
     let token = seal("bearer_token", &credentials.bearer_token)?;
+    let oidc_secret = seal("oidc_client_secret", &credentials.oidc_client_secret)?;
     row.client_cert.clone_from(&credentials.client_cert);
-    (row.client_key, row.bearer_token) = (key, token);
+    row.oidc_client_id.clone_from(&credentials.oidc_client_id);
+    (row.client_key, row.bearer_token, row.oidc_client_secret) = (key, token, oidc_secret);
     Ok(())
 }
 
-/// The target of a row, its secrets opened.
-pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
+/// The credentials of a row, in clear.
+pub fn opened(app: &App, row: &Row) -> Result<Credentials, Error> {
     let destination = destination(row);
     let open = |column: &str, sealed: &Option<Vec<u8>>| {
         let open = |sealed: &Vec<u8>| {
@@ -144,30 +156,59 @@ pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
         };
         sealed.as_ref().map(open).transpose()
     };
-    let key = open("client_key", &row.client_key)?;
-    let token = open("bearer_token", &row.bearer_token)?;
+    Ok(Credentials {
+        client_cert: row.client_cert.clone(),
+        client_key: open("client_key", &row.client_key)?,
+        bearer_token: open("bearer_token", &row.bearer_token)?,
+        oidc_client_id: row.oidc_client_id.clone(),
+        oidc_client_secret: open("oidc_client_secret", &row.oidc_client_secret)?,
+    })
+}
+
+fn generation(text: &str) -> Result<Generation, Error> {
+    Generation::parse(text)
+        .ok_or_else(|| Error::internal(format!("unknown wire generation {text}")))
+}
+
+/// The target of a row, its secrets opened.
+pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
+    let credentials = opened(app, row)?;
     let endpoint = Endpoint::parse("endpoint", &row.endpoint)?;
     let tls = match Scheme::stored(&row.scheme)? {
         Scheme::Http => None,
         Scheme::Https => {
-            let identity = row.client_cert.as_deref().zip(key.as_ref());
+            let identity = credentials.client_cert.as_deref().zip(credentials.client_key.as_ref());
             Some(client_config(row.ca_cert.as_deref(), identity)?)
         }
     };
-    let authorization = token.map(|token| bearer(&token)).transpose()?;
-    let generation = Generation::parse(&row.wire_generation).ok_or_else(|| {
-        Error::internal(format!("unknown wire generation {}", row.wire_generation))
-    })?;
+    let pinned = row.pinned_generation.as_deref().map(generation).transpose()?;
     Ok(Target {
         id: GatewayId(row.id),
         name: row.name.as_str().into(),
         host: endpoint.host,
         port: endpoint.port,
         tls,
-        authorization,
-        generation,
-        connection_version: connection_version(row, &destination),
+        connection_version: connection_version(row),
+        identity: identity(app, row, credentials)?,
+        generation: pinned.map_or_else(|| generation(&row.wire_generation), Ok)?,
+        pinned,
     })
+}
+
+fn identity(app: &App, row: &Row, credentials: Credentials) -> Result<Identity, Error> {
+    if let Some(token) = &credentials.bearer_token {
+        return Ok(Identity::Stored(bearer(token)?));
+    }
+    let parts = row.oidc_token_url.clone().zip(credentials.oidc_client_id);
+    let Some(((token_url, client_id), client_secret)) = parts.zip(credentials.oidc_client_secret)
+    else {
+        return Ok(Identity::None);
+    };
+    let (scope, audience) = (row.oidc_scope.clone(), row.oidc_audience.clone());
+    let asked = Asked { token_url, client_id, client_secret, scope, audience };
+    let (name, within) = (row.name.as_str().into(), app.config.gateways.connect_timeout());
+    let fetched = Fetched::new(name, asked, app.issuers.clone(), within, app.clock.clone());
+    Ok(Identity::Fetched(Arc::new(fetched)))
 }
 
 fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
@@ -177,11 +218,21 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-fn connection_version(row: &Row, destination: &str) -> u64 {
-    let part = |bytes: &Option<Vec<u8>>| bytes.clone().unwrap_or_default();
-    let parts = [part(&row.client_cert), part(&row.client_key), part(&row.bearer_token)];
-    let bytes = joined(&[destination.as_bytes(), &parts[0], &parts[1], &parts[2]]);
-    let digest = Sha256::digest(&bytes);
+fn connection_version(row: &Row) -> u64 {
+    let bytes = |part: &Option<Vec<u8>>| part.clone().unwrap_or_default();
+    let text = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
+    let parts = [
+        destination(row).into_bytes(),
+        bytes(&row.client_cert),
+        bytes(&row.client_key),
+        bytes(&row.bearer_token),
+        bytes(&row.oidc_client_secret),
+        text(&row.oidc_client_id),
+        text(&row.oidc_scope),
+        text(&row.oidc_audience),
+        text(&row.pinned_generation),
+    ];
+    let digest = Sha256::digest(joined(&parts.each_ref().map(Vec::as_slice)));
     u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
@@ -198,11 +249,19 @@ impl Targets {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// Puts a gateway in, or takes it out; answers what was there.
+    /// Puts a gateway in, or takes it out; answers what was there. Where nothing changes that a connection depends on,
+    /// the tokens that were fetched stay.
     pub fn put(&self, id: GatewayId, target: Option<Target>) -> Option<Arc<Target>> {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         match target {
-            Some(target) => by_id.insert(id, Arc::new(target)),
+            Some(mut target) => {
+                let before = by_id.get(&id);
+                let same = |t: &&Arc<Target>| t.connection_version == target.connection_version;
+                if let Some(before) = before.filter(same) {
+                    target.identity = before.identity.clone();
+                }
+                by_id.insert(id, Arc::new(target))
+            }
             None => by_id.remove(&id),
         }
     }

@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
-use super::store::{self, Probed};
+use super::certificates;
+use super::store::{self, Probed, Row};
 use super::targets::Target;
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -75,6 +76,7 @@ async fn store_found(
         wire_generation: answer.map(|probe| probe.generation.as_str().to_owned()),
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
         latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
+        server_cert_ends_at: answer.and_then(|probe| probe.server_cert),
     };
     let moved = ctx
         .db()
@@ -84,6 +86,8 @@ async fn store_found(
             if !stored.await? {
                 return Ok(false);
             }
+            let server_cert_ends_at = probed.server_cert_ends_at.or(before.server_cert_ends_at);
+            certificates::note(ctx, conn, &Row { server_cert_ends_at, ..before.clone() }).await?;
             let up = |status: &str| !matches!(status, "unreachable" | "unknown");
             let event = match (up(&before.last_status), up(&probed.last_status)) {
                 (false, true) => Some("gateway.up"),

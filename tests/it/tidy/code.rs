@@ -106,7 +106,7 @@ const TRANSPORT_USE: &[(&str, &[&str])] = &[
 /// Another resource's rows, touched past its domain.
 const STORE_USE: &[(&str, &str)] = &[
     ("src/resources/auth/domain.rs", "the first admin and the login read the users' own rows"),
-    ("src/resources/gateways/domain.rs", "unregistering counts the bindings that go with it"),
+    ("src/resources/gateways/unregister.rs", "unregistering counts the bindings that go with it"),
 ];
 
 fn may(path: &str, allowed: &[&str]) -> bool {

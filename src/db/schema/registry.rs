@@ -1,0 +1,56 @@
+//! The tables of the registry of gateways.
+
+diesel::table! {
+    gateways (id) {
+        id -> BigInt,
+        name -> Text,
+        endpoint -> Text,
+        scheme -> Text,
+        auth_mode -> Nullable<Text>,
+        ca_cert -> Nullable<Binary>,
+        client_cert -> Nullable<Binary>,
+        client_key -> Nullable<Binary>,
+        bearer_token -> Nullable<Binary>,
+        metadata_json -> Nullable<Text>,
+        description -> Nullable<Text>,
+        labels_json -> Nullable<Text>,
+        registered_at -> Timestamp,
+        last_seen -> Nullable<Timestamp>,
+        last_status -> Text,
+        wire_generation -> Text,
+        gateway_version -> Nullable<Text>,
+        latency_us -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+        probed_at -> Nullable<Timestamp>,
+        version -> BigInt,
+        oidc_token_url -> Nullable<Text>,
+        oidc_scope -> Nullable<Text>,
+        oidc_audience -> Nullable<Text>,
+        oidc_client_id -> Nullable<Text>,
+        oidc_client_secret -> Nullable<Binary>,
+        server_cert_ends_at -> Nullable<Timestamp>,
+        pinned_generation -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    gateway_certificates (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        kind -> Text,
+        expires_at -> Timestamp,
+        told_days -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    gateway_labels (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::joinable!(gateway_certificates -> gateways (gateway_id));
+diesel::joinable!(gateway_labels -> gateways (gateway_id));

@@ -1,0 +1,143 @@
+//! Tokens that we ask for in our own name: the client credentials grant (RFC 6749, section 4.4).
+//!
+//! Invariants
+//! - what a token endpoint answers is bounded, and passes only if it fits a header;
+//! - an error names the host and no more: neither the secret nor the token is ever in one.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Request, StatusCode};
+use serde::Deserialize;
+
+use super::flow::{escaped, form};
+use crate::net::http::{Client, Limits};
+use crate::secret::Secret;
+
+/// Bytes of an answer of a token endpoint.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Characters of a token: it goes into a header.
+const TOKEN_CHARACTERS_MAX: usize = 16 * 1024;
+/// How long a token is good where the endpoint does not say (RFC 6749 leaves it open).
+const LIFE_UNSAID: Duration = Duration::from_mins(5);
+/// The longest life that is believed.
+const LIFE_MAX: Duration = Duration::from_hours(24);
+
+/// What is asked for, and by whom.
+#[derive(Debug)]
+pub struct Asked {
+    /// The token endpoint.
+    pub token_url: String,
+    /// Who asks.
+    pub client_id: String,
+    /// What it shows, by HTTP Basic.
+    pub client_secret: Secret,
+    /// The scope, where one is wanted.
+    pub scope: Option<String>,
+    /// The audience, where the endpoint wants to be told.
+    pub audience: Option<String>,
+}
+
+/// A token, as a header.
+#[derive(Debug, Clone)]
+pub struct Token {
+    /// `authorization`, marked sensitive.
+    pub header: HeaderValue,
+    /// How long it is good from now.
+    pub life: Duration,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    #[serde(default)]
+    token_type: Option<String>,
+    #[serde(default)]
+    expires_in: Option<serde_json::Value>,
+}
+
+/// Asks for a token. The error is for the log.
+pub async fn fetch(client: &Client, asked: &Asked, deadline: Duration) -> Result<Token, String> {
+    let request = request(asked).map_err(|error| error.to_string())?;
+    let limits = Limits { deadline, answer_bytes_max: ANSWER_BYTES_MAX };
+    let response = client.send(request, limits).await.map_err(|error| error.to_string())?;
+    let (head, body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(format!("the token endpoint answers with status {}", head.status.as_u16()));
+    }
+    read(&body).ok_or_else(|| "the token endpoint gives no bearer token".to_owned())
+}
+
+fn request(asked: &Asked) -> Result<Request<Bytes>, http::Error> {
+    let mut fields = vec![("grant_type", "client_credentials")];
+    fields.extend(asked.scope.as_deref().map(|scope| ("scope", scope)));
+    fields.extend(asked.audience.as_deref().map(|audience| ("audience", audience)));
+    let pair = format!("{}:{}", escaped(&asked.client_id), escaped(asked.client_secret.expose()));
+    Request::post(&asked.token_url)
+        .header(ACCEPT, "application/json")
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair)))
+        .body(Bytes::from(form(&fields)))
+}
+
+fn read(body: &[u8]) -> Option<Token> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let bearer = answer.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
+    let token = answer.access_token;
+    let sound = (1..=TOKEN_CHARACTERS_MAX).contains(&token.len())
+        && token.bytes().all(|b| b.is_ascii_graphic());
+    if !bearer || !sound {
+        return None;
+    }
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    header.set_sensitive(true);
+    // Some endpoints write the number as a text.
+    let said = answer.expires_in.unwrap_or_default();
+    let seconds = said.as_u64().or_else(|| said.as_str()?.parse().ok());
+    let life = seconds.map_or(LIFE_UNSAID, Duration::from_secs).min(LIFE_MAX);
+    Some(Token { header, life })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_bearer_token_or_none() {
+        let life = |text: &str| read(text.as_bytes()).map(|token| token.life.as_secs());
+        assert_eq!(life(r#"{"access_token":"a","token_type":"Bearer","expires_in":60}"#), Some(60));
+        assert_eq!(
+            life(r#"{"access_token":"a","token_type":"bearer","expires_in":"90"}"#),
+            Some(90)
+        );
+        assert_eq!(life(r#"{"access_token":"a"}"#), Some(300));
+        assert_eq!(life(r#"{"access_token":"a","expires_in":99999999}"#), Some(86_400));
+        for none in [
+            "",
+            "{}",
+            r#"{"access_token":""}"#,
+            r#"{"access_token":"a\nb"}"#,
+            r#"{"access_token":"a","token_type":"mac"}"#,
+        ] {
+            assert!(read(none.as_bytes()).is_none(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_who_asks_and_for_what() {
+        let asked = Asked {
+            token_url: "https://id.example.com/token".to_owned(),
+            client_id: "us & them".to_owned(),
+            client_secret: Secret::new("a:b"),
+            scope: Some("openid gateway".to_owned()),
+            audience: None,
+        };
+        let made = request(&asked).unwrap();
+        let shown = STANDARD.encode("us%20%26%20them:a%3Ab");
+        assert_eq!(made.headers()[AUTHORIZATION], format!("Basic {shown}"));
+        assert_eq!(made.body(), "grant_type=client_credentials&scope=openid%20gateway");
+    }
+}

@@ -1,0 +1,150 @@
+//! Certificates that have to do with a gateway: its own, ours, and its CA's. Their ends are watched and told of.
+//!
+//! Invariants
+//! - an end is told of once at 30, at 7 and at 1 day before it, by an event in the transaction that notes it;
+//! - one that is replaced is told of anew.
+
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::json;
+
+use self::store::Row;
+use super::store::Row as Gateway;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::types::{GatewayId, Timestamp};
+use crate::error::Error;
+use crate::resources::events::domain::{self as events, NewEvent};
+
+/// Days before its end when a certificate is told of, fewest first.
+pub const TOLD_AT_DAYS: [i64; 3] = [1, 7, 30];
+const DAY: Duration = Duration::from_hours(24);
+
+/// Whose certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The CA's that the gateway's must come from; of several the one that ends first.
+    Ca,
+    /// The one that we show.
+    Client,
+    /// The one that the gateway shows.
+    Server,
+}
+
+impl Kind {
+    /// As it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ca => "ca",
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// When a certificate ends; none where it can't be read.
+#[must_use]
+pub fn expiry(der: &[u8]) -> Option<Timestamp> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp()))
+}
+
+fn expiries(pem: Option<&[u8]>) -> Vec<Timestamp> {
+    let certificates = CertificateDer::pem_slice_iter(pem.unwrap_or_default());
+    certificates.filter_map(|der| expiry(&der.ok()?)).collect()
+}
+
+/// When the certificates end that have to do with a gateway.
+#[must_use]
+pub fn of(gateway: &Gateway) -> [(Kind, Option<Timestamp>); 3] {
+    [
+        (Kind::Ca, expiries(gateway.ca_cert.as_deref()).into_iter().min()),
+        // The first of a chain is our own.
+        (Kind::Client, expiries(gateway.client_cert.as_deref()).into_iter().next()),
+        (Kind::Server, gateway.server_cert_ends_at),
+    ]
+}
+
+/// Notes what is known now of the certificates of a gateway, and tells of those that end soon.
+pub async fn note(ctx: &Ctx, conn: &mut Conn, gateway: &Gateway) -> Result<(), Error> {
+    let known = store::of(conn, gateway.id).await?;
+    for (kind, ends) in of(gateway) {
+        let before = known.iter().find(|row| row.kind == kind.as_str());
+        match (ends, before) {
+            (None, None) => {}
+            (None, Some(_)) => store::forget(conn, gateway.id, kind).await?,
+            (Some(ends), before) => note_one(ctx, conn, gateway, kind, ends, before).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn note_one(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    gateway: &Gateway,
+    kind: Kind,
+    ends: Timestamp,
+    before: Option<&Row>,
+) -> Result<(), Error> {
+    let same = before.filter(|row| row.expires_at == ends);
+    let told = same.and_then(|row| row.told_days);
+    let due = due(ctx.now(), ends).filter(|days| told.is_none_or(|told| *days < told));
+    if same.is_some() && due.is_none() {
+        return Ok(());
+    }
+    let row = Row {
+        gateway_id: gateway.id,
+        kind: kind.as_str().to_owned(),
+        expires_at: ends,
+        told_days: due.or(told),
+    };
+    store::put(conn, &row).await?;
+    if let Some(days) = due {
+        let payload = json!({
+            "gateway": gateway.name,
+            "certificate": kind.as_str(),
+            "days": days,
+            "expire_time": ends.to_string(),
+        });
+        let on = (GatewayId(gateway.id), Arc::from(gateway.name.as_str()));
+        events::enqueue(conn, NewEvent::of(ctx, "gateway.cert_expiring", payload).on(on)).await?;
+    }
+    Ok(())
+}
+
+/// The fewest of [`TOLD_AT_DAYS`] that are not left any more.
+fn due(now: Timestamp, ends: Timestamp) -> Option<i64> {
+    let within = |days: &i64| now.plus(DAY * u32::try_from(*days).unwrap_or(0)) >= ends;
+    TOLD_AT_DAYS.into_iter().find(|days| within(days))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_due_at_thirty_seven_and_one() {
+        let ends = Timestamp::from_unix_seconds(100 * 86_400);
+        let at =
+            |days_left: i64| due(Timestamp::from_unix_seconds((100 - days_left) * 86_400), ends);
+        let table = [
+            (31, None),
+            (30, Some(30)),
+            (8, Some(30)),
+            (7, Some(7)),
+            (2, Some(7)),
+            (1, Some(1)),
+            (-3, Some(1)),
+        ];
+        for (left, expected) in table {
+            assert_eq!(at(left), expected, "{left}");
+        }
+    }
+}

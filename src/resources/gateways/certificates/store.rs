@@ -1,0 +1,59 @@
+//! Until when certificates are good, as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Kind;
+use crate::db::schema::gateway_certificates as t;
+use crate::db::types::Timestamp;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// A certificate that has to do with a gateway.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct Row {
+    /// Id of the gateway.
+    pub gateway_id: i64,
+    /// Which of them.
+    pub kind: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The fewest days left that were told of.
+    pub told_days: Option<i64>,
+}
+
+/// Those of a gateway.
+pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Vec<Row>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(gateway))
+        .select(Row::as_select())
+        .load(c)
+        .await)?)
+}
+
+/// Puts one in the place of what was known of its kind.
+pub async fn put(conn: &mut Conn, row: &Row) -> Result<(), Error> {
+    let new = (
+        t::gateway_id.eq(row.gateway_id),
+        t::kind.eq(&row.kind),
+        t::expires_at.eq(row.expires_at),
+        t::told_days.eq(row.told_days),
+    );
+    let then = (t::expires_at.eq(row.expires_at), t::told_days.eq(row.told_days));
+    on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(new)
+        .on_conflict((t::gateway_id, t::kind))
+        .do_update()
+        .set(then)
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Forgets the one of a kind.
+pub async fn forget(conn: &mut Conn, gateway: i64, kind: Kind) -> Result<(), Error> {
+    let at = t::table.filter(t::gateway_id.eq(gateway).and(t::kind.eq(kind.as_str())));
+    on_conn!(conn, |c| diesel::delete(at).execute(c).await)?;
+    Ok(())
+}

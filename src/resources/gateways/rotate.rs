@@ -1,0 +1,104 @@
+//! Replacing the credentials of a gateway in place: roles, streams and whatever hangs on it stay.
+//!
+//! Invariants
+//! - new credentials are proven against the gateway before they are stored, unless the caller says otherwise;
+//! - what is stored already is no change: nothing is written, told or recorded as one;
+//! - streams that are open go on with what they were opened with; new connections show the new.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::credentials::{AuthMode, Credentials};
+use super::input::Scheme;
+use super::store::{self, Row};
+use super::{certificates, targets, worker};
+use crate::ctx::Ctx;
+use crate::error::{Error, Kind, Reason};
+use crate::etag;
+use crate::proxy::connection::Connection;
+use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::events::domain::{self as events, NewEvent};
+
+/// What a rotation is asked for with.
+#[derive(Debug)]
+pub struct Rotation {
+    /// All that the auth mode needs.
+    pub credentials: Credentials,
+    /// Stored without asking the gateway.
+    pub unproven: bool,
+}
+
+/// Replaces the credentials of the gateway of the call; answers whether they are other ones than before.
+pub async fn rotate(ctx: &Ctx, rotation: &Rotation, given_etag: &str) -> Result<bool, Error> {
+    let (id, name) = ctx.on_gateway()?.clone();
+    let missing = || Error::missing(Kind::Gateway, &name);
+    let app = ctx.app();
+    let before = store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(missing)?;
+    etag::check(given_etag, before.version, Kind::Gateway, &name)?;
+    let mode = AuthMode::stored(before.auth_mode.as_deref())?;
+    ctx.detail("auth_mode", mode.as_str());
+    if mode == AuthMode::None {
+        return Err(Error::invalid("credentials", "the gateway has auth mode `none`"));
+    }
+    rotation.credentials.fit(mode, Scheme::stored(&before.scheme)?)?;
+    if targets::opened(app, &before)? == rotation.credentials {
+        ctx.detail("rotated", false);
+        return Ok(false);
+    }
+    let mut row = before.clone();
+    targets::seal_into(app, &mut row, &rotation.credentials)?;
+    if !rotation.unproven {
+        prove(ctx, &row).await?;
+    }
+    row.version += 1;
+    let ends = |row: &Row| {
+        let client =
+            certificates::of(row).into_iter().find(|(kind, _)| *kind == certificates::Kind::Client);
+        client.and_then(|(_, ends)| ends).map(|at| at.to_string())
+    };
+    let (was, is) = (ends(&before), ends(&row));
+    ctx.db()
+        .transaction(async |conn| {
+            certificates::note(ctx, conn, &row).await?;
+            if !store::update(conn, &row, None).await? {
+                return Err(Error::conflict(Kind::Gateway, &name));
+            }
+            let payload = json!({
+                "gateway": &*name, "auth_mode": mode.as_str(), "expire_time": is, "proven": !rotation.unproven,
+            });
+            let on = (id, Arc::clone(&name));
+            let event = NewEvent::of(ctx, "gateway.credentials_rotated", payload).on(on);
+            events::enqueue(conn, event).await?;
+            log_change(conn, Subject::Gateway(id), ctx.now()).await
+        })
+        .await?;
+    ctx.detail("rotated", true);
+    ctx.detail("proven", !rotation.unproven);
+    ctx.detail("certificate_ended", was);
+    ctx.detail("certificate_ends", is);
+    changed(ctx).await?;
+    // What it finds stands in the row; that the gateway does not answer now fails nothing.
+    let _found = worker::probe_and_store(ctx, id).await?;
+    Ok(true)
+}
+
+/// Connects with the new credentials, and asks what takes one.
+async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
+    let target = targets::from_row(ctx.app(), row)?;
+    let config = &ctx.app().config.gateways;
+    let unproven = |why: &str| {
+        let name = &row.name;
+        let why = format!(
+            "gateway `{name}` does not take the new credentials ({why}); nothing was changed"
+        );
+        Error::refused(Reason::CredentialsUnproven, why)
+    };
+    let connection = match Connection::open(&target, config).await {
+        Ok(connection) => connection,
+        Err(error @ Error::Refused { .. }) => return Err(error),
+        Err(error) => return Err(unproven(&worker::shown_error(&error))),
+    };
+    connection.is_known(config).await.map_err(|why| unproven(&why))
+}

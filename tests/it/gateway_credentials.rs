@@ -1,0 +1,270 @@
+//! Credentials of gateways: replaced in place, fetched from an identity provider, and watched until they end.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shoreguard::pb::v0_1::openshell::v1 as openshell;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::gateways::identity::RETRY;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tonic::Status;
+
+use crate::oidc::issuers;
+use crate::oidc_provider::{Control, How};
+use crate::support::dump;
+use crate::support::server::{Caller, TestServer};
+use crate::tls::{Issuer, authority, guarded, signed_for, uri};
+
+const DAY: Duration = Duration::from_hours(24);
+
+fn pair((cert, key): (String, String)) -> pb::GatewayCredentials {
+    pb::GatewayCredentials {
+        client_cert: cert.into(),
+        client_key: key.into(),
+        ..Default::default()
+    }
+}
+
+fn token(token: &str) -> pb::GatewayCredentials {
+    pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() }
+}
+
+fn ours(clients: &Issuer, life: Duration) -> pb::GatewayCredentials {
+    pair(signed_for(clients, uri("spiffe://example/shoreguard"), life))
+}
+
+fn mutual(
+    simulator: &Simulator,
+    ca: &Issuer,
+    credentials: pb::GatewayCredentials,
+) -> pb::RegisterGatewayRequest {
+    pb::RegisterGatewayRequest {
+        name: "edge".into(),
+        endpoint: format!("localhost:{}", simulator.addr().port()),
+        scheme: pb::GatewayScheme::Https.into(),
+        ca_cert: ca.pem().into_bytes().into(),
+        credentials: Some(credentials),
+        ..Default::default()
+    }
+}
+
+async fn rotate(
+    caller: &Caller,
+    credentials: pb::GatewayCredentials,
+    unproven: bool,
+) -> Result<pb::RotateGatewayCredentialsResponse, Status> {
+    let request = pb::RotateGatewayCredentialsRequest {
+        gateway: "edge".into(),
+        credentials: Some(credentials),
+        unproven,
+        ..Default::default()
+    };
+    caller.gateways().rotate_gateway_credentials(request).await.map(tonic::Response::into_inner)
+}
+
+async fn who(caller: &Caller) -> Result<(), Status> {
+    caller.openshell_v0_1().get_current_user(openshell::GetCurrentUserRequest {}).await.map(|_| ())
+}
+
+async fn get(sg: &TestServer) -> pb::Gateway {
+    let request = pb::GetGatewayRequest { gateway: "edge".into() };
+    sg.admin().gateways().get_gateway(request).await.unwrap().into_inner().gateway.unwrap()
+}
+
+async fn probe(sg: &TestServer) {
+    let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+    assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
+}
+
+async fn expiring(sg: &TestServer) -> usize {
+    dump::table(&sg.app.db, "events").await.matches("gateway.cert_expiring").count()
+}
+
+/// A gateway that wants a token which is told to it.
+async fn guarded_by_token(known: &str) -> Simulator {
+    let mut options = SimulatorOptions::plain(Generation::V0_1);
+    options.require_bearer = Some(known.to_owned());
+    Simulator::start(options).await.unwrap()
+}
+
+fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
+    pb::RegisterGatewayRequest {
+        name: "edge".into(),
+        endpoint: simulator.addr().to_string(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    }
+}
+
+served! {
+    async fn wp14_certificates_are_replaced_in_place(sg: TestServer) {
+        let (servers, clients, strangers) = (authority("gateways"), authority("clients"), authority("strangers"));
+        let simulator = guarded(&servers, &clients).await;
+        let admin = sg.admin();
+        let request = mutual(&simulator, &servers, ours(&clients, 90 * DAY));
+        admin.gateways().register_gateway(request).await.unwrap();
+        let lead = sg.with(&admin.key("lead", pb::Role::None).await);
+        admin.bind("lead", "edge", pb::Role::Admin).await;
+        who(&lead).await.unwrap();
+
+        let before = get(&sg).await;
+        let refused = rotate(&lead, ours(&strangers, 90 * DAY), false).await;
+        assert_refused!(refused, FailedPrecondition, "CREDENTIALS_UNPROVEN");
+        assert_eq!(get(&sg).await, before, "what was refused left something behind");
+
+        let ends = |gateway: &pb::Gateway| {
+            let client = gateway.certificates.iter().find(|c| c.kind() == pb::GatewayCertificateKind::Client);
+            client.and_then(|c| c.expire_time).unwrap().seconds
+        };
+        let rotated = rotate(&lead, ours(&clients, 200 * DAY), false).await.unwrap();
+        let after = rotated.gateway.unwrap();
+        assert!(rotated.rotated && ends(&after) > ends(&before), "{after:?}");
+        assert_eq!(after.id, before.id);
+        who(&lead).await.expect("the role on the gateway has stayed");
+        let kinds: Vec<_> = after.certificates.iter().map(pb::GatewayCertificate::kind).collect();
+        assert_eq!(kinds, [pb::GatewayCertificateKind::Ca, pb::GatewayCertificateKind::Client, pb::GatewayCertificateKind::Server]);
+        let entries = admin.entries("edge", "gateway.cert_rotated").await;
+        assert_eq!(entries.len(), 2, "{entries:?}");
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn wp75_what_is_stored_already_is_no_rotation(sg: TestServer) {
+        let simulator = guarded_by_token("one").await;
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+        admin.gateways().register_gateway(request).await.unwrap();
+        let before = get(&sg).await;
+        let same = rotate(&admin, token("one"), false).await.unwrap();
+        assert!(!same.rotated);
+        assert_eq!(same.gateway.unwrap(), before);
+        assert!(!dump::table(&sg.app.db, "events").await.contains("gateway.credentials_rotated"));
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_token_is_replaced_without_dropping_a_stream(sg: TestServer) {
+        let simulator = guarded_by_token("one").await;
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+        admin.gateways().register_gateway(request).await.unwrap();
+        simulator.seed_demo().unwrap();
+        let list = openshell::ListSandboxesRequest::default();
+        let sandboxes = admin.openshell_v0_1().list_sandboxes(list).await.unwrap().into_inner().sandboxes;
+        let name = sandboxes[0].metadata.as_ref().unwrap().name.clone();
+        let watch = openshell::WatchSandboxRequest { sandbox: name.clone(), follow_status: true, follow_logs: true, ..Default::default() };
+        let mut stream = admin.openshell_v0_1().watch_sandbox(watch).await.unwrap().into_inner();
+        stream.message().await.unwrap().expect("a first word");
+
+        simulator.require_bearer(&["one", "two"]);
+        assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+        simulator.require_bearer(&["two"]);
+        assert_refused!(rotate(&admin, token("three"), false).await, FailedPrecondition, "CREDENTIALS_UNPROVEN");
+        who(&admin).await.unwrap();
+        assert_eq!(simulator.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer two");
+        simulator.log("default", &name, "info", "still here").unwrap();
+        loop {
+            let said = stream.message().await.unwrap().expect("the stream goes on");
+            if format!("{said:?}").contains("still here") { break; }
+        }
+        drop(stream);
+
+        // On the caller's own word it is stored without asking.
+        assert!(rotate(&admin, token("three"), true).await.unwrap().rotated);
+        who(&admin).await.unwrap_err();
+        assert_refused!(rotate(&admin, pb::GatewayCredentials::default(), false).await, InvalidArgument, "INVALID_FIELD");
+        let key = admin.key("viewer", pb::Role::Operator).await;
+        assert_refused!(rotate(&sg.with(&key), token("two"), false).await, PermissionDenied, "ROLE_TOO_LOW");
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn ends_of_certificates_are_told_of_three_times(sg: TestServer) {
+        let (servers, clients) = (authority("gateways"), authority("clients"));
+        let simulator = guarded(&servers, &clients).await;
+        let admin = sg.admin();
+        let request = mutual(&simulator, &servers, ours(&clients, 40 * DAY));
+        admin.gateways().register_gateway(request).await.unwrap();
+        assert_eq!(expiring(&sg).await, 0);
+        for (passed, told) in [(11 * DAY, 1), (Duration::from_hours(1), 1), (23 * DAY, 2), (5 * DAY, 3)] {
+            sg.pass(passed).await;
+            probe(&sg).await;
+            assert_eq!(expiring(&sg).await, told);
+        }
+        // Another one is told of anew.
+        rotate(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
+        assert_eq!(expiring(&sg).await, 4);
+        simulator.stop().await;
+        sg.finish().await;
+    }
+}
+
+served! { tuned issuers;
+    async fn tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
+        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+        let admin = sg.admin();
+        let credentials = |secret: &str| pb::GatewayCredentials {
+            oidc_client_id: "shoreguard".into(),
+            oidc_client_secret: secret.into(),
+            ..Default::default()
+        };
+        let oidc_client = pb::GatewayOidcClient {
+            token_url: format!("{}/token", corp.url),
+            scope: "gateway".into(),
+            ..Default::default()
+        };
+        let request = pb::RegisterGatewayRequest {
+            auth_mode: pb::GatewayAuthMode::OidcClient.into(),
+            credentials: Some(credentials("client secret")),
+            oidc_client: Some(oidc_client.clone()),
+            ..plain(&simulator)
+        };
+        let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
+        assert_refused!(admin.gateways().register_gateway(nowhere).await, InvalidArgument, "INVALID_FIELD");
+        let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
+        assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
+        assert!(stored.has_oidc_client_secret);
+        // The probe of the registration has fetched one of its own.
+        let fetched = corp.count("token").await;
+        simulator.require_bearer(&["granted-1-gateway", "granted-2-gateway", "granted-3-gateway"]);
+        for _ in 0..3 {
+            who(&admin).await.unwrap();
+        }
+        let held = corp.count("token").await;
+        assert_eq!(held, fetched + 1, "one token serves them all");
+
+        // Near its end the next one is fetched while it serves on; past its end nothing else is shown.
+        sg.pass(Duration::from_secs(85)).await;
+        who(&admin).await.unwrap();
+        while corp.count("token").await == held {
+            tokio::task::yield_now().await;
+        }
+        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+        sg.pass(Duration::from_secs(200)).await;
+        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+        let asked = corp.count("token").await;
+        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+        assert_eq!(corp.count("token").await, asked, "an issuer that is away is asked seldom");
+        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+        sg.pass(RETRY).await;
+        simulator.require_bearer(&["granted-4-gateway", "granted-5-gateway", "granted-3-gateway"]);
+        who(&admin).await.unwrap();
+
+        let wrong = rotate(&admin, credentials("another"), false).await;
+        assert_refused!(wrong, FailedPrecondition, "CREDENTIALS_UNPROVEN");
+        who(&admin).await.unwrap();
+
+        // T04: another token URL takes the secret nowhere.
+        let elsewhere = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into()] }),
+            oidc_client: Some(pb::GatewayOidcClient { token_url: "https://thief.example.com/token".into(), ..oidc_client }),
+            ..Default::default()
+        };
+        assert_refused!(admin.gateways().update_gateway(elsewhere).await, InvalidArgument, "INVALID_FIELD");
+        let row = dump::table(&sg.app.db, "gateways").await;
+        assert!(!row.contains("client secret") && !row.contains(&json!("granted").to_string()));
+        simulator.stop().await;
+        sg.finish().await;
+    }
+}
