@@ -107,6 +107,12 @@ impl Live {
         self.streams().len()
     }
 
+    /// How many there are to one gateway.
+    #[must_use]
+    pub fn count_on(&self, gateway: GatewayId) -> usize {
+        self.streams().values().filter(|watched| watched.on == Some(gateway)).count()
+    }
+
     /// Checks every stream against the snapshot as it is now.
     pub fn sweep(&self, snapshot: &Snapshot) {
         let fresh = snapshot.check_fresh().is_ok();

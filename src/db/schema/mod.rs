@@ -322,6 +322,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     events,
     gateway_certificates,
     gateway_labels,
+    gateway_probe_hours,
+    gateway_states,
     gateways,
     group_gateway_roles,
     group_members,

@@ -52,5 +52,29 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    gateway_states (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        began_at -> Timestamp,
+        status -> Text,
+        gateway_version -> Nullable<Text>,
+        error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    gateway_probe_hours (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        hour_at -> Timestamp,
+        probes -> BigInt,
+        failures -> BigInt,
+        latencies -> Binary,
+    }
+}
+
+diesel::joinable!(gateway_probe_hours -> gateways (gateway_id));
+diesel::joinable!(gateway_states -> gateways (gateway_id));
 diesel::joinable!(gateway_certificates -> gateways (gateway_id));
 diesel::joinable!(gateway_labels -> gateways (gateway_id));

@@ -7,7 +7,7 @@ use super::Ending;
 use super::store::{self, Closed, Named, Row, Same, Took};
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{AuditId, Timestamp};
+use crate::db::types::{AuditId, GatewayId, Timestamp};
 use crate::db::{Conn, Db};
 use crate::error::Error;
 
@@ -173,4 +173,9 @@ async fn by_begin(
 fn merge(rows: &mut Vec<Row>, limit: i64) {
     rows.sort_by_key(|row| std::cmp::Reverse((row.closed_at, row.id)));
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+}
+
+/// How many recorded calls about a gateway are going on, on whatever replica.
+pub async fn count_open_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
+    store::count_open_on(conn, gateway).await
 }

@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 
 use super::Ending;
 use crate::db::schema::{audit_log, replicas};
-use crate::db::types::{AuditId, Timestamp};
+use crate::db::types::{AuditId, GatewayId, Timestamp};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
@@ -251,4 +251,10 @@ pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Resul
         .await)?;
     let old = audit_log::table.filter(audit_log::id.eq_any(old));
     Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
+}
+
+/// How many entries about a gateway are open: calls that are going on, on whatever replica.
+pub async fn count_open_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
+    let open = audit_log::closed_at.is_null().and(audit_log::gateway_id.eq(gateway.get()));
+    Ok(on_conn!(conn, |c| audit_log::table.filter(open).count().get_result(c).await)?)
 }

@@ -248,6 +248,15 @@ impl Follower {
         Ok(Self { filter, from, moved, told: after, told_at: Instant::now() })
     }
 
+    /// The cursor that it goes on from; 0 is the oldest event.
+    #[must_use]
+    pub fn at(&self) -> i64 {
+        match self.from {
+            Start::After(at) => at,
+            Start::Oldest | Start::Now => 0,
+        }
+    }
+
     /// Waits for the next events that the caller may see by then. A page without events only moves the cursor, and
     /// comes at most every few seconds.
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<Page, Error> {

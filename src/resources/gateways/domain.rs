@@ -8,6 +8,7 @@ use super::credentials::{AuthMode, Credentials};
 use super::input::{Endpoint, OidcClient, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
+use super::health::{self, honest};
 use super::{certificates, worker};
 use crate::app::App;
 use crate::ctx::{Ctx, FleetCtx};
@@ -96,12 +97,14 @@ pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
     let target = targets::from_row(app, &row)?;
     let found = worker::probe(app, &target).await;
     refuse_forbidden(&found)?;
-    note_probe(&mut row, now, &found);
+    let probed = worker::probed(&found, now);
+    row.note(&probed, found.as_ref().err().map(worker::shown_error));
     let stored = ctx
         .db()
         .transaction(async |conn| {
             let stored = store::insert(conn, &row, &new.labels).await?;
             certificates::note(ctx, conn, &stored).await?;
+            health::note(conn, &stored, &probed, row.last_error.as_deref()).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
             let on = (GatewayId(stored.id), Arc::from(stored.name.as_str()));
             events::enqueue(conn, NewEvent::of(ctx, "gateway.registered", payload).on(on)).await?;
@@ -123,30 +126,12 @@ fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {
     }
 }
 
-fn note_probe(row: &mut Row, now: Timestamp, found: &Result<Probe, Error>) {
-    row.probed_at = Some(now);
-    match found {
-        Ok(probe) => {
-            row.last_seen = Some(now);
-            worker::status_word(probe.status).clone_into(&mut row.last_status);
-            probe.generation.as_str().clone_into(&mut row.wire_generation);
-            row.gateway_version = Some(probe.version.chars().take(100).collect());
-            row.latency_us = i64::try_from(probe.latency.as_micros()).ok();
-            row.last_error = None;
-            row.server_cert_ends_at = probe.server_cert;
-        }
-        Err(error) => {
-            "unreachable".clone_into(&mut row.last_status);
-            row.last_error = Some(worker::shown_error(error));
-        }
-    }
-}
-
 /// The gateway of the call.
 pub async fn get(ctx: &Ctx) -> Result<Row, Error> {
     let (id, name) = ctx.on_gateway()?;
     let found = store::by_id(&mut ctx.db().read().await?, *id).await?;
-    found.ok_or_else(|| Error::missing(Kind::Gateway, name))
+    let found = found.ok_or_else(|| Error::missing(Kind::Gateway, name))?;
+    Ok(honest(found, &ctx.app().config.gateways, ctx.now()))
 }
 
 /// A page by name of those that the caller may see and the selector picks.
@@ -170,6 +155,8 @@ pub async fn list(
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, &ctx.visible(), &picked, after, size.limit()).await?;
     let (page, more) = size.cut(rows);
+    let (config, now) = (&ctx.app().config.gateways, ctx.now());
+    let page: Vec<Row> = page.into_iter().map(|row| honest(row, config, now)).collect();
     let next = match page.last().filter(|_| more) {
         None => String::new(),
         Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,

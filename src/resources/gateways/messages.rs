@@ -5,9 +5,13 @@ use super::change::Change;
 use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::domain::NewGateway;
 use super::input::{self, Endpoint, OidcClient, Scheme};
+use super::health::Health;
+use super::health::store::State;
 use super::rotate::Rotation;
 use super::store::Row;
 use super::targets::Generation;
+use super::unregister::Gone;
+use super::watch::Told;
 use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::etag;
@@ -181,6 +185,59 @@ impl TryFrom<pb::RotateGatewayCredentialsRequest> for Rotation {
 
     fn try_from(req: pb::RotateGatewayCredentialsRequest) -> Result<Self, Error> {
         Ok(Self { credentials: credentials(req.credentials)?, unproven: req.unproven })
+    }
+}
+
+impl From<Told> for pb::watch_gateways_response::Change {
+    fn from(told: Told) -> Self {
+        match told {
+            Told::Is(row) => Self::Gateway((*row).into()),
+            Told::Gone(name) => Self::Gone(name),
+        }
+    }
+}
+
+impl From<Gone> for pb::UnregisterGatewayResponse {
+    fn from(gone: Gone) -> Self {
+        let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            gateway_roles_removed: count(gone.roles),
+            sandboxes_removed: count(gone.sandboxes),
+            ssh_sessions_removed: count(gone.ssh_sessions),
+            boot_hooks_removed: count(gone.boot_hooks),
+            sboms_removed: count(gone.sboms),
+            operations_cut: count(gone.operations),
+            streams_ended: count(gone.streams),
+        }
+    }
+}
+
+impl From<State> for pb::GatewayState {
+    fn from(state: State) -> Self {
+        Self {
+            begin_time: Some(wire::time(state.began_at)),
+            status: status(&state.status).into(),
+            version: state.gateway_version.unwrap_or_default(),
+            error: state.error.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<Health> for pb::GetGatewayHealthResponse {
+    fn from(health: Health) -> Self {
+        let latency = |percent| health.percentile(percent).map(wire::span);
+        Self {
+            latency_p50: latency(50),
+            latency_p90: latency(90),
+            latency_p99: latency(99),
+            status: status(&health.gateway.last_status).into(),
+            probe_time: health.gateway.probed_at.map(wire::time),
+            last_seen_time: health.gateway.last_seen.map(wire::time),
+            probe_count: health.probes,
+            failure_count: health.failures,
+            states: health.states.into_iter().map(Into::into).collect(),
+            version: health.gateway.gateway_version.unwrap_or_default(),
+        }
     }
 }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::messages::status;
-use super::{change, domain, rotate, unregister};
+use super::watch::Watcher;
+use super::{change, domain, health, rotate, unregister};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
 use crate::pb::v1::gateway_service_server::{GatewayService, GatewayServiceServer};
 use crate::transport::call::{Reply, call, call_write};
+use crate::transport::streams::{Stream, call_stream};
 use crate::transport::wire;
 
 /// The service.
@@ -60,6 +62,39 @@ impl GatewayService for Gateways {
         .await
     }
 
+    type WatchGatewaysStream = Stream<pb::WatchGatewaysResponse>;
+
+    async fn watch_gateways(
+        &self,
+        request: Request<pb::WatchGatewaysRequest>,
+    ) -> Reply<Self::WatchGatewaysStream> {
+        call_stream(&self.0, request, async move |ctx, req, sink| {
+            let mut watcher = Watcher::start(&ctx, req.after_sequence).await?;
+            let mut before = req.after_sequence;
+            loop {
+                let (told, sequence) = watcher.next(&ctx).await?;
+                for told in told {
+                    // A cursor that moves with the last of them: whoever breaks off is told the rest again.
+                    let change = Some(told.into());
+                    sink.send(pb::WatchGatewaysResponse { change, sequence: before }).await?;
+                }
+                before = sequence;
+                sink.send(pb::WatchGatewaysResponse { change: None, sequence }).await?;
+            }
+        })
+        .await
+    }
+
+    async fn get_gateway_health(
+        &self,
+        request: Request<pb::GetGatewayHealthRequest>,
+    ) -> Reply<pb::GetGatewayHealthResponse> {
+        call(&self.0, request, async |ctx, _| {
+            Ok(health::of(ctx, domain::get(ctx).await?).await?.into())
+        })
+        .await
+    }
+
     async fn update_gateway(
         &self,
         request: Request<pb::UpdateGatewayRequest>,
@@ -90,9 +125,8 @@ impl GatewayService for Gateways {
         request: Request<pb::UnregisterGatewayRequest>,
     ) -> Reply<pb::UnregisterGatewayResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let gateway_roles_removed =
-                unregister::unregister(&ctx, &req.gateway, &req.etag).await?;
-            Ok(pb::UnregisterGatewayResponse { gateway_roles_removed })
+            let gone = unregister::unregister(&ctx, &req.gateway, &req.etag, req.force).await?;
+            Ok(gone.into())
         })
         .await
     }

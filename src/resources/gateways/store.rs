@@ -122,6 +122,18 @@ pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<Row>, Erro
         .await)?)
 }
 
+/// Ids and names of those that a caller may see.
+pub async fn names(conn: &mut Conn, visible: &Visible) -> Result<Vec<(i64, String)>, Error> {
+    Ok(on_conn!(conn, |c| {
+        let mut query = gateways::table.select((gateways::id, gateways::name)).into_boxed();
+        if let Visible::Only(ids) = visible {
+            let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+            query = query.filter(gateways::id.eq_any(ids));
+        }
+        query.load(c).await
+    })?)
+}
+
 /// All of them.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Row>, Error> {
     Ok(on_conn!(conn, |c| gateways::table.select(Row::as_select()).load(c).await)?)
@@ -177,7 +189,7 @@ pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool
 }
 
 /// What a probe found.
-#[derive(Debug, AsChangeset)]
+#[derive(Debug, Clone, AsChangeset)]
 #[diesel(table_name = gateways)]
 pub struct Probed {
     /// How it answered.
@@ -194,6 +206,21 @@ pub struct Probed {
     pub latency_us: Option<i64>,
     /// Kept as it was where it did not answer.
     pub server_cert_ends_at: Option<Timestamp>,
+}
+
+impl Row {
+    /// As it is once a probe has found this.
+    pub fn note(&mut self, probed: &Probed, error: Option<String>) {
+        let found = probed.clone();
+        self.last_status = found.last_status;
+        self.probed_at = Some(found.probed_at);
+        self.last_seen = found.last_seen.or(self.last_seen);
+        self.wire_generation = found.wire_generation.unwrap_or_else(|| self.wire_generation.clone());
+        self.gateway_version = found.gateway_version.or_else(|| self.gateway_version.take());
+        self.latency_us = found.latency_us.or(self.latency_us);
+        self.server_cert_ends_at = found.server_cert_ends_at.or(self.server_cert_ends_at);
+        self.last_error = error;
+    }
 }
 
 /// Stores what a probe found, for the gateway as it was probed: one whose endpoint has changed since is left alone.

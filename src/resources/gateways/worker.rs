@@ -9,12 +9,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
-use super::certificates;
-use super::store::{self, Probed, Row};
+use super::{certificates, health};
+use super::store::{self, Probed};
 use super::targets::Target;
 use crate::app::App;
 use crate::ctx::Ctx;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
 use crate::openshell::{Health, Probe};
 use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
@@ -61,15 +61,11 @@ pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, S
     Ok(found.map_err(|error| shown_error(&error)))
 }
 
-async fn store_found(
-    ctx: &Ctx,
-    target: &Target,
-    found: &Result<Probe, Error>,
-) -> Result<(), Error> {
-    let now = ctx.now();
-    let error = found.as_ref().err().map(shown_error);
+/// What a probe found, as it is stored.
+#[must_use]
+pub fn probed(found: &Result<Probe, Error>, now: Timestamp) -> Probed {
     let answer = found.as_ref().ok();
-    let probed = Probed {
+    Probed {
         last_status: answer.map_or("unreachable", |probe| status_word(probe.status)).to_owned(),
         probed_at: now,
         last_seen: answer.map(|_| now),
@@ -77,7 +73,17 @@ async fn store_found(
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
         latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
         server_cert_ends_at: answer.and_then(|probe| probe.server_cert),
-    };
+    }
+}
+
+async fn store_found(
+    ctx: &Ctx,
+    target: &Target,
+    found: &Result<Probe, Error>,
+) -> Result<(), Error> {
+    let now = ctx.now();
+    let error = found.as_ref().err().map(shown_error);
+    let probed = probed(found, now);
     let moved = ctx
         .db()
         .transaction(async |conn| {
@@ -86,12 +92,15 @@ async fn store_found(
             if !stored.await? {
                 return Ok(false);
             }
-            let server_cert_ends_at = probed.server_cert_ends_at.or(before.server_cert_ends_at);
-            certificates::note(ctx, conn, &Row { server_cert_ends_at, ..before.clone() }).await?;
+            health::note(conn, &before, &probed, error.as_deref()).await?;
+            let mut after = before.clone();
+            after.note(&probed, error.clone());
+            certificates::note(ctx, conn, &after).await?;
             let up = |status: &str| !matches!(status, "unreachable" | "unknown");
             let event = match (up(&before.last_status), up(&probed.last_status)) {
                 (false, true) => Some("gateway.up"),
                 (true, false) => Some("gateway.down"),
+                _ if before.last_status != probed.last_status => Some("gateway.status_changed"),
                 _ => None,
             };
             let on = || (target.id, Arc::clone(&target.name));

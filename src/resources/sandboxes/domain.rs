@@ -7,6 +7,7 @@ use serde_json::json;
 use super::cleanup::{self, Gone};
 use super::store::{self, Meta};
 use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::{Error, Kind};
 use crate::etag;
@@ -263,4 +264,9 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
 #[must_use]
 pub fn target(place: &Place) -> String {
     crate::resources::operations::target(&place.workspace, &place.name)
+}
+
+/// What goes with a gateway: how many sandboxes something is kept about, and how many SSH sessions.
+pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<(i64, i64), Error> {
+    store::count_on(conn, gateway).await
 }

@@ -294,3 +294,11 @@ pub async fn count_ssh_of(conn: &mut Conn, gateway: &str, place: &Place) -> Resu
     let count: i64 = on_conn!(conn, |c| rows.count().get_result(c).await)?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
+
+/// How many sandboxes of a gateway something is kept about, and how many SSH sessions of it are remembered.
+pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<(i64, i64), Error> {
+    let kept = sandbox_meta::table.filter(sandbox_meta::gateway_name.eq(gateway)).count();
+    let kept = on_conn!(conn, |c| kept.get_result(c).await)?;
+    let sessions = ssh_sessions::table.filter(ssh_sessions::gateway_name.eq(gateway)).count();
+    Ok((kept, on_conn!(conn, |c| sessions.get_result(c).await)?))
+}

@@ -1,0 +1,2 @@
+DROP TABLE gateway_probe_hours;
+DROP TABLE gateway_states;

@@ -1,0 +1,149 @@
+//! How gateways have been over the last day: their states, and how fast they answered.
+//!
+//! Invariants
+//! - what is told is what probes have found; where the last one is too long ago, nothing is known;
+//! - a row a change and a row an hour: what is kept does not grow with time.
+
+pub mod store;
+
+use std::time::Duration;
+
+use self::store::{Hour, State};
+use super::store::{Probed, Row};
+use crate::config;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::types::Timestamp;
+use crate::error::Error;
+
+/// How far back is looked.
+pub const KEPT: Duration = Duration::from_hours(24);
+/// Most states that are kept of one gateway: one that flaps must not fill the database.
+pub const STATES_MAX: i64 = 1_000;
+/// Most states that are shown.
+pub const SHOWN_MAX: i64 = 200;
+/// Answers that are kept of an hour; probes every four seconds make as many.
+const ANSWERS_MAX: usize = 900;
+const HOUR_SECONDS: i64 = 3_600;
+
+/// How a gateway has been.
+#[derive(Debug)]
+pub struct Health {
+    /// It, as it is now.
+    pub gateway: Row,
+    /// Its states, the newest first.
+    pub states: Vec<State>,
+    /// Probes of the last day.
+    pub probes: i64,
+    /// How many of them failed.
+    pub failures: i64,
+    /// Microseconds of their answers, the shortest first.
+    pub latencies: Vec<u32>,
+}
+
+impl Health {
+    /// The time within which this share of the answers came, in percent; none without an answer.
+    #[must_use]
+    pub fn percentile(&self, percent: usize) -> Option<i64> {
+        percentile(&self.latencies, percent)
+    }
+}
+
+/// By nearest rank: the shortest time that at least this share kept.
+fn percentile(sorted: &[u32], percent: usize) -> Option<i64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).map(|us| i64::from(*us))
+}
+
+/// How long the word of a probe holds: three of them may be missed.
+fn holds(config: &config::Gateways) -> Duration {
+    config.probe_interval() * 3 + config.probe_timeout() + config.connect_timeout()
+}
+
+/// A gateway in honest words: of one that was not probed for long nothing is known.
+#[must_use]
+pub fn honest(mut row: Row, config: &config::Gateways, now: Timestamp) -> Row {
+    if row.probed_at.is_some_and(|at| at.plus(holds(config)) < now) {
+        "unknown".clone_into(&mut row.last_status);
+        row.last_error = Some("it was not probed for too long".to_owned());
+    }
+    row
+}
+
+/// How the gateway has been over the last day.
+pub async fn of(ctx: &Ctx, gateway: Row) -> Result<Health, Error> {
+    let since = hour_of(ctx.now().minus(KEPT));
+    let mut conn = ctx.db().read().await?;
+    let states = store::states(&mut conn, gateway.id, SHOWN_MAX).await?;
+    let hours = store::hours(&mut conn, gateway.id, since).await?;
+    let mut latencies: Vec<u32> = hours.iter().flat_map(|hour| unpacked(&hour.latencies)).collect();
+    latencies.sort_unstable();
+    Ok(Health {
+        gateway,
+        states,
+        probes: hours.iter().map(|hour| hour.probes).sum(),
+        failures: hours.iter().map(|hour| hour.failures).sum(),
+        latencies,
+    })
+}
+
+/// Notes a probe, in the transaction that stores it.
+pub async fn note(
+    conn: &mut Conn,
+    before: &Row,
+    probed: &Probed,
+    error: Option<&str>,
+) -> Result<(), Error> {
+    let (id, now) = (before.id, probed.probed_at);
+    let last = store::states(conn, id, 1).await?.pop();
+    let version = probed.gateway_version.clone().or_else(|| before.gateway_version.clone());
+    let same = last.is_some_and(|last| {
+        last.status == probed.last_status && last.gateway_version == version
+    });
+    if !same {
+        let state = State {
+            gateway_id: id,
+            began_at: now,
+            status: probed.last_status.clone(),
+            gateway_version: version,
+            error: error.map(str::to_owned),
+        };
+        store::add(conn, &state, now.minus(KEPT), STATES_MAX).await?;
+    }
+    let hour_at = hour_of(now);
+    let known = store::hours(conn, id, hour_at).await?.into_iter().find(|hour| hour.hour_at == hour_at);
+    let fresh = Hour { gateway_id: id, hour_at, probes: 0, failures: 0, latencies: Vec::new() };
+    let mut hour = known.unwrap_or(fresh);
+    hour.probes += 1;
+    match probed.latency_us {
+        None => hour.failures += 1,
+        Some(us) if hour.latencies.len() < 4 * ANSWERS_MAX => {
+            hour.latencies.extend(u32::try_from(us).unwrap_or(u32::MAX).to_be_bytes());
+        }
+        Some(_) => {}
+    }
+    store::put(conn, &hour, hour_of(now.minus(KEPT))).await
+}
+
+fn hour_of(at: Timestamp) -> Timestamp {
+    let seconds = at.unix_seconds();
+    Timestamp::from_unix_seconds(seconds - seconds.rem_euclid(HOUR_SECONDS))
+}
+
+fn unpacked(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks().0.iter().map(|four| u32::from_be_bytes(*four))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_time_that_was_kept() {
+        assert_eq!(percentile(&[], 50), None);
+        assert_eq!(percentile(&[7], 99), Some(7));
+        let hundred: Vec<u32> = (1..=100).collect();
+        let told = [50, 90, 99, 100].map(|percent| percentile(&hundred, percent));
+        assert_eq!(told, [Some(50), Some(90), Some(99), Some(100)]);
+    }
+}

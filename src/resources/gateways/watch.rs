@@ -1,0 +1,93 @@
+//! Following the gateways that a caller may see.
+//!
+//! Invariants
+//! - what is sent is the gateway as it is now, after each event about it: none is missed, some may come together;
+//! - one that the caller may no longer see, or that is unregistered, is told as gone, by name, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::health::honest;
+use super::store::{self, Row};
+use crate::ctx::FleetCtx;
+use crate::db::types::GatewayId;
+use crate::error::Error;
+use crate::resources::events::domain::{Filter, Follower, Start};
+
+/// Events after which a gateway is sent again.
+const NAMES: [&str; 8] = [
+    "gateway.registered",
+    "gateway.updated",
+    "gateway.credentials_rotated",
+    "gateway.unregistered",
+    "gateway.up",
+    "gateway.down",
+    "gateway.status_changed",
+    "gateway.version_changed",
+];
+/// Gateways that are read at once.
+const BATCH: usize = 200;
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub enum Told {
+    /// A gateway as it is now.
+    Is(Box<Row>),
+    /// It is not there any more, or not for the caller.
+    Gone(String),
+}
+
+/// Follows gateways for a stream.
+pub struct Watcher {
+    follower: Follower,
+    /// Those that the caller knows of.
+    known: BTreeMap<i64, String>,
+    /// Where to go on, as long as all that there are must be sent first.
+    first: Option<i64>,
+}
+
+impl Watcher {
+    /// From a cursor on; 0 begins with every gateway.
+    ///
+    /// # Errors
+    /// `OutOfRange` where the cursor is older than the events that are kept.
+    pub async fn start(ctx: &FleetCtx, after: i64) -> Result<Self, Error> {
+        let from = if after == 0 { Start::Now } else { Start::parse(after, false)? };
+        let filter = Filter::parse(String::new(), NAMES.map(str::to_owned).to_vec())?;
+        let follower = Follower::start(ctx, filter, from).await?;
+        let first = (after == 0).then(|| follower.at());
+        let known = if after == 0 { BTreeMap::new() } else { names(ctx).await? };
+        Ok(Self { follower, known, first })
+    }
+
+    /// What is to be told next, and the cursor after it.
+    pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<Told>, i64), Error> {
+        if let Some(at) = self.first.take() {
+            return Ok((self.told(ctx, &BTreeSet::new()).await?, at));
+        }
+        let page = self.follower.next(ctx).await?;
+        let touched = page.events.into_iter().filter_map(|event| event.gateway).collect();
+        Ok((self.told(ctx, &touched).await?, page.next_after))
+    }
+
+    async fn told(&mut self, ctx: &FleetCtx, touched: &BTreeSet<String>) -> Result<Vec<Told>, Error> {
+        let now = names(ctx).await?;
+        let before = std::mem::replace(&mut self.known, now);
+        let new = |(id, name): &(&i64, &String)| !before.contains_key(*id) || touched.contains(*name);
+        let ids: Vec<GatewayId> = self.known.iter().filter(new).map(|(id, _)| GatewayId(*id)).collect();
+        let mut told = Vec::with_capacity(ids.len());
+        let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());
+        for ids in ids.chunks(BATCH) {
+            let rows = store::by_ids(&mut ctx.db().read().await?, ids).await?;
+            told.extend(rows.into_iter().map(|row| Told::Is(Box::new(honest(row, config, at)))));
+        }
+        let gone = before.into_iter().filter(|(id, _)| !self.known.contains_key(id));
+        told.extend(gone.map(|(_, name)| Told::Gone(name)));
+        Ok(told)
+    }
+}
+
+/// The gateways that the caller may see now.
+async fn names(ctx: &FleetCtx) -> Result<BTreeMap<i64, String>, Error> {
+    let names = store::names(&mut ctx.db().read().await?, &ctx.visible()).await?;
+    Ok(names.into_iter().collect())
+}
