@@ -164,7 +164,8 @@ mod tests {
         assert_eq!(
             faults[1],
             "`credentials.bearer` is no field of shoreguard.v1.GatewayCredentials, \
-             which has `client_cert`, `client_key`, `bearer_token`"
+             which has `client_cert`, `client_key`, `bearer_token`, `oidc_client_id`, \
+             `oidc_client_secret`"
         );
         assert!(faults[2].starts_with("`labels.env` cannot be read: "), "{refused}");
         assert!(faults[3].starts_with("`name` cannot be read: "), "{refused}");
