@@ -1,9 +1,9 @@
 //! What lives as long as the process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,9 @@ use crate::resources::templates::{self, Template};
 use crate::resources::{access_bindings, auth, gateways, sboms};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
+use crate::telemetry::traces::Traces;
+use crate::transport::reload;
+use crate::transport::tls::Tls;
 use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
 
@@ -85,8 +88,16 @@ pub struct App {
     pub credential_limit: CredentialLimit,
     /// Where SBOMs are received and read, a bounded number at once (T16).
     pub sboms: sboms::intake::Intake,
+    /// How the listener speaks TLS, once it listens and if it does.
+    pub tls: OnceLock<Tls>,
+    /// Asks for the files of it to be read again.
+    pub reload: Notify,
+    /// What was told of them already.
+    pub reload_told: Mutex<reload::Told>,
     /// Whether there is room on the disk.
     pub disk: Disk,
+    /// Where spans go, if anywhere.
+    pub traces: Option<Traces>,
     /// Name of this replica: new at each start.
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
@@ -119,6 +130,7 @@ impl App {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let replica: Arc<str> = new_id().to_string().into();
+        let traces = Traces::start(&config.telemetry, &replica)?;
         let heartbeat = Heartbeat::start(&db, &replica).await?;
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
         let issuers = http::Client::new(&config.gateways.allowed_networks, http::roots(None)?)?;
@@ -156,6 +168,10 @@ impl App {
             replica,
             stop,
             tasks,
+            traces,
+            tls: OnceLock::new(),
+            reload: Notify::new(),
+            reload_told: Mutex::default(),
         });
         gateways::memory::load_targets(&app).await?;
         access_bindings::feed::load(&app).await?;
@@ -212,6 +228,9 @@ impl App {
         self.tasks.wait().await;
         self.audit.drain().await;
         self.heartbeat.stop().await;
+        if let Some(traces) = &self.traces {
+            traces.end().await;
+        }
     }
 }
 

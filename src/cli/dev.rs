@@ -110,7 +110,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     } else {
         output::answer(&as_text(listen, metrics_address, &admin_key, &fleet))?;
     }
-    signals.next().await;
+    signals.next(&app).await;
     app.stop.cancel();
     running.stopped().await;
     until.cancel();

@@ -48,11 +48,11 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     app.start();
     let running = server::serve(&app, listener).await?;
 
-    info!(signal = signals.next().await, "stopping");
+    info!(signal = signals.next(&app).await, "stopping");
     app.stop.cancel();
     tokio::select! {
         () = async { running.stopped().await; app.drained().await } => info!("stopped"),
-        signal = signals.next() => warn!(signal, "stopped without waiting for what still runs"),
+        signal = signals.next(&app) => warn!(signal, "stopped without waiting for what still runs"),
     }
     watched.cancel();
     while watchers.join_next().await.is_some() {}
@@ -74,22 +74,28 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| Failure::Io(format!("`{address}` cannot be listened on: {error}")))
 }
 
-/// What asks a process to stop.
+/// What asks a process to stop, or to read its certificates again.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Failure> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+        let (interrupt, hangup) = (signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
+        Ok(Self { terminate, interrupt, hangup })
     }
 
-    pub(super) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// The next signal to stop. Until then, each SIGHUP asks for the files of TLS to be read again.
+    pub(super) async fn next(&mut self, app: &App) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => app.reload.notify_one(),
+            }
         }
     }
 }

@@ -120,6 +120,7 @@ impl Section for Server {
         Key::new("tls.cert_path", Kind::Text),
         Key::new("tls.key_path", Kind::Text),
         Key::new("tls.client_ca_path", Kind::Text),
+        Key::new("tls.reload_seconds", Kind::Number),
         Key::new("tls.client_identities", Kind::Tables),
         Key::new("allow_plaintext", Kind::Flag),
         Key::new("message_bytes_max", Kind::Number),

@@ -24,6 +24,17 @@ pub struct Telemetry {
     /// kind: metrics name gateways, so they are open to this host only.
     #[serde(default = "metrics_listen", with = "empty_is_none")]
     pub metrics_listen: Option<SocketAddr>,
+    /// The collector that spans of calls are sent to, by OTLP over gRPC: `http://host:4317`, or `https`. Default: none.
+    /// Headers for it, such as a key, are taken from `OTEL_EXPORTER_OTLP_HEADERS`, as OpenTelemetry has it.
+    #[serde(default, with = "empty_text_is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Of how many calls one is traced. Default 20: enough to see what is slow, and a collector bears it. 1 is all.
+    #[serde(default = "otlp_one_in")]
+    pub otlp_one_in: u64,
+    /// Whether spans belong to the trace that a caller's `traceparent` names, and a call is traced where it says so.
+    /// Default `false`: anyone could fill the collector, or write into the traces of others; theirs is linked instead.
+    #[serde(default)]
+    pub trust_traceparent: bool,
 }
 
 /// The form of the log.
@@ -42,6 +53,10 @@ fn log_format() -> LogFormat {
 
 fn log_level() -> String {
     "info".to_owned()
+}
+
+fn otlp_one_in() -> u64 {
+    20
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
@@ -72,16 +87,45 @@ mod empty_is_none {
     }
 }
 
+/// The same for a text.
+mod empty_text_is_none {
+    use super::{Deserialize, Deserializer, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(
+        text: &Option<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text.as_deref().unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<String>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+}
+
 impl Section for Telemetry {
     const KEYS: &'static [Key] = &[
         Key::new("log_format", Kind::Text),
         Key::new("log_level", Kind::Text),
         Key::new("metrics_listen", Kind::Text),
+        Key::new("otlp_endpoint", Kind::Text),
+        Key::new("otlp_one_in", Kind::Number),
+        Key::new("trust_traceparent", Kind::Flag),
     ];
 
     fn check(&self, faults: &mut Faults) {
         if let Err(error) = EnvFilter::try_new(&self.log_level) {
             faults.add("telemetry.log_level", format!("is no filter: {error}"));
+        }
+        faults.range("telemetry.otlp_one_in", self.otlp_one_in, &(1..=1_000_000));
+        let speaks = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        let is_url = |url: &str| speaks(url) && url.parse::<http::Uri>().is_ok();
+        if self.otlp_endpoint.as_deref().is_some_and(|url| !is_url(url)) {
+            faults.add("telemetry.otlp_endpoint", "must be an http or https URL".to_owned());
         }
     }
 }

@@ -24,6 +24,10 @@ pub struct Tls {
     /// The CA of callers' certificates, PEM. Default: none, so that no certificate identifies a caller.
     #[serde(default)]
     pub client_ca_path: Option<PathBuf>,
+    /// How often the files are looked at for a change, in seconds; SIGHUP asks for it at once. Default 60: a certificate is
+    /// renewed days before the old one ends.
+    #[serde(default = "reload_seconds")]
+    pub reload_seconds: u64,
     /// Which certificate stands for which principal. Default: none, since a name in a certificate proves nothing here
     /// until somebody says whose it is.
     #[serde(default = "client_identities")]
@@ -43,6 +47,10 @@ pub struct ClientIdentity {
     pub principal: String,
 }
 
+fn reload_seconds() -> u64 {
+    60
+}
+
 fn client_identities() -> Vec<ClientIdentity> {
     Vec::new()
 }
@@ -54,6 +62,7 @@ impl Tls {
             cert_path: None,
             key_path: None,
             client_ca_path: None,
+            reload_seconds: reload_seconds(),
             client_identities: client_identities(),
         }
     }
@@ -76,6 +85,7 @@ impl Tls {
         if self.client_ca_path.is_some() && !self.is_on() {
             faults.add("server.tls.client_ca_path", "needs `cert_path` and `key_path`");
         }
+        faults.range("server.tls.reload_seconds", self.reload_seconds, &(1..=86_400));
         if !self.client_identities.is_empty() && self.client_ca_path.is_none() {
             faults.add("server.tls.client_identities", "needs `client_ca_path`");
         }

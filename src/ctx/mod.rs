@@ -57,6 +57,8 @@ pub struct Call {
     pub method: &'static str,
     /// What the audit log is to know.
     pub note: Arc<Note>,
+    /// The `traceparent` that a gateway gets in place of the caller's, where the call is traced.
+    pub traceparent: Option<http::HeaderValue>,
 }
 
 /// What is noted of a call on its way, for the audit log.

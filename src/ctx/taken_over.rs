@@ -71,6 +71,7 @@ impl Ctx {
             caller: None,
             method: "",
             note,
+            traceparent: None,
         };
         let who = Who::Proved(principal, actor);
         Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })

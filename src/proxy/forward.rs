@@ -92,6 +92,7 @@ where
             timeout: deadline.map(|at| limits::remaining(at, std::time::Instant::now())),
             request_id: request_id.clone(),
             read: read || admitted.learns(),
+            traceparent: admitted.call.traceparent.clone(),
         };
         let headers = headers::request(from, &ours);
         tries -= 1;

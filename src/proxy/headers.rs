@@ -16,6 +16,7 @@ use tonic_types::pb::{ErrorInfo, Status};
 use crate::transport::status::DOMAIN;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const GATEWAY: HeaderName = HeaderName::from_static("x-shoreguard-gateway");
@@ -105,6 +106,8 @@ pub(crate) struct Ours {
     pub(crate) request_id: HeaderValue,
     /// The answer is going to be read, so it must not be compressed.
     pub(crate) read: bool,
+    /// In place of the caller's, where the call is traced.
+    pub(crate) traceparent: Option<HeaderValue>,
 }
 
 /// The headers of a request as the gateway gets them. The caller's stay as they are, for another try.
@@ -115,6 +118,11 @@ pub(crate) fn request(from: &HeaderMap, ours: &Ours) -> HeaderMap {
         if passes(name.as_str()) && !unread {
             headers.append(name, value.clone());
         }
+    }
+    if let Some(traceparent) = &ours.traceparent {
+        headers.insert(TRACEPARENT, traceparent.clone());
+        // It goes with the caller's, and says nothing about ours.
+        headers.remove("tracestate");
     }
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(REQUEST_ID, ours.request_id.clone());

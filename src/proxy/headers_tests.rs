@@ -14,6 +14,7 @@ fn ours() -> Ours {
         timeout: Some("5000u".to_owned()),
         request_id: HeaderValue::from_static("ours"),
         read: false,
+        traceparent: None,
     }
 }
 

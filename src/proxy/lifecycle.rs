@@ -44,6 +44,7 @@ pub(super) async fn run(
         timeout: deadline.map(|at| limits::remaining(at, std::time::Instant::now())),
         request_id: request_id.clone(),
         read: true,
+        traceparent: admitted.call.traceparent.clone(),
     };
     let read =
         prepared.read.take().ok_or_else(|| Error::internal("a request that was not read"))?;

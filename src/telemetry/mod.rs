@@ -9,6 +9,7 @@ pub mod endpoint;
 mod logging;
 pub mod metrics;
 mod redact;
+pub mod traces;
 
 pub use logging::init_logging;
 pub use redact::redact;

@@ -7,6 +7,7 @@ pub mod health;
 pub mod idempotency;
 pub mod layers;
 mod plain;
+pub mod reload;
 pub mod server;
 pub mod services;
 mod stack;

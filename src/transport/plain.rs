@@ -71,6 +71,7 @@ impl Plain {
             caller: None,
             method: path,
             note: Arc::default(),
+            traceparent: None,
         };
         let (id, started) = (call.request_id, call.started);
         let answering = AssertUnwindSafe(self.limited(app, ip, call, router, request));

@@ -82,7 +82,9 @@ impl Running {
 /// `Unavailable` for a certificate or key that can't be read, or threads that can't be started.
 pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Error> {
     let address = listener.local_addr().map_err(Error::internal)?;
-    let tls = Tls::load(&app.config.server.tls).await?;
+    if let Some(tls) = Tls::load(&app.config.server.tls).await? {
+        let _ = app.tls.set(tls);
+    }
     let limits = &app.config.limits;
     let address_limit = Arc::new(AddressLimit::new(
         limits.address_requests_per_second,
@@ -107,9 +109,9 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             proxy: Proxy::new(Arc::clone(app)),
             plain: plain.clone(),
         };
-        cores.push(start_core(number, stack, tls.clone()).map_err(Error::internal)?);
+        cores.push(start_core(number, stack).map_err(Error::internal)?);
     }
-    info!(%address, cores = cores.len(), tls = tls.is_some(), "serving");
+    info!(%address, cores = cores.len(), tls = app.tls.get().is_some(), "serving");
     let task_app = Arc::clone(app);
     let stopped = app.main().spawn(accept(task_app, listener, cores));
     Ok(Running { address, stopped })
@@ -152,21 +154,20 @@ async fn accept(app: Arc<App>, listener: TcpListener, cores: Vec<Core>) {
     }
 }
 
-fn start_core(number: usize, stack: Stack, tls: Option<Tls>) -> io::Result<Core> {
+fn start_core(number: usize, stack: Stack) -> io::Result<Core> {
     let (sockets, receiver) = mpsc::unbounded_channel();
     let connections = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let counted = Arc::clone(&connections);
     let thread = std::thread::Builder::new()
         .name(format!("core-{number}"))
-        .spawn(move || runtime.block_on(run_core(Arc::new(stack), tls, receiver, counted)))?;
+        .spawn(move || runtime.block_on(run_core(Arc::new(stack), receiver, counted)))?;
     Ok(Core { sockets, connections, thread })
 }
 
 /// One core: a task for each connection, until the process stops and they are done.
 async fn run_core(
     stack: Arc<Stack>,
-    tls: Option<Tls>,
     mut sockets: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>,
     connections: Arc<AtomicUsize>,
 ) {
@@ -180,9 +181,9 @@ async fn run_core(
                 None => break,
             },
         };
-        let (stack, tls, connections) = (Arc::clone(&stack), tls.clone(), Arc::clone(&connections));
+        let (stack, connections) = (Arc::clone(&stack), Arc::clone(&connections));
         tasks.spawn(async move {
-            if let Err(error) = connection(stack, tls, socket, address).await {
+            if let Err(error) = connection(stack, socket, address).await {
                 debug!(error = &*error, %address, "a connection ended");
             }
             connections.fetch_sub(1, Ordering::Relaxed);
@@ -201,19 +202,27 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
     stack: Arc<Stack>,
-    tls: Option<Tls>,
     socket: std::net::TcpStream,
     address: SocketAddr,
 ) -> Result<(), Fault> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
-    match tls {
-        None => speak(stack, socket, Peer { address, certificate: None }).await,
-        Some(tls) => {
-            let within = stack.app.config.server.handshake();
-            let (socket, certificate) = tokio::time::timeout(within, tls.accept(socket)).await??;
-            speak(stack, socket, Peer { address, certificate }).await
-        }
+    let app = Arc::clone(&stack.app);
+    let Some(tls) = app.tls.get() else {
+        return speak(stack, socket, Peer { address, certificate: None }).await;
+    };
+    let within = app.config.server.handshake();
+    let (socket, verified) = tokio::time::timeout(within, tls.accept(socket)).await??;
+    let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
+    let spoken = speak(stack, socket, Peer { address, certificate });
+    match verified {
+        None => spoken.await,
+        // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
+        // streams end with it: the caller connects anew, and is looked at anew.
+        Some(mut verified) => tokio::select! {
+            spoken = spoken => spoken,
+            () = verified.outdated() => Ok(()),
+        },
     }
 }
 

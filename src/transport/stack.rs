@@ -28,6 +28,7 @@ use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::proxy::Proxy;
 use crate::resources::gateways::targets::Generation;
+use crate::telemetry::traces::CallSpan;
 
 /// Stands in for the method of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
@@ -79,9 +80,13 @@ impl Stack {
             caller: None,
             method,
             note: Arc::default(),
+            traceparent: None,
         };
         // 3. Metrics and log outside everything that may refuse, so that refusals show.
-        let measured = Measured { method, gateway: None, started: call.started };
+        let span = app.traces.as_ref().and_then(|traces| traces.begin(headers, method));
+        call.traceparent = span.as_ref().map(CallSpan::traceparent);
+        let (request_id, started) = (call.request_id, call.started);
+        let measured = Measured { method, gateway: None, started, request_id, span };
         // 4. Audit outside authentication, so that a refused credential counts; 5. the panic catch inside both.
         let inner =
             AssertUnwindSafe(self.admitted(peer, &mut call, route, request)).catch_unwind().await;

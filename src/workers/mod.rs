@@ -27,7 +27,7 @@ use crate::resources::{
     access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
     service_principals,
 };
-use crate::transport::idempotency;
+use crate::transport::{idempotency, reload};
 use lease::Lease;
 
 /// How long a lease is held without being renewed: so long does a job stand still after its replica has died.
@@ -92,6 +92,7 @@ pub const ALL: &[Worker] = &[
     service_principals::worker::LAST_USED,
     idempotency::WORKER,
     disk::WORKER,
+    reload::RELOAD,
 ];
 
 /// Starts every job; they end when the process stops.

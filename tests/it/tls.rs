@@ -56,7 +56,7 @@ pub(crate) fn uri(text: &str) -> Vec<SanType> {
     vec![SanType::URI(text.try_into().unwrap())]
 }
 
-fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) -> Channel {
+pub(crate) fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) -> Channel {
     let mut tls =
         ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
     if let Some((cert, key)) = identity {

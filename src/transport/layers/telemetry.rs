@@ -5,8 +5,10 @@ use std::time::Instant;
 use metrics::{counter, histogram};
 use tonic::Code;
 
+use crate::telemetry::traces::CallSpan;
+
 /// A call that is being measured.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Measured {
     /// Path in the table's own bytes, so that a caller can't make new series.
     pub method: &'static str,
@@ -14,11 +16,18 @@ pub struct Measured {
     pub gateway: Option<std::sync::Arc<str>>,
     /// When it arrived.
     pub started: Instant,
+    /// Its id.
+    pub request_id: uuid::Uuid,
+    /// Its span, where it is traced.
+    pub span: Option<CallSpan>,
 }
 
 impl Measured {
     /// The call has ended with this code.
-    pub fn finish(&self, code: Code) {
+    pub fn finish(self, code: Code) {
+        if let Some(span) = self.span {
+            span.finish(code, self.gateway.as_deref(), &self.request_id.to_string());
+        }
         let seconds = self.started.elapsed().as_secs_f64();
         let code = code_name(code);
         counter!("shoreguard_rpc_requests_total", "method" => self.method, "code" => code)

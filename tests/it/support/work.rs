@@ -73,6 +73,7 @@ fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
         caller: app.authn.key(&begin.key, &app.snapshot),
         method: METHOD,
         note: Arc::default(),
+        traceparent: None,
     });
     request
 }

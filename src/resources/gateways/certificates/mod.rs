@@ -120,7 +120,8 @@ async fn note_one(
 }
 
 /// The fewest of [`TOLD_AT_DAYS`] that are not left any more.
-fn due(now: Timestamp, ends: Timestamp) -> Option<i64> {
+#[must_use]
+pub fn due(now: Timestamp, ends: Timestamp) -> Option<i64> {
     let within = |days: &i64| now.plus(DAY * u32::try_from(*days).unwrap_or(0)) >= ends;
     TOLD_AT_DAYS.into_iter().find(|days| within(days))
 }

@@ -1,0 +1,179 @@
+//! Spans of calls, sent to a collector as OTLP over gRPC.
+//!
+//! Invariants
+//! - switched off it costs nothing, and a call that is not drawn costs one addition;
+//! - how many calls are drawn is for the configuration to say, not for callers, unless they are trusted with it;
+//! - a span holds names and ids, never a message, a credential or who calls;
+//! - export is batched and bounded: while the collector is away spans are lost, and no call waits or fails.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{
+    Link, Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span,
+};
+use tonic::Code;
+use tracing::warn;
+
+use crate::config::Telemetry;
+use crate::error::Error;
+
+/// Spans that wait to be sent; more are lost.
+const QUEUE_MAX: usize = 4_096;
+/// Spans of one message.
+const BATCH_MAX: usize = 512;
+/// How long a span waits for others.
+const BATCH_EVERY: Duration = Duration::from_secs(2);
+/// How long sending may take, and how long the last are waited for when the process stops.
+const SEND_TIME: Duration = Duration::from_secs(5);
+
+/// Where spans go.
+#[derive(Debug)]
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    one_in: u64,
+    trusting: bool,
+    calls: AtomicU64,
+}
+
+/// The span of one call. It ends when this is finished or dropped.
+#[derive(Debug)]
+pub struct CallSpan(Box<Span>);
+
+struct Carrier<'a>(&'a HeaderMap);
+
+impl Extractor for Carrier<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
+
+impl Traces {
+    /// As the configuration has it; none where there is no collector. Must run on main, whose connection it uses.
+    ///
+    /// # Errors
+    /// Where the address of the collector is none.
+    pub fn start(config: &Telemetry, replica: &str) -> Result<Option<Self>, Error> {
+        let Some(endpoint) = config.otlp_endpoint.as_deref() else { return Ok(None) };
+        let mut exporter =
+            SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(SEND_TIME);
+        if endpoint.starts_with("https://") {
+            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        let exporter = exporter
+            .build()
+            .map_err(|error| Error::invalid("telemetry.otlp_endpoint", error.to_string()))?;
+        // Each bound said here, so that no variable of the environment changes one unseen.
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_MAX)
+            .with_max_export_batch_size(BATCH_MAX)
+            .with_scheduled_delay(BATCH_EVERY)
+            .build();
+        let sending = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        let about = Resource::builder_empty()
+            .with_service_name("shoreguard")
+            .with_attributes([
+                KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+                KeyValue::new("service.instance.id", replica.to_owned()),
+            ])
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(sending)
+            .with_sampler(Sampler::AlwaysOn)
+            .with_resource(about)
+            .build();
+        let tracer = provider.tracer("shoreguard");
+        let (one_in, trusting) = (config.otlp_one_in, config.trust_traceparent);
+        Ok(Some(Self { provider, tracer, one_in, trusting, calls: AtomicU64::new(0) }))
+    }
+
+    /// The span of a call, where it is drawn. `method` is a path of the tables.
+    #[must_use]
+    pub fn begin(&self, headers: &HeaderMap, method: &'static str) -> Option<CallSpan> {
+        let drawn = self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in);
+        if !(drawn || self.trusting) {
+            return None;
+        }
+        let theirs = TraceContextPropagator::new().extract(&Carrier(headers));
+        let context = theirs.span().span_context().clone();
+        if !(drawn || context.is_sampled()) {
+            return None;
+        }
+        let name = method.trim_start_matches('/');
+        let (service, rpc) = name.split_once('/').unwrap_or(("", name));
+        let mut span =
+            self.tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes([
+                KeyValue::new("rpc.system", "grpc"),
+                KeyValue::new("rpc.service", service),
+                KeyValue::new("rpc.method", rpc),
+            ]);
+        // Whoever is not trusted with it must not write into a trace that is another's: theirs is only pointed to.
+        let parent = if self.trusting {
+            theirs
+        } else {
+            if context.is_valid() {
+                span = span.with_links(vec![Link::with_context(context)]);
+            }
+            Context::new()
+        };
+        Some(CallSpan(Box::new(span.start_with_context(&self.tracer, &parent))))
+    }
+
+    /// Sends what is left, for a while.
+    pub async fn end(&self) {
+        let provider = self.provider.clone();
+        let ended =
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SEND_TIME)).await;
+        if let Ok(Err(error)) = ended {
+            warn!(%error, "the last spans were not sent");
+        }
+    }
+}
+
+impl CallSpan {
+    /// What a gateway gets as `traceparent` (W3C Trace Context, level 1).
+    #[must_use]
+    pub fn traceparent(&self) -> HeaderValue {
+        let context = self.0.span_context();
+        let flags = context.trace_flags();
+        let text = format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id());
+        HeaderValue::try_from(text).expect("hexadecimal digits stand in a header")
+    }
+
+    /// Ends it with what became of the call.
+    pub fn finish(mut self, code: Code, gateway: Option<&str>, request_id: &str) {
+        self.0.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));
+        self.0.set_attribute(KeyValue::new("shoreguard.request_id", request_id.to_owned()));
+        if let Some(gateway) = gateway {
+            self.0.set_attribute(KeyValue::new("shoreguard.gateway", gateway.to_owned()));
+        }
+        // As OpenTelemetry has it for servers: a refusal is no fault of ours.
+        if matches!(
+            code,
+            Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Unimplemented
+                | Code::Internal
+                | Code::Unavailable
+                | Code::DataLoss
+        ) {
+            self.0.set_status(Status::error(""));
+        }
+        self.0.end();
+    }
+}

@@ -1,0 +1,229 @@
+//! The listener's certificate and the CA for callers, replaced while the server runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::pem::PemObject;
+use shoreguard::app::App;
+use shoreguard::config::{ClientIdentity, Config};
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::auth::setup;
+use shoreguard::transport::reload::RELOAD;
+use shoreguard::transport::server::Running;
+use shoreguard::workers;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::Place;
+use crate::support::dump;
+use crate::support::server::{Bearer, Caller, boot, config};
+use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for, uri};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// The files of a server, and who signs what.
+struct Files {
+    folder: PathBuf,
+    servers: Issuer,
+    callers: Issuer,
+}
+
+impl Files {
+    /// Puts a file in the place of another, as `mv` does.
+    fn put(&self, name: &str, content: &str) {
+        let new = self.folder.join(format!("{name}.new"));
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(new, self.folder.join(name)).unwrap();
+    }
+
+    /// A certificate for the listener; answers its bytes.
+    fn serve(&self, life: Duration) -> Vec<u8> {
+        let (cert, key) = signed_for(&self.servers, localhost(), life);
+        self.put("cert", &cert);
+        self.put("key", &key);
+        CertificateDer::from_pem_slice(cert.as_bytes()).unwrap().to_vec()
+    }
+}
+
+fn files(folder: &Path) -> Files {
+    let (folder, servers) = (folder.to_owned(), authority("servers"));
+    Files { folder, servers, callers: authority("callers") }
+}
+
+fn with_files(config: &mut Config, files: &Files) {
+    let path = |name: &str| Some(files.folder.join(name));
+    config.server.tls.cert_path = path("cert");
+    config.server.tls.key_path = path("key");
+    config.server.tls.client_ca_path = path("ca");
+    config.server.tls.client_identities = vec![ClientIdentity {
+        issuer: "CN=callers".to_owned(),
+        san: "URI:spiffe://example/ci".to_owned(),
+        principal: "service_principal:ci".to_owned(),
+    }];
+}
+
+/// A server whose files these are, and who calls it.
+struct Server {
+    app: Arc<App>,
+    running: Running,
+    files: Files,
+    place: Place,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(engine: Engine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        files.serve(DAY * 365);
+        files.put("ca", &files.callers.pem());
+        let place = Place::new(engine).await.unwrap();
+        let mut config = config(&place, folder.path(), |_| {});
+        with_files(&mut config, &files);
+        let (app, running) = boot(config).await;
+        Self { app, running, files, place, folder }
+    }
+
+    fn port(&self) -> u16 {
+        self.running.address().port()
+    }
+
+    fn caller(&self, identity: Option<&(String, String)>, bearer: Option<String>) -> Caller {
+        let channel = channel(self.port(), &self.files.servers.pem(), identity);
+        Caller { channel, bearer: Bearer(bearer) }
+    }
+
+    async fn admin(&self) -> Caller {
+        let token = setup::offer(&self.app).await.unwrap().unwrap();
+        let (email, password) =
+            ("admin@example.com".to_owned(), "correct horse battery".to_owned());
+        let anonymous = self.caller(None, None);
+        let request = pb::SetupRequest {
+            setup_token: token.expose().to_owned(),
+            email: email.clone(),
+            password: password.clone(),
+        };
+        anonymous.auth().setup(request).await.unwrap();
+        let login = pb::LoginRequest { email, password };
+        let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
+        self.caller(None, Some(session))
+    }
+
+    async fn finish(self) {
+        self.app.stop.cancel();
+        self.running.stopped().await;
+        self.app.drained().await;
+        drop((self.app, self.folder));
+        self.place.remove().await;
+    }
+}
+
+fn on_both<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        runtime.block_on(async { test(Server::start(engine).await).await });
+    }
+}
+
+async fn look(app: &Arc<App>) -> usize {
+    workers::once(app, &RELOAD).await.unwrap().unwrap().done
+}
+
+/// A connection, and the certificate that it was shown.
+async fn connect(port: u16, ca: &Issuer) -> (TlsStream<TcpStream>, Vec<u8>) {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    (stream, shown)
+}
+
+/// Whether a connection still answers.
+async fn answers(stream: &mut TlsStream<TcpStream>) -> bool {
+    let asked = stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut answer = [0; 12];
+    asked.is_ok() && stream.read_exact(&mut answer).await.is_ok() && &answer == b"HTTP/1.1 404"
+}
+
+async fn told(app: &App, name: &str) -> usize {
+    dump::table(&app.db, "events").await.matches(name).count()
+}
+
+#[test]
+fn a_new_certificate_is_served_and_a_bad_one_is_not() {
+    on_both(async |sg: Server| {
+        let (app, files) = (Arc::clone(&sg.app), &sg.files);
+        let (mut standing, first) = connect(sg.port(), &files.servers).await;
+        assert_eq!(look(&app).await, 0, "nothing has changed");
+
+        let second = files.serve(DAY * 365);
+        assert_eq!(look(&app).await, 1);
+        assert_ne!(first, second);
+        assert_eq!(connect(sg.port(), &files.servers).await.1, second);
+        assert!(answers(&mut standing).await, "what stands goes on");
+        assert_eq!(told(&app, "server.certificate_reloaded").await, 1);
+
+        // Of the pair one comes first; then nonsense; then one that has ended; then none.
+        let (cert, key) = signed(&files.servers, localhost());
+        files.put("cert", &cert);
+        assert_eq!(look(&app).await, 0);
+        assert_eq!(look(&app).await, 0);
+        assert_eq!(told(&app, "server.certificate_refused").await, 1, "told of once");
+        files.put("key", &key);
+        assert_eq!(look(&app).await, 1, "now they fit");
+        let third = connect(sg.port(), &files.servers).await.1;
+        assert_ne!(third, second);
+        files.put("cert", "no certificate");
+        assert_eq!(look(&app).await, 0);
+        files.serve(DAY);
+        app.clock.advance(DAY * 2);
+        assert_eq!(look(&app).await, 0, "it has ended");
+        std::fs::remove_file(files.folder.join("cert")).unwrap();
+        assert_eq!(look(&app).await, 0);
+        assert_eq!(told(&app, "server.certificate_refused").await, 4);
+        assert_eq!(connect(sg.port(), &files.servers).await.1, third);
+        drop(standing);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t14_a_certificate_dies_with_the_ca_that_it_was_known_by() {
+    on_both(async |sg: Server| {
+        sg.admin().await.key("ci", pb::Role::Viewer).await;
+        feed::refresh(&sg.app).await.unwrap();
+        let of = |ca: &Issuer| sg.caller(Some(&signed(ca, uri("spiffe://example/ci"))), None);
+        let ci = of(&sg.files.callers);
+        let watch = pb::WatchEventsRequest::default();
+        let mut events = ci.events().watch_events(watch).await.unwrap().into_inner();
+        let (mut standing, _) = connect(sg.port(), &sg.files.servers).await;
+
+        let others = authority("callers");
+        sg.files.put("ca", &others.pem());
+        assert_eq!(look(&sg.app).await, 1);
+        while let Ok(Some(_)) = events.message().await {}
+        let who = pb::GetCurrentIdentityRequest {};
+        let dead = ci.auth().get_current_identity(who).await;
+        assert!(dead.is_err(), "its CA is no longer the one for callers");
+        let seen = of(&others).auth().get_current_identity(who).await.unwrap().into_inner();
+        assert_eq!(seen.actor, "sp:ci");
+        assert!(answers(&mut standing).await, "who showed no certificate goes on");
+        drop(standing);
+        sg.finish().await;
+    });
+}
