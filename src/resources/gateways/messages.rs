@@ -4,9 +4,9 @@ use super::certificates;
 use super::change::Change;
 use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::domain::NewGateway;
-use super::input::{self, Endpoint, OidcClient, Scheme};
 use super::health::Health;
 use super::health::store::State;
+use super::input::{self, Endpoint, OidcClient, Scheme};
 use super::rotate::Rotation;
 use super::store::Row;
 use super::targets::Generation;
@@ -193,6 +193,7 @@ impl From<Told> for pb::watch_gateways_response::Change {
         match told {
             Told::Is(row) => Self::Gateway((*row).into()),
             Told::Gone(name) => Self::Gone(name),
+            Told::Present(names) => Self::Present(pb::GatewayNames { names }),
         }
     }
 }

@@ -60,6 +60,10 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/cleanup.rs", "what goes with a sandbox, in one place"),
     ("sandboxes/create.rs", "the steps of a creation, and how it is taken over"),
     ("sandboxes/exec.rs", "commands in a sandbox"),
+    (
+        "sandboxes/former.rs",
+        "what another one of the name has left, when one is made or the sweep looks",
+    ),
     ("sandboxes/input.rs", "what a caller may say of a sandbox, parsed"),
     ("sandboxes/listing.rs", "templates of two kinds in one list"),
     ("sandboxes/logs.rs", "which lines of a log are asked for"),
@@ -71,6 +75,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/feed.rs", "wakes callers who wait, by one poll a process"),
     ("operations/finish.rs", "how one ends: its row, its event, its record"),
     ("operations/keeper", "leases: the columns that replicas write beside the work"),
+    ("operations/of_gateway", "those of a gateway that is taken out"),
     ("operations/result.rs", "how results are cut, pure"),
     ("operations/run.rs", "what the work of one can do"),
     ("operations/state.rs", "the state machine, pure"),
