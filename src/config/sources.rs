@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use super::{
-    Access, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits, Oidc, Operations,
-    Sandboxes, Server, Telemetry, TokenService,
+    Access, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits, Oidc,
+    Operations, Sandboxes, Server, Telemetry, TokenService,
 };
 
 /// What every variable of ours begins with.

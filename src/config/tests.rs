@@ -9,8 +9,8 @@ use std::path::Path;
 use super::read::{Kind, Section};
 use super::sources::SECTIONS;
 use super::{
-    Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events, Faults, Gateways, Keys,
-    Limits, Oidc, Operations, Sandboxes, Server, Sources, Telemetry, TokenService,
+    Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events, Faults,
+    Gateways, Keys, Limits, Oidc, Operations, Sandboxes, Server, Sources, Telemetry, TokenService,
 };
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -129,7 +129,8 @@ fn every_fault_is_listed() {
 
 #[test]
 fn what_is_discovered_is_bounded_and_of_domains_that_are_named() {
-    let sound = "[discovery]\nenabled = true\ndomains = ['fleet.example', 'corp']\ninterval_seconds = 30";
+    let sound =
+        "[discovery]\nenabled = true\ndomains = ['fleet.example', 'corp']\ninterval_seconds = 30";
     assert!(!Config::from_toml(sound).unwrap().discovery.auto_register);
     let found = faults(
         "[discovery]\ndomains = ['Fleet.example', 'a..b', 'a.', '', 'corp', 'corp']\ninterval_seconds = 29\n\

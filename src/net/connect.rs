@@ -179,7 +179,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let named = ["127.0.0.0/8".parse().unwrap()];
-        let error = connect(&Names::of_system(), "127.0.0.1", port, &named, SOON).await.unwrap_err();
+        let error =
+            connect(&Names::of_system(), "127.0.0.1", port, &named, SOON).await.unwrap_err();
         assert_eq!(error.to_string(), "host `127.0.0.1` cannot be reached");
     }
 }

@@ -125,9 +125,10 @@ impl Client {
     ) -> Result<Response<Bytes>, Error> {
         let (host, within) = (place.host.as_str(), limits.deadline);
         let request = place.prepare(request)?;
-        let stream = connect::connect(&self.names, host, place.port, &self.allowed_networks, within)
-            .await
-            .map_err(no_gateway)?;
+        let stream =
+            connect::connect(&self.names, host, place.port, &self.allowed_networks, within)
+                .await
+                .map_err(no_gateway)?;
         if place.tls {
             let stream = connect::tls(stream, host, &self.tls, Protocol::Http1, within)
                 .await

@@ -112,14 +112,10 @@ impl Names {
             Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error.to_string()),
         };
-        let services = answer.answers().iter().filter_map(|record| match &record.data {
-            RData::SRV(srv) => Some(Service {
-                priority: srv.priority,
-                weight: srv.weight,
-                host: srv.target.to_ascii().trim_end_matches('.').to_owned(),
-                port: srv.port,
-            }),
-            _ => None,
+        let services = answer.answers().iter().filter_map(|record| {
+            let RData::SRV(srv) = &record.data else { return None };
+            let host = srv.target.to_ascii().trim_end_matches('.').to_owned();
+            Some(Service { priority: srv.priority, weight: srv.weight, host, port: srv.port })
         });
         Ok(services.collect())
     }

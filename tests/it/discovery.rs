@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shoreguard::config::Config;
 use shoreguard::pb::v1 as pb;
+use shoreguard::pb::v1::DiscoveryOutcome::{AlreadyRegistered, Refused, Registered, Registrable};
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers::lease;
 use tonic::Status;
@@ -36,7 +37,10 @@ fn by_itself(config: &mut Config) {
     config.discovery.enabled = true;
 }
 
-async fn discover(caller: &Caller, domains: &[&str]) -> Result<pb::DiscoverGatewaysResponse, Status> {
+async fn discover(
+    caller: &Caller,
+    domains: &[&str],
+) -> Result<pb::DiscoverGatewaysResponse, Status> {
     let domains = domains.iter().map(|&domain| domain.to_owned()).collect();
     let request = pb::DiscoverGatewaysRequest { domains, ..Default::default() };
     caller.gateways().discover_gateways(request).await.map(tonic::Response::into_inner)
@@ -118,7 +122,6 @@ served! { tuned telling;
             address("two.fleet.test", "127.0.0.1"),
         ]);
         let found = discover(&sg.admin(), &[]).await.unwrap();
-        use pb::DiscoveryOutcome::{AlreadyRegistered, Refused, Registrable};
         let expected = [
             ("127-22", "127.0.0.1:22", Refused),
             ("inside", "inside.fleet.test:443", Refused),
@@ -184,7 +187,6 @@ served! { tuned registering;
         lease::release(&sg.app.db, held).await.unwrap();
 
         let found = discover(&sg.admin(), &["fleet.test"]).await.unwrap();
-        use pb::DiscoveryOutcome::{AlreadyRegistered, Refused, Registered};
         let name = format!("edge-{port}");
         let outcomes: Vec<_> = found.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
         assert_eq!(outcomes, [Registered, Refused], "{found:?}");

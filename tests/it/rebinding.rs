@@ -30,7 +30,10 @@ fn edge(port: u16) -> pb::RegisterGatewayRequest {
         name: "edge".into(),
         endpoint: format!("{HOST}:{port}"),
         scheme: pb::GatewayScheme::Http.into(),
-        credentials: Some(pb::GatewayCredentials { bearer_token: TOKEN.into(), ..Default::default() }),
+        credentials: Some(pb::GatewayCredentials {
+            bearer_token: TOKEN.into(),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

@@ -58,7 +58,7 @@ impl Candidate {
         let name = name.trim_matches('-');
         let mut name = if name.is_empty() { NAMELESS } else { name }.to_owned();
         if !USUAL_PORTS.contains(&self.service.port) {
-            name.push_str(&format!("-{}", self.service.port));
+            name = format!("{name}-{}", self.service.port);
         }
         name.chars().take(NAME_CHARACTERS_MAX).collect()
     }
@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn what_cannot_be_registered_is_said_to_be_wrong() {
         for (host, port) in [("edge.example", 0), ("_edge.example", 443), ("ed ge.example", 443)] {
-            let refused = candidate(host, port).gateway(Scheme::Https, Timestamp::from_unix_seconds(0));
+            let refused =
+                candidate(host, port).gateway(Scheme::Https, Timestamp::from_unix_seconds(0));
             assert!(matches!(refused, Err(Error::Invalid { .. })), "{host}:{port}");
         }
     }

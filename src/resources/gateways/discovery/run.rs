@@ -97,7 +97,8 @@ async fn look(ctx: &Ctx, lease: &Lease, domains: &[String]) -> Result<Found, Err
     let mut judged = Vec::new();
     for candidate in candidates {
         if Instant::now() >= until {
-            let (name, reason) = (candidate.name(), Some("the time of this run was over".to_owned()));
+            let (name, reason) =
+                (candidate.name(), Some("the time of this run was over".to_owned()));
             judged.push(Judged { candidate, name, outcome: Outcome::Left, reason });
             continue;
         }
@@ -130,11 +131,13 @@ fn bounded(asked: Vec<(Answer, Vec<Service>)>) -> (Vec<Answer>, Vec<Candidate>) 
     for (mut answer, mut services) in asked {
         let room = ANSWERS_MAX.min(CANDIDATES_MAX - candidates.len());
         if services.len() > room {
-            answer.error = Some(format!("it offers {}, of which {room} were looked at", services.len()));
+            answer.error =
+                Some(format!("it offers {}, of which {room} were looked at", services.len()));
             services.truncate(room);
         }
         let domain = answer.domain.clone();
-        let of_it = services.into_iter().map(|service| Candidate { domain: domain.clone(), service });
+        let of_it =
+            services.into_iter().map(|service| Candidate { domain: domain.clone(), service });
         candidates.extend(of_it);
         answers.push(answer);
     }
@@ -170,7 +173,11 @@ impl Judge<'_> {
                     let outcome = Outcome::AlreadyRegistered;
                     return Ok(Judged { candidate, name, outcome, reason });
                 }
-                if config.auto_register { self.register(new).await } else { self.only_check(&new).await }
+                if config.auto_register {
+                    self.register(new).await
+                } else {
+                    self.only_check(&new).await
+                }
             }
         };
         let (outcome, reason) = match judged {
@@ -242,7 +249,12 @@ fn intent(ctx: &Ctx, new: &NewGateway) -> Intent {
     }
 }
 
-fn kept(ctx: &Ctx, began_at: Timestamp, answers: &[Answer], judged: &[Judged]) -> Result<Run, Error> {
+fn kept(
+    ctx: &Ctx,
+    began_at: Timestamp,
+    answers: &[Answer],
+    judged: &[Judged],
+) -> Result<Run, Error> {
     let count = |is: fn(Outcome) -> bool| {
         let count = judged.iter().filter(|judged| is(judged.outcome)).count();
         i64::try_from(count).unwrap_or(i64::MAX)
