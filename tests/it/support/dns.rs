@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use shoreguard::config::Config;
@@ -58,12 +59,8 @@ pub(crate) struct DnsServer {
 impl DnsServer {
     /// Takes questions from then on.
     fn start(records: &[Record]) -> Self {
-        // Both protocols on one port: it is free now, and a neighbour that takes it makes the start fail aloud.
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { address, folder, running: None };
+        let mut server = Self { address: free_address(), folder, running: None };
         server.serve(records);
         server
     }
@@ -124,6 +121,20 @@ impl DnsServer {
 impl Drop for DnsServer {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// One that nobody listens on, by either protocol. Below the ports that the system gives to whoever asks for any: a
+/// server that begins anew must find its own still free.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let of_this_process = u16::try_from(std::process::id() % 1_000).unwrap() * 10;
+    loop {
+        let next = of_this_process.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 20_000 + next));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address;
+        }
     }
 }
 
