@@ -21,6 +21,7 @@ use crate::db::{Db, DbOptions};
 use crate::digest::Digests;
 use crate::error::Error;
 use crate::net::http;
+use crate::net::names::Names;
 use crate::oidc::Oidc;
 use crate::proxy::SandboxIds;
 use crate::proxy::channels::Channels;
@@ -76,6 +77,8 @@ pub struct App {
     pub feeding: access_bindings::feed::Feeding,
     /// The gateways as the proxy reaches them.
     pub targets: Arc<Targets>,
+    /// How the names of gateways are resolved, and those of their identity providers.
+    pub names: Names,
     /// Calls the identity providers of gateways.
     pub issuers: http::Client,
     /// The connections of main to them, for what we ask on our own account.
@@ -133,7 +136,9 @@ impl App {
         let traces = Traces::start(&config.telemetry, &replica)?;
         let heartbeat = Heartbeat::start(&db, &replica).await?;
         let audit = Recorder::start(&db, &clock, &replica, &config.audit);
-        let issuers = http::Client::new(&config.gateways.allowed_networks, http::roots(None)?)?;
+        let names = Names::asking(&config.gateways.dns_servers).map_err(Error::internal)?;
+        let issuers = http::Client::new(&config.gateways.allowed_networks, http::roots(None)?)?
+            .with_names(names.clone());
         let targets = Arc::default();
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
@@ -152,6 +157,7 @@ impl App {
             feeding: access_bindings::feed::Feeding::default(),
             channels: Channels::new(&targets, &Arc::new(config.gateways.clone())),
             targets,
+            names,
             issuers,
             sandbox_ids: SandboxIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),

@@ -1,5 +1,6 @@
 //! `[gateways]`: how gateways are reached and asked whether they are well.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -7,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
+
+/// Most DNS servers.
+const DNS_SERVERS_MAX: usize = 8;
 
 /// How gateways are reached.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,6 +20,10 @@ pub struct Gateways {
     /// Default: none, since whoever registers a gateway could else reach what only this host can.
     #[serde(default = "allowed_networks")]
     pub allowed_networks: Vec<IpNet>,
+    /// The DNS servers, as `address:port`, that are asked for the names of gateways and of their identity providers, and
+    /// for those of `discovery`. Default: none, which leaves it to the system.
+    #[serde(default = "dns_servers")]
+    pub dns_servers: Vec<SocketAddr>,
     /// How often a gateway is probed, in seconds. Default 30: an outage is seen within a minute, and a thousand gateways
     /// cost 33 probes a second.
     #[serde(default = "probe_interval_seconds")]
@@ -36,6 +44,10 @@ pub struct Gateways {
 }
 
 fn allowed_networks() -> Vec<IpNet> {
+    Vec::new()
+}
+
+fn dns_servers() -> Vec<SocketAddr> {
     Vec::new()
 }
 
@@ -62,6 +74,7 @@ fn connections_per_core() -> u32 {
 impl Section for Gateways {
     const KEYS: &'static [Key] = &[
         Key::new("allowed_networks", Kind::List),
+        Key::new("dns_servers", Kind::List),
         Key::new("probe_interval_seconds", Kind::Number),
         Key::new("probe_timeout_seconds", Kind::Number),
         Key::new("connect_timeout_seconds", Kind::Number),
@@ -70,6 +83,10 @@ impl Section for Gateways {
     ];
 
     fn check(&self, faults: &mut Faults) {
+        if self.dns_servers.len() > DNS_SERVERS_MAX {
+            let why = format!("must be at most {DNS_SERVERS_MAX} servers");
+            faults.add("gateways.dns_servers", why);
+        }
         faults.range("gateways.probe_interval_seconds", self.probe_interval_seconds, &(1..=3600));
         faults.range("gateways.probe_timeout_seconds", self.probe_timeout_seconds, &(1..=60));
         faults.range("gateways.connect_timeout_seconds", self.connect_timeout_seconds, &(1..=60));

@@ -12,6 +12,7 @@ mod audit;
 mod auth;
 mod boot_hooks;
 mod database;
+mod discovery;
 mod events;
 mod fault;
 mod gateways;
@@ -39,6 +40,7 @@ pub use audit::Audit;
 pub use auth::Auth;
 pub use boot_hooks::BootHooks;
 pub use database::{Database, DatabaseUrl};
+pub use discovery::Discovery;
 pub use events::Events;
 pub use fault::{Fault, Faults};
 pub use gateways::Gateways;
@@ -65,6 +67,8 @@ pub struct Config {
     pub limits: Limits,
     /// How gateways are reached.
     pub gateways: Gateways,
+    /// How gateways are discovered.
+    pub discovery: Discovery,
     /// How fresh the access data must be.
     pub access: Access,
     /// How sessions behave.
@@ -131,6 +135,7 @@ impl Config {
         let keys: Option<Keys> = read::section(&mut sections, "keys", faults);
         let limits: Option<Limits> = read::section(&mut sections, "limits", faults);
         let gateways: Option<Gateways> = read::section(&mut sections, "gateways", faults);
+        let discovery: Option<Discovery> = read::section(&mut sections, "discovery", faults);
         let access: Option<Access> = read::section(&mut sections, "access", faults);
         let auth: Option<Auth> = read::section(&mut sections, "auth", faults);
         let oidc: Option<Oidc> = read::section(&mut sections, "oidc", faults);
@@ -154,6 +159,7 @@ impl Config {
             keys: keys?,
             limits: limits?,
             gateways: gateways?,
+            discovery: discovery?,
             access: access?,
             auth: auth?,
             oidc: oidc?,

@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use super::{
-    Access, Audit, Auth, BootHooks, Database, Events, Gateways, Keys, Limits, Oidc, Operations,
-    Sandboxes, Server, Telemetry, TokenService,
+    Access, Audit, Auth, BootHooks, Database, Discovery, Events, Gateways, Keys, Limits, Oidc,
+    Operations, Sandboxes, Server, Telemetry, TokenService,
 };
 
 /// What every variable of ours begins with.
@@ -18,12 +18,13 @@ const PREFIX: &str = "SHOREGUARD_";
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
-pub(super) const SECTIONS: [(&str, &[Key]); 15] = [
+pub(super) const SECTIONS: [(&str, &[Key]); 16] = [
     ("server", Server::KEYS),
     ("database", Database::KEYS),
     ("keys", Keys::KEYS),
     ("limits", Limits::KEYS),
     ("gateways", Gateways::KEYS),
+    ("discovery", Discovery::KEYS),
     ("access", Access::KEYS),
     ("auth", Auth::KEYS),
     ("oidc", Oidc::KEYS),

@@ -9,8 +9,8 @@ use std::path::Path;
 use super::read::{Kind, Section};
 use super::sources::SECTIONS;
 use super::{
-    Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Events, Faults, Gateways, Keys,
-    Limits, Oidc, Operations, Sandboxes, Server, Sources, Telemetry, TokenService,
+    Access, Audit, Auth, BootHooks, Config, Database, DatabaseUrl, Discovery, Events, Faults,
+    Gateways, Keys, Limits, Oidc, Operations, Sandboxes, Server, Sources, Telemetry, TokenService,
 };
 
 const HEX_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -125,6 +125,35 @@ fn every_fault_is_listed() {
         "{found:#?}"
     );
     assert_eq!(found[4], "`audit.retention_days` must be 1..=3650, got 0");
+}
+
+#[test]
+fn what_is_discovered_is_bounded_and_of_domains_that_are_named() {
+    let sound =
+        "[discovery]\nenabled = true\ndomains = ['fleet.example', 'corp']\ninterval_seconds = 30";
+    assert!(!Config::from_toml(sound).unwrap().discovery.auto_register);
+    let found = faults(
+        "[discovery]\ndomains = ['Fleet.example', 'a..b', 'a.', '', 'corp', 'corp']\ninterval_seconds = 29\n\
+         timeout_seconds = 0\nscheme = 'grpc+tls'\n[gateways]\ndns_servers = ['10.0.0.53']",
+    );
+    let keys: Vec<&str> = found.iter().map(|fault| fault.split('`').nth(1).unwrap()).collect();
+    assert_eq!(
+        keys,
+        [
+            "gateways.dns_servers[0]",
+            "discovery.domains[0]",
+            "discovery.domains[1]",
+            "discovery.domains[2]",
+            "discovery.domains[3]",
+            "discovery.domains[5]",
+            "discovery.interval_seconds",
+            "discovery.timeout_seconds",
+            "discovery.scheme",
+        ],
+        "{found:#?}"
+    );
+    let idle = faults("[discovery]\nenabled = true");
+    assert_eq!(idle, ["`discovery.domains` must name a domain where discovery is enabled"]);
 }
 
 #[test]
@@ -311,6 +340,7 @@ fn every_field_has_a_variable() {
         fields::<Keys>(&[]),
         fields::<Limits>(&[]),
         fields::<Gateways>(&[]),
+        fields::<Discovery>(&[]),
         fields::<Access>(&[]),
         fields::<Auth>(&[]),
         fields::<Oidc>(&[]),

@@ -124,6 +124,8 @@ reasons! {
     CredentialsUnproven = "CREDENTIALS_UNPROVEN",
     /// Operations or streams of the gateway are going on.
     GatewayInUse = "GATEWAY_IN_USE",
+    /// A look for gateways is going on.
+    DiscoveryRunning = "DISCOVERY_RUNNING",
 }
 
 impl Reason {

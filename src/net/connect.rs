@@ -15,9 +15,10 @@ use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
 use super::guard;
+use super::names::Names;
 use crate::error::{Error, Reason};
 
-/// Addresses of one name that are tried.
+/// Addresses of one name that are tried. All of them are judged.
 const ADDRESSES_MAX: usize = 16;
 
 /// What is spoken on a connection once TLS stands.
@@ -47,23 +48,23 @@ impl Protocol {
 /// Resolves `host` and refuses where one of its addresses must not be connected to. A name that leads nowhere is no
 /// fault: it may lead somewhere later, and is judged again then.
 pub async fn check(
+    names: &Names,
     host: &str,
-    port: u16,
     allowed_networks: &[IpNet],
     timeout: Duration,
 ) -> Result<(), Error> {
-    match resolve(host, port, Instant::now() + timeout).await {
+    match resolve(names, host, Instant::now() + timeout).await {
         Ok(addresses) => judge(host, &addresses, allowed_networks),
         Err(_) => Ok(()),
     }
 }
 
-fn judge(host: &str, addresses: &[SocketAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
-    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(at.ip(), allowed_networks))
+fn judge(host: &str, addresses: &[IpAddr], allowed_networks: &[IpNet]) -> Result<(), Error> {
+    let Some(forbidden) = addresses.iter().find(|at| !guard::allowed(**at, allowed_networks))
     else {
         return Ok(());
     };
-    warn!(host, address = %forbidden.ip(), "an address that must not be connected to");
+    warn!(host, address = %forbidden, "an address that must not be connected to");
     let why = format!("host `{host}` leads to an address that must not be connected to");
     Err(Error::refused(Reason::AddressForbidden, why))
 }
@@ -73,20 +74,23 @@ fn judge(host: &str, addresses: &[SocketAddr], allowed_networks: &[IpNet]) -> Re
 /// # Errors
 /// `ADDRESS_FORBIDDEN` where one of them is not, `GATEWAY_UNREACHABLE` where none answers in time.
 pub async fn connect(
+    names: &Names,
     host: &str,
     port: u16,
     allowed_networks: &[IpNet],
     timeout: Duration,
 ) -> Result<TcpStream, Error> {
     let until = Instant::now() + timeout;
-    let addresses = resolve(host, port, until).await?;
+    let addresses = resolve(names, host, until).await?;
     judge(host, &addresses, allowed_networks)?;
+    let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     let mut tried = String::new();
     for (i, address) in addresses.iter().enumerate() {
         // Those that are left share the time that is left, so that one that swallows packets does not use it up.
         let left = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
         let now = Instant::now();
         let share = now + until.saturating_duration_since(now) / left;
+        let address = SocketAddr::new(*address, port);
         let why = match timeout_at(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true).map_err(|error| away(host, &error.to_string()))?;
@@ -100,17 +104,15 @@ pub async fn connect(
     Err(away(host, &tried))
 }
 
-async fn resolve(host: &str, port: u16, until: Instant) -> Result<Vec<SocketAddr>, Error> {
+async fn resolve(names: &Names, host: &str, until: Instant) -> Result<Vec<IpAddr>, Error> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
+        return Ok(vec![ip]);
     }
-    let found = match timeout_at(until, tokio::net::lookup_host((host, port))).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(away(host, &error.to_string())),
-        Err(_) => return Err(away(host, "its name was not resolved in time")),
-    };
-    let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
-    if addresses.is_empty() { Err(away(host, "its name has no address")) } else { Ok(addresses) }
+    match timeout_at(until, names.addresses(host)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(why)) => Err(away(host, &why)),
+        Err(_) => Err(away(host, "its name was not resolved in time")),
+    }
 }
 
 /// Speaks TLS on a connection to `host`, and makes sure that what follows is the protocol.
@@ -161,14 +163,14 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost", "::ffff:127.0.0.1"] {
-            let refused = connect(host, port, &[], SOON).await.unwrap_err();
+            let refused = connect(&Names::of_system(), host, port, &[], SOON).await.unwrap_err();
             assert!(
                 matches!(refused, Error::Refused { reason: Reason::AddressForbidden, .. }),
                 "{host}"
             );
         }
         let named = ["127.0.0.0/8".parse().unwrap()];
-        connect("127.0.0.1", port, &named, SOON).await.unwrap();
+        connect(&Names::of_system(), "127.0.0.1", port, &named, SOON).await.unwrap();
     }
 
     #[tokio::test]
@@ -177,7 +179,8 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let named = ["127.0.0.0/8".parse().unwrap()];
-        let error = connect("127.0.0.1", port, &named, SOON).await.unwrap_err();
+        let error =
+            connect(&Names::of_system(), "127.0.0.1", port, &named, SOON).await.unwrap_err();
         assert_eq!(error.to_string(), "host `127.0.0.1` cannot be reached");
     }
 }

@@ -8,8 +8,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Where clouds answer instances over IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Where clouds answer their instances with credentials, besides 169.254.0.0/16, which is link-local: addresses that look
+/// like those of any network.
+const METADATA_V4: [Ipv4Addr; 3] = [
+    // Alibaba, in the middle of 100.64.0.0/10, where gateways are too.
+    Ipv4Addr::new(100, 100, 100, 200),
+    // Azure's host agent.
+    Ipv4Addr::new(168, 63, 129, 16),
+    // Oracle, in 192.0.0.0/24 of the IETF.
+    Ipv4Addr::new(192, 0, 0, 192),
+];
+/// The same over IPv6.
+const METADATA_V6: [Ipv6Addr; 2] = [
+    // Amazon.
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    // Google.
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
 
 /// What one host usually has: an IPv4 address, or an IPv6 network of 64 bits. By this, callers are counted.
 #[must_use]
@@ -54,7 +69,8 @@ fn is_open_v4(ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || ip.is_broadcast()
-        || ip.is_unspecified())
+        || ip.is_unspecified()
+        || METADATA_V4.contains(&ip))
 }
 
 fn is_open_v6(ip: Ipv6Addr) -> bool {
@@ -63,7 +79,8 @@ fn is_open_v6(ip: Ipv6Addr) -> bool {
         || ip.is_multicast()
         || ip.is_unicast_link_local()
         || is_site_local(ip)
-        || ip == METADATA_V6)
+        || is_untold(ip)
+        || METADATA_V6.contains(&ip))
 }
 
 /// `fec0::/10`, deprecated, and link-local in effect.
@@ -71,18 +88,30 @@ fn is_site_local(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfec0
 }
 
-/// The IPv4 address that an IPv6 one leads to: mapped, compatible, NAT64 or 6to4.
+/// Ways to IPv4 addresses of which it can't be told to which: NAT64 of a network's own (`64:ff9b:1::/48`, RFC 8215), whose
+/// translator alone knows where in it the address stands, and Teredo (`2001::/32`), which leads through a server to
+/// whoever is behind a client. A network that has its gateways behind its own NAT64 is to be named.
+fn is_untold(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..])
+}
+
+/// The IPv4 address that an IPv6 one leads to: mapped, compatible, translated, NAT64, 6to4 or ISATAP.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let s = ip.segments();
     let v4 =
         |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    match s {
+    match ip.segments() {
         // The unspecified and the loopback address are no IPv4-compatible ones.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+        // `::ffff:0:0/96` is mapped, `::/96` compatible, `::ffff:0:0:0/96` translated (RFC 2765).
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => v4(high, low),
+        // ISATAP, under any prefix: such an interface belongs to a tunnel to the IPv4 address behind it (RFC 5214). What
+        // is link-local is refused for that already.
+        [prefix, _, _, _, 0 | 0x200, 0x5efe, high, low] if prefix & 0xffc0 != 0xfe80 => {
             v4(high, low)
         }
-        [0x2002, high, low, ..] => v4(high, low),
         _ => None,
     }
 }
@@ -124,6 +153,51 @@ mod tests {
         ] {
             assert!(!check(ip, &[]), "{ip}");
         }
+    }
+
+    #[test]
+    fn wp46_metadata_services_are_refused_wherever_a_cloud_has_put_them() {
+        for ip in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "::ffff:100.100.100.200",
+            "64:ff9b::168.63.129.16",
+            "2002:c000:00c0::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+        ] {
+            assert!(!check(ip, &[]), "{ip}");
+        }
+        for neighbour in ["100.100.100.201", "168.63.129.17", "192.0.0.193", "fd00:ec2::253"] {
+            assert!(check(neighbour, &[]), "{neighbour}");
+        }
+    }
+
+    #[test]
+    fn wp46_no_tunnel_leads_around_the_rule() {
+        for ip in [
+            // Translated, and ISATAP under a prefix of anybody's, both ways to say who is unique.
+            "::ffff:0:127.0.0.1",
+            "2001:db8::5efe:127.0.0.1",
+            "2001:db8::200:5efe:169.254.169.254",
+            "fe80::5efe:10.0.0.1",
+            // Teredo, and NAT64 of a network's own, whatever they lead to.
+            "2001:0:7f00:1::1",
+            "2001:0:cb00:7105:0:0:80ff:fffe",
+            "64:ff9b:1::127.0.0.1",
+            "64:ff9b:1:7f00:0:100::",
+            "64:ff9b:1::10.0.0.1",
+        ] {
+            assert!(!check(ip, &[]), "{ip}");
+        }
+        for ip in ["2001:db8::5efe:10.0.0.1", "2001:1::1", "64:ff9b:2::1", "64:ff9b::203.0.113.5"] {
+            assert!(check(ip, &[]), "{ip}");
+        }
+        assert!(check("64:ff9b:1::10.0.0.1", &["64:ff9b:1::/96"]));
+        assert!(!check("64:ff9b:1:1::10.0.0.1", &["64:ff9b:1::/96"]));
     }
 
     #[test]

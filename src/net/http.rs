@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::warn;
 
 use super::connect::{self, Protocol};
+use super::names::Names;
 use crate::error::{Error, Reason};
 
 /// Bytes of status line and headers of an answer.
@@ -45,6 +46,7 @@ pub struct Limits {
 /// Calls others.
 #[derive(Clone)]
 pub struct Client {
+    names: Names,
     allowed_networks: Arc<[IpNet]>,
     tls: Arc<ClientConfig>,
 }
@@ -85,7 +87,14 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![Protocol::Http1.alpn().to_vec()];
-        Ok(Self { allowed_networks: allowed_networks.into(), tls: Arc::new(tls) })
+        let (names, tls) = (Names::of_system(), Arc::new(tls));
+        Ok(Self { names, allowed_networks: allowed_networks.into(), tls })
+    }
+
+    /// Resolves names in this way and not in the system's.
+    #[must_use]
+    pub fn with_names(self, names: Names) -> Self {
+        Self { names, ..self }
     }
 
     /// Sends one request, whose URL is absolute, and reads the whole answer. What the status and the body mean is the
@@ -116,9 +125,10 @@ impl Client {
     ) -> Result<Response<Bytes>, Error> {
         let (host, within) = (place.host.as_str(), limits.deadline);
         let request = place.prepare(request)?;
-        let stream = connect::connect(host, place.port, &self.allowed_networks, within)
-            .await
-            .map_err(no_gateway)?;
+        let stream =
+            connect::connect(&self.names, host, place.port, &self.allowed_networks, within)
+                .await
+                .map_err(no_gateway)?;
         if place.tls {
             let stream = connect::tls(stream, host, &self.tls, Protocol::Http1, within)
                 .await

@@ -8,3 +8,4 @@
 pub mod connect;
 pub mod guard;
 pub mod http;
+pub mod names;

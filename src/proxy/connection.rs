@@ -121,7 +121,7 @@ impl Connection {
         let within = config.connect_timeout();
         target.identity.ready().await?;
         let (host, networks) = (&target.host, &config.allowed_networks);
-        let stream = connect::connect(host, target.port, networks, within).await?;
+        let stream = connect::connect(&target.names, host, target.port, networks, within).await?;
         let (mut connection, server_cert) = match &target.tls {
             None => (Self::handshake(stream, target, config).await?, None),
             Some(tls) => {

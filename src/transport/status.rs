@@ -98,6 +98,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayTokenUnavailable
         | Reason::CredentialsUnproven
         | Reason::GatewayInUse
+        | Reason::DiscoveryRunning
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

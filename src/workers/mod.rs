@@ -85,6 +85,7 @@ pub const ALL: &[Worker] = &[
     events::worker::SEQUENCER,
     events::worker::RETENTION,
     gateways::worker::PROBES,
+    gateways::discovery::worker::DISCOVERY,
     operations::takeover::TAKEOVER,
     operations::worker::RETENTION,
     sandboxes::worker::SWEEP,

@@ -321,6 +321,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     event_head,
     events,
     gateway_certificates,
+    gateway_discovery_runs,
     gateway_labels,
     gateway_probe_hours,
     gateway_states,

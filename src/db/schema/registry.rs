@@ -44,6 +44,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    gateway_discovery_runs (id) {
+        id -> BigInt,
+        began_at -> Timestamp,
+        ended_at -> Timestamp,
+        actor -> Text,
+        found -> BigInt,
+        registered -> BigInt,
+        skipped -> BigInt,
+        failed -> BigInt,
+        domains_json -> Text,
+    }
+}
+
+diesel::table! {
     gateway_labels (id) {
         id -> BigInt,
         gateway_id -> BigInt,

@@ -117,7 +117,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
     if let Some(endpoint) = &change.endpoint {
         let gateways = &app.config.gateways;
         let (networks, timeout) = (&gateways.allowed_networks, gateways.connect_timeout());
-        net::connect::check(&endpoint.host, endpoint.port, networks, timeout).await?;
+        net::connect::check(&app.names, &endpoint.host, networks, timeout).await?;
     }
     let (updated, before) = ctx
         .db()

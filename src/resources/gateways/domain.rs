@@ -21,6 +21,7 @@ use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::lease::{self, Lease};
 
 /// A gateway to register; valid.
 #[derive(Debug)]
@@ -89,6 +90,11 @@ pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
     ctx.detail("endpoint", new.endpoint.shown());
     ctx.detail("auth_mode", new.auth_mode.as_str());
     ctx.detail("labels", json!(new.labels.clone().into_map()));
+    add(ctx, new, None).await
+}
+
+/// The same for whoever registers more than one at once, under a lease that is proved where it is stored.
+pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Row, Error> {
     let (app, now) = (ctx.app(), ctx.now());
     let mut row = new_row(app, &new, now)?;
     if store::by_name(&mut ctx.db().read().await?, &row.name).await?.is_some() {
@@ -102,6 +108,9 @@ pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
     let stored = ctx
         .db()
         .transaction(async |conn| {
+            if let Some(lease) = lease {
+                lease::still_held(conn, lease).await?;
+            }
             let stored = store::insert(conn, &row, &new.labels).await?;
             certificates::note(ctx, conn, &stored).await?;
             health::note(conn, &stored, &probed, row.last_error.as_deref()).await?;

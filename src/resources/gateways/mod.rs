@@ -5,11 +5,13 @@
 //! - a stored secret is bound to the destination that it was given for: a changed one drops it (T04);
 //! - a gateway that does not answer is registered all the same, and says so;
 //! - probes move no version: only a caller's change does;
+//! - nothing is registered on its own unless the configuration says so, and then under the rules of every registration;
 //! - labels under `access/` are changed by a global admin only (T07).
 
 pub mod certificates;
 pub mod change;
 pub mod credentials;
+pub mod discovery;
 pub mod domain;
 pub mod health;
 pub mod identity;

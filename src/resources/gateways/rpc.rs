@@ -6,7 +6,7 @@ use tonic::Request;
 
 use super::messages::status;
 use super::watch::Watcher;
-use super::{change, domain, health, rotate, unregister};
+use super::{change, discovery, domain, health, rotate, unregister};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
@@ -150,6 +150,26 @@ impl GatewayService for Gateways {
                 latency: latency.map(wire::span),
                 error: found.err().unwrap_or_default(),
             })
+        })
+        .await
+    }
+
+    async fn discover_gateways(
+        &self,
+        request: Request<pb::DiscoverGatewaysRequest>,
+    ) -> Reply<pb::DiscoverGatewaysResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            Ok(discovery::run::discover(&ctx, &req.domains).await?.into())
+        })
+        .await
+    }
+
+    async fn get_gateway_discovery_status(
+        &self,
+        request: Request<pb::GetGatewayDiscoveryStatusRequest>,
+    ) -> Reply<pb::GetGatewayDiscoveryStatusResponse> {
+        call(&self.0, request, async |ctx, _| {
+            Ok(discovery::messages::status(ctx, discovery::last_run(ctx).await?))
         })
         .await
     }

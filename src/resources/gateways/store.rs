@@ -102,6 +102,17 @@ pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> 
         .optional())?)
 }
 
+/// Name of one with this endpoint; of several the first that was registered.
+pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
+    Ok(on_conn!(conn, |c| gateways::table
+        .filter(gateways::endpoint.eq(endpoint))
+        .select(gateways::name)
+        .order(gateways::id)
+        .first(c)
+        .await
+        .optional())?)
+}
+
 /// One by id.
 pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
     Ok(on_conn!(conn, |c| gateways::table

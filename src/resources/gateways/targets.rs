@@ -17,6 +17,7 @@ use super::store::Row;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::net::names::Names;
 use crate::oidc::client_credentials::Asked;
 use crate::seal::{Aad, joined};
 use crate::secret::Secret;
@@ -78,6 +79,8 @@ pub struct Target {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// How its host is resolved when it is connected to.
+    pub names: Names,
     /// How TLS is spoken to it; none is plaintext.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// What is shown to it in `authorization`.
@@ -187,6 +190,7 @@ pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
         name: row.name.as_str().into(),
         host: endpoint.host,
         port: endpoint.port,
+        names: app.names.clone(),
         tls,
         connection_version: connection_version(row),
         identity: identity(app, row, credentials)?,

@@ -38,6 +38,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("gateways/certificates", "a table of its own, and when ends of certificates are told of"),
     ("gateways/change.rs", "what a change may do, and what it drops"),
     ("gateways/credentials.rs", "the modes of identifying ourselves, and what each needs"),
+    ("gateways/discovery", "a table of its own, and how what domains offer is judged"),
     ("gateways/health", "tables of their own: states and probes of a day"),
     ("gateways/identity.rs", "what is shown to a gateway: tokens that are stored or fetched"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),

@@ -1,0 +1,157 @@
+//! What a domain offers, and the gateway that is made of it. Pure.
+
+use serde_json::json;
+
+use crate::db::types::Timestamp;
+use crate::error::Error;
+use crate::labels::Labels;
+use crate::net::names::Service;
+use crate::resources::gateways::credentials::{AuthMode, Credentials};
+use crate::resources::gateways::domain::NewGateway;
+use crate::resources::gateways::input::{self, Endpoint, NAME_CHARACTERS_MAX, Scheme};
+
+/// Ports that a name needs not tell apart: HTTPS, and the one that gateways listen on by default.
+const USUAL_PORTS: [u16; 2] = [443, 30051];
+/// The name of one whose host gives none.
+const NAMELESS: &str = "discovered";
+
+/// A gateway that a domain offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The domain.
+    pub domain: String,
+    /// Its record.
+    pub service: Service,
+}
+
+/// The lowest priority first, then the highest weight, then by host. Records of no host say that there is no service.
+#[must_use]
+pub fn ordered(mut services: Vec<Service>) -> Vec<Service> {
+    services.retain(|service| !service.host.is_empty());
+    services.sort_by(|a, b| {
+        let of_same_priority = b.weight.cmp(&a.weight).then_with(|| a.host.cmp(&b.host));
+        a.priority.cmp(&b.priority).then(of_same_priority).then(a.port.cmp(&b.port))
+    });
+    services
+}
+
+impl Candidate {
+    /// `host:port`, as the record has it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("{}:{}", self.service.host, self.service.port)
+    }
+
+    /// The name that it gets: of its host's first label, with the port where that is an unusual one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let host = self.service.host.as_str();
+        let label = host.split('.').next().filter(|label| !label.is_empty()).unwrap_or(host);
+        let mut name = String::new();
+        for c in label.chars() {
+            if c.is_ascii_alphanumeric() || "._-".contains(c) {
+                name.push(c);
+            } else if !name.ends_with('-') {
+                name.push('-');
+            }
+        }
+        let name = name.trim_matches('-');
+        let mut name = if name.is_empty() { NAMELESS } else { name }.to_owned();
+        if !USUAL_PORTS.contains(&self.service.port) {
+            name = format!("{name}-{}", self.service.port);
+        }
+        name.chars().take(NAME_CHARACTERS_MAX).collect()
+    }
+
+    /// The gateway, as an admin would register it: with nothing to identify ourselves by, since nobody has given us
+    /// anything for it.
+    ///
+    /// # Errors
+    /// What is wrong with its name or its endpoint.
+    pub fn gateway(&self, scheme: Scheme, now: Timestamp) -> Result<NewGateway, Error> {
+        let metadata = json!({
+            "discovered_via": "dns_srv",
+            "discovered_at": now.to_string(),
+            "srv_priority": self.service.priority,
+            "srv_weight": self.service.weight,
+        });
+        let labels = [("source", "discovery"), ("domain", self.domain.as_str())];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Ok(NewGateway {
+            name: input::name("name", &self.name())?,
+            endpoint: Endpoint::parse("endpoint", &self.endpoint())?,
+            scheme,
+            auth_mode: AuthMode::None,
+            oidc_client: None,
+            ca_cert: None,
+            credentials: Credentials::default(),
+            metadata_json: input::metadata("metadata_json", &metadata.to_string())?,
+            description: Some(format!("discovered in `{}`", self.domain)),
+            labels: Labels::parse("labels", labels)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(priority: u16, weight: u16, host: &str, port: u16) -> Service {
+        Service { priority, weight, host: host.to_owned(), port }
+    }
+
+    fn candidate(host: &str, port: u16) -> Candidate {
+        Candidate { domain: "fleet.example".into(), service: service(0, 0, host, port) }
+    }
+
+    #[test]
+    fn priority_rises_weight_falls_and_no_host_is_no_service() {
+        let found = ordered(vec![
+            service(20, 9, "a", 1),
+            service(10, 1, "c", 1),
+            service(10, 1, "b", 2),
+            service(10, 1, "b", 1),
+            service(0, 0, "", 0),
+            service(10, 5, "d", 1),
+        ]);
+        let order: Vec<(&str, u16)> = found.iter().map(|s| (s.host.as_str(), s.port)).collect();
+        assert_eq!(order, [("d", 1), ("b", 1), ("b", 2), ("c", 1), ("a", 1)]);
+    }
+
+    #[test]
+    fn a_name_is_the_first_label_and_an_unusual_port() {
+        let long = "x".repeat(300);
+        for (host, port, name) in [
+            ("edge.fleet.example", 443, "edge"),
+            ("edge.fleet.example", 30051, "edge"),
+            ("Edge_1.fleet.example", 8443, "Edge_1-8443"),
+            ("ed  ge!.x", 443, "ed-ge"),
+            ("*.x", 443, "discovered"),
+            ("*.x", 1, "discovered-1"),
+            ("-a-.x", 443, "a"),
+            (long.as_str(), 1, &long[..NAME_CHARACTERS_MAX]),
+        ] {
+            assert_eq!(candidate(host, port).name(), name, "{host}:{port}");
+        }
+    }
+
+    #[test]
+    fn t07_a_discovered_gateway_has_no_label_of_access_and_no_credentials() {
+        let mut candidate = candidate("edge.fleet.example", 443);
+        candidate.domain = "access/env".into();
+        let new = candidate.gateway(Scheme::Https, Timestamp::from_unix_seconds(0)).unwrap();
+        assert_eq!(new.labels.of_access().iter().count(), 0);
+        let labels: Vec<(&str, &str)> = new.labels.iter().collect();
+        assert_eq!(labels, [("domain", "access/env"), ("source", "discovery")]);
+        assert!(new.credentials.bearer_token.is_none() && new.credentials.client_key.is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_registered_is_said_to_be_wrong() {
+        for (host, port) in [("edge.example", 0), ("_edge.example", 443), ("ed ge.example", 443)] {
+            let refused =
+                candidate(host, port).gateway(Scheme::Https, Timestamp::from_unix_seconds(0));
+            assert!(matches!(refused, Err(Error::Invalid { .. })), "{host}:{port}");
+        }
+    }
+}

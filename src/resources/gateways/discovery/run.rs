@@ -1,0 +1,333 @@
+//! One look at domains: asked together, their candidates judged one after the other.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use super::candidate::{Candidate, ordered};
+use super::store::{self, Run};
+use super::{Answer, Found, Judged, Outcome};
+use crate::app::App;
+use crate::config::Discovery;
+use crate::ctx::Ctx;
+use crate::db::types::Timestamp;
+use crate::error::{Error, Kind, Reason};
+use crate::net;
+use crate::net::names::Service;
+use crate::resources::audit::{self, Ending, Intent};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::gateways::domain::{self, NewGateway};
+use crate::resources::gateways::input::Scheme;
+use crate::resources::gateways::store as gateways;
+use crate::resources::gateways::worker::shown_error;
+use crate::workers::lease::{self, Lease};
+
+/// Answers of one domain that are looked at.
+pub const ANSWERS_MAX: usize = 100;
+/// Candidates of one run.
+pub const CANDIDATES_MAX: usize = 200;
+/// How long candidates are judged; those that are left then are left to the next run.
+const RUN_TIME: Duration = Duration::from_mins(2);
+/// More than the judgement of one candidate takes beyond its connection and its probe.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// Runs that are kept.
+const RUNS_KEPT: i64 = 100;
+/// The lease of a run, whoever has begun it.
+const LEASE: &str = "gateway.discovery-run";
+const ACTOR_CHARACTERS_MAX: usize = 254;
+const ERROR_CHARACTERS_MAX: usize = 500;
+
+/// Looks at these domains, or at all that are configured; for an admin.
+pub async fn discover(ctx: &Ctx, asked: &[String]) -> Result<Found, Error> {
+    let domains = chosen(&ctx.app().config.discovery, asked)?;
+    ctx.detail("domains", json!(domains));
+    let Some(found) = run(ctx, &domains).await? else {
+        let why = "a look for gateways is going on, here or on another replica";
+        return Err(Error::refused(Reason::DiscoveryRunning, why.to_owned()));
+    };
+    for (key, count) in counts(&found.run) {
+        ctx.detail(key, count);
+    }
+    Ok(found)
+}
+
+/// Whoever asks chooses among the domains that are configured, and can add none: a domain decides where we connect.
+fn chosen(config: &Discovery, asked: &[String]) -> Result<Vec<String>, Error> {
+    if config.domains.is_empty() {
+        let why = "no domain may be looked at: set `discovery.domains`";
+        return Err(Error::refused(Reason::FeatureDisabled, why.to_owned()));
+    }
+    if let Some(i) = asked.iter().position(|domain| !config.domains.contains(domain)) {
+        let why = "is none of the domains that `discovery.domains` names";
+        return Err(Error::invalid(format!("domains[{i}]"), why));
+    }
+    let chosen = config.domains.iter().filter(|d| asked.is_empty() || asked.contains(d));
+    Ok(chosen.cloned().collect())
+}
+
+/// Looks at these domains; none while another look is going on.
+pub async fn run(ctx: &Ctx, domains: &[String]) -> Result<Option<Found>, Error> {
+    let app = ctx.app();
+    let Some(lease) = lease::acquire(&app.db, LEASE, &app.replica, lease_time(app)).await? else {
+        return Ok(None);
+    };
+    let found = look(ctx, &lease, domains).await;
+    // Taken over in the meantime is as good as released.
+    let _ = lease::release(&app.db, lease).await;
+    found.map(Some)
+}
+
+/// A candidate is connected to, TLS included, and probed.
+fn lease_time(app: &App) -> Duration {
+    let config = &app.config.gateways;
+    config.connect_timeout() * 3 + config.probe_timeout() * 2 + LEASE_MARGIN
+}
+
+async fn look(ctx: &Ctx, lease: &Lease, domains: &[String]) -> Result<Found, Error> {
+    let app = ctx.app();
+    let began_at = ctx.now();
+    let until = Instant::now() + RUN_TIME;
+    let asked = join_all(domains.iter().map(|domain| ask(app, domain))).await;
+    let (answers, candidates) = bounded(asked);
+    let mut judge = Judge { ctx, lease, endpoints: BTreeSet::new(), names: BTreeSet::new() };
+    let mut judged = Vec::new();
+    for candidate in candidates {
+        if Instant::now() >= until {
+            let (name, reason) =
+                (candidate.name(), Some("the time of this run was over".to_owned()));
+            judged.push(Judged { candidate, name, outcome: Outcome::Left, reason });
+            continue;
+        }
+        judged.push(judge.judge(candidate).await?);
+        lease::renew(&app.db, lease, lease_time(app)).await?;
+    }
+    let run = kept(ctx, began_at, &answers, &judged)?;
+    store_run(ctx, lease, &run).await?;
+    Ok(Found { judged, run })
+}
+
+/// What a domain offers, in order, and what is to be said of it.
+async fn ask(app: &App, domain: &str) -> (Answer, Vec<Service>) {
+    let name = format!("_openshell._tcp.{domain}");
+    let within = app.config.discovery.timeout();
+    let (services, error) = match timeout(within, app.names.services(&name)).await {
+        Ok(Ok(services)) => (ordered(services), None),
+        Ok(Err(why)) => (Vec::new(), Some(why.chars().take(ERROR_CHARACTERS_MAX).collect())),
+        Err(_) => (Vec::new(), Some("no answer in time".to_owned())),
+    };
+    if let Some(why) = &error {
+        warn!(domain, why, "a domain could not be asked for its gateways");
+    }
+    (Answer { domain: domain.to_owned(), found: services.len(), error }, services)
+}
+
+/// Cuts what is too much, and says so at the domain that it was cut from.
+fn bounded(asked: Vec<(Answer, Vec<Service>)>) -> (Vec<Answer>, Vec<Candidate>) {
+    let (mut answers, mut candidates) = (Vec::new(), Vec::new());
+    for (mut answer, mut services) in asked {
+        let room = ANSWERS_MAX.min(CANDIDATES_MAX - candidates.len());
+        if services.len() > room {
+            answer.error =
+                Some(format!("it offers {}, of which {room} were looked at", services.len()));
+            services.truncate(room);
+        }
+        let domain = answer.domain.clone();
+        let of_it =
+            services.into_iter().map(|service| Candidate { domain: domain.clone(), service });
+        candidates.extend(of_it);
+        answers.push(answer);
+    }
+    (answers, candidates)
+}
+
+/// Judges candidates, and remembers those of this run.
+struct Judge<'a> {
+    ctx: &'a Ctx,
+    lease: &'a Lease,
+    endpoints: BTreeSet<String>,
+    names: BTreeSet<String>,
+}
+
+impl Judge<'_> {
+    /// # Errors
+    /// What keeps the run from going on; what is wrong with the candidate is no such thing.
+    async fn judge(&mut self, candidate: Candidate) -> Result<Judged, Error> {
+        let (mut name, config) = (candidate.name(), &self.ctx.app().config.discovery);
+        let judged = match candidate.gateway(Scheme::stored(&config.scheme)?, self.ctx.now()) {
+            Err(error) => Err(error),
+            Ok(new) => {
+                let endpoint = new.endpoint.shown();
+                let known = gateways::name_at(&mut self.ctx.db().read().await?, &endpoint).await?;
+                if let Some(known) = known {
+                    let reason = Some(format!("`{endpoint}` is registered as `{known}`"));
+                    name = known;
+                    let outcome = Outcome::AlreadyRegistered;
+                    return Ok(Judged { candidate, name, outcome, reason });
+                }
+                if !self.endpoints.insert(endpoint) {
+                    let reason = Some("it was found twice".to_owned());
+                    let outcome = Outcome::AlreadyRegistered;
+                    return Ok(Judged { candidate, name, outcome, reason });
+                }
+                if config.auto_register {
+                    self.register(new).await
+                } else {
+                    self.only_check(&new).await
+                }
+            }
+        };
+        let (outcome, reason) = match judged {
+            Ok(outcome) => (outcome, None),
+            Err(error @ (Error::Invalid { .. } | Error::Exists { .. } | Error::Refused { .. })) => {
+                (Outcome::Refused, Some(error.to_string()))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Judged { candidate, name, outcome, reason })
+    }
+
+    /// What a registration would be told, but for what only a probe can tell.
+    async fn only_check(&mut self, new: &NewGateway) -> Result<Outcome, Error> {
+        let app = self.ctx.app();
+        let taken = gateways::by_name(&mut app.db.read().await?, &new.name).await?.is_some();
+        if taken || !self.names.insert(new.name.clone()) {
+            return Err(Error::exists(Kind::Gateway, &new.name));
+        }
+        let config = &app.config.gateways;
+        let (networks, within) = (&config.allowed_networks, config.connect_timeout());
+        net::connect::check(&app.names, &new.endpoint.host, networks, within).await?;
+        Ok(Outcome::Registrable)
+    }
+
+    /// Registers it, with an entry of its own in the audit log: one run may register many.
+    async fn register(&self, new: NewGateway) -> Result<Outcome, Error> {
+        let (ctx, started) = (self.ctx, Instant::now());
+        let entry = ctx.app().audit.open(intent(ctx, &new)).await?;
+        let registered = domain::add(ctx, new, Some(self.lease)).await;
+        let error = registered.as_ref().err().map(shown_error);
+        let outcome = audit::Outcome {
+            at: ctx.now(),
+            ending: if error.is_none() { Ending::Ok } else { Ending::Failed },
+            code: error.as_ref().map_or(0, |_| FAILED_PRECONDITION),
+            took: started.elapsed(),
+            detail: error.map(|error| json!({ "error": error })),
+            bytes: None,
+            target: None,
+        };
+        ctx.app().audit.close(entry, outcome).await?;
+        registered.map(|_| Outcome::Registered)
+    }
+}
+
+/// As a number, since nothing here is a call of its own.
+const FAILED_PRECONDITION: i32 = 9;
+
+fn intent(ctx: &Ctx, new: &NewGateway) -> Intent {
+    Intent {
+        at: ctx.now(),
+        actor: ctx.actor(),
+        principal: ctx.principal(),
+        role: ctx.role(),
+        action: "gateway.register",
+        resource_type: "gateway",
+        resource_id: new.name.clone(),
+        gateway: Some((None, new.name.as_str().into())),
+        client_ip: ctx.client_ip(),
+        request_id: ctx.request_id(),
+        method: "".into(),
+        digest: None,
+        detail: Some(json!({
+            "endpoint": new.endpoint.shown(),
+            "auth_mode": new.auth_mode.as_str(),
+            "description": new.description,
+            "labels": new.labels.clone().into_map(),
+        })),
+    }
+}
+
+fn kept(
+    ctx: &Ctx,
+    began_at: Timestamp,
+    answers: &[Answer],
+    judged: &[Judged],
+) -> Result<Run, Error> {
+    let count = |is: fn(Outcome) -> bool| {
+        let count = judged.iter().filter(|judged| is(judged.outcome)).count();
+        i64::try_from(count).unwrap_or(i64::MAX)
+    };
+    Ok(Run {
+        began_at,
+        ended_at: ctx.now(),
+        actor: ctx.actor().chars().take(ACTOR_CHARACTERS_MAX).collect(),
+        found: count(|_| true),
+        registered: count(|outcome| outcome == Outcome::Registered),
+        skipped: count(|outcome| match outcome {
+            Outcome::Registrable | Outcome::AlreadyRegistered | Outcome::Left => true,
+            Outcome::Registered | Outcome::Refused => false,
+        }),
+        failed: count(|outcome| outcome == Outcome::Refused),
+        domains_json: serde_json::to_string(answers).map_err(Error::internal)?,
+    })
+}
+
+fn counts(run: &Run) -> [(&'static str, i64); 4] {
+    let Run { found, registered, skipped, failed, .. } = run;
+    [("found", *found), ("registered", *registered), ("skipped", *skipped), ("errors", *failed)]
+}
+
+/// Stores a run with its event. A worker's that is like the one before is no event: one every few minutes would bury
+/// the others.
+async fn store_run(ctx: &Ctx, lease: &Lease, run: &Run) -> Result<(), Error> {
+    let told = ctx
+        .db()
+        .transaction(async |conn| {
+            lease::still_held(conn, lease).await?;
+            let before = store::last(conn).await?;
+            store::add(conn, run, RUNS_KEPT).await?;
+            let what = |run: &Run| (run.found, run.failed, run.domains_json.clone());
+            let same = before.is_some_and(|before| what(&before) == what(run));
+            if same && run.registered == 0 && ctx.caller().is_none() {
+                return Ok(false);
+            }
+            let counts = counts(run).into_iter().map(|(key, count)| (key.to_owned(), json!(count)));
+            let mut payload: serde_json::Map<String, Value> = counts.collect();
+            let domains = run.answers().into_iter().map(|answer| json!(answer.domain)).collect();
+            payload.insert("domains".to_owned(), Value::Array(domains));
+            events::enqueue(conn, NewEvent::of(ctx, "gateway.discovered", payload.into())).await?;
+            Ok(true)
+        })
+        .await?;
+    if told {
+        ctx.app().feed.written();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offers(domain: &str, count: usize) -> (Answer, Vec<Service>) {
+        let service = |n| Service { priority: 0, weight: 0, host: format!("g{n}"), port: 443 };
+        let services: Vec<Service> = (0..count).map(service).collect();
+        (Answer { domain: domain.to_owned(), found: count, error: None }, services)
+    }
+
+    #[test]
+    fn what_is_too_much_is_cut_and_said_to_be() {
+        let (answers, candidates) = bounded(vec![offers("a", ANSWERS_MAX), offers("b", 1)]);
+        assert_eq!(candidates.len(), ANSWERS_MAX + 1);
+        assert!(answers.iter().all(|answer| answer.error.is_none()));
+
+        let asked = vec![offers("a", ANSWERS_MAX + 1), offers("b", ANSWERS_MAX), offers("c", 1)];
+        let (answers, candidates) = bounded(asked);
+        assert_eq!(candidates.len(), CANDIDATES_MAX);
+        let errors: Vec<Option<&str>> = answers.iter().map(|a| a.error.as_deref()).collect();
+        let first = Some("it offers 101, of which 100 were looked at");
+        assert_eq!(errors, [first, None, Some("it offers 1, of which 0 were looked at")]);
+    }
+}

@@ -1,0 +1,66 @@
+//! What runs have found, as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Answer;
+use crate::db::schema::gateway_discovery_runs as t;
+use crate::db::types::Timestamp;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = t)]
+pub struct Run {
+    /// When it began.
+    pub began_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Who asked for it.
+    pub actor: String,
+    /// How many candidates there were.
+    pub found: i64,
+    /// How many of them were registered.
+    pub registered: i64,
+    /// How many of them were left alone.
+    pub skipped: i64,
+    /// How many of them were refused.
+    pub failed: i64,
+    /// What each domain has answered.
+    pub domains_json: String,
+}
+
+impl Run {
+    /// What each domain has answered; what is broken there is none.
+    #[must_use]
+    pub fn answers(&self) -> Vec<Answer> {
+        serde_json::from_str(&self.domains_json).unwrap_or_default()
+    }
+}
+
+/// The newest.
+pub async fn last(conn: &mut Conn) -> Result<Option<Run>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .select(Run::as_select())
+        .order(t::id.desc())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Adds one, and forgets all beyond the newest `most`.
+pub async fn add(conn: &mut Conn, run: &Run, most: i64) -> Result<(), Error> {
+    on_conn!(conn, |c| diesel::insert_into(t::table).values(run).execute(c).await)?;
+    let beyond: Option<i64> = on_conn!(conn, |c| t::table
+        .select(t::id)
+        .order(t::id.desc())
+        .offset(most)
+        .first(c)
+        .await
+        .optional())?;
+    if let Some(id) = beyond {
+        on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.le(id))).execute(c).await)?;
+    }
+    Ok(())
+}
