@@ -16,6 +16,7 @@ pub mod exec;
 pub(crate) mod gateway;
 pub mod policy_file;
 pub mod sandbox;
+pub mod templates;
 mod v0_0;
 mod v0_1;
 pub mod watch;

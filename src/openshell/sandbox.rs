@@ -17,7 +17,6 @@ const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
 const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
 const START: &str = "/openshell.v1.OpenShell/StartSandbox";
 const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
-const TEMPLATES: &str = "/openshell.v1.OpenShell/ListSandboxTemplates";
 const SSH: &str = "/openshell.v1.OpenShell/CreateSshSession";
 const REVOKE_SSH: &str = "/openshell.v1.OpenShell/RevokeSshSession";
 
@@ -30,7 +29,7 @@ pub const SANDBOXES_MAX: usize = 10_000;
 /// Longest text of a gateway that is kept, in characters.
 const TEXT_CHARACTERS_MAX: usize = 1_024;
 /// Entries of a map, and items of a list, that are kept.
-const ITEMS_MAX: usize = 100;
+pub(super) const ITEMS_MAX: usize = 100;
 /// Conditions of one sandbox that are kept.
 pub(super) const CONDITIONS_MAX: usize = 20;
 
@@ -135,17 +134,6 @@ pub struct NewSandbox {
     pub annotations: BTreeMap<String, String>,
     /// Tells a repeat, which generation 0.1 understands.
     pub request_id: String,
-}
-
-/// A template of a gateway's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkloadTemplate {
-    /// Its name.
-    pub name: String,
-    /// Its workspace.
-    pub workspace: String,
-    /// Its image.
-    pub image: String,
 }
 
 /// Where and with what to open an SSH connection.
@@ -278,23 +266,6 @@ impl Gateway {
             }
         }
         Ok(all.into_values().take(SANDBOXES_MAX).collect())
-    }
-
-    /// The gateway's own templates; generation 0.0 has none.
-    pub async fn list_templates(&self) -> Result<Vec<WorkloadTemplate>, Error> {
-        let Wire::V0_1 = self.wire() else { return Ok(Vec::new()) };
-        let (mut all, mut from) = (Vec::new(), String::new());
-        while all.len() < ITEMS_MAX {
-            let answer = self.unary(TEMPLATES, &v0_1::list_templates(&from), CALL_TIME).await?;
-            let (page, next) =
-                v0_1::templates(&answer).ok_or_else(|| self.unreadable(TEMPLATES))?;
-            all.extend(page);
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        Ok(all)
     }
 
     /// Opens an SSH session. Sent once.

@@ -5,9 +5,9 @@ use prost::{DecodeError, Message};
 
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, SshSession, WorkloadTemplate, map,
-    place, text, texts,
+    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, SshSession, map, place, text, texts,
 };
+use super::templates::WorkloadTemplate;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
 use crate::db::types::Timestamp;
 use crate::error::Error;

@@ -177,6 +177,12 @@ impl Simulator {
         self.front.scripts.calls()
     }
 
+    /// How many commands run in its sandboxes.
+    #[must_use]
+    pub fn commands(&self) -> usize {
+        self.core.commands.len()
+    }
+
     /// The metadata of the last call of a method, given by its path or its own name.
     #[must_use]
     pub fn last_headers(&self, method: &str) -> Option<HeaderMap> {

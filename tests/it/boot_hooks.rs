@@ -5,8 +5,9 @@ use std::fs;
 
 use shoreguard::config::Config;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::boot_hooks::domain::{HOOKS_MAX, delete_of};
+use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;
 use shoreguard::resources::boot_hooks::input as limits;
+use shoreguard::resources::boot_hooks::store::delete_of;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
@@ -363,7 +364,7 @@ served! { tuned with_folder;
                 create(&admin, pb::CreateBootHookRequest { workspace: workspace.into(), ..hook(name, POST, "a") }).await.unwrap();
             }
         }
-        let gone = sg.app.db.transaction(async |conn| delete_of(conn, "edge", "default", "box").await).await.unwrap();
+        let gone = sg.app.db.transaction(async |conn| delete_of(conn, "edge", ("default", "box"), None).await).await.unwrap();
         assert_eq!((gone, hooks(&admin).await.len()), (2, 0));
         assert_eq!(sg.sql("UPDATE sandbox_boot_hooks SET version = version").await, 2, "a namesake elsewhere keeps its own");
         let request = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };

@@ -20,6 +20,8 @@ use crate::seal::joined;
 
 /// Most hooks of one sandbox, both phases together.
 pub const HOOKS_MAX: i64 = 32;
+/// Most hooks of one gateway's sandboxes, which need not exist.
+pub const HOOKS_OF_GATEWAY_MAX: i64 = 20_000;
 /// Most characters of a creator's name that are kept.
 const CREATOR_CHARACTERS_MAX: usize = 254;
 
@@ -150,6 +152,10 @@ pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Erro
             let created = store::insert(conn, &hook).await?;
             if store::count(conn, place).await? > HOOKS_MAX {
                 let why = format!("a sandbox may have at most {HOOKS_MAX} hooks");
+                return Err(Error::refused(Reason::LimitReached, why));
+            }
+            if store::count_on(conn, &place.gateway.1).await? > HOOKS_OF_GATEWAY_MAX {
+                let why = format!("a gateway may have at most {HOOKS_OF_GATEWAY_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
             tell(ctx, conn, place, "boot_hook.created", about(&created)).await?;
@@ -341,16 +347,6 @@ pub async fn run_now(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Outcome
     };
     ctx.detail("status", outcome.status.as_str());
     Ok(outcome)
-}
-
-/// Deletes all hooks of a sandbox that goes away, in the transaction in which that is noted; answers how many.
-pub async fn delete_of(
-    conn: &mut Conn,
-    gateway: &str,
-    workspace: &str,
-    sandbox: &str,
-) -> Result<usize, Error> {
-    store::delete_of(conn, gateway, workspace, sandbox).await
 }
 
 /// How many hooks go with a gateway.

@@ -233,16 +233,21 @@ pub async fn count_of(
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Deletes all hooks of a sandbox that goes away, in the transaction in which it is noted; answers how many.
+/// Deletes the hooks of a sandbox that goes away, all or those that were written by a time, in the transaction in which it
+/// is noted; answers how many.
 pub async fn delete_of(
     conn: &mut Conn,
     gateway: &str,
-    workspace: &str,
-    sandbox: &str,
+    (workspace, sandbox): (&str, &str),
+    written_by: Option<Timestamp>,
 ) -> Result<usize, Error> {
-    let row = t::table
-        .filter(t::gateway_name.eq(gateway))
-        .filter(t::workspace.eq(workspace))
-        .filter(t::sandbox_name.eq(sandbox));
-    Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)?)
+    let of = t::gateway_name.eq(gateway).and(t::workspace.eq(workspace));
+    let of = of.and(t::sandbox_name.eq(sandbox));
+    Ok(match written_by {
+        None => on_conn!(conn, |c| diesel::delete(t::table.filter(of)).execute(c).await)?,
+        Some(by) => {
+            let old = t::table.filter(of.and(t::created_at.le(by)));
+            on_conn!(conn, |c| diesel::delete(old).execute(c).await)?
+        }
+    })
 }

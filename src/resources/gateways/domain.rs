@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::credentials::{AuthMode, Credentials};
+use super::health::{self, honest};
 use super::input::{Endpoint, OidcClient, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
-use super::health::{self, honest};
 use super::{certificates, worker};
 use crate::app::App;
 use crate::ctx::{Ctx, FleetCtx};

@@ -215,7 +215,8 @@ impl Row {
         self.last_status = found.last_status;
         self.probed_at = Some(found.probed_at);
         self.last_seen = found.last_seen.or(self.last_seen);
-        self.wire_generation = found.wire_generation.unwrap_or_else(|| self.wire_generation.clone());
+        self.wire_generation =
+            found.wire_generation.unwrap_or_else(|| self.wire_generation.clone());
         self.gateway_version = found.gateway_version.or_else(|| self.gateway_version.take());
         self.latency_us = found.latency_us.or(self.latency_us);
         self.server_cert_ends_at = found.server_cert_ends_at.or(self.server_cert_ends_at);

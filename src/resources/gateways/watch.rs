@@ -69,11 +69,17 @@ impl Watcher {
         Ok((self.told(ctx, &touched).await?, page.next_after))
     }
 
-    async fn told(&mut self, ctx: &FleetCtx, touched: &BTreeSet<String>) -> Result<Vec<Told>, Error> {
+    async fn told(
+        &mut self,
+        ctx: &FleetCtx,
+        touched: &BTreeSet<String>,
+    ) -> Result<Vec<Told>, Error> {
         let now = names(ctx).await?;
         let before = std::mem::replace(&mut self.known, now);
-        let new = |(id, name): &(&i64, &String)| !before.contains_key(*id) || touched.contains(*name);
-        let ids: Vec<GatewayId> = self.known.iter().filter(new).map(|(id, _)| GatewayId(*id)).collect();
+        let new =
+            |(id, name): &(&i64, &String)| !before.contains_key(*id) || touched.contains(*name);
+        let ids: Vec<GatewayId> =
+            self.known.iter().filter(new).map(|(id, _)| GatewayId(*id)).collect();
         let mut told = Vec::with_capacity(ids.len());
         let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());
         for ids in ids.chunks(BATCH) {

@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
-use super::{certificates, health};
 use super::store::{self, Probed};
 use super::targets::Target;
+use super::{certificates, health};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, Timestamp};

@@ -8,6 +8,9 @@ pub(super) const RESULT_BYTES_MAX: usize = 65_536;
 const CUT_CHARS: usize = 8_000;
 /// What may be cut, in this order, until the rest fits.
 const CUT_FIRST: [&str; 4] = ["stdout", "stderr", "output", "logs"];
+/// What is left of texts deeper inside, such as the outputs of hooks, in characters: all of them are cut alike, further
+/// and further, so that how each part went is never what is missing.
+const CUT_INSIDE_CHARS: [usize; 3] = [1_000, 100, 0];
 
 /// A result as it is kept: an object that fits, with `truncated` where something is missing.
 pub(super) fn fitted(result: Value) -> Value {
@@ -32,7 +35,35 @@ pub(super) fn fitted(result: Value) -> Value {
             }
         }
     }
+    for chars in CUT_INSIDE_CHARS {
+        for (_, value) in &mut object {
+            cut_inside(value, chars);
+        }
+        if fits(&object) {
+            return Value::Object(object);
+        }
+    }
     json!({ "truncated": true, "error": format!("the result is larger than {RESULT_BYTES_MAX} bytes") })
+}
+
+/// Cuts the texts that may be cut of every object inside a value.
+fn cut_inside(value: &mut Value, chars: usize) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| cut_inside(item, chars)),
+        Value::Object(object) => {
+            for (field, value) in object {
+                match value {
+                    Value::String(text) if CUT_FIRST.contains(&field.as_str()) => {
+                        if let Some((end, _)) = text.char_indices().nth(chars) {
+                            text.truncate(end);
+                        }
+                    }
+                    inside => cut_inside(inside, chars),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn fits(object: &Map<String, Value>) -> bool {
@@ -88,6 +119,19 @@ mod tests {
             let stub = fitted(result);
             assert_eq!(stub["truncated"], true);
             assert!(stub.to_string().len() < 200 && stub["error"].is_string());
+        }
+    }
+
+    #[test]
+    fn loud_hooks_leave_how_each_of_them_went() {
+        let hook = |text: &str| json!({ "name": "loud", "status": "success", "output": text });
+        for loud in ["x".repeat(4_096), "\u{1}".repeat(4_096)] {
+            let hooks: Vec<Value> = (0..64).map(|_| hook(&loud)).collect();
+            let cut = fitted(json!({ "ready": true, "hooks": { "post_create": hooks } }));
+            assert_eq!((&cut["ready"], &cut["truncated"]), (&json!(true), &json!(true)));
+            let left = cut["hooks"]["post_create"].as_array().unwrap();
+            assert_eq!((left.len(), &left[63]["status"]), (64, &json!("success")));
+            assert!(serde_json::to_vec(&cut).unwrap().len() <= RESULT_BYTES_MAX);
         }
     }
 

@@ -19,6 +19,7 @@ use super::state::Status;
 use super::store::{self, Mark, Operation};
 use super::{Code, Failure, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
 use crate::ctx::Ctx;
+use crate::db::types::Timestamp;
 use crate::error::{Error, Kind};
 use crate::resources::audit::OpenEntry;
 use crate::seal::Aad;
@@ -52,6 +53,7 @@ pub(super) struct Work {
     unnamed: bool,
     pub(super) begun: Instant,
     pub(super) resumable: bool,
+    created_at: Timestamp,
     pub(super) entry: Mutex<Option<OpenEntry>>,
     pub(super) ended: AtomicBool,
 }
@@ -106,6 +108,7 @@ impl Running {
             unnamed: row.sandbox.is_empty(),
             begun: Instant::now(),
             resumable,
+            created_at: row.created_at,
             entry: Mutex::new(entry),
             ended: AtomicBool::new(false),
             held,
@@ -123,6 +126,12 @@ impl Running {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.work.held.id
+    }
+
+    /// When the operation was begun, by whatever replica.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.work.created_at
     }
 
     /// In whose name the work is done, and on which gateway.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::store;
 use crate::db::Conn;
+use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::openshell::sandbox::Place;
 use crate::resources::{boot_hooks, sboms};
@@ -36,11 +37,18 @@ impl Gone {
     }
 }
 
-/// Forgets all that hangs on the name of a sandbox which is gone.
-pub async fn forget(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Gone, Error> {
+/// Forgets all that hangs on the name of a sandbox which is gone; of its hooks, where a time is given, those that were
+/// written by then.
+pub async fn forget(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &Place,
+    written_by: Option<Timestamp>,
+) -> Result<Gone, Error> {
     let gone = forget_but_hooks(conn, gateway, place).await?;
     let Place { workspace, name } = place;
-    let boot_hooks = boot_hooks::store::delete_of(conn, gateway, workspace, name).await?;
+    let boot_hooks =
+        boot_hooks::store::delete_of(conn, gateway, (workspace, name), written_by).await?;
     Ok(Gone { boot_hooks, ..gone })
 }
 

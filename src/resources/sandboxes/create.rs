@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::domain::reach;
-use super::made::{self, ready_json};
+use super::made::{self, Hooks, ready_json};
+use super::{former, input};
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Said};
@@ -34,6 +35,8 @@ const BEGUN: &str = "begun";
 const CREATING: &str = "creating";
 /// The gateway has made it, under this name.
 const CREATED: &str = "created";
+/// It is noted here, and told of.
+const NOTED: &str = "noted";
 
 /// How often a gateway that has not answered is asked what became of the sandbox.
 const ASK_TRIES: u32 = 20;
@@ -137,6 +140,9 @@ fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
         new.environment.entry(key.clone()).or_insert_with(|| value.clone());
     }
     create.presets.clone_from(&template.presets);
+    // Both together are bounded as what a caller gives alone is.
+    input::providers(&new.providers)?;
+    new.environment = input::environment(std::mem::take(&mut new.environment))?;
     Ok(())
 }
 
@@ -154,7 +160,7 @@ pub fn resume(
         }
         let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
         // A step of another build is one that nothing is known of.
-        let known = [BEGUN, CREATING, CREATED].into_iter().find(|known| *known == step);
+        let known = [BEGUN, CREATING, CREATED, NOTED].into_iter().find(|known| *known == step);
         let from = if step.is_empty() { BEGUN } else { known.unwrap_or(CREATING) };
         run(running, create, from).await
     })
@@ -168,25 +174,36 @@ async fn run(running: Running, mut create: Create, from: &'static str) -> Result
     let gateway = reach(running.ctx()).await?;
     let mut pre_create = json!("of a replica that is gone");
     if from == BEGUN {
+        let place =
+            Place { workspace: create.new.workspace.clone(), name: create.new.name.clone() };
+        if !place.name.is_empty() {
+            former::forget_before(running.ctx(), &gateway, &place).await?;
+        }
         pre_create = pre(&running, &create).await?;
         go_on(&running)?;
         running.step(CREATING).await?;
     }
     running.progress(30, "making the sandbox").await?;
-    let made = make(&running, &gateway, &create, from).await;
-    let sandbox = match made {
-        Ok(sandbox) => sandbox,
-        Err(failure) => return Err(failure),
-    };
+    let sandbox = make(&running, &gateway, &create, from).await?;
     running.named(&sandbox.place.name).await?;
-    running.step(CREATED).await?;
+    if from != NOTED {
+        running.step(CREATED).await?;
+    }
     if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled());
     }
-    let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
-    let metadata = (create.description.as_deref(), &labels);
-    made::store(running.ctx(), &sandbox, metadata, &details(&create)).await?;
-    let followed = made::follow(&running, &gateway, sandbox.clone(), create.skip_hooks).await;
+    if from != NOTED {
+        let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
+        let metadata = (create.description.as_deref(), &labels);
+        made::store(running.ctx(), &sandbox, metadata, &details(&create)).await?;
+        running.step(NOTED).await?;
+    }
+    let hooks = match (create.skip_hooks, from) {
+        (true, _) => Hooks::Skipped,
+        (false, BEGUN) => Hooks::Run,
+        (false, _) => Hooks::Resumed,
+    };
+    let followed = made::follow(&running, &gateway, sandbox.clone(), hooks).await;
     if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled());
     }
@@ -281,7 +298,9 @@ async fn make(
             Err(_) => {}
         }
     }
-    what_became(running, &create.new).await
+    // What is known to have been made is not asked for again.
+    let again = from == BEGUN || from == CREATING;
+    what_became(running, &create.new, again).await
 }
 
 /// Whether an error leaves no doubt that nothing was made.
@@ -312,10 +331,10 @@ pub(super) fn is_final(error: &Error) -> bool {
 }
 
 /// Asks what became of a sandbox whose creation was not answered.
-async fn what_became(running: &Running, new: &NewSandbox) -> Result<Sandbox, Failure> {
+async fn what_became(running: &Running, new: &NewSandbox, again: bool) -> Result<Sandbox, Failure> {
     let mut last = None;
     for _ in 0..ASK_TRIES {
-        match ask(running, new).await {
+        match ask(running, new, again).await {
             Ok(Some(sandbox)) => return Ok(sandbox),
             Ok(None) => last = Some("it is not there"),
             Err(error) if is_final(&error) => return Err(error.into()),
@@ -329,7 +348,7 @@ async fn what_became(running: &Running, new: &NewSandbox) -> Result<Sandbox, Fai
     Err(Failure::new(Code::GatewayUnreachable, why))
 }
 
-async fn ask(running: &Running, new: &NewSandbox) -> Result<Option<Sandbox>, Error> {
+async fn ask(running: &Running, new: &NewSandbox, again: bool) -> Result<Option<Sandbox>, Error> {
     let gateway = reach(running.ctx()).await?;
     let is_ours = |sandbox: &Sandbox| {
         sandbox.annotations.get(annotation::OPERATION).is_some_and(|id| id == running.id())
@@ -350,7 +369,7 @@ async fn ask(running: &Running, new: &NewSandbox) -> Result<Option<Sandbox>, Err
     }
     match gateway.wire() {
         // It tells a repeat by the request's id, and answers as it did the first time.
-        Wire::V0_1 if !running.cancel().is_cancelled() => {
+        Wire::V0_1 if again && !running.cancel().is_cancelled() => {
             gateway.create_sandbox(new).await.map(Some)
         }
         Wire::V0_0 | Wire::V0_1 => Ok(None),

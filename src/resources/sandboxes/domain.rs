@@ -168,7 +168,7 @@ pub async fn update(
             let mut meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
             if !is_of(&meta, &sandbox) {
                 // The one that this was kept of went away unnoticed.
-                cleanup::forget(conn, gateway, place).await?;
+                cleanup::forget(conn, gateway, place, None).await?;
                 meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
             }
             etag::check(given_etag, meta.version, Kind::Sandbox, &place.name)?;
@@ -249,7 +249,7 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
     let gone = ctx
         .db()
         .transaction(async |conn| {
-            let gone = cleanup::forget(conn, gateway, place).await?;
+            let gone = cleanup::forget(conn, gateway, place, None).await?;
             let payload = about(place, json!({ "gone": gone.to_json() }));
             events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
             Ok(gone)

@@ -4,7 +4,7 @@ use super::domain::reach;
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::Error;
-use crate::openshell::sandbox::WorkloadTemplate;
+use crate::openshell::templates::WorkloadTemplate;
 use crate::resources::templates;
 
 /// A template, wherever it is kept.
@@ -27,11 +27,18 @@ impl Template {
 }
 
 /// A page of templates.
-pub async fn templates(
-    ctx: &Ctx,
-    size: PageSize,
-    token: &str,
-) -> Result<(Vec<Template>, String), Error> {
+#[derive(Debug)]
+pub struct Listed {
+    /// The page.
+    pub page: Vec<Template>,
+    /// Asks for the next one; empty on the last.
+    pub next: String,
+    /// The gateway could not be asked for its own.
+    pub unreachable: bool,
+}
+
+/// A page of templates. Ours are there whether or not the gateway is.
+pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let principal = ctx.principal_text();
     let scope = PageScope {
@@ -42,7 +49,11 @@ pub async fn templates(
     };
     let key = &ctx.app().page_key;
     let after = PageToken::<(bool, String, String)>::open(key, &scope, token)?;
-    let theirs = reach(ctx).await?.list_templates().await?;
+    let (theirs, unreachable) = match of_gateway(ctx).await {
+        Ok(theirs) => (theirs, false),
+        Err(Error::Unavailable { .. } | Error::Late { .. }) => (Vec::new(), true),
+        Err(error) => return Err(error),
+    };
     let ours = templates::all(ctx.app()).iter().cloned().map(Template::Ours);
     let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
     all.sort_by_key(Template::key);
@@ -52,5 +63,9 @@ pub async fn templates(
         None => String::new(),
         Some(last) => PageToken::after(last.key()).seal(key, &scope)?,
     };
-    Ok((page, next))
+    Ok(Listed { page, next, unreachable })
+}
+
+async fn of_gateway(ctx: &Ctx) -> Result<Vec<WorkloadTemplate>, Error> {
+    reach(ctx).await?.list_templates().await
 }

@@ -15,12 +15,23 @@ use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Place, Sandbox};
 use crate::openshell::watch::{Follow, Seen};
 use crate::resources::boot_hooks::input::Place as HookPlace;
-use crate::resources::boot_hooks::run::{self as hooks, Ran};
+use crate::resources::boot_hooks::run::{self as boot_hooks, Ran};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::operations::{Code, Failure, Running};
 
 /// How long a look at a sandbox rests where watching it broke off.
 const LOOK_REST: Duration = Duration::from_secs(2);
+
+/// What becomes of the hooks after a creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hooks {
+    /// All of them run.
+    Run,
+    /// Those run that have not ended on a replica that is gone.
+    Resumed,
+    /// None runs.
+    Skipped,
+}
 
 /// How it went on.
 #[derive(Debug)]
@@ -44,7 +55,7 @@ pub(super) fn hook_place(ctx: &Ctx, place: &Place) -> Result<HookPlace, Error> {
 
 /// How hooks went, for a result.
 pub(super) fn outcomes(ran: &Ran) -> Value {
-    let outcome = |outcome: &hooks::Outcome| {
+    let outcome = |outcome: &boot_hooks::Outcome| {
         json!({
             "hook_id": outcome.hook_id.get(),
             "name": outcome.name,
@@ -119,7 +130,7 @@ pub async fn follow(
     running: &Running,
     gateway: &Gateway,
     sandbox: Sandbox,
-    skip_hooks: bool,
+    hooks: Hooks,
 ) -> Result<Followed, Failure> {
     running.progress(50, "waiting until the sandbox is ready").await?;
     let within = running.ctx().app().config.sandboxes.ready_timeout();
@@ -137,13 +148,15 @@ pub async fn follow(
         let post_create = json!(format!("not run: {warning}"));
         return Ok(Followed { sandbox, ready: false, post_create, warning: Some(warning) });
     }
-    if skip_hooks {
+    if hooks == Hooks::Skipped {
         return Ok(Followed { sandbox, ready: true, post_create: json!("skipped"), warning: None });
     }
     running.progress(80, "running the hooks after the creation").await?;
     let place = hook_place(running.ctx(), &sandbox.place)?;
-    let inside = hooks::Reached::new(running.ctx().app(), &place);
-    let ran = hooks::post_create(running.ctx(), &place, &inside, running.cancel()).await?;
+    let inside = boot_hooks::Reached::new(running.ctx().app(), &place);
+    let begun_at = (hooks == Hooks::Resumed).then(|| running.created_at());
+    let (ctx, cancel) = (running.ctx(), running.cancel());
+    let ran = boot_hooks::post_create(ctx, &place, &inside, cancel, begun_at).await?;
     let stopped = ran.outcomes.last().filter(|_| ran.aborted);
     let warning = stopped.map(|last| format!("the hook `{}`: {}", last.name, last.summary));
     Ok(Followed { sandbox, ready: true, post_create: outcomes(&ran), warning })

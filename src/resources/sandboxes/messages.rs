@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::create::{Asked, Create};
 use super::domain::Described;
 use super::input;
-use super::listing::Template;
+use super::listing::{Listed, Template};
 use super::logs::{self, Level};
 use crate::error::Error;
 use crate::etag;
@@ -242,6 +242,16 @@ impl From<SshSession> for pb::CreateSshSessionResponse {
             scheme: session.scheme,
             host_key_fingerprint: session.host_key_fingerprint,
             expire_time: session.expires_at.map(wire::time),
+        }
+    }
+}
+
+impl From<Listed> for pb::ListSandboxTemplatesResponse {
+    fn from(listed: Listed) -> Self {
+        Self {
+            templates: listed.page.into_iter().map(Into::into).collect(),
+            next_page_token: listed.next,
+            gateway_unreachable: listed.unreachable,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod cleanup;
 pub mod create;
 pub mod domain;
 pub mod exec;
+mod former;
 pub mod input;
 pub mod listing;
 pub mod logs;

@@ -12,8 +12,8 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::create::{before, is_final};
-use super::made::{self, ready_json};
-use super::{domain, input};
+use super::made::{self, Hooks, ready_json};
+use super::{domain, former, input};
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason};
 use crate::labels::Labels;
@@ -115,6 +115,10 @@ async fn made(running: &Running, call: &Forwarded, workspace: &str) -> Result<Ma
     let details =
         json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level });
     let spec = Spec { image, policy_id: String::new(), providers, gpu };
+    if !call.sandbox.is_empty() {
+        let place = Place { workspace: workspace.to_owned(), name: call.sandbox.clone() };
+        former::forget_before(ctx, &gateway, &place).await?;
+    }
     let ran: Ran = before(running, (workspace, &call.sandbox), &spec).await?;
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         let why = "the hooks before the creation took longer than the caller waits".to_owned();
@@ -136,7 +140,7 @@ async fn made(running: &Running, call: &Forwarded, workspace: &str) -> Result<Ma
 
 /// Waits until it is ready and runs the hooks after the creation, while the caller has its answer already.
 async fn follow(running: Running, gateway: Gateway, sandbox: Sandbox, pre_create: Value) {
-    let followed = made::follow(&running, &gateway, sandbox, false).await;
+    let followed = made::follow(&running, &gateway, sandbox, Hooks::Run).await;
     let result = followed.map(|followed| {
         let mut result = json!({
             "sandbox": ready_json(&followed.sandbox),

@@ -189,9 +189,7 @@ impl SandboxService for Sandboxes {
     ) -> Reply<pb::ListSandboxTemplatesResponse> {
         call(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
-            let (page, next_page_token) = listing::templates(ctx, size, &req.page_token).await?;
-            let templates = page.into_iter().map(Into::into).collect();
-            Ok(pb::ListSandboxTemplatesResponse { templates, next_page_token })
+            Ok(listing::templates(ctx, size, &req.page_token).await?.into())
         })
         .await
     }

@@ -11,20 +11,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use serde_json::json;
-use tracing::{debug, info};
+use tracing::debug;
 
-use super::domain::about;
+use super::former;
 use super::store::{self, Meta};
-use super::{cleanup, domain};
 use crate::app::App;
 use crate::ctx::{Ctx, OnGateway};
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Place, SANDBOXES_MAX, Sandbox};
-use crate::resources::audit::{Ending, Intent, Outcome};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
@@ -135,7 +131,11 @@ async fn compare(
         }
         (None, Some(_), Some(since)) => {
             let grace = ctx.app().config.sandboxes.missing_grace();
-            if ctx.now().since(since) < grace { Ok(false) } else { forget(ctx, lease, meta).await }
+            if ctx.now().since(since) < grace {
+                Ok(false)
+            } else {
+                former::forget(ctx, lease, meta, None).await
+            }
         }
         (Some(live), Some(id), None) if live.id == id => Ok(false),
         (Some(live), Some(id), Some(_)) if live.id == id => {
@@ -143,7 +143,7 @@ async fn compare(
             Ok(false)
         }
         (Some(live), Some(_), _) => {
-            let gone = forget(ctx, lease, meta).await?;
+            let gone = former::forget(ctx, lease, meta, None).await?;
             note(ctx, lease, Noticed::New(&live)).await?;
             Ok(gone)
         }
@@ -183,63 +183,4 @@ async fn note(ctx: &Ctx, lease: Option<&Lease>, noticed: Noticed<'_>) -> Result<
             }
         })
         .await
-}
-
-/// Forgets what hung on the name of a sandbox that went away unnoticed. Answers whether it was still there to be
-/// forgotten.
-async fn forget(ctx: &Ctx, lease: Option<&Lease>, meta: &Meta) -> Result<bool, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
-    let place = meta.place();
-    let gone = ctx
-        .db()
-        .transaction(async |conn| {
-            if let Some(lease) = lease {
-                lease::still_held(conn, lease).await?;
-            }
-            let now = store::lock(conn, gateway, &place).await?;
-            // Who has deleted or made it anew in between has cleaned up.
-            if now.is_none_or(|now| now.id != meta.id || now.sandbox_id != meta.sandbox_id) {
-                return Ok(None);
-            }
-            let gone = cleanup::forget(conn, gateway, &place).await?;
-            let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
-            events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
-            Ok(Some(gone))
-        })
-        .await?;
-    let Some(gone) = gone else { return Ok(false) };
-    info!(gateway = %gateway, workspace = place.workspace, sandbox = place.name, "a sandbox is gone");
-    ctx.app().feed.written();
-    record(ctx, &place, gone).await?;
-    Ok(true)
-}
-
-async fn record(ctx: &Ctx, place: &Place, gone: cleanup::Gone) -> Result<(), Error> {
-    let (id, gateway) = ctx.on_gateway()?.clone();
-    let at = ctx.now();
-    let intent = Intent {
-        at,
-        actor: ctx.actor(),
-        principal: None,
-        role: ctx.role(),
-        action: "sandbox.cleanup",
-        resource_type: "sandbox",
-        resource_id: domain::target(place),
-        gateway: Some((Some(id), gateway)),
-        client_ip: None,
-        request_id: ctx.request_id(),
-        method: "".into(),
-        digest: None,
-        detail: Some(gone.to_json()),
-    };
-    let outcome = Outcome {
-        at,
-        ending: Ending::Ok,
-        code: 0,
-        took: Duration::ZERO,
-        detail: None,
-        bytes: None,
-        target: None,
-    };
-    ctx.app().audit.record(intent, outcome).await
 }

@@ -15,10 +15,13 @@ use super::taken::Taken;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::resources::events::domain::{self as events, NewEvent};
 
+/// Most SBOMs of the sandboxes of one gateway, which need not exist: the names alone must not fill the database. Uploads at
+/// once may pass it by as many as are received at once.
+pub const SBOMS_MAX: i64 = 5_000;
 /// Differences that the answer to an upload has.
 pub const CHANGES_SHOWN_MAX: usize = 200;
 /// Bytes of a document that are read from the database at once.
@@ -156,6 +159,11 @@ async fn replace(
                 return Ok(None);
             }
             store::delete_of(conn, &place.gateway, &place.workspace, &place.sandbox).await?;
+            if before.is_none() && store::count_on(conn, &place.gateway).await? >= SBOMS_MAX {
+                let why =
+                    format!("there may be at most {SBOMS_MAX} SBOMs of a gateway's sandboxes");
+                return Err(Error::refused(Reason::LimitReached, why));
+            }
             let id = store::insert(conn, &new(ctx, place, taken, &actor)).await?;
             store::insert_content(conn, id, &taken.rows).await?;
             let stored = store::snapshot(conn, place).await?;
@@ -229,16 +237,6 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
 /// How many SBOMs go with a gateway.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     store::count_on(conn, gateway).await
-}
-
-/// Removes the SBOM of a sandbox that goes, in the transaction in which it goes; answers how many there were.
-pub async fn delete_of(
-    conn: &mut Conn,
-    gateway: &str,
-    workspace: &str,
-    sandbox: &str,
-) -> Result<usize, Error> {
-    store::delete_of(conn, gateway, workspace, sandbox).await
 }
 
 /// A document that is being sent.

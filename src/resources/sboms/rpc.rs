@@ -49,7 +49,7 @@ impl SbomService for Sboms {
             domain::only(&[("chunk", req.chunk.is_empty())], "the first message")?;
             let sha256 = domain::given_sha256(&req.sha256)?;
             let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
-            let _turn = ctx.app().sboms.turn().await?;
+            let _turn = ctx.app().sboms.turn(&ctx.principal_text()).await?;
             let late = |_| Error::Late { why: "the document took too long to arrive".to_owned() };
             let incoming = timeout(RECEIVE_TIME_MAX, receive(rest)).await.map_err(late)??;
             ctx.passed(incoming.size(), 0);

@@ -36,6 +36,8 @@ pub(in crate::simulator) struct Core {
     ready_after: Duration,
     /// Every task of the simulator.
     pub(in crate::simulator) tasks: TaskTracker,
+    /// Counts the commands that run.
+    pub(in crate::simulator) commands: TaskTracker,
     /// Cancelled when the simulator stops.
     pub(in crate::simulator) stop: CancellationToken,
 }
@@ -51,6 +53,7 @@ impl Core {
             notices: broadcast::channel(NOTICES_MAX).0,
             ready_after,
             tasks: TaskTracker::new(),
+            commands: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
     }

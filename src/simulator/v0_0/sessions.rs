@@ -95,7 +95,8 @@ pub(super) fn exec(
     let timeout =
         (ask.timeout_seconds != 0).then(|| Duration::from_secs(ask.timeout_seconds.into()));
     let start = Start { command: ask.command, workdir: ask.workdir, environment, stdin: ask.stdin };
-    let run = streams::exec(&start, timeout).map(|item| item.map(output));
+    let running = gateway.core.commands.token();
+    let run = streams::exec(&start, timeout).map(move |item| (&running, item.map(output)).1);
     Ok(until_stopped(run, &gateway.core.stop))
 }
 
@@ -119,7 +120,9 @@ pub(super) async fn interact(
         }
         Err(status) => Some(Err(status)),
     });
-    let run = streams::converse(&start, timeout, stdin).map(|item| item.map(output));
+    let running = gateway.core.commands.token();
+    let run = streams::converse(&start, timeout, stdin);
+    let run = run.map(move |item| (&running, item.map(output)).1);
     Ok(until_stopped(run, &gateway.core.stop))
 }
 

@@ -105,7 +105,8 @@ pub(super) fn exec(
     }
     let timeout = time_of(ask.execution_timeout)?;
     let start = Start { command: ask.command, workdir: ask.workdir, environment, stdin: ask.stdin };
-    let run = streams::exec(&start, timeout).map(|item| item.map(output));
+    let running = gateway.core.commands.token();
+    let run = streams::exec(&start, timeout).map(move |item| (&running, item.map(output)).1);
     Ok(until_stopped(run, &gateway.core.stop))
 }
 
@@ -128,7 +129,9 @@ pub(super) async fn interact(
         }
         Err(status) => Some(Err(status)),
     });
-    let run = streams::converse(&start, timeout, stdin).map(|item| item.map(output));
+    let running = gateway.core.commands.token();
+    let run = streams::converse(&start, timeout, stdin);
+    let run = run.map(move |item| (&running, item.map(output)).1);
     Ok(until_stopped(run, &gateway.core.stop))
 }
 

@@ -160,15 +160,17 @@ served! {
 
     async fn wp65_a_command_that_is_cancelled_ends_in_the_sandbox(sg: TestServer) {
         for (cancelled_before, (name, generation)) in GATEWAYS.into_iter().enumerate() {
-            let _simulator = gateway(&sg, name, generation).await;
+            let simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             let admin = sg.admin();
             let started = admin.sandboxes().start_exec_sandbox(start(&sg, name, &["sleep", "600"])).await.unwrap();
             let operation = started.into_inner().operation.unwrap().id;
+            until("it runs", || async { simulator.commands() == 1 }).await;
             let cancel = pb::CancelOperationRequest { operation: operation.clone(), request_id: request_id(&sg) };
             admin.operations().cancel_operation(cancel).await.unwrap();
             let cancelled = ended(&admin, &operation).await;
             assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
+            until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
             assert_eq!(entries(&sg, "operation.cancel").await.len(), cancelled_before + 1, "it is audited");
         }
     }

@@ -5,6 +5,33 @@ use tonic::Code;
 
 use super::*;
 
+/// Host and binary of the one rule of a sandbox's policy, as its gateway tells them to whoever asks it directly.
+async fn rule_of(generation: Generation, simulator: &Simulator, name: &str) -> (String, String) {
+    let direct = format!("http://{}", simulator.addr());
+    match generation {
+        Generation::V0_0 => {
+            use shoreguard::pb::v0_0::openshell::v1 as old;
+            let mut client =
+                old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+            let request = old::GetSandboxRequest { name: name.into(), ..Default::default() };
+            let found = client.get_sandbox(request).await.unwrap().into_inner().sandbox.unwrap();
+            let mut policy = found.spec.unwrap().policy.unwrap();
+            let rule = policy.network_policies.remove("pypi").unwrap();
+            (rule.endpoints[0].host.clone(), rule.binaries[0].path.clone())
+        }
+        Generation::V0_1 => {
+            use shoreguard::pb::v0_1::openshell::v1 as new;
+            let mut client =
+                new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+            let request = new::GetSandboxRequest { name: name.into(), ..Default::default() };
+            let found = client.get_sandbox(request).await.unwrap().into_inner().sandbox.unwrap();
+            let mut policy = found.spec.unwrap().policy.unwrap();
+            let rule = policy.network_policies.remove("pypi").unwrap();
+            (rule.endpoints[0].host.clone(), rule.binaries[0].path.clone())
+        }
+    }
+}
+
 served! {
     async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
         for (name, generation) in GATEWAYS {
@@ -75,14 +102,14 @@ served! {
 
     async fn wp05_the_policy_of_a_creation_is_passed_on(sg: TestServer) {
         for (name, generation) in GATEWAYS {
-            let _simulator = gateway(&sg, name, generation).await;
+            let simulator = gateway(&sg, name, generation).await;
             let policy = "version: 1\nprocess: { run_as_user: sandbox, run_as_group: sandbox }\n\
                 network_policies:\n  pypi:\n    name: pypi\n    endpoints: [{ host: pypi.org, port: 443 }]\n    \
                 binaries: [{ path: /usr/bin/python3 }]\n";
             let request = pb::CreateSandboxRequest { policy: policy.into(), ..to_create(&sg, name, "strict") };
             create(&sg, request).await;
-            let found = get(&sg.admin(), name, "strict").await.unwrap();
-            assert_eq!(found.policy_version, 1, "{found:?}");
+            let (host, path) = rule_of(generation, &simulator, "strict").await;
+            assert_eq!((host.as_str(), path.as_str()), ("pypi.org", "/usr/bin/python3"), "as the gateway has it");
             let odd = pb::CreateSandboxRequest { policy: "netwrok: {}".into(), ..to_create(&sg, name, "odd") };
             let odd = sg.admin().sandboxes().create_sandbox(odd).await;
             assert_refused!(odd, InvalidArgument, "INVALID_FIELD");
@@ -97,6 +124,26 @@ served! {
                 let made = create(&sg, to_create(&sg, name, named)).await;
                 assert_eq!(result(&made)["ready"], true);
             }
+            // A command and a session are sent once, whatever becomes of the answer.
+            let lost = |method: &str| simulator.script(method, Script::Disconnect, Times::Next(1));
+            lost("CreateSshSession");
+            let open = pb::CreateSshSessionRequest { gateway: name.into(), sandbox: "lost".into(), ..Default::default() };
+            assert!(sg.admin().sandboxes().create_ssh_session(open).await.is_err());
+            for method in ["ExecSandbox", "ExecSandboxInteractive"] {
+                lost(method);
+            }
+            let run = pb::StartExecSandboxRequest {
+                gateway: name.into(),
+                sandbox: "lost".into(),
+                command: vec!["true".into()],
+                ..Default::default()
+            };
+            let run = sg.admin().sandboxes().start_exec_sandbox(run).await.unwrap().into_inner();
+            let ended = ended(&sg.admin(), &run.operation.unwrap().id).await;
+            assert_eq!(ended.status(), pb::OperationStatus::Failed, "{ended:?}");
+            let calls = simulator.calls();
+            let sent = |part: &str| calls.iter().filter(|(path, _)| path.contains(part)).map(|(_, n)| n).sum::<u64>();
+            assert_eq!((sent("/CreateSshSession"), sent("/ExecSandbox")), (1, 1), "{calls:?}");
             let list = pb::ListSandboxesRequest { gateway: name.into(), ..Default::default() };
             let list = sg.admin().sandboxes().list_sandboxes(list).await.unwrap().into_inner();
             assert_eq!(list.sandboxes.len(), 2, "one each: {list:?}");
@@ -214,5 +261,29 @@ served! {
         let rest = pb::ListSandboxTemplatesRequest { page_token: first.next_page_token, ..list };
         let rest = sg.admin().sandboxes().list_sandbox_templates(rest).await.unwrap().into_inner();
         assert_eq!(rest.templates[0].name, "web-dev");
+        assert!(!rest.gateway_unreachable && rest.templates.len() == 1);
+    }
+
+    async fn a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it(sg: TestServer) {
+        use shoreguard::pb::v0_1::openshell::v1 as new;
+        let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+        let direct = format!("http://{}", simulator.addr());
+        let mut direct = new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+        let workload = new::SandboxWorkloadConfig { image: "theirs:1".into(), ..Default::default() };
+        let spec = new::SandboxWorkloadTemplateSpec { workload: Some(workload), ..Default::default() };
+        let named = shoreguard::pb::v0_1::openshell::datamodel::v1::ObjectMeta { name: "base".into(), ..Default::default() };
+        let template = new::SandboxWorkloadTemplate { metadata: Some(named), spec: Some(spec) };
+        let kept = new::CreateSandboxTemplateRequest { template: Some(template), ..Default::default() };
+        direct.create_sandbox_template(kept).await.unwrap();
+        let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), ..Default::default() };
+        let listed = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
+        let own: Vec<_> = listed.templates.iter().map(|t| (t.name.as_str(), t.of_gateway)).collect();
+        assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
+        let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "edge", "from-theirs") };
+        create(&sg, request).await;
+        assert_eq!(get(&sg.admin(), "edge", "from-theirs").await.unwrap().image, "theirs:1");
+        simulator.stop().await;
+        let alone = sg.admin().sandboxes().list_sandbox_templates(list).await.unwrap().into_inner();
+        assert_eq!((alone.templates.len(), alone.gateway_unreachable), (4, true));
     }
 }

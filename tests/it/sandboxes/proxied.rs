@@ -12,7 +12,7 @@ fn to<M>(gateway: &str, message: M) -> Request<M> {
     request
 }
 
-async fn make(
+pub(super) async fn make(
     caller: &Caller,
     generation: Generation,
     gateway: &str,
@@ -56,7 +56,7 @@ async fn remove(
     }
 }
 
-async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operation> {
+pub(super) async fn operations(sg: &TestServer, gateway: &str) -> Vec<pb::Operation> {
     let request = pb::ListOperationsRequest { gateway: gateway.into(), ..Default::default() };
     sg.admin().operations().list_operations(request).await.unwrap().into_inner().operations
 }

@@ -5,11 +5,39 @@ use shoreguard::resources::sandboxes::worker::SWEEP;
 use shoreguard::workers;
 
 use super::*;
+use crate::sboms::file;
 
 /// One sweep, whoever held the lease before.
 async fn sweep(sg: &TestServer) -> usize {
     sg.app.db.move_clock(Duration::from_secs(31));
     workers::once(&sg.app, &SWEEP).await.unwrap().expect("its lease has expired").done
+}
+
+/// Deletes the sandbox `box` at the gateway itself.
+async fn delete_directly(
+    sg: &TestServer,
+    gateway: &str,
+    generation: Generation,
+    simulator: &Simulator,
+) {
+    let direct =
+        tonic::transport::Channel::from_shared(format!("http://{}", simulator.addr())).unwrap();
+    let direct = direct.connect().await.unwrap();
+    match generation {
+        Generation::V0_0 => {
+            use shoreguard::pb::v0_0::openshell::v1 as old;
+            let mut client = old::open_shell_client::OpenShellClient::new(direct);
+            let gone = old::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
+            client.delete_sandbox(gone).await.unwrap();
+        }
+        Generation::V0_1 => {
+            use shoreguard::pb::v0_1::openshell::v1 as new;
+            let mut client = new::open_shell_client::OpenShellClient::new(direct);
+            let gone = new::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
+            client.delete_sandbox(gone).await.unwrap();
+        }
+    }
+    until("it is gone", || async { get(&sg.admin(), gateway, "box").await.is_err() }).await;
 }
 
 async fn counted(sg: &TestServer, table: &str) -> usize {
@@ -27,27 +55,11 @@ served! {
             let request = pb::CreateSandboxRequest { description: "kept here".into(), ..to_create(&sg, name, "box") };
             create(&sg, request).await;
             hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "true").await;
+            sg.admin().upload(name, "box", file("python-1.6")).await;
             hook(&sg, name, "not-yet", pb::BootHookPhase::PostCreate, "true").await;
             assert_eq!(sweep(&sg).await, 0, "it is there");
 
-            // Who deletes it asks the gateway itself.
-            let direct = tonic::transport::Channel::from_shared(format!("http://{}", simulator.addr())).unwrap();
-            let direct = direct.connect().await.unwrap();
-            match generation {
-                Generation::V0_0 => {
-                    use shoreguard::pb::v0_0::openshell::v1 as old;
-                    let mut client = old::open_shell_client::OpenShellClient::new(direct);
-                    let gone = old::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
-                    client.delete_sandbox(gone).await.unwrap();
-                }
-                Generation::V0_1 => {
-                    use shoreguard::pb::v0_1::openshell::v1 as new;
-                    let mut client = new::open_shell_client::OpenShellClient::new(direct);
-                    let gone = new::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
-                    client.delete_sandbox(gone).await.unwrap();
-                }
-            }
-            until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
+            delete_directly(&sg, name, generation, &simulator).await;
             assert_eq!(sweep(&sg).await, 0, "once is not enough: a gateway may come up with half its state");
             sg.app.clock.advance(Duration::from_hours(1));
             feed::refresh(&sg.app).await.unwrap();
@@ -56,6 +68,7 @@ served! {
             let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
             let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
             assert!(hooks.boot_hooks.is_empty());
+            assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
             let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "not-yet".into(), ..Default::default() };
             let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
             assert_eq!(hooks.boot_hooks.len(), 1, "a hook for what is yet to be made stays");
@@ -66,6 +79,44 @@ served! {
             simulator.stop().await;
             assert_eq!(sweep(&sg).await, 0, "a gateway that is away says nothing");
             assert!(counted(&sg, "sandbox_meta").await > 0);
+        }
+    }
+
+    async fn t01_one_that_is_made_anew_at_once_inherits_nothing(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            for proxied in [false, true] {
+                let request = pb::CreateSandboxRequest {
+                    description: "the former".into(),
+                    labels: labels(&[("team", "red")]),
+                    ..to_create(&sg, name, "box")
+                };
+                create(&sg, request).await;
+                hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+                sg.admin().upload(name, "box", file("python-1.6")).await;
+                // It was there when the sweep looked last; then it goes, and nobody looks again.
+                sg.app.clock.advance(Duration::from_mins(5));
+                feed::refresh(&sg.app).await.unwrap();
+                delete_directly(&sg, name, generation, &simulator).await;
+                hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+                let made = if proxied {
+                    proxied::make(&sg.admin(), generation, name, "box").await.unwrap();
+                    let made = proxied::operations(&sg, name).await.remove(0);
+                    ended(&sg.admin(), &made.id).await
+                } else {
+                    create(&sg, to_create(&sg, name, "box")).await
+                };
+                let ran = result(&made)["hooks"]["post_create"].clone();
+                assert_eq!(ran.as_array().unwrap().len(), 1, "{ran}");
+                assert_eq!(ran[0]["name"], "pwd", "the one that was written for the new one: {ran}");
+                let found = get(&sg.admin(), name, "box").await.unwrap();
+                assert_eq!((found.description.as_str(), found.labels.len()), ("", 0));
+                assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
+                let entry = entries(&sg, "sandbox.cleanup").await.remove(0);
+                assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
+                delete(&sg, name, "box").await;
+                until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
+            }
         }
     }
 
@@ -83,8 +134,9 @@ served! {
         let request = pb::CreateSandboxRequest { labels: labels(&[("a", "b")]), ..to_create(&sg, "edge", "box") };
         create(&sg, request).await;
         hook(&sg, "edge", "box", pb::BootHookPhase::PostCreate, "true").await;
+        sg.admin().upload("edge", "box", file("python-1.6")).await;
         let gone = delete(&sg, "edge", "box").await;
-        assert_eq!((gone.metadata, gone.boot_hooks, gone.sbom, gone.ssh_sessions), (true, 1, false, 0));
+        assert_eq!((gone.metadata, gone.boot_hooks, gone.sbom, gone.ssh_sessions), (true, 1, true, 0));
         for table in ["sandbox_meta", "sandbox_labels", "sandbox_boot_hooks", "sbom_snapshots", "ssh_sessions"] {
             assert_eq!(counted(&sg, table).await, 0, "{table}");
         }

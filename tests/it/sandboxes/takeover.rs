@@ -12,6 +12,12 @@ use crate::operation_leases::{killed, once};
 use crate::support::server::run_quiet;
 use crate::support::work::Begin;
 
+/// The rows of hooks' runs, as events.
+async fn runs(sg: &TestServer, name: &str) -> usize {
+    let dump = crate::support::dump::table(&sg.app.db, "events").await;
+    dump.lines().filter(|line| line.contains("boot_hook.run") && line.contains(name)).count()
+}
+
 fn begun(sg: &TestServer, gateway: &str, name: &str) -> Begin {
     let new = NewSandbox {
         workspace: "default".to_owned(),
@@ -59,8 +65,50 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
             assert_eq!(made.description, "taken over");
             assert_eq!(made.gateway_annotations[annotation::OPERATION], operation);
         }
+
+        // It was noted, and one of its hooks has run: neither is done again.
+        hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "echo once").await;
+        hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "pwd").await;
+        let noted = killed(&sg, begun(&sg, "old", "noted"), "noted").await;
+        let request = old::CreateSandboxRequest {
+            name: "noted".into(),
+            spec: Some(old::SandboxSpec::default()),
+            annotations: [(OPERATION_ANNOTATION.to_owned(), noted.clone())].into(),
+            ..Default::default()
+        };
+        direct.create_sandbox(request).await.unwrap();
+        let list = pb::ListBootHooksRequest {
+            gateway: "old".into(),
+            sandbox: "noted".into(),
+            ..Default::default()
+        };
+        let hooks =
+            sg.admin().boot_hooks().list_boot_hooks(list).await.unwrap().into_inner().boot_hooks;
+        let run = pb::RunBootHookRequest {
+            gateway: "old".into(),
+            sandbox: "noted".into(),
+            id: hooks[0].id,
+            request_id: request_id(&sg),
+            ..Default::default()
+        };
+        sg.admin().boot_hooks().run_boot_hook(run).await.unwrap();
+        sg.app.db.move_clock(Duration::from_secs(31));
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+        let ended = ended(&sg.admin(), &noted).await;
+        let ran = result(&ended)["hooks"]["post_create"].clone();
+        assert_eq!(
+            (&ran[0]["name"], &ran[1]["name"]),
+            (&"echo".into(), &"pwd".into()),
+            "{ended:?}"
+        );
+        assert_eq!(runs(&sg, "noted").await, 2, "each hook once");
+        assert_eq!(
+            get(&sg.admin(), "old", "noted").await.unwrap().description,
+            "",
+            "it is not described again"
+        );
         let created = simulator.calls()["/openshell.v1.OpenShell/CreateSandbox"];
-        assert_eq!(created, 2, "one by hand, one for what was never sent");
+        assert_eq!(created, 3, "two by hand, one for what was never sent");
         sg.finish().await;
     });
 }

@@ -59,6 +59,10 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/cleanup.rs", "what goes with a sandbox, in one place"),
     ("sandboxes/create.rs", "the steps of a creation, and how it is taken over"),
     ("sandboxes/exec.rs", "commands in a sandbox"),
+    (
+        "sandboxes/former.rs",
+        "what another one of the name has left, when one is made or the sweep looks",
+    ),
     ("sandboxes/input.rs", "what a caller may say of a sandbox, parsed"),
     ("sandboxes/listing.rs", "templates of two kinds in one list"),
     ("sandboxes/logs.rs", "which lines of a log are asked for"),

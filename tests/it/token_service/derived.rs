@@ -107,7 +107,7 @@ served! {
         let key = key_for(&sg, "ci", &["alpha"]).await;
         let bound = sg.with(&token(&sg, "alpha", &key).await);
         let stream = watching(&bound).await;
-        let unregister = pb::UnregisterGatewayRequest { gateway: "alpha".into(), ..Default::default() };
+        let unregister = pb::UnregisterGatewayRequest { gateway: "alpha".into(), force: true, ..Default::default() };
         sg.admin().gateways().unregister_gateway(unregister).await.unwrap();
         end_of(stream).await;
         assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");

@@ -21,7 +21,7 @@ use super::domain::HOOKS_MAX;
 use super::input::{Phase, Place, Status};
 use super::store::{self, Hook};
 use crate::ctx::Ctx;
-use crate::db::types::BootHookId;
+use crate::db::types::{BootHookId, Timestamp};
 use crate::error::{Error, Reason};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
@@ -122,25 +122,46 @@ pub async fn pre_create(
     Ok(ran)
 }
 
-/// Runs the enabled hooks after a creation, in a sandbox that is ready.
+/// Runs the enabled hooks after a creation, in a sandbox that is ready. Where a replica that is gone has begun with it, at
+/// `begun_at`, those that have ended since are not run again; the one that it died in is.
 pub async fn post_create(
     ctx: &Ctx,
     place: &Place,
     inside: &impl Inside,
     cancel: &CancellationToken,
+    begun_at: Option<Timestamp>,
 ) -> Result<Ran, Error> {
     let mut ran = Ran { outcomes: Vec::new(), aborted: false };
     for hook in enabled(ctx, place, Phase::PostCreate).await? {
-        let begun = Instant::now();
-        let attempt = inside::run(ctx.app(), &hook, inside, cancel).await;
-        let failed = attempt.status == Status::Failure;
-        ran.outcomes.push(keep(ctx, place, &hook, attempt, begun).await?);
+        let outcome = match begun_at.and_then(|at| ended_since(&hook, at)) {
+            Some(outcome) => outcome,
+            None => {
+                let begun = Instant::now();
+                let attempt = inside::run(ctx.app(), &hook, inside, cancel).await;
+                keep(ctx, place, &hook, attempt, begun).await?
+            }
+        };
+        let failed = outcome.status == Status::Failure;
+        ran.outcomes.push(outcome);
         ran.aborted = cancel.is_cancelled() || (failed && !hook.continue_on_failure);
         if ran.aborted {
             break;
         }
     }
     Ok(ran)
+}
+
+/// How a hook has ended, if it has since then.
+fn ended_since(hook: &Hook, at: Timestamp) -> Option<Outcome> {
+    let status = hook.last_status.filter(|_| hook.last_run_at.is_some_and(|ran| ran >= at))?;
+    Some(Outcome {
+        hook_id: hook.id,
+        name: hook.name.clone(),
+        phase: hook.phase,
+        status,
+        summary: "it ran on a replica that is gone".to_owned(),
+        output: hook.last_output.clone().unwrap_or_default(),
+    })
 }
 
 /// Runs one hook before the creation, now, told of nothing.

@@ -97,9 +97,8 @@ pub async fn note(
     let (id, now) = (before.id, probed.probed_at);
     let last = store::states(conn, id, 1).await?.pop();
     let version = probed.gateway_version.clone().or_else(|| before.gateway_version.clone());
-    let same = last.is_some_and(|last| {
-        last.status == probed.last_status && last.gateway_version == version
-    });
+    let same = last
+        .is_some_and(|last| last.status == probed.last_status && last.gateway_version == version);
     if !same {
         let state = State {
             gateway_id: id,
@@ -111,7 +110,8 @@ pub async fn note(
         store::add(conn, &state, now.minus(KEPT), STATES_MAX).await?;
     }
     let hour_at = hour_of(now);
-    let known = store::hours(conn, id, hour_at).await?.into_iter().find(|hour| hour.hour_at == hour_at);
+    let known =
+        store::hours(conn, id, hour_at).await?.into_iter().find(|hour| hour.hour_at == hour_at);
     let fresh = Hour { gateway_id: id, hour_at, probes: 0, failures: 0, latencies: Vec::new() };
     let mut hour = known.unwrap_or(fresh);
     hour.probes += 1;

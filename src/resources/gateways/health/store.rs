@@ -52,7 +52,12 @@ pub async fn states(conn: &mut Conn, gateway: i64, limit: i64) -> Result<Vec<Sta
 }
 
 /// Adds a state, and forgets what had ended before `cutoff` and all beyond the newest `most`.
-pub async fn add(conn: &mut Conn, state: &State, cutoff: Timestamp, most: i64) -> Result<(), Error> {
+pub async fn add(
+    conn: &mut Conn,
+    state: &State,
+    cutoff: Timestamp,
+    most: i64,
+) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(states::table).values(state).execute(c).await)?;
     let of = states::gateway_id.eq(state.gateway_id);
     let ended: Option<i64> = on_conn!(conn, |c| states::table

@@ -1,0 +1,104 @@
+//! What hung on the name of a sandbox that went away unnoticed. One that is about to be made under that name inherits none
+//! of it (T01, WP33).
+
+use std::time::Duration;
+
+use serde_json::json;
+use tracing::info;
+
+use super::cleanup::{self, Gone};
+use super::domain::{self, about};
+use super::store::{self, Meta};
+use crate::ctx::Ctx;
+use crate::db::types::Timestamp;
+use crate::error::Error;
+use crate::openshell::Gateway;
+use crate::openshell::sandbox::Place;
+use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::lease::{self, Lease};
+
+/// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks that
+/// were written since it was last known to be there are for the one to come.
+pub(super) async fn forget_before(
+    ctx: &Ctx,
+    gateway: &Gateway,
+    place: &Place,
+) -> Result<(), Error> {
+    let (_, on) = ctx.on_gateway()?;
+    let kept = store::get(&mut ctx.db().read().await?, on, place).await?;
+    let Some(kept) = kept.filter(|kept| kept.sandbox_id.is_some()) else { return Ok(()) };
+    match gateway.get_sandbox(place).await {
+        Err(Error::Missing { .. }) => {}
+        // The gateway will say that the name is taken.
+        Ok(_) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let looked = ctx.now().minus(ctx.app().config.sandboxes.sweep_interval());
+    let last_seen = kept.missing_since.unwrap_or(looked);
+    forget(ctx, None, &kept, Some(last_seen)).await.map(|_| ())
+}
+
+/// Forgets what hung on the name of a sandbox that went away unnoticed, with all its hooks or those that were written by a
+/// time. Answers whether it was still there to be forgotten.
+pub(super) async fn forget(
+    ctx: &Ctx,
+    lease: Option<&Lease>,
+    meta: &Meta,
+    written_by: Option<Timestamp>,
+) -> Result<bool, Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    let place = meta.place();
+    let gone = ctx
+        .db()
+        .transaction(async |conn| {
+            if let Some(lease) = lease {
+                lease::still_held(conn, lease).await?;
+            }
+            let now = store::lock(conn, gateway, &place).await?;
+            // Who has deleted or made it anew in between has cleaned up.
+            if now.is_none_or(|now| now.id != meta.id || now.sandbox_id != meta.sandbox_id) {
+                return Ok(None);
+            }
+            let gone = cleanup::forget(conn, gateway, &place, written_by).await?;
+            let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
+            events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
+            Ok(Some(gone))
+        })
+        .await?;
+    let Some(gone) = gone else { return Ok(false) };
+    info!(gateway = %gateway, workspace = place.workspace, sandbox = place.name, "a sandbox is gone");
+    ctx.app().feed.written();
+    record(ctx, &place, gone).await?;
+    Ok(true)
+}
+
+async fn record(ctx: &Ctx, place: &Place, gone: Gone) -> Result<(), Error> {
+    let (id, gateway) = ctx.on_gateway()?.clone();
+    let at = ctx.now();
+    let intent = Intent {
+        at,
+        actor: ctx.actor(),
+        principal: None,
+        role: ctx.role(),
+        action: "sandbox.cleanup",
+        resource_type: "sandbox",
+        resource_id: domain::target(place),
+        gateway: Some((Some(id), gateway)),
+        client_ip: None,
+        request_id: ctx.request_id(),
+        method: "".into(),
+        digest: None,
+        detail: Some(gone.to_json()),
+    };
+    let outcome = Outcome {
+        at,
+        ending: Ending::Ok,
+        code: 0,
+        took: Duration::ZERO,
+        detail: None,
+        bytes: None,
+        target: None,
+    };
+    ctx.app().audit.record(intent, outcome).await
+}
