@@ -64,11 +64,8 @@ async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
     let health = pb::GetGatewayHealthRequest { gateway: gateway() };
     let gone = pb::UnregisterGatewayRequest { gateway: gateway(), ..Default::default() };
     let list = pb::ListSandboxesRequest { gateway: gateway(), ..Default::default() };
-    let sandbox = pb::GetSandboxRequest {
-        gateway: gateway(),
-        sandbox: "one".into(),
-        ..Default::default()
-    };
+    let sandbox =
+        pb::GetSandboxRequest { gateway: gateway(), sandbox: "one".into(), ..Default::default() };
     vec![
         get(caller, &gateway()).await.unwrap_err(),
         caller.gateways().test_gateway(test).await.unwrap_err(),

@@ -50,10 +50,12 @@ impl At<'_> {
 
     /// Adds a rule to the policy of `one`; answers the revision's version.
     async fn add_rule(&self, annotations: Map) -> Result<u32, Status> {
-        let (name, host, rule_name) = ("one".to_owned(), "example.com".to_owned(), "web".to_owned());
+        let (name, host, rule_name) =
+            ("one".to_owned(), "example.com".to_owned(), "web".to_owned());
         Ok(match self.generation {
             Generation::V0_0 => {
-                let endpoint = old_policy::NetworkEndpoint { host, port: 443, ..Default::default() };
+                let endpoint =
+                    old_policy::NetworkEndpoint { host, port: 443, ..Default::default() };
                 let rule = Some(old_policy::NetworkPolicyRule {
                     name: rule_name.clone(),
                     endpoints: vec![endpoint],
@@ -62,13 +64,18 @@ impl At<'_> {
                 let add = old::AddNetworkRule { rule_name, rule };
                 let operation = Some(old::policy_merge_operation::Operation::AddRule(add));
                 let merge_operations = vec![old::PolicyMergeOperation { operation }];
-                let request =
-                    old::UpdateConfigRequest { name, merge_operations, annotations, ..Default::default() };
+                let request = old::UpdateConfigRequest {
+                    name,
+                    merge_operations,
+                    annotations,
+                    ..Default::default()
+                };
                 let update = self.caller.openshell_v0_0().update_config(to(self.gateway, request));
                 update.await?.into_inner().version
             }
             Generation::V0_1 => {
-                let endpoint = new_policy::NetworkEndpoint { host, port: 443, ..Default::default() };
+                let endpoint =
+                    new_policy::NetworkEndpoint { host, port: 443, ..Default::default() };
                 let rule = Some(new_policy::NetworkPolicyRule {
                     name: rule_name.clone(),
                     endpoints: vec![endpoint],
@@ -113,14 +120,16 @@ impl At<'_> {
         match self.generation {
             Generation::V0_0 => {
                 let list = old::ListSandboxPoliciesRequest { name, global, ..Default::default() };
-                let listed = self.caller.openshell_v0_0().list_sandbox_policies(to(self.gateway, list));
+                let listed =
+                    self.caller.openshell_v0_0().list_sandbox_policies(to(self.gateway, list));
                 let revisions = listed.await.unwrap().into_inner().revisions;
                 revisions.into_iter().map(|revision| revision.provenance).collect()
             }
             Generation::V0_1 => {
                 let list =
                     new::ListSandboxPoliciesRequest { sandbox: name, global, ..Default::default() };
-                let listed = self.caller.openshell_v0_1().list_sandbox_policies(to(self.gateway, list));
+                let listed =
+                    self.caller.openshell_v0_1().list_sandbox_policies(to(self.gateway, list));
                 let revisions = listed.await.unwrap().into_inner().revisions;
                 revisions.into_iter().map(|revision| revision.provenance).collect()
             }

@@ -14,7 +14,12 @@ fn scope(workspace: &str) -> Option<model::WorkspaceSelector> {
 }
 
 /// A gateway of a version, registered under a name.
-async fn versioned(sg: &TestServer, name: &str, generation: Generation, version: &str) -> Simulator {
+async fn versioned(
+    sg: &TestServer,
+    name: &str,
+    generation: Generation,
+    version: &str,
+) -> Simulator {
     let options =
         SimulatorOptions { version: version.to_owned(), ..SimulatorOptions::plain(generation) };
     let simulator = Simulator::start(options).await.unwrap();
@@ -38,11 +43,15 @@ fn who_speaks_another_generation_than_the_gateway_is_told_so() {
             refused.message(),
             "this message is of generation 0.1, gateway `alpha` speaks 0.0: use a client of releases 0.0.88 to 0.0.116"
         );
-        let made = new::CreateSandboxRequest { workspace_scope: scope("team"), ..create_new("one") };
+        let made =
+            new::CreateSandboxRequest { workspace_scope: scope("team"), ..create_new("one") };
         let refused = admin.openshell_v0_1().create_sandbox(to("alpha", made)).await;
         assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
-        let follow =
-            new::WatchSandboxRequest { sandbox: "one".into(), workspace_scope: scope("team"), ..Default::default() };
+        let follow = new::WatchSandboxRequest {
+            sandbox: "one".into(),
+            workspace_scope: scope("team"),
+            ..Default::default()
+        };
         let refused = admin.openshell_v0_1().watch_sandbox(to("alpha", follow)).await;
         assert_refused!(refused, InvalidArgument, "WIRE_MISMATCH");
 
@@ -66,7 +75,8 @@ fn who_speaks_another_generation_than_the_gateway_is_told_so() {
         let answer = raw.call(raw.request("GetSandbox", "alpha"), &[prefixed(&newer)]).await;
         assert_eq!(answer.code(), "0");
         // A read that names no sandbox is not looked into, and the gateway answers for itself.
-        let list = new::ListSandboxesRequest { workspace_scope: scope("default"), ..Default::default() };
+        let list =
+            new::ListSandboxesRequest { workspace_scope: scope("default"), ..Default::default() };
         let list: Bytes = prefixed(&list.encode_to_vec());
         raw.call(raw.request("ListSandboxes", "alpha"), &[list]).await;
         assert_eq!(a.calls()["/openshell.v1.OpenShell/ListSandboxes"], 1);
