@@ -37,12 +37,14 @@ impl At<'_> {
         Ok(match self.generation {
             Generation::V0_0 => {
                 let request = old::CreateSandboxRequest { annotations, ..create(name) };
-                let made = self.caller.openshell_v0_0().create_sandbox(to(self.gateway, request));
+                let mut client = self.caller.openshell_v0_0();
+                let made = client.create_sandbox(to(self.gateway, request));
                 made.await?.into_inner().sandbox.unwrap().metadata.unwrap().annotations
             }
             Generation::V0_1 => {
                 let request = new::CreateSandboxRequest { annotations, ..create_new(name) };
-                let made = self.caller.openshell_v0_1().create_sandbox(to(self.gateway, request));
+                let mut client = self.caller.openshell_v0_1();
+                let made = client.create_sandbox(to(self.gateway, request));
                 made.await?.into_inner().sandbox.unwrap().metadata.unwrap().annotations
             }
         })
@@ -70,7 +72,8 @@ impl At<'_> {
                     annotations,
                     ..Default::default()
                 };
-                let update = self.caller.openshell_v0_0().update_config(to(self.gateway, request));
+                let mut client = self.caller.openshell_v0_0();
+                let update = client.update_config(to(self.gateway, request));
                 update.await?.into_inner().version
             }
             Generation::V0_1 => {
@@ -90,7 +93,8 @@ impl At<'_> {
                     annotations,
                     ..Default::default()
                 };
-                let update = self.caller.openshell_v0_1().update_config(to(self.gateway, request));
+                let mut client = self.caller.openshell_v0_1();
+                let update = client.update_config(to(self.gateway, request));
                 update.await?.into_inner().version
             }
         })
@@ -120,16 +124,16 @@ impl At<'_> {
         match self.generation {
             Generation::V0_0 => {
                 let list = old::ListSandboxPoliciesRequest { name, global, ..Default::default() };
-                let listed =
-                    self.caller.openshell_v0_0().list_sandbox_policies(to(self.gateway, list));
+                let mut client = self.caller.openshell_v0_0();
+                let listed = client.list_sandbox_policies(to(self.gateway, list));
                 let revisions = listed.await.unwrap().into_inner().revisions;
                 revisions.into_iter().map(|revision| revision.provenance).collect()
             }
             Generation::V0_1 => {
                 let list =
                     new::ListSandboxPoliciesRequest { sandbox: name, global, ..Default::default() };
-                let listed =
-                    self.caller.openshell_v0_1().list_sandbox_policies(to(self.gateway, list));
+                let mut client = self.caller.openshell_v0_1();
+                let listed = client.list_sandbox_policies(to(self.gateway, list));
                 let revisions = listed.await.unwrap().into_inner().revisions;
                 revisions.into_iter().map(|revision| revision.provenance).collect()
             }
