@@ -193,9 +193,10 @@ pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) ->
         return Ok(());
     }
     let method = path.rsplit('/').next().unwrap_or_default();
-    let when = match needed {
-        Capability::InferenceRoutes => "up to version 0.0.116".to_owned(),
-        _ => format!("since version {}", needed.since()),
+    let when = if needed == Capability::InferenceRoutes {
+        "up to version 0.0.116".to_owned()
+    } else {
+        format!("since version {}", needed.since())
     };
     let why = format!(
         "`{method}` exists {when}, gateway `{gateway}` reports `{version}` and speaks generation {}",

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use shoreguard::pb::v0_0::openshell::inference::v1 as inference;
 use shoreguard::pb::v0_1::openshell::datamodel::v1 as model;
 use shoreguard::simulator::Generation;
 
@@ -113,7 +114,6 @@ fn a_method_that_the_version_does_not_have_is_refused_with_the_one_that_has_it()
         assert!(refused.message().contains("since version 0.0.105"), "{refused:?}");
         assert!(!hundred.calls().keys().any(|path| path.ends_with("StopSandbox")));
 
-        use shoreguard::pb::v0_0::openshell::inference::v1 as inference;
         let caller = sg.admin();
         let mut routes = inference::inference_client::InferenceClient::with_interceptor(
             caller.channel.clone(),
