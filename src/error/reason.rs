@@ -124,6 +124,12 @@ reasons! {
     CredentialsUnproven = "CREDENTIALS_UNPROVEN",
     /// Operations or streams of the gateway are going on.
     GatewayInUse = "GATEWAY_IN_USE",
+    /// The gateway's generation was set by hand and its version tells another.
+    WireContradicted = "WIRE_CONTRADICTED",
+    /// The message is of another generation than the gateway's.
+    WireMismatch = "WIRE_MISMATCH",
+    /// The gateway's version does not have the method.
+    MethodNotSupported = "METHOD_NOT_SUPPORTED",
     /// A look for gateways is going on.
     DiscoveryRunning = "DISCOVERY_RUNNING",
 }

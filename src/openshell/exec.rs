@@ -113,6 +113,7 @@ impl Inputs {
 impl Gateway {
     /// Runs a command. Sent once.
     pub async fn exec(&self, place: &Place, command: &Command) -> Result<Outputs, Error> {
+        self.fits(command)?;
         let request = match self.wire() {
             Wire::V0_0 => v0_0::exec(&self.get_sandbox(place).await?.id, command),
             Wire::V0_1 => v0_1::exec(place, command),
@@ -127,6 +128,7 @@ impl Gateway {
         place: &Place,
         command: &Command,
     ) -> Result<(Inputs, Outputs), Error> {
+        self.fits(command)?;
         let first = match self.wire() {
             Wire::V0_0 => v0_0::exec_start(&self.get_sandbox(place).await?.id, command),
             Wire::V0_1 => v0_1::exec_start(place, command),
@@ -134,6 +136,17 @@ impl Gateway {
         let opened = self.duplex(EXEC_INTERACTIVE, &first).await;
         let (sender, messages) = opened.map_err(about(place))?;
         Ok((Inputs { sender, wire: self.wire() }, self.outputs(messages, place)))
+    }
+
+    /// Generation 0.0 counts a command's time in seconds, and what is less would be none.
+    fn fits(&self, command: &Command) -> Result<(), Error> {
+        match self.wire() {
+            Wire::V0_0 if command.timeout.subsec_nanos() != 0 => {
+                let why = "must be whole seconds on a gateway of generation 0.0";
+                Err(Error::invalid("timeout", why))
+            }
+            Wire::V0_0 | Wire::V0_1 => Ok(()),
+        }
     }
 
     fn outputs(&self, messages: Messages, place: &Place) -> Outputs {

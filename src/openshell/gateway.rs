@@ -23,9 +23,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 use tracing::warn;
 
+use super::capability;
+use crate::access::policy;
 use crate::app::App;
 use crate::db::types::GatewayId;
-use crate::error::{Error, Reason, Said};
+use crate::error::{Error, Said};
 use crate::proxy::connection::{Connection, Lease};
 use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
 use crate::proxy::{headers, message, own};
@@ -74,8 +76,7 @@ impl Gateway {
             Generation::V0_0 => Wire::V0_0,
             Generation::V0_1 => Wire::V0_1,
             Generation::Unknown | Generation::Unsupported => {
-                let why = format!("gateway `{}` speaks a wire that is not supported", target.name);
-                return Err(Error::refused(Reason::WireUnsupported, why));
+                return Err(lease.probe().unsupported(&target.name));
             }
         };
         Ok(Self { app: Arc::clone(app), target, wire, lease: lease.into() })
@@ -91,6 +92,25 @@ impl Gateway {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.target.name
+    }
+
+    /// Refuses a method that the gateway's version does not have, or that its generation, set by hand, is in doubt for.
+    ///
+    /// # Errors
+    /// `METHOD_NOT_SUPPORTED` or `WIRE_CONTRADICTED`.
+    pub(crate) fn permits(&self, path: &str) -> Result<(), Error> {
+        self.allows(&self.lease.lock().unwrap_or_else(PoisonError::into_inner), path)
+    }
+
+    fn allows(&self, lease: &Lease, path: &str) -> Result<(), Error> {
+        let (probe, name) = (lease.probe(), &self.target.name);
+        capability::needs(path, name, probe.generation, &probe.version)?;
+        let table = match self.wire {
+            Wire::V0_0 => policy::UPSTREAM_V0_0,
+            Wire::V0_1 => policy::UPSTREAM_V0_1,
+        };
+        let guard = policy::upstream(table, path).and_then(|row| row.guard.as_ref());
+        guard.map_or(Ok(()), |guard| probe.governable(guard.effect, name))
     }
 
     fn unreachable(&self) -> Error {
@@ -180,6 +200,7 @@ impl Gateway {
     ) -> Result<Messages, Error> {
         for _ in 0..TRIES {
             let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).again();
+            self.allows(&lease, path)?;
             let headers = with.clone().unwrap_or_else(|| own_headers(&lease));
             source = match Exchange::start(lease.again(), path, headers, source) {
                 Err((_, unsent)) => *unsent,

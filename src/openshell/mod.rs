@@ -1,6 +1,7 @@
 //! What we ask of a gateway on our own account, in the same words whatever its generation.
 //!
 //! [`Gateway`] is the handle; `sandbox`, `exec` and `watch` are what can be asked, and `v0_0` and `v0_1` translate.
+//! `capability` says what a gateway can do at all, `annotation` what we write into its record.
 //!
 //! Invariants
 //! - what a gateway tells is bounded on its way in (T20);
@@ -9,6 +10,8 @@
 //! `Health` is the same in both generations, and a gateway answers it without a credential: its version tells the
 //! generation, and with it how everything else is read.
 
+pub mod annotation;
+pub mod capability;
 pub mod exec;
 pub(crate) mod gateway;
 pub mod policy_file;
@@ -25,9 +28,10 @@ pub use self::gateway::{Gateway, Wire};
 use bytes::Bytes;
 use prost::Message;
 
+use crate::access::policy::PolicyEffect;
 use crate::app::App;
 use crate::db::types::Timestamp;
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::pb::v0_1::openshell::v1::{HealthResponse, ServiceStatus};
 use crate::proxy::connection::Connection;
 use crate::resources::gateways::targets::{Generation, Target};
@@ -87,6 +91,20 @@ impl Probe {
         };
         let generation = Generation::of_version(&version);
         Some(Self { status, version, generation, latency, server_cert: None })
+    }
+
+    /// Why the gateway is not spoken to, where it is not.
+    pub(crate) fn unsupported(&self, gateway: &str) -> Error {
+        let why = format!("gateway `{gateway}`: {}", capability::unsupported(&self.version));
+        Error::refused(Reason::WireUnsupported, why)
+    }
+
+    /// Refuses a call that could change a policy where the generation that was set by hand is not the version's.
+    ///
+    /// # Errors
+    /// `WIRE_CONTRADICTED`.
+    pub(crate) fn governable(&self, effect: PolicyEffect, gateway: &str) -> Result<(), Error> {
+        capability::governable(effect, gateway, self.generation, &self.version)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Gateway, Wire, v0_0, v0_1};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Said};
 
-const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
+pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
 const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
 const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";

@@ -235,7 +235,8 @@ fn exec_request(of: &Place, command: &Command) -> pb::ExecSandboxRequest {
 
 fn span(of: std::time::Duration) -> prost_types::Duration {
     let seconds = i64::try_from(of.as_secs()).unwrap_or(i64::MAX);
-    prost_types::Duration { seconds, nanos: 0 }
+    let nanos = i32::try_from(of.subsec_nanos()).unwrap_or_default();
+    prost_types::Duration { seconds, nanos }
 }
 
 pub(super) fn exec(of: &Place, command: &Command) -> Vec<u8> {

@@ -11,6 +11,7 @@ use crate::access::policy::{Guard, Streaming, UpstreamMethod};
 use crate::access::roles::Role;
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
+use crate::openshell::{Probe, capability};
 use crate::resources::gateways::targets::{Generation, Target};
 
 /// How a method is guarded in each generation.
@@ -28,17 +29,17 @@ impl Rows {
     /// The row and guard of a method in a gateway's generation.
     fn of(
         self,
-        generation: Generation,
+        probe: &Probe,
         gateway: &str,
     ) -> Result<(&'static UpstreamMethod, &'static Guard), Error> {
-        let row = match generation {
+        let row = match probe.generation {
             Generation::V0_0 => self.v0_0,
             Generation::V0_1 => self.v0_1,
             Generation::Unknown | Generation::Unsupported => {
-                let why = format!("gateway `{gateway}` speaks a wire that is not supported");
-                return Err(Error::refused(Reason::WireUnsupported, why));
+                return Err(probe.unsupported(gateway));
             }
         };
+        capability::needs(self.path, gateway, probe.generation, &probe.version)?;
         let row = row.ok_or_else(|| Error::Unimplemented { path: self.path.to_owned() })?;
         let guard = row.guard.as_ref().ok_or_else(|| {
             let why = format!("`{}` is never forwarded", self.path);
@@ -102,8 +103,10 @@ pub(super) async fn admit<'a>(
     let lease = watch.within(proxy.channels.lease(&target)).await??;
     let generation = lease.probe().generation;
     let (row, guard) =
-        rows.of(generation, &chosen.name).map_err(|error| refused(rows.any(), error))?;
-    enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
+        rows.of(lease.probe(), &chosen.name).map_err(|error| refused(rows.any(), error))?;
+    enough(&chosen, guard.role)
+        .and_then(|()| lease.probe().governable(guard.effect, &chosen.name))
+        .map_err(|error| refused(Some(guard), error))?;
     watch.needs(guard.role);
     if row.streaming != Streaming::Unary {
         watch.register();
@@ -124,8 +127,9 @@ impl Admitted<'_> {
     /// Another connection, which must speak what the request was read in.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
         self.lease = self.watch.within(self.proxy.channels.lease(&self.target)).await??;
-        if self.lease.probe().generation == self.generation {
-            return Ok(());
+        let probe = self.lease.probe();
+        if probe.generation == self.generation {
+            return probe.governable(self.guard.effect, &self.chosen.name);
         }
         let why = format!("gateway `{}` has changed, call again", self.chosen.name);
         Err(Error::unavailable(Reason::GatewayUnreachable, why))

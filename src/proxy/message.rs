@@ -27,9 +27,28 @@ pub(crate) struct Read {
 }
 
 impl Read {
+    /// One message that is there, with its prefix.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        Self { length: bytes.len() - PREFIX_BYTES, bytes, ended: true }
+    }
+
     /// The message.
     pub(crate) fn message(&self) -> &[u8] {
         &self.bytes[PREFIX_BYTES..PREFIX_BYTES + self.length]
+    }
+
+    /// The same request with more at the end of its message, under a prefix that counts it. It must be one message.
+    ///
+    /// # Errors
+    /// `MESSAGE_TOO_LARGE`.
+    pub(crate) fn with(self, more: &[u8]) -> Result<Self, Error> {
+        let length = self.length + more.len();
+        if length > MESSAGE_BYTES_MAX {
+            return Err(too_large(length));
+        }
+        let bytes = framed(&[self.message(), more].concat());
+        Ok(Self { bytes, length, ended: self.ended })
     }
 
     /// The same, to be kept.
@@ -125,10 +144,14 @@ fn length_of(bytes: &Bytes) -> Result<Option<usize>, Error> {
     }
     let length = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
     if length > MESSAGE_BYTES_MAX {
-        let why = format!("a message of at most {MESSAGE_BYTES_MAX} bytes is taken, got {length}");
-        return Err(Error::refused(Reason::MessageTooLarge, why));
+        return Err(too_large(length));
     }
     Ok(Some(length))
+}
+
+fn too_large(length: usize) -> Error {
+    let why = format!("a message of at most {MESSAGE_BYTES_MAX} bytes is taken, got {length}");
+    Error::refused(Reason::MessageTooLarge, why)
 }
 
 /// The message of an answer that is exactly one, not compressed.

@@ -9,6 +9,7 @@
 //! - refusals are [`Error`](crate::error::Error)s, made into a status in one place.
 
 mod admit;
+mod annotate;
 mod ask;
 mod body;
 pub(crate) mod channels;
@@ -24,6 +25,7 @@ mod record;
 mod rewrite;
 mod sandboxes;
 mod scan;
+mod skew;
 mod target;
 pub(crate) mod upstream;
 mod watch;

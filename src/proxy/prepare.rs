@@ -10,9 +10,8 @@ use http_body::Body;
 use super::admit::{Admitted, enough};
 use super::message::{self, Read};
 use super::record::{self, Closing, Place};
-use super::scan::{Schema, Unknown};
 use super::upstream::Meter;
-use super::{BoxError, governed, wire};
+use super::{BoxError, annotate, governed, skew, wire};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::ctx::Digest;
 use crate::error::Error;
@@ -62,6 +61,10 @@ where
         }
         None => (None, Some(Arc::new(Meter::new(digest())))),
     };
+    let actor = admitted.call.caller.as_ref().map(|caller| Arc::clone(caller.actor()));
+    let signed =
+        |read| annotate::signed(admitted.row.path, read, actor.as_deref().unwrap_or_default());
+    let read = read.map(signed).transpose()?;
     let opened = record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
     let mut closing = admitted.watch.within(opened).await??;
     if let Some(meter) = &meter {
@@ -94,14 +97,13 @@ where
     let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
     let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
     let message = read.message();
-    let schema = Schema::of(admitted.generation).ok_or_else(|| Error::internal("no schema"));
-    schema
-        .and_then(|schema| schema.check(admitted.row.request, message, Unknown::Passed))
+    skew::check(admitted.row, admitted.generation, &admitted.chosen.name, message)
         .map_err(nowhere)?;
     let text = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
     let mut place =
         Place { workspace: text(guard.workspace_path), sandbox: text(guard.sandbox_path) };
-    let role = governed::role_of(admitted.row.path, message);
+    let forged = annotate::refuse_forged(admitted.row.path, message);
+    let role = forged.and_then(|()| governed::role_of(admitted.row.path, message));
     let role = role.map_err(|error| (error, place.clone()))?;
     enough(&admitted.chosen, role).map_err(|error| (error, place.clone()))?;
     admitted.watch.needs(role);

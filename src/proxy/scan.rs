@@ -82,19 +82,32 @@ impl Schema {
         Self { by_name, messages }
     }
 
-    /// Reads a message strictly.
+    /// Reads a message strictly; answers how many fields it has, at any depth, that the schema doesn't.
     ///
     /// # Errors
     /// `MESSAGE_AMBIGUOUS` or `MALFORMED_MESSAGE`, with the name of the field.
-    pub(crate) fn check(&self, name: &str, message: &[u8], unknown: Unknown) -> Result<(), Error> {
+    pub(crate) fn check(
+        &self,
+        name: &str,
+        message: &[u8],
+        unknown: Unknown,
+    ) -> Result<usize, Error> {
         let shape = self.by_name.get(name).ok_or_else(|| Error::internal("no such message"))?;
-        self.read(*shape, message, unknown, 0).map_err(|fault| match fault {
+        let mut passed = 0;
+        let read = self.read(*shape, message, (unknown, &mut passed), 0);
+        read.map(|()| passed).map_err(|fault| match fault {
             Fault::Ambiguous(why) => Error::refused(Reason::MessageAmbiguous, why),
             Fault::Malformed(why) => Error::refused(Reason::MalformedMessage, why),
         })
     }
 
-    fn read(&self, shape: usize, bytes: &[u8], unknown: Unknown, depth: u32) -> Result<(), Fault> {
+    fn read(
+        &self,
+        shape: usize,
+        bytes: &[u8],
+        (unknown, passed): (Unknown, &mut usize),
+        depth: u32,
+    ) -> Result<(), Fault> {
         if depth >= DEPTH_MAX {
             return Err(Fault::Malformed(format!("nested deeper than {DEPTH_MAX} messages")));
         }
@@ -107,6 +120,7 @@ impl Schema {
                 if unknown == Unknown::Refused {
                     return Err(Fault::Ambiguous(format!("field {number} is not known")));
                 }
+                *passed += 1;
                 continue;
             };
             let field = &fields[index];
@@ -124,10 +138,10 @@ impl Schema {
                         .map_err(|_| Fault::Malformed(format!("`{}` is not UTF-8", field.name)))?;
                 }
                 (Wire::Message(inner), Value::Bytes(bytes)) => {
-                    self.read(inner, bytes, unknown, depth + 1)?;
+                    self.read(inner, bytes, (unknown, &mut *passed), depth + 1)?;
                 }
                 (Wire::Map(entry), Value::Bytes(bytes)) => {
-                    self.read(entry, bytes, unknown, depth + 1)?;
+                    self.read(entry, bytes, (unknown, &mut *passed), depth + 1)?;
                     if !keys.insert((number, key_of(bytes))) {
                         let why = format!("a key of `{}` comes twice", field.name);
                         return Err(Fault::Ambiguous(why));

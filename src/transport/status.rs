@@ -58,7 +58,9 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayAmbiguous
         | Reason::RequestIdReused
         | Reason::SettingUnknown
+        | Reason::WireMismatch
         | Reason::AddressForbidden => Code::InvalidArgument,
+        Reason::MethodNotSupported => Code::Unimplemented,
         Reason::MethodNotForwarded | Reason::CredentialBound => Code::PermissionDenied,
         Reason::MessageTooLarge => Code::ResourceExhausted,
         Reason::RequestInFlight => Code::Aborted,
@@ -84,6 +86,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::HostUnreachable
         | Reason::IssuerUnavailable
         | Reason::WireUnsupported
+        | Reason::WireContradicted
         | Reason::MethodUnknown
         | Reason::LastAdmin
         | Reason::NoSession

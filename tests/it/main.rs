@@ -22,6 +22,7 @@ mod gateway_credentials;
 mod gateway_health;
 mod gateway_unregister;
 mod gateway_watch;
+mod gateway_wire;
 mod gateways;
 mod groups;
 mod invites;

@@ -16,6 +16,7 @@ use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
+use crate::openshell::capability::{self, Capability};
 use crate::pb::v1 as pb;
 use crate::secret::Secret;
 use crate::transport::wire;
@@ -242,6 +243,29 @@ impl From<Health> for pb::GetGatewayHealthResponse {
     }
 }
 
+impl From<Capability> for pb::GatewayCapability {
+    fn from(capability: Capability) -> Self {
+        match capability {
+            Capability::InferenceRoutes => Self::InferenceRoutes,
+            Capability::CurrentUser => Self::CurrentUser,
+            Capability::StartStop => Self::StartStop,
+            Capability::MainProcessExit => Self::MainProcessExit,
+            Capability::SubjectTokens => Self::SubjectTokens,
+            Capability::SandboxTemplates => Self::SandboxTemplates,
+            Capability::RootfsStaging => Self::RootfsStaging,
+            Capability::ProviderStatus => Self::ProviderStatus,
+            Capability::RequestIds => Self::RequestIds,
+            Capability::SandboxNames => Self::SandboxNames,
+            Capability::ProviderCredentials => Self::ProviderCredentials,
+        }
+    }
+}
+
+fn shown_capabilities(taken_for: Generation, version: &str) -> Vec<i32> {
+    let held = Capability::ALL.into_iter().filter(|one| one.is_held(taken_for, version));
+    held.map(|one| pb::GatewayCapability::from(one).into()).collect()
+}
+
 impl From<Row> for pb::Gateway {
     fn from(row: Row) -> Self {
         let certificates = shown_certificates(&row);
@@ -260,6 +284,8 @@ impl From<Row> for pb::Gateway {
         let scheme =
             if row.scheme == "http" { pb::GatewayScheme::Http } else { pb::GatewayScheme::Https };
         let generation = Generation::parse(&row.wire_generation).unwrap_or(Generation::Unknown);
+        let version = row.gateway_version.unwrap_or_default();
+        let taken_for = pinned.unwrap_or(generation);
         Self {
             id: row.id,
             name: row.name,
@@ -277,7 +303,9 @@ impl From<Row> for pb::Gateway {
             last_seen_time: row.last_seen.map(wire::time),
             status: status(&row.last_status).into(),
             latency: row.latency_us.map(wire::span),
-            version: row.gateway_version.unwrap_or_default(),
+            capabilities: shown_capabilities(taken_for, &version),
+            wire_note: capability::note(taken_for, &version),
+            version,
             wire_generation: pb::WireGeneration::from(generation).into(),
             last_error: row.last_error.unwrap_or_default(),
             probe_time: row.probed_at.map(wire::time),

@@ -19,6 +19,7 @@ use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::net::names::Names;
 use crate::oidc::client_credentials::Asked;
+use crate::openshell::capability::Family;
 use crate::seal::{Aad, joined};
 use crate::secret::Secret;
 
@@ -58,12 +59,16 @@ impl Generation {
     /// From the version that a gateway reports: `0.0.88` to `0.0.116` and their dev builds, or `0.1.0` and later.
     #[must_use]
     pub fn of_version(version: &str) -> Self {
-        let core = version.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
-        let mut parts = core.split('.').map(str::parse::<u32>);
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Ok(0)), Some(Ok(0)), Some(Ok(88..=116)), None) => Self::V0_0,
-            (Some(Ok(0)), Some(Ok(1)), Some(Ok(_)), None) => Self::V0_1,
-            _ => Self::Unsupported,
+        Family::of(version).generation()
+    }
+
+    /// Its releases, in words.
+    #[must_use]
+    pub fn releases(self) -> &'static str {
+        match self {
+            Self::V0_0 => "releases 0.0.88 to 0.0.116",
+            Self::V0_1 => "releases 0.1.0 and later",
+            Self::Unknown | Self::Unsupported => "no release",
         }
     }
 }

@@ -22,17 +22,12 @@ use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Said};
 use crate::labels::Labels;
-use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
-use crate::openshell::{Gateway, Wire};
+use crate::openshell::sandbox::{self, NewSandbox, Place, Sandbox};
+use crate::openshell::{Gateway, Wire, annotation};
 use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
 use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
 use crate::resources::templates;
-
-/// The annotation by which the gateway's own record names the operation.
-pub const OPERATION_ANNOTATION: &str = "shoreguard/operation";
-/// The annotation by which the gateway's own record names who made it.
-pub const ACTOR_ANNOTATION: &str = "shoreguard/actor";
 
 /// Before anything was sent.
 const BEGUN: &str = "begun";
@@ -87,6 +82,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
         begin_with(ctx, &mut create, &template)?;
     }
     let gateway = reach(ctx).await?;
+    gateway.permits(sandbox::CREATE)?;
     if gateway.wire() == Wire::V0_0 && !create.new.workload_template.is_empty() {
         let why = "is for gateways of generation 0.1, which have templates of their own";
         return Err(Error::invalid("gateway_template", why));
@@ -172,8 +168,8 @@ pub fn resume(
 
 async fn run(running: Running, mut create: Create, from: &'static str) -> Result<Value, Failure> {
     let annotations = &mut create.new.annotations;
-    annotations.insert(OPERATION_ANNOTATION.to_owned(), running.id().to_owned());
-    annotations.insert(ACTOR_ANNOTATION.to_owned(), running.ctx().actor().to_string());
+    annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
+    annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
     running.id().clone_into(&mut create.new.request_id);
     let gateway = reach(running.ctx()).await?;
     let mut pre_create = json!("of a replica that is gone");
@@ -355,7 +351,7 @@ async fn what_became(running: &Running, new: &NewSandbox, again: bool) -> Result
 async fn ask(running: &Running, new: &NewSandbox, again: bool) -> Result<Option<Sandbox>, Error> {
     let gateway = reach(running.ctx()).await?;
     let is_ours = |sandbox: &Sandbox| {
-        sandbox.annotations.get(OPERATION_ANNOTATION).is_some_and(|id| id == running.id())
+        sandbox.annotations.get(annotation::OPERATION).is_some_and(|id| id == running.id())
     };
     if new.name.is_empty() {
         let all = gateway.list_sandboxes(Some(&new.workspace)).await?;

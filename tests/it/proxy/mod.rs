@@ -1,11 +1,13 @@
 //! The proxy through the front door: the upstream's own clients, the server as shipped, gateways that behave and
 //! gateways that don't.
 
+mod actors;
 mod audited;
 mod passing;
 mod raw;
 mod refused;
 mod rogue;
+mod skew;
 mod streams;
 
 use std::future::Future;

@@ -59,7 +59,7 @@ served! {
             assert_eq!(found.description, "an agent");
             assert_eq!(found.labels, labels(&[("env", "prod")]));
             assert_eq!(found.gateway_annotations["shoreguard/operation"], made.id);
-            assert!(found.gateway_annotations.contains_key("shoreguard/actor"));
+            assert_eq!(found.gateway_annotations["shoreguard/actor"], "sp:root");
 
             let again = admin.sandboxes().create_sandbox(to_create(&sg, name, "agent-1")).await.unwrap();
             let again = ended(&admin, &again.into_inner().operation.unwrap().id).await;

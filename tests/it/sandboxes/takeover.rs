@@ -1,10 +1,11 @@
 //! A creation goes on where its replica has died.
 
 use shoreguard::db::Engine;
+use shoreguard::openshell::annotation;
 use shoreguard::openshell::sandbox::NewSandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::resources::operations::takeover::TAKEOVER;
-use shoreguard::resources::sandboxes::create::{Create, OPERATION_ANNOTATION};
+use shoreguard::resources::sandboxes::create::Create;
 
 use super::*;
 use crate::operation_leases::{killed, once};
@@ -48,7 +49,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
         let request = old::CreateSandboxRequest {
             name: "found".into(),
             spec: Some(old::SandboxSpec::default()),
-            annotations: [(OPERATION_ANNOTATION.to_owned(), found.clone())].into(),
+            annotations: [(annotation::OPERATION.to_owned(), found.clone())].into(),
             ..Default::default()
         };
         direct.create_sandbox(request).await.unwrap();
@@ -62,7 +63,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
             assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
             let made = get(&sg.admin(), gateway, name).await.unwrap();
             assert_eq!(made.description, "taken over");
-            assert_eq!(made.gateway_annotations[OPERATION_ANNOTATION], operation);
+            assert_eq!(made.gateway_annotations[annotation::OPERATION], operation);
         }
 
         // It was noted, and one of its hooks has run: neither is done again.
@@ -72,7 +73,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
         let request = old::CreateSandboxRequest {
             name: "noted".into(),
             spec: Some(old::SandboxSpec::default()),
-            annotations: [(OPERATION_ANNOTATION.to_owned(), noted.clone())].into(),
+            annotations: [(annotation::OPERATION.to_owned(), noted.clone())].into(),
             ..Default::default()
         };
         direct.create_sandbox(request).await.unwrap();

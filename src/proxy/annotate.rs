@@ -1,0 +1,133 @@
+//! Names the actor in what a gateway keeps: creations of sandboxes and changes of policies get one annotation more.
+//!
+//! Invariants
+//! - what was checked goes on as it is, and one map entry after it: of two with one key the last one counts, and one of
+//!   ours is refused before;
+//! - the entry is the same for the same actor, so that a change that changes nothing makes no revision;
+//! - a change of a setting has no revision that could keep it, and goes on as it came.
+
+use super::message::Read;
+use super::wire::{self, Fields, Value};
+use crate::error::Error;
+use crate::openshell::annotation;
+
+const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
+const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
+
+/// Fields of `UpdateConfigRequest` that make a revision, the same in both generations.
+const POLICY: u32 = 2;
+const MERGE_OPERATIONS: u32 = 7;
+
+/// The number of `annotations` in a request, the same in both generations.
+fn field(path: &str) -> Option<u32> {
+    match path {
+        CREATE => Some(4),
+        UPDATE => Some(9),
+        _ => None,
+    }
+}
+
+/// Refuses annotations by which the caller could pass for somebody else (T19).
+///
+/// # Errors
+/// `INVALID_FIELD` of `annotations`.
+pub(super) fn refuse_forged(path: &str, message: &[u8]) -> Result<(), Error> {
+    let Some(annotations) = field(path) else { return Ok(()) };
+    let mut fields = Fields::of(message);
+    while let Ok(Some((number, value))) = fields.field() {
+        let (true, Value::Bytes(entry)) = (number == annotations, value) else { continue };
+        if wire::text_at(entry, &[1]).is_some_and(annotation::is_ours) {
+            let why =
+                format!("must have no key under `{}`, which this server sets", annotation::PREFIX);
+            return Err(Error::invalid("annotations", why));
+        }
+    }
+    Ok(())
+}
+
+/// The request as it goes on.
+///
+/// # Errors
+/// `MESSAGE_TOO_LARGE`.
+pub(super) fn signed(path: &str, read: Read, actor: &str) -> Result<Read, Error> {
+    let Some(annotations) = field(path) else { return Ok(read) };
+    let message = read.message();
+    if path == UPDATE && !wire::has(message, POLICY) && !wire::has(message, MERGE_OPERATIONS) {
+        return Ok(read);
+    }
+    let (mut entry, mut more) = (Vec::new(), Vec::new());
+    wire::put_bytes(&mut entry, 1, annotation::ACTOR.as_bytes());
+    wire::put_bytes(&mut entry, 2, actor.as_bytes());
+    wire::put_bytes(&mut more, annotations, &entry);
+    read.with(&more)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message;
+
+    use super::*;
+    use crate::pb::v0_0::openshell::sandbox::v1 as sandbox;
+    use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
+    use crate::pb::v0_1::openshell::v1::CreateSandboxRequest as Create;
+
+    fn map(key: &str) -> BTreeMap<String, String> {
+        [(key.to_owned(), "x".to_owned())].into()
+    }
+
+    fn read(message: &[u8]) -> Read {
+        Read::of(crate::proxy::message::framed(message))
+    }
+
+    #[test]
+    fn the_actor_is_one_entry_more_and_the_rest_is_as_it_was() {
+        let policy = Some(sandbox::SandboxPolicy { version: 1, ..Default::default() });
+        let update =
+            Update { name: "one".into(), policy, annotations: map("team"), ..Default::default() };
+        let bytes = update.encode_to_vec();
+        let sent = signed(UPDATE, read(&bytes), "sp:ci").unwrap();
+        assert!(sent.message().starts_with(&bytes));
+        let mut expected = update;
+        expected.annotations.insert("shoreguard/actor".into(), "sp:ci".into());
+        assert_eq!(Update::decode(sent.message()).unwrap(), expected);
+        let framed = crate::proxy::message::framed(sent.message());
+        assert_eq!(sent.bytes, framed, "the prefix counts what goes on");
+
+        let create = Create { name: "one".into(), ..Default::default() };
+        let sent = signed(CREATE, read(&create.encode_to_vec()), "ana@example.com").unwrap();
+        let sent = Create::decode(sent.message()).unwrap();
+        assert_eq!(sent.annotations["shoreguard/actor"], "ana@example.com");
+    }
+
+    #[test]
+    fn what_makes_no_revision_goes_on_as_it_came() {
+        let setting = Update { setting_key: "ocsf_json_enabled".into(), ..Default::default() };
+        let bytes = setting.encode_to_vec();
+        assert_eq!(signed(UPDATE, read(&bytes), "sp:ci").unwrap().message(), bytes);
+        let other = "/openshell.v1.OpenShell/DeleteSandbox";
+        assert_eq!(signed(other, read(&bytes), "sp:ci").unwrap().message(), bytes);
+    }
+
+    #[test]
+    fn t19_an_annotation_of_ours_is_nobody_elses() {
+        for key in ["shoreguard/actor", "shoreguard/other", "Shoreguard/Actor"] {
+            let update = Update { annotations: map(key), ..Default::default() };
+            let refused = refuse_forged(UPDATE, &update.encode_to_vec()).unwrap_err();
+            assert!(refused.to_string().starts_with("`annotations` must have no key"), "{key}");
+            let create = Create { annotations: map(key), ..Default::default() };
+            refuse_forged(CREATE, &create.encode_to_vec()).unwrap_err();
+        }
+        let fine = Update { annotations: map("team"), ..Default::default() };
+        refuse_forged(UPDATE, &fine.encode_to_vec()).unwrap();
+    }
+
+    #[test]
+    fn what_would_be_too_large_with_it_is_refused() {
+        let mut large = Vec::new();
+        wire::put_bytes(&mut large, POLICY, &vec![0; crate::proxy::message::MESSAGE_BYTES_MAX - 8]);
+        let refused = signed(UPDATE, read(&large), "sp:ci").unwrap_err();
+        assert!(refused.to_string().contains("1048576 bytes"), "{refused}");
+    }
+}

@@ -1,0 +1,162 @@
+//! Whether a message is of the gateway's own generation.
+//!
+//! A gateway passes over fields that it doesn't know, and takes a field of another type for its own where the bytes allow
+//! it: a sandbox that was meant for one workspace then lands in another. Where a request is read anyway, one that the
+//! other generation explains better is refused, and its sender is told.
+//!
+//! Invariant: the other generation is asked only where something is odd, so that a sound request is read once.
+
+use super::scan::{Schema, Unknown};
+use super::wire;
+use crate::access::policy::{self, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
+use crate::error::{Error, Reason};
+use crate::resources::gateways::targets::Generation;
+
+/// Reads a request strictly in the gateway's generation.
+///
+/// # Errors
+/// `WIRE_MISMATCH`, or what [`Schema::check`] says.
+pub(super) fn check(
+    row: &UpstreamMethod,
+    generation: Generation,
+    gateway: &str,
+    message: &[u8],
+) -> Result<(), Error> {
+    let schema = Schema::of(generation).ok_or_else(|| Error::internal("no schema"))?;
+    let read = schema.check(row.request, message, Unknown::Passed);
+    let selector = generation == Generation::V0_0 && selects(row, message);
+    if matches!(read, Ok(0)) && !selector {
+        return Ok(());
+    }
+    let Some((other, unknown)) = elsewhere(row.path, generation, message) else {
+        return read.map(drop);
+    };
+    let explained = match &read {
+        Ok(passed) => unknown < *passed || selector && unknown <= *passed,
+        Err(_) => unknown == 0,
+    };
+    if !explained {
+        return read.map(drop);
+    }
+    let (of, own) = (other.as_str(), generation.as_str());
+    let why = format!(
+        "this message is of generation {of}, gateway `{gateway}` speaks {own}: use a client of {}",
+        generation.releases()
+    );
+    Err(Error::refused(Reason::WireMismatch, why))
+}
+
+/// How many fields of a message the other generation does not know; none where it can't be read there.
+fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation, usize)> {
+    let (other, table) = match own {
+        Generation::V0_0 => (Generation::V0_1, UPSTREAM_V0_1),
+        Generation::V0_1 => (Generation::V0_0, UPSTREAM_V0_0),
+        Generation::Unknown | Generation::Unsupported => return None,
+    };
+    let row = policy::upstream(table, path)?;
+    let unknown = Schema::of(other)?.check(row.request, message, Unknown::Passed).ok()?;
+    Some((other, unknown))
+}
+
+/// Whether the text of a workspace is a selector of generation 0.1: its first byte is the key of a field, which no name
+/// begins with.
+fn selects(row: &UpstreamMethod, message: &[u8]) -> bool {
+    let path = row.guard.as_ref().map_or(&[][..], |guard| guard.workspace_path);
+    wire::text_at(message, path).is_some_and(|text| text.starts_with(['\n', '\u{12}']))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::pb::v0_0::openshell::v1 as old;
+    use crate::pb::v0_1::openshell::datamodel::v1 as model;
+    use crate::pb::v0_1::openshell::v1 as new;
+    use crate::transport::status::code_of;
+
+    fn scope(selection: model::workspace_selector::Selection) -> Option<model::WorkspaceSelector> {
+        Some(model::WorkspaceSelector { selection: Some(selection) })
+    }
+
+    fn workspace(name: &str) -> Option<model::WorkspaceSelector> {
+        scope(model::workspace_selector::Selection::Workspace(name.to_owned()))
+    }
+
+    fn checked(generation: Generation, method: &str, message: &impl Message) -> Result<(), Reason> {
+        bytes(generation, method, &message.encode_to_vec())
+    }
+
+    fn bytes(generation: Generation, method: &str, message: &[u8]) -> Result<(), Reason> {
+        let table = if generation == Generation::V0_0 { UPSTREAM_V0_0 } else { UPSTREAM_V0_1 };
+        let path = format!("/openshell.v1.OpenShell/{method}");
+        let row = policy::upstream(table, &path).unwrap();
+        check(row, generation, "edge", message).map_err(|error| code_of(&error).1)
+    }
+
+    #[test]
+    fn a_selector_is_no_name_of_a_workspace() {
+        let every = model::workspace_selector::Selection::AllWorkspaces(model::AllWorkspaces {});
+        for workspace_scope in [workspace("default"), workspace(&"w".repeat(200)), scope(every)] {
+            let get = new::GetSandboxRequest { name: "one".into(), workspace_scope };
+            assert_eq!(checked(Generation::V0_0, "GetSandbox", &get), Err(Reason::WireMismatch));
+            checked(Generation::V0_1, "GetSandbox", &get).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_workspace_is_no_selector() {
+        for name in ["default", "team", "analytics", "prod", "b\u{6}abcdef"] {
+            let get = old::GetSandboxRequest { name: "one".into(), workspace: name.into() };
+            checked(Generation::V0_0, "GetSandbox", &get).unwrap();
+            let read = checked(Generation::V0_1, "GetSandbox", &get);
+            assert_eq!(read, Err(Reason::WireMismatch), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_the_gateway_would_pass_over_is_told_of() {
+        let create =
+            new::CreateSandboxRequest { workspace_scope: workspace("team"), ..Default::default() };
+        assert_eq!(
+            checked(Generation::V0_0, "CreateSandbox", &create),
+            Err(Reason::WireMismatch),
+            "the sandbox would have landed in `default`"
+        );
+        let create = old::CreateSandboxRequest { workspace: "team".into(), ..Default::default() };
+        assert_eq!(checked(Generation::V0_1, "CreateSandbox", &create), Err(Reason::WireMismatch));
+        let logs = new::GetSandboxLogsRequest {
+            sandbox: "one".into(),
+            workspace_scope: workspace("team"),
+            ..Default::default()
+        };
+        assert_eq!(checked(Generation::V0_0, "GetSandboxLogs", &logs), Err(Reason::WireMismatch));
+    }
+
+    #[test]
+    fn what_neither_generation_knows_passes_and_hides_nothing() {
+        let named = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
+        let mut newer = named.encode_to_vec();
+        wire::put_bytes(&mut newer, 900, b"new");
+        bytes(Generation::V0_0, "GetSandbox", &newer).unwrap();
+        bytes(Generation::V0_1, "GetSandbox", &newer).unwrap();
+        let create =
+            new::CreateSandboxRequest { workspace_scope: workspace("team"), ..Default::default() };
+        let mut newer = create.encode_to_vec();
+        wire::put_bytes(&mut newer, 900, b"new");
+        assert_eq!(bytes(Generation::V0_0, "CreateSandbox", &newer), Err(Reason::WireMismatch));
+    }
+
+    #[test]
+    fn what_is_wrong_in_both_is_wrong_as_before() {
+        let named = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
+        let twice = [named.encode_to_vec(), named.encode_to_vec()].concat();
+        for generation in [Generation::V0_0, Generation::V0_1] {
+            assert_eq!(bytes(generation, "GetSandbox", &twice), Err(Reason::MessageAmbiguous));
+            assert_eq!(
+                bytes(generation, "GetSandbox", &[0xff, 0xff]),
+                Err(Reason::MalformedMessage)
+            );
+        }
+    }
+}

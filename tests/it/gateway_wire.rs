@@ -1,0 +1,269 @@
+//! How a gateway is reached and understood: scheme, credentials and generation mean what they say, and a name that is
+//! not registered reaches nothing.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use rustls_pki_types::pem::PemObject;
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v0_1::openshell::v1 as new;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tonic::{Code, Request, Status};
+
+use crate::support::dump;
+use crate::support::server::{Caller, TestServer};
+use crate::tls::{authority, localhost, signed};
+
+fn to<M>(gateway: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
+    request
+}
+
+async fn start(generation: Generation, version: &str) -> Simulator {
+    let options =
+        SimulatorOptions { version: version.to_owned(), ..SimulatorOptions::plain(generation) };
+    Simulator::start(options).await.unwrap()
+}
+
+async fn get(caller: &Caller, gateway: &str) -> Result<pb::Gateway, Status> {
+    let request = pb::GetGatewayRequest { gateway: gateway.to_owned() };
+    Ok(caller.gateways().get_gateway(request).await?.into_inner().gateway.unwrap())
+}
+
+async fn registered(sg: &TestServer, request: pb::RegisterGatewayRequest) -> pb::Gateway {
+    let answer = sg.admin().gateways().register_gateway(request).await.unwrap();
+    answer.into_inner().gateway.unwrap()
+}
+
+async fn pin(sg: &TestServer, gateway: &str, generation: pb::WireGeneration) -> pb::Gateway {
+    let request = pb::UpdateGatewayRequest {
+        gateway: gateway.to_owned(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["pinned_generation".into()] }),
+        pinned_generation: generation.into(),
+        ..Default::default()
+    };
+    sg.admin().gateways().update_gateway(request).await.unwrap().into_inner().gateway.unwrap()
+}
+
+async fn who(caller: &Caller, gateway: &str) -> Result<(), Status> {
+    let request = to(gateway, new::GetCurrentUserRequest {});
+    caller.openshell_v0_1().get_current_user(request).await.map(drop)
+}
+
+async fn delete(caller: &Caller, gateway: &str, name: &str) -> Result<(), Status> {
+    let request = old::DeleteSandboxRequest { name: name.to_owned(), ..Default::default() };
+    caller.openshell_v0_0().delete_sandbox(to(gateway, request)).await.map(drop)
+}
+
+/// Asks our own API about a gateway in every way that could make the server look for it.
+async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
+    let gateway = || gateway.to_owned();
+    let test = pb::TestGatewayRequest { gateway: gateway(), ..Default::default() };
+    let health = pb::GetGatewayHealthRequest { gateway: gateway() };
+    let gone = pb::UnregisterGatewayRequest { gateway: gateway(), ..Default::default() };
+    let list = pb::ListSandboxesRequest { gateway: gateway(), ..Default::default() };
+    let sandbox =
+        pb::GetSandboxRequest { gateway: gateway(), sandbox: "one".into(), ..Default::default() };
+    vec![
+        get(caller, &gateway()).await.unwrap_err(),
+        caller.gateways().test_gateway(test).await.unwrap_err(),
+        caller.gateways().get_gateway_health(health).await.unwrap_err(),
+        caller.gateways().unregister_gateway(gone).await.unwrap_err(),
+        caller.sandboxes().list_sandboxes(list).await.unwrap_err(),
+        caller.sandboxes().get_sandbox(sandbox).await.unwrap_err(),
+        who(caller, &gateway()).await.unwrap_err(),
+    ]
+}
+
+served! {
+    async fn wp27_a_gateway_that_is_unknown_is_not_found_and_nothing_breaks(sg: TestServer) {
+        let simulator = start(Generation::V0_1, "0.1.5").await;
+        sg.gateway("edge", simulator.addr()).await;
+        let viewer = sg.with(&sg.admin().key("look", pb::Role::Viewer).await);
+        for refused in about(&sg.admin(), "ghost").await {
+            assert_eq!(refused.code(), Code::NotFound, "{refused:?}");
+            assert_eq!(refused.message(), "gateway `ghost` does not exist");
+        }
+        for ask in [get(&viewer, "ghost").await.map(drop), who(&viewer, "ghost").await] {
+            assert_refused!(ask, NotFound, "NOT_FOUND");
+        }
+        assert_eq!(get(&viewer, "edge").await.unwrap().status(), pb::GatewayStatus::Healthy);
+        who(&viewer, "edge").await.unwrap();
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn wp76_scheme_and_auth_mode_do_what_they_say(sg: TestServer) {
+        let ca = authority("gateways");
+        let (cert, key) = signed(&ca, localhost());
+        let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let options = SimulatorOptions { tls: Some(tls), require_bearer: Some("known".into()), ..SimulatorOptions::plain(Generation::V0_1) };
+        let over_tls = Simulator::start(options).await.unwrap();
+        let plain = start(Generation::V0_1, "0.1.5").await;
+        let admin = sg.admin();
+        let at = |name: &str, simulator: &Simulator, scheme: pb::GatewayScheme| pb::RegisterGatewayRequest {
+            name: name.to_owned(),
+            endpoint: format!("localhost:{}", simulator.addr().port()),
+            scheme: scheme.into(),
+            ca_cert: if scheme == pb::GatewayScheme::Https { ca.pem().into_bytes().into() } else { bytes::Bytes::new() },
+            ..Default::default()
+        };
+        let token = |token: &str| Some(pb::GatewayCredentials { bearer_token: token.to_owned(), ..Default::default() });
+
+        // The scheme alone decides about TLS, and a certificate of ours is not needed for it.
+        let stored = registered(&sg, at("tls", &over_tls, pb::GatewayScheme::Https)).await;
+        assert_eq!((stored.status(), stored.auth_mode()), (pb::GatewayStatus::Healthy, pb::GatewayAuthMode::None));
+        for (name, simulator, scheme) in [
+            ("plain-to-tls", &over_tls, pb::GatewayScheme::Http),
+            ("tls-to-plain", &plain, pb::GatewayScheme::Https),
+        ] {
+            let stored = registered(&sg, at(name, simulator, scheme)).await;
+            assert_eq!(stored.status(), pb::GatewayStatus::Unreachable, "{name}");
+            assert_refused!(who(&admin, name).await, Unavailable, "GATEWAY_UNREACHABLE");
+        }
+        assert!(plain.calls().is_empty(), "nothing falls back to plaintext");
+
+        // The auth mode decides what is shown.
+        assert_eq!(who(&admin, "tls").await.unwrap_err().code(), Code::Unauthenticated);
+        assert!(!over_tls.last_headers("GetCurrentUser").unwrap().contains_key("authorization"));
+        let bearer = pb::RegisterGatewayRequest {
+            auth_mode: pb::GatewayAuthMode::Bearer.into(),
+            credentials: token("known"),
+            ..at("bearer", &over_tls, pb::GatewayScheme::Https)
+        };
+        let stored = registered(&sg, bearer).await;
+        assert_eq!(stored.auth_mode(), pb::GatewayAuthMode::Bearer);
+        who(&admin, "bearer").await.unwrap();
+        assert_eq!(over_tls.last_headers("GetCurrentUser").unwrap()["authorization"], "Bearer known");
+        for (auth_mode, credentials) in [
+            (pb::GatewayAuthMode::Bearer, None),
+            (pb::GatewayAuthMode::Mtls, token("known")),
+            (pb::GatewayAuthMode::None, token("known")),
+        ] {
+            let unfit = pb::RegisterGatewayRequest {
+                auth_mode: auth_mode.into(),
+                credentials,
+                ..at("unfit", &over_tls, pb::GatewayScheme::Https)
+            };
+            assert_refused!(admin.gateways().register_gateway(unfit).await, InvalidArgument, "INVALID_FIELD");
+        }
+        over_tls.stop().await;
+        plain.stop().await;
+        sg.finish().await;
+    }
+
+    async fn wp82_a_name_that_is_not_registered_reaches_nothing(sg: TestServer) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let local = format!("localhost:{}", listener.local_addr().unwrap().port());
+        let admin = sg.admin();
+        let events = async || dump::table(&sg.app.db, "events").await.lines().count();
+        let before = events().await;
+        for name in [address.as_str(), local.as_str(), "localhost", "../../etc/passwd", "~", "ghost"] {
+            for refused in about(&admin, name).await {
+                let reason = crate::support::server::reason(&refused);
+                assert_eq!((refused.code(), reason.as_str()), (Code::NotFound, "NOT_FOUND"), "{name}: {refused:?}");
+            }
+        }
+        let untouched = listener.accept().unwrap_err();
+        assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
+        assert!(sg.app.targets.all().is_empty(), "a name has left something in memory");
+        assert_eq!(dump::table(&sg.app.db, "gateways").await, "");
+        assert_eq!(events().await, before, "a name has left an event");
+        sg.finish().await;
+    }
+
+    async fn what_a_gateway_can_do_is_shown_and_asked_for_before_it_is_called(sg: TestServer) {
+        use pb::GatewayCapability::{CurrentUser, InferenceRoutes, SandboxTemplates, StartStop};
+        let (mid, new) = (start(Generation::V0_0, "0.0.100").await, start(Generation::V0_1, "0.1.5").await);
+        let first = start(Generation::V0_0, "0.0.36").await;
+        let shown = sg.gateway("mid", mid.addr()).await;
+        assert_eq!(shown.capabilities().collect::<Vec<_>>(), [InferenceRoutes, CurrentUser]);
+        assert_eq!(shown.wire_note, "");
+        let shown = sg.gateway("new", new.addr()).await;
+        let held: Vec<_> = shown.capabilities().collect();
+        assert!(held.contains(&SandboxTemplates) && held.contains(&StartStop) && !held.contains(&InferenceRoutes));
+        let shown = sg.gateway("first", first.addr()).await;
+        assert_eq!((shown.wire_generation(), shown.capabilities.len()), (pb::WireGeneration::Unsupported, 0));
+        assert_eq!(
+            shown.wire_note,
+            "version `0.0.36` is of the family before 0.0.37, whose sandboxes and providers have another structure: releases 0.0.88 to 0.0.116 and 0.1 are spoken"
+        );
+
+        let admin = sg.admin();
+        let place = |gateway: &str| (gateway.to_owned(), "one".to_owned(), sg.app.new_id().to_string());
+        let (gateway, sandbox, request_id) = place("mid");
+        let stop = pb::StopSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+        let refused = assert_refused!(admin.sandboxes().stop_sandbox(stop).await, Unimplemented, "METHOD_NOT_SUPPORTED");
+        assert!(refused.message().contains("`StopSandbox` exists since version 0.0.105"), "{refused:?}");
+        let (gateway, sandbox, request_id) = place("mid");
+        let start = pb::StartSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+        assert_refused!(admin.sandboxes().start_sandbox(start).await, Unimplemented, "METHOD_NOT_SUPPORTED");
+        assert!(mid.calls().keys().all(|path| path.ends_with("/Health")));
+        let (gateway, sandbox, _) = place("first");
+        let look = pb::GetSandboxRequest { gateway, sandbox, ..Default::default() };
+        let refused = assert_refused!(admin.sandboxes().get_sandbox(look).await, FailedPrecondition, "WIRE_UNSUPPORTED");
+        assert!(refused.message().contains("before 0.0.37"), "{refused:?}");
+        for simulator in [mid, new, first] {
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn t09_a_generation_set_by_hand_that_the_version_contradicts_governs_nothing(sg: TestServer) {
+        let simulator = start(Generation::V0_0, "0.0.116").await;
+        sg.gateway("edge", simulator.addr()).await;
+        let admin = sg.admin();
+        let spec = Some(old::SandboxSpec::default());
+        let made = old::CreateSandboxRequest { name: "one".into(), spec, ..Default::default() };
+        admin.openshell_v0_0().create_sandbox(to("edge", made)).await.unwrap();
+
+        let pinned = pin(&sg, "edge", pb::WireGeneration::V01).await;
+        assert!(pinned.wire_note.starts_with("version `0.0.116` is not of generation 0.1"), "{}", pinned.wire_note);
+        let look = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
+        admin.openshell_v0_0().get_sandbox(to("edge", look)).await.expect("a read passes");
+        let refused = assert_refused!(delete(&admin, "edge", "one").await, FailedPrecondition, "WIRE_CONTRADICTED");
+        assert!(refused.message().contains("is set to generation 0.1 by hand but reports `0.0.116`"), "{refused:?}");
+        let update = old::UpdateConfigRequest { name: "one".into(), setting_key: "ocsf_json_enabled".into(), delete_setting: true, ..Default::default() };
+        let refused = admin.openshell_v0_0().update_config(to("edge", update)).await;
+        assert_refused!(refused, FailedPrecondition, "WIRE_CONTRADICTED");
+        let own = || (String::from("edge"), String::from("two"), sg.app.new_id().to_string());
+        let (gateway, sandbox, request_id) = own();
+        let create = pb::CreateSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+        assert_refused!(admin.sandboxes().create_sandbox(create).await, FailedPrecondition, "WIRE_CONTRADICTED");
+        let (gateway, _, request_id) = own();
+        let gone = pb::DeleteSandboxRequest { gateway, sandbox: "one".into(), request_id, ..Default::default() };
+        assert_refused!(admin.sandboxes().delete_sandbox(gone).await, FailedPrecondition, "WIRE_CONTRADICTED");
+        let calls = simulator.calls();
+        for method in ["DeleteSandbox", "UpdateConfig"] {
+            assert!(!calls.contains_key(&format!("/openshell.v1.OpenShell/{method}")), "{method} has reached the gateway");
+        }
+
+        // What fits, and what follows the version, governs.
+        pin(&sg, "edge", pb::WireGeneration::V00).await;
+        delete(&admin, "edge", "one").await.unwrap();
+        let unpinned = pin(&sg, "edge", pb::WireGeneration::Unspecified).await;
+        assert_eq!(unpinned.wire_note, "");
+        assert_eq!(delete(&admin, "edge", "none").await.unwrap_err().code(), Code::NotFound);
+
+        // A version that tells nothing is what setting it by hand is for.
+        let nightly = start(Generation::V0_0, "nightly").await;
+        sg.gateway("nightly", nightly.addr()).await;
+        assert_refused!(delete(&admin, "nightly", "none").await, FailedPrecondition, "WIRE_UNSUPPORTED");
+        pin(&sg, "nightly", pb::WireGeneration::V00).await;
+        assert_eq!(delete(&admin, "nightly", "none").await.unwrap_err().code(), Code::NotFound);
+        simulator.stop().await;
+        nightly.stop().await;
+        sg.finish().await;
+    }
+}
