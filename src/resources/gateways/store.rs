@@ -1,5 +1,7 @@
 //! Gateways as rows. Secrets are sealed before they come here.
 
+use std::ops::Bound;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -241,12 +243,12 @@ pub async fn store_probe(
     Ok(changed == 1)
 }
 
-/// A page by name, after a name, of those that the caller may see and the selector picks.
+/// A page by name, from a name on, of those that the caller may see and the selector picks.
 pub async fn page(
     conn: &mut Conn,
     visible: &Visible,
     selector: &Selector,
-    after: Option<&str>,
+    from: Bound<&str>,
     limit: i64,
 ) -> Result<Vec<Row>, Error> {
     use gateway_labels as l;
@@ -256,9 +258,11 @@ pub async fn page(
             .order(gateways::name)
             .limit(limit)
             .into_boxed();
-        if let Some(name) = after {
-            query = query.filter(gateways::name.gt(name));
-        }
+        query = match from {
+            Bound::Unbounded => query,
+            Bound::Included(name) => query.filter(gateways::name.ge(name)),
+            Bound::Excluded(name) => query.filter(gateways::name.gt(name)),
+        };
         if let Visible::Only(ids) = visible {
             query = query
                 .filter(gateways::id.eq_any(ids.iter().map(|id| id.get()).collect::<Vec<i64>>()));

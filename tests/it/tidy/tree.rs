@@ -63,6 +63,8 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
         "sandboxes/former.rs",
         "what another one of the name has left, when one is made or the sweep looks",
     ),
+    ("sandboxes/fleet.rs", "pages over many gateways, each asked in its time"),
+    ("sandboxes/lists.rs", "which sandboxes are asked for, and pages of one gateway"),
     ("sandboxes/input.rs", "what a caller may say of a sandbox, parsed"),
     ("sandboxes/listing.rs", "templates of two kinds in one list"),
     ("sandboxes/logs.rs", "which lines of a log are asked for"),
