@@ -84,6 +84,7 @@ pub const ALL: &[Worker] = &[
     device_codes::worker::EXPIRY,
     events::worker::SEQUENCER,
     events::worker::RETENTION,
+    gateways::findings::LOOKS,
     gateways::worker::PROBES,
     operations::takeover::TAKEOVER,
     operations::worker::RETENTION,

@@ -18,6 +18,7 @@ mod connections;
 mod events;
 mod flood;
 mod gateway_credentials;
+mod gateway_settings;
 mod gateways;
 mod groups;
 mod invites;

@@ -78,6 +78,7 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         oidc_client_secret: None,
         server_cert_ends_at: None,
         pinned_generation: None,
+        automatic_approvals_since: None,
     };
     row.set_oidc_client(new.oidc_client.as_ref());
     targets::seal_into(app, &mut row, &new.credentials)?;

@@ -75,6 +75,9 @@ pub struct Row {
     pub server_cert_ends_at: Option<Timestamp>,
     /// The schema family that is taken whatever its version says.
     pub pinned_generation: Option<String>,
+    /// Since when it was found to approve proposals by itself. What callers change leaves it alone.
+    #[diesel(skip_update)]
+    pub automatic_approvals_since: Option<Timestamp>,
 }
 
 impl Row {
@@ -240,6 +243,24 @@ pub async fn store_probe(
         .set((probed, gateways::last_error.eq(error)))
         .execute(c)
         .await)?;
+    Ok(changed == 1)
+}
+
+/// Notes since when a gateway approves proposals by itself, or that it does not; answers whether that is news. Moves no
+/// version.
+pub async fn note_automatic_approvals(
+    conn: &mut Conn,
+    id: GatewayId,
+    since: Option<Timestamp>,
+) -> Result<bool, Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()));
+    let known = gateways::automatic_approvals_since;
+    let set = known.eq(since);
+    let changed = if since.is_some() {
+        on_conn!(conn, |c| diesel::update(at.filter(known.is_null())).set(set).execute(c).await)?
+    } else {
+        on_conn!(conn, |c| diesel::update(at.filter(known.is_not_null())).set(set).execute(c).await)?
+    };
     Ok(changed == 1)
 }
 

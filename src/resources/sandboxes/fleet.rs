@@ -7,7 +7,7 @@
 //! - every gateway has a deadline of its own, and how much of it is read has a bound (T20): one that is slow, silent or
 //!   endless is named, and the others do not notice;
 //! - a gateway that was named on a page is not asked again on the next one, but for the rest of what it has told;
-//! - what the caller may see is asked anew for each batch of gateways.
+//! - whether the caller may see a gateway is asked just before the gateway is.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -104,6 +104,10 @@ async fn fill(
     loop {
         while asking.len() < at_once {
             let Some(on) = ahead.next(ctx, gateways).await? else { break };
+            if ctx.only(&on.1).is_err() {
+                // The role was lost since the batch was read.
+                continue;
+            }
             let shown = after.filter(|after| *after.gateway == *on.1).and_then(|a| a.place.clone());
             asking.push_back(ask(ctx, on, query, shown, size));
         }
@@ -225,5 +229,70 @@ impl Filling {
         }
         self.done = Some(gateway);
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openshell::sandbox::Phase;
+
+    fn sandbox(gateway: &str, name: &str) -> Described {
+        let place = Place { workspace: "default".to_owned(), name: name.to_owned() };
+        let sandbox = Sandbox {
+            id: String::new(),
+            place,
+            phase: Phase::Ready,
+            created_at: None,
+            image: String::new(),
+            gpu: false,
+            providers: Vec::new(),
+            policy_version: 0,
+            labels: std::collections::BTreeMap::new(),
+            annotations: std::collections::BTreeMap::new(),
+            conditions: Vec::new(),
+            exit_code: None,
+        };
+        Described { gateway: gateway.to_owned(), sandbox, meta: None }
+    }
+
+    fn told(gateway: &str, names: &[&str], missing: Option<&str>) -> Told {
+        let sandboxes = names.iter().map(|name| sandbox(gateway, name)).collect();
+        Told { gateway: gateway.into(), sandboxes, missing: missing.map(str::to_owned) }
+    }
+
+    fn filling() -> Filling {
+        Filling { page: Page::default(), size: PageSize::parse(2).unwrap(), done: None }
+    }
+
+    fn at(gateway: &str, name: Option<&str>) -> Option<Position> {
+        let place = name.map(|name| ("default".to_owned(), name.to_owned()));
+        Some(Position { gateway: gateway.to_owned(), place })
+    }
+
+    #[test]
+    fn a_page_ends_within_a_gateway_or_behind_one() {
+        let mut within = filling();
+        assert_eq!(within.take(told("a", &["1"], None)), None);
+        assert_eq!(within.take(told("b", &["1", "2"], None)), at("b", Some("1")));
+        assert_eq!(within.page.sandboxes.len(), 2);
+
+        // Only where another one is known is there a next page, and who was found silent before it is named on this one.
+        let mut behind = filling();
+        assert_eq!(behind.take(told("a", &["1", "2"], None)), None);
+        assert_eq!(behind.take(told("b", &[], Some("silent"))), None);
+        assert_eq!(behind.take(told("c", &[], None)), None);
+        assert_eq!(behind.take(told("d", &["1"], Some("endless"))), at("c", None));
+        assert_eq!((behind.page.sandboxes.len(), behind.page.unreachable.len()), (2, 1));
+    }
+
+    #[test]
+    fn t20_a_gateway_that_tells_too_much_or_nothing_in_time_is_named() {
+        let one = || vec![sandbox("a", "1").sandbox];
+        assert_eq!(live("a", Some(Ok((one(), true)))), (one(), None));
+        let (shown, why) = live("a", Some(Ok((one(), false))));
+        assert_eq!((shown.len(), why.is_some()), (1, true));
+        let (shown, why) = live("a", None);
+        assert_eq!((shown.len(), why.is_some()), (0, true));
     }
 }

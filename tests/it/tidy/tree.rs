@@ -38,6 +38,8 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("gateways/certificates", "a table of its own, and when ends of certificates are told of"),
     ("gateways/change.rs", "what a change may do, and what it drops"),
     ("gateways/credentials.rs", "the modes of identifying ourselves, and what each needs"),
+    ("gateways/findings.rs", "what is not as it should be on a gateway, and the worker that looks"),
+    ("gateways/settings.rs", "settings, which the gateway itself keeps"),
     ("gateways/health", "tables of their own: states and probes of a day"),
     ("gateways/identity.rs", "what is shown to a gateway: tokens that are stored or fetched"),
     ("gateways/input.rs", "what a caller may say of a gateway, parsed"),
