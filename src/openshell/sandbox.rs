@@ -256,7 +256,10 @@ impl Gateway {
     ) -> Result<(Vec<Sandbox>, bool), Error> {
         let mut all: BTreeMap<Place, Sandbox> = BTreeMap::new();
         let (mut from, mut asked, mut bytes, mut whole) = (String::new(), 0, 0, false);
-        while all.len() < SANDBOXES_MAX && asked <= SANDBOXES_MAX / PAGE as usize && bytes < bytes_max {
+        while all.len() < SANDBOXES_MAX
+            && asked <= SANDBOXES_MAX / PAGE as usize
+            && bytes < bytes_max
+        {
             asked += 1;
             let request = match self.wire() {
                 Wire::V0_0 => v0_0::list(workspace, &from),

@@ -1,10 +1,10 @@
 //! The messages of `GatewayService`, to and from what the domain works with.
 
 use super::certificates;
-use super::findings;
 use super::change::Change;
 use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::domain::NewGateway;
+use super::findings;
 use super::health::Health;
 use super::health::store::State;
 use super::input::{self, Endpoint, OidcClient, Scheme};
@@ -196,6 +196,7 @@ impl From<Told> for pb::watch_gateways_response::Change {
         match told {
             Told::Is(row) => Self::Gateway((*row).into()),
             Told::Gone(name) => Self::Gone(name),
+            Told::Present(names) => Self::Present(pb::GatewayNames { names }),
         }
     }
 }

@@ -72,12 +72,7 @@ pub async fn delete(ctx: &Ctx, of: &Of, key: Key) -> Result<Changed, Error> {
     Ok(changed)
 }
 
-async fn change(
-    ctx: &Ctx,
-    of: &Of,
-    key: Key,
-    value: Option<&Value>,
-) -> Result<Changed, Error> {
+async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<Changed, Error> {
     ctx.detail("key", key.as_str());
     if let Some(place) = &of.0 {
         ctx.detail("workspace", place.workspace.as_str());

@@ -259,7 +259,10 @@ pub async fn note_automatic_approvals(
     let changed = if since.is_some() {
         on_conn!(conn, |c| diesel::update(at.filter(known.is_null())).set(set).execute(c).await)?
     } else {
-        on_conn!(conn, |c| diesel::update(at.filter(known.is_not_null())).set(set).execute(c).await)?
+        on_conn!(conn, |c| diesel::update(at.filter(known.is_not_null()))
+            .set(set)
+            .execute(c)
+            .await)?
     };
     Ok(changed == 1)
 }
