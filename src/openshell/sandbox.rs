@@ -273,13 +273,11 @@ impl Gateway {
             };
             let (page, next) = page.ok_or_else(|| self.unreadable(LIST))?;
             all.extend(page.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)));
-            match next {
-                Some(next) => from = next,
-                None => {
-                    whole = true;
-                    break;
-                }
-            }
+            let Some(next) = next else {
+                whole = true;
+                break;
+            };
+            from = next;
         }
         whole &= all.len() <= SANDBOXES_MAX;
         Ok((all.into_values().take(SANDBOXES_MAX).collect(), whole))
