@@ -265,16 +265,16 @@ mod tests {
         Filling { page: Page::default(), size: PageSize::parse(2).unwrap(), done: None }
     }
 
-    fn at(gateway: &str, name: Option<&str>) -> Option<Position> {
+    fn at(gateway: &str, name: Option<&str>) -> Position {
         let place = name.map(|name| ("default".to_owned(), name.to_owned()));
-        Some(Position { gateway: gateway.to_owned(), place })
+        Position { gateway: gateway.to_owned(), place }
     }
 
     #[test]
     fn a_page_ends_within_a_gateway_or_behind_one() {
         let mut within = filling();
         assert_eq!(within.take(told("a", &["1"], None)), None);
-        assert_eq!(within.take(told("b", &["1", "2"], None)), at("b", Some("1")));
+        assert_eq!(within.take(told("b", &["1", "2"], None)), Some(at("b", Some("1"))));
         assert_eq!(within.page.sandboxes.len(), 2);
 
         // Only where another one is known is there a next page, and who was found silent before it is named on this one.
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(behind.take(told("a", &["1", "2"], None)), None);
         assert_eq!(behind.take(told("b", &[], Some("silent"))), None);
         assert_eq!(behind.take(told("c", &[], None)), None);
-        assert_eq!(behind.take(told("d", &["1"], Some("endless"))), at("c", None));
+        assert_eq!(behind.take(told("d", &["1"], Some("endless"))), Some(at("c", None)));
         assert_eq!((behind.page.sandboxes.len(), behind.page.unreachable.len()), (2, 1));
     }
 
