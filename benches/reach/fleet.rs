@@ -8,6 +8,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::access_service_client::AccessServiceClient;
 use shoreguard::pb::v1::audit_service_client::AuditServiceClient;
 use shoreguard::pb::v1::gateway_service_client::GatewayServiceClient;
+use shoreguard::pb::v1::sandbox_service_client::SandboxServiceClient;
 use shoreguard::pb::v1::sbom_service_client::SbomServiceClient;
 use shoreguard::pb::v1::service_principal_service_client::ServicePrincipalServiceClient;
 use tonic::Request;
@@ -146,6 +147,38 @@ impl Admin {
         let request = self.signed(tokio_stream::iter(messages));
         let stored = sboms.upload_sbom(request).await?.into_inner().sbom;
         Ok(stored.ok_or("an upload without an SBOM")?.component_count)
+    }
+
+    /// Registers a gateway that speaks without TLS.
+    pub(crate) async fn register(&self, name: String, endpoint: SocketAddr) -> Result<(), Fault> {
+        let request = pb::RegisterGatewayRequest {
+            name,
+            endpoint: endpoint.to_string(),
+            scheme: pb::GatewayScheme::Http.into(),
+            ..Default::default()
+        };
+        let mut gateways = GatewayServiceClient::new(self.channel.clone());
+        gateways.register_gateway(self.signed(request)).await?;
+        Ok(())
+    }
+
+    /// Every sandbox of every gateway, in the largest pages; answers how many there are, and how many gateways did not
+    /// tell theirs.
+    pub(crate) async fn list_fleet(&self) -> Result<(usize, usize), Fault> {
+        let mut sandboxes =
+            SandboxServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
+        let (mut listed, mut unreachable, mut page_token) = (0, 0, String::new());
+        loop {
+            let request =
+                pb::ListSandboxesRequest { page_size: 1_000, page_token, ..Default::default() };
+            let page = sandboxes.list_sandboxes(self.signed(request)).await?.into_inner();
+            listed += page.sandboxes.len();
+            unreachable += page.unreachable.len();
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok((listed, unreachable));
+            }
+        }
     }
 
     /// One page of the audit log; answers the token of the next.

@@ -3,12 +3,14 @@
 //! - `constant`: a tonic service that answers constants, as upstream and as what our own rpcs are compared with;
 //! - `forward ADDRESS`: the bare tonic forwarder;
 //! - `select DATABASE`: a tonic service that does one select;
+//! - `simulators COUNT`: simulated gateways of both generations, each on an address of its own;
 //! - `shoreguard ARGS`: the shipped command line.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::io::{Read as _, Write as _};
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode};
 
 use clap::Parser as _;
@@ -20,6 +22,7 @@ use shoreguard::db::{Db, DbOptions};
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::store;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
@@ -45,7 +48,9 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
         return cli::run(Cli::parse_from(program.chain(rest)));
     }
     std::thread::spawn(|| at_end_of_input(|| std::process::exit(0)));
-    match serve(&role, rest.collect()) {
+    let served =
+        if role == "simulators" { simulate(rest.collect()) } else { serve(&role, rest.collect()) };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             let _ = writeln!(std::io::stderr(), "reach {role}: {fault}");
@@ -64,6 +69,34 @@ fn at_end_of_input(end: impl FnOnce()) {
 fn terminate() {
     let own = std::process::id().to_string();
     let _ = Command::new("kill").args(["-TERM", &own]).status();
+}
+
+/// Where a simulated gateway listens: all on one port, so that the first one's tells the others'.
+pub(crate) fn simulated(number: u16, port: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    // Not ending in 0 or 255, whatever that may mean to the host.
+    SocketAddr::from(([127, 1 + high, low / 128, 1 + low % 128], port))
+}
+
+/// Starts gateways and says where the first one listens.
+fn simulate(args: Vec<String>) -> Result<(), Fault> {
+    let count: u16 = args.first().ok_or("how many?")?.parse()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut gateways, mut port) = (Vec::new(), 0);
+        for number in 0..count {
+            let generation = if number % 2 == 0 { Generation::V0_0 } else { Generation::V0_1 };
+            let listen = simulated(number, port);
+            let options = SimulatorOptions { listen, ..SimulatorOptions::plain(generation) };
+            let gateway = Simulator::start(options).await?;
+            gateway.seed_demo()?;
+            port = gateway.addr().port();
+            gateways.push(gateway);
+        }
+        writeln!(std::io::stdout(), "{}", simulated(0, port))?;
+        // Until the input ends, and with it the process.
+        std::future::pending().await
+    })
 }
 
 fn serve(role: &str, args: Vec<String>) -> Result<(), Fault> {

@@ -25,6 +25,10 @@ pub struct Sandboxes {
     /// gateway that restarts may come up with a part of its state.
     #[serde(default = "missing_grace_seconds")]
     pub missing_grace_seconds: u64,
+    /// How long one gateway may take to tell its sandboxes for a list of many gateways, in seconds. Default 5, as a probe: one
+    /// that takes longer is named as unreachable, and delays the others no longer.
+    #[serde(default = "list_timeout_seconds")]
+    pub list_timeout_seconds: u64,
     /// The folder whose `.yaml` files are templates beside the server's own; `templates/` of the source has examples.
     /// Default: none. One that is wrong stops the start.
     #[serde(default)]
@@ -43,11 +47,16 @@ fn missing_grace_seconds() -> u64 {
     300
 }
 
+fn list_timeout_seconds() -> u64 {
+    5
+}
+
 impl Section for Sandboxes {
     const KEYS: &'static [Key] = &[
         Key::new("ready_timeout_seconds", Kind::Number),
         Key::new("sweep_seconds", Kind::Number),
         Key::new("missing_grace_seconds", Kind::Number),
+        Key::new("list_timeout_seconds", Kind::Number),
         Key::new("templates_folder", Kind::Text),
     ];
 
@@ -55,6 +64,7 @@ impl Section for Sandboxes {
         faults.range("sandboxes.ready_timeout_seconds", self.ready_timeout_seconds, &(1..=3600));
         faults.range("sandboxes.sweep_seconds", self.sweep_seconds, &(5..=86_400));
         faults.range("sandboxes.missing_grace_seconds", self.missing_grace_seconds, &(0..=86_400));
+        faults.range("sandboxes.list_timeout_seconds", self.list_timeout_seconds, &(1..=60));
     }
 }
 
@@ -75,5 +85,11 @@ impl Sandboxes {
     #[must_use]
     pub fn missing_grace(&self) -> Duration {
         Duration::from_secs(self.missing_grace_seconds)
+    }
+
+    /// How long one gateway may take to tell its sandboxes for a list of many.
+    #[must_use]
+    pub fn list_timeout(&self) -> Duration {
+        Duration::from_secs(self.list_timeout_seconds)
     }
 }

@@ -1,6 +1,6 @@
 //! What we ask of a gateway on our own account, in the same words whatever its generation.
 //!
-//! [`Gateway`] is the handle; `sandbox`, `exec` and `watch` are what can be asked, and `v0_0` and `v0_1` translate.
+//! [`Gateway`] is the handle; `sandbox`, `settings`, `exec` and `watch` are what can be asked, and `v0_0` and `v0_1` translate.
 //! `capability` says what a gateway can do at all, `annotation` what we write into its record.
 //!
 //! Invariants
@@ -16,6 +16,7 @@ pub mod exec;
 pub(crate) mod gateway;
 pub mod policy_file;
 pub mod sandbox;
+pub mod settings;
 pub mod templates;
 mod v0_0;
 mod v0_1;

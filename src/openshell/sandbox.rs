@@ -245,27 +245,42 @@ impl Gateway {
 
     /// Every sandbox of a workspace, or of all; by place. At most [`SANDBOXES_MAX`].
     pub async fn list_sandboxes(&self, workspace: Option<&str>) -> Result<Vec<Sandbox>, Error> {
+        Ok(self.list_sandboxes_within(workspace, usize::MAX).await?.0)
+    }
+
+    /// The same, of at most so many bytes of answers; whether that was all there is.
+    pub async fn list_sandboxes_within(
+        &self,
+        workspace: Option<&str>,
+        bytes_max: usize,
+    ) -> Result<(Vec<Sandbox>, bool), Error> {
         let mut all: BTreeMap<Place, Sandbox> = BTreeMap::new();
-        let (mut from, mut asked) = (String::new(), 0);
-        while all.len() < SANDBOXES_MAX && asked <= SANDBOXES_MAX / PAGE as usize {
+        let (mut from, mut asked, mut bytes, mut whole) = (String::new(), 0, 0, false);
+        while all.len() < SANDBOXES_MAX
+            && asked <= SANDBOXES_MAX / PAGE as usize
+            && bytes < bytes_max
+        {
             asked += 1;
             let request = match self.wire() {
                 Wire::V0_0 => v0_0::list(workspace, &from),
                 Wire::V0_1 => v0_1::list(workspace, &from),
             };
             let answer = self.unary(LIST, &request, CALL_TIME).await?;
+            bytes += answer.len();
             let page = match self.wire() {
                 Wire::V0_0 => v0_0::page(&answer, &from),
                 Wire::V0_1 => v0_1::page(&answer),
             };
             let (page, next) = page.ok_or_else(|| self.unreadable(LIST))?;
             all.extend(page.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)));
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
+            let Some(next) = next else {
+                whole = true;
+                break;
+            };
+            from = next;
         }
-        Ok(all.into_values().take(SANDBOXES_MAX).collect())
+        whole &= all.len() <= SANDBOXES_MAX;
+        Ok((all.into_values().take(SANDBOXES_MAX).collect(), whole))
     }
 
     /// Opens an SSH session. Sent once.

@@ -2,17 +2,10 @@
 
 use super::wire;
 use crate::access::roles::Role;
-use crate::error::{Error, Reason};
+use crate::error::Error;
+use crate::openshell::settings;
 
 const UPDATE_CONFIG: &str = "/openshell.v1.OpenShell/UpdateConfig";
-
-/// Settings that this build knows; another could do anything.
-const SETTINGS: [&str; 4] = [
-    "providers_v2_enabled",
-    "ocsf_json_enabled",
-    "agent_policy_proposals_enabled",
-    "proposal_approval_mode",
-];
 
 /// The key under which the policy for all sandboxes is deleted.
 const GLOBAL_POLICY: &str = "policy";
@@ -36,10 +29,9 @@ pub(crate) fn role_of(path: &str, message: &[u8]) -> Result<Role, Error> {
     let global = wire::flag(message, field::GLOBAL);
     let delete = wire::flag(message, field::DELETE_SETTING);
     let key = wire::text_at(message, &[field::SETTING_KEY]);
-    let known = |key| SETTINGS.contains(&key) || key == GLOBAL_POLICY && global && delete;
+    let known = |key| settings::is_known(key) || key == GLOBAL_POLICY && global && delete;
     if !key.is_none_or(known) {
-        let why = format!("`setting_key` must be one of {}", SETTINGS.join(", "));
-        return Err(Error::refused(Reason::SettingUnknown, why));
+        return Err(settings::unknown("setting_key"));
     }
     let of_admins = global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
     Ok(if of_admins { Role::Admin } else { Role::Operator })
@@ -50,6 +42,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::error::Reason;
     use crate::pb::v0_0::openshell::sandbox::v1::{SandboxPolicy, SettingValue};
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
 

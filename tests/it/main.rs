@@ -20,6 +20,7 @@ mod events;
 mod flood;
 mod gateway_credentials;
 mod gateway_health;
+mod gateway_settings;
 mod gateway_unregister;
 mod gateway_watch;
 mod gateway_wire;

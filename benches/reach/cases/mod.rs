@@ -3,6 +3,7 @@
 mod access;
 mod access_load;
 mod audit_list;
+mod fleet_list;
 mod footprint;
 mod own;
 mod proxied;
@@ -43,6 +44,11 @@ pub(crate) const CASES: &[Case] = &[
         run: audit_list::run,
     },
     Case { name: "sboms", what: "a large SBOM taken, and searched by one caller", run: sboms::run },
+    Case {
+        name: "fleet-list",
+        what: "the sandboxes of 1000 gateways, one caller",
+        run: fleet_list::run,
+    },
     Case { name: "footprint", what: "memory, and time to serve", run: footprint::run },
 ];
 

@@ -30,6 +30,7 @@ diesel::table! {
         oidc_client_secret -> Nullable<Binary>,
         server_cert_ends_at -> Nullable<Timestamp>,
         pinned_generation -> Nullable<Text>,
+        automatic_approvals_since -> Nullable<Timestamp>,
     }
 }
 

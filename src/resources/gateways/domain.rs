@@ -1,5 +1,6 @@
 //! Gateways: registering, finding and testing them.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -11,7 +12,7 @@ use super::store::{self, Row};
 use super::targets::{self, Generation};
 use super::{certificates, worker};
 use crate::app::App;
-use crate::ctx::{Ctx, FleetCtx};
+use crate::ctx::{Ctx, FleetCtx, OnGateway};
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
@@ -78,6 +79,7 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         oidc_client_secret: None,
         server_cert_ends_at: None,
         pinned_generation: None,
+        automatic_approvals_since: None,
     };
     row.set_oidc_client(new.oidc_client.as_ref());
     targets::seal_into(app, &mut row, &new.credentials)?;
@@ -160,9 +162,10 @@ pub async fn list(
     };
     let key = &ctx.app().page_key;
     let after = PageToken::<String>::open(key, &scope, token)?;
-    let after = after.as_ref().map(|token| token.position().as_str());
+    let after = after.as_ref().map(|token| Bound::Excluded(token.position().as_str()));
+    let (from, visible) = (after.unwrap_or(Bound::Unbounded), ctx.visible());
     let mut conn = ctx.db().read().await?;
-    let rows = store::page(&mut conn, &ctx.visible(), &picked, after, size.limit()).await?;
+    let rows = store::page(&mut conn, &visible, &picked, from, size.limit()).await?;
     let (page, more) = size.cut(rows);
     let (config, now) = (&ctx.app().config.gateways, ctx.now());
     let page: Vec<Row> = page.into_iter().map(|row| honest(row, config, now)).collect();
@@ -171,6 +174,19 @@ pub async fn list(
         Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
     };
     Ok((page, next))
+}
+
+/// Some of those that the caller may see now and the selector picks, in the order of their names, from a name on.
+pub async fn picked(
+    ctx: &FleetCtx,
+    selector: &Selector,
+    from: Bound<&str>,
+    limit: usize,
+) -> Result<Vec<OnGateway>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut conn = ctx.db().read().await?;
+    let rows = store::page(&mut conn, &ctx.visible(), selector, from, limit).await?;
+    Ok(rows.into_iter().map(|row| (GatewayId(row.id), row.name.into())).collect())
 }
 
 /// Probes the gateway of the call now, with what is stored.

@@ -4,10 +4,12 @@ use super::certificates;
 use super::change::Change;
 use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::domain::NewGateway;
+use super::findings;
 use super::health::Health;
 use super::health::store::State;
 use super::input::{self, Endpoint, OidcClient, Scheme};
 use super::rotate::Rotation;
+use super::settings::Of;
 use super::store::Row;
 use super::targets::Generation;
 use super::unregister::Gone;
@@ -17,6 +19,7 @@ use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
 use crate::openshell::capability::{self, Capability};
+use crate::openshell::settings::{Key, Scope, Setting, Value};
 use crate::pb::v1 as pb;
 use crate::secret::Secret;
 use crate::transport::wire;
@@ -266,9 +269,64 @@ fn shown_capabilities(taken_for: Generation, version: &str) -> Vec<i32> {
     held.map(|one| pb::GatewayCapability::from(one).into()).collect()
 }
 
+/// What to set which setting to.
+pub(super) fn setting_to_set(
+    key: &str,
+    value: Option<pb::GatewaySettingValue>,
+) -> Result<(Key, Value), Error> {
+    use pb::gateway_setting_value::Kind;
+    let key = Key::parse("key", key)?;
+    let value = match value.and_then(|value| value.kind) {
+        Some(Kind::Switch(switch)) => Value::Bool(switch),
+        Some(Kind::Text(word)) => Value::Text(word),
+        Some(Kind::Number(number)) => Value::Int(number),
+        None => return Err(Error::invalid("value", "is required")),
+    };
+    key.check("value", &value)?;
+    Ok((key, value))
+}
+
+/// A setting, of what was asked about.
+pub(super) fn setting(setting: Setting, of: &Of) -> pb::GatewaySetting {
+    use pb::gateway_setting_value::Kind;
+    let kind = setting.value.and_then(|value| match value {
+        Value::Bool(switch) => Some(Kind::Switch(switch)),
+        Value::Text(word) => Some(Kind::Text(word)),
+        Value::Int(number) => Some(Kind::Number(number)),
+        Value::Opaque => None,
+    });
+    let scope = match setting.scope {
+        Scope::Unset => pb::GatewaySettingScope::Unspecified,
+        Scope::Sandbox => pb::GatewaySettingScope::Sandbox,
+        Scope::Gateway => pb::GatewaySettingScope::Gateway,
+    };
+    let place = of.0.clone();
+    let (workspace, sandbox) = place.map(|of| (of.workspace, of.name)).unwrap_or_default();
+    pb::GatewaySetting {
+        key: setting.key,
+        value: kind.map(|kind| pb::GatewaySettingValue { kind: Some(kind) }),
+        scope: scope.into(),
+        workspace,
+        sandbox,
+        managed_by_gateway: setting.scope == Scope::Gateway,
+    }
+}
+
+fn shown_findings(row: &Row) -> Vec<pb::GatewayFinding> {
+    let shown = |(kind, since): (findings::Kind, Timestamp)| pb::GatewayFinding {
+        kind: match kind {
+            findings::Kind::AutomaticApprovals => pb::GatewayFindingKind::AutomaticApprovals,
+        }
+        .into(),
+        since_time: Some(wire::time(since)),
+        description: kind.sentence().to_owned(),
+    };
+    findings::of(row).into_iter().map(shown).collect()
+}
+
 impl From<Row> for pb::Gateway {
     fn from(row: Row) -> Self {
-        let certificates = shown_certificates(&row);
+        let (certificates, findings) = (shown_certificates(&row), shown_findings(&row));
         let oidc_client = row.oidc_client().map(|client| pb::GatewayOidcClient {
             token_url: client.token_url,
             scope: client.scope.unwrap_or_default(),
@@ -315,6 +373,7 @@ impl From<Row> for pb::Gateway {
             has_oidc_client_secret: row.oidc_client_secret.is_some(),
             pinned_generation: pinned.map_or(0, |pinned| pb::WireGeneration::from(pinned).into()),
             certificates,
+            findings,
         }
     }
 }

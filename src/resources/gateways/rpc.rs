@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::messages::status;
+use super::messages::{self, status};
+use super::settings::{self, Of};
 use super::watch::Watcher;
 use super::{change, discovery, domain, health, rotate, unregister};
 use crate::app::App;
 use crate::db::page::PageSize;
+use crate::openshell::settings::Key;
 use crate::pb::v1 as pb;
 use crate::pb::v1::gateway_service_server::{GatewayService, GatewayServiceServer};
 use crate::transport::call::{Reply, call, call_write};
@@ -127,6 +129,46 @@ impl GatewayService for Gateways {
         call_write(&self.0, request, async move |ctx, req| {
             let gone = unregister::unregister(&ctx, &req.gateway, &req.etag, req.force).await?;
             Ok(gone.into())
+        })
+        .await
+    }
+
+    async fn list_gateway_settings(
+        &self,
+        request: Request<pb::ListGatewaySettingsRequest>,
+    ) -> Reply<pb::ListGatewaySettingsResponse> {
+        call(&self.0, request, async |ctx, req| {
+            let of = Of::parse(&req.workspace, &req.sandbox)?;
+            let (settings, settings_revision) = settings::list(ctx, &of).await?;
+            let settings = settings.into_iter().map(|one| messages::setting(one, &of)).collect();
+            Ok(pb::ListGatewaySettingsResponse { settings, settings_revision })
+        })
+        .await
+    }
+
+    async fn update_gateway_setting(
+        &self,
+        request: Request<pb::UpdateGatewaySettingRequest>,
+    ) -> Reply<pb::UpdateGatewaySettingResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let of = Of::parse(&req.workspace, &req.sandbox)?;
+            let (key, value) = messages::setting_to_set(&req.key, req.value)?;
+            let (setting, changed) = settings::update(&ctx, &of, key, value).await?;
+            let setting = Some(messages::setting(setting, &of));
+            Ok(pb::UpdateGatewaySettingResponse { setting, settings_revision: changed.revision })
+        })
+        .await
+    }
+
+    async fn delete_gateway_setting(
+        &self,
+        request: Request<pb::DeleteGatewaySettingRequest>,
+    ) -> Reply<pb::DeleteGatewaySettingResponse> {
+        call_write(&self.0, request, async move |ctx, req| {
+            let of = Of::parse(&req.workspace, &req.sandbox)?;
+            let changed = settings::delete(&ctx, &of, Key::parse("key", &req.key)?).await?;
+            let settings_revision = changed.revision;
+            Ok(pb::DeleteGatewaySettingResponse { deleted: changed.deleted, settings_revision })
         })
         .await
     }

@@ -1,5 +1,7 @@
 //! Gateways as rows. Secrets are sealed before they come here.
 
+use std::ops::Bound;
+
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
@@ -73,6 +75,9 @@ pub struct Row {
     pub server_cert_ends_at: Option<Timestamp>,
     /// The schema family that is taken whatever its version says.
     pub pinned_generation: Option<String>,
+    /// Since when it was found to approve proposals by itself. What callers change leaves it alone.
+    #[diesel(skip_update)]
+    pub automatic_approvals_since: Option<Timestamp>,
 }
 
 impl Row {
@@ -252,12 +257,33 @@ pub async fn store_probe(
     Ok(changed == 1)
 }
 
-/// A page by name, after a name, of those that the caller may see and the selector picks.
+/// Notes since when a gateway approves proposals by itself, or that it does not; answers whether that is news. Moves no
+/// version.
+pub async fn note_automatic_approvals(
+    conn: &mut Conn,
+    id: GatewayId,
+    since: Option<Timestamp>,
+) -> Result<bool, Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()));
+    let known = gateways::automatic_approvals_since;
+    let set = known.eq(since);
+    let changed = if since.is_some() {
+        on_conn!(conn, |c| diesel::update(at.filter(known.is_null())).set(set).execute(c).await)?
+    } else {
+        on_conn!(conn, |c| diesel::update(at.filter(known.is_not_null()))
+            .set(set)
+            .execute(c)
+            .await)?
+    };
+    Ok(changed == 1)
+}
+
+/// A page by name, from a name on, of those that the caller may see and the selector picks.
 pub async fn page(
     conn: &mut Conn,
     visible: &Visible,
     selector: &Selector,
-    after: Option<&str>,
+    from: Bound<&str>,
     limit: i64,
 ) -> Result<Vec<Row>, Error> {
     use gateway_labels as l;
@@ -267,9 +293,11 @@ pub async fn page(
             .order(gateways::name)
             .limit(limit)
             .into_boxed();
-        if let Some(name) = after {
-            query = query.filter(gateways::name.gt(name));
-        }
+        query = match from {
+            Bound::Unbounded => query,
+            Bound::Included(name) => query.filter(gateways::name.ge(name)),
+            Bound::Excluded(name) => query.filter(gateways::name.gt(name)),
+        };
         if let Visible::Only(ids) = visible {
             query = query
                 .filter(gateways::id.eq_any(ids.iter().map(|id| id.get()).collect::<Vec<i64>>()));

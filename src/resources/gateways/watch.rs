@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::resources::events::domain::{Filter, Follower, Start};
 
 /// Events after which a gateway is sent again.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "gateway.registered",
     "gateway.updated",
     "gateway.credentials_rotated",
@@ -24,6 +24,8 @@ const NAMES: [&str; 8] = [
     "gateway.down",
     "gateway.status_changed",
     "gateway.version_changed",
+    "gateway.finding_opened",
+    "gateway.finding_closed",
 ];
 /// Gateways that are read at once.
 const BATCH: usize = 200;

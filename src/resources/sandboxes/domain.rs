@@ -1,21 +1,17 @@
 //! Sandboxes: finding, describing, starting, stopping and deleting them. Making one is in `create`.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use super::cleanup::{self, Gone};
 use super::store::{self, Meta};
-use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::{Error, Kind};
 use crate::etag;
-use crate::labels::{Labels, Selector, UNLABELLED};
+use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Place, Sandbox};
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::seal::joined;
 
 /// A sandbox, as its gateway tells, and what is kept about it.
 #[derive(Debug)]
@@ -35,17 +31,6 @@ pub struct Change {
     pub description: Option<Option<String>>,
     /// New labels, all of them.
     pub labels: Option<Labels>,
-}
-
-/// Which sandboxes to list.
-#[derive(Debug)]
-pub struct Query {
-    /// Name of the gateway.
-    pub gateway: String,
-    /// Only of this workspace.
-    pub workspace: Option<String>,
-    /// Only those that it picks.
-    pub selector: Selector,
 }
 
 pub(super) async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
@@ -72,84 +57,6 @@ pub fn is_of(meta: &Meta, sandbox: &Sandbox) -> bool {
 pub async fn get(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
     let sandbox = reach(ctx).await?.get_sandbox(place).await?;
     described(ctx, sandbox).await
-}
-
-/// A page of a gateway's sandboxes. The gateway is read whole, so that a page is what is left after the selector has
-/// picked (WP70), and goes on behind the last place whatever came and went meanwhile.
-pub async fn list(
-    ctx: &FleetCtx,
-    query: &Query,
-    size: PageSize,
-    token: &str,
-) -> Result<(Vec<Described>, String), Error> {
-    let (id, gateway): OnGateway = ctx.only(&query.gateway)?;
-    let principal = ctx.principal_text();
-    let selector = query.selector.to_string();
-    let workspace = query.workspace.as_deref().unwrap_or_default();
-    let filter = joined(&[gateway.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
-    let scope = PageScope {
-        method: "ListSandboxes",
-        principal: &principal,
-        filter: &filter,
-        order: "workspace, name",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<(String, String)>::open(key, &scope, token)?;
-    let after = after.map(|token| {
-        let (workspace, name) = token.position().clone();
-        Place { workspace, name }
-    });
-    let reached = Gateway::reach(ctx.app(), id).await?;
-    let live = reached.list_sandboxes(query.workspace.as_deref()).await?;
-    let kept = kept(ctx, &gateway, &query.selector).await?;
-    let picked = live
-        .into_iter()
-        .filter(|sandbox| after.as_ref().is_none_or(|after| sandbox.place > *after))
-        .filter_map(|sandbox| kept.describe(&gateway, sandbox))
-        .take(size.get() + 1);
-    let (page, more) = size.cut(picked.collect::<Vec<_>>());
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(Described { sandbox: Sandbox { place, .. }, .. }) => {
-            let position = (place.workspace.clone(), place.name.clone());
-            PageToken::after(position).seal(key, &scope)?
-        }
-    };
-    Ok((page, next))
-}
-
-/// What is kept of a gateway's sandboxes, as far as a selector picks it.
-struct Kept {
-    picked: BTreeMap<Place, Meta>,
-    /// Where something is kept that the selector has not picked.
-    left_out: std::collections::BTreeSet<Place>,
-    unlabelled: bool,
-}
-
-async fn kept(ctx: &Ctx, gateway: &str, selector: &Selector) -> Result<Kept, Error> {
-    let mut conn = ctx.db().read().await?;
-    let picked = store::picked(&mut conn, gateway, selector).await?;
-    let picked: BTreeMap<Place, Meta> =
-        picked.into_iter().map(|meta| (meta.place(), meta)).collect();
-    let unlabelled = selector.picks(&UNLABELLED);
-    let mut left_out = std::collections::BTreeSet::new();
-    if unlabelled && !selector.0.is_empty() {
-        left_out = store::places(&mut conn, gateway).await?;
-        left_out.retain(|place| !picked.contains_key(place));
-    }
-    Ok(Kept { picked, left_out, unlabelled })
-}
-
-impl Kept {
-    fn describe(&self, gateway: &str, sandbox: Sandbox) -> Option<Described> {
-        let meta = self.picked.get(&sandbox.place).filter(|meta| is_of(meta, &sandbox)).cloned();
-        let without = self.unlabelled && !self.left_out.contains(&sandbox.place);
-        (meta.is_some() || without).then(|| Described {
-            gateway: gateway.to_owned(),
-            sandbox,
-            meta,
-        })
-    }
 }
 
 /// Changes what is kept about a sandbox, which must be there.

@@ -6,14 +6,14 @@ use tonic::{Request, Streaming};
 
 use super::cleanup::Gone;
 use super::create::{self, Asked};
-use super::domain::{self, Change, Query};
+use super::domain::{self, Change};
+use super::lists::{self, Of, Query, Unreachable};
 use super::{exec, input, listing, logs, messages, ssh};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::labels::Selector;
-use crate::names;
 use crate::openshell::exec::{Input, Output};
 use crate::openshell::watch::Seen;
 use crate::pb::v1 as pb;
@@ -66,9 +66,10 @@ impl SandboxService for Sandboxes {
         call(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
             let token = req.page_token.clone();
-            let (page, next_page_token) = domain::list(ctx, &req.try_into()?, size, &token).await?;
-            let sandboxes = page.into_iter().map(Into::into).collect();
-            Ok(pb::ListSandboxesResponse { sandboxes, next_page_token })
+            let page = lists::list(ctx, &req.try_into()?, size, &token).await?;
+            let sandboxes = page.sandboxes.into_iter().map(Into::into).collect();
+            let unreachable = page.unreachable.into_iter().map(Into::into).collect();
+            Ok(pb::ListSandboxesResponse { sandboxes, next_page_token: page.next, unreachable })
         })
         .await
     }
@@ -283,10 +284,16 @@ impl TryFrom<pb::ListSandboxesRequest> for Query {
     fn try_from(req: pb::ListSandboxesRequest) -> Result<Self, Error> {
         let workspace = Some(req.workspace).filter(|workspace| !workspace.is_empty());
         Ok(Self {
-            gateway: names::asked("gateway", req.gateway)?,
+            of: Of::parse(req.gateway, &req.gateway_selector)?,
             workspace: workspace.map(|name| input::name("workspace", &name)).transpose()?,
             selector: Selector::parse("label_selector", &req.label_selector)?,
         })
+    }
+}
+
+impl From<Unreachable> for pb::UnreachableGateway {
+    fn from(Unreachable { gateway, why }: Unreachable) -> Self {
+        Self { gateway, error: why }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod creation;
+mod fleet;
 mod listing;
 mod proxied;
 mod ssh;

@@ -1,44 +1,37 @@
-//! Generation 0.1: workspaces are selectors, lists have page tokens, and everything is named by name.
+//! Generation 0.0: workspaces are strings, lists are cut by offset, and much is named by id.
+
+mod settings;
 
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
+pub(super) use self::settings::{
+    ask_settings, change_setting, gateway_settings, sandbox_settings, setting_changed,
+};
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
     Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, SshSession, map, place, text, texts,
 };
-use super::templates::WorkloadTemplate;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
 use crate::db::types::Timestamp;
 use crate::error::Error;
-use crate::pb::v0_1::openshell::datamodel::v1::{
-    AllWorkspaces, WorkspaceSelector, workspace_selector::Selection,
-};
-use crate::pb::v0_1::openshell::sandbox::v1::SandboxPolicy;
-use crate::pb::v0_1::openshell::v1 as pb;
+use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
+use crate::pb::v0_0::openshell::v1 as pb;
 
-fn at(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
-    let time = time?;
-    let micros =
-        time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000));
-    (micros > 0).then(|| Timestamp::from_unix_micros(micros))
+fn at(ms: i64) -> Option<Timestamp> {
+    (ms > 0).then(|| Timestamp::from_unix_micros(ms.saturating_mul(1_000)))
 }
 
-fn time(at: Timestamp) -> prost_types::Timestamp {
-    let micros = at.unix_micros();
-    let nanos = micros.rem_euclid(1_000_000) * 1_000;
-    prost_types::Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(nanos).unwrap_or_default(),
-    }
-}
-
-fn scope(workspace: &str) -> WorkspaceSelector {
-    WorkspaceSelector { selection: Some(Selection::Workspace(workspace.to_owned())) }
+fn ms(at: Option<Timestamp>) -> i64 {
+    at.map_or(0, |at| at.unix_micros() / 1_000)
 }
 
 pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
     let policy = new.policy.as_deref().map(SandboxPolicy::decode).transpose();
+    if !new.workload_template.is_empty() {
+        let why = "a gateway of generation 0.0 has no templates of its own";
+        return Err(Error::invalid("workload_template", why));
+    }
     let template = pb::SandboxTemplate { image: new.image.clone(), ..Default::default() };
     let gpu = pb::ResourceRequirements { gpu: Some(pb::GpuResourceRequirements::default()) };
     let spec = pb::SandboxSpec {
@@ -54,26 +47,17 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
         spec: Some(spec),
         name: new.name.clone(),
         annotations: new.annotations.clone().into_iter().collect(),
-        workspace_scope: Some(scope(&new.workspace)),
-        workload_template: new.workload_template.clone(),
-        request_id: new.request_id.clone(),
+        workspace: new.workspace.clone(),
         ..Default::default()
     };
     Ok(request.encode_to_vec())
-}
-
-fn workspace(scope: Option<WorkspaceSelector>) -> String {
-    match scope.and_then(|scope| scope.selection) {
-        Some(Selection::Workspace(name)) => name,
-        Some(Selection::AllWorkspaces(_)) | None => String::new(),
-    }
 }
 
 pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
     let request = pb::CreateSandboxRequest::decode(request).ok()?;
     let spec = request.spec.unwrap_or_default();
     Some(NewSandbox {
-        workspace: workspace(request.workspace_scope),
+        workspace: request.workspace,
         name: request.name,
         image: spec.template.map(|template| template.image).unwrap_or_default(),
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
@@ -84,52 +68,27 @@ pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
 }
 
 pub(super) fn named(of: &Place) -> Vec<u8> {
-    let (name, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
-    pb::GetSandboxRequest { name, workspace_scope }.encode_to_vec()
-}
-
-fn scope_or_all(workspace: Option<&str>) -> WorkspaceSelector {
-    let all = || Selection::AllWorkspaces(AllWorkspaces {});
-    let selection = workspace.map_or_else(all, |name| Selection::Workspace(name.to_owned()));
-    WorkspaceSelector { selection: Some(selection) }
+    let (name, workspace) = (of.name.clone(), of.workspace.clone());
+    pb::GetSandboxRequest { name, workspace }.encode_to_vec()
 }
 
 pub(super) fn list(workspace: Option<&str>, from: &str) -> Vec<u8> {
     let request = pb::ListSandboxesRequest {
-        page_size: i32::try_from(PAGE).unwrap_or(i32::MAX),
-        page_token: from.to_owned(),
-        workspace_scope: Some(scope_or_all(workspace)),
+        limit: PAGE,
+        offset: from.parse().unwrap_or_default(),
+        workspace: workspace.unwrap_or_default().to_owned(),
+        all_workspaces: workspace.is_none(),
         ..Default::default()
     };
     request.encode_to_vec()
 }
 
-pub(super) fn page(answer: &[u8]) -> Option<Page<Sandbox>> {
-    let answer = pb::ListSandboxesResponse::decode(answer).ok()?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-    Some((answer.sandboxes.into_iter().filter_map(of_wire).collect(), next))
-}
-
-pub(super) fn list_templates(from: &str) -> Vec<u8> {
-    let request = pb::ListSandboxTemplatesRequest {
-        page_token: from.to_owned(),
-        workspace_scope: Some(scope_or_all(None)),
-        ..Default::default()
-    };
-    request.encode_to_vec()
-}
-
-pub(super) fn templates(answer: &[u8]) -> Option<Page<WorkloadTemplate>> {
-    let answer = pb::ListSandboxTemplatesResponse::decode(answer).ok()?;
-    let next = Some(answer.next_page_token).filter(|token| !token.is_empty());
-    Some((answer.templates.into_iter().filter_map(template).collect(), next))
-}
-
-fn template(found: pb::SandboxWorkloadTemplate) -> Option<WorkloadTemplate> {
-    let workload = found.spec.unwrap_or_default().workload.unwrap_or_default();
-    let meta = found.metadata?;
-    let Place { workspace, name } = place(&meta.workspace, &meta.name)?;
-    Some(WorkloadTemplate { name, workspace, image: text(&workload.image) })
+/// A gateway may give fewer than were asked for, so only an empty page is the last.
+pub(super) fn page(answer: &[u8], from: &str) -> Option<Page<Sandbox>> {
+    let found = pb::ListSandboxesResponse::decode(answer).ok()?.sandboxes;
+    let offset = from.parse::<usize>().unwrap_or_default() + found.len();
+    let next = (!found.is_empty()).then(|| offset.to_string());
+    Some((found.into_iter().filter_map(of_wire).collect(), next))
 }
 
 pub(super) fn sandbox(answer: &[u8]) -> Option<Sandbox> {
@@ -145,7 +104,7 @@ fn of_wire(found: pb::Sandbox) -> Option<Sandbox> {
         place: place(&meta.workspace, &meta.name)?,
         id: text(&meta.id),
         phase,
-        created_at: at(meta.created_time),
+        created_at: at(meta.created_at_ms),
         image: spec.template.map(|template| text(&template.image)).unwrap_or_default(),
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
         providers: texts(&spec.providers),
@@ -175,25 +134,15 @@ fn phase(phase: pb::SandboxPhase) -> Phase {
         pb::SandboxPhase::Stopping => Phase::Stopping,
         pb::SandboxPhase::Stopped => Phase::Stopped,
         pb::SandboxPhase::Starting => Phase::Starting,
-        pb::SandboxPhase::Completed => Phase::Completed,
     }
 }
 
 pub(super) fn deleted(answer: &[u8]) -> Option<bool> {
-    let outcome = pb::DeleteSandboxResponse::decode(answer).ok()?.outcome();
-    Some(there_was(outcome))
+    Some(pb::DeleteSandboxResponse::decode(answer).ok()?.deleted)
 }
 
-fn there_was(outcome: pb::DeletionOutcome) -> bool {
-    match outcome {
-        pb::DeletionOutcome::Completed | pb::DeletionOutcome::Accepted => true,
-        pb::DeletionOutcome::Unspecified | pb::DeletionOutcome::AlreadyAbsent => false,
-    }
-}
-
-pub(super) fn create_ssh(of: &Place) -> Vec<u8> {
-    let (sandbox, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
-    pb::CreateSshSessionRequest { sandbox, workspace_scope }.encode_to_vec()
+pub(super) fn create_ssh(sandbox_id: &str) -> Vec<u8> {
+    pb::CreateSshSessionRequest { sandbox_id: sandbox_id.to_owned() }.encode_to_vec()
 }
 
 pub(super) fn ssh(answer: &[u8]) -> Option<SshSession> {
@@ -205,46 +154,38 @@ pub(super) fn ssh(answer: &[u8]) -> Option<SshSession> {
         port: session.gateway_port,
         scheme: session.gateway_scheme,
         host_key_fingerprint: session.host_key_fingerprint,
-        expires_at: at(session.expiration_time),
+        expires_at: at(session.expires_at_ms),
     })
 }
 
 pub(super) fn revoke_ssh(token: &str) -> Vec<u8> {
-    pb::RevokeSshSessionRequest { token: token.to_owned(), allow_missing: true }.encode_to_vec()
+    pb::RevokeSshSessionRequest { token: token.to_owned() }.encode_to_vec()
 }
 
 pub(super) fn revoked(answer: &[u8]) -> Option<bool> {
-    Some(there_was(pb::RevokeSshSessionResponse::decode(answer).ok()?.outcome()))
+    Some(pb::RevokeSshSessionResponse::decode(answer).ok()?.revoked)
 }
 
-fn exec_request(of: &Place, command: &Command) -> pb::ExecSandboxRequest {
+fn exec_request(sandbox_id: &str, command: &Command) -> pb::ExecSandboxRequest {
     pb::ExecSandboxRequest {
-        workspace_scope: Some(scope(&of.workspace)),
-        sandbox: of.name.clone(),
+        sandbox_id: sandbox_id.to_owned(),
         command: command.argv.clone(),
         workdir: command.workdir.clone(),
         environment: command.environment.clone().into_iter().collect(),
-        execution_timeout: (!command.timeout.is_zero()).then(|| span(command.timeout)),
+        timeout_seconds: u32::try_from(command.timeout.as_secs()).unwrap_or(u32::MAX),
         stdin: command.stdin.clone().into(),
         tty: command.tty,
         cols: command.size.0,
         rows: command.size.1,
-        ..Default::default()
     }
 }
 
-fn span(of: std::time::Duration) -> prost_types::Duration {
-    let seconds = i64::try_from(of.as_secs()).unwrap_or(i64::MAX);
-    let nanos = i32::try_from(of.subsec_nanos()).unwrap_or_default();
-    prost_types::Duration { seconds, nanos }
+pub(super) fn exec(sandbox_id: &str, command: &Command) -> Vec<u8> {
+    exec_request(sandbox_id, command).encode_to_vec()
 }
 
-pub(super) fn exec(of: &Place, command: &Command) -> Vec<u8> {
-    exec_request(of, command).encode_to_vec()
-}
-
-pub(super) fn exec_start(of: &Place, command: &Command) -> Vec<u8> {
-    let start = pb::exec_sandbox_input::Payload::Start(exec_request(of, command));
+pub(super) fn exec_start(sandbox_id: &str, command: &Command) -> Vec<u8> {
+    let start = pb::exec_sandbox_input::Payload::Start(exec_request(sandbox_id, command));
     pb::ExecSandboxInput { payload: Some(start) }.encode_to_vec()
 }
 
@@ -269,14 +210,14 @@ pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> 
     }))
 }
 
-pub(super) fn logs(of: &Place, query: &LogQuery) -> Vec<u8> {
+pub(super) fn logs(sandbox_id: &str, of: &Place, query: &LogQuery) -> Vec<u8> {
     let request = pb::GetSandboxLogsRequest {
-        sandbox: of.name.clone(),
+        sandbox_id: sandbox_id.to_owned(),
         lines: query.lines,
-        since_time: query.since.map(time),
+        since_ms: ms(query.since),
         sources: query.sources.clone(),
         min_level: String::new(),
-        workspace_scope: Some(scope(&of.workspace)),
+        workspace: of.workspace.clone(),
     };
     request.encode_to_vec()
 }
@@ -288,7 +229,7 @@ pub(super) fn log_lines(answer: &[u8]) -> Option<Vec<LogLine>> {
 
 fn log_line(line: &pb::SandboxLogLine) -> LogLine {
     LogLine {
-        at: at(line.event_time),
+        at: at(line.timestamp_ms),
         level: text(&line.level),
         target: text(&line.target),
         message: super::watch::message(&line.message),
@@ -297,15 +238,14 @@ fn log_line(line: &pb::SandboxLogLine) -> LogLine {
     }
 }
 
-pub(super) fn watch(of: &Place, follow: &Follow) -> Vec<u8> {
+pub(super) fn watch(sandbox_id: &str, follow: &Follow) -> Vec<u8> {
     let request = pb::WatchSandboxRequest {
-        workspace_scope: Some(scope(&of.workspace)),
-        sandbox: of.name.clone(),
+        id: sandbox_id.to_owned(),
         follow_status: true,
         follow_logs: follow.logs,
         follow_events: follow.events,
         log_tail_lines: follow.log_tail,
-        since_time: follow.since.map(time),
+        log_since_ms: ms(follow.since),
         log_sources: follow.sources.clone(),
         ..Default::default()
     };
@@ -321,7 +261,7 @@ pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
         }
         pb::sandbox_stream_event::Payload::Log(line) => Some(Seen::Log(log_line(&line))),
         pb::sandbox_stream_event::Payload::Event(event) => Some(Seen::Event(PlatformEvent {
-            at: at(event.event_time),
+            at: at(event.timestamp_ms),
             source: text(&event.source),
             kind: text(&event.r#type),
             reason: text(&event.reason),

@@ -1,0 +1,55 @@
+//! The sandboxes of a thousand gateways listed whole, page by page, as one caller does it.
+
+use std::time::Instant;
+
+use shoreguard::db::Engine;
+
+use crate::child::Child;
+use crate::figure::{Figure, Target};
+use crate::fleet::{self, Admin};
+use crate::place::{self, ENGINES, Place};
+use crate::roles::simulated;
+use crate::{Bench, Fault};
+
+/// Gateways, one in two of each generation.
+const GATEWAYS: u16 = 1_000;
+/// Sandboxes of each: what a simulated gateway is seeded with.
+const SANDBOXES: usize = 4;
+/// As it is asked for.
+const LIST_MS_MAX: f64 = 2_000.0;
+
+/// On either engine, with connections that are to be opened and with those that stand.
+pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
+    let gateways = Child::start("simulators", &[&GATEWAYS.to_string()])?;
+    for engine in ENGINES {
+        let Some(place) = Place::new(bench, engine)? else { continue };
+        on(bench, engine, &place, gateways.address.port())?;
+    }
+    Ok(())
+}
+
+fn on(bench: &Bench, engine: Engine, place: &Place, port: u16) -> Result<(), Fault> {
+    let key = place.admin_key()?;
+    let (server, _) = fleet::serve(bench, place)?;
+    bench.runtime.block_on(async {
+        let admin = Admin::connect(server.address, &key).await?;
+        for number in 0..GATEWAYS {
+            admin.register(format!("fleet-{number:04}"), simulated(number, port)).await?;
+        }
+        let (mut first, mut again) = (Figure::default(), Figure::default());
+        for round in 0..=bench.options.rounds {
+            let begun = Instant::now();
+            let (listed, unreachable) = admin.list_fleet().await?;
+            let took_ms = begun.elapsed().as_secs_f64() * 1e3;
+            if (listed, unreachable) != (usize::from(GATEWAYS) * SANDBOXES, 0) {
+                let why = format!("{listed} sandboxes were listed, {unreachable} gateways not");
+                return Err(why.into());
+            }
+            if round == 0 { first.add(took_ms) } else { again.add(took_ms) }
+        }
+        let name = place::name(engine);
+        let target = Target::AtMost(LIST_MS_MAX);
+        first.show(&format!("{name}, {GATEWAYS} gateways listed, first"), "ms", target)?;
+        again.show(&format!("{name}, {GATEWAYS} gateways listed, again"), "ms", target)
+    })
+}

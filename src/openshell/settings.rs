@@ -1,0 +1,238 @@
+//! Settings of a gateway: which there are, and reading and changing them, for the whole gateway or for one sandbox.
+//!
+//! Invariants
+//! - what is set has a key that this build knows and a value of its type: another key could do anything (T05);
+//! - a change is sent once.
+
+use super::gateway::CALL_TIME;
+use super::sandbox::{Place, about, text};
+use super::{Gateway, Wire, v0_0, v0_1};
+use crate::error::{Error, Reason};
+
+const OF_GATEWAY: &str = "/openshell.v1.OpenShell/GetGatewayConfig";
+const OF_SANDBOX: &str = "/openshell.v1.OpenShell/GetSandboxConfig";
+const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
+
+/// Whose value decides who approves proposals: with `auto` the gateway does by itself.
+pub const APPROVAL_MODE: &str = "proposal_approval_mode";
+/// The value with which the gateway approves by itself.
+pub const APPROVAL_AUTO: &str = "auto";
+
+/// What a setting may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Switch,
+    OneOf(&'static [&'static str]),
+}
+
+/// Settings that this build knows; the same in both generations.
+const KNOWN: [(&str, Kind); 4] = [
+    ("providers_v2_enabled", Kind::Switch),
+    ("ocsf_json_enabled", Kind::Switch),
+    ("agent_policy_proposals_enabled", Kind::Switch),
+    (APPROVAL_MODE, Kind::OneOf(&["manual", APPROVAL_AUTO])),
+];
+/// Settings of a gateway that are kept.
+const SETTINGS_MAX: usize = 100;
+
+/// Whether this build knows a setting.
+pub(crate) fn is_known(key: &str) -> bool {
+    KNOWN.iter().any(|(known, _)| *known == key)
+}
+
+/// A setting that this build does not know.
+pub(crate) fn unknown(field: &str) -> Error {
+    let known = KNOWN.map(|(key, _)| key).join(", ");
+    Error::refused(Reason::SettingUnknown, format!("`{field}` must be one of {known}"))
+}
+
+/// What a setting is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// On or off.
+    Bool(bool),
+    /// A word.
+    Text(String),
+    /// A number.
+    Int(i64),
+    /// Something that is not shown.
+    Opaque,
+}
+
+/// Where a setting holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// It is not set.
+    Unset,
+    /// For one sandbox.
+    Sandbox,
+    /// For all of the gateway.
+    Gateway,
+}
+
+/// A setting, as a gateway tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key.
+    pub key: String,
+    /// What it is set to.
+    pub value: Option<Value>,
+    /// Where that was said.
+    pub scope: Scope,
+}
+
+/// A key that this build knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key(&'static str, Kind);
+
+impl Key {
+    /// From what a caller said.
+    ///
+    /// # Errors
+    /// `SETTING_UNKNOWN`.
+    pub fn parse(field: &str, key: &str) -> Result<Self, Error> {
+        let found = KNOWN.into_iter().find(|(known, _)| *known == key);
+        found.map(|(key, kind)| Self(key, kind)).ok_or_else(|| unknown(field))
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    /// Checks that a value is one of this setting's.
+    ///
+    /// # Errors
+    /// `Invalid` where it is of another type, or another word.
+    pub fn check(self, field: &str, value: &Value) -> Result<(), Error> {
+        match (self.1, value) {
+            (Kind::Switch, Value::Bool(_)) => Ok(()),
+            (Kind::OneOf(words), Value::Text(word)) if words.contains(&word.as_str()) => Ok(()),
+            (Kind::Switch, _) => {
+                Err(Error::invalid(field, format!("must be true or false for `{}`", self.0)))
+            }
+            (Kind::OneOf(words), _) => {
+                let words = words.join("` or `");
+                Err(Error::invalid(field, format!("must be `{words}` for `{}`", self.0)))
+            }
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    /// Counts changes of the scope.
+    pub revision: u64,
+    /// Whether something was taken away.
+    pub deleted: bool,
+}
+
+/// What is to be changed, as it goes out.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) of: Option<&'a Place>,
+    pub(super) key: &'static str,
+    /// None takes it away.
+    pub(super) value: Option<&'a Value>,
+    /// Tells a repeat, which generation 0.1 understands.
+    pub(super) request_id: String,
+}
+
+impl Gateway {
+    /// The settings of the gateway, or those that hold for one of its sandboxes; by key. Reading those of a new sandbox
+    /// makes some gateways write the first revision of its policy.
+    pub async fn settings(&self, of: Option<&Place>) -> Result<(Vec<Setting>, u64), Error> {
+        let (settings, revision) = match of {
+            None => self.settings_of_gateway().await?,
+            Some(place) => self.settings_of_sandbox(place).await?,
+        };
+        let mut kept: Vec<Setting> = settings.into_iter().take(SETTINGS_MAX).collect();
+        kept.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok((kept, revision))
+    }
+
+    async fn settings_of_gateway(&self) -> Result<(Vec<Setting>, u64), Error> {
+        let answer = match self.wire() {
+            Wire::V0_0 => v0_0::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?),
+            Wire::V0_1 => v0_1::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?),
+        };
+        answer.ok_or_else(|| self.unreadable(OF_GATEWAY))
+    }
+
+    async fn settings_of_sandbox(&self, place: &Place) -> Result<(Vec<Setting>, u64), Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::ask_settings(&self.get_sandbox(place).await?.id),
+            Wire::V0_1 => v0_1::ask_settings(place),
+        };
+        let answer = self.unary(OF_SANDBOX, &request, CALL_TIME).await.map_err(about(place))?;
+        let settings = match self.wire() {
+            Wire::V0_0 => v0_0::sandbox_settings(&answer),
+            Wire::V0_1 => v0_1::sandbox_settings(&answer),
+        };
+        settings.ok_or_else(|| self.unreadable(OF_SANDBOX))
+    }
+
+    /// Sets a setting, or takes it away, of the gateway or of one of its sandboxes.
+    pub async fn change_setting(
+        &self,
+        of: Option<&Place>,
+        key: Key,
+        value: Option<&Value>,
+        request_id: String,
+    ) -> Result<Changed, Error> {
+        let change = Change { of, key: key.as_str(), value, request_id };
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::change_setting(&change),
+            Wire::V0_1 => v0_1::change_setting(change),
+        };
+        let answer = self.unary(UPDATE, &request, CALL_TIME).await;
+        let answer = match of {
+            None => answer?,
+            Some(place) => answer.map_err(about(place))?,
+        };
+        let changed = match self.wire() {
+            Wire::V0_0 => v0_0::setting_changed(&answer),
+            Wire::V0_1 => v0_1::setting_changed(&answer),
+        };
+        changed.ok_or_else(|| self.unreadable(UPDATE))
+    }
+}
+
+/// A setting that a gateway tells, in words of ours.
+pub(super) fn told(key: &str, value: Option<Value>, scope: Scope) -> Setting {
+    let value = value.map(|value| match value {
+        Value::Text(word) => Value::Text(text(&word)),
+        Value::Bool(_) | Value::Int(_) | Value::Opaque => value,
+    });
+    let scope = if value.is_some() { scope } else { Scope::Unset };
+    Setting { key: text(key), value, scope }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t05_a_setting_is_one_that_is_known_and_its_value_of_its_type() {
+        let text = |word: &str| Value::Text(word.to_owned());
+        let table = [
+            ("ocsf_json_enabled", Value::Bool(true), true),
+            ("ocsf_json_enabled", text("true"), false),
+            ("ocsf_json_enabled", Value::Int(1), false),
+            (APPROVAL_MODE, text("auto"), true),
+            (APPROVAL_MODE, text("manual"), true),
+            (APPROVAL_MODE, text("Auto"), false),
+            (APPROVAL_MODE, Value::Bool(true), false),
+            (APPROVAL_MODE, Value::Opaque, false),
+        ];
+        for (key, value, good) in table {
+            let key = Key::parse("key", key).unwrap();
+            assert_eq!(key.check("value", &value).is_ok(), good, "{key:?} {value:?}");
+        }
+        for bad in ["policy", "launch_mode", "", "OCSF_JSON_ENABLED"] {
+            assert!(Key::parse("key", bad).is_err() && !is_known(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is not as it should be on a gateway: so far, that it approves proposals by itself.
+//!
+//! Invariants
+//! - what is found is what the gateway has said; where it says nothing, what was known stays;
+//! - a finding is told of once when it is found and once when it is gone, in the transaction that notes it;
+//! - the looking is bounded: so many at once, each in its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use serde_json::json;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::store::{self, Row};
+use super::targets::Generation;
+use crate::ctx::{Ctx, OnGateway};
+use crate::db::types::Timestamp;
+use crate::error::Error;
+use crate::openshell::Gateway;
+use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::{Worked, Worker};
+
+/// Gateways that are asked at once.
+const AT_ONCE: usize = 32;
+/// How long a gateway may take to tell its settings.
+const LOOK_TIME: Duration = Duration::from_secs(5);
+/// How often is looked: a setting that was changed behind our back is told of about as soon as an outage.
+const LOOK_EVERY: Duration = Duration::from_mins(1);
+
+/// A kind of finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The gateway approves proposals of new rules by itself.
+    AutomaticApprovals,
+}
+
+impl Kind {
+    /// As events name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AutomaticApprovals => "automatic_approvals",
+        }
+    }
+
+    /// What it means, for people.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::AutomaticApprovals => {
+                "the setting `proposal_approval_mode` is `auto`: the gateway approves proposals of new rules by itself, and nobody is asked"
+            }
+        }
+    }
+}
+
+/// What was found of a gateway, and since when.
+#[must_use]
+pub fn of(row: &Row) -> Vec<(Kind, Timestamp)> {
+    let automatic = row.automatic_approvals_since.map(|since| (Kind::AutomaticApprovals, since));
+    automatic.into_iter().collect()
+}
+
+/// Looks at gateways, on one replica at a time.
+pub const LOOKS: Worker = Worker {
+    name: "gateway.findings",
+    every: |_| LOOK_EVERY,
+    lease: true,
+    wake: None,
+    tick: |ctx, _| Box::pin(tick(ctx)),
+};
+
+async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
+    let known = |generation| matches!(generation, Generation::V0_0 | Generation::V0_1);
+    let targets = ctx.app().targets.all().into_iter().filter(|target| known(target.generation));
+    let looks = targets.map(|target| {
+        let (ctx, on) = (ctx.clone(), (target.id, Arc::clone(&target.name)));
+        async move { look(&ctx, &on).await }
+    });
+    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+    let mut done = 0;
+    while let Some(looked) = looks.next().await {
+        done += usize::from(looked?);
+    }
+    Ok(Worked { done, more: false })
+}
+
+/// Looks at one gateway; answers whether something is news. One that does not answer is left as it was.
+pub async fn look(ctx: &Ctx, on: &OnGateway) -> Result<bool, Error> {
+    let asked = async { Gateway::reach(ctx.app(), on.0).await?.settings(None).await };
+    let told = match timeout(LOOK_TIME, asked).await {
+        Ok(Ok((settings, _))) => settings,
+        Ok(Err(error)) => {
+            debug!(gateway = %on.1, %error, "its settings were not told");
+            return Ok(false);
+        }
+        Err(_) => return Ok(false),
+    };
+    note(ctx, on, Kind::AutomaticApprovals, approves_by_itself(&told)).await
+}
+
+fn approves_by_itself(settings: &[Setting]) -> bool {
+    let is_auto = |value: &Value| matches!(value, Value::Text(mode) if mode == APPROVAL_AUTO);
+    let mode = settings.iter().find(|setting| setting.key == APPROVAL_MODE);
+    mode.and_then(|mode| mode.value.as_ref()).is_some_and(is_auto)
+}
+
+/// Notes that something is so, or no longer.
+async fn note(ctx: &Ctx, on: &OnGateway, kind: Kind, so: bool) -> Result<bool, Error> {
+    let since = so.then(|| ctx.now());
+    let name = if so { "gateway.finding_opened" } else { "gateway.finding_closed" };
+    let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
+    let news = ctx
+        .db()
+        .transaction(async |conn| {
+            let news = match kind {
+                Kind::AutomaticApprovals => {
+                    store::note_automatic_approvals(conn, on.0, since).await?
+                }
+            };
+            if news {
+                let event = NewEvent::of(ctx, name, payload.clone()).on(on.clone());
+                events::enqueue(conn, event).await?;
+            }
+            Ok(news)
+        })
+        .await?;
+    if news {
+        ctx.app().feed.written();
+    }
+    Ok(news)
+}

@@ -1,0 +1,115 @@
+//! Settings of a gateway and of its sandboxes. The gateway keeps them; nothing of them is kept here but what was found.
+//!
+//! Invariants
+//! - only settings that this build knows are set, to values of their type (T05);
+//! - who may set one is an admin of the gateway, as through the proxy;
+//! - after a change that may open or close a finding the gateway is looked at again at once.
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+
+use super::findings;
+use crate::ctx::Ctx;
+use crate::error::Error;
+use crate::openshell::Gateway;
+use crate::openshell::sandbox::Place;
+use crate::openshell::settings::{APPROVAL_MODE, Changed, Key, Scope, Setting, Value};
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::sandboxes;
+
+/// Of the whole gateway, or of one of its sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Of(pub Option<Place>);
+
+impl Of {
+    /// From what the request says.
+    pub fn parse(workspace: &str, sandbox: &str) -> Result<Self, Error> {
+        if !sandbox.is_empty() {
+            return Ok(Self(Some(sandboxes::input::place(workspace, sandbox)?)));
+        }
+        if !workspace.is_empty() {
+            return Err(Error::invalid("workspace", "goes with `sandbox`"));
+        }
+        Ok(Self(None))
+    }
+}
+
+async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
+    let (id, _) = ctx.on_gateway()?;
+    Gateway::reach(ctx.app(), *id).await
+}
+
+/// The settings of the gateway of the call, or of one of its sandboxes, and what moves with them.
+pub async fn list(ctx: &Ctx, of: &Of) -> Result<(Vec<Setting>, u64), Error> {
+    reach(ctx).await?.settings(of.0.as_ref()).await
+}
+
+/// Sets a setting.
+pub async fn update(
+    ctx: &Ctx,
+    of: &Of,
+    key: Key,
+    value: Value,
+) -> Result<(Setting, Changed), Error> {
+    ctx.detail("value", shown(&value));
+    let changed = change(ctx, of, key, Some(&value)).await?;
+    let payload = json!({ "key": key.as_str(), "value": shown(&value) });
+    announce(ctx, of, "gateway.setting_updated", payload).await?;
+    look_again(ctx, of, key).await;
+    let scope = if of.0.is_some() { Scope::Sandbox } else { Scope::Gateway };
+    Ok((Setting { key: key.as_str().to_owned(), value: Some(value), scope }, changed))
+}
+
+/// Takes a setting away.
+pub async fn delete(ctx: &Ctx, of: &Of, key: Key) -> Result<Changed, Error> {
+    let changed = change(ctx, of, key, None).await?;
+    ctx.detail("deleted", changed.deleted);
+    if changed.deleted {
+        announce(ctx, of, "gateway.setting_deleted", json!({ "key": key.as_str() })).await?;
+        look_again(ctx, of, key).await;
+    }
+    Ok(changed)
+}
+
+async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<Changed, Error> {
+    ctx.detail("key", key.as_str());
+    if let Some(place) = &of.0 {
+        ctx.detail("workspace", place.workspace.as_str());
+        ctx.detail("sandbox", place.name.as_str());
+    }
+    let id = ctx.request_id().to_string();
+    reach(ctx).await?.change_setting(of.0.as_ref(), key, value, id).await
+}
+
+async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> Result<(), Error> {
+    let (id, gateway) = ctx.on_gateway()?.clone();
+    payload["gateway"] = (*gateway).into();
+    if let Some(place) = &of.0 {
+        payload = sandboxes::domain::about(place, payload);
+    }
+    let event = NewEvent::of(ctx, name, payload).on((id, Arc::clone(&gateway)));
+    ctx.db().transaction(async |conn| events::enqueue(conn, event.clone()).await).await?;
+    ctx.app().feed.written();
+    Ok(())
+}
+
+/// What it finds stands on the gateway; that it does not answer now fails no change that it has taken.
+async fn look_again(ctx: &Ctx, of: &Of, key: Key) {
+    if of.0.is_some() || key.as_str() != APPROVAL_MODE {
+        return;
+    }
+    let Ok(on) = ctx.on_gateway() else { return };
+    if let Err(error) = findings::look(ctx, on).await {
+        tracing::warn!(gateway = %on.1, %error, "a gateway was not looked at after a change");
+    }
+}
+
+fn shown(value: &Value) -> Json {
+    match value {
+        Value::Bool(switch) => (*switch).into(),
+        Value::Text(word) => word.as_str().into(),
+        Value::Int(number) => (*number).into(),
+        Value::Opaque => Json::Null,
+    }
+}

@@ -1,0 +1,181 @@
+//! Lists of sandboxes: which are asked for, what of each is shown, and the pages of one gateway. Those of many gateways
+//! are in `fleet`.
+//!
+//! Invariants
+//! - a selector picks before a page is cut, so that no page is emptier than it need be (WP70);
+//! - what is kept of another sandbox of a name is never told of this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::domain::{Described, is_of};
+use super::fleet;
+use super::store::{self, Meta};
+use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::error::Error;
+use crate::labels::{Selector, UNLABELLED};
+use crate::names;
+use crate::openshell::Gateway;
+use crate::openshell::sandbox::{Place, Sandbox};
+use crate::seal::joined;
+
+/// Which sandboxes to list.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Of which gateways.
+    pub of: Of,
+    /// Only of this workspace.
+    pub workspace: Option<String>,
+    /// Only those that it picks.
+    pub selector: Selector,
+}
+
+/// Of which gateways.
+#[derive(Debug, Clone)]
+pub enum Of {
+    /// Of this one, by name.
+    One(String),
+    /// Of all that the caller may see and the selector picks.
+    Fleet(Selector),
+}
+
+impl Of {
+    /// From what the request says: one gateway by name, or a selector of several.
+    pub fn parse(gateway: String, selector: &str) -> Result<Self, Error> {
+        if gateway.is_empty() {
+            return Ok(Self::Fleet(Selector::parse("gateway_selector", selector)?));
+        }
+        if !selector.is_empty() {
+            return Err(Error::invalid("gateway_selector", "goes without `gateway`"));
+        }
+        Ok(Self::One(names::asked("gateway", gateway)?))
+    }
+}
+
+/// A gateway that did not tell all of its sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Its name.
+    pub gateway: String,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// A page of sandboxes.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Those that are shown.
+    pub sandboxes: Vec<Described>,
+    /// Gateways of this page that did not tell all of theirs.
+    pub unreachable: Vec<Unreachable>,
+    /// Asks for the next page; empty on the last.
+    pub next: String,
+}
+
+/// A page of what is asked for.
+pub async fn list(
+    ctx: &FleetCtx,
+    query: &Query,
+    size: PageSize,
+    token: &str,
+) -> Result<Page, Error> {
+    match &query.of {
+        Of::One(gateway) => of_one(ctx, gateway, query, size, token).await,
+        Of::Fleet(gateways) => fleet::page(ctx, gateways, query, size, token).await,
+    }
+}
+
+/// A page of a gateway's sandboxes. The gateway is read whole, and the page goes on behind the last place whatever came
+/// and went meanwhile.
+async fn of_one(
+    ctx: &FleetCtx,
+    gateway: &str,
+    query: &Query,
+    size: PageSize,
+    token: &str,
+) -> Result<Page, Error> {
+    let (id, gateway): OnGateway = ctx.only(gateway)?;
+    let principal = ctx.principal_text();
+    let selector = query.selector.to_string();
+    let workspace = query.workspace.as_deref().unwrap_or_default();
+    let filter = joined(&[gateway.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
+    let scope = PageScope {
+        method: "ListSandboxes",
+        principal: &principal,
+        filter: &filter,
+        order: "workspace, name",
+    };
+    let key = &ctx.app().page_key;
+    let after = PageToken::<(String, String)>::open(key, &scope, token)?;
+    let after = after.map(|token| {
+        let (workspace, name) = token.position().clone();
+        Place { workspace, name }
+    });
+    let reached = Gateway::reach(ctx.app(), id).await?;
+    let live = reached.list_sandboxes(query.workspace.as_deref()).await?;
+    let picked = picked(ctx, &gateway, query, live, after.as_ref(), size).await?;
+    let (sandboxes, more) = size.cut(picked);
+    let next = match sandboxes.last().filter(|_| more) {
+        None => String::new(),
+        Some(Described { sandbox: Sandbox { place, .. }, .. }) => {
+            let position = (place.workspace.clone(), place.name.clone());
+            PageToken::after(position).seal(key, &scope)?
+        }
+    };
+    Ok(Page { sandboxes, unreachable: Vec::new(), next })
+}
+
+/// Those of a gateway's sandboxes, which are in order, that are asked for and stand behind a place: one more than a page
+/// has.
+pub(super) async fn picked(
+    ctx: &Ctx,
+    gateway: &str,
+    query: &Query,
+    live: Vec<Sandbox>,
+    after: Option<&Place>,
+    size: PageSize,
+) -> Result<Vec<Described>, Error> {
+    if live.is_empty() {
+        return Ok(Vec::new());
+    }
+    let kept = kept(ctx, gateway, &query.selector).await?;
+    let picked = live
+        .into_iter()
+        .filter(|sandbox| after.is_none_or(|after| sandbox.place > *after))
+        .filter_map(|sandbox| kept.describe(gateway, sandbox));
+    Ok(picked.take(size.get() + 1).collect())
+}
+
+/// What is kept of a gateway's sandboxes, as far as a selector picks it.
+struct Kept {
+    picked: BTreeMap<Place, Meta>,
+    /// Where something is kept that the selector has not picked.
+    left_out: BTreeSet<Place>,
+    unlabelled: bool,
+}
+
+async fn kept(ctx: &Ctx, gateway: &str, selector: &Selector) -> Result<Kept, Error> {
+    let mut conn = ctx.db().read().await?;
+    let picked = store::picked(&mut conn, gateway, selector).await?;
+    let picked: BTreeMap<Place, Meta> =
+        picked.into_iter().map(|meta| (meta.place(), meta)).collect();
+    let unlabelled = selector.picks(&UNLABELLED);
+    let mut left_out = BTreeSet::new();
+    if unlabelled && !selector.0.is_empty() {
+        left_out = store::places(&mut conn, gateway).await?;
+        left_out.retain(|place| !picked.contains_key(place));
+    }
+    Ok(Kept { picked, left_out, unlabelled })
+}
+
+impl Kept {
+    fn describe(&self, gateway: &str, sandbox: Sandbox) -> Option<Described> {
+        let meta = self.picked.get(&sandbox.place).filter(|meta| is_of(meta, &sandbox)).cloned();
+        let without = self.unlabelled && !self.left_out.contains(&sandbox.place);
+        (meta.is_some() || without).then(|| Described {
+            gateway: gateway.to_owned(),
+            sandbox,
+            meta,
+        })
+    }
+}
