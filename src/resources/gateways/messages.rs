@@ -193,6 +193,7 @@ impl From<Told> for pb::watch_gateways_response::Change {
         match told {
             Told::Is(row) => Self::Gateway((*row).into()),
             Told::Gone(name) => Self::Gone(name),
+            Told::Present(names) => Self::Present(pb::GatewayNames { names }),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::audit::domain as audit;
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::resources::operations::domain as operations;
+use crate::resources::operations::of_gateway as operations;
 use crate::resources::sandboxes::domain as sandboxes;
 use crate::resources::{boot_hooks::domain as boot_hooks, sboms::domain as sboms};
 
@@ -50,7 +50,7 @@ pub async fn unregister(
     force: bool,
 ) -> Result<Gone, Error> {
     let now = ctx.now();
-    let gone = ctx
+    let (gone, stopped) = ctx
         .db()
         .transaction(async |conn| {
             let missing = || Error::missing(Kind::Gateway, name);
@@ -61,6 +61,7 @@ pub async fn unregister(
             if !force {
                 refuse_in_use(conn, id, name, gone).await?;
             }
+            let stopped = operations::cancel(ctx, conn, id).await?;
             let holders = bindings::holders_on(conn, id).await?;
             if !store::delete(conn, id, row.version).await? {
                 return Err(Error::conflict(Kind::Gateway, name));
@@ -72,7 +73,8 @@ pub async fn unregister(
                 log_change(conn, holder.changed(), now).await?;
             }
             log_change(conn, Subject::Gateway(id), now).await?;
-            Ok(Gone { roles: i64::try_from(holders.len()).unwrap_or(i64::MAX), ..gone })
+            let roles = i64::try_from(holders.len()).unwrap_or(i64::MAX);
+            Ok((Gone { roles, ..gone }, stopped))
         })
         .await?;
     for (what, count) in [
@@ -86,6 +88,7 @@ pub async fn unregister(
     ] {
         ctx.detail(what, count);
     }
+    operations::stop(ctx.app(), &stopped);
     changed(ctx).await?;
     Ok(gone)
 }
@@ -98,7 +101,7 @@ async fn counted(ctx: &Ctx, conn: &mut Conn, id: GatewayId, name: &str) -> Resul
         ssh_sessions,
         boot_hooks: boot_hooks::count_on(conn, name).await?,
         sboms: sboms::count_on(conn, name).await?,
-        operations: operations::count_open_on(conn, name).await?,
+        operations: operations::count_open(conn, id).await?,
         streams: i64::try_from(ctx.app().live.count_on(id)).unwrap_or(i64::MAX),
     })
 }

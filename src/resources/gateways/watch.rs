@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - what is sent is the gateway as it is now, after each event about it: none is missed, some may come together;
-//! - one that the caller may no longer see, or that is unregistered, is told as gone, by name, once.
+//! - one that the caller may no longer see, or that is unregistered, is told as gone, by name, once; a stream that goes on
+//!   begins with those that there are, since of what was lost in between no event can be shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,16 @@ pub enum Told {
     Is(Box<Row>),
     /// It is not there any more, or not for the caller.
     Gone(String),
+    /// Those that there are for the caller, whatever it knew before.
+    Present(Vec<String>),
+}
+
+/// How a stream begins, and where it goes on.
+enum First {
+    /// With every gateway.
+    All(i64),
+    /// With their names.
+    Names(i64),
 }
 
 /// Follows gateways for a stream.
@@ -41,8 +52,8 @@ pub struct Watcher {
     follower: Follower,
     /// Those that the caller knows of.
     known: BTreeMap<i64, String>,
-    /// Where to go on, as long as all that there are must be sent first.
-    first: Option<i64>,
+    /// What is sent first.
+    first: Option<First>,
 }
 
 impl Watcher {
@@ -54,15 +65,23 @@ impl Watcher {
         let from = if after == 0 { Start::Now } else { Start::parse(after, false)? };
         let filter = Filter::parse(String::new(), NAMES.map(str::to_owned).to_vec())?;
         let follower = Follower::start(ctx, filter, from).await?;
-        let first = (after == 0).then(|| follower.at());
-        let known = if after == 0 { BTreeMap::new() } else { names(ctx).await? };
-        Ok(Self { follower, known, first })
+        let at = follower.at();
+        let (known, first) = if after == 0 {
+            (BTreeMap::new(), First::All(at))
+        } else {
+            (names(ctx).await?, First::Names(at))
+        };
+        Ok(Self { follower, known, first: Some(first) })
     }
 
     /// What is to be told next, and the cursor after it.
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<Told>, i64), Error> {
-        if let Some(at) = self.first.take() {
-            return Ok((self.told(ctx, &BTreeSet::new()).await?, at));
+        match self.first.take() {
+            Some(First::All(at)) => return Ok((self.told(ctx, &BTreeSet::new()).await?, at)),
+            Some(First::Names(at)) => {
+                return Ok((vec![Told::Present(self.known.values().cloned().collect())], at));
+            }
+            None => {}
         }
         let page = self.follower.next(ctx).await?;
         let touched = page.events.into_iter().filter_map(|event| event.gateway).collect();

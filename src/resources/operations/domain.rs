@@ -19,7 +19,6 @@ use super::store::{self, Operation, Wanted};
 use crate::access::live::LiveStream;
 use crate::access::roles::Role;
 use crate::ctx::{Ctx, FleetCtx, Pending};
-use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Reason};
@@ -332,11 +331,6 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
     ctx.app().operations.feed.moved(id, row.version);
     ctx.app().operations.cancel(id);
     shown(&ctx, row).await
-}
-
-/// How many operations of a gateway have not ended.
-pub async fn count_open_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
-    store::count_open_on(conn, gateway).await
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod domain;
 pub mod feed;
 mod finish;
 pub mod keeper;
+pub mod of_gateway;
 mod result;
 pub mod rpc;
 mod run;

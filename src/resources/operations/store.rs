@@ -379,9 +379,3 @@ pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Resul
     let old = t::table.filter(t::id.eq_any(old));
     Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
 }
-
-/// How many of a gateway have not ended.
-pub async fn count_open_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
-    let open = operations::gateway_name.eq(gateway).and(operations::status.eq_any(active()));
-    Ok(on_conn!(conn, |c| operations::table.filter(open).count().get_result(c).await)?)
-}

@@ -281,7 +281,10 @@ served! {
         assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
         let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "edge", "from-theirs") };
         create(&sg, request).await;
-        assert_eq!(get(&sg.admin(), "edge", "from-theirs").await.unwrap().image, "theirs:1");
+        // The gateway knows which templates there are.
+        let unknown = pb::CreateSandboxRequest { gateway_template: "none".into(), ..to_create(&sg, "edge", "from-none") };
+        let unknown = ended(&sg.admin(), &begin(&sg.admin(), unknown).await).await;
+        assert_eq!(unknown.error_code(), pb::OperationErrorCode::Refused, "{unknown:?}");
         simulator.stop().await;
         let alone = sg.admin().sandboxes().list_sandbox_templates(list).await.unwrap().into_inner();
         assert_eq!((alone.templates.len(), alone.gateway_unreachable), (4, true));

@@ -75,6 +75,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/feed.rs", "wakes callers who wait, by one poll a process"),
     ("operations/finish.rs", "how one ends: its row, its event, its record"),
     ("operations/keeper", "leases: the columns that replicas write beside the work"),
+    ("operations/of_gateway", "those of a gateway that is taken out"),
     ("operations/result.rs", "how results are cut, pure"),
     ("operations/run.rs", "what the work of one can do"),
     ("operations/state.rs", "the state machine, pure"),

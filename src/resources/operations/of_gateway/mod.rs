@@ -1,0 +1,37 @@
+//! The operations of a gateway that is about to be taken out.
+
+mod store;
+
+use super::begin::tell;
+use super::store::Operation;
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::db::types::GatewayId;
+use crate::error::Error;
+
+/// How many have not ended.
+pub async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
+    store::count_open(conn, gateway).await
+}
+
+/// Asks all of them to stop, in the transaction that takes the gateway out; [`stop`] tells their work.
+pub async fn cancel(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    gateway: GatewayId,
+) -> Result<Vec<Operation>, Error> {
+    let asked = store::cancel(conn, gateway, ctx.now()).await?;
+    for row in &asked {
+        tell(conn, ctx, "operation.cancelling", row).await?;
+    }
+    Ok(asked)
+}
+
+/// Tells the work of those that run here; on other replicas it is seen within a second.
+pub fn stop(app: &App, asked: &[Operation]) {
+    for row in asked {
+        app.operations.feed.moved(&row.id, row.version);
+        app.operations.cancel(&row.id);
+    }
+}

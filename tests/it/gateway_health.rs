@@ -1,0 +1,151 @@
+//! How gateways have been, as probes have found, over the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shoreguard::pb::v1 as pb;
+use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
+use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::gateways::worker::PROBES;
+use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use shoreguard::workers;
+use tonic::Code;
+
+use crate::support::dump;
+use crate::support::server::TestServer;
+
+async fn simulator() -> Simulator {
+    Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap()
+}
+
+async fn get(sg: &TestServer, gateway: &str) -> pb::Gateway {
+    let request = pb::GetGatewayRequest { gateway: gateway.into() };
+    sg.admin().gateways().get_gateway(request).await.unwrap().into_inner().gateway.unwrap()
+}
+
+async fn health(sg: &TestServer, gateway: &str) -> pb::GetGatewayHealthResponse {
+    let request = pb::GetGatewayHealthRequest { gateway: gateway.into() };
+    sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner()
+}
+
+/// Time passes, for leases too.
+async fn pass(sg: &TestServer, time: Duration) {
+    sg.app.clock.advance(time);
+    sg.app.db.move_clock(time.max(Duration::from_secs(31)));
+    feed::refresh(&sg.app).await.unwrap();
+}
+
+/// One round of probes, half a minute after the last.
+async fn probes(sg: &TestServer) {
+    pass(sg, Duration::from_secs(30)).await;
+    workers::once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
+}
+
+async fn told(sg: &TestServer, name: &str) -> usize {
+    dump::table(&sg.app.db, "events").await.matches(name).count()
+}
+
+fn away() -> Script {
+    Script::Fail {
+        code: Code::Unavailable,
+        message: "resting".to_owned(),
+        details: bytes::Bytes::new(),
+    }
+}
+
+served! {
+    async fn states_of_a_day_are_kept_with_how_fast_the_answers_were(sg: TestServer) {
+        let edge = simulator().await;
+        sg.gateway("edge", edge.addr()).await;
+        probes(&sg).await;
+        edge.set_version("0.1.6");
+        probes(&sg).await;
+        edge.script("Health", away(), Times::Next(2));
+        probes(&sg).await;
+        probes(&sg).await;
+        let found = health(&sg, "edge").await;
+        assert_eq!(found.status(), Unreachable);
+        probes(&sg).await;
+        let found = health(&sg, "edge").await;
+        assert_eq!((found.probe_count, found.failure_count), (6, 2));
+        let states: Vec<_> = found.states.iter().map(|s| (s.status(), s.version.as_str())).collect();
+        assert_eq!(states, [(Healthy, "0.1.6"), (Unreachable, "0.1.6"), (Healthy, "0.1.6"), (Healthy, "0.1.5")]);
+        assert!(found.states[1].error.contains("`edge`") && found.states[0].error.is_empty(), "{found:?}");
+        let micros = |span: Option<prost_types::Duration>| span.map(|s| s.seconds * 1_000_000 + i64::from(s.nanos / 1_000)).unwrap();
+        let (p50, p90, p99) = (micros(found.latency_p50), micros(found.latency_p90), micros(found.latency_p99));
+        assert!(0 < p50 && p50 <= p90 && p90 <= p99, "{found:?}");
+        for (event, times) in [("gateway.down", 1), ("gateway.up", 1), ("gateway.version_changed", 1)] {
+            assert_eq!(told(&sg, event).await, times, "{event}");
+        }
+
+        pass(&sg, Duration::from_hours(30)).await;
+        let later = health(&sg, "edge").await;
+        assert_eq!((later.probe_count, later.status()), (0, pb::GatewayStatus::Unknown));
+        probes(&sg).await;
+        let later = health(&sg, "edge").await;
+        assert_eq!((later.probe_count, later.failure_count), (1, 0));
+        assert_eq!(later.states.len(), 4, "nothing has changed, so nothing is forgotten yet");
+        edge.set_version("0.1.7");
+        probes(&sg).await;
+        let states = health(&sg, "edge").await.states;
+        assert_eq!(states.len(), 2, "the one before it lasted into the day: {states:?}");
+        let unknown = pb::GetGatewayHealthRequest { gateway: "none".into() };
+        assert_refused!(sg.admin().gateways().get_gateway_health(unknown).await, NotFound, "NOT_FOUND");
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+}
+
+served! {
+    // Nobody probes but the test.
+    tuned |config| config.gateways.probe_interval_seconds = 3600;
+
+    async fn wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long(sg: TestServer) {
+        let edge = simulator().await;
+        let registered = sg.gateway("edge", edge.addr()).await;
+        assert_eq!(registered.status(), Healthy);
+        // Nobody has probed for long: it may be well, and nobody knows.
+        pass(&sg, Duration::from_hours(4)).await;
+        let stale = get(&sg, "edge").await;
+        assert_eq!(stale.status(), pb::GatewayStatus::Unknown);
+        assert_eq!((stale.last_seen_time, stale.probe_time), (registered.last_seen_time, registered.probe_time));
+        assert!(!stale.last_error.is_empty());
+        let list = sg.admin().gateways().list_gateways(pb::ListGatewaysRequest::default()).await.unwrap().into_inner();
+        assert_eq!(list.gateways[0].status(), pb::GatewayStatus::Unknown);
+        probes(&sg).await;
+        assert_eq!(get(&sg, "edge").await.status(), Healthy);
+        edge.stop().await;
+        probes(&sg).await;
+        let gone = get(&sg, "edge").await;
+        assert_eq!(gone.status(), Unreachable);
+        assert!(gone.last_seen_time.unwrap().seconds < gone.probe_time.unwrap().seconds, "WP72: seen is when it answered");
+        sg.finish().await;
+    }
+}
+
+served! {
+    tuned |config| config.gateways.probe_timeout_seconds = 3;
+
+    async fn wp72_one_silent_gateway_delays_no_other(sg: TestServer) {
+        let (slow, quick) = (simulator().await, simulator().await);
+        sg.gateway("a-slow", slow.addr()).await;
+        sg.gateway("quick", quick.addr()).await;
+        let before = get(&sg, "quick").await.probe_time;
+        slow.script("Health", Script::Hang, Times::All);
+        pass(&sg, Duration::from_secs(30)).await;
+        let app = Arc::clone(&sg.app);
+        let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+        while get(&sg, "quick").await.probe_time == before {
+            assert!(!round.is_finished(), "the round waits for the silent one");
+            tokio::task::yield_now().await;
+        }
+        assert!(!round.is_finished(), "the silent one is still waited for");
+        round.await.unwrap();
+        assert_eq!(get(&sg, "a-slow").await.status(), Unreachable);
+        assert_eq!(get(&sg, "quick").await.status(), Healthy);
+        slow.stop().await;
+        quick.stop().await;
+        sg.finish().await;
+    }
+}
