@@ -9,7 +9,7 @@ use tracing::warn;
 use super::gateway::{CALL_TIME, Passed};
 use super::{Gateway, Wire, v0_0, v0_1};
 use crate::db::types::Timestamp;
-use crate::error::{Error, Kind, Said};
+use crate::error::{Error, Kind, Reason, Said};
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
@@ -24,12 +24,16 @@ const REVOKE_SSH: &str = "/openshell.v1.OpenShell/RevokeSshSession";
 const CREATE_TIME: Duration = Duration::from_mins(2);
 /// Sandboxes of one page of a listing.
 pub(super) const PAGE: u32 = 200;
+/// Pages of a listing that are read at most: a gateway may give short ones.
+const PAGES_MAX: usize = 500;
 /// Sandboxes of one gateway that are listed at most (T20).
 pub const SANDBOXES_MAX: usize = 10_000;
 /// Longest text of a gateway that is kept, in characters.
 const TEXT_CHARACTERS_MAX: usize = 1_024;
 /// Entries of a map, and items of a list, that are kept.
 pub(super) const ITEMS_MAX: usize = 100;
+/// Longest id of a sandbox, in characters; one that is longer is none.
+const ID_CHARACTERS_MAX: usize = 128;
 /// Conditions of one sandbox that are kept.
 pub(super) const CONDITIONS_MAX: usize = 20;
 
@@ -243,9 +247,17 @@ impl Gateway {
         self.was_deleted(&answer)
     }
 
-    /// Every sandbox of a workspace, or of all; by place. At most [`SANDBOXES_MAX`].
+    /// Every sandbox of a workspace, or of all; by place.
+    ///
+    /// # Errors
+    /// `LIMIT_REACHED` where there are more than [`SANDBOXES_MAX`], or they come in more pages than are read.
     pub async fn list_sandboxes(&self, workspace: Option<&str>) -> Result<Vec<Sandbox>, Error> {
-        Ok(self.list_sandboxes_within(workspace, usize::MAX).await?.0)
+        let (all, whole) = self.list_sandboxes_within(workspace, usize::MAX).await?;
+        if whole {
+            return Ok(all);
+        }
+        let why = format!("gateway `{}` lists more than {SANDBOXES_MAX} sandboxes", self.name());
+        Err(Error::refused(Reason::LimitReached, why))
     }
 
     /// The same, of at most so many bytes of answers; whether that was all there is.
@@ -256,10 +268,8 @@ impl Gateway {
     ) -> Result<(Vec<Sandbox>, bool), Error> {
         let mut all: BTreeMap<Place, Sandbox> = BTreeMap::new();
         let (mut from, mut asked, mut bytes, mut whole) = (String::new(), 0, 0, false);
-        while all.len() < SANDBOXES_MAX
-            && asked <= SANDBOXES_MAX / PAGE as usize
-            && bytes < bytes_max
-        {
+        // Where there is more than is read, nobody must take what was read for all there is.
+        while all.len() < SANDBOXES_MAX && asked < PAGES_MAX && bytes < bytes_max {
             asked += 1;
             let request = match self.wire() {
                 Wire::V0_0 => v0_0::list(workspace, &from),
@@ -373,10 +383,32 @@ pub(super) fn map(said: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     said.iter().take(ITEMS_MAX).map(|(key, value)| (text(key), text(value))).collect()
 }
 
+/// The id of a sandbox; none where it is no id (T20). It is kept, so an empty or a long one is not read at all.
+pub(super) fn id(said: &str) -> Option<String> {
+    let sound = !said.is_empty()
+        && said.chars().count() <= ID_CHARACTERS_MAX
+        && !said.contains(char::is_control);
+    sound.then(|| said.to_owned())
+}
+
 /// Where a sandbox is; none where it is named as nothing can be.
 pub(super) fn place(workspace: &str, name: &str) -> Option<Place> {
     let sound = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
     let workspace = if workspace.is_empty() { "default" } else { workspace };
     (!name.is_empty() && sound(name) && sound(workspace))
         .then(|| Place { workspace: workspace.to_owned(), name: name.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t20_what_is_no_id_is_not_read() {
+        assert_eq!(id("sb-1").as_deref(), Some("sb-1"));
+        assert!(id(&"a".repeat(ID_CHARACTERS_MAX)).is_some());
+        for bad in ["", "a\0", "a\nb", &"a".repeat(ID_CHARACTERS_MAX + 1)] {
+            assert!(id(bad).is_none(), "{bad:?}");
+        }
+    }
 }

@@ -85,7 +85,7 @@ async fn before(sg: &TestServer) -> (usize, bool) {
         Box::pin(async {
             let spec =
                 Spec { image: "ubuntu:24.04".into(), policy_id: "p1".into(), ..Spec::default() };
-            let ran = pre_create(ctx, &place(), &spec, &CancellationToken::new()).await?;
+            let ran = pre_create(ctx, &place(), &spec, &CancellationToken::new(), None).await?;
             Ok(Worked { done: ran.outcomes.len(), more: ran.aborted })
         })
     })
@@ -308,7 +308,7 @@ served! { tuned tight;
         let ran = creation(&sg, |ctx, _| Box::pin(async move {
             let cancel = CancellationToken::new();
             let (place, spec) = (place(), Spec::default());
-            let (ran, pid) = tokio::join!(pre_create(ctx, &place, &spec, &cancel), async {
+            let (ran, pid) = tokio::join!(pre_create(ctx, &place, &spec, &cancel, None), async {
                 let pid = waits(ctx).await;
                 assert!(lives(&pid));
                 cancel.cancel();
@@ -332,7 +332,7 @@ served! { tuned tight;
         creation(&sg, |ctx, _| Box::pin(async move {
             let (place, spec, cancel) = (place(), Spec::default(), CancellationToken::new());
             let pid = tokio::select! {
-                ran = pre_create(ctx, &place, &spec, &cancel) => panic!("it has ended: {ran:?}"),
+                ran = pre_create(ctx, &place, &spec, &cancel, None) => panic!("it has ended: {ran:?}"),
                 pid = waits(ctx) => pid,
             };
             let begun = Instant::now();

@@ -10,7 +10,8 @@ pub(super) use self::settings::{
 };
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, SshSession, map, place, text, texts,
+    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, SshSession, id, map, place, text,
+    texts,
 };
 use super::templates::WorkloadTemplate;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
@@ -148,7 +149,7 @@ fn of_wire(found: pb::Sandbox) -> Option<Sandbox> {
     let conditions = status.conditions.iter().take(super::sandbox::CONDITIONS_MAX);
     Some(Sandbox {
         place: place(&meta.workspace, &meta.name)?,
-        id: text(&meta.id),
+        id: id(&meta.id)?,
         phase,
         created_at: at(meta.created_time),
         image: spec.template.map(|template| text(&template.image)).unwrap_or_default(),

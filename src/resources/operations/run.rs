@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,19 @@ use super::state::Status;
 use super::store::{self, Mark, Operation};
 use super::{Code, Failure, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
 use crate::ctx::Ctx;
-use crate::db::types::Timestamp;
+use crate::db::Conn;
 use crate::error::{Error, Kind};
 use crate::resources::audit::OpenEntry;
 use crate::seal::Aad;
 
-/// How long work that was told to stop may take to do so.
+/// How long work that was told to stop may take to do so, where it asks for no more.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// Longest name of a sandbox or workspace, in characters.
 pub(super) const NAME_CHARS_MAX: usize = 253;
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Where an operation's sealed columns belong.
 pub(super) fn aad<'a>(column: &'a str, id: &'a str) -> Aad<'a> {
@@ -53,9 +57,10 @@ pub(super) struct Work {
     unnamed: bool,
     pub(super) begun: Instant,
     pub(super) resumable: bool,
-    created_at: Timestamp,
     pub(super) entry: Mutex<Option<OpenEntry>>,
     pub(super) ended: AtomicBool,
+    /// How long it may take to stop once it was cancelled, in milliseconds.
+    grace_ms: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -108,9 +113,9 @@ impl Running {
             unnamed: row.sandbox.is_empty(),
             begun: Instant::now(),
             resumable,
-            created_at: row.created_at,
             entry: Mutex::new(entry),
             ended: AtomicBool::new(false),
+            grace_ms: AtomicU64::new(millis(STOP_GRACE)),
             held,
             ctx,
         });
@@ -128,12 +133,6 @@ impl Running {
         &self.work.held.id
     }
 
-    /// When the operation was begun, by whatever replica.
-    #[must_use]
-    pub fn created_at(&self) -> Timestamp {
-        self.work.created_at
-    }
-
     /// In whose name the work is done, and on which gateway.
     #[must_use]
     pub fn ctx(&self) -> &Ctx {
@@ -145,6 +144,21 @@ impl Running {
     #[must_use]
     pub fn cancel(&self) -> &CancellationToken {
         &self.work.held.token
+    }
+
+    /// What was cancelled may take so long to undo what it has done, instead of half a minute. Where the replica stops or
+    /// has lost its lease nothing is to be undone, and it stays half a minute.
+    pub fn may_undo_for(&self, grace: Duration) {
+        self.work.grace_ms.store(millis(grace), Ordering::Relaxed);
+    }
+
+    fn grace(&self) -> Duration {
+        match self.why() {
+            Some(Stop::Draining | Stop::LeaseLost) => STOP_GRACE,
+            Some(Stop::Cancelled) | None => {
+                Duration::from_millis(self.work.grace_ms.load(Ordering::Relaxed))
+            }
+        }
     }
 
     /// Why the work is to stop, once it is: only what was cancelled is to be undone.
@@ -186,6 +200,25 @@ impl Running {
             return Err(Error::internal("the name of a step is too long"));
         }
         self.mark(Mark { step: Some(step), ..Mark::default() }).await
+    }
+
+    /// Keeps where the work is in the transaction of what it has done, or only proves there that the lease is still held.
+    /// After the commit the version goes to [`Running::committed`].
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost or the operation has ended: nothing of the transaction may stay.
+    pub async fn step_in(&self, conn: &mut Conn, step: Option<&str>) -> Result<i64, Error> {
+        if step.is_some_and(|step| step.chars().count() > STEP_CHARS_MAX) {
+            return Err(Error::internal("the name of a step is too long"));
+        }
+        let (held, mark) = (&self.work.held, Mark { step, ..Mark::default() });
+        let version = store::mark(conn, &held.id, held.fence, &mark, self.ctx().now()).await?;
+        version.ok_or_else(|| Error::conflict(Kind::Operation, self.id()))
+    }
+
+    /// What was kept in a transaction is there: whoever watches is told.
+    pub fn committed(&self, version: i64) {
+        self.ctx().app().operations.feed.moved(self.id(), version);
     }
 
     /// The gateway has named the sandbox: the operation, its events and the audit log name it from here on.
@@ -268,9 +301,15 @@ impl Running {
             result = &mut work => return result.unwrap_or_else(panicked),
             () = self.cancel().cancelled() => {}
         }
-        match tokio::time::timeout(STOP_GRACE, work).await {
-            Ok(result) => result.unwrap_or_else(panicked),
-            Err(_) => Err(Failure::new(Code::Cancelled, "the operation did not stop by itself")),
+        let mut told = self.why();
+        loop {
+            // That a lease was lost meanwhile ends the patience with what is undone.
+            match tokio::time::timeout(self.grace(), &mut work).await {
+                Ok(result) => return result.unwrap_or_else(panicked),
+                Err(_) if told == self.why() => break,
+                Err(_) => told = self.why(),
+            }
         }
+        Err(Failure::new(Code::Cancelled, "the operation did not stop by itself"))
     }
 }

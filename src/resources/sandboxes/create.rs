@@ -17,6 +17,7 @@ use tokio::time::sleep;
 
 use super::domain::reach;
 use super::made::{self, Hooks, ready_json};
+use super::undo::undo;
 use super::{former, input};
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
@@ -36,12 +37,14 @@ const CREATING: &str = "creating";
 /// The gateway has made it, under this name.
 const CREATED: &str = "created";
 /// It is noted here, and told of.
-const NOTED: &str = "noted";
+pub(super) const NOTED: &str = "noted";
 
 /// How often a gateway that has not answered is asked what became of the sandbox.
 const ASK_TRIES: u32 = 20;
 /// How long it rests in between.
 const ASK_REST: Duration = Duration::from_millis(1_500);
+/// How long a creation that was cancelled may take to learn what the gateway has made of it, and to delete that.
+const UNDO_TIME: Duration = Duration::from_mins(10);
 
 /// A sandbox to be made; valid.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,7 +120,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
         keeps_output: false,
         input: Some(input),
     };
-    let started = operations::start(ctx, begun, |running| run(running, create, BEGUN));
+    let started = operations::start(ctx, begun, |running| run(running, create, BEGUN, ""));
     Ok(Some(started.await?))
 }
 
@@ -160,13 +163,21 @@ pub fn resume(
         }
         let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
         // A step of another build is one that nothing is known of.
-        let known = [BEGUN, CREATING, CREATED, NOTED].into_iter().find(|known| *known == step);
+        let (word, done) = step.split_once(' ').unwrap_or((&step, ""));
+        let known = [BEGUN, CREATING, CREATED, NOTED].into_iter().find(|known| *known == word);
         let from = if step.is_empty() { BEGUN } else { known.unwrap_or(CREATING) };
-        run(running, create, from).await
+        run(running, create, from, done).await
     })
 }
 
-async fn run(running: Running, mut create: Create, from: &'static str) -> Result<Value, Failure> {
+/// Goes on from a step; `done` are the hooks after the creation that have ended before.
+async fn run(
+    running: Running,
+    mut create: Create,
+    from: &'static str,
+    done: &str,
+) -> Result<Value, Failure> {
+    running.may_undo_for(UNDO_TIME);
     let annotations = &mut create.new.annotations;
     annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
     annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
@@ -198,11 +209,7 @@ async fn run(running: Running, mut create: Create, from: &'static str) -> Result
         made::store(running.ctx(), &sandbox, metadata, &details(&create)).await?;
         running.step(NOTED).await?;
     }
-    let hooks = match (create.skip_hooks, from) {
-        (true, _) => Hooks::Skipped,
-        (false, BEGUN) => Hooks::Run,
-        (false, _) => Hooks::Resumed,
-    };
+    let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
     let followed = made::follow(&running, &gateway, sandbox.clone(), hooks).await;
     if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled());
@@ -257,7 +264,7 @@ pub async fn before(
     }
     let ctx = running.ctx();
     let place = made::hook_place(ctx, &Place { workspace: workspace.into(), name: name.into() })?;
-    let ran = hooks::pre_create(ctx, &place, spec, running.cancel()).await?;
+    let ran = hooks::pre_create(ctx, &place, spec, running.cancel(), Some(running)).await?;
     go_on(running)?;
     match ran.outcomes.last().filter(|_| ran.aborted) {
         None => Ok(ran),
@@ -272,19 +279,6 @@ fn go_on(running: &Running) -> Result<(), Failure> {
     if running.cancel().is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
 }
 
-/// Whether the sandbox was taken back, because the operation was cancelled. A replica that stops, or has lost its lease,
-/// takes nothing back: another goes on.
-async fn undo(running: &Running, gateway: &Gateway, sandbox: &Sandbox) -> Result<bool, Failure> {
-    match running.why() {
-        None => return Ok(false),
-        Some(Stop::Draining | Stop::LeaseLost) => return Err(Failure::cancelled()),
-        Some(Stop::Cancelled) => {}
-    }
-    gateway.delete_sandbox(&sandbox.place).await?;
-    super::domain::deleted(running.ctx(), &sandbox.place).await?;
-    Ok(true)
-}
-
 async fn make(
     running: &Running,
     gateway: &Gateway,
@@ -292,7 +286,15 @@ async fn make(
     from: &'static str,
 ) -> Result<Sandbox, Failure> {
     if from == BEGUN {
-        match gateway.create_sandbox(&create.new).await {
+        // A replica that was frozen must not make what its successor has made.
+        running.still_mine()?;
+        let creating = gateway.create_sandbox(&create.new);
+        let created = tokio::select! {
+            created = creating => created,
+            // Whoever cancels waits for the answer, since what was made is to be deleted.
+            () = given_up(running) => return Err(Failure::cancelled()),
+        };
+        match created {
             Ok(sandbox) => return Ok(sandbox),
             Err(error) if is_final(&error) => return Err(error.into()),
             Err(_) => {}
@@ -301,6 +303,14 @@ async fn make(
     // What is known to have been made is not asked for again.
     let again = from == BEGUN || from == CREATING;
     what_became(running, &create.new, again).await
+}
+
+/// Another replica is to go on: this one stops, or has lost its lease.
+async fn given_up(running: &Running) {
+    running.cancel().cancelled().await;
+    while !matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
+        sleep(ASK_REST).await;
+    }
 }
 
 /// Whether an error leaves no doubt that nothing was made.
@@ -342,6 +352,9 @@ async fn what_became(running: &Running, new: &NewSandbox, again: bool) -> Result
         }
         // Whoever cancels wants to know what became of it, too.
         sleep(ASK_REST).await;
+        if matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
+            return Err(Failure::cancelled());
+        }
     }
     let why = last.unwrap_or("it can't be reached");
     let why = format!("the gateway did not say what became of the sandbox, and now {why}");

@@ -34,9 +34,13 @@ pub(super) async fn forget_before(
         Ok(_) => return Ok(()),
         Err(error) => return Err(error),
     }
+    forget(ctx, None, &kept, Some(last_seen(ctx, &kept))).await.map(|_| ())
+}
+
+/// When one that is gone was last known to be there: before it was missed, else when the sweep looked last.
+pub(super) fn last_seen(ctx: &Ctx, meta: &Meta) -> Timestamp {
     let looked = ctx.now().minus(ctx.app().config.sandboxes.sweep_interval());
-    let last_seen = kept.missing_since.unwrap_or(looked);
-    forget(ctx, None, &kept, Some(last_seen)).await.map(|_| ())
+    meta.missing_since.unwrap_or(looked)
 }
 
 /// Forgets what hung on the name of a sandbox that went away unnoticed, with all its hooks or those that were written by a

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::create::NOTED;
 use super::domain::about;
 use super::{cleanup, store};
 use crate::ctx::Ctx;
@@ -15,8 +16,9 @@ use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Place, Sandbox};
 use crate::openshell::watch::{Follow, Seen};
 use crate::resources::boot_hooks::input::Place as HookPlace;
-use crate::resources::boot_hooks::run::{self as boot_hooks, Ran};
+use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::{Code, Failure, Running};
 
 /// How long a look at a sandbox rests where watching it broke off.
@@ -24,11 +26,9 @@ const LOOK_REST: Duration = Duration::from_secs(2);
 
 /// What becomes of the hooks after a creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hooks {
-    /// All of them run.
-    Run,
-    /// Those run that have not ended on a replica that is gone.
-    Resumed,
+pub enum Hooks<'a> {
+    /// Those run that have not ended on a replica that is gone, as its step tells; empty are none.
+    Run(&'a str),
     /// None runs.
     Skipped,
 }
@@ -130,7 +130,7 @@ pub async fn follow(
     running: &Running,
     gateway: &Gateway,
     sandbox: Sandbox,
-    hooks: Hooks,
+    hooks: Hooks<'_>,
 ) -> Result<Followed, Failure> {
     running.progress(50, "waiting until the sandbox is ready").await?;
     let within = running.ctx().app().config.sandboxes.ready_timeout();
@@ -148,15 +148,18 @@ pub async fn follow(
         let post_create = json!(format!("not run: {warning}"));
         return Ok(Followed { sandbox, ready: false, post_create, warning: Some(warning) });
     }
-    if hooks == Hooks::Skipped {
+    let Hooks::Run(done) = hooks else {
         return Ok(Followed { sandbox, ready: true, post_create: json!("skipped"), warning: None });
-    }
+    };
     running.progress(80, "running the hooks after the creation").await?;
     let place = hook_place(running.ctx(), &sandbox.place)?;
     let inside = boot_hooks::Reached::new(running.ctx().app(), &place);
-    let begun_at = (hooks == Hooks::Resumed).then(|| running.created_at());
+    let mut progress = Progress::of(running, NOTED, done);
     let (ctx, cancel) = (running.ctx(), running.cancel());
-    let ran = boot_hooks::post_create(ctx, &place, &inside, cancel, begun_at).await?;
+    let ran = boot_hooks::post_create(ctx, &place, &inside, cancel, Some(&mut progress)).await?;
+    if ran.aborted && matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
+        return Err(Failure::cancelled());
+    }
     let stopped = ran.outcomes.last().filter(|_| ran.aborted);
     let warning = stopped.map(|last| format!("the hook `{}`: {}", last.name, last.summary));
     Ok(Followed { sandbox, ready: true, post_create: outcomes(&ran), warning })

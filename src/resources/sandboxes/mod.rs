@@ -25,4 +25,5 @@ pub mod proxied;
 pub mod rpc;
 pub mod ssh;
 pub mod store;
+mod undo;
 pub mod worker;

@@ -140,7 +140,7 @@ async fn made(running: &Running, call: &Forwarded, workspace: &str) -> Result<Ma
 
 /// Waits until it is ready and runs the hooks after the creation, while the caller has its answer already.
 async fn follow(running: Running, gateway: Gateway, sandbox: Sandbox, pre_create: Value) {
-    let followed = made::follow(&running, &gateway, sandbox, Hooks::Run).await;
+    let followed = made::follow(&running, &gateway, sandbox, Hooks::Run("")).await;
     let result = followed.map(|followed| {
         let mut result = json!({
             "sandbox": ready_json(&followed.sandbox),

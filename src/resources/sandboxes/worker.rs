@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::former;
 use super::store::{self, Meta};
@@ -20,7 +20,7 @@ use crate::ctx::{Ctx, OnGateway};
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::{Phase, Place, SANDBOXES_MAX, Sandbox};
+use crate::openshell::sandbox::{Phase, Place, Sandbox};
 use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
@@ -64,8 +64,16 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let mut done = 0;
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     while let Some(looked) = looks.next().await {
-        if let Some(found) = looked? {
-            done += compare_all(ctx, lease, found).await?;
+        let Some(found) = looked? else { continue };
+        let gateway = Arc::clone(&found.on.1);
+        match compare_all(ctx, lease, found).await {
+            Ok(gone) => done += gone,
+            // Whoever has lost the lease stops.
+            Err(error @ Error::Conflict { .. }) => return Err(error),
+            // What one gateway says must not keep the others from being looked at (T20).
+            Err(error) => {
+                warn!(%gateway, error = &error as &dyn std::error::Error, "not swept");
+            }
         }
     }
     Ok(Worked { done, more: false })
@@ -86,9 +94,9 @@ async fn look(app: &Arc<App>, on: OnGateway) -> Result<Option<Found>, Error> {
         store::picked(&mut conn, &on.1, &Selector::default()).await?
     };
     match tokio::time::timeout(LIST_TIME, listed(app, &on)).await {
+        Ok(Ok(live)) => Ok(Some(Found { on, before, live })),
+        Err(_) => Ok(None),
         // Where not all were listed, none is known to be gone.
-        Ok(Ok(live)) if live.len() < SANDBOXES_MAX => Ok(Some(Found { on, before, live })),
-        Ok(Ok(_)) | Err(_) => Ok(None),
         Ok(Err(error)) => {
             debug!(gateway = %on.1, %error, "its sandboxes were not listed");
             Ok(None)
@@ -134,7 +142,8 @@ async fn compare(
             if ctx.now().since(since) < grace {
                 Ok(false)
             } else {
-                former::forget(ctx, lease, meta, None).await
+                // Hooks that were written since are for one to come.
+                former::forget(ctx, lease, meta, Some(since)).await
             }
         }
         (Some(live), Some(id), None) if live.id == id => Ok(false),
@@ -143,7 +152,8 @@ async fn compare(
             Ok(false)
         }
         (Some(live), Some(_), _) => {
-            let gone = former::forget(ctx, lease, meta, None).await?;
+            let written_by = former::last_seen(ctx, meta);
+            let gone = former::forget(ctx, lease, meta, Some(written_by)).await?;
             note(ctx, lease, Noticed::New(&live)).await?;
             Ok(gone)
         }

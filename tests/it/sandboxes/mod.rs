@@ -1,5 +1,6 @@
 //! Sandboxes over the wire, on gateways of either generation.
 
+mod cancelled;
 mod commands;
 mod creation;
 mod fleet;

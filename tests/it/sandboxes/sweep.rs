@@ -120,6 +120,26 @@ served! {
         }
     }
 
+    async fn a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+            delete_directly(&sg, name, generation, &simulator).await;
+            sg.app.clock.advance(Duration::from_secs(1));
+            assert_eq!(sweep(&sg).await, 0, "it is missed");
+            sg.app.clock.advance(Duration::from_secs(1));
+            feed::refresh(&sg.app).await.unwrap();
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+            sg.app.clock.advance(Duration::from_hours(1));
+            feed::refresh(&sg.app).await.unwrap();
+            assert_eq!(sweep(&sg).await, 1);
+            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
+            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
+            assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
+        }
+    }
+
     async fn a_sandbox_that_was_made_behind_our_back_is_noticed(sg: TestServer) {
         let simulator = gateway(&sg, "edge", Generation::V0_1).await;
         simulator.seed_demo().unwrap();

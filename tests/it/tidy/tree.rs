@@ -75,6 +75,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/proxied.rs", "creations and deletions by stock clients"),
     ("sandboxes/messages.rs", "the translation of a large service, beside its rpc.rs"),
     ("sandboxes/ssh.rs", "sessions, and the rule of who ends them"),
+    ("sandboxes/undo.rs", "takes back what a cancelled creation has made"),
     ("operations/begin.rs", "how one begins"),
     ("operations/feed.rs", "wakes callers who wait, by one poll a process"),
     ("operations/finish.rs", "how one ends: its row, its event, its record"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::process::{self, Job};
+use super::process::{self, Ended, Job, Stopped};
 use super::{Attempt, Spec};
 use crate::app::App;
 use crate::error::{Error, Reason};
@@ -46,6 +46,9 @@ pub(super) async fn run(
         Err(why) => return Attempt::failed(why),
     };
     match process::run(&app.config.boot_hooks, &job, cancel).await {
+        Ok((Ended::Stopped(Stopped::Cancelled), output)) => {
+            Attempt::cancelled(output.shown(&environment))
+        }
         Ok((ended, output)) => {
             let (good, summary) = ended.words(job.timeout);
             Attempt::new(good, summary, output.shown(&environment))

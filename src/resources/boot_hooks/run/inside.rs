@@ -114,7 +114,7 @@ pub(super) async fn run(
     };
     let finished = tokio::select! {
         finished = tokio::time::timeout(limit + GRACE, inside.run(command)) => finished,
-        () = cancel.cancelled() => return Attempt::failed("cancelled".to_owned()),
+        () = cancel.cancelled() => return Attempt::cancelled(String::new()),
     };
     match finished {
         Err(_) => Attempt::failed(format!("took longer than {} s", limit.as_secs())),

@@ -2,12 +2,14 @@
 //!
 //! Invariants
 //! - a failure stops what follows, in both phases, unless the hook that failed says to go on; a cancelled run always does;
-//! - each run that began is kept with its hook, counted, and told as an event.
+//! - each run that began is kept with its hook, counted, and told as an event; but one that ended because its replica
+//!   stops or has lost its lease is none: another replica runs that hook, and keeps how it went.
 
 mod host;
 mod inside;
 mod output;
 mod process;
+mod progress;
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +23,17 @@ use super::domain::HOOKS_MAX;
 use super::input::{Phase, Place, Status};
 use super::store::{self, Hook};
 use crate::ctx::Ctx;
-use crate::db::types::{BootHookId, Timestamp};
+use crate::db::types::BootHookId;
 use crate::error::{Error, Reason};
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::operations::Running;
+use crate::resources::operations::keeper::Stop;
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
 pub use host::folder;
 pub use inside::{Finished, Inside, Reached};
 pub use output::CHARACTERS_MAX;
+pub use progress::Progress;
 
 /// What a hook before the creation may know of the sandbox that is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,12 +79,25 @@ struct Attempt {
     status: Status,
     summary: String,
     output: String,
+    /// It was told to stop before its end.
+    stopped: bool,
 }
 
 impl Attempt {
     fn new(good: bool, summary: String, output: String) -> Self {
         let status = if good { Status::Success } else { Status::Failure };
-        Self { status, summary, output }
+        Self { status, summary, output, stopped: false }
+    }
+
+    /// It was told to stop.
+    fn cancelled(output: String) -> Self {
+        Self { stopped: true, ..Self::new(false, "cancelled".to_owned(), output) }
+    }
+
+    /// Whether another replica is to run it anew.
+    fn is_handed_over(&self, running: Option<&Running>) -> bool {
+        let why = running.and_then(Running::why);
+        self.stopped && matches!(why, Some(Stop::Draining | Stop::LeaseLost))
     }
 
     /// It did not run.
@@ -102,6 +120,7 @@ pub async fn pre_create(
     place: &Place,
     spec: &Spec,
     cancel: &CancellationToken,
+    running: Option<&Running>,
 ) -> Result<Ran, Error> {
     let mut ran = Ran { outcomes: Vec::new(), aborted: false };
     for hook in enabled(ctx, place, Phase::PreCreate).await? {
@@ -109,11 +128,16 @@ pub async fn pre_create(
         let begun = Instant::now();
         let attempt = match &turn {
             Some(_) => host::run(ctx.app(), place, &hook, spec, cancel).await,
-            None => Attempt::failed("cancelled".to_owned()),
+            None => Attempt::cancelled(String::new()),
         };
         drop(turn);
+        if attempt.is_handed_over(running) {
+            ran.aborted = true;
+            break;
+        }
         let failed = attempt.status == Status::Failure;
-        ran.outcomes.push(keep(ctx, place, &hook, attempt, begun).await?);
+        let fence = running.map(|running| (running, None));
+        ran.outcomes.push(keep(ctx, place, &hook, (attempt, begun), fence).await?);
         ran.aborted = cancel.is_cancelled() || (failed && !hook.continue_on_failure);
         if ran.aborted {
             break;
@@ -122,23 +146,32 @@ pub async fn pre_create(
     Ok(ran)
 }
 
-/// Runs the enabled hooks after a creation, in a sandbox that is ready. Where a replica that is gone has begun with it, at
-/// `begun_at`, those that have ended since are not run again; the one that it died in is.
+/// Runs the enabled hooks after a creation, in a sandbox that is ready. Where a replica that is gone has begun with it, those
+/// that have ended there are not run again; the one that it died in is.
 pub async fn post_create(
     ctx: &Ctx,
     place: &Place,
     inside: &impl Inside,
     cancel: &CancellationToken,
-    begun_at: Option<Timestamp>,
+    mut progress: Option<&mut Progress<'_>>,
 ) -> Result<Ran, Error> {
     let mut ran = Ran { outcomes: Vec::new(), aborted: false };
     for hook in enabled(ctx, place, Phase::PostCreate).await? {
-        let outcome = match begun_at.and_then(|at| ended_since(&hook, at)) {
+        let before = progress.as_deref().and_then(|progress| progress.ended(&hook));
+        let outcome = match before {
             Some(outcome) => outcome,
             None => {
                 let begun = Instant::now();
                 let attempt = inside::run(ctx.app(), &hook, inside, cancel).await;
-                keep(ctx, place, &hook, attempt, begun).await?
+                let running = progress.as_deref().map(|progress| progress.running);
+                if attempt.is_handed_over(running) {
+                    ran.aborted = true;
+                    break;
+                }
+                let fence = progress.as_deref_mut().map(|progress| {
+                    (progress.running, Some(progress.step(hook.id, attempt.status)))
+                });
+                keep(ctx, place, &hook, (attempt, begun), fence).await?
             }
         };
         let failed = outcome.status == Status::Failure;
@@ -149,19 +182,6 @@ pub async fn post_create(
         }
     }
     Ok(ran)
-}
-
-/// How a hook has ended, if it has since then.
-fn ended_since(hook: &Hook, at: Timestamp) -> Option<Outcome> {
-    let status = hook.last_status.filter(|_| hook.last_run_at.is_some_and(|ran| ran >= at))?;
-    Some(Outcome {
-        hook_id: hook.id,
-        name: hook.name.clone(),
-        phase: hook.phase,
-        status,
-        summary: "it ran on a replica that is gone".to_owned(),
-        output: hook.last_output.clone().unwrap_or_default(),
-    })
 }
 
 /// Runs one hook before the creation, now, told of nothing.
@@ -179,7 +199,7 @@ pub(super) async fn on_host(
     let begun = Instant::now();
     let attempt = host::run(ctx.app(), place, hook, &Spec::default(), cancel).await;
     drop(turn);
-    keep(ctx, place, hook, attempt, begun).await
+    keep(ctx, place, hook, (attempt, begun), None).await
 }
 
 /// Runs one hook after the creation, now.
@@ -192,7 +212,7 @@ pub(super) async fn in_sandbox(
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
     let attempt = inside::run(ctx.app(), hook, inside, cancel).await;
-    keep(ctx, place, hook, attempt, begun).await
+    keep(ctx, place, hook, (attempt, begun), None).await
 }
 
 /// None where the caller no longer waits.
@@ -209,15 +229,15 @@ async fn enabled(ctx: &Ctx, place: &Place, phase: Phase) -> Result<Vec<Hook>, Er
     Ok(hooks.into_iter().filter(|hook| hook.enabled).collect())
 }
 
-/// Keeps how a run went, and tells of it.
+/// Keeps how a run went, and tells of it; of an operation only as long as its lease is held.
 async fn keep(
     ctx: &Ctx,
     place: &Place,
     hook: &Hook,
-    attempt: Attempt,
-    begun: Instant,
+    (attempt, begun): (Attempt, Instant),
+    fence: Option<(&Running, Option<String>)>,
 ) -> Result<Outcome, Error> {
-    let Attempt { status, summary, output } = attempt;
+    let Attempt { status, summary, output, .. } = attempt;
     let (gateway, phase) = (place.gateway.1.to_string(), hook.phase.as_str());
     counter!(BOOT_HOOK_RUNS, "gateway" => gateway, "phase" => phase, "status" => status.as_str())
         .increment(1);
@@ -230,14 +250,23 @@ async fn keep(
         "sandbox": place.sandbox, "workspace": place.workspace, "hook_id": hook.id.get(),
         "name": hook.name, "phase": phase, "status": status.as_str(),
     });
-    ctx.db()
+    let version = ctx
+        .db()
         .transaction(async |conn| {
+            let version = match &fence {
+                Some((running, step)) => Some(running.step_in(conn, step.as_deref()).await?),
+                None => None,
+            };
             // One that was deleted while it ran is told of all the same.
             store::ran(conn, place, hook.id, now, status, written).await?;
             let event = NewEvent::of(ctx, "boot_hook.run", payload).on(place.gateway.clone());
-            events::enqueue(conn, event).await
+            events::enqueue(conn, event).await?;
+            Ok(version)
         })
         .await?;
+    if let (Some((running, _)), Some(version)) = (&fence, version) {
+        running.committed(version);
+    }
     ctx.app().feed.written();
     let (hook_id, name) = (hook.id, hook.name.clone());
     Ok(Outcome { hook_id, name, phase: hook.phase, status, summary, output })
