@@ -243,7 +243,6 @@ pub fn unsupported(version: &str) -> String {
 #[must_use]
 pub fn note(taken_for: Generation, version: &str) -> String {
     match taken_for {
-        Generation::Unknown => String::new(),
         Generation::Unsupported => unsupported(version),
         Generation::V0_0 | Generation::V0_1 if contradicts(taken_for, version) => {
             let set = taken_for.as_str();
@@ -251,7 +250,7 @@ pub fn note(taken_for: Generation, version: &str) -> String {
                 "version `{version}` is not of generation {set}, which was set by hand: reads pass, calls that could change a policy are refused"
             )
         }
-        Generation::V0_0 | Generation::V0_1 => String::new(),
+        Generation::V0_0 | Generation::V0_1 | Generation::Unknown => String::new(),
     }
 }
 
