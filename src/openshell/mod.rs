@@ -17,6 +17,7 @@ pub(crate) mod gateway;
 pub mod policy_file;
 pub mod sandbox;
 pub mod settings;
+pub mod ssh;
 pub mod templates;
 mod v0_0;
 mod v0_1;
