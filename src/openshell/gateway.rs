@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
@@ -32,6 +32,7 @@ use crate::proxy::connection::{Connection, Lease};
 use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
 use crate::proxy::{headers, message, own};
 use crate::resources::gateways::targets::{Generation, Target};
+use crate::transport::layers::limits;
 
 /// How long a unary call may take that says nothing else.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
@@ -140,7 +141,7 @@ impl Gateway {
     pub(crate) async fn pass(
         &self,
         path: &'static str,
-        headers: HeaderMap,
+        headers: (HeaderMap, Option<Instant>),
         request: &[u8],
         within: Duration,
     ) -> Result<Passed, Error> {
@@ -195,13 +196,16 @@ impl Gateway {
     async fn open(
         &self,
         path: &'static str,
-        with: Option<HeaderMap>,
+        with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
         for _ in 0..TRIES {
             let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).again();
             self.allows(&lease, path)?;
-            let headers = with.clone().unwrap_or_else(|| own_headers(&lease));
+            let headers = match &with {
+                Some((headers, until)) => passed_headers(headers, *until, &lease),
+                None => own_headers(&lease),
+            };
             source = match Exchange::start(lease.again(), path, headers, source) {
                 Err((_, unsent)) => *unsent,
                 Ok(mut exchange) => {
@@ -253,6 +257,20 @@ fn own_headers(lease: &Lease) -> HeaderMap {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     if let Some(authorization) = lease.authorization() {
         headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+/// A caller's headers with the credential of this very connection, and the time that is left now.
+fn passed_headers(from: &HeaderMap, until: Option<Instant>, lease: &Lease) -> HeaderMap {
+    let mut headers = from.clone();
+    headers.remove(AUTHORIZATION);
+    if let Some(authorization) = lease.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    let left = until.map(|until| limits::remaining(until, Instant::now()));
+    if let Some(left) = left.and_then(|left| HeaderValue::from_str(&left).ok()) {
+        headers.insert("grpc-timeout", left);
     }
     headers
 }

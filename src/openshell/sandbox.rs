@@ -1,7 +1,7 @@
 //! Sandboxes of a gateway: made, found, listed, started, stopped, deleted.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use tracing::warn;
@@ -155,7 +155,7 @@ impl Gateway {
     /// Passes a creation on in the caller's own bytes, and what the gateway has made of it.
     pub(crate) async fn pass_create(
         &self,
-        headers: HeaderMap,
+        headers: (HeaderMap, Option<Instant>),
         request: &[u8],
     ) -> Result<(Passed, Option<Sandbox>), Error> {
         let passed = self.pass(CREATE, headers, request, CREATE_TIME).await?;
@@ -167,7 +167,7 @@ impl Gateway {
     /// Passes a deletion on in the caller's own bytes, and whether there was something to delete.
     pub(crate) async fn pass_delete(
         &self,
-        headers: HeaderMap,
+        headers: (HeaderMap, Option<Instant>),
         request: &[u8],
     ) -> Result<(Passed, bool), Error> {
         let passed = self.pass(DELETE, headers, request, CALL_TIME).await?;
