@@ -15,6 +15,7 @@ pub mod capability;
 pub mod exec;
 pub(crate) mod gateway;
 pub mod policy_file;
+pub(crate) mod said;
 pub mod sandbox;
 pub mod settings;
 pub mod ssh;
