@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
@@ -20,19 +20,21 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::warn;
 
 use super::budget::Budget;
 use super::capability;
+use super::said::refusal;
 use crate::access::policy;
 use crate::app::App;
 use crate::db::types::GatewayId;
-use crate::error::{Error, Said};
+use crate::error::Error;
 use crate::proxy::connection::{Connection, Lease};
 use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
 use crate::proxy::{headers, message, own};
 use crate::resources::gateways::targets::{Generation, Target};
+use crate::transport::layers::limits;
 
 /// How long a unary call may take that says nothing else.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
@@ -42,8 +44,6 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 const REQUEST_BUFFER: usize = 16;
 /// Connections that are tried for one call, where nothing of it was looked at.
 const TRIES: u32 = 3;
-/// Longest words of a gateway that are repeated, in characters.
-const WORDS_CHARACTERS_MAX: usize = 500;
 
 /// The generations that we speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +147,7 @@ impl Gateway {
     pub(crate) async fn pass(
         &self,
         path: &'static str,
-        headers: HeaderMap,
+        headers: (HeaderMap, Option<Instant>),
         request: &[u8],
         within: Duration,
     ) -> Result<Passed, Error> {
@@ -202,13 +202,16 @@ impl Gateway {
     async fn open(
         &self,
         path: &'static str,
-        with: Option<HeaderMap>,
+        with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
         for _ in 0..TRIES {
             let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).again();
             self.allows(&lease, path)?;
-            let headers = with.clone().unwrap_or_else(|| own_headers(&lease));
+            let headers = match &with {
+                Some((headers, until)) => passed_headers(headers, *until, &lease),
+                None => own_headers(&lease),
+            };
             source = match Exchange::start(lease.again(), path, headers, source) {
                 Err((_, unsent)) => *unsent,
                 Ok(mut exchange) => {
@@ -261,6 +264,20 @@ fn own_headers(lease: &Lease) -> HeaderMap {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     if let Some(authorization) = lease.authorization() {
         headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+/// A caller's headers with the credential of this very connection, and the time that is left now.
+fn passed_headers(from: &HeaderMap, until: Option<Instant>, lease: &Lease) -> HeaderMap {
+    let mut headers = from.clone();
+    headers.remove(AUTHORIZATION);
+    if let Some(authorization) = lease.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    let left = until.map(|until| limits::remaining(until, Instant::now()));
+    if let Some(left) = left.and_then(|left| HeaderValue::from_str(&left).ok()) {
+        headers.insert("grpc-timeout", left);
     }
     headers
 }
@@ -351,49 +368,5 @@ impl Messages {
             return Err(Connection::unreachable(&self.gateway));
         };
         refusal(&self.gateway, &status).map_or(Ok(()), Err)
-    }
-}
-
-/// What a gateway has answered, as an error of ours; none where all went well.
-fn refusal(gateway: &str, status: &Status) -> Option<Error> {
-    let said = match status.code() {
-        Code::Ok => return None,
-        Code::InvalidArgument | Code::OutOfRange => Said::Invalid,
-        Code::NotFound => Said::Missing,
-        Code::AlreadyExists => Said::Exists,
-        Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => Said::Refused,
-        Code::Aborted => Said::Changed,
-        Code::ResourceExhausted => Said::Exhausted,
-        Code::Unimplemented => Said::Unimplemented,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Said::Unavailable,
-        Code::Internal | Code::Unknown | Code::DataLoss => Said::Failed,
-    };
-    Some(Error::Gateway { gateway: gateway.to_owned(), said, why: words(status.message()) })
-}
-
-/// Words of a gateway, fit to be repeated.
-pub(crate) fn words(said: &str) -> String {
-    let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
-    shown.take(WORDS_CHARACTERS_MAX).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t20_what_a_gateway_says_is_cut_and_harmless() {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", HeaderValue::from_static("9"));
-        let said = format!("no%1B[31m {}", "x".repeat(1000));
-        trailers.insert("grpc-message", said.parse().unwrap());
-        let said = Status::from_header_map(&trailers).unwrap();
-        let error = refusal("edge", &said).unwrap();
-        let shown = error.to_string();
-        assert!(
-            shown.starts_with("gateway `edge` says: no [31m x") && shown.len() < 600,
-            "{shown}"
-        );
-        assert!(refusal("edge", &Status::ok("")).is_none());
     }
 }

@@ -13,7 +13,7 @@ use prost_reflect::{
 use serde_json::{Map, Value};
 
 use super::Wire;
-use super::gateway::words;
+use super::said::words;
 use crate::error::Error;
 use crate::pb::openshell::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
 

@@ -1,7 +1,7 @@
 //! Sandboxes of a gateway: made, found, listed, started, stopped, deleted.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use tracing::warn;
@@ -17,8 +17,6 @@ const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
 const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
 const START: &str = "/openshell.v1.OpenShell/StartSandbox";
 const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
-const SSH: &str = "/openshell.v1.OpenShell/CreateSshSession";
-const REVOKE_SSH: &str = "/openshell.v1.OpenShell/RevokeSshSession";
 
 /// How long a creation may take to be answered: a gateway may pull an image first.
 const CREATE_TIME: Duration = Duration::from_mins(2);
@@ -140,31 +138,6 @@ pub struct NewSandbox {
     pub request_id: String,
 }
 
-/// Where and with what to open an SSH connection.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SshSession {
-    /// The gateway's own id of the sandbox.
-    pub sandbox_id: String,
-    /// What the connection is opened with. A secret.
-    pub token: String,
-    /// Host that the gateway names.
-    pub host: String,
-    /// Port that the gateway names.
-    pub port: u32,
-    /// Scheme that the gateway names.
-    pub scheme: String,
-    /// Fingerprint of the sandbox's host key; may be empty.
-    pub host_key_fingerprint: String,
-    /// When it ends.
-    pub expires_at: Option<Timestamp>,
-}
-
-impl std::fmt::Debug for SshSession {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SshSession").field("sandbox_id", &self.sandbox_id).finish_non_exhaustive()
-    }
-}
-
 /// One page of a listing, and where the next begins.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
@@ -182,7 +155,7 @@ impl Gateway {
     /// Passes a creation on in the caller's own bytes, and what the gateway has made of it.
     pub(crate) async fn pass_create(
         &self,
-        headers: HeaderMap,
+        headers: (HeaderMap, Option<Instant>),
         request: &[u8],
     ) -> Result<(Passed, Option<Sandbox>), Error> {
         let passed = self.pass(CREATE, headers, request, CREATE_TIME).await?;
@@ -194,7 +167,7 @@ impl Gateway {
     /// Passes a deletion on in the caller's own bytes, and whether there was something to delete.
     pub(crate) async fn pass_delete(
         &self,
-        headers: HeaderMap,
+        headers: (HeaderMap, Option<Instant>),
         request: &[u8],
     ) -> Result<(Passed, bool), Error> {
         let passed = self.pass(DELETE, headers, request, CALL_TIME).await?;
@@ -294,37 +267,6 @@ impl Gateway {
             self.budget().too_many_sandboxes();
         }
         Ok((all.into_values().take(SANDBOXES_MAX).collect(), whole))
-    }
-
-    /// Opens an SSH session. Sent once.
-    pub async fn create_ssh_session(&self, place: &Place) -> Result<SshSession, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
-            Wire::V0_1 => v0_1::create_ssh(place),
-        };
-        let answer = self.unary(SSH, &request, CALL_TIME).await.map_err(about(place))?;
-        let session = match self.wire() {
-            Wire::V0_0 => v0_0::ssh(&answer),
-            Wire::V0_1 => v0_1::ssh(&answer),
-        };
-        session.ok_or_else(|| self.unreadable(SSH))
-    }
-
-    /// Ends an SSH session; false where there was none.
-    pub async fn revoke_ssh_session(&self, token: &str) -> Result<bool, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::revoke_ssh(token),
-            Wire::V0_1 => v0_1::revoke_ssh(token),
-        };
-        let answer = match self.unary(REVOKE_SSH, &request, CALL_TIME).await {
-            Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
-            answer => answer?,
-        };
-        let revoked = match self.wire() {
-            Wire::V0_0 => v0_0::revoked(&answer),
-            Wire::V0_1 => v0_1::revoked(&answer),
-        };
-        revoked.ok_or_else(|| self.unreadable(REVOKE_SSH))
     }
 
     async fn about_sandbox(&self, path: &'static str, place: &Place) -> Result<Sandbox, Error> {

@@ -20,7 +20,6 @@ use crate::openshell::gateway::Passed;
 use crate::resources::gateways::targets::Generation;
 use crate::resources::sandboxes::proxied::{self, Forwarded};
 use crate::transport::call;
-use crate::transport::layers::limits;
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
@@ -40,8 +39,9 @@ pub(super) async fn run(
     let app = Arc::clone(&admitted.proxy.app);
     let deadline = admitted.call.deadline;
     let ours = Ours {
-        authorization: admitted.lease.authorization(),
-        timeout: deadline.map(|at| limits::remaining(at, std::time::Instant::now())),
+        // Hooks may run for minutes before it is sent: these are said then.
+        authorization: None,
+        timeout: None,
         request_id: request_id.clone(),
         read: true,
         traceparent: admitted.call.traceparent.clone(),

@@ -360,8 +360,12 @@ served! { tuned tight;
         assert_eq!((outcome.hook_id, outcome.name.as_str(), outcome.phase()), (made.id, "check", PRE));
         assert_eq!((outcome.status(), outcome.summary.as_str(), outcome.output.as_str()), (BAD, "exit 7", "checked ***\n"));
 
-        let kept = hooks(&viewer).await.remove(0);
+        let kept = hooks(&admin).await.remove(0);
         assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, "checked ***\n"));
+        for other in [&viewer, &operator] {
+            let kept = hooks(other).await.remove(0);
+            assert_eq!((kept.last_status(), kept.last_output.as_str()), (BAD, ""), "what it wrote is for admins");
+        }
         assert!(kept.last_run_time.is_some());
         let event = told(&admin, "boot_hook.run").await;
         assert!(event.payload_json.contains("\"status\":\"failure\"") && event.actor == "sp:operator", "{event:?}");

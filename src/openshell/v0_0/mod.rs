@@ -10,9 +10,9 @@ pub(super) use self::settings::{
 };
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, SshSession, id, map, place, text,
-    texts,
+    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, id, map, place, text, texts,
 };
+use super::ssh::SshSession;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
 use crate::db::types::Timestamp;
 use crate::error::Error;

@@ -8,6 +8,7 @@ use super::input::{Environment, Phase, Place};
 use super::run::{self, Outcome, Reached};
 use super::sealed::{self, destination};
 use super::store::{self, Hook};
+use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -173,7 +174,13 @@ async fn found(conn: &mut Conn, place: &Place, id: BootHookId) -> Result<Hook, E
 
 /// One of a sandbox.
 pub async fn get(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Hook, Error> {
-    found(&mut ctx.db().read().await?, place, id).await
+    Ok(shown(ctx, found(&mut ctx.db().read().await?, place, id).await?))
+}
+
+/// As the caller may see it: what commands wrote is for admins, beside whoever ran one by hand, who got it then.
+fn shown(ctx: &Ctx, hook: Hook) -> Hook {
+    let last_output = hook.last_output.filter(|_| ctx.role() >= Role::Admin);
+    Hook { last_output, ..hook }
 }
 
 /// A page of a sandbox's hooks in the order in which they run.
@@ -212,7 +219,7 @@ pub async fn list(
             PageToken::after(position).seal(key, &scope)?
         }
     };
-    Ok((page, next))
+    Ok((page.into_iter().map(|hook| shown(ctx, hook)).collect(), next))
 }
 
 /// Applies a change. Values that were given for one command are given to no other.

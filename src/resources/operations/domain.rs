@@ -125,7 +125,12 @@ async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
         let kept = ctx.app().master.open(&aad("result_json", &row.id), &sealed)?;
         serde_json::from_slice(&kept).map_err(Error::internal)
     });
-    Ok(Shown { operation: row, result: result.transpose()?, withheld: false })
+    let mut result = result.transpose()?;
+    if let Some(result) = result.as_mut().filter(|_| !eye.sees_result(true)) {
+        // How hooks went is for everybody who sees the operation; what they wrote is not.
+        super::result::withhold(result);
+    }
+    Ok(Shown { operation: row, result, withheld: false })
 }
 
 /// One by id.

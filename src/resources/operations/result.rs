@@ -46,6 +46,17 @@ pub(super) fn fitted(result: Value) -> Value {
     json!({ "truncated": true, "error": format!("the result is larger than {RESULT_BYTES_MAX} bytes") })
 }
 
+/// Takes out what commands wrote, and says so.
+pub(super) fn withhold(result: &mut Value) {
+    let before = result.clone();
+    cut_inside(result, 0);
+    if let Value::Object(object) = result
+        && Value::Object(object.clone()) != before
+    {
+        object.insert("outputs_withheld".to_owned(), Value::Bool(true));
+    }
+}
+
 /// Cuts the texts that may be cut of every object inside a value.
 fn cut_inside(value: &mut Value, chars: usize) {
     match value {
@@ -133,6 +144,21 @@ mod tests {
             assert_eq!((left.len(), &left[63]["status"]), (64, &json!("success")));
             assert!(serde_json::to_vec(&cut).unwrap().len() <= RESULT_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn wp89_what_is_withheld_is_what_commands_wrote() {
+        let mut result = json!({ "ready": true, "hooks": { "post_create": [{ "name": "a", "output": "secret" }] } });
+        withhold(&mut result);
+        let left = json!({
+            "ready": true,
+            "hooks": { "post_create": [{ "name": "a", "output": "" }] },
+            "outputs_withheld": true,
+        });
+        assert_eq!(result, left);
+        let mut quiet = json!({ "ready": true });
+        withhold(&mut quiet);
+        assert_eq!(quiet, json!({ "ready": true }));
     }
 
     #[test]

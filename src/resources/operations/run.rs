@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::keeper::{Held, Seat, Stop};
 use super::state::Status;
 use super::store::{self, Mark, Operation};
-use super::{Code, Failure, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
+use super::{Code, Failure, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::{Error, Kind};
@@ -200,6 +200,18 @@ impl Running {
             return Err(Error::internal("the name of a step is too long"));
         }
         self.mark(Mark { step: Some(step), ..Mark::default() }).await
+    }
+
+    /// Keeps where the work is, and with what a takeover goes on from there.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost or the operation has ended.
+    pub async fn step_with(&self, step: &str, input: &[u8]) -> Result<(), Error> {
+        if input.len() > INPUT_BYTES_MAX {
+            return Err(Error::internal("the input of an operation is too long"));
+        }
+        let sealed = self.ctx().app().master.seal(&aad("input", self.id()), input)?;
+        self.mark(Mark { step: Some(step), input: Some(&sealed), ..Mark::default() }).await
     }
 
     /// Keeps where the work is in the transaction of what it has done, or only proves there that the lease is still held.

@@ -249,6 +249,7 @@ pub struct Mark<'a> {
     pub progress_msg: Option<&'a str>,
     pub step: Option<&'a str>,
     pub sandbox_name: Option<&'a str>,
+    pub input: Option<&'a [u8]>,
 }
 
 /// Writes what an owner has to say of its work; answers the new version, none where the lease or the work is gone.

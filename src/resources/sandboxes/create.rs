@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use super::domain::reach;
 use super::made::{self, Hooks, ready_json};
 use super::undo::undo;
-use super::{former, input};
+use super::{former, input, proxied};
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Said};
@@ -35,7 +35,7 @@ const BEGUN: &str = "begun";
 /// The request is about to be sent, or was: the gateway knows.
 const CREATING: &str = "creating";
 /// The gateway has made it, under this name.
-const CREATED: &str = "created";
+pub(super) const CREATED: &str = "created";
 /// It is noted here, and told of.
 pub(super) const NOTED: &str = "noted";
 
@@ -44,7 +44,7 @@ const ASK_TRIES: u32 = 20;
 /// How long it rests in between.
 const ASK_REST: Duration = Duration::from_millis(1_500);
 /// How long a creation that was cancelled may take to learn what the gateway has made of it, and to delete that.
-const UNDO_TIME: Duration = Duration::from_mins(10);
+pub(super) const UNDO_TIME: Duration = Duration::from_mins(10);
 
 /// A sandbox to be made; valid.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -161,6 +161,9 @@ pub fn resume(
             // What a stock client has sent went with the connection that it was sent on.
             return Err(Failure::new(Code::Orphaned, "the server that passed it on is gone"));
         }
+        if let Ok(left) = serde_json::from_slice::<proxied::Left>(&input) {
+            return proxied::resume(running, &step, left).await;
+        }
         let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
         // A step of another build is one that nothing is known of.
         let (word, done) = step.split_once(' ').unwrap_or((&step, ""));
@@ -196,9 +199,10 @@ async fn run(
     }
     running.progress(30, "making the sandbox").await?;
     let sandbox = make(&running, &gateway, &create, from).await?;
-    running.named(&sandbox.place.name).await?;
+    // A moment without the database must not lose what was made.
+    made::kept(&running, || running.named(&sandbox.place.name)).await?;
     if from != NOTED {
-        running.step(CREATED).await?;
+        made::kept(&running, || running.step(CREATED)).await?;
     }
     if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled());
@@ -206,8 +210,9 @@ async fn run(
     if from != NOTED {
         let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
         let metadata = (create.description.as_deref(), &labels);
-        made::store(running.ctx(), &sandbox, metadata, &details(&create)).await?;
-        running.step(NOTED).await?;
+        let details = details(&create);
+        made::kept(&running, || made::store(running.ctx(), &sandbox, metadata, &details)).await?;
+        made::kept(&running, || running.step(NOTED)).await?;
     }
     let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
     let followed = made::follow(&running, &gateway, sandbox.clone(), hooks).await;

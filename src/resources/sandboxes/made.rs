@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
-use super::create::NOTED;
+use super::create::{NOTED, is_final};
 use super::domain::about;
 use super::{cleanup, store};
 use crate::ctx::Ctx;
@@ -21,6 +22,10 @@ use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::{Code, Failure, Running};
 
+/// How often what is known of a sandbox that was made is tried to be kept: a minute, while the database is away.
+const KEEP_TRIES: u32 = 60;
+/// How long it rests in between.
+const KEEP_REST: Duration = Duration::from_secs(1);
 /// How long a look at a sandbox rests where watching it broke off.
 const LOOK_REST: Duration = Duration::from_secs(2);
 
@@ -92,6 +97,30 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Stopped => "stopped",
         Phase::Starting => "starting",
         Phase::Completed => "completed",
+    }
+}
+
+/// Keeps what must not be lost once a sandbox was made: tried again for a minute, or until another replica is to go on.
+pub(super) async fn kept<F, Fut>(running: &Running, mut keep: F) -> Result<(), Failure>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<(), Error>>,
+{
+    let mut tries = 1;
+    loop {
+        match keep().await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries >= KEEP_TRIES || is_final(&error) => return Err(error.into()),
+            Err(error) => {
+                let operation = running.id();
+                warn!(operation, error = &error as &dyn std::error::Error, tries, "not kept yet");
+            }
+        }
+        sleep(KEEP_REST).await;
+        tries += 1;
+        if matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
+            return Err(Failure::cancelled());
+        }
     }
 }
 

@@ -3,16 +3,23 @@
 //!
 //! Invariants
 //! - the gateway gets the caller's own bytes, and the caller the gateway's own answer;
-//! - whoever hangs up does not stop what was begun; whoever's time is over before anything was sent does.
+//! - whoever hangs up does not stop what was begun; whoever's time is over before anything was sent does;
+//! - what the gateway has answered reaches the caller soon, whatever keeps it from being noted here;
+//! - once it has answered, another replica can go on, and what is cancelled is undone.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::warn;
 
-use super::create::{before, is_final};
+use super::create::{CREATED, NOTED, before, is_final};
 use super::made::{self, Hooks, ready_json};
+use super::undo::undo;
 use super::{domain, former, input};
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason};
@@ -22,6 +29,9 @@ use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire};
 use crate::resources::boot_hooks::run::{Ran, Spec};
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
+
+/// How long a caller waits for what its sandbox is noted as, once the gateway has answered.
+const NOTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A call that was let through and checked.
 #[derive(Debug)]
@@ -63,14 +73,19 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     };
     let running = operations::begin(&ctx, begun).await?;
     match made(&running, &call, &workspace).await {
-        Ok(Made { passed, rest: Some((gateway, sandbox, pre_create)) }) => {
-            let app = ctx.app().clone();
-            app.spawn(async move { follow(running, gateway, sandbox, pre_create).await });
-            Ok(passed)
-        }
-        Ok(Made { passed, rest: None }) => {
+        Ok(Made { passed, rest }) => {
             let why = passed.refused.as_ref().map(ToString::to_string).unwrap_or_default();
-            running.finish(Err(Failure::new(Code::Refused, why))).await?;
+            let (noted, is_noted) = oneshot::channel();
+            ctx.app().spawn(async move {
+                let result = match rest {
+                    Some(rest) => follow(&running, rest, "", Some(noted)).await,
+                    None => Err(Failure::new(Code::Refused, why)),
+                };
+                // What stands in the way was told where it was met.
+                let _ = running.finish(result).await;
+            });
+            // It is noted, or ended, or late: the answer is the gateway's in any case.
+            let _ = timeout(NOTED_WITHIN, is_noted).await;
             Ok(passed)
         }
         Err(Stopped { error, failure }) => {
@@ -83,7 +98,23 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
 struct Made {
     passed: Passed,
     /// What is left to be done, where it was made.
-    rest: Option<(Gateway, Sandbox, Value)>,
+    rest: Option<Rest>,
+}
+
+struct Rest {
+    gateway: Gateway,
+    sandbox: Sandbox,
+    left: Left,
+}
+
+/// What a takeover needs to go on once the gateway has made the sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Left {
+    workspace: String,
+    sandbox: String,
+    sandbox_id: String,
+    pre_create: Value,
+    details: Value,
 }
 
 /// Why nothing was made, for the caller and for the operation.
@@ -125,45 +156,77 @@ async fn made(running: &Running, call: &Forwarded, workspace: &str) -> Result<Ma
         return Err(Error::Late { why }.into());
     }
     running.progress(30, "making the sandbox").await?;
-    let passing = gateway.pass_create(call.headers.clone(), &call.message);
-    let (passed, sandbox) = tokio::select! {
-        passed = passing => passed?,
-        // Whether the gateway goes on with it is not known; the sweep finds what it has made.
-        () = running.cancel().cancelled() => return Err(Failure::cancelled().into()),
-    };
+    running.still_mine()?;
+    // Whoever cancels waits for the answer, since what was made is to be deleted.
+    let (passed, sandbox) =
+        gateway.pass_create((call.headers.clone(), call.deadline), &call.message).await?;
     let Some(sandbox) = sandbox else { return Ok(Made { passed, rest: None }) };
-    running.named(&sandbox.place.name).await?;
-    made::store(ctx, &sandbox, (None, &Labels::default()), &details).await?;
-    let pre_create = made::outcomes(&ran);
-    Ok(Made { passed, rest: Some((gateway, sandbox, pre_create)) })
+    let left = Left {
+        workspace: sandbox.place.workspace.clone(),
+        sandbox: sandbox.place.name.clone(),
+        sandbox_id: sandbox.id.clone(),
+        pre_create: made::outcomes(&ran),
+        details,
+    };
+    Ok(Made { passed, rest: Some(Rest { gateway, sandbox, left }) })
 }
 
-/// Waits until it is ready and runs the hooks after the creation, while the caller has its answer already.
-async fn follow(running: Running, gateway: Gateway, sandbox: Sandbox, pre_create: Value) {
-    let followed = made::follow(&running, &gateway, sandbox, Hooks::Run("")).await;
-    let result = followed.map(|followed| {
-        let mut result = json!({
-            "sandbox": ready_json(&followed.sandbox),
-            "ready": followed.ready,
-            "hooks": { "pre_create": pre_create, "post_create": followed.post_create },
-            "proxied": true,
-        });
-        if let Some(warning) = followed.warning {
-            result["warning"] = warning.into();
-        }
-        result
+/// Goes on with one that the gateway has made.
+pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<Value, Failure> {
+    running.may_undo_for(super::create::UNDO_TIME);
+    let gateway = domain::reach(running.ctx()).await?;
+    let place = Place { workspace: left.workspace.clone(), name: left.sandbox.clone() };
+    let sandbox = gateway.get_sandbox(&place).await?;
+    if sandbox.id != left.sandbox_id {
+        let why = format!("sandbox `{}` is gone, and there is another", place.name);
+        return Err(Failure::new(Code::Refused, why));
+    }
+    let (_, done) = step.split_once(' ').unwrap_or((step, ""));
+    follow(&running, Rest { gateway, sandbox, left }, done, None).await
+}
+
+/// Notes it, tells `noted` so, waits until it is ready and runs the hooks after the creation that are not done yet.
+async fn follow(
+    running: &Running,
+    Rest { gateway, sandbox, left }: Rest,
+    done: &str,
+    noted: Option<oneshot::Sender<()>>,
+) -> Result<Value, Failure> {
+    let kept = serde_json::to_vec(&left).map_err(Error::internal)?;
+    if done.is_empty() {
+        made::kept(running, || running.step_with(CREATED, &kept)).await?;
+        made::kept(running, || running.named(&sandbox.place.name)).await?;
+        let (ctx, labels) = (running.ctx(), Labels::default());
+        made::kept(running, || made::store(ctx, &sandbox, (None, &labels), &left.details)).await?;
+        made::kept(running, || running.step(NOTED)).await?;
+    }
+    drop(noted);
+    let followed = made::follow(running, &gateway, sandbox.clone(), Hooks::Run(done)).await;
+    if undo(running, &gateway, &sandbox).await? {
+        return Err(Failure::cancelled());
+    }
+    let followed = followed?;
+    let mut result = json!({
+        "sandbox": ready_json(&followed.sandbox),
+        "ready": followed.ready,
+        "hooks": { "pre_create": left.pre_create, "post_create": followed.post_create },
+        "proxied": true,
     });
-    // What stands in the way was told where it was met.
-    let _ = running.finish(result).await;
+    if let Some(warning) = followed.warning {
+        result["warning"] = warning.into();
+    }
+    Ok(result)
 }
 
 /// A deletion.
 pub(crate) async fn delete(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     let gateway = reach(&ctx, call.wire).await?;
-    let (passed, deleted) = gateway.pass_delete(call.headers.clone(), &call.message).await?;
-    if deleted {
-        let place = Place { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
-        domain::deleted(&ctx, &place).await?;
+    let place = Place { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
+    let (passed, deleted) =
+        gateway.pass_delete((call.headers, call.deadline), &call.message).await?;
+    if deleted && let Err(error) = domain::deleted(&ctx, &place).await {
+        // It is gone, and that is what the caller is told; the sweep forgets the rest.
+        warn!(gateway = %gateway.name(), error = &error as &dyn std::error::Error, "not noted yet");
     }
     Ok(passed)
 }

@@ -8,12 +8,14 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tracing::warn;
 
 use super::domain::{about, reach};
 use super::store;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Said};
-use crate::openshell::sandbox::{Place, SshSession};
+use crate::openshell::sandbox::Place;
+use crate::openshell::ssh::SshSession;
 use crate::proxy::PublicAddress;
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::hex;
@@ -47,13 +49,21 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
     let now = ctx.now();
     let ends = session.expires_at.unwrap_or_else(|| now.plus(KEPT));
     let token_hash = hash(&session.token);
-    ctx.db()
+    let remembered = ctx
+        .db()
         .transaction(async |conn| {
             store::insert_ssh(conn, gateway, place, &token_hash, (now, ends)).await?;
             let payload = about(place, serde_json::json!({}));
             events::enqueue(conn, NewEvent::of(ctx, "sandbox.ssh_session.created", payload)).await
         })
-        .await?;
+        .await;
+    if let Err(error) = remembered {
+        // Nobody gets it, and nobody could end it here.
+        if let Err(error) = reached.revoke_ssh_session(&session.token).await {
+            warn!(gateway = %gateway, error = &error as &dyn std::error::Error, "a session stays");
+        }
+        return Err(error);
+    }
     ctx.app().feed.written();
     let (host, port, scheme) = PublicAddress::parse(&ctx.app().config.server.public_url())?.parts();
     Ok(SshSession { host, port: u32::from(port), scheme, ..session })

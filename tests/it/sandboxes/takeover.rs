@@ -81,7 +81,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
         let request = old::CreateSandboxRequest {
             name: "noted".into(),
             spec: Some(old::SandboxSpec::default()),
-            annotations: [(OPERATION_ANNOTATION.to_owned(), noted.clone())].into(),
+            annotations: [(annotation::OPERATION.to_owned(), noted.clone())].into(),
             ..Default::default()
         };
         direct.create_sandbox(request).await.unwrap();

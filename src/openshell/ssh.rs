@@ -1,0 +1,68 @@
+//! SSH sessions into sandboxes.
+
+use super::gateway::{CALL_TIME, Gateway, Wire};
+use super::sandbox::{Place, about};
+use super::{v0_0, v0_1};
+use crate::db::types::Timestamp;
+use crate::error::{Error, Said};
+
+const CREATE: &str = "/openshell.v1.OpenShell/CreateSshSession";
+const REVOKE: &str = "/openshell.v1.OpenShell/RevokeSshSession";
+
+/// Where and with what to open an SSH connection.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SshSession {
+    /// The gateway's own id of the sandbox.
+    pub sandbox_id: String,
+    /// What the connection is opened with. A secret.
+    pub token: String,
+    /// Host that the gateway names.
+    pub host: String,
+    /// Port that the gateway names.
+    pub port: u32,
+    /// Scheme that the gateway names.
+    pub scheme: String,
+    /// Fingerprint of the sandbox's host key; may be empty.
+    pub host_key_fingerprint: String,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for SshSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SshSession").field("sandbox_id", &self.sandbox_id).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// Opens an SSH session. Sent once.
+    pub async fn create_ssh_session(&self, place: &Place) -> Result<SshSession, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
+            Wire::V0_1 => v0_1::create_ssh(place),
+        };
+        let answer = self.unary(CREATE, &request, CALL_TIME).await.map_err(about(place))?;
+        let session = match self.wire() {
+            Wire::V0_0 => v0_0::ssh(&answer),
+            Wire::V0_1 => v0_1::ssh(&answer),
+        };
+        session.ok_or_else(|| self.unreadable(CREATE))
+    }
+
+    /// Ends an SSH session; false where there was none.
+    pub async fn revoke_ssh_session(&self, token: &str) -> Result<bool, Error> {
+        let request = match self.wire() {
+            Wire::V0_0 => v0_0::revoke_ssh(token),
+            Wire::V0_1 => v0_1::revoke_ssh(token),
+        };
+        let answer = match self.unary(REVOKE, &request, CALL_TIME).await {
+            Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
+            answer => answer?,
+        };
+        let revoked = match self.wire() {
+            Wire::V0_0 => v0_0::revoked(&answer),
+            Wire::V0_1 => v0_1::revoked(&answer),
+        };
+        revoked.ok_or_else(|| self.unreadable(REVOKE))
+    }
+}
