@@ -15,7 +15,7 @@ use crate::support::dump;
 use crate::support::server::TestServer;
 
 /// Enough for probes and for some lists, and for no more.
-const BYTES_MAX: u64 = 1_024;
+const BYTES_MAX: u64 = 2_048;
 /// Lists that are more than that, by far.
 const FLOOD: usize = 1_000;
 
