@@ -41,6 +41,22 @@ pub struct Gateways {
     /// Most connections to one gateway from each core. Default 2: more were slower when measured.
     #[serde(default = "connections_per_core")]
     pub connections_per_core: u32,
+    /// Most bytes that a process reads of one gateway in a minute on its own account, which is all but proxied calls.
+    /// Default 1 GiB: a hundred times what lists and logs of a large gateway have, and bearable from many at once.
+    #[serde(default = "bytes_per_minute")]
+    pub bytes_per_minute: u64,
+    /// The same for messages: lines of logs, events of sandboxes, pieces of output. Default 120,000: 2,000 a second is
+    /// more than anybody follows.
+    #[serde(default = "messages_per_minute")]
+    pub messages_per_minute: u64,
+}
+
+fn bytes_per_minute() -> u64 {
+    1 << 30
+}
+
+fn messages_per_minute() -> u64 {
+    120_000
 }
 
 fn allowed_networks() -> Vec<IpNet> {
@@ -80,6 +96,8 @@ impl Section for Gateways {
         Key::new("connect_timeout_seconds", Kind::Number),
         Key::new("idle_seconds", Kind::Number),
         Key::new("connections_per_core", Kind::Number),
+        Key::new("bytes_per_minute", Kind::Number),
+        Key::new("messages_per_minute", Kind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
@@ -92,6 +110,11 @@ impl Section for Gateways {
         faults.range("gateways.connect_timeout_seconds", self.connect_timeout_seconds, &(1..=60));
         faults.range("gateways.idle_seconds", self.idle_seconds, &(1..=86_400));
         faults.range("gateways.connections_per_core", self.connections_per_core, &(1..=16));
+        // At least one message as large as one may be.
+        let bytes = 32 << 20..=1 << 40;
+        faults.range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
+        let messages = 1_000..=1_000_000_000;
+        faults.range("gateways.messages_per_minute", self.messages_per_minute, &messages);
     }
 }
 

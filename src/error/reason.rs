@@ -132,6 +132,8 @@ reasons! {
     MethodNotSupported = "METHOD_NOT_SUPPORTED",
     /// A look for gateways is going on.
     DiscoveryRunning = "DISCOVERY_RUNNING",
+    /// The gateway has told more in a minute than is taken of one.
+    GatewayOverBudget = "GATEWAY_OVER_BUDGET",
 }
 
 impl Reason {

@@ -23,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::warn;
 
+use super::budget::Budget;
 use super::capability;
 use super::said::refusal;
 use crate::access::policy;
@@ -68,9 +69,10 @@ impl Gateway {
     /// Reaches a gateway.
     ///
     /// # Errors
-    /// `GATEWAY_UNREACHABLE`, or `WIRE_UNSUPPORTED` where this build does not speak its generation.
+    /// `GATEWAY_UNREACHABLE`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED` where this build does not speak its generation.
     pub async fn reach(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
         let target = app.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
+        target.budget.check()?;
         let lease = app.channels.lease(&target).await?;
         let wire = match lease.probe().generation {
             Generation::V0_0 => Wire::V0_0,
@@ -86,6 +88,11 @@ impl Gateway {
     #[must_use]
     pub fn wire(&self) -> Wire {
         self.wire
+    }
+
+    /// How much of it is read.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.target.budget
     }
 
     /// Its name.
@@ -239,6 +246,7 @@ impl Gateway {
         }
         Ok(Messages {
             gateway: Arc::clone(&self.target.name),
+            budget: Arc::clone(&self.target.budget),
             receiving: answer.body,
             _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
             trailers_only: headers::code(&head.headers).map(|_| head.headers),
@@ -288,6 +296,7 @@ pub(crate) struct Passed {
 /// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
 pub(crate) struct Messages {
     gateway: Arc<str>,
+    budget: Arc<Budget>,
     receiving: Receiving,
     _request: Option<AbortOnDropHandle<()>>,
     trailers_only: Option<HeaderMap>,
@@ -308,7 +317,8 @@ impl Messages {
     /// The next message; none where the gateway says that it has ended well.
     ///
     /// # Errors
-    /// What the gateway says otherwise; `GATEWAY_UNREACHABLE` where it breaks off.
+    /// What the gateway says otherwise; `GATEWAY_UNREACHABLE` where it breaks off, `GATEWAY_OVER_BUDGET` where it says too
+    /// much.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -334,6 +344,7 @@ impl Messages {
 
     fn take(&mut self, data: &[u8]) -> Result<(), Error> {
         self.bytes.extend_from_slice(data);
+        let before = self.ready.len();
         while let Some(prefix) = self.bytes.get(..5) {
             let mut prefix = prefix;
             let compressed = prefix.get_u8() != 0;
@@ -348,7 +359,7 @@ impl Messages {
             self.bytes.advance(5);
             self.ready.push_back(self.bytes.split_to(length).freeze());
         }
-        Ok(())
+        self.budget.spend(data.len(), self.ready.len() - before)
     }
 
     fn verdict(&self, trailers: Option<&HeaderMap>) -> Result<(), Error> {

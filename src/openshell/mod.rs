@@ -11,6 +11,7 @@
 //! generation, and with it how everything else is read.
 
 pub mod annotation;
+pub mod budget;
 pub mod capability;
 pub mod exec;
 pub(crate) mod gateway;

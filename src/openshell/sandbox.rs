@@ -263,6 +263,9 @@ impl Gateway {
             from = next;
         }
         whole &= all.len() <= SANDBOXES_MAX;
+        if !whole && all.len() >= SANDBOXES_MAX {
+            self.budget().too_many_sandboxes();
+        }
         Ok((all.into_values().take(SANDBOXES_MAX).collect(), whole))
     }
 

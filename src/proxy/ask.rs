@@ -48,6 +48,8 @@ impl Connection {
         while let Some(data) = body.data().await {
             let data = data.map_err(text)?;
             body.flow_control().release_capacity(data.len()).map_err(text)?;
+            // Counted, and refused where more than a probe is asked: see the callers.
+            let _ = self.budget().spend(data.len(), 0);
             if answer.len() + data.len() > ANSWER_BYTES_MAX {
                 return Err("its answer is too long".to_owned());
             }

@@ -26,6 +26,7 @@ use super::reaper::{Piece, Reaper};
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
 use crate::net::connect::{self, Protocol};
+use crate::openshell::budget::Budget;
 use crate::openshell::{HEALTH, Probe};
 use crate::resources::gateways::certificates;
 use crate::resources::gateways::identity::Identity;
@@ -61,6 +62,7 @@ pub(crate) struct Connection {
     scheme: Scheme,
     authority: Authority,
     identity: Identity,
+    budget: Arc<Budget>,
     gateway: Arc<str>,
     gateway_header: HeaderValue,
 }
@@ -191,6 +193,7 @@ impl Connection {
             scheme: if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP },
             authority,
             identity: target.identity.clone(),
+            budget: Arc::clone(&target.budget),
             gateway_header: HeaderValue::from_str(&target.name).map_err(|error| failed(&error))?,
             gateway: Arc::clone(&target.name),
         })
@@ -225,6 +228,11 @@ impl Connection {
     /// What is shown to the gateway.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         self.identity.header()
+    }
+
+    /// How much of what the gateway says is read on our own account.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Counts a stream in; none where it is retired.

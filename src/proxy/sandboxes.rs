@@ -143,6 +143,7 @@ impl SandboxIds {
     async fn ask(&self, gateway: GatewayId, connection: &Connection) -> Result<(), Error> {
         let mut offset = 0;
         for _ in 0..PAGES_MAX {
+            connection.budget().check()?;
             let mut request = Vec::new();
             wire::put_number(&mut request, 1, PAGE);
             wire::put_number(&mut request, 2, offset);

@@ -102,6 +102,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::CredentialsUnproven
         | Reason::GatewayInUse
         | Reason::DiscoveryRunning
+        | Reason::GatewayOverBudget
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

@@ -84,6 +84,7 @@ pub const ALL: &[Worker] = &[
     device_codes::worker::EXPIRY,
     events::worker::SEQUENCER,
     events::worker::RETENTION,
+    gateways::budgets::EXCESSES,
     gateways::findings::LOOKS,
     gateways::worker::PROBES,
     gateways::discovery::worker::DISCOVERY,

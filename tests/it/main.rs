@@ -18,6 +18,7 @@ mod connections;
 mod discovery;
 mod events;
 mod flood;
+mod gateway_budgets;
 mod gateway_credentials;
 mod gateway_health;
 mod gateway_settings;

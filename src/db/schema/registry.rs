@@ -59,6 +59,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    gateway_budgets (id) {
+        id -> BigInt,
+        gateway_id -> BigInt,
+        sent -> Text,
+        most -> BigInt,
+        until_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     gateway_labels (id) {
         id -> BigInt,
         gateway_id -> BigInt,
@@ -90,6 +100,7 @@ diesel::table! {
 }
 
 diesel::joinable!(gateway_probe_hours -> gateways (gateway_id));
+diesel::joinable!(gateway_budgets -> gateways (gateway_id));
 diesel::joinable!(gateway_states -> gateways (gateway_id));
 diesel::joinable!(gateway_certificates -> gateways (gateway_id));
 diesel::joinable!(gateway_labels -> gateways (gateway_id));

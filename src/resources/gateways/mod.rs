@@ -8,6 +8,7 @@
 //! - nothing is registered on its own unless the configuration says so, and then under the rules of every registration;
 //! - labels under `access/` are changed by a global admin only (T07).
 
+pub mod budgets;
 pub mod certificates;
 pub mod change;
 pub mod credentials;

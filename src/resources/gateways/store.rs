@@ -278,6 +278,14 @@ pub async fn note_automatic_approvals(
     Ok(changed == 1)
 }
 
+/// Shows a gateway as degraded, and why. Moves no version.
+pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()));
+    let to = (gateways::last_status.eq("degraded"), gateways::last_error.eq(why));
+    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    Ok(())
+}
+
 /// A page by name, from a name on, of those that the caller may see and the selector picks.
 pub async fn page(
     conn: &mut Conn,

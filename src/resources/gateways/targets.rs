@@ -19,6 +19,7 @@ use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::net::names::Names;
 use crate::oidc::client_credentials::Asked;
+use crate::openshell::budget::Budget;
 use crate::openshell::capability::Family;
 use crate::seal::{Aad, joined};
 use crate::secret::Secret;
@@ -90,6 +91,8 @@ pub struct Target {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// What is shown to it in `authorization`.
     pub identity: Identity,
+    /// How much of what it says is read on our own account.
+    pub budget: Arc<Budget>,
     /// What its last probe found, or what is pinned. A connection carries what was probed on it.
     pub generation: Generation,
     /// The generation that is taken whatever its version says.
@@ -199,6 +202,7 @@ pub fn from_row(app: &App, row: &Row) -> Result<Target, Error> {
         tls,
         connection_version: connection_version(row),
         identity: identity(app, row, credentials)?,
+        budget: Budget::new(&app.config.gateways, app.clock.clone()),
         generation: pinned.map_or_else(|| generation(&row.wire_generation), Ok)?,
         pinned,
     })
@@ -259,12 +263,15 @@ impl Targets {
     }
 
     /// Puts a gateway in, or takes it out; answers what was there. Where nothing changes that a connection depends on,
-    /// the tokens that were fetched stay.
+    /// the tokens that were fetched stay; what was spent of its budget does whatever changes.
     pub fn put(&self, id: GatewayId, target: Option<Target>) -> Option<Arc<Target>> {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         match target {
             Some(mut target) => {
                 let before = by_id.get(&id);
+                if let Some(before) = before {
+                    target.budget = Arc::clone(&before.budget);
+                }
                 let same = |t: &&Arc<Target>| t.connection_version == target.connection_version;
                 if let Some(before) = before.filter(same) {
                     target.identity = before.identity.clone();

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::store::{self, Probed};
 use super::targets::Target;
-use super::{certificates, health};
+use super::{budgets, certificates, health};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, Timestamp};
@@ -83,11 +83,13 @@ async fn store_found(
 ) -> Result<(), Error> {
     let now = ctx.now();
     let error = found.as_ref().err().map(shown_error);
-    let probed = probed(found, now);
+    let found = probed(found, now);
     let moved = ctx
         .db()
         .transaction(async |conn| {
             let Some(before) = store::by_id(conn, target.id).await? else { return Ok(false) };
+            let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
+            let error = error.clone().or(over);
             let stored = store::store_probe(conn, target.id, &before.endpoint, &probed, error.as_deref());
             if !stored.await? {
                 return Ok(false);

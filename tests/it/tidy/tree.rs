@@ -35,6 +35,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("boot_hooks/sealed.rs", "the variables of a hook at rest"),
     ("boot_hooks/run", "runs hooks: on our host as a process group, in a sandbox by a trait"),
     ("events/feed.rs", "wakes readers when events are numbered"),
+    ("gateways/budgets", "a table of its own, and the worker that fills it"),
     ("gateways/certificates", "a table of its own, and when ends of certificates are told of"),
     ("gateways/change.rs", "what a change may do, and what it drops"),
     ("gateways/credentials.rs", "the modes of identifying ourselves, and what each needs"),

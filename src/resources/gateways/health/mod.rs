@@ -95,20 +95,15 @@ pub async fn note(
     error: Option<&str>,
 ) -> Result<(), Error> {
     let (id, now) = (before.id, probed.probed_at);
-    let last = store::states(conn, id, 1).await?.pop();
     let version = probed.gateway_version.clone().or_else(|| before.gateway_version.clone());
-    let same = last
-        .is_some_and(|last| last.status == probed.last_status && last.gateway_version == version);
-    if !same {
-        let state = State {
-            gateway_id: id,
-            began_at: now,
-            status: probed.last_status.clone(),
-            gateway_version: version,
-            error: error.map(str::to_owned),
-        };
-        store::add(conn, &state, now.minus(KEPT), STATES_MAX).await?;
-    }
+    let state = State {
+        gateway_id: id,
+        began_at: now,
+        status: probed.last_status.clone(),
+        gateway_version: version,
+        error: error.map(str::to_owned),
+    };
+    change(conn, state).await?;
     let hour_at = hour_of(now);
     let known =
         store::hours(conn, id, hour_at).await?.into_iter().find(|hour| hour.hour_at == hour_at);
@@ -123,6 +118,18 @@ pub async fn note(
         Some(_) => {}
     }
     store::put(conn, &hour, hour_of(now.minus(KEPT))).await
+}
+
+/// Notes a state, where it is another one than the last.
+pub async fn change(conn: &mut Conn, state: State) -> Result<(), Error> {
+    let last = store::states(conn, state.gateway_id, 1).await?.pop();
+    let same = last.is_some_and(|last| {
+        last.status == state.status && last.gateway_version == state.gateway_version
+    });
+    if same {
+        return Ok(());
+    }
+    store::add(conn, &state, state.began_at.minus(KEPT), STATES_MAX).await
 }
 
 fn hour_of(at: Timestamp) -> Timestamp {

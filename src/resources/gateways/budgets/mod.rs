@@ -1,0 +1,125 @@
+//! Gateways that send more than their budgets: stored, shown as degraded, and told of (T20).
+//!
+//! Invariants
+//! - each process meters what it reads itself; what it finds is stored, so that every replica shows it;
+//! - an excess is told of once, and is over when there was none for a while.
+
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use self::store::Row;
+use super::health::{self, store::State};
+use super::store::{self as gateways, Probed};
+use super::targets::Target;
+use crate::ctx::Ctx;
+use crate::db::Conn;
+use crate::error::Error;
+use crate::openshell::budget::Sent;
+use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::{Worked, Worker};
+
+/// How long a gateway stays degraded after its last excess: longer than the rest between two sweeps.
+pub const HELD: Duration = Duration::from_mins(15);
+
+/// Stores what this process has metered; on each replica.
+pub const EXCESSES: Worker = Worker {
+    name: "gateway.budgets",
+    every: |_| Duration::from_secs(5),
+    lease: false,
+    wake: None,
+    tick: |ctx, _| Box::pin(tick(ctx)),
+};
+
+async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
+    let mut done = 0;
+    for target in ctx.app().targets.all() {
+        if let Some(sent) = target.budget.exceeded() {
+            exceeded(ctx, &target, sent).await?;
+            target.budget.told(sent);
+            done += 1;
+        }
+    }
+    Ok(Worked { done, more: false })
+}
+
+async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
+    let now = ctx.now();
+    let limit = target.budget.limit(sent);
+    let told = ctx
+        .db()
+        .transaction(async |conn| {
+            let Some(gateway) = gateways::by_id(conn, target.id).await? else { return Ok(false) };
+            let row = Row {
+                gateway_id: gateway.id,
+                sent: sent.as_str().to_owned(),
+                most: i64::try_from(limit).unwrap_or(i64::MAX),
+                until_at: now.plus(HELD),
+            };
+            if !store::put(conn, &row, now).await? {
+                return Ok(false);
+            }
+            let on = || (target.id, Arc::clone(&target.name));
+            let payload =
+                json!({ "gateway": &*target.name, "sent": sent.as_str(), "limit": limit });
+            events::enqueue(conn, NewEvent::of(ctx, "gateway.over_budget", payload).on(on()))
+                .await?;
+            if lowered(&gateway.last_status) {
+                let why = words(&row);
+                gateways::degrade(conn, target.id, &why).await?;
+                let state = State {
+                    gateway_id: gateway.id,
+                    began_at: now,
+                    status: "degraded".to_owned(),
+                    gateway_version: gateway.gateway_version.clone(),
+                    error: Some(why),
+                };
+                health::change(conn, state).await?;
+                let payload = json!({
+                    "gateway": &*target.name,
+                    "status": "degraded",
+                    "version": gateway.gateway_version,
+                });
+                let event = NewEvent::of(ctx, "gateway.status_changed", payload).on(on());
+                events::enqueue(conn, event).await?;
+            }
+            Ok(true)
+        })
+        .await?;
+    if told {
+        tracing::warn!(gateway = %target.name, sent = sent.as_str(), limit, "a gateway is over its budget");
+        ctx.app().feed.written();
+    }
+    Ok(())
+}
+
+/// Whether a gateway that is over its budget is shown as degraded instead: one that is worse stays what it is.
+fn lowered(status: &str) -> bool {
+    matches!(status, "healthy" | "unspecified")
+}
+
+fn words(row: &Row) -> String {
+    if row.sent == Sent::Sandboxes.as_str() {
+        return format!("it lists more than {} sandboxes", row.most);
+    }
+    format!("it sends more than {} {} a minute", row.most, row.sent)
+}
+
+/// What a probe found, in the light of what the gateway has sent; why it is degraded, where that is for its budget.
+pub(super) async fn judged(
+    conn: &mut Conn,
+    gateway: i64,
+    mut probed: Probed,
+) -> Result<(Probed, Option<String>), Error> {
+    let row = store::of(conn, gateway).await?;
+    match row.filter(|row| row.until_at > probed.probed_at && lowered(&probed.last_status)) {
+        None => Ok((probed, None)),
+        Some(row) => {
+            "degraded".clone_into(&mut probed.last_status);
+            Ok((probed, Some(words(&row))))
+        }
+    }
+}

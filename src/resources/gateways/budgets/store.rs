@@ -1,0 +1,55 @@
+//! What budgets of gateways were exceeded by, as rows.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use crate::db::schema::gateway_budgets as t;
+use crate::db::types::Timestamp;
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// The last excess of a gateway.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = t)]
+pub struct Row {
+    /// Id of the gateway.
+    pub gateway_id: i64,
+    /// What it sent too much of.
+    pub sent: String,
+    /// How much it may.
+    pub most: i64,
+    /// Until when it counts as going on.
+    pub until_at: Timestamp,
+}
+
+/// That of a gateway.
+pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Option<Row>, Error> {
+    Ok(on_conn!(conn, |c| t::table
+        .filter(t::gateway_id.eq(gateway))
+        .select(Row::as_select())
+        .first(c)
+        .await
+        .optional())?)
+}
+
+/// Notes an excess; answers whether none was going on. Of several who note one at once, one is answered so.
+pub async fn put(conn: &mut Conn, row: &Row, now: Timestamp) -> Result<bool, Error> {
+    let to = (t::sent.eq(&row.sent), t::most.eq(row.most), t::until_at.eq(row.until_at));
+    let new = (t::gateway_id.eq(row.gateway_id), to);
+    let first = on_conn!(conn, |c| diesel::insert_into(t::table)
+        .values(new)
+        .on_conflict(t::gateway_id)
+        .do_nothing()
+        .execute(c)
+        .await)?;
+    if first == 1 {
+        return Ok(true);
+    }
+    let at = t::table.filter(t::gateway_id.eq(row.gateway_id));
+    let over = at.filter(t::until_at.le(now));
+    if on_conn!(conn, |c| diesel::update(over).set(to).execute(c).await)? == 1 {
+        return Ok(true);
+    }
+    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    Ok(false)
+}
