@@ -33,9 +33,9 @@ use crate::resources::templates::{self, Template};
 use crate::resources::{access_bindings, auth, gateways, sboms};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
-use crate::telemetry::traces::Traces;
 use crate::transport::reload;
 use crate::transport::tls::Tls;
+use crate::transport::traces::Traces;
 use crate::workers::disk::Disk;
 use crate::workers::heartbeat::Heartbeat;
 

@@ -75,6 +75,7 @@ mod tests {
     use crate::pb::v0_1::openshell::v1 as new;
     use crate::transport::status::code_of;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
     fn scope(selection: model::workspace_selector::Selection) -> Option<model::WorkspaceSelector> {
         Some(model::WorkspaceSelector { selection: Some(selection) })
     }

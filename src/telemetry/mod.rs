@@ -9,7 +9,6 @@ pub mod endpoint;
 mod logging;
 pub mod metrics;
 mod redact;
-pub mod traces;
 
 pub use logging::init_logging;
 pub use redact::redact;

@@ -14,5 +14,6 @@ mod stack;
 pub mod status;
 pub mod streams;
 pub mod tls;
+pub mod traces;
 mod version;
 pub mod wire;

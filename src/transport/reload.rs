@@ -21,10 +21,19 @@ use crate::resources::gateways::certificates;
 use crate::telemetry::metrics::CERTIFICATE_EXPIRY;
 use crate::workers::{Worked, Worker};
 
+/// What was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Files that could not be read.
+    Unread,
+    /// Files that do not fit.
+    Unfit(Content),
+}
+
 /// What was told of already.
 #[derive(Debug, Default)]
 pub struct Told {
-    refused: Option<Option<Content>>,
+    refused: Option<Refused>,
     ends: Option<(Timestamp, i64)>,
 }
 
@@ -48,7 +57,7 @@ async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
 async fn look(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
     let files = match tls.read().await {
         Ok(files) => files,
-        Err(why) => return refused(ctx, None, &why).await,
+        Err(why) => return refused(ctx, Refused::Unread, &why).await,
     };
     let content = files.content();
     if content == tls.served().content {
@@ -58,11 +67,11 @@ async fn look(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
     let served = match Served::of(&files) {
         Ok(served) if served.ends.is_some_and(|at| at <= ctx.now()) => {
             let why = Error::invalid("server.tls.cert_path", "is a certificate that has ended");
-            return refused(ctx, Some(content), &why).await;
+            return refused(ctx, Refused::Unfit(content), &why).await;
         }
         Ok(served) => served,
         // Of certificate and key one may have been replaced before the other: the next look finds both.
-        Err(why) => return refused(ctx, Some(content), &why).await,
+        Err(why) => return refused(ctx, Refused::Unfit(content), &why).await,
     };
     let ends = served.ends.map(|at| at.to_string());
     tls.swap(served);
@@ -73,8 +82,8 @@ async fn look(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
     Ok(true)
 }
 
-async fn refused(ctx: &Ctx, content: Option<Content>, why: &Error) -> Result<bool, Error> {
-    if told(ctx.app()).refused.replace(content) == Some(content) {
+async fn refused(ctx: &Ctx, what: Refused, why: &Error) -> Result<bool, Error> {
+    if told(ctx.app()).refused.replace(what) == Some(what) {
         return Ok(false);
     }
     error!(%why, "the listener's new certificate is not served, the former one is");

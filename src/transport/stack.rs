@@ -28,7 +28,7 @@ use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::proxy::Proxy;
 use crate::resources::gateways::targets::Generation;
-use crate::telemetry::traces::CallSpan;
+use crate::transport::traces::CallSpan;
 
 /// Stands in for the method of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";

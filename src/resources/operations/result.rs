@@ -63,13 +63,13 @@ fn cut_inside(value: &mut Value, chars: usize) {
         Value::Array(items) => items.iter_mut().for_each(|item| cut_inside(item, chars)),
         Value::Object(object) => {
             for (field, value) in object {
-                match value {
-                    Value::String(text) if CUT_FIRST.contains(&field.as_str()) => {
-                        if let Some((end, _)) = text.char_indices().nth(chars) {
-                            text.truncate(end);
-                        }
-                    }
-                    inside => cut_inside(inside, chars),
+                if CUT_FIRST.contains(&field.as_str())
+                    && let Value::String(text) = value
+                {
+                    let end = text.char_indices().nth(chars).map_or(text.len(), |(end, _)| end);
+                    text.truncate(end);
+                } else {
+                    cut_inside(value, chars);
                 }
             }
         }

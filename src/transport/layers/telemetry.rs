@@ -5,7 +5,7 @@ use std::time::Instant;
 use metrics::{counter, histogram};
 use tonic::Code;
 
-use crate::telemetry::traces::CallSpan;
+use crate::transport::traces::CallSpan;
 
 /// A call that is being measured.
 #[derive(Debug)]

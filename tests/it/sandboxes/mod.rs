@@ -57,7 +57,7 @@ async fn ended(caller: &Caller, operation: &str) -> pb::Operation {
     for _ in 0..20 {
         let request = pb::WaitOperationRequest {
             operation: operation.to_owned(),
-            timeout: Some(prost_types::Duration { seconds: 30, nanos: 0 }),
+            timeout: Some(prost_types::Duration { seconds: 20, nanos: 0 }),
         };
         let waited = caller.operations().wait_operation(request).await.unwrap().into_inner();
         let operation = waited.operation.unwrap();

@@ -158,21 +158,20 @@ pub async fn post_create(
     let mut ran = Ran { outcomes: Vec::new(), aborted: false };
     for hook in enabled(ctx, place, Phase::PostCreate).await? {
         let before = progress.as_deref().and_then(|progress| progress.ended(&hook));
-        let outcome = match before {
-            Some(outcome) => outcome,
-            None => {
-                let begun = Instant::now();
-                let attempt = inside::run(ctx.app(), &hook, inside, cancel).await;
-                let running = progress.as_deref().map(|progress| progress.running);
-                if attempt.is_handed_over(running) {
-                    ran.aborted = true;
-                    break;
-                }
-                let fence = progress.as_deref_mut().map(|progress| {
-                    (progress.running, Some(progress.step(hook.id, attempt.status)))
-                });
-                keep(ctx, place, &hook, (attempt, begun), fence).await?
+        let outcome = if let Some(outcome) = before {
+            outcome
+        } else {
+            let begun = Instant::now();
+            let attempt = inside::run(ctx.app(), &hook, inside, cancel).await;
+            let running = progress.as_deref().map(|progress| progress.running);
+            if attempt.is_handed_over(running) {
+                ran.aborted = true;
+                break;
             }
+            let fence = progress
+                .as_deref_mut()
+                .map(|progress| (progress.running, Some(progress.step(hook.id, attempt.status))));
+            keep(ctx, place, &hook, (attempt, begun), fence).await?
         };
         let failed = outcome.status == Status::Failure;
         ran.outcomes.push(outcome);

@@ -147,6 +147,9 @@ impl Traces {
 
 impl CallSpan {
     /// What a gateway gets as `traceparent` (W3C Trace Context, level 1).
+    ///
+    /// # Panics
+    /// Never: hexadecimal digits stand in a header.
     #[must_use]
     pub fn traceparent(&self) -> HeaderValue {
         let context = self.0.span_context();
