@@ -79,7 +79,7 @@ pub(crate) fn simulated(number: u16, port: u16) -> SocketAddr {
 }
 
 /// Starts gateways and says where the first one listens.
-fn simulate(args: Vec<String>) -> Result<(), Fault> {
+fn simulate(args: &[String]) -> Result<(), Fault> {
     let count: u16 = args.first().ok_or("how many?")?.parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

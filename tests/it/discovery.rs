@@ -19,7 +19,7 @@ const HOME: &str = "127.0.0.2";
 fn telling(config: &mut Config) {
     dns::asked(config, &[]);
     config.discovery.domains = vec!["fleet.test".to_owned(), "lab.test".to_owned()];
-    config.discovery.scheme = "http".to_owned();
+    "http".clone_into(&mut config.discovery.scheme);
 }
 
 /// Registers what they offer.

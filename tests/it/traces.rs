@@ -9,6 +9,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
+use shoreguard::seal::hex;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Request, Response, Status};
 
@@ -58,11 +59,11 @@ fn traced(config: &mut shoreguard::config::Config) {
 
 fn text(span: &Span, key: &str) -> Option<String> {
     let value = span.attributes.iter().find(|pair| pair.key == key)?.value.clone()?.value?;
-    match value {
-        Value::StringValue(text) => Some(text),
-        Value::IntValue(number) => Some(number.to_string()),
-        other => Some(format!("{other:?}")),
+    if let Value::StringValue(text) = value {
+        return Some(text);
     }
+    let Value::IntValue(number) = value else { return None };
+    Some(number.to_string())
 }
 
 /// The span of a call, by the request id of its answer.
@@ -74,10 +75,6 @@ fn span_of(request_id: &str) -> Option<Span> {
 
 fn id_of<T>(answer: &Response<T>) -> String {
     answer.metadata().get("x-request-id").unwrap().to_str().unwrap().to_owned()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn proxied() -> Request<openshell::GetCurrentUserRequest> {

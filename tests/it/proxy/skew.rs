@@ -9,6 +9,7 @@ use shoreguard::simulator::Generation;
 use super::raw::{Raw, prefixed};
 use super::*;
 
+#[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
 fn scope(workspace: &str) -> Option<model::WorkspaceSelector> {
     let selection = model::workspace_selector::Selection::Workspace(workspace.to_owned());
     Some(model::WorkspaceSelector { selection: Some(selection) })

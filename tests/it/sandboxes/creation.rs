@@ -125,12 +125,12 @@ served! {
                 assert_eq!(result(&made)["ready"], true);
             }
             // A command and a session are sent once, whatever becomes of the answer.
-            let lost = |method: &str| simulator.script(method, Script::Disconnect, Times::Next(1));
-            lost("CreateSshSession");
+            let disconnect = |method: &str| simulator.script(method, Script::Disconnect, Times::Next(1));
+            disconnect("CreateSshSession");
             let open = pb::CreateSshSessionRequest { gateway: name.into(), sandbox: "lost".into(), ..Default::default() };
             assert!(sg.admin().sandboxes().create_ssh_session(open).await.is_err());
             for method in ["ExecSandbox", "ExecSandboxInteractive"] {
-                lost(method);
+                disconnect(method);
             }
             let run = pb::StartExecSandboxRequest {
                 gateway: name.into(),
