@@ -48,8 +48,11 @@ pub(crate) fn run(args: Vec<String>) -> ExitCode {
         return cli::run(Cli::parse_from(program.chain(rest)));
     }
     std::thread::spawn(|| at_end_of_input(|| std::process::exit(0)));
-    let served =
-        if role == "simulators" { simulate(rest.collect()) } else { serve(&role, rest.collect()) };
+    let served = if role == "simulators" {
+        simulate(&rest.collect::<Vec<_>>())
+    } else {
+        serve(&role, rest.collect())
+    };
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
