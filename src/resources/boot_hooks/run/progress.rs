@@ -16,7 +16,7 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Of an operation that is at a step, after what a replica has kept that is gone: nothing, or as [`Self::step`] has it.
+    /// Of an operation that is at a step, after what a replica has kept that is gone: nothing, or as `step` writes it.
     #[must_use]
     pub fn of(running: &'a Running, at: &'a str, kept: &str) -> Self {
         let one = |word: &str| {
