@@ -31,10 +31,19 @@ both_engines! {
         let options = DbOptions {
             readers: 1,
             writers: 1,
-            pool_wait: Duration::from_millis(50),
+            pool_wait: Duration::from_millis(500),
             ..place.options()
         };
-        let db = Db::open(&options).await.unwrap();
+        // A process that another test is just starting holds the file of the last one open until it runs.
+        let db = loop {
+            match Db::open(&options).await {
+                Ok(db) => break db,
+                Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+        };
         let (reader, writer) = (db.read().await.unwrap(), db.write().await.unwrap());
         for refused in [db.read().await, db.write().await] {
             let busy = matches!(refused, Err(Error::Exhausted { reason: Reason::Busy, .. }));

@@ -84,6 +84,15 @@ served! {
             Ok(json!({}))
         });
         let id = done.await.unwrap().id;
+        // One that is cancelled before it has begun does nothing.
+        let request = pb::GetOperationRequest { operation: id.clone() };
+        let status = async || {
+            let found = sg.admin().operations().get_operation(request.clone()).await.unwrap();
+            found.into_inner().operation.unwrap().status()
+        };
+        while status().await == Status::Pending {
+            tokio::task::yield_now().await;
+        }
         sg.admin().cancel(&id).await.unwrap();
         // A second one changes nothing: it is cancelled, or done by now.
         let _ = sg.admin().cancel(&id).await;
