@@ -3,6 +3,8 @@
 //! HMAC-SHA-256 under a key that is derived from the master key and stored nowhere; secret fields are taken out first
 //! (T17).
 
+mod canonical;
+
 use std::sync::Arc;
 
 use prost_reflect::{
@@ -43,8 +45,9 @@ impl Digests {
         let descriptor = self.pool.get_message_by_name(message)?;
         let mut message = DynamicMessage::decode(descriptor, bytes).ok()?;
         self.strip(&mut message);
-        let encoded = prost::Message::encode_to_vec(&message);
-        Some((Arc::clone(&self.key_id), hmac::sign(&self.key, &encoded).as_ref().to_vec()))
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&canonical::of_message(&message));
+        Some((Arc::clone(&self.key_id), context.sign().as_ref().to_vec()))
     }
 
     /// Of bytes as they pass.
@@ -151,6 +154,27 @@ mod tests {
         let elsewhere = digests("5b");
         let other = elsewhere.of("shoreguard.v1.LoginRequest", &login("ana@example.com", "one"));
         assert_ne!(other.unwrap(), one);
+    }
+
+    #[test]
+    fn the_digest_of_a_message_with_many_labels_is_always_the_same() {
+        let digests = digests("5a");
+        let request = |gpu: bool| {
+            let labels = (0..20).map(|n| (format!("key-{n}"), format!("value-{n}"))).collect();
+            pb::CreateSandboxRequest { gateway: "edge".into(), labels, gpu, ..Default::default() }
+        };
+        // A map is sent in any order.
+        let of = |gpu| {
+            let bytes = request(gpu).encode_to_vec();
+            digests.of("shoreguard.v1.CreateSandboxRequest", &bytes).unwrap()
+        };
+        let first = of(false);
+        assert!((0..20).all(|_| of(false) == first));
+        assert_ne!(of(true), first);
+        let mut other = request(false);
+        other.labels.insert("key-0".into(), "another".into());
+        let other = digests.of("shoreguard.v1.CreateSandboxRequest", &other.encode_to_vec());
+        assert_ne!(other.unwrap(), first);
     }
 
     #[test]

@@ -1,0 +1,62 @@
+//! Bytes of a message that are the same for equal messages, whatever the order in which a map was sent or is kept.
+//!
+//! They are not the wire's: nothing reads them but the digest.
+
+use prost::bytes::BufMut;
+use prost_reflect::{DynamicMessage, MapKey, Value};
+
+/// Of a whole message: its fields by number, then those that this build doesn't know, as they came.
+pub(super) fn of_message(message: &DynamicMessage) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (field, value) in message.fields() {
+        out.put_u32(field.number());
+        put(&mut out, &of_value(value));
+    }
+    for unknown in message.unknown_fields() {
+        unknown.encode(&mut out);
+    }
+    out
+}
+
+/// With its length before it, so that nothing passes for the beginning of something else.
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u64(bytes.len() as u64);
+    out.put_slice(bytes);
+}
+
+fn of_value(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    match value {
+        Value::Bool(value) => out.put_u8((*value).into()),
+        Value::I32(value) | Value::EnumNumber(value) => out.put_i32(*value),
+        Value::I64(value) => out.put_i64(*value),
+        Value::U32(value) => out.put_u32(*value),
+        Value::U64(value) => out.put_u64(*value),
+        Value::F32(value) => out.put_u32(value.to_bits()),
+        Value::F64(value) => out.put_u64(value.to_bits()),
+        Value::String(value) => out.put_slice(value.as_bytes()),
+        Value::Bytes(value) => out.put_slice(value),
+        Value::Message(inner) => out = of_message(inner),
+        Value::List(list) => list.iter().for_each(|value| put(&mut out, &of_value(value))),
+        Value::Map(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            for (key, value) in entries {
+                put(&mut out, &of_key(key));
+                put(&mut out, &of_value(value));
+            }
+        }
+    }
+    out
+}
+
+fn of_key(key: &MapKey) -> Vec<u8> {
+    of_value(&match key {
+        MapKey::Bool(key) => Value::Bool(*key),
+        MapKey::I32(key) => Value::I32(*key),
+        MapKey::I64(key) => Value::I64(*key),
+        MapKey::U32(key) => Value::U32(*key),
+        MapKey::U64(key) => Value::U64(*key),
+        MapKey::String(key) => Value::String(key.clone()),
+    })
+}
