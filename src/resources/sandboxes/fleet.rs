@@ -10,6 +10,7 @@
 //! - whether the caller may see a gateway is asked just before the gateway is.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,11 +100,12 @@ async fn fill(
 ) -> Result<(Page, Option<Position>), Error> {
     let mut ahead = Ahead::after(after);
     let mut filling = Filling { page: Page::default(), size, done: None };
-    let mut asking = FuturesOrdered::new();
+    let (mut asking, mut early) = (FuturesOrdered::new(), VecDeque::new());
     let (mut at_once, until) = (AT_ONCE_FIRST, Instant::now() + PAGE_TIME);
     loop {
-        while asking.len() < at_once {
-            let Some(on) = ahead.next(ctx, gateways).await? else { break };
+        while asking.len() + early.len() < at_once {
+            let next = beside(&mut asking, &mut early, ahead.next(ctx, gateways)).await?;
+            let Some(on) = next else { break };
             if ctx.only(&on.1).is_err() {
                 // The role was lost since the batch was read.
                 continue;
@@ -112,6 +114,8 @@ async fn fill(
             asking.push_back(ask(ctx, on, query, shown, size));
         }
         let told = tokio::select! {
+            biased;
+            () = ready(()), if !early.is_empty() => early.pop_front(),
             told = asking.next() => told,
             // The first is waited for, which has a deadline of its own: each page gets on.
             () = sleep_until(until), if filling.done.is_some() => {
@@ -124,6 +128,23 @@ async fn fill(
             return Ok((filling.page, Some(next)));
         }
         at_once = (at_once * 2).min(AT_ONCE);
+    }
+}
+
+/// Waits for something while those that are asked go on. They hold connections of the database: where nothing drove them
+/// on, whoever waits for one would wait for those.
+async fn beside<F: Future, T>(
+    asking: &mut FuturesOrdered<F>,
+    early: &mut VecDeque<F::Output>,
+    wanted: impl Future<Output = T>,
+) -> T {
+    tokio::pin!(wanted);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wanted => return done,
+            Some(told) = asking.next() => early.push_back(told),
+        }
     }
 }
 
@@ -284,6 +305,27 @@ mod tests {
         assert_eq!(behind.take(told("c", &[], None)), None);
         assert_eq!(behind.take(told("d", &["1"], Some("endless"))), Some(at("c", None)));
         assert_eq!((behind.page.sandboxes.len(), behind.page.unreachable.len()), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_asked_goes_on_while_the_next_are_looked_for() {
+        // As a connection of the database: one holds it when the other one's turn has come.
+        let turn = tokio::sync::Semaphore::new(1);
+        let ask = |n: u32| {
+            let turn = &turn;
+            async move {
+                let _turn = turn.acquire().await.unwrap();
+                tokio::task::yield_now().await;
+                n
+            }
+        };
+        let mut asking: FuturesOrdered<_> = [1, 2].map(ask).into_iter().collect();
+        let mut early = VecDeque::new();
+        // The first takes its turn.
+        assert!(futures_util::poll!(asking.next()).is_pending());
+        let next = timeout(Duration::from_secs(5), beside(&mut asking, &mut early, turn.acquire()));
+        next.await.expect("it is driven on").unwrap();
+        assert_eq!(early.pop_front(), Some(1));
     }
 
     #[test]
