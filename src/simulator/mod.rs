@@ -51,7 +51,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 
 pub use self::script::{Script, Seen, Times};
-pub use self::state::Proposal;
+pub use self::state::{Proposal, Settles};
 
 use self::front::Front;
 use self::gateway::{About, Caller, Gateway};
@@ -234,6 +234,15 @@ impl Simulator {
             Submitted::Kept(id) => Ok(id),
             Submitted::Refused(why) => Err(Status::invalid_argument(why)),
         }
+    }
+
+    /// What becomes from now on of sandboxes that are made or started.
+    pub fn settle_as(&self, settles: Settles) {
+        let set = self.core.with(|state| {
+            state.settles = settles;
+            Ok(())
+        });
+        debug_assert!(set.is_ok(), "it is only set");
     }
 
     /// Writes a line into the log of a sandbox, as its supervisor would.

@@ -50,6 +50,8 @@ pub(super) struct Start {
     pub(super) environment: BTreeMap<String, String>,
     /// The whole input.
     pub(super) stdin: Bytes,
+    /// Columns and rows of its terminal; none where it has none.
+    pub(super) terminal: Option<(u32, u32)>,
 }
 
 impl Start {
@@ -97,6 +99,13 @@ impl Start {
                 let workdir = if self.workdir.is_empty() { "/sandbox" } else { &self.workdir };
                 run.write(&format!("{workdir}\n"), to_err);
             }
+            ["stty", "size"] => match self.terminal {
+                Some((cols, rows)) => run.write(&format!("{rows} {cols}\n"), to_err),
+                None => {
+                    run.write("stty: not a terminal\n", true);
+                    return 1;
+                }
+            },
             ["sleep", seconds] => {
                 let seconds = seconds.parse().unwrap_or(0.0_f64);
                 let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();

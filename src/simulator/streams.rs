@@ -35,6 +35,15 @@ pub(super) enum Output {
     Exit(i32),
 }
 
+/// What comes in for a command that goes on reading.
+#[derive(Debug)]
+pub(super) enum Typed {
+    /// Bytes.
+    Data(Bytes),
+    /// Another size of its terminal, in columns and rows.
+    Size(u32, u32),
+}
+
 /// What a watcher is told.
 #[derive(Debug)]
 pub(super) enum Watched {
@@ -112,40 +121,48 @@ pub(super) fn exec(
     })
 }
 
-/// Plays a command that may go on reading: `cat`, and a shell without a script, give back what they read.
+/// Plays a command that may go on reading: `cat`, and a shell without a script, give back what they read, and on a
+/// terminal also the size that it is given.
 pub(super) fn converse(
     start: &Start,
     timeout: Option<Duration>,
-    input: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
+    input: impl Stream<Item = Result<Typed, Status>> + Send + 'static,
 ) -> Answer<Output> {
     let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] | ["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"] => Box::pin(interact(input)),
+        [] | ["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"] => {
+            Box::pin(interact(input, start.terminal.is_some()))
+        }
         [..] => Box::pin(exec(start, timeout)),
     }
 }
 
 /// Gives the lines of an input back, and an exit once it has ended.
 fn interact(
-    input: impl Stream<Item = Result<Bytes, Status>> + Send + 'static,
+    input: impl Stream<Item = Result<Typed, Status>> + Send + 'static,
+    on_terminal: bool,
 ) -> impl Stream<Item = Result<Output, Status>> + Send {
-    let state = Some((Box::pin(input), BytesMut::new()));
+    let state = Some((Box::pin(input), BytesMut::new(), on_terminal));
     stream::unfold(state, async |state| {
-        let (mut input, mut line) = state?;
+        let (mut input, mut line, on_terminal) = state?;
         loop {
             let full = line.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
             let full = full.or((line.len() >= LINE_BYTES_MAX).then_some(line.len()));
             if let Some(size) = full {
                 let data = line.split_to(size).freeze();
-                return Some((Ok(Output::Out(data)), Some((input, line))));
+                return Some((Ok(Output::Out(data)), Some((input, line, on_terminal))));
             }
             match input.next().await {
-                Some(Ok(data)) => line.extend_from_slice(&data),
+                Some(Ok(Typed::Data(data))) => line.extend_from_slice(&data),
+                Some(Ok(Typed::Size(cols, rows))) if on_terminal => {
+                    line.extend_from_slice(format!("{cols}x{rows}\n").as_bytes());
+                }
+                Some(Ok(Typed::Size(..))) => {}
                 Some(Err(status)) => return Some((Err(status), None)),
                 None if line.is_empty() => return Some((Ok(Output::Exit(0)), None)),
                 None => {
                     let rest = line.split().freeze();
-                    return Some((Ok(Output::Out(rest)), Some((input, line))));
+                    return Some((Ok(Output::Out(rest)), Some((input, line, on_terminal))));
                 }
             }
         }
@@ -250,5 +267,5 @@ impl Watcher {
 
 /// Whether a phase lasts until someone changes it.
 fn settled(phase: Phase) -> bool {
-    matches!(phase, Phase::Ready | Phase::Error | Phase::Stopped)
+    matches!(phase, Phase::Ready | Phase::Error | Phase::Stopped | Phase::Completed)
 }

@@ -41,6 +41,7 @@ pub(super) use self::requests::Requests;
 pub(super) use self::revisions::{
     Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active,
 };
+pub use self::sandboxes::Settles;
 pub(super) use self::sandboxes::{Change, NewSandbox, Phase, Sandbox};
 pub(super) use self::services::{NewService, Service};
 pub(super) use self::settings::Settings;
@@ -89,4 +90,6 @@ pub(super) struct State {
     pub(super) notices: Vec<Notice>,
     /// What happens by itself, and after how long.
     pub(super) due: Vec<Change>,
+    /// What becomes of sandboxes that come up.
+    pub(super) settles: Settles,
 }

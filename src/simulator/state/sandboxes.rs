@@ -16,8 +16,20 @@ pub(super) const SANDBOXES_MAX: usize = 10_000;
 /// The shortest time that a sandbox is seen while it goes.
 const DELETE_AFTER: Duration = Duration::from_millis(20);
 
-/// The stages of a sandbox's life.
-pub(in crate::simulator) use crate::pb::v0_0::openshell::v1::SandboxPhase as Phase;
+/// The stages of a sandbox's life: those of generation 0.1, which has one more than 0.0.
+pub(in crate::simulator) use crate::pb::v0_1::openshell::v1::SandboxPhase as Phase;
+
+/// What becomes of a sandbox that is being made or started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Settles {
+    /// It is ready.
+    #[default]
+    Ready,
+    /// It has failed, for this reason.
+    Failed(String),
+    /// Its command has ended already, which generation 0.1 alone has a phase for.
+    Completed,
+}
 
 /// A sandbox and all that hangs on it.
 #[derive(Debug, Clone)]
@@ -28,6 +40,8 @@ pub(in crate::simulator) struct Sandbox {
     pub(in crate::simulator) spec: pb::SandboxSpec,
     /// Where it is in its life.
     pub(in crate::simulator) phase: Phase,
+    /// Why it is there, where there is more to say.
+    pub(in crate::simulator) why: String,
     /// When it came there, in milliseconds since 1970.
     pub(in crate::simulator) phase_ms: i64,
     /// Its policies, oldest first.
@@ -154,6 +168,7 @@ impl State {
             meta,
             spec,
             phase: Phase::Provisioning,
+            why: String::new(),
             revisions: Vec::new(),
             chunks: Vec::new(),
             analyzed_ms: 0,
@@ -219,7 +234,7 @@ impl State {
                 self.set_phase(&at, Phase::Stopping);
                 self.due.push(Change::Stopped(id));
             }
-            Phase::Deleting | Phase::Unknown | Phase::Unspecified => {
+            Phase::Deleting | Phase::Unknown | Phase::Unspecified | Phase::Completed => {
                 return Err(Status::failed_precondition("sandbox cannot be stopped"));
             }
         }
@@ -243,7 +258,8 @@ impl State {
             | Phase::Error
             | Phase::Deleting
             | Phase::Unknown
-            | Phase::Unspecified => {
+            | Phase::Unspecified
+            | Phase::Completed => {
                 return Err(Status::failed_precondition("sandbox is not stopped"));
             }
         }
@@ -258,14 +274,31 @@ impl State {
         let phase = self.sandboxes.get(&at).map(|sandbox| sandbox.phase);
         match (change, phase) {
             (Change::Ready(_), Some(Phase::Provisioning | Phase::Starting)) => {
-                self.set_phase(&at, Phase::Ready);
-                self.log(&at, "INFO", "sandbox", "supervisor connected");
-                self.supervise(&at);
+                self.come_up(&at);
             }
             (Change::Stopped(_), Some(Phase::Stopping)) => self.set_phase(&at, Phase::Stopped),
             (Change::Loaded(_), Some(Phase::Ready)) => self.load_newest(&at),
             (Change::Gone(_), Some(Phase::Deleting)) => self.forget(&at),
             _ => {}
+        }
+    }
+
+    fn come_up(&mut self, at: &super::Key) {
+        let phase = match &self.settles {
+            Settles::Ready => Phase::Ready,
+            Settles::Completed => Phase::Completed,
+            Settles::Failed(why) => {
+                let why = why.clone();
+                if let Some(sandbox) = self.sandboxes.get_mut(at) {
+                    sandbox.why = why;
+                }
+                Phase::Error
+            }
+        };
+        self.set_phase(at, phase);
+        if phase == Phase::Ready {
+            self.log(at, "INFO", "sandbox", "supervisor connected");
+            self.supervise(at);
         }
     }
 

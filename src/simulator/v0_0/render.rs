@@ -37,7 +37,7 @@ pub(in crate::simulator) fn sandbox(sandbox: &Sandbox) -> pb::Sandbox {
                 r#type: "Ready".to_owned(),
                 status: ready.to_owned(),
                 reason: sandbox.phase.as_str_name().to_owned(),
-                message: String::new(),
+                message: sandbox.why.clone(),
                 last_transition_time: when,
             }],
             phase: sandbox.phase.into(),

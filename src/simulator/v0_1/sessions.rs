@@ -17,7 +17,7 @@ use crate::pb::v0_1::openshell::v1::tcp_forward_frame::Payload as Frame;
 use crate::pb::v0_1::openshell::v1::tcp_forward_init::Target;
 use crate::simulator::shell::Start;
 use crate::simulator::state::{HOST_KEY, Key, LogFilter};
-use crate::simulator::streams::{self, Answer, Output, Watch, Watched, until_stopped};
+use crate::simulator::streams::{self, Answer, Output, Typed, Watch, Watched, until_stopped};
 
 pub(super) fn create_ssh(
     gateway: &V01,
@@ -104,7 +104,9 @@ pub(super) fn exec(
         return Err(Status::invalid_argument("command is required"));
     }
     let timeout = time_of(ask.execution_timeout)?;
-    let start = Start { command: ask.command, workdir: ask.workdir, environment, stdin: ask.stdin };
+    let terminal = ask.tty.then_some((ask.cols, ask.rows));
+    let pb::ExecSandboxRequest { command, workdir, stdin, .. } = ask;
+    let start = Start { command, workdir, environment, stdin, terminal };
     let running = gateway.core.commands.token();
     let run = streams::exec(&start, timeout).map(move |item| (&running, item.map(output)).1);
     Ok(until_stopped(run, &gateway.core.stop))
@@ -119,11 +121,12 @@ pub(super) async fn interact(
     };
     let timeout = time_of(start.execution_timeout)?;
     running(gateway, &(one(start.workspace_scope)?, start.sandbox))?;
+    let terminal = start.tty.then_some((start.cols, start.rows));
     let pb::ExecSandboxRequest { command, workdir, environment, .. } = start;
-    let start = Start { command, workdir, environment, stdin: Bytes::new() };
+    let start = Start { command, workdir, environment, stdin: Bytes::new(), terminal };
     let stdin = input.filter_map(async |item| match item.map(|item| item.payload) {
-        Ok(Some(Input::Stdin(data))) => Some(Ok(data)),
-        Ok(Some(Input::Resize(_))) => None,
+        Ok(Some(Input::Stdin(data))) => Some(Ok(Typed::Data(data))),
+        Ok(Some(Input::Resize(size))) => Some(Ok(Typed::Size(size.cols, size.rows))),
         Ok(Some(Input::Start(_)) | None) => {
             Some(Err(Status::invalid_argument("only stdin and resize may follow start")))
         }
