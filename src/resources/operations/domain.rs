@@ -116,9 +116,10 @@ async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
     if !eye.sees() {
         return Err(missing(&row.id));
     }
-    let has_one = row.status == Status::Succeeded;
-    if !(has_one && eye.sees_result(row.keeps_output)) {
-        return Ok(Shown { operation: row, result: None, withheld: has_one });
+    if !(row.status.is_terminal() && eye.sees_result(row.keeps_output)) {
+        // A command that has failed has left no output.
+        let withheld = row.status == Status::Succeeded;
+        return Ok(Shown { operation: row, result: None, withheld });
     }
     let sealed = store::result(&mut ctx.db().read().await?, &row.id).await?;
     let result = sealed.map(|sealed| {

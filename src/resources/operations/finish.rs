@@ -36,8 +36,8 @@ const CODE_UNKNOWN: i32 = 2;
 pub(super) enum Ended {
     /// With the sealed result.
     Done(Vec<u8>),
-    /// Without one.
-    Failed(Failure),
+    /// With the sealed result of what was done by then, where there is one.
+    Failed(Failure, Option<Vec<u8>>),
 }
 
 impl Work {
@@ -110,7 +110,7 @@ impl Work {
         counted(&row, self.begun.elapsed());
         let (ending, code) = match &ended {
             Ended::Done(_) => (Ending::Ok, 0),
-            Ended::Failed(Failure { code, message }) => {
+            Ended::Failed(Failure { code, message, .. }, _) => {
                 self.ctx.detail("error_code", code.as_str());
                 self.ctx.detail("error", plain(message, TEXT_CHARS_MAX));
                 (Ending::Failed, code.grpc())
@@ -122,22 +122,30 @@ impl Work {
 
     /// What is stored of a result. Work that stopped as it was told has failed for the reason that it was told.
     fn ended(&self, result: Result<Value, Failure>) -> Ended {
-        let failure = match (result, self.held.why()) {
-            (Ok(value), _) => match self.sealed(value) {
+        let mut failure = match result {
+            Ok(value) => match self.sealed(value) {
                 Ok(sealed) => return Ended::Done(sealed),
                 Err(error) => error.into(),
             },
-            (Err(Failure { code: Code::Cancelled, .. }), Some(Stop::Draining)) => {
-                Failure::new(Code::Orphaned, "the server was stopped")
-            }
-            (Err(Failure { code: Code::Cancelled, .. }), Some(Stop::LeaseLost)) => {
-                Failure::new(Code::Orphaned, "its replica could not keep it")
-            }
-            (Err(failure), Some(Stop::Cancelled | Stop::Draining | Stop::LeaseLost) | None) => {
-                failure
-            }
+            Err(failure) => failure,
         };
-        Ended::Failed(failure)
+        let orphaned = match self.held.why().filter(|_| failure.code == Code::Cancelled) {
+            Some(Stop::Draining) => Some("the server was stopped"),
+            Some(Stop::LeaseLost) => Some("its replica could not keep it"),
+            Some(Stop::Cancelled) | None => None,
+        };
+        if let Some(why) = orphaned {
+            failure.code = Code::Orphaned;
+            why.clone_into(&mut failure.message);
+        }
+        let by_then = failure.result.take().and_then(|value| {
+            let sealed = self.sealed(value).inspect_err(|error| {
+                let operation = &self.held.id;
+                warn!(operation, error = error as &dyn std::error::Error, "its result is not kept");
+            });
+            sealed.ok()
+        });
+        Ended::Failed(failure, by_then)
     }
 
     fn sealed(&self, value: Value) -> Result<Vec<u8>, Error> {
@@ -199,7 +207,9 @@ pub(super) async fn write_in(
         Ended::Done(result) => {
             (Status::Succeeded, "operation.succeeded", Some(result.as_slice()), None)
         }
-        Ended::Failed(failure) => (Status::Failed, "operation.failed", None, Some(failure)),
+        Ended::Failed(failure, result) => {
+            (Status::Failed, "operation.failed", result.as_deref(), Some(failure))
+        }
     };
     let message = failure.map(|failure| plain(&failure.message, TEXT_CHARS_MAX));
     let code = failure.map(|failure| failure.code);

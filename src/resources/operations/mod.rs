@@ -18,6 +18,7 @@ pub mod feed;
 mod finish;
 pub mod keeper;
 pub mod of_gateway;
+pub mod patience;
 mod result;
 pub mod rpc;
 mod run;
@@ -28,6 +29,7 @@ pub mod worker;
 
 use std::fmt;
 
+use serde_json::Value;
 use tracing::error;
 
 use crate::error::{Error, Reason, Said};
@@ -122,18 +124,27 @@ pub struct Failure {
     pub code: Code,
     /// For people: no secret, and what a gateway said is cut and without control characters when it is stored.
     pub message: String,
+    /// How the parts went that were done by then, where there are some: kept and shown as a result is.
+    pub result: Option<Value>,
 }
 
 impl Failure {
     /// One of a code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), result: None }
     }
 
     /// The work has seen that it was cancelled, and stopped.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(Code::Cancelled, "the operation was cancelled")
+    }
+
+    /// The same, and how the parts went that were done by then; what it had said of them before stays.
+    #[must_use]
+    pub fn with(mut self, result: Value) -> Self {
+        self.result.get_or_insert(result);
+        self
     }
 }
 

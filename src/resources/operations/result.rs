@@ -48,33 +48,39 @@ pub(super) fn fitted(result: Value) -> Value {
 
 /// Takes out what commands wrote, and says so.
 pub(super) fn withhold(result: &mut Value) {
-    let before = result.clone();
-    cut_inside(result, 0);
-    if let Value::Object(object) = result
-        && Value::Object(object.clone()) != before
+    if cut_inside(result, 0)
+        && let Value::Object(object) = result
     {
         object.insert("outputs_withheld".to_owned(), Value::Bool(true));
     }
 }
 
-/// Cuts the texts that may be cut of every object inside a value.
-fn cut_inside(value: &mut Value, chars: usize) {
+/// Cuts the texts that may be cut of every object inside a value; answers whether one was longer.
+fn cut_inside(value: &mut Value, chars: usize) -> bool {
+    let mut cut = false;
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| cut_inside(item, chars)),
+        Value::Array(items) => {
+            for item in items {
+                cut |= cut_inside(item, chars);
+            }
+        }
         Value::Object(object) => {
             for (field, value) in object {
                 if CUT_FIRST.contains(&field.as_str())
                     && let Value::String(text) = value
                 {
-                    let end = text.char_indices().nth(chars).map_or(text.len(), |(end, _)| end);
-                    text.truncate(end);
+                    if let Some((end, _)) = text.char_indices().nth(chars) {
+                        text.truncate(end);
+                        cut = true;
+                    }
                 } else {
-                    cut_inside(value, chars);
+                    cut |= cut_inside(value, chars);
                 }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+    cut
 }
 
 fn fits(object: &Map<String, Value>) -> bool {

@@ -131,7 +131,7 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
             Failure::new(Code::Orphaned, why)
         }
     };
-    let ended = Ended::Failed(failure.clone());
+    let ended = Ended::Failed(failure.clone(), None);
     let (app, db) = (ctx.app(), ctx.db());
     let ended = db
         .transaction(async |conn| {

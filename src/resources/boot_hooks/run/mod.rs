@@ -26,8 +26,8 @@ use crate::ctx::Ctx;
 use crate::db::types::BootHookId;
 use crate::error::{Error, Reason};
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::resources::operations::Running;
 use crate::resources::operations::keeper::Stop;
+use crate::resources::operations::{Running, patience};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
 pub use host::folder;
@@ -112,6 +112,11 @@ impl Attempt {
         }
         Self::failed(error.to_string())
     }
+}
+
+/// Whether a sandbox has enabled hooks before its creation.
+pub async fn has_pre_create(ctx: &Ctx, place: &Place) -> Result<bool, Error> {
+    Ok(!enabled(ctx, place, Phase::PreCreate).await?.is_empty())
 }
 
 /// Runs the enabled hooks before a creation. Where the answer is `aborted` there must be none.
@@ -249,20 +254,26 @@ async fn keep(
         "sandbox": place.sandbox, "workspace": place.workspace, "hook_id": hook.id.get(),
         "name": hook.name, "phase": phase, "status": status.as_str(),
     });
-    let version = ctx
-        .db()
-        .transaction(async |conn| {
-            let version = match &fence {
-                Some((running, step)) => Some(running.step_in(conn, step.as_deref()).await?),
-                None => None,
-            };
-            // One that was deleted while it ran is told of all the same.
-            store::ran(conn, place, hook.id, now, status, written).await?;
-            let event = NewEvent::of(ctx, "boot_hook.run", payload).on(place.gateway.clone());
-            events::enqueue(conn, event).await?;
-            Ok(version)
-        })
-        .await?;
+    let store = || async {
+        ctx.db()
+            .transaction(async |conn| {
+                let version = match &fence {
+                    Some((running, step)) => Some(running.step_in(conn, step.as_deref()).await?),
+                    None => None,
+                };
+                // One that was deleted while it ran is told of all the same.
+                store::ran(conn, place, hook.id, now, status, written).await?;
+                let event = NewEvent::of(ctx, "boot_hook.run", payload.clone());
+                events::enqueue(conn, event.on(place.gateway.clone())).await?;
+                Ok(version)
+            })
+            .await
+    };
+    let version = match &fence {
+        // What has run in a creation is not lost because the database is away for a moment.
+        Some((running, _)) => patience::patiently(running, store).await?,
+        None => store().await?,
+    };
     if let (Some((running, _)), Some(version)) = (&fence, version) {
         running.committed(version);
     }
