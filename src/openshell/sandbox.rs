@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::HeaderMap;
 use tracing::warn;
 
 use super::gateway::{CALL_TIME, Passed};
-use super::{Gateway, Wire, v0_0, v0_1};
+use super::{Gateway, Wire, annotation, v0_0, v0_1};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Reason, Said};
+use crate::proxy::message::MESSAGE_BYTES_MAX;
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
@@ -162,6 +164,20 @@ impl Gateway {
         let made = passed.message.as_deref().filter(|_| passed.refused.is_none());
         let made = made.map(|answer| self.read_sandbox(answer)).transpose()?;
         Ok((passed, made))
+    }
+
+    /// A creation in the caller's own bytes, with the operation among its annotations, by which its sandbox is known. One
+    /// that would be too large with it stays as it is.
+    pub(crate) fn with_operation(&self, request: Bytes, operation: &str) -> Bytes {
+        let more = match self.wire() {
+            Wire::V0_0 => v0_0::annotated(annotation::OPERATION, operation),
+            Wire::V0_1 => v0_1::annotated(annotation::OPERATION, operation),
+        };
+        if request.len() + more.len() > MESSAGE_BYTES_MAX {
+            return request;
+        }
+        // Of an encoded message the fields may come in pieces.
+        [request.as_ref(), &more].concat().into()
     }
 
     /// Passes a deletion on in the caller's own bytes, and whether there was something to delete.

@@ -1,13 +1,15 @@
 //! The gateway's own templates for sandboxes, which generation 0.1 has.
 
 use super::gateway::{CALL_TIME, Gateway, Wire};
-use super::sandbox::ITEMS_MAX;
 use super::v0_1;
 use crate::error::Error;
 
 const LIST: &str = "/openshell.v1.OpenShell/ListSandboxTemplates";
+const GET: &str = "/openshell.v1.OpenShell/GetSandboxTemplate";
+/// Templates of one gateway that are read.
+const TEMPLATES_MAX: usize = 1_000;
 /// Pages that are asked for: empty ones that name a next one must not keep us asking.
-const PAGES_MAX: usize = 20;
+const PAGES_MAX: usize = 50;
 
 /// A template of a gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,21 +23,37 @@ pub struct WorkloadTemplate {
 }
 
 impl Gateway {
-    /// The gateway's own templates; generation 0.0 has none.
-    pub async fn list_templates(&self) -> Result<Vec<WorkloadTemplate>, Error> {
-        let Wire::V0_1 = self.wire() else { return Ok(Vec::new()) };
+    /// The gateway's own templates, and whether these are all; generation 0.0 has none.
+    pub async fn list_templates(&self) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
+        let Wire::V0_1 = self.wire() else { return Ok((Vec::new(), true)) };
         let (mut all, mut from, mut asked) = (Vec::new(), String::new(), 0);
-        while all.len() < ITEMS_MAX && asked < PAGES_MAX {
+        while all.len() <= TEMPLATES_MAX && asked < PAGES_MAX {
             asked += 1;
             let answer = self.unary(LIST, &v0_1::list_templates(&from), CALL_TIME).await?;
             let (page, next) = v0_1::templates(&answer).ok_or_else(|| self.unreadable(LIST))?;
             all.extend(page);
-            match next {
-                Some(next) => from = next,
-                None => break,
-            }
+            let Some(next) = next else {
+                let whole = all.len() <= TEMPLATES_MAX;
+                all.truncate(TEMPLATES_MAX);
+                return Ok((all, whole));
+            };
+            from = next;
         }
-        all.truncate(ITEMS_MAX);
-        Ok(all)
+        all.truncate(TEMPLATES_MAX);
+        Ok((all, false))
+    }
+
+    /// One of them, by workspace and name.
+    pub async fn get_template(
+        &self,
+        workspace: &str,
+        name: &str,
+    ) -> Result<WorkloadTemplate, Error> {
+        if self.wire() == Wire::V0_0 {
+            let why = "is for gateways of generation 0.1, which have templates of their own";
+            return Err(Error::invalid("gateway_template", why));
+        }
+        let answer = self.unary(GET, &v0_1::get_template(workspace, name), CALL_TIME).await?;
+        v0_1::one_template(&answer).ok_or_else(|| self.unreadable(GET))
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_shoreguard");
 
-fn shoreguard(arguments: &[&str]) -> Command {
+pub(crate) fn shoreguard(arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).env_remove("SHOREGUARD_KEY").env_remove("SHOREGUARD_ENDPOINT");
     command
@@ -23,7 +23,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A process that is ended with the test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -172,7 +172,7 @@ fn serve(folder: &Path, more: &str) -> std::path::PathBuf {
 }
 
 /// Lines of a child's output until one holds `what`.
-fn line_with(output: &mut impl BufRead, what: &str) -> String {
+pub(crate) fn line_with(output: &mut impl BufRead, what: &str) -> String {
     let mut all = String::new();
     loop {
         let mut line = String::new();
@@ -240,7 +240,7 @@ fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
     assert!(find(&refused, "request_id").is_some(), "{refused}");
 }
 
-fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
+pub(crate) fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
     let map = value.as_object()?;
     map.get(key).and_then(|v| v.as_str()).or_else(|| map.values().find_map(|v| find(v, key)))
 }

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use h2::server::SendResponse;
+use prost::Message;
+use prost::bytes::Bytes;
 use shoreguard::config::Config;
+use shoreguard::pb::v0_0::openshell::datamodel::v1 as datamodel;
+use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
 use shoreguard::resources::access_bindings::feed;
@@ -11,11 +16,15 @@ use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers;
 
+use crate::proxy::raw::{framed, read};
+use crate::proxy::rogue::{Asked, rogue, says};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
 /// Enough for probes and for some lists, and for no more.
 const BYTES_MAX: u64 = 2_048;
+/// Enough for probes, and to begin to watch.
+const MESSAGES_MAX: u64 = 50;
 /// Lists that are more than that, by far.
 const FLOOD: usize = 1_000;
 
@@ -54,6 +63,27 @@ async fn pass(sg: &TestServer, time: Duration) {
 async fn probes(sg: &TestServer) {
     pass(sg, Duration::from_secs(1)).await;
     workers::once(&sg.app, &PROBES).await.unwrap();
+}
+
+/// A thousand sandboxes, from wherever it was asked for: there is no last page.
+async fn endless(_: usize, request: Asked, respond: SendResponse<Bytes>) {
+    let (data, _) = read(request.into_body()).await;
+    let from = old::ListSandboxesRequest::decode(&data[5..]).unwrap().offset;
+    let sandbox = |n| old::Sandbox {
+        metadata: Some(datamodel::ObjectMeta {
+            id: format!("id-{n}"),
+            name: format!("s{n:09}"),
+            workspace: "default".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let sandboxes = (from..from + 1_000).map(sandbox).collect();
+    says(respond, framed(&old::ListSandboxesResponse { sandboxes }));
+}
+
+fn chatty(config: &mut Config) {
+    config.gateways.messages_per_minute = MESSAGES_MAX;
 }
 
 /// Lists until the gateway has told too much.
@@ -98,6 +128,73 @@ served! {
         assert_eq!((shown.status(), shown.last_error.as_str()), (Healthy, ""));
         assert_eq!(told(&sg, "gateway.status_changed").await, 2);
         loud.stop().await;
+        quiet.stop().await;
+        sg.finish().await;
+    }
+}
+
+served! {
+    tuned chatty;
+    async fn t20_a_gateway_that_tells_of_too_many_lines_is_degraded(sg: TestServer) {
+        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+            let loud = gateway(&sg, name, generation).await;
+            loud.seed_demo().unwrap();
+            let request = pb::WatchSandboxRequest {
+                gateway: name.into(),
+                sandbox: "coder".into(),
+                logs: true,
+                ..Default::default()
+            };
+            let mut watching = sg.admin().sandboxes().watch_sandbox(request).await.unwrap().into_inner();
+            watching.message().await.unwrap().expect("it is there");
+            for n in 0..=MESSAGES_MAX {
+                loud.log("default", "coder", "INFO", &format!("line {n}")).unwrap();
+            }
+            let over = loop {
+                match watching.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("it ends without a word"),
+                    Err(over) => break over,
+                }
+            };
+            let over: Result<(), _> = Err(over);
+            assert_refused!(over, ResourceExhausted, "GATEWAY_OVER_BUDGET");
+            workers::once(&sg.app, &EXCESSES).await.unwrap();
+            let shown = get(&sg, name).await;
+            assert_eq!(shown.status(), Degraded);
+            assert_eq!(shown.last_error, format!("it sends more than {MESSAGES_MAX} messages a minute"));
+            loud.stop().await;
+        }
+        sg.finish().await;
+    }
+}
+
+served! {
+    async fn t20_a_gateway_whose_list_has_no_end_is_named_and_the_rest_of_the_fleet_is_listed(sg: TestServer) {
+        sg.gateway("endless", rogue(endless).await).await;
+        let quiet = gateway(&sg, "quiet", Generation::V0_1).await;
+        quiet.seed_demo().unwrap();
+        assert_refused!(list(&sg, "endless").await, FailedPrecondition, "LIMIT_REACHED");
+        workers::once(&sg.app, &EXCESSES).await.unwrap();
+        let shown = get(&sg, "endless").await;
+        assert_eq!((shown.status(), shown.last_error.as_str()), (Degraded, "it lists more than 10000 sandboxes"));
+
+        let mut request = pb::ListSandboxesRequest { page_size: 1_000, ..Default::default() };
+        let (mut listed, mut unreachable) = (Vec::new(), Vec::new());
+        loop {
+            let page = sg.admin().sandboxes().list_sandboxes(request.clone()).await.unwrap().into_inner();
+            listed.extend(page.sandboxes.into_iter().map(|sandbox| (sandbox.gateway, sandbox.sandbox)));
+            unreachable.extend(page.unreachable);
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            request.page_token = page.next_page_token;
+        }
+        let of = |gateway: &str| listed.iter().filter(|(of, _)| of == gateway).count();
+        assert_eq!((of("endless"), of("quiet")), (10_000, 4));
+        assert!(listed.is_sorted(), "in order, and none twice");
+        assert!(unreachable.iter().all(|u| u.gateway == "endless" && u.error.contains("more sandboxes than are taken")));
+        assert!(!unreachable.is_empty());
         quiet.stop().await;
         sg.finish().await;
     }

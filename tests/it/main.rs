@@ -15,6 +15,7 @@ mod boot_hook_runs;
 mod boot_hooks;
 mod commands;
 mod connections;
+mod crash;
 mod discovery;
 mod events;
 mod flood;

@@ -54,6 +54,12 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
     Ok(request.encode_to_vec())
 }
 
+/// Of a creation, nothing but one annotation.
+pub(super) fn annotated(key: &str, value: &str) -> Vec<u8> {
+    let annotations = [(key.to_owned(), value.to_owned())].into();
+    pb::CreateSandboxRequest { annotations, ..Default::default() }.encode_to_vec()
+}
+
 pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
     let request = pb::CreateSandboxRequest::decode(request).ok()?;
     let spec = request.spec.unwrap_or_default();

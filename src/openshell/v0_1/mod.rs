@@ -75,6 +75,12 @@ fn workspace(scope: Option<WorkspaceSelector>) -> String {
     }
 }
 
+/// Of a creation, nothing but one annotation.
+pub(super) fn annotated(key: &str, value: &str) -> Vec<u8> {
+    let annotations = [(key.to_owned(), value.to_owned())].into();
+    pb::CreateSandboxRequest { annotations, ..Default::default() }.encode_to_vec()
+}
+
 pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
     let request = pb::CreateSandboxRequest::decode(request).ok()?;
     let spec = request.spec.unwrap_or_default();
@@ -85,6 +91,8 @@ pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
         gpu: spec.resource_requirements.is_some_and(|needed| needed.gpu.is_some()),
         providers: spec.providers,
         log_level: spec.log_level,
+        workload_template: request.workload_template,
+        request_id: request.request_id,
         ..NewSandbox::default()
     })
 }
@@ -123,6 +131,15 @@ pub(super) fn list_templates(from: &str) -> Vec<u8> {
         ..Default::default()
     };
     request.encode_to_vec()
+}
+
+pub(super) fn get_template(workspace: &str, name: &str) -> Vec<u8> {
+    let (name, workspace_scope) = (name.to_owned(), Some(scope(workspace)));
+    pb::GetSandboxTemplateRequest { name, workspace_scope }.encode_to_vec()
+}
+
+pub(super) fn one_template(answer: &[u8]) -> Option<WorkloadTemplate> {
+    template(pb::SandboxTemplateResponse::decode(answer).ok()?.template?)
 }
 
 pub(super) fn templates(answer: &[u8]) -> Option<Page<WorkloadTemplate>> {

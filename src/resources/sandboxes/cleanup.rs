@@ -37,33 +37,50 @@ impl Gone {
     }
 }
 
-/// Forgets all that hangs on the name of a sandbox which is gone; of its hooks, where a time is given, those that were
-/// written by then.
+/// Which of what people have written for a name goes with a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// What was written by then: what came later is for the next one.
+    By(Timestamp),
+    /// None.
+    None,
+}
+
+impl Which {
+    /// Until when it was written; none where nothing goes, and `Some(None)` where all does.
+    fn until(self) -> Option<Option<Timestamp>> {
+        match self {
+            Self::All => Some(None),
+            Self::By(by) => Some(Some(by)),
+            Self::None => None,
+        }
+    }
+}
+
+/// Forgets what hangs on the name of a sandbox which is gone; of its hooks and its SBOM, which were written for a name, so
+/// much.
 pub async fn forget(
     conn: &mut Conn,
     gateway: &str,
     place: &Place,
-    written_by: Option<Timestamp>,
-) -> Result<Gone, Error> {
-    let gone = forget_but_hooks(conn, gateway, place).await?;
-    let Place { workspace, name } = place;
-    let boot_hooks =
-        boot_hooks::store::delete_of(conn, gateway, (workspace, name), written_by).await?;
-    Ok(Gone { boot_hooks, ..gone })
-}
-
-/// The same, where the name is in use again and its hooks may have been written for the new one.
-pub async fn forget_but_hooks(
-    conn: &mut Conn,
-    gateway: &str,
-    place: &Place,
+    (hooks, sbom): (Which, Which),
 ) -> Result<Gone, Error> {
     let Place { workspace, name } = place;
+    let of = (workspace.as_str(), name.as_str());
     let metadata = store::lock(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);
-    let sbom = sboms::store::delete_of(conn, gateway, workspace, name).await? > 0;
+    let sbom = match sbom.until() {
+        Some(by) => sboms::store::delete_of(conn, gateway, of, by).await? > 0,
+        None => false,
+    };
+    let boot_hooks = match hooks.until() {
+        Some(by) => boot_hooks::store::delete_of(conn, gateway, of, by).await?,
+        None => 0,
+    };
     let ssh_sessions = store::delete_ssh_of(conn, gateway, place).await?;
     store::forget(conn, gateway, place).await?;
-    Ok(Gone { metadata, boot_hooks: 0, sbom, ssh_sessions })
+    Ok(Gone { metadata, boot_hooks, sbom, ssh_sessions })
 }
 
 /// What would go.

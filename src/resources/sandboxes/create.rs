@@ -16,17 +16,19 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::domain::reach;
-use super::made::{self, Hooks, ready_json};
+use super::lost::{Again, Lost, REST, patiently, what_became};
+use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{former, input, proxied};
 use crate::access::roles::Role;
 use crate::ctx::Ctx;
-use crate::error::{Error, Kind, Said};
+use crate::error::Error;
 use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire, annotation};
 use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
 use crate::resources::operations::keeper::Stop;
+use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
 use crate::resources::templates;
 
@@ -39,10 +41,6 @@ pub(super) const CREATED: &str = "created";
 /// It is noted here, and told of.
 pub(super) const NOTED: &str = "noted";
 
-/// How often a gateway that has not answered is asked what became of the sandbox.
-const ASK_TRIES: u32 = 20;
-/// How long it rests in between.
-const ASK_REST: Duration = Duration::from_millis(1_500);
 /// How long a creation that was cancelled may take to learn what the gateway has made of it, and to delete that.
 pub(super) const UNDO_TIME: Duration = Duration::from_mins(10);
 
@@ -185,7 +183,7 @@ async fn run(
     annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
     annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
     running.id().clone_into(&mut create.new.request_id);
-    let gateway = reach(running.ctx()).await?;
+    let gateway = patiently(&running, || reach(running.ctx())).await?;
     let mut pre_create = json!("of a replica that is gone");
     if from == BEGUN {
         let place =
@@ -193,46 +191,42 @@ async fn run(
         if !place.name.is_empty() {
             former::forget_before(running.ctx(), &gateway, &place).await?;
         }
-        pre_create = pre(&running, &create).await?;
+        pre_create = pre(&running, &gateway, &create).await?;
         go_on(&running)?;
         running.step(CREATING).await?;
     }
-    running.progress(30, "making the sandbox").await?;
-    let sandbox = make(&running, &gateway, &create, from).await?;
+    made::tell(&running, 30, "making the sandbox").await?;
+    let by_then = json!({ "hooks": { "pre_create": pre_create } });
+    let made = make(&running, &gateway, &create, from).await;
+    let sandbox = made.map_err(|failure| failure.with(by_then.clone()))?;
     // A moment without the database must not lose what was made.
-    made::kept(&running, || running.named(&sandbox.place.name)).await?;
+    patiently(&running, || running.named(&sandbox.place.name)).await?;
     if from != NOTED {
-        made::kept(&running, || running.step(CREATED)).await?;
+        patiently(&running, || running.step(CREATED)).await?;
     }
-    if undo(&running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled());
+    if undo(&running, &gateway, &sandbox, from == NOTED).await? {
+        return Err(Failure::cancelled().with(by_then));
     }
     if from != NOTED {
         let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
         let metadata = (create.description.as_deref(), &labels);
         let details = details(&create);
-        made::kept(&running, || made::store(running.ctx(), &sandbox, metadata, &details)).await?;
-        made::kept(&running, || running.step(NOTED)).await?;
+        let (ctx, sandbox) = (running.ctx(), &sandbox);
+        patiently(&running, || made::store(ctx, sandbox, metadata, &details)).await?;
+        patiently(&running, || running.step(NOTED)).await?;
     }
     let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
     let followed = made::follow(&running, &gateway, sandbox.clone(), hooks).await;
-    if undo(&running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled());
+    if undo(&running, &gateway, &sandbox, true).await? {
+        return Err(Failure::cancelled().with(by_then));
     }
-    let followed = followed?;
-    let mut result = json!({
-        "sandbox": ready_json(&followed.sandbox),
-        "ready": followed.ready,
-        "hooks": { "pre_create": pre_create, "post_create": followed.post_create },
-        "metadata": create.description.is_some() || !create.labels.is_empty(),
-    });
-    if let Some(warning) = followed.warning {
-        result["warning"] = warning.into();
-    }
+    let followed = followed.map_err(|failure| failure.with(by_then))?;
+    let described = create.description.is_some() || !create.labels.is_empty();
+    let mut besides = json!({ "metadata": described });
     if !create.presets.is_empty() {
-        result["presets_not_applied"] = json!(create.presets);
+        besides["presets_not_applied"] = json!(create.presets);
     }
-    Ok(result)
+    made::result(followed, &pre_create, besides)
 }
 
 fn details(create: &Create) -> Value {
@@ -241,43 +235,59 @@ fn details(create: &Create) -> Value {
 }
 
 /// Runs the hooks before the creation; what they said, or why there is none.
-async fn pre(running: &Running, create: &Create) -> Result<Value, Failure> {
+async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Value, Failure> {
     if create.skip_hooks {
         return Ok(json!("skipped"));
     }
-    running.progress(10, "running the hooks before the creation").await?;
+    made::tell(running, 10, "running the hooks before the creation").await?;
     let new = &create.new;
-    let spec = Spec {
-        image: new.image.clone(),
-        policy_id: String::new(),
-        providers: new.providers.clone(),
-        gpu: new.gpu,
-    };
-    let place = (new.workspace.as_str(), new.name.as_str());
-    before(running, place, &spec).await.map(|ran| made::outcomes(&ran))
+    let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
+    before(running, gateway, &place, new).await.map(|ran| made::outcomes(&ran))
 }
 
 /// Runs the hooks before a creation, here or through the proxy. One that fails and is not to be passed over ends it.
-pub async fn before(
+pub(super) async fn before(
     running: &Running,
-    (workspace, name): (&str, &str),
-    spec: &Spec,
+    gateway: &Gateway,
+    place: &Place,
+    new: &NewSandbox,
 ) -> Result<Ran, Failure> {
-    if name.is_empty() {
+    if place.name.is_empty() {
         // Hooks are written for a name, and this one has none yet.
         return Ok(Ran { outcomes: Vec::new(), aborted: false });
     }
     let ctx = running.ctx();
-    let place = made::hook_place(ctx, &Place { workspace: workspace.into(), name: name.into() })?;
-    let ran = hooks::pre_create(ctx, &place, spec, running.cancel(), Some(running)).await?;
+    let on = made::hook_place(ctx, place)?;
+    if !hooks::has_pre_create(ctx, &on).await? {
+        return Ok(Ran { outcomes: Vec::new(), aborted: false });
+    }
+    let spec = Spec {
+        image: image(gateway, place, new).await?,
+        policy_id: String::new(),
+        providers: new.providers.clone(),
+        gpu: new.gpu,
+    };
+    let place = on;
+    let ran = hooks::pre_create(ctx, &place, &spec, running.cancel(), Some(running)).await?;
     go_on(running)?;
     match ran.outcomes.last().filter(|_| ran.aborted) {
         None => Ok(ran),
         Some(last) => {
             let why = format!("the hook `{}` before the creation: {}", last.name, last.summary);
-            Err(Failure::new(Code::Refused, why))
+            let by_then = json!({ "hooks": { "pre_create": made::outcomes(&ran) } });
+            Err(Failure::new(Code::Refused, why).with(by_then))
         }
     }
+}
+
+/// The image as hooks are told it: where the gateway's own template says it, they must not take it for the gateway's
+/// choice.
+async fn image(gateway: &Gateway, place: &Place, new: &NewSandbox) -> Result<String, Error> {
+    if !new.image.is_empty() || new.workload_template.is_empty() {
+        return Ok(new.image.clone());
+    }
+    let template = gateway.get_template(&place.workspace, &new.workload_template).await?;
+    Ok(template.image)
 }
 
 fn go_on(running: &Running) -> Result<(), Failure> {
@@ -307,89 +317,16 @@ async fn make(
     }
     // What is known to have been made is not asked for again.
     let again = from == BEGUN || from == CREATING;
-    what_became(running, &create.new, again).await
+    let new = &create.new;
+    let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
+    let again = if again { Again::Own(new) } else { Again::Not };
+    what_became(running, &Lost { place: &place, again }).await
 }
 
 /// Another replica is to go on: this one stops, or has lost its lease.
 async fn given_up(running: &Running) {
     running.cancel().cancelled().await;
     while !matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
-        sleep(ASK_REST).await;
-    }
-}
-
-/// Whether an error leaves no doubt that nothing was made.
-pub(super) fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Gateway { said, .. } => match said {
-            Said::Unavailable | Said::Failed => false,
-            Said::Invalid
-            | Said::Missing
-            | Said::Exists
-            | Said::Refused
-            | Said::Changed
-            | Said::Exhausted
-            | Said::Unimplemented => true,
-        },
-        Error::Unavailable { .. } | Error::Late { .. } | Error::Internal(_) => false,
-        Error::Invalid { .. }
-        | Error::Missing { .. }
-        | Error::Exists { .. }
-        | Error::Conflict { .. }
-        | Error::Refused { .. }
-        | Error::Denied { .. }
-        | Error::Unauthenticated { .. }
-        | Error::Exhausted { .. }
-        | Error::OutOfRange { .. }
-        | Error::Unimplemented { .. } => true,
-    }
-}
-
-/// Asks what became of a sandbox whose creation was not answered.
-async fn what_became(running: &Running, new: &NewSandbox, again: bool) -> Result<Sandbox, Failure> {
-    let mut last = None;
-    for _ in 0..ASK_TRIES {
-        match ask(running, new, again).await {
-            Ok(Some(sandbox)) => return Ok(sandbox),
-            Ok(None) => last = Some("it is not there"),
-            Err(error) if is_final(&error) => return Err(error.into()),
-            Err(_) => {}
-        }
-        // Whoever cancels wants to know what became of it, too.
-        sleep(ASK_REST).await;
-        if matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
-            return Err(Failure::cancelled());
-        }
-    }
-    let why = last.unwrap_or("it can't be reached");
-    let why = format!("the gateway did not say what became of the sandbox, and now {why}");
-    Err(Failure::new(Code::GatewayUnreachable, why))
-}
-
-async fn ask(running: &Running, new: &NewSandbox, again: bool) -> Result<Option<Sandbox>, Error> {
-    let gateway = reach(running.ctx()).await?;
-    let is_ours = |sandbox: &Sandbox| {
-        sandbox.annotations.get(annotation::OPERATION).is_some_and(|id| id == running.id())
-    };
-    if new.name.is_empty() {
-        let all = gateway.list_sandboxes(Some(&new.workspace)).await?;
-        if let Some(found) = all.into_iter().find(is_ours) {
-            return Ok(Some(found));
-        }
-    } else {
-        let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
-        match gateway.get_sandbox(&place).await {
-            Ok(found) if is_ours(&found) => return Ok(Some(found)),
-            Ok(_) => return Err(Error::exists(Kind::Sandbox, &new.name)),
-            Err(Error::Missing { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    match gateway.wire() {
-        // It tells a repeat by the request's id, and answers as it did the first time.
-        Wire::V0_1 if again && !running.cancel().is_cancelled() => {
-            gateway.create_sandbox(new).await.map(Some)
-        }
-        Wire::V0_0 | Wire::V0_1 => Ok(None),
+        sleep(REST).await;
     }
 }

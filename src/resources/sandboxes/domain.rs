@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::cleanup::{self, Gone};
+use super::cleanup::{self, Gone, Which};
+use super::former;
 use super::store::{self, Meta};
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -69,14 +70,18 @@ pub async fn update(
     let (_, gateway) = ctx.on_gateway()?;
     let sandbox = reach(ctx).await?.get_sandbox(place).await?;
     let now = ctx.now();
+    let kept = store::get(&mut ctx.db().read().await?, gateway, place).await?;
+    if let Some(kept) = kept.filter(|kept| !is_of(kept, &sandbox)) {
+        // The one that this was kept of went away unnoticed.
+        let seen = former::last_seen(ctx, &kept);
+        former::forget(ctx, None, &kept, seen).await?;
+    }
     let meta = ctx
         .db()
         .transaction(async |conn| {
             let mut meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
             if !is_of(&meta, &sandbox) {
-                // The one that this was kept of went away unnoticed.
-                cleanup::forget(conn, gateway, place, None).await?;
-                meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
+                return Err(Error::conflict(Kind::Sandbox, &place.name));
             }
             etag::check(given_etag, meta.version, Kind::Sandbox, &place.name)?;
             store::seen_as(conn, meta.id, &sandbox.id).await?;
@@ -156,7 +161,7 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
     let gone = ctx
         .db()
         .transaction(async |conn| {
-            let gone = cleanup::forget(conn, gateway, place, None).await?;
+            let gone = cleanup::forget(conn, gateway, place, (Which::All, Which::All)).await?;
             let payload = about(place, json!({ "gone": gone.to_json() }));
             events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
             Ok(gone)
@@ -165,6 +170,23 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
     ctx.app().feed.written();
     ctx.detail("gone", gone.to_json());
     Ok(gone)
+}
+
+/// A creation was undone: what was noted of its sandbox goes, and what was written for the name before it stays.
+pub(super) async fn taken_back(ctx: &Ctx, place: &Place, was_told: bool) -> Result<(), Error> {
+    let (_, gateway) = ctx.on_gateway()?;
+    ctx.db()
+        .transaction(async |conn| {
+            let gone = cleanup::forget(conn, gateway, place, (Which::None, Which::None)).await?;
+            if was_told {
+                let payload = about(place, json!({ "gone": gone.to_json() }));
+                events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    ctx.app().feed.written();
+    Ok(())
 }
 
 /// As the audit log names a sandbox.

@@ -1,5 +1,6 @@
 //! Commands in a sandbox: as a conversation, and as an operation that keeps the output.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,11 +8,13 @@ use tokio::time::timeout;
 
 use super::domain::reach;
 use crate::ctx::Ctx;
+use crate::digest::Streamed;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::exec::{Command, Inputs, Output, Outputs};
 use crate::openshell::sandbox::Place;
 use crate::resources::operations::{self, Failure, New, Operation, OperationKind, Running};
+use crate::seal::hex;
 
 /// What of each output is kept.
 const KEPT_BYTES_MAX: usize = 64 << 10;
@@ -31,6 +34,39 @@ fn note(ctx: &Ctx, place: &Place, command: &Command) {
     ctx.detail("arguments", command.argv.len().saturating_sub(1));
     ctx.detail("timeout_seconds", command.timeout.as_secs());
     ctx.detail("tty", command.tty);
+}
+
+/// The digest of what a command is given to read, for the audit log: noted when this is dropped, however that ends.
+pub struct Heard<'a> {
+    ctx: &'a Ctx,
+    digest: Mutex<Option<Streamed>>,
+}
+
+impl<'a> Heard<'a> {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn by(ctx: &'a Ctx) -> Self {
+        Self { ctx, digest: Mutex::new(Some(ctx.app().streamed_digest())) }
+    }
+
+    /// It was given more.
+    pub fn more(&self, bytes: &[u8]) {
+        self.ctx.passed(bytes.len(), 0);
+        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = digest.as_mut() {
+            digest.update(bytes);
+        }
+    }
+}
+
+impl Drop for Heard<'_> {
+    fn drop(&mut self) {
+        let digest = self.digest.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((key, digest)) = digest.and_then(Streamed::finish) {
+            self.ctx.detail("digest", hex(&digest));
+            self.ctx.detail("digest_key", &*key);
+        }
+    }
 }
 
 /// Runs a command whose input comes as it goes.

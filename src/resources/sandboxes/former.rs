@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::info;
 
-use super::cleanup::{self, Gone};
+use super::cleanup::{self, Gone, Which};
 use super::domain::{self, about};
 use super::store::{self, Meta};
 use crate::ctx::Ctx;
@@ -18,8 +18,8 @@ use crate::resources::audit::{Ending, Intent, Outcome};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::workers::lease::{self, Lease};
 
-/// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks that
-/// were written since it was last known to be there are for the one to come.
+/// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks and an
+/// SBOM that were written since it was last known to be there are for the one to come.
 pub(super) async fn forget_before(
     ctx: &Ctx,
     gateway: &Gateway,
@@ -34,7 +34,7 @@ pub(super) async fn forget_before(
         Ok(_) => return Ok(()),
         Err(error) => return Err(error),
     }
-    forget(ctx, None, &kept, Some(last_seen(ctx, &kept))).await.map(|_| ())
+    forget(ctx, None, &kept, last_seen(ctx, &kept)).await.map(|_| ())
 }
 
 /// When one that is gone was last known to be there: before it was missed, else when the sweep looked last.
@@ -43,13 +43,13 @@ pub(super) fn last_seen(ctx: &Ctx, meta: &Meta) -> Timestamp {
     meta.missing_since.unwrap_or(looked)
 }
 
-/// Forgets what hung on the name of a sandbox that went away unnoticed, with all its hooks or those that were written by a
-/// time. Answers whether it was still there to be forgotten.
+/// Forgets what hung on the name of a sandbox that went away unnoticed: of hooks and SBOM what was written by a time, since
+/// what came later is for the next one. Answers whether it was still there to be forgotten.
 pub(super) async fn forget(
     ctx: &Ctx,
     lease: Option<&Lease>,
     meta: &Meta,
-    written_by: Option<Timestamp>,
+    written_by: Timestamp,
 ) -> Result<bool, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let place = meta.place();
@@ -64,7 +64,8 @@ pub(super) async fn forget(
             if now.is_none_or(|now| now.id != meta.id || now.sandbox_id != meta.sandbox_id) {
                 return Ok(None);
             }
-            let gone = cleanup::forget(conn, gateway, &place, written_by).await?;
+            let old = Which::By(written_by);
+            let gone = cleanup::forget(conn, gateway, &place, (old, old)).await?;
             let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
             events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
             Ok(Some(gone))

@@ -5,7 +5,7 @@ use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::Error;
 use crate::openshell::templates::WorkloadTemplate;
-use crate::resources::templates;
+use crate::resources::{gateways, templates};
 
 /// A template, wherever it is kept.
 #[derive(Debug, Clone)]
@@ -33,8 +33,8 @@ pub struct Listed {
     pub page: Vec<Template>,
     /// Asks for the next one; empty on the last.
     pub next: String,
-    /// The gateway could not be asked for its own.
-    pub unreachable: bool,
+    /// Why the gateway's own are not among these, or not all of them.
+    pub missing: Option<String>,
 }
 
 /// A page of templates. Ours are there whether or not the gateway is.
@@ -49,10 +49,12 @@ pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed,
     };
     let key = &ctx.app().page_key;
     let after = PageToken::<(bool, String, String)>::open(key, &scope, token)?;
-    let (theirs, unreachable) = match of_gateway(ctx).await {
-        Ok(theirs) => (theirs, false),
-        Err(Error::Unavailable { .. } | Error::Late { .. }) => (Vec::new(), true),
-        Err(error) => return Err(error),
+    let (theirs, missing) = match of_gateway(ctx).await {
+        Ok((theirs, true)) => (theirs, None),
+        Ok((theirs, false)) => {
+            (theirs, Some(format!("gateway `{gateway}` has more templates than are read")))
+        }
+        Err(error) => (Vec::new(), Some(gateways::worker::shown_error(&error))),
     };
     let ours = templates::all(ctx.app()).iter().cloned().map(Template::Ours);
     let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
@@ -63,9 +65,9 @@ pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed,
         None => String::new(),
         Some(last) => PageToken::after(last.key()).seal(key, &scope)?,
     };
-    Ok(Listed { page, next, unreachable })
+    Ok(Listed { page, next, missing })
 }
 
-async fn of_gateway(ctx: &Ctx) -> Result<Vec<WorkloadTemplate>, Error> {
+async fn of_gateway(ctx: &Ctx) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
     reach(ctx).await?.list_templates().await
 }

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-use super::create::{NOTED, is_final};
+use super::cleanup::{self, Which};
+use super::create::NOTED;
 use super::domain::about;
-use super::{cleanup, store};
+use super::{former, store};
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::labels::Labels;
@@ -22,10 +23,6 @@ use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::{Code, Failure, Running};
 
-/// How often what is known of a sandbox that was made is tried to be kept: a minute, while the database is away.
-const KEEP_TRIES: u32 = 60;
-/// How long it rests in between.
-const KEEP_REST: Duration = Duration::from_secs(1);
 /// How long a look at a sandbox rests where watching it broke off.
 const LOOK_REST: Duration = Duration::from_secs(2);
 
@@ -49,6 +46,8 @@ pub struct Followed {
     pub post_create: Value,
     /// What the caller should know.
     pub warning: Option<String>,
+    /// Why it will never be ready.
+    pub failed: Option<String>,
 }
 
 /// Where a hook's sandbox is.
@@ -72,8 +71,25 @@ pub(super) fn outcomes(ran: &Ran) -> Value {
     ran.outcomes.iter().map(outcome).collect()
 }
 
-/// A sandbox, for a result.
-pub(super) fn ready_json(sandbox: &Sandbox) -> Value {
+/// What comes of a creation, with how every part of it went (WP06); of one whose sandbox has failed, too.
+pub(super) fn result(
+    followed: Followed,
+    pre_create: &Value,
+    mut result: Value,
+) -> Result<Value, Failure> {
+    result["sandbox"] = sandbox_json(&followed.sandbox);
+    result["ready"] = followed.ready.into();
+    result["hooks"] = json!({ "pre_create": pre_create, "post_create": followed.post_create });
+    if let Some(warning) = followed.warning {
+        result["warning"] = warning.into();
+    }
+    match followed.failed {
+        None => Ok(result),
+        Some(why) => Err(Failure::new(Code::Refused, why).with(result)),
+    }
+}
+
+fn sandbox_json(sandbox: &Sandbox) -> Value {
     json!({
         "workspace": sandbox.place.workspace,
         "sandbox": sandbox.place.name,
@@ -100,27 +116,14 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// Keeps what must not be lost once a sandbox was made: tried again for a minute, or until another replica is to go on.
-pub(super) async fn kept<F, Fut>(running: &Running, mut keep: F) -> Result<(), Failure>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<(), Error>>,
-{
-    let mut tries = 1;
-    loop {
-        match keep().await {
-            Ok(()) => return Ok(()),
-            Err(error) if tries >= KEEP_TRIES || is_final(&error) => return Err(error.into()),
-            Err(error) => {
-                let operation = running.id();
-                warn!(operation, error = &error as &dyn std::error::Error, tries, "not kept yet");
-            }
+/// Tells how far the work is; that the database is away for a moment stops nothing.
+pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Result<(), Error> {
+    match running.progress(percent, message).await {
+        Err(error) if !matches!(error, Error::Conflict { .. }) => {
+            warn!(operation = running.id(), error = &error as &dyn std::error::Error, "not told");
+            Ok(())
         }
-        sleep(KEEP_REST).await;
-        tries += 1;
-        if matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
-            return Err(Failure::cancelled());
-        }
+        told => told,
     }
 }
 
@@ -138,7 +141,8 @@ pub async fn store(
         .transaction(async |conn| {
             let mut meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
             if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
-                cleanup::forget_but_hooks(conn, gateway, place).await?;
+                let sbom = Which::By(former::last_seen(ctx, &meta));
+                cleanup::forget(conn, gateway, place, (Which::None, sbom)).await?;
                 meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
             }
             store::seen_as(conn, meta.id, &sandbox.id).await?;
@@ -161,26 +165,27 @@ pub async fn follow(
     sandbox: Sandbox,
     hooks: Hooks<'_>,
 ) -> Result<Followed, Failure> {
-    running.progress(50, "waiting until the sandbox is ready").await?;
+    tell(running, 50, "waiting until the sandbox is ready").await?;
     let within = running.ctx().app().config.sandboxes.ready_timeout();
     let (sandbox, settled) = tokio::select! {
         settled = settle(gateway, sandbox, Instant::now() + within) => settled,
         () = running.cancel().cancelled() => return Err(Failure::cancelled()),
     };
-    let warning = match settled {
-        Settled::Ready => None,
-        Settled::Ended => Some("its command has ended already".to_owned()),
-        Settled::Late => Some(format!("it was not ready within {} s", within.as_secs())),
-        Settled::Failed(why) => return Err(Failure::new(Code::Refused, why)),
+    let (warning, failed) = match settled {
+        Settled::Ready => (None, None),
+        Settled::Ended => (Some("its command has ended already".to_owned()), None),
+        Settled::Late => (Some(format!("it was not ready within {} s", within.as_secs())), None),
+        Settled::Failed(why) => (None, Some(why)),
     };
-    if let Some(warning) = warning {
-        let post_create = json!(format!("not run: {warning}"));
-        return Ok(Followed { sandbox, ready: false, post_create, warning: Some(warning) });
+    if let Some(why) = warning.as_ref().or(failed.as_ref()) {
+        let post_create = json!(format!("not run: {why}"));
+        return Ok(Followed { sandbox, ready: false, post_create, warning, failed });
     }
     let Hooks::Run(done) = hooks else {
-        return Ok(Followed { sandbox, ready: true, post_create: json!("skipped"), warning: None });
+        let post_create = json!("skipped");
+        return Ok(Followed { sandbox, ready: true, post_create, warning, failed });
     };
-    running.progress(80, "running the hooks after the creation").await?;
+    tell(running, 80, "running the hooks after the creation").await?;
     let place = hook_place(running.ctx(), &sandbox.place)?;
     let inside = boot_hooks::Reached::new(running.ctx().app(), &place);
     let mut progress = Progress::of(running, NOTED, done);
@@ -191,7 +196,7 @@ pub async fn follow(
     }
     let stopped = ran.outcomes.last().filter(|_| ran.aborted);
     let warning = stopped.map(|last| format!("the hook `{}`: {}", last.name, last.summary));
-    Ok(Followed { sandbox, ready: true, post_create: outcomes(&ran), warning })
+    Ok(Followed { sandbox, ready: true, post_create: outcomes(&ran), warning, failed })
 }
 
 enum Settled {

@@ -252,7 +252,8 @@ impl From<Listed> for pb::ListSandboxTemplatesResponse {
         Self {
             templates: listed.page.into_iter().map(Into::into).collect(),
             next_page_token: listed.next,
-            gateway_unreachable: listed.unreachable,
+            gateway_unreachable: listed.missing.is_some(),
+            gateway_error: listed.missing.unwrap_or_default(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod input;
 pub mod listing;
 pub mod lists;
 pub mod logs;
+mod lost;
 pub mod made;
 mod messages;
 pub mod proxied;

@@ -5,6 +5,7 @@
 //! - the gateway gets the caller's own bytes, and the caller the gateway's own answer;
 //! - whoever hangs up does not stop what was begun; whoever's time is over before anything was sent does;
 //! - what the gateway has answered reaches the caller soon, whatever keeps it from being noted here;
+//! - one that the gateway did not answer, or failed at, is looked for: it may have been made all the same;
 //! - once it has answered, another replica can go on, and what is cancelled is undone.
 
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::create::{CREATED, NOTED, before, is_final};
-use super::made::{self, Hooks, ready_json};
+use super::create::{CREATED, NOTED, before};
+use super::lost::{Again, Lost, patiently, what_became};
+use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{domain, former, input};
 use crate::ctx::Ctx;
@@ -27,7 +29,8 @@ use crate::labels::Labels;
 use crate::openshell::gateway::Passed;
 use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire};
-use crate::resources::boot_hooks::run::{Ran, Spec};
+use crate::resources::boot_hooks::run::Ran;
+use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
 
 /// How long a caller waits for what its sandbox is noted as, once the gateway has answered.
@@ -72,21 +75,18 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
         input: None,
     };
     let running = operations::begin(&ctx, begun).await?;
-    match made(&running, &call, &workspace).await {
-        Ok(Made { passed, rest }) => {
-            let why = passed.refused.as_ref().map(ToString::to_string).unwrap_or_default();
+    match made(&running, call, &workspace).await {
+        Ok(Sent { answer, next }) => {
             let (noted, is_noted) = oneshot::channel();
             ctx.app().spawn(async move {
-                let result = match rest {
-                    Some(rest) => follow(&running, rest, "", Some(noted)).await,
-                    None => Err(Failure::new(Code::Refused, why)),
-                };
+                let mut noted = Some(noted);
+                let result = go_on(&running, next, &mut noted).await;
                 // What stands in the way was told where it was met.
                 let _ = running.finish(result).await;
             });
             // It is noted, or ended, or late: the answer is the gateway's in any case.
             let _ = timeout(NOTED_WITHIN, is_noted).await;
-            Ok(passed)
+            answer
         }
         Err(Stopped { error, failure }) => {
             running.finish(Err(failure)).await?;
@@ -95,16 +95,58 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     }
 }
 
-struct Made {
-    passed: Passed,
-    /// What is left to be done, where it was made.
-    rest: Option<Rest>,
+/// One that was sent.
+struct Sent {
+    /// What its caller gets.
+    answer: Result<Passed, Error>,
+    next: Next,
+}
+
+enum Next {
+    /// It was made, and the rest is left to be done.
+    Made(Rest),
+    /// It was not.
+    Refused(Failure),
+    /// Nobody said.
+    Unknown(Unknown),
 }
 
 struct Rest {
     gateway: Gateway,
     sandbox: Sandbox,
     left: Left,
+}
+
+/// What it takes to find out what became of it.
+struct Unknown {
+    call: Forwarded,
+    place: Place,
+    /// Whether the gateway tells a repeat of the call.
+    repeats: bool,
+    pre_create: Value,
+    details: Value,
+}
+
+async fn go_on(
+    running: &Running,
+    next: Next,
+    noted: &mut Option<oneshot::Sender<()>>,
+) -> Result<Value, Failure> {
+    match next {
+        Next::Made(rest) => follow(running, rest, "", noted.take()).await,
+        Next::Refused(failure) => Err(failure),
+        Next::Unknown(Unknown { call, place, repeats, pre_create, details }) => {
+            // Its caller waits for nothing more.
+            drop(noted.take());
+            let again =
+                if repeats { Again::Passed(&call.headers, &call.message) } else { Again::Not };
+            let found = what_became(running, &Lost { place: &place, again }).await;
+            let sandbox = found.map_err(|failure| failure.with(by_then(&pre_create)))?;
+            let gateway = patiently(running, || domain::reach(running.ctx())).await?;
+            let left = Left::of(&sandbox, pre_create, details);
+            follow(running, Rest { gateway, sandbox, left }, "", None).await
+        }
+    }
 }
 
 /// What a takeover needs to go on once the gateway has made the sandbox.
@@ -117,15 +159,32 @@ pub(super) struct Left {
     details: Value,
 }
 
+impl Left {
+    fn of(sandbox: &Sandbox, pre_create: Value, details: Value) -> Self {
+        let (place, sandbox_id) = (sandbox.place.clone(), sandbox.id.clone());
+        Self { workspace: place.workspace, sandbox: place.name, sandbox_id, pre_create, details }
+    }
+}
+
 /// Why nothing was made, for the caller and for the operation.
 struct Stopped {
     error: Error,
     failure: Failure,
 }
 
+impl Stopped {
+    fn with(self, by_then: Value) -> Self {
+        Self { failure: self.failure.with(by_then), ..self }
+    }
+}
+
 impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
-        let code = if is_final(&error) { Code::Refused } else { Code::GatewayUnreachable };
+        let code = match &error {
+            Error::Late { .. } => Code::Timeout,
+            error if is_final(error) => Code::Refused,
+            _ => Code::GatewayUnreachable,
+        };
         let failure = Failure::new(code, error.to_string());
         Self { error, failure }
     }
@@ -138,84 +197,108 @@ impl From<Failure> for Stopped {
     }
 }
 
-async fn made(running: &Running, call: &Forwarded, workspace: &str) -> Result<Made, Stopped> {
+async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result<Sent, Stopped> {
     let ctx = running.ctx();
     let gateway = reach(ctx, call.wire).await?;
-    let NewSandbox { image, gpu, providers, log_level, .. } =
-        gateway.asked_for(&call.message).unwrap_or_default();
+    let new = gateway.asked_for(&call.message).unwrap_or_default();
+    let NewSandbox { image, gpu, providers, log_level, .. } = &new;
     let details =
         json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level });
-    let spec = Spec { image, policy_id: String::new(), providers, gpu };
-    if !call.sandbox.is_empty() {
-        let place = Place { workspace: workspace.to_owned(), name: call.sandbox.clone() };
+    // Whoever gives an id may repeat the call, and the gateway takes a message that differs for another one.
+    let repeats = !new.request_id.is_empty();
+    if !repeats {
+        call.message = gateway.with_operation(call.message, running.id());
+    }
+    let place = Place { workspace: workspace.to_owned(), name: call.sandbox.clone() };
+    if !place.name.is_empty() {
         former::forget_before(ctx, &gateway, &place).await?;
     }
-    let ran: Ran = before(running, (workspace, &call.sandbox), &spec).await?;
+    let ran: Ran = before(running, &gateway, &place, &new).await?;
+    let pre_create = made::outcomes(&ran);
+    let unknown = Unknown { call, place, repeats, pre_create: pre_create.clone(), details };
+    let sent = send(running, gateway, unknown).await;
+    sent.map_err(|stopped| stopped.with(by_then(&pre_create)))
+}
+
+/// What there is to tell of one that went no further than its hooks.
+fn by_then(pre_create: &Value) -> Value {
+    json!({ "hooks": { "pre_create": pre_create }, "proxied": true })
+}
+
+/// Sends it on, once.
+async fn send(running: &Running, gateway: Gateway, unknown: Unknown) -> Result<Sent, Stopped> {
+    let call = &unknown.call;
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         let why = "the hooks before the creation took longer than the caller waits".to_owned();
         return Err(Error::Late { why }.into());
     }
-    running.progress(30, "making the sandbox").await?;
+    made::tell(running, 30, "making the sandbox").await?;
     running.still_mine()?;
     // Whoever cancels waits for the answer, since what was made is to be deleted.
-    let (passed, sandbox) =
-        gateway.pass_create((call.headers.clone(), call.deadline), &call.message).await?;
-    let Some(sandbox) = sandbox else { return Ok(Made { passed, rest: None }) };
-    let left = Left {
-        workspace: sandbox.place.workspace.clone(),
-        sandbox: sandbox.place.name.clone(),
-        sandbox_id: sandbox.id.clone(),
-        pre_create: made::outcomes(&ran),
-        details,
+    let headers = (call.headers.clone(), call.deadline);
+    let passed = match gateway.pass_create(headers, &call.message).await {
+        Err(error) if is_final(&error) => return Err(error.into()),
+        Err(error) => return Ok(Sent { answer: Err(error), next: Next::Unknown(unknown) }),
+        Ok((passed, Some(sandbox))) => {
+            let left = Left::of(&sandbox, unknown.pre_create, unknown.details);
+            let next = Next::Made(Rest { gateway, sandbox, left });
+            return Ok(Sent { answer: Ok(passed), next });
+        }
+        Ok((passed, None)) => passed,
     };
-    Ok(Made { passed, rest: Some(Rest { gateway, sandbox, left }) })
+    let next = match &passed.refused {
+        Some(refused) if is_final(refused) => {
+            let failure = Failure::new(Code::Refused, refused.to_string());
+            Next::Refused(failure.with(by_then(&unknown.pre_create)))
+        }
+        // A gateway that fails may have made it all the same.
+        Some(_) | None => Next::Unknown(unknown),
+    };
+    Ok(Sent { answer: Ok(passed), next })
 }
 
 /// Goes on with one that the gateway has made.
 pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<Value, Failure> {
     running.may_undo_for(super::create::UNDO_TIME);
-    let gateway = domain::reach(running.ctx()).await?;
     let place = Place { workspace: left.workspace.clone(), name: left.sandbox.clone() };
-    let sandbox = gateway.get_sandbox(&place).await?;
+    let (gateway, sandbox) = patiently(&running, || async {
+        let gateway = domain::reach(running.ctx()).await?;
+        let sandbox = gateway.get_sandbox(&place).await?;
+        Ok((gateway, sandbox))
+    })
+    .await?;
     if sandbox.id != left.sandbox_id {
         let why = format!("sandbox `{}` is gone, and there is another", place.name);
         return Err(Failure::new(Code::Refused, why));
     }
-    let (_, done) = step.split_once(' ').unwrap_or((step, ""));
-    follow(&running, Rest { gateway, sandbox, left }, done, None).await
+    follow(&running, Rest { gateway, sandbox, left }, step, None).await
 }
 
-/// Notes it, tells `noted` so, waits until it is ready and runs the hooks after the creation that are not done yet.
+/// Notes it, tells `noted` so, waits until it is ready and runs the hooks after the creation; but for what its step says is
+/// done.
 async fn follow(
     running: &Running,
     Rest { gateway, sandbox, left }: Rest,
-    done: &str,
+    step: &str,
     noted: Option<oneshot::Sender<()>>,
 ) -> Result<Value, Failure> {
+    let (word, done) = step.split_once(' ').unwrap_or((step, ""));
     let kept = serde_json::to_vec(&left).map_err(Error::internal)?;
-    if done.is_empty() {
-        made::kept(running, || running.step_with(CREATED, &kept)).await?;
-        made::kept(running, || running.named(&sandbox.place.name)).await?;
+    if word != NOTED {
+        patiently(running, || running.step_with(CREATED, &kept)).await?;
+        patiently(running, || running.named(&sandbox.place.name)).await?;
         let (ctx, labels) = (running.ctx(), Labels::default());
-        made::kept(running, || made::store(ctx, &sandbox, (None, &labels), &left.details)).await?;
-        made::kept(running, || running.step(NOTED)).await?;
+        let note = || made::store(ctx, &sandbox, (None, &labels), &left.details);
+        patiently(running, note).await?;
+        patiently(running, || running.step(NOTED)).await?;
     }
     drop(noted);
     let followed = made::follow(running, &gateway, sandbox.clone(), Hooks::Run(done)).await;
-    if undo(running, &gateway, &sandbox).await? {
-        return Err(Failure::cancelled());
+    if undo(running, &gateway, &sandbox, true).await? {
+        return Err(Failure::cancelled().with(by_then(&left.pre_create)));
     }
-    let followed = followed?;
-    let mut result = json!({
-        "sandbox": ready_json(&followed.sandbox),
-        "ready": followed.ready,
-        "hooks": { "pre_create": left.pre_create, "post_create": followed.post_create },
-        "proxied": true,
-    });
-    if let Some(warning) = followed.warning {
-        result["warning"] = warning.into();
-    }
-    Ok(result)
+    let followed = followed.map_err(|failure| failure.with(by_then(&left.pre_create)))?;
+    made::result(followed, &left.pre_create, json!({ "proxied": true }))
 }
 
 /// A deletion.

@@ -206,7 +206,8 @@ async fn talk(
     let place = input::place(&first.workspace, &first.sandbox)?;
     let begin = first.input.take();
     let (inputs, mut outputs) = exec::talk(&ctx, &place, &first.try_into()?).await?;
-    let counted = &ctx;
+    let heard = exec::Heard::by(&ctx);
+    let counted = &heard;
     // It owns the way in, so that its end is the end of the input.
     let feeding = async move {
         let mut next = begin;
@@ -214,7 +215,7 @@ async fn talk(
             if let Some(input) = next.take() {
                 let input = messages::input(input)?;
                 if let Input::Stdin(bytes) = &input {
-                    counted.passed(bytes.len(), 0);
+                    counted.more(bytes);
                 }
                 if !inputs.send(input).await {
                     return Ok(());

@@ -2,17 +2,18 @@
 //!
 //! Invariants
 //! - what is deleted is the very sandbox that was made, by its id: another of its name stays;
+//! - hooks and an SBOM that were written for the name stay for the next one of it;
 //! - a replica that stops, or has lost its lease, takes nothing back: another goes on.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::create::is_final;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::resources::operations::keeper::Stop;
+use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{Failure, Running};
 
 /// How often a deletion is tried.
@@ -21,11 +22,12 @@ const TRIES_MAX: u32 = 100;
 const REST: Duration = Duration::from_millis(1_500);
 
 /// Whether the sandbox was taken back, because the operation was cancelled. A replica that stops, or has lost its lease,
-/// takes nothing back: another goes on.
+/// takes nothing back: another goes on. `was_told` is whether an event has told of the sandbox.
 pub(super) async fn undo(
     running: &Running,
     gateway: &Gateway,
     sandbox: &Sandbox,
+    was_told: bool,
 ) -> Result<bool, Failure> {
     match running.why() {
         None => return Ok(false),
@@ -34,7 +36,7 @@ pub(super) async fn undo(
     }
     let mut tries = 1;
     loop {
-        match undone(running, gateway, sandbox).await {
+        match undone(running, gateway, sandbox, was_told).await {
             Ok(()) => return Ok(true),
             Err(error) if tries >= TRIES_MAX || is_final(&error) => return Err(error.into()),
             // A gateway that is away for a moment must not keep what nobody wants.
@@ -45,16 +47,21 @@ pub(super) async fn undo(
     }
 }
 
-/// Deletes this very sandbox, and what hangs on its name; another of that name stays.
-async fn undone(running: &Running, gateway: &Gateway, sandbox: &Sandbox) -> Result<(), Error> {
+/// Deletes this very sandbox; another of its name stays.
+async fn undone(
+    running: &Running,
+    gateway: &Gateway,
+    sandbox: &Sandbox,
+    was_told: bool,
+) -> Result<(), Error> {
     match gateway.get_sandbox(&sandbox.place).await {
         Ok(found) if found.id != sandbox.id => return Ok(()),
         Ok(_) => {}
         Err(Error::Missing { .. }) => {
-            return super::domain::deleted(running.ctx(), &sandbox.place).await.map(|_| ());
+            return super::domain::taken_back(running.ctx(), &sandbox.place, was_told).await;
         }
         Err(error) => return Err(error),
     }
     gateway.delete_sandbox(&sandbox.place).await?;
-    super::domain::deleted(running.ctx(), &sandbox.place).await.map(|_| ())
+    super::domain::taken_back(running.ctx(), &sandbox.place, was_told).await
 }

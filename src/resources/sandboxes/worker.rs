@@ -57,16 +57,24 @@ async fn forget_ssh(ctx: &Ctx) -> Result<Worked, Error> {
 
 async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let gateways = ctx.app().targets.all();
+    // Each is compared where it was looked at: nothing here waits for the database while others that hold a connection
+    // are not driven on.
     let looks = gateways.into_iter().map(|target| {
-        let (app, on) = (Arc::clone(ctx.app()), (target.id, Arc::clone(&target.name)));
-        async move { look(&app, on).await }
+        let on = (target.id, Arc::clone(&target.name));
+        async move {
+            let gateway = Arc::clone(&on.1);
+            let swept = match look(ctx.app(), on).await {
+                Ok(Some(found)) => compare_all(ctx, lease, found).await,
+                Ok(None) => Ok(0),
+                Err(error) => Err(error),
+            };
+            (gateway, swept)
+        }
     });
     let mut done = 0;
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
-    while let Some(looked) = looks.next().await {
-        let Some(found) = looked? else { continue };
-        let gateway = Arc::clone(&found.on.1);
-        match compare_all(ctx, lease, found).await {
+    while let Some((gateway, swept)) = looks.next().await {
+        match swept {
             Ok(gone) => done += gone,
             // Whoever has lost the lease stops.
             Err(error @ Error::Conflict { .. }) => return Err(error),
@@ -142,8 +150,8 @@ async fn compare(
             if ctx.now().since(since) < grace {
                 Ok(false)
             } else {
-                // Hooks that were written since are for one to come.
-                former::forget(ctx, lease, meta, Some(since)).await
+                // What was written since is for one to come.
+                former::forget(ctx, lease, meta, since).await
             }
         }
         (Some(live), Some(id), None) if live.id == id => Ok(false),
@@ -153,7 +161,7 @@ async fn compare(
         }
         (Some(live), Some(_), _) => {
             let written_by = former::last_seen(ctx, meta);
-            let gone = former::forget(ctx, lease, meta, Some(written_by)).await?;
+            let gone = former::forget(ctx, lease, meta, written_by).await?;
             note(ctx, lease, Noticed::New(&live)).await?;
             Ok(gone)
         }

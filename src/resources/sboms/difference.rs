@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cyclonedx::{Component, Severity, Vulnerability};
+use super::purl::without_version;
 
 /// Versions of a change that are told.
 pub const VERSIONS_MAX: usize = 20;
@@ -235,18 +236,6 @@ fn identity(part: &Part) -> String {
     }
 }
 
-/// A package URL up to its version. An `@` before the last slash is the scope of a package.
-fn without_version(purl: &str) -> &str {
-    let end = purl.find(['?', '#']).unwrap_or(purl.len());
-    let purl = &purl[..end];
-    let name = purl.rfind('/').map_or(0, |slash| slash + 1);
-    // The first character of a name may be an `@` that was not escaped.
-    match purl[name..].rfind('@') {
-        Some(at) if at > 0 => &purl[..name + at],
-        Some(_) | None => purl,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,21 +301,6 @@ mod tests {
         assert_eq!(found.components, Tally { added: 1, removed: 1, changed: 2 });
         assert_eq!(found.vulnerabilities, Tally { added: 1, removed: 1, changed: 1 });
         assert_eq!(between(&after, &after), Difference::default());
-    }
-
-    #[test]
-    fn a_package_url_is_the_same_in_every_version() {
-        for (purl, same) in [
-            ("pkg:maven/org.a/b@1.2?type=jar#sub", "pkg:maven/org.a/b"),
-            ("pkg:npm/%40scope/name@1.0.0", "pkg:npm/%40scope/name"),
-            ("pkg:npm/@scope/name@1.0.0", "pkg:npm/@scope/name"),
-            ("pkg:npm/@scope/name", "pkg:npm/@scope/name"),
-            ("pkg:npm/name", "pkg:npm/name"),
-            ("pkg:generic/x@1@2", "pkg:generic/x@1"),
-            ("", ""),
-        ] {
-            assert_eq!(without_version(purl), same);
-        }
     }
 
     #[test]

@@ -105,6 +105,7 @@ pub async fn upload(
     ctx.detail("components", taken.rows.components.len());
     ctx.detail("vulnerabilities", taken.rows.vulnerabilities.len());
     ctx.detail("max_severity", taken.max_severity.map(Severity::as_str));
+    ctx.detail("sha256", taken.sha256.as_str());
     for _ in 0..TRIES_MAX {
         let before = content(ctx, place).await?;
         let compared = Arc::clone(&taken);
@@ -158,7 +159,7 @@ async fn replace(
             if now.map(|now| now.id) != before {
                 return Ok(None);
             }
-            store::delete_of(conn, &place.gateway, &place.workspace, &place.sandbox).await?;
+            store::delete_of(conn, &place.gateway, place.of(), None).await?;
             if before.is_none() && store::count_on(conn, &place.gateway).await? >= SBOMS_MAX {
                 let why =
                     format!("there may be at most {SBOMS_MAX} SBOMs of a gateway's sandboxes");
@@ -221,7 +222,7 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
             store::lock(conn, place).await?;
             let found = snapshot(conn, place).await?;
             etag::check(given_etag, found.id, Kind::Sbom, place)?;
-            store::delete_of(conn, &place.gateway, &place.workspace, &place.sandbox).await?;
+            store::delete_of(conn, &place.gateway, place.of(), None).await?;
             let payload = json!({
                 "gateway": place.gateway,
                 "workspace": place.workspace,

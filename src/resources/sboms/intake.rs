@@ -20,6 +20,10 @@ pub const RECEIVING_MAX: usize = 4;
 pub const RECEIVING_OF_CALLER_MAX: usize = 2;
 /// Pairs of SBOMs that are loaded to be compared at once.
 const COMPARING_MAX: usize = 2;
+/// Searches over the fleet at once, so that long ones leave readers of the database to the other calls.
+const SEARCHING_MAX: usize = 3;
+/// Searches of one caller among them.
+const SEARCHING_OF_CALLER_MAX: usize = 2;
 /// Documents that are read or compared at once.
 const WORKING_MAX: usize = 2;
 /// How long a call waits for its turn; what comes of it holds no document yet.
@@ -30,8 +34,9 @@ const RETRY_IN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Intake {
     receiving: Arc<Semaphore>,
-    /// The places of each caller that sends or waits.
-    callers: Mutex<HashMap<String, Arc<Semaphore>>>,
+    callers: Callers,
+    searching: Arc<Semaphore>,
+    searchers: Callers,
     comparing: Arc<Semaphore>,
     working: Arc<Semaphore>,
 }
@@ -41,14 +46,37 @@ impl Default for Intake {
         let places = |count| Arc::new(Semaphore::new(count));
         Self {
             receiving: places(RECEIVING_MAX),
-            callers: Mutex::default(),
+            callers: Callers::of(RECEIVING_OF_CALLER_MAX),
+            searching: places(SEARCHING_MAX),
+            searchers: Callers::of(SEARCHING_OF_CALLER_MAX),
             comparing: places(COMPARING_MAX),
             working: places(WORKING_MAX),
         }
     }
 }
 
-/// The turn of a document. It is over when this is dropped.
+/// The places of each caller that has a turn or waits for one.
+#[derive(Debug)]
+struct Callers {
+    each: usize,
+    places: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Callers {
+    fn of(each: usize) -> Self {
+        Self { each, places: Mutex::default() }
+    }
+
+    fn places_of(&self, caller: &str) -> Arc<Semaphore> {
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has a turn or waits holds its own.
+        all.retain(|_, places| Arc::strong_count(places) > 1);
+        let places = all.entry(caller.to_owned());
+        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.each))))
+    }
+}
+
+/// A turn. It is over when this is dropped.
 #[derive(Debug)]
 pub struct Turn {
     _of_caller: OwnedSemaphorePermit,
@@ -61,16 +89,17 @@ impl Intake {
     /// # Errors
     /// `BUSY` where there is none in time.
     pub async fn turn(&self, caller: &str) -> Result<Turn, Error> {
-        let of_caller = turn(&self.places_of(caller)).await?;
+        let of_caller = turn(&self.callers.places_of(caller)).await?;
         Ok(Turn { _of_caller: of_caller, _of_all: turn(&self.receiving).await? })
     }
 
-    fn places_of(&self, caller: &str) -> Arc<Semaphore> {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever sends or waits holds its own.
-        callers.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = callers.entry(caller.to_owned());
-        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(RECEIVING_OF_CALLER_MAX))))
+    /// Waits for the turn of a search of this caller's over the fleet.
+    ///
+    /// # Errors
+    /// `BUSY` where there is none in time.
+    pub async fn turn_to_search(&self, caller: &str) -> Result<Turn, Error> {
+        let of_caller = turn(&self.searchers.places_of(caller)).await?;
+        Ok(Turn { _of_caller: of_caller, _of_all: turn(&self.searching).await? })
     }
 
     /// Waits for the turn of two SBOMs that are to be loaded and compared; it is over when the answer is dropped.

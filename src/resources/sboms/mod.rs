@@ -12,6 +12,7 @@ pub mod domain;
 pub mod intake;
 pub mod lists;
 pub mod place;
+mod purl;
 pub mod rows;
 pub mod rpc;
 pub mod search;

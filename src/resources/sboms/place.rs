@@ -42,6 +42,12 @@ impl Place {
         check(&format!("{prefix}sandbox"), &sandbox)?;
         Ok(Self { gateway, workspace, sandbox })
     }
+
+    /// Its workspace and its name.
+    #[must_use]
+    pub fn of(&self) -> (&str, &str) {
+        (&self.workspace, &self.sandbox)
+    }
 }
 
 fn check(field: &str, name: &str) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use super::rows::{
     VulnerabilityRow,
 };
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
+use crate::db::types::Timestamp;
 use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
 
@@ -84,20 +85,27 @@ pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
         .await)?)
 }
 
-/// Removes that of a sandbox with all of its content; answers how many there were. For the transaction in which the
+/// Removes that of a sandbox with all of its content, where a time is given if it was there by then; answers how many
+/// there were. For the transaction in which the
 /// sandbox goes.
 pub async fn delete_of(
     conn: &mut Conn,
     gateway: &str,
-    workspace: &str,
-    sandbox: &str,
+    (workspace, sandbox): (&str, &str),
+    uploaded_by: Option<Timestamp>,
 ) -> Result<usize, Error> {
     use sbom_snapshots as t;
     let one = t::gateway_name
         .eq(gateway)
         .and(t::workspace.eq(workspace))
         .and(t::sandbox_name.eq(sandbox));
-    Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(one)).execute(c).await)?)
+    Ok(match uploaded_by {
+        None => on_conn!(conn, |c| diesel::delete(t::table.filter(one)).execute(c).await)?,
+        Some(by) => {
+            let old = t::table.filter(one.and(t::uploaded_at.le(by)));
+            on_conn!(conn, |c| diesel::delete(old).execute(c).await)?
+        }
+    })
 }
 
 /// Stores one; answers its id.

@@ -4,9 +4,9 @@
 mod actors;
 mod audited;
 mod passing;
-mod raw;
+pub(crate) mod raw;
 mod refused;
-mod rogue;
+pub(crate) mod rogue;
 mod skew;
 mod streams;
 

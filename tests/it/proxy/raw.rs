@@ -49,7 +49,7 @@ where
 }
 
 /// A message with its prefix.
-pub(super) fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     prefixed(&message.encode_to_vec())
 }
 
@@ -105,7 +105,7 @@ impl Raw {
 }
 
 /// Everything that comes.
-pub(super) async fn read(mut body: RecvStream) -> (Bytes, Option<HeaderMap>) {
+pub(crate) async fn read(mut body: RecvStream) -> (Bytes, Option<HeaderMap>) {
     let mut all = BytesMut::new();
     while let Some(data) = body.data().await {
         let data = data.unwrap();

@@ -17,10 +17,10 @@ use tonic::Code;
 use super::raw::{self, Raw, framed, own};
 use super::*;
 
-type Asked = Request<RecvStream>;
+pub(crate) type Asked = Request<RecvStream>;
 
 /// A gateway of generation 0.0 whose calls, but for `Health`, are answered by a function.
-async fn rogue<F, A>(answer: F) -> SocketAddr
+pub(crate) async fn rogue<F, A>(answer: F) -> SocketAddr
 where
     F: Fn(usize, Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
     A: Future<Output = ()> + Send + 'static,
@@ -60,7 +60,8 @@ fn well(respond: SendResponse<Bytes>) {
     says(respond, framed(&old::HealthResponse { status: 1, version }));
 }
 
-fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
+/// Answers with data, and that it went well.
+pub(crate) fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
     let mut stream = respond.send_response(grpc(), false).unwrap();
     stream.send_data(data, false).unwrap();
     stream.send_trailers(status("0")).unwrap();

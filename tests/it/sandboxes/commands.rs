@@ -7,7 +7,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::*;
 
-fn exec(gateway: &str, command: &[&str]) -> pb::ExecSandboxRequest {
+pub(super) fn exec(gateway: &str, command: &[&str]) -> pb::ExecSandboxRequest {
     pb::ExecSandboxRequest {
         gateway: gateway.to_owned(),
         sandbox: "box".to_owned(),
@@ -16,7 +16,11 @@ fn exec(gateway: &str, command: &[&str]) -> pb::ExecSandboxRequest {
     }
 }
 
-fn start(sg: &TestServer, gateway: &str, command: &[&str]) -> pb::StartExecSandboxRequest {
+pub(super) fn start(
+    sg: &TestServer,
+    gateway: &str,
+    command: &[&str],
+) -> pb::StartExecSandboxRequest {
     pb::StartExecSandboxRequest {
         gateway: gateway.to_owned(),
         sandbox: "box".to_owned(),
@@ -33,7 +37,7 @@ fn stdin(bytes: &[u8]) -> pb::ExecSandboxRequest {
     }
 }
 
-async fn all(
+pub(super) async fn all(
     caller: &Caller,
     messages: Vec<pb::ExecSandboxRequest>,
 ) -> Result<Vec<Output>, tonic::Status> {
@@ -79,6 +83,11 @@ served! {
             let cat = &entries[0];
             assert!(cat.detail_json.contains("\"exit_code\":0"), "{cat:?}");
             assert_eq!((cat.bytes_in, cat.bytes_out), (8, 8), "{cat:?}");
+            let digest = |entry: &pb::AuditEntry| {
+                let detail: serde_json::Value = serde_json::from_str(&entry.detail_json).unwrap();
+                detail["digest"].as_str().unwrap().to_owned()
+            };
+            assert_ne!(digest(cat), digest(&entries[1]), "it is of what was typed");
             assert!(entries[1].detail_json.contains("\"exit_code\":3"), "{:?}", entries[1]);
             assert!(!format!("{entries:?}").contains("echo hi"), "arguments may be secret");
         }

@@ -32,6 +32,20 @@ async fn rule_of(generation: Generation, simulator: &Simulator, name: &str) -> (
     }
 }
 
+/// Keeps a template at a gateway of generation 0.1.
+pub(super) async fn keep_template(simulator: &Simulator, name: &str, image: &str) {
+    use shoreguard::pb::v0_1::openshell::datamodel::v1::ObjectMeta;
+    use shoreguard::pb::v0_1::openshell::v1 as new;
+    let direct = format!("http://{}", simulator.addr());
+    let mut direct = new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+    let workload = new::SandboxWorkloadConfig { image: image.into(), ..Default::default() };
+    let spec = new::SandboxWorkloadTemplateSpec { workload: Some(workload), ..Default::default() };
+    let metadata = Some(ObjectMeta { name: name.into(), ..Default::default() });
+    let template = Some(new::SandboxWorkloadTemplate { metadata, spec: Some(spec) });
+    let kept = new::CreateSandboxTemplateRequest { template, ..Default::default() };
+    direct.create_sandbox_template(kept).await.unwrap();
+}
+
 served! {
     async fn a_sandbox_is_made_described_and_gone(sg: TestServer) {
         for (name, generation) in GATEWAYS {
@@ -265,16 +279,8 @@ served! {
     }
 
     async fn a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it(sg: TestServer) {
-        use shoreguard::pb::v0_1::openshell::v1 as new;
         let simulator = gateway(&sg, "edge", Generation::V0_1).await;
-        let direct = format!("http://{}", simulator.addr());
-        let mut direct = new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
-        let workload = new::SandboxWorkloadConfig { image: "theirs:1".into(), ..Default::default() };
-        let spec = new::SandboxWorkloadTemplateSpec { workload: Some(workload), ..Default::default() };
-        let named = shoreguard::pb::v0_1::openshell::datamodel::v1::ObjectMeta { name: "base".into(), ..Default::default() };
-        let template = new::SandboxWorkloadTemplate { metadata: Some(named), spec: Some(spec) };
-        let kept = new::CreateSandboxTemplateRequest { template: Some(template), ..Default::default() };
-        direct.create_sandbox_template(kept).await.unwrap();
+        keep_template(&simulator, "base", "theirs:1").await;
         let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), ..Default::default() };
         let listed = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
         let own: Vec<_> = listed.templates.iter().map(|t| (t.name.as_str(), t.of_gateway)).collect();
@@ -285,6 +291,11 @@ served! {
         let unknown = pb::CreateSandboxRequest { gateway_template: "none".into(), ..to_create(&sg, "edge", "from-none") };
         let unknown = ended(&sg.admin(), &begin(&sg.admin(), unknown).await).await;
         assert_eq!(unknown.error_code(), pb::OperationErrorCode::Refused, "{unknown:?}");
+        let refusal = Script::TrailersOnly { code: Code::PermissionDenied, message: "not for you".to_owned() };
+        simulator.script("ListSandboxTemplates", refusal, Times::Next(1));
+        let alone = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
+        assert_eq!((alone.templates.len(), alone.gateway_unreachable), (4, true));
+        assert!(alone.gateway_error.contains("not for you"), "{alone:?}");
         simulator.stop().await;
         let alone = sg.admin().sandboxes().list_sandbox_templates(list).await.unwrap().into_inner();
         assert_eq!((alone.templates.len(), alone.gateway_unreachable), (4, true));

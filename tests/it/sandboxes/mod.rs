@@ -3,12 +3,15 @@
 mod cancelled;
 mod commands;
 mod creation;
+mod failing;
 mod fleet;
 mod listing;
 mod proxied;
+mod proxied_ends;
 mod ssh;
 mod sweep;
 mod takeover;
+mod terminals;
 mod with_hooks;
 
 use std::collections::HashMap;

@@ -120,6 +120,49 @@ served! {
         }
     }
 
+    async fn an_sbom_that_was_uploaded_for_the_sandbox_to_come_outlives_the_one_that_is_gone(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            sg.app.clock.advance(Duration::from_mins(5));
+            feed::refresh(&sg.app).await.unwrap();
+            delete_directly(&sg, name, generation, &simulator).await;
+            sg.admin().upload(name, "box", file("python-1.6")).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            sg.admin().sbom(name, "box").await.expect("it is the new one's");
+        }
+    }
+
+    async fn t01_describing_one_that_was_made_anew_forgets_the_former_and_says_so(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            let request = pb::CreateSandboxRequest { labels: labels(&[("team", "red")]), ..to_create(&sg, name, "box") };
+            create(&sg, request).await;
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
+            sg.app.clock.advance(Duration::from_mins(5));
+            feed::refresh(&sg.app).await.unwrap();
+            delete_directly(&sg, name, generation, &simulator).await;
+            takeover::direct(generation, &simulator, "box").await;
+            hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "pwd").await;
+            let request = pb::UpdateSandboxMetadataRequest {
+                gateway: name.into(),
+                sandbox: "box".into(),
+                description: "the new one".into(),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["description".into()] }),
+                request_id: request_id(&sg),
+                ..Default::default()
+            };
+            sg.admin().sandboxes().update_sandbox_metadata(request).await.unwrap();
+            let found = get(&sg.admin(), name, "box").await.unwrap();
+            assert_eq!((found.description.as_str(), found.labels.len()), ("the new one", 0));
+            let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
+            let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
+            assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
+            let entry = entries(&sg, "sandbox.cleanup").await.remove(0);
+            assert!(entry.detail_json.contains("\"boot_hooks\":1") && entry.gateway == name, "{entry:?}");
+        }
+    }
+
     async fn a_hook_that_was_written_for_the_sandbox_to_come_outlives_the_one_that_is_gone(sg: TestServer) {
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;

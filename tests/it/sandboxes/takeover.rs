@@ -6,6 +6,8 @@ use shoreguard::openshell::sandbox::NewSandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::resources::operations::takeover::TAKEOVER;
 use shoreguard::resources::sandboxes::create::Create;
+use shoreguard::simulator::{Script, Times};
+use tonic::Code;
 
 use super::*;
 use crate::operation_leases::{killed, once};
@@ -125,4 +127,62 @@ fn wp36_what_was_noted_and_has_run_is_not_done_again() {
         assert_eq!(created, 1, "by hand alone");
         sg.finish().await;
     });
+}
+
+#[test]
+fn wp36_one_of_a_stock_client_goes_on_though_its_gateway_is_away_at_first_and_is_told_of_once() {
+    run_quiet(Engine::Postgres, async |sg: TestServer| {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "theirs", pb::BootHookPhase::PostCreate, "echo warm").await;
+            // Made at the gateway itself, as by a replica that then died.
+            let made = direct(generation, &simulator, "theirs").await;
+            let left = serde_json::json!({
+                "workspace": "default",
+                "sandbox": "theirs",
+                "sandbox_id": made,
+                "pre_create": [],
+                "details": {},
+            });
+            let input = Some(left.to_string().into_bytes());
+            let noted = killed(&sg, Begin { input, ..sg.work(name, "theirs") }, "noted").await;
+            let away =
+                Script::TrailersOnly { code: Code::Unavailable, message: "restarting".to_owned() };
+            simulator.script("GetSandbox", away, Times::Next(2));
+            sg.app.db.move_clock(Duration::from_secs(31));
+            assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+            let ended = ended(&sg.admin(), &noted).await;
+            assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+            assert_eq!(result(&ended)["hooks"]["post_create"][0]["status"], "success", "{ended:?}");
+            let events = crate::support::dump::table(&sg.app.db, "events").await;
+            assert!(!events.contains("sandbox.created"), "the replica that died has told of it");
+        }
+        sg.finish().await;
+    });
+}
+
+/// Makes a sandbox at the gateway itself; its id.
+pub(super) async fn direct(generation: Generation, simulator: &Simulator, name: &str) -> String {
+    let direct = format!("http://{}", simulator.addr());
+    match generation {
+        Generation::V0_0 => {
+            let mut client =
+                old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+            let spec = Some(old::SandboxSpec::default());
+            let request =
+                old::CreateSandboxRequest { name: name.into(), spec, ..Default::default() };
+            let made = client.create_sandbox(request).await.unwrap().into_inner();
+            made.sandbox.unwrap().metadata.unwrap().id
+        }
+        Generation::V0_1 => {
+            use shoreguard::pb::v0_1::openshell::v1 as new;
+            let mut client =
+                new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+            let spec = Some(new::SandboxSpec::default());
+            let request =
+                new::CreateSandboxRequest { name: name.into(), spec, ..Default::default() };
+            let made = client.create_sandbox(request).await.unwrap().into_inner();
+            made.sandbox.unwrap().metadata.unwrap().id
+        }
+    }
 }

@@ -7,43 +7,78 @@ use super::*;
 use crate::boot_hook_runs::script;
 use crate::boot_hooks::with_folder;
 
+/// The creation was stopped by its second hook, and tells how each has gone.
+fn stopped(operation: &pb::Operation) {
+    assert_eq!(operation.error_code(), pb::OperationErrorCode::Refused, "{operation:?}");
+    assert!(operation.error_message.contains("`gate`"), "{operation:?}");
+    let ran = result(operation)["hooks"]["pre_create"].clone();
+    assert_eq!((&ran[0]["name"], &ran[0]["status"]), (&"first".into(), &"success".into()));
+    assert_eq!((&ran[1]["name"], &ran[1]["status"]), (&"gate".into(), &"failure".into()));
+    assert!(ran[1]["output"].as_str().unwrap().contains("not today"), "{ran}");
+}
+
 served! {
     tuned with_folder;
 
     async fn wp32_a_hook_before_the_creation_stops_it_or_is_passed_over(sg: TestServer) {
-        let simulator = gateway(&sg, "edge", Generation::V0_1).await;
+        script(&sg, "first", "echo it opens");
         script(&sg, "gate", "echo not today; exit 1");
-        let gate = hook(&sg, "edge", "box", pb::BootHookPhase::PreCreate, "gate").await;
-        let admin = sg.admin();
-        let operation = begin(&admin, to_create(&sg, "edge", "box")).await;
-        let stopped = ended(&admin, &operation).await;
-        assert_eq!(stopped.error_code(), pb::OperationErrorCode::Refused, "{stopped:?}");
-        assert!(stopped.error_message.contains("`gate`"), "{stopped:?}");
-        let spec = Some(new::SandboxSpec::default());
-        let request = new::CreateSandboxRequest { name: "box".into(), spec, ..Default::default() };
-        let mut proxied = tonic::Request::new(request);
-        proxied.metadata_mut().insert("x-shoreguard-gateway", "edge".parse().unwrap());
-        let refused = admin.openshell_v0_1().create_sandbox(proxied).await;
-        assert_eq!(refused.as_ref().unwrap_err().code(), Code::FailedPrecondition, "{refused:?}");
-        assert_refused!(refused, FailedPrecondition, "OPERATION_FAILED");
-        assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "first").await;
+            let gate = hook(&sg, name, "box", pb::BootHookPhase::PreCreate, "gate").await;
+            let admin = sg.admin();
+            let operation = begin(&admin, to_create(&sg, name, "box")).await;
+            stopped(&ended(&admin, &operation).await);
+            let refused = proxied::make(&admin, generation, name, "box").await;
+            assert_refused!(refused, FailedPrecondition, "OPERATION_FAILED");
+            stopped(&ended(&admin, &proxied::operations(&sg, name).await[0].id).await);
+            assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
 
-        let skip = pb::CreateSandboxRequest { skip_hooks: true, ..to_create(&sg, "edge", "box") };
-        assert_eq!(result(&create(&sg, skip).await)["hooks"]["pre_create"], "skipped");
-        hook(&sg, "edge", "other", pb::BootHookPhase::PostCreate, "true").await;
-        let request = pb::UpdateBootHookRequest {
-            gateway: "edge".into(),
-            sandbox: "box".into(),
-            id: gate.id,
-            continue_on_failure: true,
-            update_mask: Some(prost_types::FieldMask { paths: vec!["continue_on_failure".into()] }),
-            request_id: request_id(&sg),
-            ..Default::default()
-        };
-        admin.boot_hooks().update_boot_hook(request).await.unwrap();
-        let again = begin(&admin, to_create(&sg, "edge", "box")).await;
-        let again = ended(&admin, &again).await;
-        assert!(again.error_message.contains("already exists"), "it went on: {again:?}");
+            let skip = pb::CreateSandboxRequest { skip_hooks: true, ..to_create(&sg, name, "box") };
+            assert_eq!(result(&create(&sg, skip).await)["hooks"]["pre_create"], "skipped");
+            let request = pb::UpdateBootHookRequest {
+                gateway: name.into(),
+                sandbox: "box".into(),
+                id: gate.id,
+                continue_on_failure: true,
+                update_mask: Some(prost_types::FieldMask { paths: vec!["continue_on_failure".into()] }),
+                request_id: request_id(&sg),
+                ..Default::default()
+            };
+            admin.boot_hooks().update_boot_hook(request).await.unwrap();
+            let again = begin(&admin, to_create(&sg, name, "box")).await;
+            let again = ended(&admin, &again).await;
+            assert!(again.error_message.contains("already exists"), "it went on: {again:?}");
+            assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
+            let refused = proxied::make(&admin, generation, name, "box").await.unwrap_err();
+            assert_eq!(refused.code(), Code::AlreadyExists, "it went on: {refused:?}");
+            let again = ended(&admin, &proxied::operations(&sg, name).await[0].id).await;
+            assert_eq!(result(&again)["hooks"]["pre_create"][1]["status"], "failure", "{again:?}");
+        }
+    }
+}
+
+served! {
+    tuned with_folder;
+
+    async fn a_gate_sees_the_image_that_a_template_of_the_gateways_own_says(sg: TestServer) {
+        let simulator = gateway(&sg, "new", Generation::V0_1).await;
+        creation::keep_template(&simulator, "base", "evil:1").await;
+        script(&sg, "gate", "echo \"it is $SG_SANDBOX_IMAGE\"; test \"$SG_SANDBOX_IMAGE\" != evil:1");
+        hook(&sg, "new", "box", pb::BootHookPhase::PreCreate, "gate").await;
+        let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "new", "box") };
+        let stopped = ended(&sg.admin(), &begin(&sg.admin(), request).await).await;
+        assert_eq!(result(&stopped)["hooks"]["pre_create"][0]["output"], "it is evil:1\n", "{stopped:?}");
+
+        let spec = Some(new::SandboxSpec::default());
+        let workload_template = "base".to_owned();
+        let request = new::CreateSandboxRequest { name: "box".into(), spec, workload_template, ..Default::default() };
+        let mut request = tonic::Request::new(request);
+        request.metadata_mut().insert("x-shoreguard-gateway", "new".parse().unwrap());
+        let stopped = sg.admin().openshell_v0_1().create_sandbox(request).await;
+        assert_refused!(stopped, FailedPrecondition, "OPERATION_FAILED");
+        assert!(!simulator.calls().keys().any(|path| path.ends_with("/CreateSandbox")));
     }
 }
 

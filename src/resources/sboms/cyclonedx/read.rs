@@ -13,6 +13,7 @@ use super::{
     check_version, shorten,
 };
 use crate::error::Error;
+use crate::resources::sboms::purl;
 
 /// A document that is being read.
 #[derive(Default)]
@@ -292,6 +293,7 @@ impl<'de> Read<'de> for OneComponent<'_> {
         found.group = reading.optional("group", found.group.take(), GROUP_CHARACTERS_MAX);
         found.version = reading.optional("version", found.version.take(), VERSION_CHARACTERS_MAX);
         found.purl = reading.optional("purl", found.purl.take(), PURL_CHARACTERS_MAX);
+        found.version = found.version.take().or_else(|| purl::version(found.purl.as_deref()?));
         found.kind = reading.optional("type", found.kind.take(), KIND_CHARACTERS_MAX);
         found.licenses = reading.optional("licenses", licenses.joined(), LICENSES_CHARACTERS_MAX);
         reading.document.components.push(found);

@@ -162,6 +162,7 @@ pub async fn page(
         gateway: query.gateway.as_deref(),
         after: after.as_ref().map(PageToken::position),
     };
+    let _turn = ctx.app().sboms.turn_to_search(&principal).await?;
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, &wanted, size.limit()).await?;
     let (page, more) = fit(size, rows, Found::bytes);

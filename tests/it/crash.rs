@@ -1,0 +1,239 @@
+//! A server that is killed while it makes sandboxes: the next one on the same database goes on.
+
+use std::io::BufReader;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::{Connection as _, SqliteConnection};
+use shoreguard::db::Engine;
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tonic::Request;
+use tonic::transport::Endpoint;
+
+use crate::commands::{Running, find, line_with, shoreguard};
+use crate::support::Place;
+use crate::support::server::{Bearer, Caller};
+
+/// A server in a process of its own, which is killed when this is dropped.
+struct Served {
+    _process: Running,
+    caller: Caller,
+}
+
+fn serve(config: &Path, key: &str) -> Served {
+    let mut child = shoreguard(&["serve", "--config"])
+        .arg(config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let process = Running(child);
+    let serving = serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
+    let address = find(&serving, "address").unwrap().to_owned();
+    // What nobody reads must not stop it.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
+    let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
+    Served { _process: process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }
+}
+
+/// The leases of whoever was killed are over, as they are after half a minute.
+async fn expire(place: &Place) {
+    let over = "UPDATE operations SET lease_expires_at = created_at WHERE owner IS NOT NULL";
+    match place {
+        Place::Sqlite(folder) => {
+            let file = folder.path().join("sg.db");
+            let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+            assert_eq!(diesel::sql_query(over).execute(&mut conn).unwrap(), 2);
+        }
+        Place::Postgres(database) => {
+            let (client, connection) =
+                tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
+            let connection = tokio::spawn(connection);
+            assert_eq!(client.execute(over, &[]).await.unwrap(), 2);
+            drop(client);
+            connection.await.unwrap().unwrap();
+        }
+    }
+}
+
+fn database(place: &Place) -> String {
+    match place {
+        Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
+        Place::Postgres(database) => database.url(),
+    }
+}
+
+async fn operations(caller: &Caller) -> Vec<pb::Operation> {
+    let list = pb::ListOperationsRequest::default();
+    caller.operations().list_operations(list).await.unwrap().into_inner().operations
+}
+
+/// Waits for the end of an operation that is about to be taken over.
+async fn ended(caller: &Caller, id: &str) -> pb::Operation {
+    for _ in 0..5 {
+        let operation = caller.ended(id).await;
+        if operation.complete_time.is_some() {
+            return operation;
+        }
+    }
+    panic!("operation {id} does not end");
+}
+
+/// Waits for the outcome of a creation in the audit log, which follows its end.
+async fn recorded(caller: &Caller, sandbox: &str) {
+    for _ in 0..500 {
+        let entries = caller.entries(sandbox, "sandbox.create").await;
+        if entries.iter().any(|entry| entry.outcome() == pb::AuditOutcome::Ok) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the creation of {sandbox} has no outcome");
+}
+
+/// Waits until a gateway was asked so often to run a command.
+async fn commands(simulator: &Simulator, count: u64) {
+    loop {
+        let calls = simulator.calls();
+        let asked: u64 = calls
+            .iter()
+            .filter(|(path, _)| path.ends_with("/ExecSandbox"))
+            .map(|(_, count)| count)
+            .sum();
+        if asked >= count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Lets the hook run that is the gateway's command of this number, and holds the one after it.
+async fn hang_in_the_second(simulator: &Simulator, first: u64) {
+    commands(simulator, first).await;
+    simulator.script("ExecSandbox", Script::Hang, Times::Next(1));
+    commands(simulator, first + 1).await;
+}
+
+async fn hook(caller: &Caller, sandbox: &str, command: &str) {
+    let request = pb::CreateBootHookRequest {
+        gateway: "edge".into(),
+        sandbox: sandbox.into(),
+        name: command.split(' ').next().unwrap().into(),
+        phase: pb::BootHookPhase::PostCreate.into(),
+        command: command.into(),
+        ..Default::default()
+    };
+    caller.boot_hooks().create_boot_hook(request).await.unwrap();
+}
+
+/// Makes one sandbox itself and one as a stock client does, kills the server in the second hook of each, and starts it
+/// again.
+async fn killed_in_a_hook(engine: Engine) {
+    let Some(place) = Place::new(engine).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("shoreguard.toml");
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n\
+         [database]\nurl = \"{}\"\n[keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n",
+        folder.path().join("data").display(),
+        database(&place),
+        "5a".repeat(32)
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut made = shoreguard(&["admin", "--config"]);
+    let made: &mut Command =
+        made.arg(&config).args(["create-service-principal", "root", "--role", "admin"]);
+    let made = made.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+
+    let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
+    let first = serve(&config, &key);
+    let caller = &first.caller;
+    let register = pb::RegisterGatewayRequest {
+        name: "edge".into(),
+        endpoint: simulator.addr().to_string(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    caller.gateways().register_gateway(register).await.unwrap();
+    for sandbox in ["ours", "theirs"] {
+        // Long enough that the next one can be held.
+        hook(caller, sandbox, "sleep 2").await;
+        hook(caller, sandbox, "pwd").await;
+    }
+    // The first hook of each runs, and the second is never answered.
+    let create = pb::CreateSandboxRequest {
+        gateway: "edge".into(),
+        sandbox: "ours".into(),
+        ..Default::default()
+    };
+    caller.sandboxes().create_sandbox(create).await.unwrap();
+    hang_in_the_second(&simulator, 1).await;
+    let create = old::CreateSandboxRequest {
+        name: "theirs".into(),
+        spec: Some(old::SandboxSpec::default()),
+        ..Default::default()
+    };
+    let mut create = Request::new(create);
+    create.metadata_mut().insert("x-shoreguard-gateway", "edge".parse().unwrap());
+    caller.openshell_v0_0().create_sandbox(create).await.unwrap();
+    hang_in_the_second(&simulator, 3).await;
+    drop(first);
+    expire(&place).await;
+
+    let second = serve(&config, &key);
+    let begun = operations(&second.caller).await;
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    for operation in begun {
+        let ended = ended(&second.caller, &operation.id).await;
+        assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+        let told = format!("{:?}", ended.result);
+        assert!(
+            told.contains("it ran on a replica that is gone"),
+            "the first is not run again: {told}"
+        );
+        recorded(&second.caller, &operation.sandbox).await;
+        let hooks = pb::ListBootHooksRequest {
+            gateway: "edge".into(),
+            sandbox: operation.sandbox,
+            ..Default::default()
+        };
+        let hooks = second.caller.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+        let told: Vec<_> = hooks.boot_hooks.iter().map(pb::BootHook::last_status).collect();
+        assert_eq!(told, [pb::BootHookStatus::Success; 2]);
+    }
+    let calls = simulator.calls();
+    assert_eq!(calls["/openshell.v1.OpenShell/CreateSandbox"], 2, "nothing is made twice");
+    assert_eq!(
+        calls["/openshell.v1.OpenShell/ExecSandbox"], 6,
+        "only what was not answered runs again"
+    );
+    drop(second);
+    place.remove().await;
+}
+
+mod wp36_creations_go_on_after_a_kill_where_they_were {
+    use super::*;
+
+    fn run(engine: Engine) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(killed_in_a_hook(engine));
+    }
+
+    #[test]
+    fn sqlite() {
+        run(Engine::Sqlite);
+    }
+
+    #[test]
+    fn postgres() {
+        run(Engine::Postgres);
+    }
+}

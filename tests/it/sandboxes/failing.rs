@@ -1,0 +1,68 @@
+//! Sandboxes that a gateway makes and that never become ready.
+
+use shoreguard::simulator::Settles;
+
+use super::*;
+
+/// A gateway whose sandboxes come up as is said, after a moment.
+async fn settling(
+    sg: &TestServer,
+    name: &str,
+    generation: Generation,
+    settles: Settles,
+) -> Simulator {
+    let ready_after = Duration::from_millis(200);
+    let options = SimulatorOptions { ready_after, ..SimulatorOptions::plain(generation) };
+    let simulator = Simulator::start(options).await.unwrap();
+    simulator.settle_as(settles);
+    sg.gateway(name, simulator.addr()).await;
+    simulator
+}
+
+/// The creation has failed, and tells how far it came.
+fn told(failed: &pb::Operation) {
+    assert_eq!(failed.error_code(), pb::OperationErrorCode::Refused, "{failed:?}");
+    assert!(failed.error_message.contains("the image can't be pulled"), "{failed:?}");
+    assert!(!failed.error_message.contains('\u{1b}'), "t20: {failed:?}");
+    let result = result(failed);
+    assert_eq!((&result["ready"], &result["sandbox"]["phase"]), (&false.into(), &"error".into()));
+    let after = result["hooks"]["post_create"].as_str().unwrap();
+    assert!(after.starts_with("not run") && after.contains("can't be pulled"), "{result}");
+    assert_eq!(result["hooks"]["pre_create"], serde_json::json!([]));
+}
+
+served! {
+    async fn wp74_a_sandbox_that_fails_fails_its_creation_which_tells_its_parts(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let why = Settles::Failed("the image can't be pulled \u{1b}[31m".to_owned());
+            let _simulator = settling(&sg, name, generation, why).await;
+            hook(&sg, name, "doomed", pb::BootHookPhase::PostCreate, "echo never").await;
+            let operation = begin(&sg.admin(), to_create(&sg, name, "doomed")).await;
+            told(&ended(&sg.admin(), &operation).await);
+            let entry = entries(&sg, "sandbox.create").await.remove(0);
+            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "doomed"));
+            assert!(entry.detail_json.contains(&operation), "{entry:?}");
+            let left = get(&sg.admin(), name, "doomed").await.unwrap();
+            assert_eq!(left.phase(), pb::SandboxPhase::Error, "it stays, to be looked at");
+
+            // Its stock client was told that it was made; the operation tells the rest.
+            proxied::make(&sg.admin(), generation, name, "by-client").await.unwrap();
+            let operation = proxied::operations(&sg, name).await.remove(0);
+            assert_eq!(operation.sandbox, "by-client");
+            told(&ended(&sg.admin(), &operation.id).await);
+            let entry = entries(&sg, "sandbox.create").await.remove(0);
+            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Failed, "by-client"));
+        }
+    }
+
+    async fn one_whose_command_has_ended_already_was_made_and_is_not_ready(sg: TestServer) {
+        let _simulator = settling(&sg, "new", Generation::V0_1, Settles::Completed).await;
+        hook(&sg, "new", "brief", pb::BootHookPhase::PostCreate, "echo never").await;
+        let made = result(&create(&sg, to_create(&sg, "new", "brief")).await);
+        assert_eq!((&made["ready"], &made["sandbox"]["phase"]), (&false.into(), &"completed".into()));
+        assert!(made["warning"].as_str().unwrap().contains("has ended already"), "{made}");
+        assert!(made["hooks"]["post_create"].as_str().unwrap().starts_with("not run"), "{made}");
+        let left = get(&sg.admin(), "new", "brief").await.unwrap();
+        assert_eq!(left.phase(), pb::SandboxPhase::Completed);
+    }
+}

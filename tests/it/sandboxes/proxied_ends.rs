@@ -1,0 +1,230 @@
+//! What becomes of a creation by a stock client whose caller, operation, hooks or database do not hold out.
+
+use shoreguard::db::Engine;
+use shoreguard::simulator::{Script, Times};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Extensions, Request};
+
+use super::*;
+use crate::boot_hook_runs::script;
+use crate::boot_hooks::with_folder;
+
+fn called(simulator: &Simulator, method: &str) -> u64 {
+    let calls = simulator.calls();
+    calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, count)| count).sum()
+}
+
+async fn last_operation(sg: &TestServer, gateway: &str) -> pb::Operation {
+    proxied::operations(sg, gateway).await.remove(0)
+}
+
+async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
+    match get(&sg.admin(), gateway, name).await {
+        Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
+        Err(error) => error.code() == Code::NotFound,
+    }
+}
+
+async fn hooks_of(sg: &TestServer, gateway: &str, name: &str) -> usize {
+    let request = pb::ListBootHooksRequest {
+        gateway: gateway.into(),
+        sandbox: name.into(),
+        ..Default::default()
+    };
+    let listed = sg.admin().boot_hooks().list_boot_hooks(request).await.unwrap().into_inner();
+    listed.boot_hooks.len()
+}
+
+/// The creation was cancelled, and its sandbox taken back.
+async fn undone(sg: &TestServer, gateway: &str, operation: &str, simulator: &Simulator) {
+    let cancelled = ended(&sg.admin(), operation).await;
+    assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
+    assert_eq!(result(&cancelled)["hooks"]["pre_create"], serde_json::json!([]));
+    until("it is gone", || is_gone(sg, gateway, "slow")).await;
+    assert_eq!(called(simulator, "/DeleteSandbox"), 1);
+    assert_eq!(
+        hooks_of(sg, gateway, "slow").await,
+        1,
+        "what was written for the name stays for the next one"
+    );
+    let dump = crate::support::dump::table(&sg.app.db, "sandbox_meta").await;
+    assert!(!dump.contains("slow"), "{dump}");
+}
+
+/// The database takes no step of this name, as if it were away for a moment.
+async fn refuse_step(sg: &TestServer, step: &str) {
+    match sg.engine {
+        Engine::Sqlite => {
+            let trigger = format!(
+                "CREATE TRIGGER away BEFORE UPDATE ON operations WHEN NEW.step = '{step}' \
+                 BEGIN SELECT RAISE(ABORT, 'away'); END"
+            );
+            sg.sql(&trigger).await
+        }
+        Engine::Postgres => {
+            sg.sql(&format!("ALTER TABLE operations ADD CONSTRAINT away CHECK (step <> '{step}')"))
+                .await
+        }
+    };
+}
+
+async fn take_every_step(sg: &TestServer) {
+    match sg.engine {
+        Engine::Sqlite => sg.sql("DROP TRIGGER away").await,
+        Engine::Postgres => sg.sql("ALTER TABLE operations DROP CONSTRAINT away").await,
+    };
+}
+
+served! {
+    async fn wp65_one_that_is_cancelled_after_its_client_was_answered_is_undone(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
+            let simulator = Simulator::start(options).await.unwrap();
+            sg.gateway(name, simulator.addr()).await;
+            hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
+            proxied::make(&sg.admin(), generation, name, "slow").await.unwrap();
+            let operation = last_operation(&sg, name).await;
+            sg.admin().cancel(&operation.id).await.unwrap();
+            undone(&sg, name, &operation.id, &simulator).await;
+        }
+    }
+
+    async fn wp65_one_that_is_cancelled_while_its_gateway_makes_it_is_undone(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
+            simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
+            let admin = sg.admin();
+            let making = tokio::spawn(async move { proxied::make(&admin, generation, name, "slow").await });
+            until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
+            let operation = last_operation(&sg, name).await;
+            sg.admin().cancel(&operation.id).await.unwrap();
+            assert_eq!(making.await.unwrap().unwrap(), "slow", "the gateway's own answer reaches its client");
+            undone(&sg, name, &operation.id, &simulator).await;
+        }
+    }
+
+    async fn whoever_hangs_up_does_not_stop_what_was_begun(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
+            simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
+            let admin = sg.admin();
+            let making = tokio::spawn(async move { proxied::make(&admin, generation, name, "left").await });
+            until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
+            making.abort();
+            assert!(making.await.unwrap_err().is_cancelled());
+            let operation = last_operation(&sg, name).await;
+            let made = ended(&sg.admin(), &operation.id).await;
+            assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+            assert_eq!(result(&made)["hooks"]["post_create"][0]["status"], "success", "{made:?}");
+            let entry = entries(&sg, "sandbox.create").await.remove(0);
+            assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "left"));
+            assert_eq!(get(&sg.admin(), name, "left").await.unwrap().phase(), pb::SandboxPhase::Ready);
+        }
+    }
+
+    async fn wp23_one_whose_answer_is_lost_is_found_by_its_operation(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "lost", pb::BootHookPhase::PostCreate, "echo warm").await;
+            for named in ["lost", ""] {
+                simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
+                let lost = proxied::make(&sg.admin(), generation, name, named).await.unwrap_err();
+                assert_eq!(lost.code(), Code::Unavailable, "its client is told at once: {lost:?}");
+                let operation = last_operation(&sg, name).await;
+                let made = ended(&sg.admin(), &operation.id).await;
+                assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+                let found = get(&sg.admin(), name, &made.sandbox).await.unwrap();
+                assert_eq!(found.gateway_annotations["shoreguard/operation"], operation.id);
+                let ran = result(&made)["hooks"]["post_create"].as_array().unwrap().len();
+                assert_eq!(ran, usize::from(named == "lost"), "{made:?}");
+            }
+            assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
+        }
+    }
+
+    async fn wp23_one_that_its_client_may_repeat_is_asked_for_again(sg: TestServer) {
+        use shoreguard::pb::v0_1::openshell::v1 as new;
+        let simulator = gateway(&sg, "new", Generation::V0_1).await;
+        let to_repeat = || {
+            let spec = Some(new::SandboxSpec::default());
+            let request_id = "0199c0de-0000-7000-8000-000000000001".to_owned();
+            let request = new::CreateSandboxRequest { name: "again".into(), spec, request_id, ..Default::default() };
+            let mut request = Request::new(request);
+            request.metadata_mut().insert("x-shoreguard-gateway", "new".parse().unwrap());
+            request
+        };
+        simulator.script("CreateSandbox", Script::Disconnect, Times::Next(1));
+        let lost = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap_err();
+        assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
+        let made = ended(&sg.admin(), &last_operation(&sg, "new").await.id).await;
+        assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+        // The gateway takes the client's own repeat for what it is: it is the same message, byte for byte.
+        let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap().into_inner();
+        let id = again.sandbox.unwrap().metadata.unwrap().id;
+        assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
+    }
+
+    async fn a_database_that_is_away_for_a_moment_loses_nothing_that_was_made(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            refuse_step(&sg, "created").await;
+            let request = pb::CreateSandboxRequest { description: "kept".into(), ..to_create(&sg, name, "ours") };
+            let ours = begin(&sg.admin(), request).await;
+            // Its client is answered all the same.
+            assert_eq!(proxied::make(&sg.admin(), generation, name, "theirs").await.unwrap(), "theirs");
+            let theirs = last_operation(&sg, name).await.id;
+            until("both are made", || async { called(&simulator, "/CreateSandbox") == 2 }).await;
+            for id in [&ours, &theirs] {
+                let running = sg.admin().operation(id).await.unwrap();
+                assert_eq!(running.status(), pb::OperationStatus::Running, "{running:?}");
+            }
+            take_every_step(&sg).await;
+            for id in [&ours, &theirs] {
+                let made = ended(&sg.admin(), id).await;
+                assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+            }
+            assert_eq!(get(&sg.admin(), name, "ours").await.unwrap().description, "kept");
+            assert_eq!(called(&simulator, "/CreateSandbox"), 2, "nothing is made twice");
+        }
+    }
+}
+
+served! {
+    tuned with_folder;
+
+    async fn what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent(sg: TestServer) {
+        use shoreguard::pb::v0_0::openshell::v1 as old;
+        use shoreguard::pb::v0_1::openshell::v1 as new;
+        // It ends well, too late.
+        script(&sg, "slow", "sleep 1");
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
+            let mut metadata = MetadataMap::new();
+            metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
+            metadata.insert("grpc-timeout", "500m".parse().unwrap());
+            let refused = match generation {
+                Generation::V0_0 => {
+                    let spec = Some(old::SandboxSpec::default());
+                    let request = old::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
+                    let request = Request::from_parts(metadata, Extensions::default(), request);
+                    sg.admin().openshell_v0_0().create_sandbox(request).await.map(|_| ())
+                }
+                Generation::V0_1 => {
+                    let spec = Some(new::SandboxSpec::default());
+                    let request = new::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
+                    let request = Request::from_parts(metadata, Extensions::default(), request);
+                    sg.admin().openshell_v0_1().create_sandbox(request).await.map(|_| ())
+                }
+            };
+            let refused = refused.unwrap_err();
+            assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
+            let late = ended(&sg.admin(), &last_operation(&sg, name).await.id).await;
+            assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
+            assert_eq!(result(&late)["hooks"]["pre_create"][0]["status"], "success", "it tells what has run");
+            assert_eq!(called(&simulator, "/CreateSandbox"), 0);
+        }
+    }
+}

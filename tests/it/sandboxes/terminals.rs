@@ -1,0 +1,98 @@
+//! What a command is given besides its words: a terminal, a place, an end.
+
+use shoreguard::pb::v1::exec_sandbox_request::Input;
+use shoreguard::pb::v1::exec_sandbox_response::Output;
+use shoreguard::simulator::{Script, Times};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::commands::{all, exec, start};
+use super::*;
+
+fn size(cols: u32, rows: u32) -> pb::TerminalSize {
+    pb::TerminalSize { cols, rows }
+}
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+/// Runs a command as an operation.
+async fn run(sg: &TestServer, request: pb::StartExecSandboxRequest) -> pb::Operation {
+    let started = sg.admin().sandboxes().start_exec_sandbox(request).await.unwrap();
+    ended(&sg.admin(), &started.into_inner().operation.unwrap().id).await
+}
+
+served! {
+    async fn a_terminal_has_the_size_that_its_caller_says_and_changes_it(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let _simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            let admin = sg.admin();
+            let on_terminal = |command: &[&str]| pb::ExecSandboxRequest {
+                tty: true,
+                size: Some(size(120, 40)),
+                ..exec(name, command)
+            };
+            let said = all(&admin, vec![on_terminal(&["stty", "size"])]).await.unwrap();
+            assert_eq!(said, [Output::Stdout("40 120\n".into()), Output::ExitCode(0)]);
+            let without = all(&admin, vec![exec(name, &["stty", "size"])]).await.unwrap();
+            assert_eq!(without.last(), Some(&Output::ExitCode(1)), "it has no terminal: {without:?}");
+
+            let (typed, input) = mpsc::channel(4);
+            typed.send(on_terminal(&["sh"])).await.unwrap();
+            let mut answers =
+                admin.sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
+            let resize = Input::Resize(size(100, 30));
+            typed.send(pb::ExecSandboxRequest { input: Some(resize), ..Default::default() }).await.unwrap();
+            let answer = answers.message().await.unwrap().unwrap().output.unwrap();
+            assert_eq!(answer, Output::Stdout("100x30\n".into()));
+            drop(typed);
+            let answer = answers.message().await.unwrap().unwrap().output.unwrap();
+            assert_eq!(answer, Output::ExitCode(0));
+
+            let kept = run(&sg, pb::StartExecSandboxRequest { tty: true, ..start(&sg, name, &["stty", "size"]) }).await;
+            assert_eq!(result(&kept)["exit_code"].as_f64(), Some(0.0), "{kept:?}");
+        }
+    }
+
+    async fn a_command_runs_where_it_is_told_to_and_reads_what_it_is_given(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let _simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            let there = pb::ExecSandboxRequest { workdir: "/work".into(), ..exec(name, &["pwd"]) };
+            let said = all(&sg.admin(), vec![there]).await.unwrap();
+            assert_eq!(said, [Output::Stdout("/work\n".into()), Output::ExitCode(0)]);
+            let there = pb::StartExecSandboxRequest {
+                workdir: "/work".into(),
+                stdin: "given".into(),
+                ..start(&sg, name, &["sh", "-c", "pwd; cat"])
+            };
+            let kept = run(&sg, there).await;
+            assert_eq!(result(&kept)["stdout"], "/work\ngiven", "{kept:?}");
+        }
+    }
+
+    async fn a_command_ends_when_its_time_is_over(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            let request = pb::ExecSandboxRequest { timeout: seconds(1), ..exec(name, &["sleep", "600"]) };
+            let said = all(&sg.admin(), vec![request]).await.unwrap();
+            assert_eq!(said, [Output::ExitCode(124)], "the gateway ended it");
+            let late = pb::StartExecSandboxRequest { timeout: seconds(1), ..start(&sg, name, &["sleep", "600"]) };
+            let ended = run(&sg, late.clone()).await;
+            assert_eq!(result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
+
+            // One whose gateway does not end it is not waited for.
+            let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
+            simulator.script("ExecSandbox", never, Times::All);
+            let request_id = request_id(&sg);
+            let ended = run(&sg, pb::StartExecSandboxRequest { request_id, ..late }).await;
+            assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
+            until("the command is given up", || async { simulator.commands() == 0 }).await;
+            let entry = entries(&sg, "sandbox.exec").await.remove(0);
+            assert_eq!(entry.outcome(), pb::AuditOutcome::Failed, "{entry:?}");
+        }
+    }
+}
