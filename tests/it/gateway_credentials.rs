@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::identity::RETRY;
@@ -176,6 +177,37 @@ served! {
         let key = admin.key("viewer", pb::Role::Operator).await;
         assert_refused!(rotate(&sg.with(&key), token("two"), false).await, PermissionDenied, "ROLE_TOO_LOW");
         simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn what_is_held_for_long_follows_the_credentials_and_no_other_gateway(sg: TestServer) {
+        let (simulator, other) = (guarded_by_token("one").await, guarded_by_token("two").await);
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+        admin.gateways().register_gateway(request).await.unwrap();
+        let held = Gateway::reach(&sg.app, sg.app.targets.all()[0].id).await.unwrap();
+        held.settings(None).await.unwrap();
+        simulator.require_bearer(&["one", "two"]);
+        assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+        simulator.require_bearer(&["two"]);
+        held.settings(None).await.expect("a new call shows the new token");
+
+        // T04: to another address nothing goes that was begun at this one.
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into(), "credentials".into()] }),
+            endpoint: other.addr().to_string(),
+            credentials: Some(token("two")),
+            ..Default::default()
+        };
+        admin.gateways().update_gateway(moved).await.unwrap();
+        let refused = held.settings(None).await.unwrap_err();
+        assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
+        let now = Gateway::reach(&sg.app, sg.app.targets.all()[0].id).await.unwrap();
+        now.settings(None).await.unwrap();
+        drop((held, now));
+        simulator.stop().await;
+        other.stop().await;
         sg.finish().await;
     }
 
