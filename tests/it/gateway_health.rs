@@ -127,6 +127,44 @@ served! {
 served! {
     tuned |config| config.gateways.probe_timeout_seconds = 3;
 
+    async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(sg: TestServer) {
+        let (old, new) = (simulator().await, simulator().await);
+        sg.gateway("edge", old.addr()).await;
+        let asked = |simulator: &Simulator| {
+            simulator.calls().iter().filter(|(path, _)| path.ends_with("/Health")).map(|(_, times)| *times).sum::<u64>()
+        };
+        let silent = async |simulator: &Simulator| {
+            simulator.script("Health", Script::Hang, Times::Next(1));
+            let (mut client, before) = (sg.admin().gateways(), asked(simulator));
+            let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+            let probe = sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() });
+            while asked(simulator) == before {
+                tokio::task::yield_now().await;
+            }
+            probe
+        };
+        // A later probe was faster.
+        let late = silent(&old).await;
+        let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+        assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
+        assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
+        assert_eq!(get(&sg, "edge").await.status(), Healthy);
+        // The gateway is another one by now.
+        let late = silent(&old).await;
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into()] }),
+            endpoint: new.addr().to_string(),
+            ..Default::default()
+        };
+        sg.admin().gateways().update_gateway(moved).await.unwrap();
+        assert!(!late.await.unwrap().reachable);
+        assert_eq!(get(&sg, "edge").await.status(), Healthy);
+        old.stop().await;
+        new.stop().await;
+        sg.finish().await;
+    }
+
     async fn wp72_one_silent_gateway_delays_no_other(sg: TestServer) {
         let (slow, quick) = (simulator().await, simulator().await);
         sg.gateway("a-slow", slow.addr()).await;

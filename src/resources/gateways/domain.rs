@@ -105,7 +105,7 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     let target = targets::from_row(app, &row)?;
     let found = worker::probe(app, &target).await;
     refuse_forbidden(&found)?;
-    let probed = worker::probed(&found, now);
+    let probed = worker::probed(&found, now, ctx.now());
     row.note(&probed, found.as_ref().err().map(worker::shown_error));
     let stored = ctx
         .db()

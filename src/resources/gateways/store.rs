@@ -240,21 +240,17 @@ impl Row {
     }
 }
 
-/// Stores what a probe found, for the gateway as it was probed: one whose endpoint has changed since is left alone.
-/// Moves no version.
+/// Stores what a probe found. Moves no version.
 pub async fn store_probe(
     conn: &mut Conn,
     id: GatewayId,
-    endpoint: &str,
     probed: &Probed,
     error: Option<&str>,
-) -> Result<bool, Error> {
-    let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::endpoint.eq(endpoint)));
-    let changed = on_conn!(conn, |c| diesel::update(at)
-        .set((probed, gateways::last_error.eq(error)))
-        .execute(c)
-        .await)?;
-    Ok(changed == 1)
+) -> Result<(), Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()));
+    let to = (probed, gateways::last_error.eq(error));
+    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    Ok(())
 }
 
 /// Notes since when a gateway approves proposals by itself, or that it does not; answers whether that is news. Moves no

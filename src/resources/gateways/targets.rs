@@ -232,7 +232,9 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-fn connection_version(row: &Row) -> u64 {
+/// Moves with whatever a connection to the gateway of a row depends on.
+#[must_use]
+pub fn connection_version(row: &Row) -> u64 {
     let bytes = |part: &Option<Vec<u8>>| part.clone().unwrap_or_default();
     let text = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
     let parts = [

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 
 use super::store::{self, Probed};
-use super::targets::Target;
+use super::targets::{self, Target};
 use super::{budgets, certificates, health};
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -56,18 +56,19 @@ pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
 pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, String>, Error> {
     let app = ctx.app();
     let target = app.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
+    let asked_at = ctx.now();
     let found = probe(app, &target).await;
-    store_found(ctx, &target, &found).await?;
+    store_found(ctx, &target, asked_at, &found).await?;
     Ok(found.map_err(|error| shown_error(&error)))
 }
 
-/// What a probe found, as it is stored.
+/// What a probe found that was begun then and is over now, as it is stored.
 #[must_use]
-pub fn probed(found: &Result<Probe, Error>, now: Timestamp) -> Probed {
+pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
     let answer = found.as_ref().ok();
     Probed {
         last_status: answer.map_or("unreachable", |probe| status_word(probe.status)).to_owned(),
-        probed_at: now,
+        probed_at: asked_at,
         last_seen: answer.map(|_| now),
         wire_generation: answer.map(|probe| probe.generation.as_str().to_owned()),
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
@@ -76,24 +77,28 @@ pub fn probed(found: &Result<Probe, Error>, now: Timestamp) -> Probed {
     }
 }
 
+/// Stores what a probe found of a gateway as it was described then. It says nothing of one that has changed since, and
+/// nothing new where a later probe was faster.
 async fn store_found(
     ctx: &Ctx,
     target: &Target,
+    asked_at: Timestamp,
     found: &Result<Probe, Error>,
 ) -> Result<(), Error> {
     let now = ctx.now();
     let error = found.as_ref().err().map(shown_error);
-    let found = probed(found, now);
+    let found = probed(found, asked_at, now);
     let moved = ctx
         .db()
         .transaction(async |conn| {
             let Some(before) = store::by_id(conn, target.id).await? else { return Ok(false) };
-            let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
-            let error = error.clone().or(over);
-            let stored = store::store_probe(conn, target.id, &before.endpoint, &probed, error.as_deref());
-            if !stored.await? {
+            let changed = targets::connection_version(&before) != target.connection_version;
+            if changed || before.probed_at.is_some_and(|last| last > asked_at) {
                 return Ok(false);
             }
+            let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
+            let error = error.clone().or(over);
+            store::store_probe(conn, target.id, &probed, error.as_deref()).await?;
             health::note(conn, &before, &probed, error.as_deref()).await?;
             let mut after = before.clone();
             after.note(&probed, error.clone());
@@ -143,8 +148,9 @@ pub async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
     let targets = ctx.app().targets.all();
     let mut waiting = targets.iter();
     let one = |target: Arc<Target>| async move {
+        let asked_at = ctx.now();
         let found = probe(ctx.app(), &target).await;
-        store_found(ctx, &target, &found).await
+        store_found(ctx, &target, asked_at, &found).await
     };
     let mut running: FuturesUnordered<_> =
         waiting.by_ref().take(AT_ONCE).cloned().map(one).collect();
