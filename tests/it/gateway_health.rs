@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shoreguard::ctx::Ctx;
+use shoreguard::error::{Error, Kind};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
 use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::gateways::findings::LOOKS;
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
-use shoreguard::workers;
+use shoreguard::workers::{self, lease};
 use tonic::Code;
 
 use crate::support::dump;
@@ -127,6 +130,27 @@ served! {
 served! {
     tuned |config| config.gateways.probe_timeout_seconds = 3;
 
+    async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: TestServer) {
+        let edge = simulator().await;
+        sg.gateway("edge", edge.addr()).await;
+        for worker in [PROBES, LOOKS] {
+            let before = get(&sg, "edge").await;
+            let mut held = Vec::new();
+            for owner in ["frozen", "present"] {
+                pass(&sg, Duration::from_secs(31)).await;
+                let acquired = lease::acquire(&sg.app.db, worker.name, owner, Duration::from_secs(30)).await;
+                held.push(acquired.unwrap().expect("nobody has renewed it"));
+            }
+            let ctx = Ctx::system(&sg.app, worker.name);
+            let lost = (worker.tick)(&ctx, Some(&held[0])).await;
+            assert!(matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })), "{lost:?}");
+            assert_eq!(get(&sg, "edge").await.probe_time, before.probe_time, "{}", worker.name);
+            (worker.tick)(&ctx, Some(&held[1])).await.unwrap();
+        }
+        edge.stop().await;
+        sg.finish().await;
+    }
+
     async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(sg: TestServer) {
         let (old, new) = (simulator().await, simulator().await);
         sg.gateway("edge", old.addr()).await;
@@ -184,6 +208,41 @@ served! {
         assert_eq!(get(&sg, "quick").await.status(), Healthy);
         slow.stop().await;
         quick.stop().await;
+        sg.finish().await;
+    }
+}
+
+served! {
+    tuned |config| {
+        config.gateways.probe_timeout_seconds = 10;
+        config.gateways.probe_interval_seconds = 3600;
+    };
+
+    async fn wp72_an_outage_of_many_delays_none_that_is_well(sg: TestServer) {
+        let (many, well) = (simulator().await, simulator().await);
+        // Twice as many as are asked at once.
+        for n in 0..128 {
+            sg.gateway(&format!("many-{n}"), many.addr()).await;
+        }
+        let before = sg.gateway("well", well.addr()).await.probe_time;
+        many.script("Health", Script::Hang, Times::All);
+        pass(&sg, Duration::from_secs(30)).await;
+        let app = Arc::clone(&sg.app);
+        let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+        while get(&sg, "well").await.probe_time == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
+        let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways;
+        let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
+        assert_eq!((list.len(), silent), (129, 0), "it was asked before the first silent one was given up");
+        assert_eq!(round.await.unwrap().unwrap().done, 129);
+        // What did not answer comes last from now on, and is asked all the same.
+        many.clear_scripts();
+        probes(&sg).await;
+        assert_eq!(get(&sg, "many-0").await.status(), Healthy);
+        many.stop().await;
+        well.stop().await;
         sg.finish().await;
     }
 }

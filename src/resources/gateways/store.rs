@@ -240,6 +240,17 @@ impl Row {
     }
 }
 
+/// Those that have not answered their last probe, the one first that was asked longest ago.
+pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
+    let ids: Vec<i64> = on_conn!(conn, |c| gateways::table
+        .filter(gateways::last_status.eq("unreachable"))
+        .select(gateways::id)
+        .order((gateways::probed_at, gateways::id))
+        .load(c)
+        .await)?;
+    Ok(ids.into_iter().map(GatewayId).collect())
+}
+
 /// Stores what a probe found. Moves no version.
 pub async fn store_probe(
     conn: &mut Conn,
