@@ -7,7 +7,7 @@ use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::identity::RETRY;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Status;
 
 use crate::oidc::issuers;
@@ -176,6 +176,29 @@ served! {
         assert_refused!(rotate(&admin, pb::GatewayCredentials::default(), false).await, InvalidArgument, "INVALID_FIELD");
         let key = admin.key("viewer", pb::Role::Operator).await;
         assert_refused!(rotate(&sg.with(&key), token("two"), false).await, PermissionDenied, "ROLE_TOO_LOW");
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn what_a_probe_finds_while_credentials_are_proven_stays(sg: TestServer) {
+        let simulator = guarded_by_token("one").await;
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+        admin.gateways().register_gateway(request).await.unwrap();
+        simulator.require_bearer(&["one", "two"]);
+        simulator.script("GetGatewayInfo", Script::Delay(Duration::from_secs(2)), Times::Next(1));
+        let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
+        while !simulator.calls().keys().any(|path| path.ends_with("/GetGatewayInfo")) {
+            tokio::task::yield_now().await;
+        }
+        simulator.set_version("0.1.6");
+        probe(&sg).await;
+        assert!(!rotation.is_finished(), "the new credentials are still being proven");
+        assert!(rotation.await.unwrap().unwrap().rotated);
+        assert_eq!(get(&sg).await.version, "0.1.6");
+        // Where the rotation puts back what was found before, the next probe finds the new version once more.
+        let told = dump::table(&sg.app.db, "events").await.matches("gateway.version_changed").count();
+        assert_eq!(told, 1);
         simulator.stop().await;
         sg.finish().await;
     }

@@ -91,7 +91,6 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     let moved = targets::destination(row) != destination;
     if moved {
         targets::seal_into(app, row, &Credentials::default())?;
-        row.server_cert_ends_at = None;
     }
     let (mode, scheme) =
         (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
@@ -123,7 +122,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
         .db()
         .transaction(async |conn| {
             let missing = || Error::missing(Kind::Gateway, &name);
-            let mut row = store::by_id(conn, id).await?.ok_or_else(missing)?;
+            let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, &name)?;
             let before = Labels::from_json(row.labels_json.as_deref());
             if let Some(labels) = &change.labels
@@ -136,8 +135,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             let destination = targets::destination(&row);
             apply(app, &mut row, &change)?;
             if targets::destination(&row) != destination {
-                Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
-                "unknown".clone_into(&mut row.last_status);
+                store::forget_found(conn, &mut row).await?;
             }
             certificates::note(ctx, conn, &row).await?;
             row.version += 1;

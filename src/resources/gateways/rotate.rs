@@ -47,20 +47,24 @@ pub async fn rotate(ctx: &Ctx, rotation: &Rotation, given_etag: &str) -> Result<
         ctx.detail("rotated", false);
         return Ok(false);
     }
-    let mut row = before.clone();
-    targets::seal_into(app, &mut row, &rotation.credentials)?;
+    let mut sealed = before.clone();
+    targets::seal_into(app, &mut sealed, &rotation.credentials)?;
     if !rotation.unproven {
-        prove(ctx, &row).await?;
+        prove(ctx, &sealed).await?;
     }
-    row.version += 1;
     let ends = |row: &Row| {
         let client =
             certificates::of(row).into_iter().find(|(kind, _)| *kind == certificates::Kind::Client);
         client.and_then(|(_, ends)| ends).map(|at| at.to_string())
     };
-    let (was, is) = (ends(&before), ends(&row));
+    let (was, is) = (ends(&before), ends(&sealed));
     ctx.db()
         .transaction(async |conn| {
+            // Read again: proving takes its time, and what was found of the gateway meanwhile stays.
+            let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
+            etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;
+            row.take_credentials(&sealed);
+            row.version += 1;
             certificates::note(ctx, conn, &row).await?;
             if !store::update(conn, &row, None).await? {
                 return Err(Error::conflict(Kind::Gateway, &name));

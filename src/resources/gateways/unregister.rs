@@ -54,8 +54,9 @@ pub async fn unregister(
         .db()
         .transaction(async |conn| {
             let missing = || Error::missing(Kind::Gateway, name);
-            let row = store::by_name(conn, name).await?.ok_or_else(missing)?;
-            let id = GatewayId(row.id);
+            let id = GatewayId(store::by_name(conn, name).await?.ok_or_else(missing)?.id);
+            // Held from here on: what a probe finds meanwhile comes before, or finds nothing to be stored at.
+            let row = store::lock(conn, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
             let gone = counted(ctx, conn, id, name).await?;
             if !force {

@@ -106,7 +106,7 @@ async fn store_found(
             if let Some(lease) = lease {
                 lease::still_held(conn, lease).await?;
             }
-            let Some(before) = store::by_id(conn, target.id).await? else { return Ok(false) };
+            let Some(before) = store::lock(conn, target.id).await? else { return Ok(false) };
             let changed = targets::connection_version(&before) != target.connection_version;
             if changed || before.probed_at.is_some_and(|last| last > asked_at) {
                 return Ok(false);
