@@ -187,7 +187,7 @@ impl GatewayService for Gateways {
                 version: found.as_ref().map(|probe| probe.version.clone()).unwrap_or_default(),
                 wire_generation: found
                     .as_ref()
-                    .map_or(pb::WireGeneration::Unknown, |p| p.generation.into())
+                    .map_or(pb::WireGeneration::Unknown, |p| p.told_generation().into())
                     .into(),
                 latency: latency.map(wire::span),
                 error: found.err().unwrap_or_default(),
