@@ -124,8 +124,24 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
         })
         .await?;
     difference::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
-    changed(ctx).await?;
+    known(ctx).await;
     Ok(stored)
+}
+
+/// Makes a committed change known here before it is answered. Where that fails now, the follower of changes will make it
+/// known: the change stands, so the call has not failed.
+pub(super) async fn known(ctx: &Ctx) {
+    if let Err(error) = changed(ctx).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a change is not known here yet");
+    }
+}
+
+/// The gateway of the call after a committed change; where it can't be read now, as the change has left it.
+pub(super) async fn changed_to(ctx: &Ctx, left: Row) -> Row {
+    get(ctx).await.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a changed gateway was not read");
+        left
+    })
 }
 
 fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {

@@ -115,8 +115,8 @@ impl GatewayService for Gateways {
     ) -> Reply<pb::RotateGatewayCredentialsResponse> {
         call_write(&self.0, request, async move |ctx, req| {
             let given_etag = req.etag.clone();
-            let rotated = rotate::rotate(&ctx, &req.try_into()?, &given_etag).await?;
-            let gateway = Some(domain::get(&ctx).await?.into());
+            let (row, rotated) = rotate::rotate(&ctx, &req.try_into()?, &given_etag).await?;
+            let gateway = Some(row.into());
             Ok(pb::RotateGatewayCredentialsResponse { gateway, rotated })
         })
         .await

@@ -99,6 +99,12 @@ impl Row {
         Some(OidcClient { token_url, scope, audience })
     }
 
+    /// Its credentials, as they are stored.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<&Option<Vec<u8>>> {
+        vec![&self.client_cert, &self.client_key, &self.bearer_token, &self.oidc_client_secret]
+    }
+
     /// Takes the credentials of another state of the same gateway, sealed for the same destination.
     pub fn take_credentials(&mut self, from: &Self) {
         self.client_cert.clone_from(&from.client_cert);

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::store;
+use super::{domain, store};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
-use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::audit::domain as audit;
@@ -90,7 +89,7 @@ pub async fn unregister(
         ctx.detail(what, count);
     }
     operations::stop(ctx.app(), &stopped);
-    changed(ctx).await?;
+    domain::known(ctx).await;
     Ok(gone)
 }
 

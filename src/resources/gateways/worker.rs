@@ -73,6 +73,14 @@ pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, S
     Ok(found.map_err(|error| shown_error(&error)))
 }
 
+/// Probes a gateway after a change that is committed. What it finds stands in the row; that it finds nothing, or that it
+/// can't be stored now, fails no change.
+pub async fn probe_changed(ctx: &Ctx, id: GatewayId) {
+    if let Err(error) = probe_and_store(ctx, id).await {
+        tracing::warn!(gateway = %id, error = &error as &dyn std::error::Error, "a changed gateway was not probed");
+    }
+}
+
 /// What a probe found that was begun then and is over now, as it is stored.
 #[must_use]
 pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
