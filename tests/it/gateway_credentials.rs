@@ -276,7 +276,23 @@ served! { tuned issuers;
         };
         let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
         assert_refused!(admin.gateways().register_gateway(nowhere).await, InvalidArgument, "INVALID_FIELD");
+        // A token that is not to be had is no way around the rule for addresses, nor is where it is had from.
+        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+        let forbidden = pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
+        assert_refused!(admin.gateways().register_gateway(forbidden).await, InvalidArgument, "ADDRESS_FORBIDDEN");
+        let inside = pb::GatewayOidcClient { token_url: "https://[fd00:ec2::254]/token".into(), ..oidc_client.clone() };
+        let forbidden = pb::RegisterGatewayRequest { oidc_client: Some(inside.clone()), ..request.clone() };
+        assert_refused!(admin.gateways().register_gateway(forbidden).await, InvalidArgument, "ADDRESS_FORBIDDEN");
+        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
         let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into(), "credentials".into()] }),
+            oidc_client: Some(inside),
+            credentials: Some(credentials("client secret")),
+            ..Default::default()
+        };
+        assert_refused!(admin.gateways().update_gateway(moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
         assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
         assert!(stored.has_oidc_client_secret);
         // The probe of the registration has fetched one of its own.

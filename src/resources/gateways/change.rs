@@ -14,7 +14,6 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
-use crate::net;
 use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
@@ -169,11 +168,8 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
         let why = "an endpoint, scheme, CA, auth mode, token URL or pinned generation is changed by a global admin only";
         return Err(Error::Denied { why: why.to_owned() });
     }
-    if let Some(endpoint) = &change.endpoint {
-        let gateways = &app.config.gateways;
-        let (networks, timeout) = (&gateways.allowed_networks, gateways.connect_timeout());
-        net::connect::check(&app.names, &endpoint.host, networks, timeout).await?;
-    }
+    let oidc_client = change.oidc_client.as_ref().and_then(Option::as_ref);
+    domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .db()
         .transaction(async |conn| {
