@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
+use shoreguard::config::Config;
 use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::identity::RETRY;
 use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
-use tonic::Status;
+use tonic::{Request, Status};
 
 use crate::oidc::issuers;
 use crate::oidc_provider::{Control, How};
@@ -335,6 +337,52 @@ served! { tuned issuers;
         assert_refused!(admin.gateways().update_gateway(elsewhere).await, InvalidArgument, "INVALID_FIELD");
         let row = dump::table(&sg.app.db, "gateways").await;
         assert!(!row.contains("client secret") && !row.contains(&json!("granted").to_string()));
+        simulator.stop().await;
+        sg.finish().await;
+    }
+}
+
+/// An identity provider is waited for longer than nothing is fetched after a failure.
+fn patient(config: &mut Config) {
+    issuers(config);
+    config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
+}
+
+served! { tuned patient;
+    async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
+        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest {
+            auth_mode: pb::GatewayAuthMode::OidcClient.into(),
+            credentials: Some(pb::GatewayCredentials {
+                oidc_client_id: "shoreguard".into(),
+                oidc_client_secret: "client secret".into(),
+                ..Default::default()
+            }),
+            oidc_client: Some(pb::GatewayOidcClient {
+                token_url: format!("{}/token", corp.url),
+                scope: "gateway".into(),
+                ..Default::default()
+            }),
+            ..plain(&simulator)
+        };
+        admin.gateways().register_gateway(request).await.unwrap();
+        sg.pass(Duration::from_hours(1)).await;
+        corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
+        let asked = corp.count("token").await;
+        // Whoever gives up takes nobody's fetch along.
+        let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
+        hasty.set_timeout(Duration::from_millis(300));
+        admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
+        for refused in join_all((0..4).map(|_| who(&admin))).await {
+            assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+        }
+        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+        assert_eq!(corp.count("token").await, asked + 1);
+        simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
+        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+        sg.pass(RETRY).await;
+        who(&admin).await.unwrap();
         simulator.stop().await;
         sg.finish().await;
     }
