@@ -170,7 +170,8 @@ pub const PROBES: Worker = Worker {
 /// be asked, those first that were asked longest ago: the next round must not wait for them.
 async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let (answering, silent) = by_last_answer(ctx).await?;
-    let first = Lane { ctx, lease, places: Semaphore::new(AT_ONCE), patience: PATIENCE, until: None };
+    let first =
+        Lane { ctx, lease, places: Semaphore::new(AT_ONCE), patience: PATIENCE, until: None };
     let until = Instant::now() + ctx.app().config.gateways.probe_interval() / 2;
     let beside = Lane {
         ctx,
@@ -222,7 +223,10 @@ impl Lane<'_> {
                     done = Err(error);
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a probe was not stored");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a probe was not stored"
+                    );
                 }
             }
         }
