@@ -99,9 +99,8 @@ impl Watcher {
         let ids: Vec<GatewayId> =
             self.known.iter().filter(new).map(|(id, _)| GatewayId(*id)).collect();
         let present: BTreeSet<&String> = self.known.values().collect();
-        let gone = |(id, name): &(i64, String)| {
-            !self.known.contains_key(id) && !present.contains(name)
-        };
+        let gone =
+            |(id, name): &(i64, String)| !self.known.contains_key(id) && !present.contains(name);
         // The gone ones first, and none whose name is another one's by now: a caller tells gateways by their names.
         let gone = before.into_iter().filter(gone).map(|(_, name)| Told::Gone(name));
         let mut told: Vec<Told> = gone.collect();
