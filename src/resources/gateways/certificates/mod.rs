@@ -173,7 +173,8 @@ mod tests {
     fn certificates_that_alternate_are_told_of_once_a_step() {
         // On the hundredth day one ends, on the hundred and second or the thousandth the other.
         for other in [102, 1_000] {
-            let seen: Vec<(i64, i64)> = (60..100).flat_map(|now| [(now, 100), (now, other)]).collect();
+            let seen: Vec<(i64, i64)> =
+                (60..100).flat_map(|now| [(now, 100), (now, other)]).collect();
             assert_eq!(told(Kind::Server, &seen), [30, 7, 1], "{other}");
         }
     }
@@ -186,7 +187,8 @@ mod tests {
             assert_eq!(told(kind, &replaced), [30, 7, 30, 7, 1], "{kind:?}");
         }
         // In a hurry, and for a few days: ours at once, the gateway's when the one before has ended.
-        let soon: Vec<(i64, i64)> = (94..104).map(|now| (now, if now < 96 { 100 } else { 104 })).collect();
+        let soon: Vec<(i64, i64)> =
+            (94..104).map(|now| (now, if now < 96 { 100 } else { 104 })).collect();
         assert_eq!(told(Kind::Client, &soon), [7, 30, 7, 1]);
         assert_eq!(told(Kind::Server, &soon), [7, 7, 1]);
     }
