@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoreguard::ctx::Ctx;
 use shoreguard::error::{Error, Kind};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
@@ -46,6 +45,12 @@ async fn probes(sg: &TestServer) {
 
 async fn told(sg: &TestServer, name: &str) -> usize {
     dump::table(&sg.app.db, "events").await.matches(name).count()
+}
+
+/// How often a method was called.
+fn asked(simulator: &Simulator, method: &str) -> u64 {
+    let calls = simulator.calls();
+    calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, times)| times).sum()
 }
 
 fn away() -> Script {
@@ -133,19 +138,22 @@ served! {
     async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: TestServer) {
         let edge = simulator().await;
         sg.gateway("edge", edge.addr()).await;
-        for worker in [PROBES, LOOKS] {
-            let before = get(&sg, "edge").await;
-            let mut held = Vec::new();
-            for owner in ["frozen", "present"] {
-                pass(&sg, Duration::from_secs(31)).await;
-                let acquired = lease::acquire(&sg.app.db, worker.name, owner, Duration::from_secs(30)).await;
-                held.push(acquired.unwrap().expect("nobody has renewed it"));
+        for (worker, method) in [(PROBES, "Health"), (LOOKS, "GetGatewayConfig")] {
+            pass(&sg, Duration::from_secs(31)).await;
+            let (before, times) = (get(&sg, "edge").await, asked(&edge, method));
+            edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
+            let app = Arc::clone(&sg.app);
+            let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
+            while asked(&edge, method) == times {
+                tokio::task::yield_now().await;
             }
-            let ctx = Ctx::system(&sg.app, worker.name);
-            let lost = (worker.tick)(&ctx, Some(&held[0])).await;
-            assert!(matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })), "{lost:?}");
+            // It is held up for so long that another goes on.
+            pass(&sg, Duration::from_secs(31)).await;
+            let taken = lease::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
+            assert!(taken.is_some(), "{}", worker.name);
+            let lost = round.await.unwrap();
+            assert!(matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })), "{}: {lost:?}", worker.name);
             assert_eq!(get(&sg, "edge").await.probe_time, before.probe_time, "{}", worker.name);
-            (worker.tick)(&ctx, Some(&held[1])).await.unwrap();
         }
         edge.stop().await;
         sg.finish().await;
@@ -154,15 +162,12 @@ served! {
     async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(sg: TestServer) {
         let (old, new) = (simulator().await, simulator().await);
         sg.gateway("edge", old.addr()).await;
-        let asked = |simulator: &Simulator| {
-            simulator.calls().iter().filter(|(path, _)| path.ends_with("/Health")).map(|(_, times)| *times).sum::<u64>()
-        };
         let silent = async |simulator: &Simulator| {
             simulator.script("Health", Script::Hang, Times::Next(1));
-            let (mut client, before) = (sg.admin().gateways(), asked(simulator));
+            let (mut client, before) = (sg.admin().gateways(), asked(simulator, "Health"));
             let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
             let probe = sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() });
-            while asked(simulator) == before {
+            while asked(simulator, "Health") == before {
                 tokio::task::yield_now().await;
             }
             probe
