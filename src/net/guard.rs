@@ -18,12 +18,18 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     // Oracle, in 192.0.0.0/24 of the IETF.
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-/// The same over IPv6.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    // Amazon.
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+/// The same over IPv6, besides the whole of `fd00:ec2::/32`, where Amazon has its own: metadata, and credentials of containers.
+const METADATA_V6: [Ipv6Addr; 5] = [
     // Google.
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    // Oracle.
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    // Scaleway.
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+    // Akamai.
+    Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),
+    // Alibaba.
+    Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200),
 ];
 
 /// What one host usually has: an IPv4 address, or an IPv6 network of 64 bits. By this, callers are counted.
@@ -80,6 +86,7 @@ fn is_open_v6(ip: Ipv6Addr) -> bool {
         || ip.is_unicast_link_local()
         || is_site_local(ip)
         || is_untold(ip)
+        || matches!(ip.segments(), [0xfd00, 0xec2, ..])
         || METADATA_V6.contains(&ip))
 }
 
@@ -167,11 +174,27 @@ mod tests {
             "64:ff9b::168.63.129.16",
             "2002:c000:00c0::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2:ffff::1",
             "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "fd00:100::100:200",
         ] {
             assert!(!check(ip, &[]), "{ip}");
         }
-        for neighbour in ["100.100.100.201", "168.63.129.17", "192.0.0.193", "fd00:ec2::253"] {
+        for neighbour in [
+            "100.100.100.201",
+            "168.63.129.17",
+            "192.0.0.193",
+            "fd00:ec3::254",
+            "fd20:ce::253",
+            "fd00:c1::a9fe:a9ff",
+            "fd00:42::43",
+            "fd00:a9fe:a9fe::2",
+            "fd00:100::100:201",
+        ] {
             assert!(check(neighbour, &[]), "{neighbour}");
         }
     }

@@ -2,12 +2,14 @@
 //!
 //! Invariants
 //! - it runs on main, with deadlines of its own; nothing here waits for good;
+//! - each call shows the credentials that are the gateway's now, however long the handle is held; none goes on to a
+//!   gateway that has become another one under its name;
 //! - nothing is sent twice unless the gateway has provably not looked at it;
 //! - what a gateway says is bounded before it is kept and never passes as ours.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -106,7 +108,7 @@ impl Gateway {
     /// # Errors
     /// `METHOD_NOT_SUPPORTED` or `WIRE_CONTRADICTED`.
     pub(crate) fn permits(&self, path: &str) -> Result<(), Error> {
-        self.allows(&self.lease.lock().unwrap_or_else(PoisonError::into_inner), path)
+        self.allows(&self.held(), path)
     }
 
     fn allows(&self, lease: &Lease, path: &str) -> Result<(), Error> {
@@ -206,7 +208,7 @@ impl Gateway {
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
         for _ in 0..TRIES {
-            let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).again();
+            let lease = self.current().await?;
             self.allows(&lease, path)?;
             let headers = match &with {
                 Some((headers, until)) => passed_headers(headers, *until, &lease),
@@ -229,13 +231,29 @@ impl Gateway {
                 }
             };
             lease.retire();
-            let renewed = self.app.channels.lease(&self.target).await?;
-            if renewed.probe().generation != lease.probe().generation {
-                return Err(self.unreachable());
-            }
-            *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         }
         Err(self.unreachable())
+    }
+
+    /// A share of the connection that calls went through so far, or of another where that one takes no stream any more
+    /// or was opened with what is no longer the gateway's.
+    async fn current(&self) -> Result<Lease, Error> {
+        let target = self.app.targets.still(&self.target)?;
+        let lease = self.held().again();
+        if lease.version() == target.connection_version && lease.is_open() {
+            target.identity.ready().await?;
+            return Ok(lease);
+        }
+        let renewed = self.app.channels.lease(&self.target).await?;
+        if renewed.probe().generation != lease.probe().generation {
+            return Err(Connection::changed(&self.target.name));
+        }
+        *self.held() = renewed.again();
+        Ok(renewed)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begun(&self, answer: Answer<Body>) -> Result<Messages, Error> {

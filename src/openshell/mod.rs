@@ -97,6 +97,12 @@ impl Probe {
         Some(Self { status, version, generation, latency, server_cert: None })
     }
 
+    /// What follows from the version, whatever is pinned: what is stored and shown as found.
+    #[must_use]
+    pub fn told_generation(&self) -> Generation {
+        Generation::of_version(&self.version)
+    }
+
     /// Why the gateway is not spoken to, where it is not.
     pub(crate) fn unsupported(&self, gateway: &str) -> Error {
         let why = format!("gateway `{gateway}`: {}", capability::unsupported(&self.version));

@@ -131,8 +131,7 @@ impl Admitted<'_> {
         if probe.generation == self.generation {
             return probe.governable(self.guard.effect, &self.chosen.name);
         }
-        let why = format!("gateway `{}` has changed, call again", self.chosen.name);
-        Err(Error::unavailable(Reason::GatewayUnreachable, why))
+        Err(Connection::changed(&self.chosen.name))
     }
 
     pub(super) fn learns(&self) -> bool {

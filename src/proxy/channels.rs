@@ -4,7 +4,8 @@
 //! - a connection is used from this runtime alone;
 //! - it is opened once for all who wait, by a task of its own: callers with short deadlines would else never let a
 //!   slow one come to stand;
-//! - one of another `connection_version` is never handed out: it serves its streams to the end and closes.
+//! - one of another `connection_version` is never handed out: it serves its streams to the end and closes;
+//! - a target that is no longer the gateway's takes no place: whoever holds one for long gets what stands in its stead.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,18 +56,20 @@ impl Channels {
         Self { targets, config, pools: Mutex::default() }
     }
 
-    /// A share of a connection to the gateway as it is described now.
+    /// A share of a connection to the gateway as it is described now, where that is still the one that is meant.
     ///
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`.
-    pub(crate) async fn lease(&self, target: &Arc<Target>) -> Result<Lease, Error> {
-        target.identity.ready().await?;
-        let pool = self.pool(target.id);
+    pub(crate) async fn lease(&self, meant: &Target) -> Result<Lease, Error> {
+        let pool = self.pool(meant.id);
         let turn = pool.next.fetch_add(1, Ordering::Relaxed);
         for _ in 0..TRIES {
-            let mut opening = match pool.take(turn, target, &self.config) {
+            let target = self.targets.still(meant)?;
+            target.identity.ready().await?;
+            let mut opening = match self.take(&pool, turn, &target) {
                 Taken::Open(lease) => return Ok(lease),
                 Taken::Opening(opening) => opening,
+                Taken::Old => continue,
             };
             let answer = match opening.wait_for(Option::is_some).await {
                 Ok(answer) => answer.clone(),
@@ -82,7 +85,40 @@ impl Channels {
                 Some(Err(())) | None => break,
             }
         }
-        Err(Connection::unreachable(&target.name))
+        Err(Connection::unreachable(&meant.name))
+    }
+
+    fn take(&self, pool: &Arc<Pool>, turn: usize, target: &Arc<Target>) -> Taken {
+        let mut slot = pool.slot(turn);
+        match &*slot {
+            Slot::Open(connection) if connection.version() == target.connection_version => {
+                if let Some(lease) = connection.lease() {
+                    return Taken::Open(lease);
+                }
+            }
+            Slot::Opening(version, opening) if *version == target.connection_version => {
+                return Taken::Opening(opening.clone());
+            }
+            Slot::Empty | Slot::Open(_) | Slot::Opening(..) => {}
+        }
+        // Looked up while nobody else can take the place: versions have no order, so that of two the newer is told by
+        // this alone.
+        let current = self.targets.get(target.id).map(|now| now.connection_version);
+        if current != Some(target.connection_version) {
+            return Taken::Old;
+        }
+        let (answered, opening) = watch::channel(None);
+        *slot = Slot::Opening(target.connection_version, opening.clone());
+        drop(slot);
+        let (pool, target) = (Arc::clone(pool), Arc::clone(target));
+        let config = Arc::clone(&self.config);
+        super::own(async move {
+            let opened = Connection::open(&target, &config).await;
+            let answer = opened.map(Arc::new).map_err(|_| ());
+            pool.opened(turn, target.connection_version, answer.as_ref().ok());
+            answered.send_replace(Some(answer));
+        });
+        Taken::Opening(opening)
     }
 
     /// Forgets the connections to a gateway that is gone.
@@ -104,37 +140,13 @@ impl Channels {
 enum Taken {
     Open(Lease),
     Opening(watch::Receiver<Option<Answer>>),
+    /// The target is not the gateway's any more.
+    Old,
 }
 
 impl Pool {
     fn slot(&self, turn: usize) -> MutexGuard<'_, Slot> {
         self.slots[turn % self.slots.len()].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(self: &Arc<Self>, turn: usize, target: &Arc<Target>, config: &Arc<Gateways>) -> Taken {
-        let mut slot = self.slot(turn);
-        match &*slot {
-            Slot::Open(connection) if connection.version() == target.connection_version => {
-                if let Some(lease) = connection.lease() {
-                    return Taken::Open(lease);
-                }
-            }
-            Slot::Opening(version, opening) if *version == target.connection_version => {
-                return Taken::Opening(opening.clone());
-            }
-            Slot::Empty | Slot::Open(_) | Slot::Opening(..) => {}
-        }
-        let (answered, opening) = watch::channel(None);
-        *slot = Slot::Opening(target.connection_version, opening.clone());
-        drop(slot);
-        let (pool, target, config) = (Arc::clone(self), Arc::clone(target), Arc::clone(config));
-        super::own(async move {
-            let opened = Connection::open(&target, &config).await;
-            let answer = opened.map(Arc::new).map_err(|_| ());
-            pool.opened(turn, target.connection_version, answer.as_ref().ok());
-            answered.send_replace(Some(answer));
-        });
-        Taken::Opening(opening)
     }
 
     /// Puts a connection into its slot, unless credentials have changed in the meantime.

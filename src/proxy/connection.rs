@@ -205,6 +205,12 @@ impl Connection {
         Error::unavailable(Reason::GatewayUnreachable, why)
     }
 
+    /// What a caller is told of a gateway that is not the one any more that its call was read for.
+    pub(crate) fn changed(gateway: &str) -> Error {
+        let why = format!("gateway `{gateway}` has changed, call again");
+        Error::unavailable(Reason::GatewayUnreachable, why)
+    }
+
     /// What was probed on it.
     pub(crate) fn probe(&self) -> &Probe {
         &self.probe
@@ -241,6 +247,11 @@ impl Connection {
         self.load.opened.fetch_add(1, Ordering::Relaxed);
         let before = self.load.streams.fetch_add(1, Ordering::Relaxed);
         (before & RETIRED == 0).then_some(lease)
+    }
+
+    /// Whether it takes new streams.
+    pub(crate) fn is_open(&self) -> bool {
+        self.load.streams.load(Ordering::Relaxed) & RETIRED == 0
     }
 
     /// Takes no new stream from now on.

@@ -206,6 +206,9 @@ served! { tuned registering;
         let outcomes: Vec<_> = again.gateways.iter().map(pb::DiscoveredGateway::outcome).collect();
         assert_eq!(outcomes, [AlreadyRegistered, Refused], "{again:?}");
         assert_eq!(gateways(&sg).await.len(), 1);
+        let refused = sg.admin().entries(&format!("inside-{port}"), "gateway.register").await;
+        assert_eq!(refused, [], "what every run refuses is no entry of each");
+        assert_eq!(counts(again.run.as_ref().unwrap()), [2, 0, 1, 1]);
         simulator.stop().await;
         sg.finish().await;
     }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
+use shoreguard::config::Config;
+use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::identity::RETRY;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
-use tonic::Status;
+use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tonic::{Request, Status};
 
 use crate::oidc::issuers;
 use crate::oidc_provider::{Control, How};
@@ -179,6 +182,60 @@ served! {
         sg.finish().await;
     }
 
+    async fn what_a_probe_finds_while_credentials_are_proven_stays(sg: TestServer) {
+        let simulator = guarded_by_token("one").await;
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+        admin.gateways().register_gateway(request).await.unwrap();
+        simulator.require_bearer(&["one", "two"]);
+        simulator.script("GetGatewayInfo", Script::Delay(Duration::from_secs(2)), Times::Next(1));
+        let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
+        while !simulator.calls().keys().any(|path| path.ends_with("/GetGatewayInfo")) {
+            tokio::task::yield_now().await;
+        }
+        simulator.set_version("0.1.6");
+        probe(&sg).await;
+        assert!(!rotation.is_finished(), "the new credentials are still being proven");
+        assert!(rotation.await.unwrap().unwrap().rotated);
+        assert_eq!(get(&sg).await.version, "0.1.6");
+        // Where the rotation puts back what was found before, the next probe finds the new version once more.
+        let told = dump::table(&sg.app.db, "events").await.matches("gateway.version_changed").count();
+        assert_eq!(told, 1);
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn what_is_held_for_long_follows_the_credentials_and_no_other_gateway(sg: TestServer) {
+        let (simulator, other) = (guarded_by_token("one").await, guarded_by_token("two").await);
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
+        admin.gateways().register_gateway(request).await.unwrap();
+        let held = Gateway::reach(&sg.app, sg.app.targets.all()[0].id).await.unwrap();
+        held.settings(None).await.unwrap();
+        simulator.require_bearer(&["one", "two"]);
+        assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
+        simulator.require_bearer(&["two"]);
+        held.settings(None).await.expect("a new call shows the new token");
+
+        // T04: to another address nothing goes that was begun at this one.
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into(), "credentials".into()] }),
+            endpoint: other.addr().to_string(),
+            credentials: Some(token("two")),
+            ..Default::default()
+        };
+        admin.gateways().update_gateway(moved).await.unwrap();
+        let refused = held.settings(None).await.unwrap_err();
+        assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
+        let now = Gateway::reach(&sg.app, sg.app.targets.all()[0].id).await.unwrap();
+        now.settings(None).await.unwrap();
+        drop((held, now));
+        simulator.stop().await;
+        other.stop().await;
+        sg.finish().await;
+    }
+
     async fn ends_of_certificates_are_told_of_three_times(sg: TestServer) {
         let (servers, clients) = (authority("gateways"), authority("clients"));
         let simulator = guarded(&servers, &clients).await;
@@ -221,7 +278,23 @@ served! { tuned issuers;
         };
         let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
         assert_refused!(admin.gateways().register_gateway(nowhere).await, InvalidArgument, "INVALID_FIELD");
+        // A token that is not to be had is no way around the rule for addresses, nor is where it is had from.
+        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+        let forbidden = pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
+        assert_refused!(admin.gateways().register_gateway(forbidden).await, InvalidArgument, "ADDRESS_FORBIDDEN");
+        let inside = pb::GatewayOidcClient { token_url: "https://[fd00:ec2::254]/token".into(), ..oidc_client.clone() };
+        let forbidden = pb::RegisterGatewayRequest { oidc_client: Some(inside.clone()), ..request.clone() };
+        assert_refused!(admin.gateways().register_gateway(forbidden).await, InvalidArgument, "ADDRESS_FORBIDDEN");
+        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
         let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into(), "credentials".into()] }),
+            oidc_client: Some(inside),
+            credentials: Some(credentials("client secret")),
+            ..Default::default()
+        };
+        assert_refused!(admin.gateways().update_gateway(moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
         assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
         assert!(stored.has_oidc_client_secret);
         // The probe of the registration has fetched one of its own.
@@ -264,6 +337,52 @@ served! { tuned issuers;
         assert_refused!(admin.gateways().update_gateway(elsewhere).await, InvalidArgument, "INVALID_FIELD");
         let row = dump::table(&sg.app.db, "gateways").await;
         assert!(!row.contains("client secret") && !row.contains(&json!("granted").to_string()));
+        simulator.stop().await;
+        sg.finish().await;
+    }
+}
+
+/// An identity provider is waited for longer than nothing is fetched after a failure.
+fn patient(config: &mut Config) {
+    issuers(config);
+    config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
+}
+
+served! { tuned patient;
+    async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
+        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+        let admin = sg.admin();
+        let request = pb::RegisterGatewayRequest {
+            auth_mode: pb::GatewayAuthMode::OidcClient.into(),
+            credentials: Some(pb::GatewayCredentials {
+                oidc_client_id: "shoreguard".into(),
+                oidc_client_secret: "client secret".into(),
+                ..Default::default()
+            }),
+            oidc_client: Some(pb::GatewayOidcClient {
+                token_url: format!("{}/token", corp.url),
+                scope: "gateway".into(),
+                ..Default::default()
+            }),
+            ..plain(&simulator)
+        };
+        admin.gateways().register_gateway(request).await.unwrap();
+        sg.pass(Duration::from_hours(1)).await;
+        corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
+        let asked = corp.count("token").await;
+        // Whoever gives up takes nobody's fetch along.
+        let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
+        hasty.set_timeout(Duration::from_millis(300));
+        admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
+        for refused in join_all((0..4).map(|_| who(&admin))).await {
+            assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+        }
+        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
+        assert_eq!(corp.count("token").await, asked + 1);
+        simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
+        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+        sg.pass(RETRY).await;
+        who(&admin).await.unwrap();
         simulator.stop().await;
         sg.finish().await;
     }

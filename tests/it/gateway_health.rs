@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shoreguard::error::{Error, Kind};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
 use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::gateways::findings::LOOKS;
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
-use shoreguard::workers;
+use shoreguard::workers::{self, lease};
 use tonic::Code;
 
 use crate::support::dump;
@@ -43,6 +45,12 @@ async fn probes(sg: &TestServer) {
 
 async fn told(sg: &TestServer, name: &str) -> usize {
     dump::table(&sg.app.db, "events").await.matches(name).count()
+}
+
+/// How often a method was called.
+fn asked(simulator: &Simulator, method: &str) -> u64 {
+    let calls = simulator.calls();
+    calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, times)| times).sum()
 }
 
 fn away() -> Script {
@@ -127,6 +135,65 @@ served! {
 served! {
     tuned |config| config.gateways.probe_timeout_seconds = 3;
 
+    async fn whoever_has_lost_the_lease_stores_nothing_of_what_it_has_asked(sg: TestServer) {
+        let edge = simulator().await;
+        sg.gateway("edge", edge.addr()).await;
+        for (worker, method) in [(PROBES, "Health"), (LOOKS, "GetGatewayConfig")] {
+            pass(&sg, Duration::from_secs(31)).await;
+            let (before, times) = (get(&sg, "edge").await, asked(&edge, method));
+            edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
+            let app = Arc::clone(&sg.app);
+            let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
+            while asked(&edge, method) == times {
+                tokio::task::yield_now().await;
+            }
+            // It is held up for so long that another goes on.
+            pass(&sg, Duration::from_secs(31)).await;
+            let taken = lease::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
+            assert!(taken.is_some(), "{}", worker.name);
+            let lost = round.await.unwrap();
+            assert!(matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })), "{}: {lost:?}", worker.name);
+            assert_eq!(get(&sg, "edge").await.probe_time, before.probe_time, "{}", worker.name);
+        }
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(sg: TestServer) {
+        let (old, new) = (simulator().await, simulator().await);
+        sg.gateway("edge", old.addr()).await;
+        let silent = async |simulator: &Simulator| {
+            simulator.script("Health", Script::Hang, Times::Next(1));
+            let (mut client, before) = (sg.admin().gateways(), asked(simulator, "Health"));
+            let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+            let probe = sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() });
+            while asked(simulator, "Health") == before {
+                tokio::task::yield_now().await;
+            }
+            probe
+        };
+        // A later probe was faster.
+        let late = silent(&old).await;
+        let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
+        assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
+        assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
+        assert_eq!(get(&sg, "edge").await.status(), Healthy);
+        // The gateway is another one by now.
+        let late = silent(&old).await;
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into()] }),
+            endpoint: new.addr().to_string(),
+            ..Default::default()
+        };
+        sg.admin().gateways().update_gateway(moved).await.unwrap();
+        assert!(!late.await.unwrap().reachable);
+        assert_eq!(get(&sg, "edge").await.status(), Healthy);
+        old.stop().await;
+        new.stop().await;
+        sg.finish().await;
+    }
+
     async fn wp72_one_silent_gateway_delays_no_other(sg: TestServer) {
         let (slow, quick) = (simulator().await, simulator().await);
         sg.gateway("a-slow", slow.addr()).await;
@@ -146,6 +213,41 @@ served! {
         assert_eq!(get(&sg, "quick").await.status(), Healthy);
         slow.stop().await;
         quick.stop().await;
+        sg.finish().await;
+    }
+}
+
+served! {
+    tuned |config| {
+        config.gateways.probe_timeout_seconds = 10;
+        config.gateways.probe_interval_seconds = 3600;
+    };
+
+    async fn wp72_an_outage_of_many_delays_none_that_is_well(sg: TestServer) {
+        let (many, well) = (simulator().await, simulator().await);
+        // Twice as many as are asked at once.
+        for n in 0..128 {
+            sg.gateway(&format!("many-{n}"), many.addr()).await;
+        }
+        let before = sg.gateway("well", well.addr()).await.probe_time;
+        many.script("Health", Script::Hang, Times::All);
+        pass(&sg, Duration::from_secs(30)).await;
+        let app = Arc::clone(&sg.app);
+        let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
+        while get(&sg, "well").await.probe_time == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
+        let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways;
+        let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
+        assert_eq!((list.len(), silent), (129, 0), "it was asked before the first silent one was given up");
+        assert_eq!(round.await.unwrap().unwrap().done, 129);
+        // What did not answer comes last from now on, and is asked all the same.
+        many.clear_scripts();
+        probes(&sg).await;
+        assert_eq!(get(&sg, "many-0").await.status(), Healthy);
+        many.stop().await;
+        well.stop().await;
         sg.finish().await;
     }
 }

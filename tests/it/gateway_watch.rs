@@ -1,5 +1,7 @@
 //! Gateways as they change, as a stream.
 
+use std::time::Duration;
+
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::watch_gateways_response::Change;
 use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
@@ -97,7 +99,8 @@ served! {
         describe(&sg, "edge", "while away").await;
         unregister(&sg, "hidden").await;
         let mut again = watch(&viewer, cursor).await;
-        assert_eq!(names(&next(&mut again).await.0), ["=edge"], "what is not there any more is known by that");
+        let first = names(&next(&mut again).await.0);
+        assert_eq!(first, ["=edge", "edge"], "what is not there any more is known by that");
         assert_eq!(names(&next(&mut again).await.0), ["edge"]);
         unregister(&sg, "edge").await;
         let gone = loop {
@@ -125,6 +128,50 @@ served! {
         };
         assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
         drop((all, again));
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn what_came_into_sight_while_a_watcher_was_away_is_told_of(sg: TestServer) {
+        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        sg.gateway("edge", edge.addr()).await;
+        sg.gateway("hidden", edge.addr()).await;
+        let key = sg.admin().key("look", pb::Role::None).await;
+        sg.admin().bind("look", "edge", pb::Role::Viewer).await;
+        let viewer = sg.with(&key);
+        let mut own = watch(&viewer, 0).await;
+        let (all, cursor) = next(&mut own).await;
+        assert_eq!(names(&all), ["edge"]);
+        drop(own);
+        // No event about a gateway comes of it.
+        sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
+        let mut again = watch(&viewer, cursor).await;
+        let (changes, _) = next(&mut again).await;
+        assert!(matches!(changes.first(), Some(Change::Present(_))), "{changes:?}");
+        assert_eq!(names(&changes), ["=edge,hidden", "edge", "hidden"]);
+        drop(again);
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_gateway_that_is_registered_anew_is_not_gone(sg: TestServer) {
+        let edge = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        sg.gateway("edge", edge.addr()).await;
+        let mut all = watch(&sg.admin(), 0).await;
+        assert_eq!(names(&next(&mut all).await.0), ["edge"]);
+        // What a watcher makes of it is there in the end, whether it sees both changes at once or one after the other.
+        for _ in 0..5 {
+            unregister(&sg, "edge").await;
+            let id = sg.gateway("edge", edge.addr()).await.id;
+            let mut last = None;
+            while !matches!(&last, Some(Change::Gateway(gateway)) if gateway.id == id) {
+                let told = tokio::time::timeout(Duration::from_secs(20), next(&mut all)).await;
+                let (changes, _) = told.expect("the new one comes last");
+                let of_it = |change: &&Change| names(std::slice::from_ref(*change))[0].ends_with("edge");
+                last = changes.iter().rfind(of_it).cloned().or(last);
+            }
+        }
+        drop(all);
         edge.stop().await;
         sg.finish().await;
     }

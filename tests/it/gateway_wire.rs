@@ -230,6 +230,8 @@ served! {
 
         let pinned = pin(&sg, "edge", pb::WireGeneration::V01).await;
         assert!(pinned.wire_note.starts_with("version `0.0.116` is not of generation 0.1"), "{}", pinned.wire_note);
+        let shown = (pinned.wire_generation(), pinned.pinned_generation());
+        assert_eq!(shown, (pb::WireGeneration::V00, pb::WireGeneration::V01), "what was found stays what was found");
         let look = old::GetSandboxRequest { name: "one".into(), ..Default::default() };
         admin.openshell_v0_0().get_sandbox(to("edge", look)).await.expect("a read passes");
         let refused = assert_refused!(delete(&admin, "edge", "one").await, FailedPrecondition, "WIRE_CONTRADICTED");
@@ -253,7 +255,7 @@ served! {
         pin(&sg, "edge", pb::WireGeneration::V00).await;
         delete(&admin, "edge", "one").await.unwrap();
         let unpinned = pin(&sg, "edge", pb::WireGeneration::Unspecified).await;
-        assert_eq!(unpinned.wire_note, "");
+        assert_eq!((unpinned.wire_note.as_str(), unpinned.wire_generation()), ("", pb::WireGeneration::V00));
         assert_eq!(delete(&admin, "edge", "none").await.unwrap_err().code(), Code::NotFound);
 
         // A version that tells nothing is what setting it by hand is for.
@@ -262,6 +264,9 @@ served! {
         assert_refused!(delete(&admin, "nightly", "none").await, FailedPrecondition, "WIRE_UNSUPPORTED");
         pin(&sg, "nightly", pb::WireGeneration::V00).await;
         assert_eq!(delete(&admin, "nightly", "none").await.unwrap_err().code(), Code::NotFound);
+        let unpinned = pin(&sg, "nightly", pb::WireGeneration::Unspecified).await;
+        assert_eq!(unpinned.wire_generation(), pb::WireGeneration::Unsupported);
+        assert!(sg.app.targets.all().iter().all(|target| target.pinned.is_none()));
         simulator.stop().await;
         nightly.stop().await;
         sg.finish().await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 
@@ -77,6 +78,57 @@ served! {
         let get = pb::GetGatewayRequest { gateway: "edge".into() };
         assert_refused!(admin.gateways().get_gateway(get).await, NotFound, "NOT_FOUND");
         simulator.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_change_is_recorded_with_what_was_before_and_no_secret(sg: TestServer) {
+        let mut options = SimulatorOptions::plain(Generation::V0_1);
+        options.require_bearer = Some("first-secret".to_owned());
+        let old = Simulator::start(options).await.unwrap();
+        let new = simulator().await;
+        let credentials = |token: &str| Some(pb::GatewayCredentials { bearer_token: token.into(), ..Default::default() });
+        let admin = sg.admin();
+        let request = register("edge", &old.addr().to_string());
+        let request = pb::RegisterGatewayRequest { credentials: credentials("first-secret"), ..request };
+        admin.gateways().register_gateway(request).await.unwrap();
+        let recorded = async || {
+            sg.app.audit.settled().await;
+            let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+            let list = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
+            let updates = list.into_iter().filter(|entry| entry.method.ends_with("/UpdateGateway"));
+            updates.max_by_key(|entry| entry.id).unwrap().detail_json
+        };
+        let update = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(mask(&["endpoint", "credentials", "description", "labels"])),
+            endpoint: new.addr().to_string(),
+            credentials: credentials("second-secret"),
+            description: "moved house".into(),
+            labels: labels(&[("env", "prod")]),
+            ..Default::default()
+        };
+        admin.gateways().update_gateway(update.clone()).await.unwrap();
+        let text = recorded().await;
+        for kept_out in ["secret", "moved house", "prod"] {
+            assert!(!text.contains(kept_out), "{text}");
+        }
+        let detail: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(detail["fields"], json!(["endpoint", "credentials", "description", "labels"]));
+        assert_eq!(detail["endpoint"], json!({ "from": old.addr().to_string(), "to": new.addr().to_string() }));
+        let words = ["credentials", "description", "labels"].map(|key| detail[key].as_str().unwrap_or_default());
+        assert_eq!(words, ["replaced", "changed", "changed"]);
+        // What was named and is as it was before is no change.
+        let pin = pb::UpdateGatewayRequest {
+            update_mask: Some(mask(&["pinned_generation", "description"])),
+            pinned_generation: pb::WireGeneration::V01.into(),
+            ..update
+        };
+        admin.gateways().update_gateway(pin).await.unwrap();
+        let detail: Value = serde_json::from_str(&recorded().await).unwrap();
+        assert_eq!(detail["pinned_generation"], json!({ "from": null, "to": "0.1" }));
+        assert_eq!((detail["fields"].clone(), detail.get("description")), (json!(["pinned_generation", "description"]), None));
+        old.stop().await;
+        new.stop().await;
         sg.finish().await;
     }
 

@@ -122,7 +122,11 @@ impl Client {
         let Some(found) = found else {
             return Err("which gateway is meant is not known, `--gateway` names it".to_owned());
         };
-        match found.wire_generation() {
+        let taken_for = match found.pinned_generation() {
+            WireGeneration::Unspecified => found.wire_generation(),
+            pinned => pinned,
+        };
+        match taken_for {
             WireGeneration::V00 => Ok(Generation::V0_0),
             WireGeneration::V01 => Ok(Generation::V0_1),
             WireGeneration::Unspecified | WireGeneration::Unknown | WireGeneration::Unsupported => {

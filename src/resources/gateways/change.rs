@@ -14,9 +14,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
-use crate::net;
 use crate::resources::access_bindings::difference;
-use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 
@@ -53,6 +51,23 @@ impl Change {
             || self.auth_mode.is_some()
             || self.oidc_client.is_some()
             || self.pinned_generation.is_some()
+    }
+
+    /// Names of the fields that are to change.
+    fn fields(&self) -> Vec<&'static str> {
+        let named = [
+            ("endpoint", self.endpoint.is_some()),
+            ("scheme", self.scheme.is_some()),
+            ("auth_mode", self.auth_mode.is_some()),
+            ("oidc_client", self.oidc_client.is_some()),
+            ("pinned_generation", self.pinned_generation.is_some()),
+            ("ca_cert", self.ca_cert.is_some()),
+            ("credentials", self.credentials.is_some()),
+            ("metadata_json", self.metadata_json.is_some()),
+            ("description", self.description.is_some()),
+            ("labels", self.labels.is_some()),
+        ];
+        named.into_iter().filter_map(|(field, named)| named.then_some(field)).collect()
     }
 }
 
@@ -91,7 +106,6 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     let moved = targets::destination(row) != destination;
     if moved {
         targets::seal_into(app, row, &Credentials::default())?;
-        row.server_cert_ends_at = None;
     }
     let (mode, scheme) =
         (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
@@ -106,28 +120,66 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     Ok(())
 }
 
+/// Notes for the audit log what has changed: what decides where we connect and how we identify ourselves before and after;
+/// of certificates and secrets that they are other ones; of words that they are.
+fn note(ctx: &Ctx, before: &Row, after: &Row) {
+    let told = |row: &Row| {
+        [
+            ("endpoint", Some(row.endpoint.clone())),
+            ("scheme", Some(row.scheme.clone())),
+            ("auth_mode", row.auth_mode.clone()),
+            ("token_url", row.oidc_token_url.clone()),
+            ("scope", row.oidc_scope.clone()),
+            ("audience", row.oidc_audience.clone()),
+            ("pinned_generation", row.pinned_generation.clone()),
+        ]
+    };
+    for ((key, from), (_, to)) in told(before).into_iter().zip(told(after)) {
+        if from != to {
+            ctx.detail(key, json!({ "from": from, "to": to }));
+        }
+    }
+    for (key, from, to) in [
+        ("ca_cert", vec![&before.ca_cert], vec![&after.ca_cert]),
+        ("credentials", before.sealed(), after.sealed()),
+    ] {
+        let none = to.iter().all(|part| part.is_none());
+        if from != to {
+            ctx.detail(key, if none { "dropped" } else { "replaced" });
+        }
+    }
+    for (key, from, to) in [
+        ("metadata_json", &before.metadata_json, &after.metadata_json),
+        ("description", &before.description, &after.description),
+        ("labels", &before.labels_json, &after.labels_json),
+    ] {
+        if from != to {
+            ctx.detail(key, "changed");
+        }
+    }
+}
+
 /// Changes the gateway of the call.
 pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
     let (id, name) = ctx.on_gateway()?.clone();
     let (app, now, global) = (ctx.app(), ctx.now(), ctx.is_global_admin());
+    ctx.detail("fields", change.fields());
     if change.moves_destination() && !global {
         let why = "an endpoint, scheme, CA, auth mode, token URL or pinned generation is changed by a global admin only";
         return Err(Error::Denied { why: why.to_owned() });
     }
-    if let Some(endpoint) = &change.endpoint {
-        let gateways = &app.config.gateways;
-        let (networks, timeout) = (&gateways.allowed_networks, gateways.connect_timeout());
-        net::connect::check(&app.names, &endpoint.host, networks, timeout).await?;
-    }
+    let oidc_client = change.oidc_client.as_ref().and_then(Option::as_ref);
+    domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .db()
         .transaction(async |conn| {
             let missing = || Error::missing(Kind::Gateway, &name);
-            let mut row = store::by_id(conn, id).await?.ok_or_else(missing)?;
+            let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, &name)?;
-            let before = Labels::from_json(row.labels_json.as_deref());
+            let before = row.clone();
+            let labels_before = Labels::from_json(row.labels_json.as_deref());
             if let Some(labels) = &change.labels
-                && labels.of_access() != before.of_access()
+                && labels.of_access() != labels_before.of_access()
                 && !global
             {
                 let why = "labels under `access/` are changed by a global admin only";
@@ -136,8 +188,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             let destination = targets::destination(&row);
             apply(app, &mut row, &change)?;
             if targets::destination(&row) != destination {
-                Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
-                "unknown".clone_into(&mut row.last_status);
+                store::forget_found(conn, &mut row).await?;
             }
             certificates::note(ctx, conn, &row).await?;
             row.version += 1;
@@ -151,14 +202,14 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             Ok((row, before))
         })
         .await?;
+    note(ctx, &before, &updated);
     if let Some(after) = &change.labels {
-        difference::note(ctx, id, &before, after);
+        difference::note(ctx, id, &Labels::from_json(before.labels_json.as_deref()), after);
     }
-    changed(ctx).await?;
+    domain::known(ctx).await;
     if change.moves_destination() || change.credentials.is_some() {
-        // What it found stands in the row; that it did not answer fails no update.
-        let _found = worker::probe_and_store(ctx, id).await?;
-        return domain::get(ctx).await;
+        worker::probe_changed(ctx, id).await;
+        return Ok(domain::changed_to(ctx, updated).await);
     }
     Ok(updated)
 }

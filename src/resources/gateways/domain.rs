@@ -17,6 +17,7 @@ use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
 use crate::labels::{Labels, Selector, UNLABELLED};
+use crate::net;
 use crate::openshell::Probe;
 use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::domain::changed;
@@ -102,10 +103,12 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     if store::by_name(&mut ctx.db().read().await?, &row.name).await?.is_some() {
         return Err(Error::exists(Kind::Gateway, &row.name));
     }
+    // Before anything is asked of anybody: a probe that gets no token never comes to the gateway's own address.
+    check_addresses(app, Some(&new.endpoint), new.oidc_client.as_ref()).await?;
     let target = targets::from_row(app, &row)?;
     let found = worker::probe(app, &target).await;
     refuse_forbidden(&found)?;
-    let probed = worker::probed(&found, now);
+    let probed = worker::probed(&found, now, ctx.now());
     row.note(&probed, found.as_ref().err().map(worker::shown_error));
     let stored = ctx
         .db()
@@ -124,8 +127,39 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
         })
         .await?;
     difference::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
-    changed(ctx).await?;
+    known(ctx).await;
     Ok(stored)
+}
+
+/// Makes a committed change known here before it is answered. Where that fails now, the follower of changes will make it
+/// known: the change stands, so the call has not failed.
+pub(super) async fn known(ctx: &Ctx) {
+    if let Err(error) = changed(ctx).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a change is not known here yet");
+    }
+}
+
+/// The gateway of the call after a committed change; where it can't be read now, as the change has left it.
+pub(super) async fn changed_to(ctx: &Ctx, left: Row) -> Row {
+    get(ctx).await.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a changed gateway was not read");
+        left
+    })
+}
+
+/// Refuses where a gateway, or the identity provider of one, is at an address that must not be connected to.
+pub(super) async fn check_addresses(
+    app: &App,
+    endpoint: Option<&Endpoint>,
+    oidc_client: Option<&OidcClient>,
+) -> Result<(), Error> {
+    let config = &app.config.gateways;
+    let (networks, within) = (&config.allowed_networks, config.connect_timeout());
+    let hosts = endpoint.map(|endpoint| endpoint.host.clone());
+    for host in hosts.into_iter().chain(oidc_client.and_then(OidcClient::token_host)) {
+        net::connect::check(&app.names, &host, networks, within).await?;
+    }
+    Ok(())
 }
 
 fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Gateways that are asked at once.
@@ -71,36 +72,48 @@ pub const LOOKS: Worker = Worker {
     every: |_| LOOK_EVERY,
     lease: true,
     wake: None,
-    tick: |ctx, _| Box::pin(tick(ctx)),
+    tick: |ctx, lease| Box::pin(tick(ctx, lease)),
 };
 
-async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
+async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let known = |generation| matches!(generation, Generation::V0_0 | Generation::V0_1);
     let targets = ctx.app().targets.all().into_iter().filter(|target| known(target.generation));
     let looks = targets.map(|target| {
         let (ctx, on) = (ctx.clone(), (target.id, Arc::clone(&target.name)));
-        async move { look(&ctx, &on).await }
+        async move { (told(&ctx, &on).await, on) }
     });
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     let mut done = 0;
-    while let Some(looked) = looks.next().await {
-        done += usize::from(looked?);
+    // Noted here, one after the other, and not where it was told: what is dropped with the rest when the lease is lost is
+    // then no transaction.
+    while let Some((told, on)) = looks.next().await {
+        if let Some(so) = told {
+            done += usize::from(note(ctx, lease, &on, Kind::AutomaticApprovals, so).await?);
+        }
     }
     Ok(Worked { done, more: false })
 }
 
 /// Looks at one gateway; answers whether something is news. One that does not answer is left as it was.
 pub async fn look(ctx: &Ctx, on: &OnGateway) -> Result<bool, Error> {
+    match told(ctx, on).await {
+        Some(so) => note(ctx, None, on, Kind::AutomaticApprovals, so).await,
+        None => Ok(false),
+    }
+}
+
+/// Whether a gateway approves by itself; none where it does not say.
+async fn told(ctx: &Ctx, on: &OnGateway) -> Option<bool> {
     let asked = async { Gateway::reach(ctx.app(), on.0).await?.settings(None).await };
     let told = match timeout(LOOK_TIME, asked).await {
         Ok(Ok((settings, _))) => settings,
         Ok(Err(error)) => {
             debug!(gateway = %on.1, %error, "its settings were not told");
-            return Ok(false);
+            return None;
         }
-        Err(_) => return Ok(false),
+        Err(_) => return None,
     };
-    note(ctx, on, Kind::AutomaticApprovals, approves_by_itself(&told)).await
+    Some(approves_by_itself(&told))
 }
 
 fn approves_by_itself(settings: &[Setting]) -> bool {
@@ -110,13 +123,22 @@ fn approves_by_itself(settings: &[Setting]) -> bool {
 }
 
 /// Notes that something is so, or no longer.
-async fn note(ctx: &Ctx, on: &OnGateway, kind: Kind, so: bool) -> Result<bool, Error> {
+async fn note(
+    ctx: &Ctx,
+    lease: Option<&Lease>,
+    on: &OnGateway,
+    kind: Kind,
+    so: bool,
+) -> Result<bool, Error> {
     let since = so.then(|| ctx.now());
     let name = if so { "gateway.finding_opened" } else { "gateway.finding_closed" };
     let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
     let news = ctx
         .db()
         .transaction(async |conn| {
+            if let Some(lease) = lease {
+                lease::still_held(conn, lease).await?;
+            }
             let news = match kind {
                 Kind::AutomaticApprovals => {
                     store::note_automatic_approvals(conn, on.0, since).await?

@@ -1,14 +1,15 @@
 //! What we show a gateway in `authorization`: nothing, a token that is stored, or one that is fetched.
 //!
 //! Invariants
-//! - a token is fetched by one caller at a time, and after a failure not again for [`RETRY`];
+//! - a token is fetched by one task at a time, for all who wait for it: what it meets is what they meet, and a caller that
+//!   gives up stops nothing. After a failure none is fetched for [`RETRY`];
 //! - one that is near its end serves on while the next is fetched; one that has ended is never shown.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::Clock;
@@ -65,8 +66,15 @@ pub struct Fetched {
     deadline: Duration,
     clock: Clock,
     held: RwLock<Option<Held>>,
-    /// When a fetch failed last. Held while one is going on.
-    failed: Mutex<Option<Duration>>,
+    fetches: Mutex<Fetches>,
+}
+
+#[derive(Debug, Default)]
+struct Fetches {
+    /// Says when the one ends that is going on.
+    going_on: Option<watch::Receiver<bool>>,
+    /// When the last one ended, where it failed.
+    failed: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -86,8 +94,8 @@ impl Fetched {
         deadline: Duration,
         clock: Clock,
     ) -> Self {
-        let (held, failed) = (RwLock::default(), Mutex::default());
-        Self { gateway, asked, client, deadline, clock, held, failed }
+        let (held, fetches) = (RwLock::default(), Mutex::default());
+        Self { gateway, asked, client, deadline, clock, held, fetches }
     }
 
     /// The token that is good for longer than `margin`, and whether it is time for the next.
@@ -102,16 +110,17 @@ impl Fetched {
         match self.held(2 * MARGIN) {
             Some((_, false)) => return Ok(()),
             Some((_, true)) => {
-                let renewing = Arc::clone(self);
-                if self.failed.try_lock().is_ok() {
-                    own(async move { renewing.renew().await });
-                }
+                // It serves on meanwhile.
+                let _going_on = self.fetching();
                 return Ok(());
             }
             None => {}
         }
-        // Boxed: it is rarely needed, and every call would else make room for it.
-        if Box::pin(self.renew()).await {
+        if let Some(mut end) = self.fetching() {
+            // An error means that the task has gone with its runtime, which ends it as well.
+            let _ended = end.wait_for(|ended| *ended).await;
+        }
+        if self.held(MARGIN).is_some() {
             return Ok(());
         }
         let why = format!(
@@ -121,26 +130,48 @@ impl Fetched {
         Err(Error::unavailable(Reason::GatewayTokenUnavailable, why))
     }
 
-    /// Fetches unless somebody has just done so; answers whether there is a token to show.
-    async fn renew(&self) -> bool {
-        let mut failed = self.failed.lock().await;
-        if let Some((_, false)) = self.held(2 * MARGIN) {
-            return true;
+    /// The end of the fetch that is going on, or of one that begins now; none where there is no need for one, or where the
+    /// last has just failed.
+    fn fetching(self: &Arc<Self>) -> Option<watch::Receiver<bool>> {
+        let mut fetches = self.fetches();
+        // Its sender is gone where its runtime has stopped under it.
+        if let Some(end) = fetches.going_on.as_ref().filter(|end| end.has_changed().is_ok()) {
+            return Some(end.clone());
         }
         let now = self.clock.since_boot();
-        if failed.is_none_or(|at| now.saturating_sub(at) >= RETRY) {
-            match fetch(&self.client, &self.asked, self.deadline).await {
-                Ok(token) => {
-                    *failed = None;
-                    self.hold(token, now);
-                }
-                Err(why) => {
-                    warn!(gateway = %self.gateway, why, "no token for a gateway could be fetched");
-                    *failed = Some(now);
-                }
-            }
+        let failed_just_now = fetches.failed.is_some_and(|at| now.saturating_sub(at) < RETRY);
+        if failed_just_now || matches!(self.held(2 * MARGIN), Some((_, false))) {
+            return None;
         }
-        self.held(MARGIN).is_some()
+        let (ended, end) = watch::channel(false);
+        fetches.going_on = Some(end.clone());
+        drop(fetches);
+        let fetching = Arc::clone(self);
+        own(async move {
+            fetching.fetch(now).await;
+            ended.send_replace(true);
+        });
+        Some(end)
+    }
+
+    async fn fetch(&self, begun: Duration) {
+        let fetched = fetch(&self.client, &self.asked, self.deadline).await;
+        let failed = match fetched {
+            Ok(token) => {
+                self.hold(token, begun);
+                None
+            }
+            Err(why) => {
+                warn!(gateway = %self.gateway, why, "no token for a gateway could be fetched");
+                // Stamped when it ends: a provider that hangs is else asked again as soon as it is given up.
+                Some(self.clock.since_boot())
+            }
+        };
+        *self.fetches() = Fetches { going_on: None, failed };
+    }
+
+    fn fetches(&self) -> MutexGuard<'_, Fetches> {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hold(&self, token: Token, now: Duration) {

@@ -130,6 +130,13 @@ impl OidcClient {
         let (scope, audience) = (text("scope", scope)?, text("audience", audience)?);
         Ok(Self { token_url: token_url.to_owned(), scope, audience })
     }
+
+    /// Host of the token URL: a name, an IPv4 address, or an IPv6 address without brackets.
+    #[must_use]
+    pub fn token_host(&self) -> Option<String> {
+        let uri = self.token_url.parse::<http::Uri>().ok()?;
+        Some(uri.host()?.trim_matches(['[', ']']).to_owned())
+    }
 }
 
 /// How a gateway is reached.

@@ -12,12 +12,11 @@ use serde_json::json;
 use super::credentials::{AuthMode, Credentials};
 use super::input::Scheme;
 use super::store::{self, Row};
-use super::{certificates, targets, worker};
+use super::{certificates, domain, targets, worker};
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::proxy::connection::Connection;
-use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 
@@ -30,8 +29,13 @@ pub struct Rotation {
     pub unproven: bool,
 }
 
-/// Replaces the credentials of the gateway of the call; answers whether they are other ones than before.
-pub async fn rotate(ctx: &Ctx, rotation: &Rotation, given_etag: &str) -> Result<bool, Error> {
+/// Replaces the credentials of the gateway of the call; answers it as it is then, and whether they are other ones than
+/// before.
+pub async fn rotate(
+    ctx: &Ctx,
+    rotation: &Rotation,
+    given_etag: &str,
+) -> Result<(Row, bool), Error> {
     let (id, name) = ctx.on_gateway()?.clone();
     let missing = || Error::missing(Kind::Gateway, &name);
     let app = ctx.app();
@@ -45,22 +49,27 @@ pub async fn rotate(ctx: &Ctx, rotation: &Rotation, given_etag: &str) -> Result<
     rotation.credentials.fit(mode, Scheme::stored(&before.scheme)?)?;
     if targets::opened(app, &before)? == rotation.credentials {
         ctx.detail("rotated", false);
-        return Ok(false);
+        return Ok((domain::get(ctx).await?, false));
     }
-    let mut row = before.clone();
-    targets::seal_into(app, &mut row, &rotation.credentials)?;
+    let mut sealed = before.clone();
+    targets::seal_into(app, &mut sealed, &rotation.credentials)?;
     if !rotation.unproven {
-        prove(ctx, &row).await?;
+        prove(ctx, &sealed).await?;
     }
-    row.version += 1;
     let ends = |row: &Row| {
         let client =
             certificates::of(row).into_iter().find(|(kind, _)| *kind == certificates::Kind::Client);
         client.and_then(|(_, ends)| ends).map(|at| at.to_string())
     };
-    let (was, is) = (ends(&before), ends(&row));
-    ctx.db()
+    let (was, is) = (ends(&before), ends(&sealed));
+    let rotated = ctx
+        .db()
         .transaction(async |conn| {
+            // Read again: proving takes its time, and what was found of the gateway meanwhile stays.
+            let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
+            etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;
+            row.take_credentials(&sealed);
+            row.version += 1;
             certificates::note(ctx, conn, &row).await?;
             if !store::update(conn, &row, None).await? {
                 return Err(Error::conflict(Kind::Gateway, &name));
@@ -71,17 +80,17 @@ pub async fn rotate(ctx: &Ctx, rotation: &Rotation, given_etag: &str) -> Result<
             let on = (id, Arc::clone(&name));
             let event = NewEvent::of(ctx, "gateway.credentials_rotated", payload).on(on);
             events::enqueue(conn, event).await?;
-            log_change(conn, Subject::Gateway(id), ctx.now()).await
+            log_change(conn, Subject::Gateway(id), ctx.now()).await?;
+            Ok(row)
         })
         .await?;
     ctx.detail("rotated", true);
     ctx.detail("proven", !rotation.unproven);
     ctx.detail("certificate_ended", was);
     ctx.detail("certificate_ends", is);
-    changed(ctx).await?;
-    // What it finds stands in the row; that the gateway does not answer now fails nothing.
-    let _found = worker::probe_and_store(ctx, id).await?;
-    Ok(true)
+    domain::known(ctx).await;
+    worker::probe_changed(ctx, id).await;
+    Ok((domain::changed_to(ctx, rotated).await, true))
 }
 
 /// Connects with the new credentials, and asks what takes one.

@@ -115,8 +115,8 @@ impl GatewayService for Gateways {
     ) -> Reply<pb::RotateGatewayCredentialsResponse> {
         call_write(&self.0, request, async move |ctx, req| {
             let given_etag = req.etag.clone();
-            let rotated = rotate::rotate(&ctx, &req.try_into()?, &given_etag).await?;
-            let gateway = Some(domain::get(&ctx).await?.into());
+            let (row, rotated) = rotate::rotate(&ctx, &req.try_into()?, &given_etag).await?;
+            let gateway = Some(row.into());
             Ok(pb::RotateGatewayCredentialsResponse { gateway, rotated })
         })
         .await
@@ -187,7 +187,7 @@ impl GatewayService for Gateways {
                 version: found.as_ref().map(|probe| probe.version.clone()).unwrap_or_default(),
                 wire_generation: found
                     .as_ref()
-                    .map_or(pb::WireGeneration::Unknown, |p| p.generation.into())
+                    .map_or(pb::WireGeneration::Unknown, |p| p.told_generation().into())
                     .into(),
                 latency: latency.map(wire::span),
                 error: found.err().unwrap_or_default(),

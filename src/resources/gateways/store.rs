@@ -6,6 +6,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::input::OidcClient;
+use super::targets::Generation;
 use crate::access::snapshot::Visible;
 use crate::db::schema::{gateway_labels, gateways};
 use crate::db::types::{GatewayId, Timestamp};
@@ -13,7 +14,8 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
 
-/// A gateway as it is stored.
+/// A gateway as it is stored. What callers change leaves alone what was found of it: those columns are written where it is
+/// found, and by [`forget_found`].
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = gateways, treat_none_as_null = true)]
 pub struct Row {
@@ -46,18 +48,25 @@ pub struct Row {
     /// When it was registered.
     pub registered_at: Timestamp,
     /// When it last answered.
+    #[diesel(skip_update)]
     pub last_seen: Option<Timestamp>,
     /// How it answered its last probe.
+    #[diesel(skip_update)]
     pub last_status: String,
     /// The schema family.
+    #[diesel(skip_update)]
     pub wire_generation: String,
     /// The version that it reports.
+    #[diesel(skip_update)]
     pub gateway_version: Option<String>,
     /// How long its last answer took, in microseconds.
+    #[diesel(skip_update)]
     pub latency_us: Option<i64>,
     /// Why its last probe failed.
+    #[diesel(skip_update)]
     pub last_error: Option<String>,
     /// When it was last probed.
+    #[diesel(skip_update)]
     pub probed_at: Option<Timestamp>,
     /// Moves with each change by a caller.
     pub version: i64,
@@ -72,10 +81,11 @@ pub struct Row {
     /// Sealed.
     pub oidc_client_secret: Option<Vec<u8>>,
     /// When the certificate ends that it has shown last.
+    #[diesel(skip_update)]
     pub server_cert_ends_at: Option<Timestamp>,
     /// The schema family that is taken whatever its version says.
     pub pinned_generation: Option<String>,
-    /// Since when it was found to approve proposals by itself. What callers change leaves it alone.
+    /// Since when it was found to approve proposals by itself.
     #[diesel(skip_update)]
     pub automatic_approvals_since: Option<Timestamp>,
 }
@@ -87,6 +97,21 @@ impl Row {
         let (scope, audience) = (self.oidc_scope.clone(), self.oidc_audience.clone());
         let token_url = self.oidc_token_url.clone()?;
         Some(OidcClient { token_url, scope, audience })
+    }
+
+    /// Its credentials, as they are stored.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<&Option<Vec<u8>>> {
+        vec![&self.client_cert, &self.client_key, &self.bearer_token, &self.oidc_client_secret]
+    }
+
+    /// Takes the credentials of another state of the same gateway, sealed for the same destination.
+    pub fn take_credentials(&mut self, from: &Self) {
+        self.client_cert.clone_from(&from.client_cert);
+        self.client_key.clone_from(&from.client_key);
+        self.bearer_token.clone_from(&from.bearer_token);
+        self.oidc_client_id.clone_from(&from.oidc_client_id);
+        self.oidc_client_secret.clone_from(&from.oidc_client_secret);
     }
 
     /// Sets where tokens are fetched.
@@ -126,6 +151,19 @@ pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error>
         .first(c)
         .await
         .optional())?)
+}
+
+/// One by id, which nobody else changes or takes out until the transaction ends.
+pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
+    match conn {
+        Conn::Pg(c) => {
+            let row = gateways::table.find(id.get()).select(Row::as_select());
+            // Not for update: what hangs on a gateway may be added while it is held.
+            Ok(row.for_no_key_update().first(c).await.optional()?)
+        }
+        // The transaction has the database's one write lock already.
+        Conn::Sqlite(_) => by_id(conn, id).await,
+    }
 }
 
 /// Those of these ids that there are.
@@ -198,6 +236,21 @@ pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Resu
     Ok(changed == 1)
 }
 
+/// Forgets what was found of one that is another by now. Moves no version.
+pub async fn forget_found(conn: &mut Conn, row: &mut Row) -> Result<(), Error> {
+    Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
+    "unknown".clone_into(&mut row.last_status);
+    row.server_cert_ends_at = None;
+    let at = gateways::table.find(row.id);
+    let to = (
+        gateways::wire_generation.eq(&row.wire_generation),
+        gateways::last_status.eq(&row.last_status),
+        gateways::server_cert_ends_at.eq(row.server_cert_ends_at),
+    );
+    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    Ok(())
+}
+
 /// Deletes one that is still at `version`; answers whether it was.
 pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool, Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::version.eq(version)));
@@ -240,21 +293,28 @@ impl Row {
     }
 }
 
-/// Stores what a probe found, for the gateway as it was probed: one whose endpoint has changed since is left alone.
-/// Moves no version.
+/// Those that have not answered their last probe, the one first that was asked longest ago.
+pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
+    let ids: Vec<i64> = on_conn!(conn, |c| gateways::table
+        .filter(gateways::last_status.eq("unreachable"))
+        .select(gateways::id)
+        .order((gateways::probed_at, gateways::id))
+        .load(c)
+        .await)?;
+    Ok(ids.into_iter().map(GatewayId).collect())
+}
+
+/// Stores what a probe found. Moves no version.
 pub async fn store_probe(
     conn: &mut Conn,
     id: GatewayId,
-    endpoint: &str,
     probed: &Probed,
     error: Option<&str>,
-) -> Result<bool, Error> {
-    let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::endpoint.eq(endpoint)));
-    let changed = on_conn!(conn, |c| diesel::update(at)
-        .set((probed, gateways::last_error.eq(error)))
-        .execute(c)
-        .await)?;
-    Ok(changed == 1)
+) -> Result<(), Error> {
+    let at = gateways::table.filter(gateways::id.eq(id.get()));
+    let to = (probed, gateways::last_error.eq(error));
+    on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
+    Ok(())
 }
 
 /// Notes since when a gateway approves proposals by itself, or that it does not; answers whether that is news. Moves no

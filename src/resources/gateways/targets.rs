@@ -21,6 +21,7 @@ use crate::net::names::Names;
 use crate::oidc::client_credentials::Asked;
 use crate::openshell::budget::Budget;
 use crate::openshell::capability::Family;
+use crate::proxy::connection::Connection;
 use crate::seal::{Aad, joined};
 use crate::secret::Secret;
 
@@ -231,7 +232,9 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-fn connection_version(row: &Row) -> u64 {
+/// Moves with whatever a connection to the gateway of a row depends on.
+#[must_use]
+pub fn connection_version(row: &Row) -> u64 {
     let bytes = |part: &Option<Vec<u8>>| part.clone().unwrap_or_default();
     let text = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
     let parts = [
@@ -260,6 +263,19 @@ impl Targets {
     #[must_use]
     pub fn get(&self, id: GatewayId) -> Option<Arc<Target>> {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The same gateway as it is now: its credentials may be other ones, what it is connected to and how it is understood
+    /// are not.
+    ///
+    /// # Errors
+    /// `GATEWAY_UNREACHABLE` where it is gone, or another gateway by now.
+    pub(crate) fn still(&self, then: &Target) -> Result<Arc<Target>, Error> {
+        let now = self.get(then.id).ok_or_else(|| Connection::unreachable(&then.name))?;
+        if now.connection_version == then.connection_version || now.address() == then.address() {
+            return Ok(now);
+        }
+        Err(Connection::changed(&then.name))
     }
 
     /// Puts a gateway in, or takes it out; answers what was there. Where nothing changes that a connection depends on,

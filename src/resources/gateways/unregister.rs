@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::store;
+use super::{domain, store};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
-use crate::resources::access_bindings::domain::changed;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::audit::domain as audit;
@@ -54,8 +53,9 @@ pub async fn unregister(
         .db()
         .transaction(async |conn| {
             let missing = || Error::missing(Kind::Gateway, name);
-            let row = store::by_name(conn, name).await?.ok_or_else(missing)?;
-            let id = GatewayId(row.id);
+            let id = GatewayId(store::by_name(conn, name).await?.ok_or_else(missing)?.id);
+            // Held from here on: what a probe finds meanwhile comes before, or finds nothing to be stored at.
+            let row = store::lock(conn, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
             let gone = counted(ctx, conn, id, name).await?;
             if !force {
@@ -63,6 +63,7 @@ pub async fn unregister(
             }
             let stopped = operations::cancel(ctx, conn, id).await?;
             let holders = bindings::holders_on(conn, id).await?;
+            sboms::delete_on(conn, name).await?;
             if !store::delete(conn, id, row.version).await? {
                 return Err(Error::conflict(Kind::Gateway, name));
             }
@@ -89,7 +90,7 @@ pub async fn unregister(
         ctx.detail(what, count);
     }
     operations::stop(ctx.app(), &stopped);
-    changed(ctx).await?;
+    domain::known(ctx).await;
     Ok(gone)
 }
 

@@ -2,8 +2,10 @@
 //!
 //! Invariants
 //! - what is sent is the gateway as it is now, after each event about it: none is missed, some may come together;
-//! - one that the caller may no longer see, or that is unregistered, is told as gone, by name, once; a stream that goes on
-//!   begins with those that there are, since of what was lost in between no event can be shown.
+//! - one that the caller may no longer see, or that is unregistered, is told as gone, by name, once, and before what is
+//!   told of another one under its name;
+//! - a stream begins with every gateway, one that goes on with their names first: what has come into sight in between, and
+//!   what was lost, was so without an event that could be shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,12 +43,11 @@ pub enum Told {
     Present(Vec<String>),
 }
 
-/// How a stream begins, and where it goes on.
-enum First {
-    /// With every gateway.
-    All(i64),
-    /// With their names.
-    Names(i64),
+/// How a stream begins, and where it goes on: with every gateway.
+struct First {
+    at: i64,
+    /// Before them with their names.
+    names: bool,
 }
 
 /// Follows gateways for a stream.
@@ -68,22 +69,18 @@ impl Watcher {
         let filter = Filter::parse(String::new(), NAMES.map(str::to_owned).to_vec())?;
         let follower = Follower::start(ctx, filter, from).await?;
         let at = follower.at();
-        let (known, first) = if after == 0 {
-            (BTreeMap::new(), First::All(at))
-        } else {
-            (names(ctx).await?, First::Names(at))
-        };
-        Ok(Self { follower, known, first: Some(first) })
+        let first = First { at, names: after != 0 };
+        Ok(Self { follower, known: BTreeMap::new(), first: Some(first) })
     }
 
     /// What is to be told next, and the cursor after it.
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<Told>, i64), Error> {
-        match self.first.take() {
-            Some(First::All(at)) => return Ok((self.told(ctx, &BTreeSet::new()).await?, at)),
-            Some(First::Names(at)) => {
-                return Ok((vec![Told::Present(self.known.values().cloned().collect())], at));
+        if let Some(First { at, names }) = self.first.take() {
+            let mut told = self.told(ctx, &BTreeSet::new()).await?;
+            if names {
+                told.insert(0, Told::Present(self.known.values().cloned().collect()));
             }
-            None => {}
+            return Ok((told, at));
         }
         let page = self.follower.next(ctx).await?;
         let touched = page.events.into_iter().filter_map(|event| event.gateway).collect();
@@ -101,14 +98,17 @@ impl Watcher {
             |(id, name): &(&i64, &String)| !before.contains_key(*id) || touched.contains(*name);
         let ids: Vec<GatewayId> =
             self.known.iter().filter(new).map(|(id, _)| GatewayId(*id)).collect();
-        let mut told = Vec::with_capacity(ids.len());
+        let present: BTreeSet<&String> = self.known.values().collect();
+        let gone =
+            |(id, name): &(i64, String)| !self.known.contains_key(id) && !present.contains(name);
+        // The gone ones first, and none whose name is another one's by now: a caller tells gateways by their names.
+        let gone = before.into_iter().filter(gone).map(|(_, name)| Told::Gone(name));
+        let mut told: Vec<Told> = gone.collect();
         let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());
         for ids in ids.chunks(BATCH) {
             let rows = store::by_ids(&mut ctx.db().read().await?, ids).await?;
             told.extend(rows.into_iter().map(|row| Told::Is(Box::new(honest(row, config, at)))));
         }
-        let gone = before.into_iter().filter(|(id, _)| !self.known.contains_key(id));
-        told.extend(gone.map(|(_, name)| Told::Gone(name)));
         Ok(told)
     }
 }

@@ -1,16 +1,21 @@
 //! Probing: is a gateway there, how is it, and what does it speak.
 //!
-//! All at once, each with its own deadline, so that a slow one delays no other. What is told is what the last probe
-//! said, never more.
+//! Invariants
+//! - each has its own deadline, and silent ones delay no other, however many they are;
+//! - what is told is what the last probe said, never more; it is stored under the lease of the round that has asked.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::store::{self, Probed};
-use super::targets::Target;
+use super::targets::{self, Target};
 use super::{budgets, certificates, health};
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -19,10 +24,16 @@ use crate::error::{Error, Kind, Reason};
 use crate::openshell::{Health, Probe};
 use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
+use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
-/// Probes that run at once.
+/// Probes at once of gateways that have answered last time.
 const AT_ONCE: usize = 64;
+/// How long such a one keeps the next from being asked. One that is silent longer is waited for beside the others, so that
+/// an outage costs those that are well a second for every [`AT_ONCE`] that are not, and in its first round alone.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Probes at once of gateways that have not answered last time.
+const SILENT_AT_ONCE: usize = 256;
 
 /// How a status is stored.
 #[must_use]
@@ -56,44 +67,61 @@ pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
 pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, String>, Error> {
     let app = ctx.app();
     let target = app.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
+    let asked_at = ctx.now();
     let found = probe(app, &target).await;
-    store_found(ctx, &target, &found).await?;
+    store_found(ctx, None, &target, asked_at, &found).await?;
     Ok(found.map_err(|error| shown_error(&error)))
 }
 
-/// What a probe found, as it is stored.
+/// Probes a gateway after a change that is committed. What it finds stands in the row; that it finds nothing, or that it
+/// can't be stored now, fails no change.
+pub async fn probe_changed(ctx: &Ctx, id: GatewayId) {
+    if let Err(error) = probe_and_store(ctx, id).await {
+        tracing::warn!(gateway = %id, error = &error as &dyn std::error::Error, "a changed gateway was not probed");
+    }
+}
+
+/// What a probe found that was begun then and is over now, as it is stored.
 #[must_use]
-pub fn probed(found: &Result<Probe, Error>, now: Timestamp) -> Probed {
+pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
     let answer = found.as_ref().ok();
     Probed {
         last_status: answer.map_or("unreachable", |probe| status_word(probe.status)).to_owned(),
-        probed_at: now,
+        probed_at: asked_at,
         last_seen: answer.map(|_| now),
-        wire_generation: answer.map(|probe| probe.generation.as_str().to_owned()),
+        wire_generation: answer.map(|probe| probe.told_generation().as_str().to_owned()),
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
         latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
         server_cert_ends_at: answer.and_then(|probe| probe.server_cert),
     }
 }
 
+/// Stores what a probe found of a gateway as it was described then. It says nothing of one that has changed since, and
+/// nothing new where a later probe was faster.
 async fn store_found(
     ctx: &Ctx,
+    lease: Option<&Lease>,
     target: &Target,
+    asked_at: Timestamp,
     found: &Result<Probe, Error>,
 ) -> Result<(), Error> {
     let now = ctx.now();
     let error = found.as_ref().err().map(shown_error);
-    let found = probed(found, now);
+    let found = probed(found, asked_at, now);
     let moved = ctx
         .db()
         .transaction(async |conn| {
-            let Some(before) = store::by_id(conn, target.id).await? else { return Ok(false) };
-            let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
-            let error = error.clone().or(over);
-            let stored = store::store_probe(conn, target.id, &before.endpoint, &probed, error.as_deref());
-            if !stored.await? {
+            if let Some(lease) = lease {
+                lease::still_held(conn, lease).await?;
+            }
+            let Some(before) = store::lock(conn, target.id).await? else { return Ok(false) };
+            let changed = targets::connection_version(&before) != target.connection_version;
+            if changed || before.probed_at.is_some_and(|last| last > asked_at) {
                 return Ok(false);
             }
+            let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
+            let error = error.clone().or(over);
+            store::store_probe(conn, target.id, &probed, error.as_deref()).await?;
             health::note(conn, &before, &probed, error.as_deref()).await?;
             let mut after = before.clone();
             after.note(&probed, error.clone());
@@ -135,26 +163,97 @@ pub const PROBES: Worker = Worker {
     every: |config| config.gateways.probe_interval(),
     lease: true,
     wake: None,
-    tick: |ctx, _| Box::pin(tick(ctx)),
+    tick: |ctx, lease| Box::pin(tick(ctx, lease)),
 };
 
-/// Probes every gateway once.
-pub async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
-    let targets = ctx.app().targets.all();
-    let mut waiting = targets.iter();
-    let one = |target: Arc<Target>| async move {
-        let found = probe(ctx.app(), &target).await;
-        store_found(ctx, &target, &found).await
+/// Probes every gateway that has answered last time, and beside them as many of the silent ones as half an interval lets
+/// be asked, those first that were asked longest ago: the next round must not wait for them.
+async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
+    let (answering, silent) = by_last_answer(ctx).await?;
+    let first =
+        Lane { ctx, lease, places: Semaphore::new(AT_ONCE), patience: PATIENCE, until: None };
+    let until = Instant::now() + ctx.app().config.gateways.probe_interval() / 2;
+    let beside = Lane {
+        ctx,
+        lease,
+        places: Semaphore::new(SILENT_AT_ONCE),
+        patience: Duration::MAX,
+        until: Some(until),
     };
-    let mut running: FuturesUnordered<_> =
-        waiting.by_ref().take(AT_ONCE).cloned().map(one).collect();
-    while let Some(stored) = running.next().await {
-        if let Err(error) = stored {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a probe was not stored");
+    let (answering, silent) = tokio::join!(first.probe(answering), beside.probe(silent));
+    Ok(Worked { done: answering? + silent?, more: false })
+}
+
+/// The gateways that have answered last time or were never asked, and those that have not.
+async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>), Error> {
+    let silent = store::silent(&mut ctx.db().read().await?).await?;
+    let places: HashMap<GatewayId, usize> = silent.into_iter().zip(0..).collect();
+    let (mut silent, answering): (Vec<_>, Vec<_>) =
+        ctx.app().targets.all().into_iter().partition(|target| places.contains_key(&target.id));
+    silent.sort_by_key(|target| places.get(&target.id));
+    Ok((answering, silent))
+}
+
+/// Gateways that are probed in turn.
+struct Lane<'a> {
+    ctx: &'a Ctx,
+    lease: Option<&'a Lease>,
+    places: Semaphore,
+    /// How long each keeps its place.
+    patience: Duration,
+    /// When no more are begun.
+    until: Option<Instant>,
+}
+
+impl Lane<'_> {
+    /// How many were probed.
+    ///
+    /// # Errors
+    /// `Conflict` where the lease was lost.
+    async fn probe(&self, targets: Vec<Arc<Target>>) -> Result<usize, Error> {
+        let mut running: FuturesUnordered<_> =
+            targets.into_iter().map(|target| self.in_turn(target)).collect();
+        let mut done = Ok(0);
+        while let Some(probed) = running.next().await {
+            match probed {
+                Ok(probed) => done = done.map(|done| done + usize::from(probed)),
+                Err(error @ Error::Conflict { kind: Kind::Lease, .. }) => {
+                    // What has begun ends by itself: a transaction is not to be dropped halfway.
+                    self.places.close();
+                    done = Err(error);
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a probe was not stored"
+                    );
+                }
+            }
         }
-        if let Some(target) = waiting.next() {
-            running.push(one(Arc::clone(target)));
-        }
+        done
     }
-    Ok(Worked { done: targets.len(), more: false })
+
+    /// Answers whether its turn has come.
+    async fn in_turn(&self, target: Arc<Target>) -> Result<bool, Error> {
+        let Ok(place) = self.places.acquire().await else { return Ok(false) };
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Ok(false);
+        }
+        // Boxed: thousands wait for their turn, and none of them needs room for a probe yet.
+        let mut probe = Box::pin(self.probe_one(&target));
+        match timeout(self.patience, &mut probe).await {
+            Ok(stored) => stored?,
+            Err(_) => {
+                drop(place);
+                probe.await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn probe_one(&self, target: &Target) -> Result<(), Error> {
+        let asked_at = self.ctx.now();
+        let found = probe(self.ctx.app(), target).await;
+        store_found(self.ctx, self.lease, target, asked_at, &found).await
+    }
 }

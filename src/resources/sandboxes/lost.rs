@@ -11,9 +11,10 @@ use http::HeaderMap;
 use tokio::time::sleep;
 
 use super::domain::reach;
-use crate::error::{Error, Kind, Reason};
+use crate::error::{Error, Kind};
 use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire, annotation};
+use crate::proxy::connection::Connection;
 use crate::resources::operations::patience::{self, is_anothers, is_final};
 use crate::resources::operations::{Code, Failure, Running};
 
@@ -113,8 +114,7 @@ async fn repeat(
     message: &Bytes,
 ) -> Result<Option<Sandbox>, Error> {
     if gateway.wire() != Wire::V0_1 {
-        let why = format!("gateway `{}` has changed", gateway.name());
-        return Err(Error::refused(Reason::GatewayRefused, why));
+        return Err(Connection::changed(gateway.name()));
     }
     let (passed, sandbox) = gateway.pass_create((headers.clone(), None), message).await?;
     match passed.refused {

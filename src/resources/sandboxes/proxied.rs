@@ -29,6 +29,7 @@ use crate::labels::Labels;
 use crate::openshell::gateway::Passed;
 use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire};
+use crate::proxy::connection::Connection;
 use crate::resources::boot_hooks::run::Ran;
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
@@ -56,8 +57,7 @@ pub struct Forwarded {
 async fn reach(ctx: &Ctx, wire: Wire) -> Result<Gateway, Error> {
     let gateway = domain::reach(ctx).await?;
     if gateway.wire() != wire {
-        let why = format!("gateway `{}` has changed, call again", gateway.name());
-        return Err(Error::unavailable(Reason::GatewayUnreachable, why));
+        return Err(Connection::changed(gateway.name()));
     }
     Ok(gateway)
 }

@@ -26,6 +26,8 @@ pub const SBOMS_MAX: i64 = 5_000;
 pub const CHANGES_SHOWN_MAX: usize = 200;
 /// Bytes of a document that are read from the database at once.
 const PIECE_BYTES: i32 = 1024 * 1024;
+/// SBOMs that one statement takes away.
+const AT_ONCE: i64 = 20;
 /// How often an upload begins anew because another one came in between.
 const TRIES_MAX: usize = 3;
 const UPLOADED_BY_CHARACTERS_MAX: usize = 254;
@@ -238,6 +240,13 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
 /// How many SBOMs go with a gateway.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     store::count_on(conn, gateway).await
+}
+
+/// Takes away the SBOMs that go with a gateway: a few in one statement, since each may have a hundred thousand rows and
+/// a statement has a time.
+pub async fn delete_on(conn: &mut Conn, gateway: &str) -> Result<(), Error> {
+    while store::delete_on(conn, gateway, AT_ONCE).await? > 0 {}
+    Ok(())
 }
 
 /// A document that is being sent.

@@ -108,6 +108,15 @@ pub async fn delete_of(
     })
 }
 
+/// Removes up to so many of a gateway's sandboxes; answers how many there were.
+pub async fn delete_on(conn: &mut Conn, gateway: &str, limit: i64) -> Result<usize, Error> {
+    use sbom_snapshots as t;
+    let of = t::table.filter(t::gateway_name.eq(gateway));
+    let some: Vec<i64> = on_conn!(conn, |c| of.select(t::id).limit(limit).load(c).await)?;
+    let some = t::table.filter(t::id.eq_any(some));
+    Ok(on_conn!(conn, |c| diesel::delete(some).execute(c).await)?)
+}
+
 /// Stores one; answers its id.
 pub async fn insert(conn: &mut Conn, new: &NewSnapshot<'_>) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| diesel::insert_into(sbom_snapshots::table)

@@ -52,7 +52,7 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
     let told = ctx
         .db()
         .transaction(async |conn| {
-            let Some(gateway) = gateways::by_id(conn, target.id).await? else { return Ok(false) };
+            let Some(gateway) = gateways::lock(conn, target.id).await? else { return Ok(false) };
             let row = Row {
                 gateway_id: gateway.id,
                 sent: sent.as_str().to_owned(),

@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - an end is told of once at 30, at 7 and at 1 day before it, by an event in the transaction that notes it;
-//! - one that is replaced is told of anew.
+//! - one that is replaced is told of anew: ours and the CA's at once, since somebody has replaced them, the gateway's once
+//!   the end has passed that was told of. Two that alternate behind one name would else be told of at every probe.
 
 pub mod store;
 
@@ -93,17 +94,12 @@ async fn note_one(
     ends: Timestamp,
     before: Option<&Row>,
 ) -> Result<(), Error> {
-    let same = before.filter(|row| row.expires_at == ends);
-    let told = same.and_then(|row| row.told_days);
-    let due = due(ctx.now(), ends).filter(|days| told.is_none_or(|told| *days < told));
-    if same.is_some() && due.is_none() {
-        return Ok(());
-    }
+    let Some(due) = news(ctx.now(), kind, ends, before) else { return Ok(()) };
     let row = Row {
         gateway_id: gateway.id,
         kind: kind.as_str().to_owned(),
         expires_at: ends,
-        told_days: due.or(told),
+        told_days: due,
     };
     store::put(conn, &row).await?;
     if let Some(days) = due {
@@ -117,6 +113,16 @@ async fn note_one(
         events::enqueue(conn, NewEvent::of(ctx, "gateway.cert_expiring", payload).on(on)).await?;
     }
     Ok(())
+}
+
+/// What is to be told of an end, and noted: how many days are left at most, or nothing yet. None where what was noted before
+/// stays.
+fn news(now: Timestamp, kind: Kind, ends: Timestamp, before: Option<&Row>) -> Option<Option<i64>> {
+    let same = before.is_some_and(|row| row.expires_at == ends);
+    let holds = |row: &&Row| same || (kind == Kind::Server && row.expires_at > now);
+    let told = before.filter(holds).and_then(|row| row.told_days);
+    let due = due(now, ends).filter(|days| told.is_none_or(|told| *days < told));
+    (due.is_some() || !(same || told.is_some())).then_some(due)
 }
 
 /// The fewest of [`TOLD_AT_DAYS`] that are not left any more.
@@ -147,5 +153,43 @@ mod tests {
         for (left, expected) in table {
             assert_eq!(at(left), expected, "{left}");
         }
+    }
+
+    /// What is told of ends that are seen one after the other, each on its day.
+    fn told(kind: Kind, seen: &[(i64, i64)]) -> Vec<i64> {
+        let day = |day: i64| Timestamp::from_unix_seconds(day * 86_400);
+        let (mut known, mut told) = (None, Vec::new());
+        for (now, ends) in seen {
+            if let Some(due) = news(day(*now), kind, day(*ends), known.as_ref()) {
+                let kind = kind.as_str().to_owned();
+                known = Some(Row { gateway_id: 1, kind, expires_at: day(*ends), told_days: due });
+                told.extend(due);
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn certificates_that_alternate_are_told_of_once_a_step() {
+        // On the hundredth day one ends, on the hundred and second or the thousandth the other.
+        for other in [102, 1_000] {
+            let seen: Vec<(i64, i64)> =
+                (60..100).flat_map(|now| [(now, 100), (now, other)]).collect();
+            assert_eq!(told(Kind::Server, &seen), [30, 7, 1], "{other}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_replaced_is_told_of_anew() {
+        let replaced: Vec<(i64, i64)> =
+            (60..200).map(|now| (now, if now < 95 { 100 } else { 190 })).collect();
+        for kind in [Kind::Ca, Kind::Client, Kind::Server] {
+            assert_eq!(told(kind, &replaced), [30, 7, 30, 7, 1], "{kind:?}");
+        }
+        // In a hurry, and for a few days: ours at once, the gateway's when the one before has ended.
+        let soon: Vec<(i64, i64)> =
+            (94..104).map(|now| (now, if now < 96 { 100 } else { 104 })).collect();
+        assert_eq!(told(Kind::Client, &soon), [7, 30, 7, 1]);
+        assert_eq!(told(Kind::Server, &soon), [7, 7, 1]);
     }
 }

@@ -16,7 +16,6 @@ use crate::config::Discovery;
 use crate::ctx::Ctx;
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Reason};
-use crate::net;
 use crate::net::names::Service;
 use crate::resources::audit::{self, Ending, Intent};
 use crate::resources::events::domain::{self as events, NewEvent};
@@ -173,10 +172,9 @@ impl Judge<'_> {
                     let outcome = Outcome::AlreadyRegistered;
                     return Ok(Judged { candidate, name, outcome, reason });
                 }
-                if config.auto_register {
-                    self.register(new).await
-                } else {
-                    self.only_check(&new).await
+                match self.check(&new).await {
+                    Ok(()) if config.auto_register => self.register(new).await,
+                    checked => checked.map(|()| Outcome::Registrable),
                 }
             }
         };
@@ -191,19 +189,17 @@ impl Judge<'_> {
     }
 
     /// What a registration would be told, but for what only a probe can tell.
-    async fn only_check(&mut self, new: &NewGateway) -> Result<Outcome, Error> {
+    async fn check(&mut self, new: &NewGateway) -> Result<(), Error> {
         let app = self.ctx.app();
         let taken = gateways::by_name(&mut app.db.read().await?, &new.name).await?.is_some();
         if taken || !self.names.insert(new.name.clone()) {
             return Err(Error::exists(Kind::Gateway, &new.name));
         }
-        let config = &app.config.gateways;
-        let (networks, within) = (&config.allowed_networks, config.connect_timeout());
-        net::connect::check(&app.names, &new.endpoint.host, networks, within).await?;
-        Ok(Outcome::Registrable)
+        domain::check_addresses(app, Some(&new.endpoint), new.oidc_client.as_ref()).await
     }
 
-    /// Registers it, with an entry of its own in the audit log: one run may register many.
+    /// Registers one that has passed the check, with an entry of its own in the audit log: one run may register many. What
+    /// is refused leaves no entry, since it is refused again by every run; the run itself counts it.
     async fn register(&self, new: NewGateway) -> Result<Outcome, Error> {
         let (ctx, started) = (self.ctx, Instant::now());
         let entry = ctx.app().audit.open(intent(ctx, &new)).await?;
