@@ -9,12 +9,12 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::mpsc;
@@ -26,8 +26,8 @@ use tonic::Status;
 use tracing::warn;
 
 use super::budget::Budget;
-use super::capability;
 use super::said::refusal;
+use super::{capability, outgoing};
 use crate::access::policy;
 use crate::app::App;
 use crate::db::types::GatewayId;
@@ -36,7 +36,6 @@ use crate::proxy::connection::{Connection, Lease};
 use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
 use crate::proxy::{headers, message, own};
 use crate::resources::gateways::targets::{Generation, Target};
-use crate::transport::layers::limits;
 
 /// How long a unary call may take that says nothing else.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
@@ -63,6 +62,8 @@ pub struct Gateway {
     target: Arc<Target>,
     wire: Wire,
     lease: Mutex<Lease>,
+    /// Whether it may have looked at the last call.
+    seen: AtomicBool,
 }
 
 type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
@@ -83,7 +84,13 @@ impl Gateway {
                 return Err(lease.probe().unsupported(&target.name));
             }
         };
-        Ok(Self { app: Arc::clone(app), target, wire, lease: lease.into() })
+        Ok(Self {
+            app: Arc::clone(app),
+            target,
+            wire,
+            lease: lease.into(),
+            seen: AtomicBool::new(false),
+        })
     }
 
     /// Its generation.
@@ -207,13 +214,15 @@ impl Gateway {
         with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
+        self.seen.store(false, Ordering::Relaxed);
         for _ in 0..TRIES {
             let lease = self.current().await?;
             self.allows(&lease, path)?;
             let headers = match &with {
-                Some((headers, until)) => passed_headers(headers, *until, &lease),
-                None => own_headers(&lease),
+                Some((headers, until)) => outgoing::passed(headers, *until, &lease),
+                None => outgoing::own(&lease),
             };
+            self.seen.store(true, Ordering::Relaxed);
             source = match Exchange::start(lease.again(), path, headers, source) {
                 Err((_, unsent)) => *unsent,
                 Ok(mut exchange) => {
@@ -230,9 +239,15 @@ impl Gateway {
                     }
                 }
             };
+            self.seen.store(false, Ordering::Relaxed);
             lease.retire();
         }
         Err(self.unreachable())
+    }
+
+    /// Whether the gateway may have looked at the last call that was made through this handle, whatever came of it.
+    pub(crate) fn may_have_seen(&self) -> bool {
+        self.seen.load(Ordering::Relaxed)
     }
 
     /// A share of the connection that calls went through so far, or of another where that one takes no stream any more
@@ -274,30 +289,6 @@ impl Gateway {
             ended: false,
         })
     }
-}
-
-fn own_headers(lease: &Lease) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    if let Some(authorization) = lease.authorization() {
-        headers.insert(AUTHORIZATION, authorization);
-    }
-    headers
-}
-
-/// A caller's headers with the credential of this very connection, and the time that is left now.
-fn passed_headers(from: &HeaderMap, until: Option<Instant>, lease: &Lease) -> HeaderMap {
-    let mut headers = from.clone();
-    headers.remove(AUTHORIZATION);
-    if let Some(authorization) = lease.authorization() {
-        headers.insert(AUTHORIZATION, authorization);
-    }
-    let left = until.map(|until| limits::remaining(until, Instant::now()));
-    if let Some(left) = left.and_then(|left| HeaderValue::from_str(&left).ok()) {
-        headers.insert("grpc-timeout", left);
-    }
-    headers
 }
 
 /// An answer as the gateway gave it.

@@ -15,6 +15,7 @@ pub mod budget;
 pub mod capability;
 pub mod exec;
 pub(crate) mod gateway;
+mod outgoing;
 pub mod policy_file;
 pub(crate) mod said;
 pub mod sandbox;

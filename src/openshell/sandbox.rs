@@ -154,7 +154,7 @@ impl Gateway {
         self.read_sandbox(&answer)
     }
 
-    /// Passes a creation on in the caller's own bytes, and what the gateway has made of it.
+    /// Passes a creation on as it is, and what the gateway has made of it.
     pub(crate) async fn pass_create(
         &self,
         headers: (HeaderMap, Option<Instant>),

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use diesel::SqliteConnection;
 use diesel::prelude::*;
-use diesel::{Connection as _, SqliteConnection};
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;

@@ -34,6 +34,10 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Probes at once of gateways that have not answered last time.
 const SILENT_AT_ONCE: usize = 256;
+/// Results that are stored at once: each proves the same lease, and must not keep others from writing.
+const STORING_AT_ONCE: usize = 1;
+/// How much later another probe may have been begun than one that ends after it: more is a clock that was wrong.
+const LATER_MAX: Duration = Duration::from_mins(1);
 
 /// How a status is stored.
 #[must_use]
@@ -116,7 +120,8 @@ async fn store_found(
             }
             let Some(before) = store::lock(conn, target.id).await? else { return Ok(false) };
             let changed = targets::connection_version(&before) != target.connection_version;
-            if changed || before.probed_at.is_some_and(|last| last > asked_at) {
+            let is_later = |last: Timestamp| last > asked_at && last.since(asked_at) < LATER_MAX;
+            if changed || before.probed_at.is_some_and(is_later) {
                 return Ok(false);
             }
             let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
@@ -170,12 +175,20 @@ pub const PROBES: Worker = Worker {
 /// be asked, those first that were asked longest ago: the next round must not wait for them.
 async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let (answering, silent) = by_last_answer(ctx).await?;
-    let first =
-        Lane { ctx, lease, places: Semaphore::new(AT_ONCE), patience: PATIENCE, until: None };
+    let storing = &Semaphore::new(STORING_AT_ONCE);
+    let first = Lane {
+        ctx,
+        lease,
+        storing,
+        places: Semaphore::new(AT_ONCE),
+        patience: PATIENCE,
+        until: None,
+    };
     let until = Instant::now() + ctx.app().config.gateways.probe_interval() / 2;
     let beside = Lane {
         ctx,
         lease,
+        storing,
         places: Semaphore::new(SILENT_AT_ONCE),
         patience: Duration::MAX,
         until: Some(until),
@@ -198,6 +211,7 @@ async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>
 struct Lane<'a> {
     ctx: &'a Ctx,
     lease: Option<&'a Lease>,
+    storing: &'a Semaphore,
     places: Semaphore,
     /// How long each keeps its place.
     patience: Duration,
@@ -254,6 +268,7 @@ impl Lane<'_> {
     async fn probe_one(&self, target: &Target) -> Result<(), Error> {
         let asked_at = self.ctx.now();
         let found = probe(self.ctx.app(), target).await;
+        let _turn = self.storing.acquire().await;
         store_found(self.ctx, self.lease, target, asked_at, &found).await
     }
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Running;
 use super::keeper::Stop;
 use crate::error::{Error, Kind, Said};
 
-/// How often something is tried: for a minute.
-const TRIES_MAX: u32 = 60;
+/// How long something is tried; the last try, which has bounds of its own, may end after it.
+const TIME: Duration = Duration::from_mins(1);
 /// How long it rests in between.
 const REST: Duration = Duration::from_secs(1);
 
@@ -60,17 +60,16 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let mut tries = 1;
+    let until = Instant::now() + TIME;
     loop {
         match attempt().await {
-            Err(error) if tries < TRIES_MAX && !is_final(&error) => {
+            Err(error) if Instant::now() < until && !is_final(&error) => {
                 let operation = running.id();
-                warn!(operation, error = &error as &dyn std::error::Error, tries, "not done yet");
+                warn!(operation, error = &error as &dyn std::error::Error, "not done yet");
             }
             done => return done,
         }
         sleep(REST).await;
-        tries += 1;
         if is_anothers(running) {
             return Err(Error::conflict(Kind::Operation, running.id()));
         }

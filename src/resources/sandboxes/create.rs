@@ -13,10 +13,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::domain::reach;
-use super::lost::{Again, Lost, REST, patiently, what_became};
+use super::lost::{Again, Lost, given_up, patiently, what_became};
 use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{former, input, proxied};
@@ -27,7 +26,6 @@ use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire, annotation};
 use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
-use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
 use crate::resources::templates;
@@ -35,7 +33,7 @@ use crate::resources::templates;
 /// Before anything was sent.
 const BEGUN: &str = "begun";
 /// The request is about to be sent, or was: the gateway knows.
-const CREATING: &str = "creating";
+pub(super) const CREATING: &str = "creating";
 /// The gateway has made it, under this name.
 pub(super) const CREATED: &str = "created";
 /// It is noted here, and told of.
@@ -183,7 +181,11 @@ async fn run(
     annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
     annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
     running.id().clone_into(&mut create.new.request_id);
-    let gateway = patiently(&running, || reach(running.ctx())).await?;
+    let gateway = match from {
+        // Nothing was made: whoever asked can ask again.
+        BEGUN => reach(running.ctx()).await?,
+        _ => patiently(&running, || reach(running.ctx())).await?,
+    };
     let mut pre_create = json!("of a replica that is gone");
     if from == BEGUN {
         let place =
@@ -204,7 +206,7 @@ async fn run(
     if from != NOTED {
         patiently(&running, || running.step(CREATED)).await?;
     }
-    if undo(&running, &gateway, &sandbox, from == NOTED).await? {
+    if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled().with(by_then));
     }
     if from != NOTED {
@@ -217,7 +219,7 @@ async fn run(
     }
     let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
     let followed = made::follow(&running, &gateway, sandbox.clone(), hooks).await;
-    if undo(&running, &gateway, &sandbox, true).await? {
+    if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled().with(by_then));
     }
     let followed = followed.map_err(|failure| failure.with(by_then))?;
@@ -262,7 +264,7 @@ pub(super) async fn before(
         return Ok(Ran { outcomes: Vec::new(), aborted: false });
     }
     let spec = Spec {
-        image: image(gateway, place, new).await?,
+        image: image(running, gateway, place, new).await?,
         policy_id: String::new(),
         providers: new.providers.clone(),
         gpu: new.gpu,
@@ -281,13 +283,23 @@ pub(super) async fn before(
 }
 
 /// The image as hooks are told it: where the gateway's own template says it, they must not take it for the gateway's
-/// choice.
-async fn image(gateway: &Gateway, place: &Place, new: &NewSandbox) -> Result<String, Error> {
-    if !new.image.is_empty() || new.workload_template.is_empty() {
+/// choice, and where that can't be read none is made.
+async fn image(
+    running: &Running,
+    gateway: &Gateway,
+    place: &Place,
+    new: &NewSandbox,
+) -> Result<String, Failure> {
+    let template = &new.workload_template;
+    if !new.image.is_empty() || template.is_empty() {
         return Ok(new.image.clone());
     }
-    let template = gateway.get_template(&place.workspace, &new.workload_template).await?;
-    Ok(template.image)
+    let read = patiently(running, || gateway.get_template(&place.workspace, template)).await;
+    read.map(|template| template.image).map_err(|mut failure| {
+        let why = failure.message;
+        failure.message = format!("the hooks before it are to know its image: {why}");
+        failure
+    })
 }
 
 fn go_on(running: &Running) -> Result<(), Failure> {
@@ -300,6 +312,7 @@ async fn make(
     create: &Create,
     from: &'static str,
 ) -> Result<Sandbox, Failure> {
+    let mut why = None;
     if from == BEGUN {
         // A replica that was frozen must not make what its successor has made.
         running.still_mine()?;
@@ -311,8 +324,10 @@ async fn make(
         };
         match created {
             Ok(sandbox) => return Ok(sandbox),
-            Err(error) if is_final(&error) => return Err(error.into()),
-            Err(_) => {}
+            Err(error) if is_final(&error) || !gateway.may_have_seen() => {
+                return Err(error.into());
+            }
+            Err(error) => why = Some(error.into()),
         }
     }
     // What is known to have been made is not asked for again.
@@ -320,13 +335,5 @@ async fn make(
     let new = &create.new;
     let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
     let again = if again { Again::Own(new) } else { Again::Not };
-    what_became(running, &Lost { place: &place, again }).await
-}
-
-/// Another replica is to go on: this one stops, or has lost its lease.
-async fn given_up(running: &Running) {
-    running.cancel().cancelled().await;
-    while !matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
-        sleep(REST).await;
-    }
+    what_became(running, &Lost { gateway, place: &place, again, why }).await
 }

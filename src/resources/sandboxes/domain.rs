@@ -173,12 +173,14 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
 }
 
 /// A creation was undone: what was noted of its sandbox goes, and what was written for the name before it stays.
-pub(super) async fn taken_back(ctx: &Ctx, place: &Place, was_told: bool) -> Result<(), Error> {
+pub(super) async fn taken_back(ctx: &Ctx, place: &Place) -> Result<(), Error> {
     let (_, gateway) = ctx.on_gateway()?;
     ctx.db()
         .transaction(async |conn| {
+            // What was noted was told of.
+            let noted = store::lock(conn, gateway, place).await?.is_some();
             let gone = cleanup::forget(conn, gateway, place, (Which::None, Which::None)).await?;
-            if was_told {
+            if noted {
                 let payload = about(place, json!({ "gone": gone.to_json() }));
                 events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
             }

@@ -324,7 +324,7 @@ mod tests {
         // The first takes its turn.
         assert!(futures_util::poll!(asking.next()).is_pending());
         let next = timeout(Duration::from_secs(5), beside(&mut asking, &mut early, turn.acquire()));
-        next.await.expect("it is driven on").unwrap();
+        let _turn = next.await.expect("it is driven on").unwrap();
         assert_eq!(early.pop_front(), Some(1));
     }
 

@@ -8,18 +8,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::domain::reach;
 use crate::error::{Error, Kind};
 use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire, annotation};
-use crate::proxy::connection::Connection;
 use crate::resources::operations::patience::{self, is_anothers, is_final};
 use crate::resources::operations::{Code, Failure, Running};
 
-/// How often a gateway that has not answered is asked what became of a sandbox.
-const ASK_TRIES: u32 = 20;
+/// How long a gateway that has not answered is asked what became of a sandbox: longer than its budget may be spent.
+const ASK_TIME: Duration = Duration::from_secs(90);
 /// How long it rests in between.
 pub(super) const REST: Duration = Duration::from_millis(1_500);
 
@@ -36,10 +34,14 @@ where
 /// A creation whose answer was lost.
 #[derive(Debug)]
 pub(super) struct Lost<'a> {
+    /// The gateway that was asked: what became of it no other one knows, also where it has moved.
+    pub(super) gateway: &'a Gateway,
     /// Where the sandbox was to be; the name may be empty.
     pub(super) place: &'a Place,
     /// Whether it may be asked for again.
     pub(super) again: Again<'a>,
+    /// Why there was no answer, or what was answered; none where that went with a replica.
+    pub(super) why: Option<Failure>,
 }
 
 /// Asking for the same again, where the gateway tells a repeat by its `request_id`, and answers as it did before.
@@ -49,18 +51,38 @@ pub(super) enum Again<'a> {
     Not,
     /// As we asked for it.
     Own(&'a NewSandbox),
-    /// As a stock client asked for it, who gave the id: the sandbox has no annotation of ours.
+    /// As a stock client asked for it, who gave the id: the sandbox has no annotation of ours. What was cancelled is asked
+    /// for again too, since it can't be found and taken back in another way.
     Passed(&'a HeaderMap, &'a Bytes),
 }
 
 /// Asks what became of a sandbox whose creation was not answered.
 pub(super) async fn what_became(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> {
-    let mut last = None;
-    for _ in 0..ASK_TRIES {
+    tokio::select! {
+        became = timeout(ASK_TIME, search(running, lost)) => became.unwrap_or_else(|_| {
+            let why = "the gateway did not say what became of the sandbox";
+            let silent = || Failure::new(Code::GatewayUnreachable, why);
+            Err(lost.why.clone().unwrap_or_else(silent))
+        }),
+        () = given_up(running) => Err(Failure::cancelled()),
+    }
+}
+
+/// Until another replica is to go on: this one stops, or has lost its lease.
+pub(super) async fn given_up(running: &Running) {
+    running.cancel().cancelled().await;
+    while !is_anothers(running) {
+        sleep(REST).await;
+    }
+}
+
+async fn search(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> {
+    loop {
         let mut rest = REST;
         match ask(running, lost).await {
             Ok(Some(sandbox)) => return Ok(sandbox),
-            Ok(None) => last = Some("it is not there"),
+            // It may be there in a moment.
+            Ok(None) => {}
             // Its budget is spent until the next minute.
             Err(Error::Exhausted { retry_in, .. }) => rest = retry_in.max(REST),
             Err(error) if is_final(&error) => return Err(error.into()),
@@ -68,24 +90,18 @@ pub(super) async fn what_became(running: &Running, lost: &Lost<'_>) -> Result<Sa
         }
         // Whoever cancels wants to know what became of it, too.
         sleep(rest).await;
-        if is_anothers(running) {
-            return Err(Failure::cancelled());
-        }
     }
-    let why = last.unwrap_or("it can't be reached");
-    let why = format!("the gateway did not say what became of the sandbox, and now {why}");
-    Err(Failure::new(Code::GatewayUnreachable, why))
 }
 
 async fn ask(running: &Running, lost: &Lost<'_>) -> Result<Option<Sandbox>, Error> {
-    let gateway = reach(running.ctx()).await?;
+    let Lost { gateway, place, .. } = lost;
     if let Again::Passed(headers, message) = &lost.again {
-        return repeat(&gateway, headers, message).await;
+        running.still_mine()?;
+        return repeat(gateway, headers, message).await;
     }
     let is_ours = |sandbox: &Sandbox| {
         sandbox.annotations.get(annotation::OPERATION).is_some_and(|id| id == running.id())
     };
-    let place = lost.place;
     if place.name.is_empty() {
         let all = gateway.list_sandboxes(Some(&place.workspace)).await?;
         if let Some(found) = all.into_iter().find(is_ours) {
@@ -101,21 +117,18 @@ async fn ask(running: &Running, lost: &Lost<'_>) -> Result<Option<Sandbox>, Erro
     }
     match (gateway.wire(), &lost.again) {
         (Wire::V0_1, Again::Own(new)) if !running.cancel().is_cancelled() => {
+            running.still_mine()?;
             gateway.create_sandbox(new).await.map(Some)
         }
         (Wire::V0_0 | Wire::V0_1, _) => Ok(None),
     }
 }
 
-/// Only generation 0.1 tells repeats.
 async fn repeat(
     gateway: &Gateway,
     headers: &HeaderMap,
     message: &Bytes,
 ) -> Result<Option<Sandbox>, Error> {
-    if gateway.wire() != Wire::V0_1 {
-        return Err(Connection::changed(gateway.name()));
-    }
     let (passed, sandbox) = gateway.pass_create((headers.clone(), None), message).await?;
     match passed.refused {
         Some(error) => Err(error),

@@ -2,7 +2,7 @@
 //! run, an operation shows how it goes, and what hangs on a name goes with the sandbox.
 //!
 //! Invariants
-//! - the gateway gets the caller's own bytes, and the caller the gateway's own answer;
+//! - the gateway gets the caller's own bytes, with no more than annotations, and the caller the gateway's own answer;
 //! - whoever hangs up does not stop what was begun; whoever's time is over before anything was sent does;
 //! - what the gateway has answered reaches the caller soon, whatever keeps it from being noted here;
 //! - one that the gateway did not answer, or failed at, is looked for: it may have been made all the same;
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::create::{CREATED, NOTED, before};
+use super::create::{CREATED, CREATING, NOTED, before};
 use super::lost::{Again, Lost, patiently, what_became};
 use super::made::{self, Hooks};
 use super::undo::undo;
@@ -108,7 +108,7 @@ enum Next {
     /// It was not.
     Refused(Failure),
     /// Nobody said.
-    Unknown(Unknown),
+    Unknown(Box<Unknown>),
 }
 
 struct Rest {
@@ -119,12 +119,14 @@ struct Rest {
 
 /// What it takes to find out what became of it.
 struct Unknown {
+    gateway: Gateway,
     call: Forwarded,
     place: Place,
     /// Whether the gateway tells a repeat of the call.
     repeats: bool,
-    pre_create: Value,
-    details: Value,
+    left: Left,
+    /// What was answered instead, or why nothing was.
+    why: Option<Failure>,
 }
 
 async fn go_on(
@@ -135,34 +137,52 @@ async fn go_on(
     match next {
         Next::Made(rest) => follow(running, rest, "", noted.take()).await,
         Next::Refused(failure) => Err(failure),
-        Next::Unknown(Unknown { call, place, repeats, pre_create, details }) => {
+        Next::Unknown(unknown) => {
             // Its caller waits for nothing more.
             drop(noted.take());
+            let Unknown { gateway, call, place, repeats, left, why } = *unknown;
             let again =
                 if repeats { Again::Passed(&call.headers, &call.message) } else { Again::Not };
-            let found = what_became(running, &Lost { place: &place, again }).await;
-            let sandbox = found.map_err(|failure| failure.with(by_then(&pre_create)))?;
-            let gateway = patiently(running, || domain::reach(running.ctx())).await?;
-            let left = Left::of(&sandbox, pre_create, details);
-            follow(running, Rest { gateway, sandbox, left }, "", None).await
+            found(running, gateway, (&place, again, why), left).await
         }
     }
 }
 
-/// What a takeover needs to go on once the gateway has made the sandbox.
-#[derive(Debug, Serialize, Deserialize)]
+/// Finds one whose answer was lost, and goes on with it.
+async fn found(
+    running: &Running,
+    gateway: Gateway,
+    (place, again, why): (&Place, Again<'_>, Option<Failure>),
+    left: Left,
+) -> Result<Value, Failure> {
+    let became = what_became(running, &Lost { gateway: &gateway, place, again, why }).await;
+    let sandbox = became.map_err(|failure| failure.with(by_then(&left.pre_create)))?;
+    follow(running, Rest { gateway, left: left.made(&sandbox), sandbox }, "", None).await
+}
+
+/// What a takeover needs to go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Left {
     workspace: String,
+    /// Empty where the gateway is to name it, and has not said.
     sandbox: String,
+    /// Empty until the gateway has said that it is made.
     sandbox_id: String,
     pre_create: Value,
     details: Value,
 }
 
 impl Left {
-    fn of(sandbox: &Sandbox, pre_create: Value, details: Value) -> Self {
-        let (place, sandbox_id) = (sandbox.place.clone(), sandbox.id.clone());
-        Self { workspace: place.workspace, sandbox: place.name, sandbox_id, pre_create, details }
+    /// Before it is made.
+    fn of(place: &Place, pre_create: Value, details: Value) -> Self {
+        let Place { workspace, name: sandbox } = place.clone();
+        Self { workspace, sandbox, sandbox_id: String::new(), pre_create, details }
+    }
+
+    /// The gateway has made it.
+    fn made(self, sandbox: &Sandbox) -> Self {
+        let Place { workspace, name } = sandbox.place.clone();
+        Self { workspace, sandbox: name, sandbox_id: sandbox.id.clone(), ..self }
     }
 }
 
@@ -215,8 +235,9 @@ async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result
     }
     let ran: Ran = before(running, &gateway, &place, &new).await?;
     let pre_create = made::outcomes(&ran);
-    let unknown = Unknown { call, place, repeats, pre_create: pre_create.clone(), details };
-    let sent = send(running, gateway, unknown).await;
+    let left = Left::of(&place, pre_create.clone(), details);
+    let unknown = Unknown { gateway, call, place, repeats, left, why: None };
+    let sent = send(running, Box::new(unknown)).await;
     sent.map_err(|stopped| stopped.with(by_then(&pre_create)))
 }
 
@@ -226,41 +247,57 @@ fn by_then(pre_create: &Value) -> Value {
 }
 
 /// Sends it on, once.
-async fn send(running: &Running, gateway: Gateway, unknown: Unknown) -> Result<Sent, Stopped> {
-    let call = &unknown.call;
+async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stopped> {
+    let Unknown { gateway, call, repeats, left, .. } = unknown.as_ref();
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         let why = "the hooks before the creation took longer than the caller waits".to_owned();
         return Err(Error::Late { why }.into());
     }
     made::tell(running, 30, "making the sandbox").await?;
+    if !repeats {
+        // Another replica finds it by its annotation.
+        let kept = serde_json::to_vec(left).map_err(Error::internal)?;
+        running.step_with(CREATING, &kept).await?;
+    }
     running.still_mine()?;
     // Whoever cancels waits for the answer, since what was made is to be deleted.
     let headers = (call.headers.clone(), call.deadline);
     let passed = match gateway.pass_create(headers, &call.message).await {
-        Err(error) if is_final(&error) => return Err(error.into()),
-        Err(error) => return Ok(Sent { answer: Err(error), next: Next::Unknown(unknown) }),
+        Err(error) if is_final(&error) || !gateway.may_have_seen() => return Err(error.into()),
+        Err(error) => {
+            let Stopped { error, failure } = error.into();
+            unknown.why = Some(failure);
+            return Ok(Sent { answer: Err(error), next: Next::Unknown(unknown) });
+        }
         Ok((passed, Some(sandbox))) => {
-            let left = Left::of(&sandbox, unknown.pre_create, unknown.details);
-            let next = Next::Made(Rest { gateway, sandbox, left });
+            let Unknown { gateway, left, .. } = *unknown;
+            let next = Next::Made(Rest { gateway, left: left.made(&sandbox), sandbox });
             return Ok(Sent { answer: Ok(passed), next });
         }
         Ok((passed, None)) => passed,
     };
+    let why = |refused: &Error| Failure::new(Code::Refused, refused.to_string());
     let next = match &passed.refused {
         Some(refused) if is_final(refused) => {
-            let failure = Failure::new(Code::Refused, refused.to_string());
-            Next::Refused(failure.with(by_then(&unknown.pre_create)))
+            Next::Refused(why(refused).with(by_then(&unknown.left.pre_create)))
         }
         // A gateway that fails may have made it all the same.
-        Some(_) | None => Next::Unknown(unknown),
+        refused => {
+            unknown.why = refused.as_ref().map(why);
+            Next::Unknown(unknown)
+        }
     };
     Ok(Sent { answer: Ok(passed), next })
 }
 
-/// Goes on with one that the gateway has made.
+/// Goes on with one that was sent to the gateway, or that it has made.
 pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<Value, Failure> {
     running.may_undo_for(super::create::UNDO_TIME);
     let place = Place { workspace: left.workspace.clone(), name: left.sandbox.clone() };
+    if left.sandbox_id.is_empty() {
+        let gateway = patiently(&running, || domain::reach(running.ctx())).await?;
+        return found(&running, gateway, (&place, Again::Not, None), left).await;
+    }
     let (gateway, sandbox) = patiently(&running, || async {
         let gateway = domain::reach(running.ctx()).await?;
         let sandbox = gateway.get_sandbox(&place).await?;
@@ -294,7 +331,7 @@ async fn follow(
     }
     drop(noted);
     let followed = made::follow(running, &gateway, sandbox.clone(), Hooks::Run(done)).await;
-    if undo(running, &gateway, &sandbox, true).await? {
+    if undo(running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled().with(by_then(&left.pre_create)));
     }
     let followed = followed.map_err(|failure| failure.with(by_then(&left.pre_create)))?;

@@ -22,12 +22,11 @@ const TRIES_MAX: u32 = 100;
 const REST: Duration = Duration::from_millis(1_500);
 
 /// Whether the sandbox was taken back, because the operation was cancelled. A replica that stops, or has lost its lease,
-/// takes nothing back: another goes on. `was_told` is whether an event has told of the sandbox.
+/// takes nothing back: another goes on.
 pub(super) async fn undo(
     running: &Running,
     gateway: &Gateway,
     sandbox: &Sandbox,
-    was_told: bool,
 ) -> Result<bool, Failure> {
     match running.why() {
         None => return Ok(false),
@@ -36,7 +35,7 @@ pub(super) async fn undo(
     }
     let mut tries = 1;
     loop {
-        match undone(running, gateway, sandbox, was_told).await {
+        match undone(running, gateway, sandbox).await {
             Ok(()) => return Ok(true),
             Err(error) if tries >= TRIES_MAX || is_final(&error) => return Err(error.into()),
             // A gateway that is away for a moment must not keep what nobody wants.
@@ -48,20 +47,15 @@ pub(super) async fn undo(
 }
 
 /// Deletes this very sandbox; another of its name stays.
-async fn undone(
-    running: &Running,
-    gateway: &Gateway,
-    sandbox: &Sandbox,
-    was_told: bool,
-) -> Result<(), Error> {
+async fn undone(running: &Running, gateway: &Gateway, sandbox: &Sandbox) -> Result<(), Error> {
     match gateway.get_sandbox(&sandbox.place).await {
         Ok(found) if found.id != sandbox.id => return Ok(()),
         Ok(_) => {}
         Err(Error::Missing { .. }) => {
-            return super::domain::taken_back(running.ctx(), &sandbox.place, was_told).await;
+            return super::domain::taken_back(running.ctx(), &sandbox.place).await;
         }
         Err(error) => return Err(error),
     }
     gateway.delete_sandbox(&sandbox.place).await?;
-    super::domain::taken_back(running.ctx(), &sandbox.place, was_told).await
+    super::domain::taken_back(running.ctx(), &sandbox.place).await
 }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,7 +18,7 @@ use super::former;
 use super::store::{self, Meta};
 use crate::app::App;
 use crate::ctx::{Ctx, OnGateway};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Place, Sandbox};
@@ -59,10 +60,14 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let gateways = ctx.app().targets.all();
     // Each is compared where it was looked at: nothing here waits for the database while others that hold a connection
     // are not driven on.
+    let is_lost = AtomicBool::new(false);
     let looks = gateways.into_iter().map(|target| {
-        let on = (target.id, Arc::clone(&target.name));
+        let (on, is_lost) = ((target.id, Arc::clone(&target.name)), &is_lost);
         async move {
             let gateway = Arc::clone(&on.1);
+            if is_lost.load(Ordering::Relaxed) {
+                return (gateway, Ok(0));
+            }
             let swept = match look(ctx.app(), on).await {
                 Ok(Some(found)) => compare_all(ctx, lease, found).await,
                 Ok(None) => Ok(0),
@@ -71,20 +76,23 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
             (gateway, swept)
         }
     });
-    let mut done = 0;
+    let (mut done, mut lost) = (0, None);
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     while let Some((gateway, swept)) = looks.next().await {
         match swept {
             Ok(gone) => done += gone,
-            // Whoever has lost the lease stops.
-            Err(error @ Error::Conflict { .. }) => return Err(error),
+            // Whoever has lost the lease begins with none more; those that run are ended in order, with their records.
+            Err(error @ Error::Conflict { kind: Kind::Lease, .. }) => {
+                is_lost.store(true, Ordering::Relaxed);
+                lost = Some(error);
+            }
             // What one gateway says must not keep the others from being looked at (T20).
             Err(error) => {
                 warn!(%gateway, error = &error as &dyn std::error::Error, "not swept");
             }
         }
     }
-    Ok(Worked { done, more: false })
+    lost.map_or(Ok(Worked { done, more: false }), Err)
 }
 
 /// What is kept of a gateway's sandboxes, and what it lists.

@@ -166,6 +166,19 @@ served! {
         assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
     }
 
+    async fn one_that_was_never_sent_is_not_sent_later(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            simulator.stop().await;
+            let away = proxied::make(&sg.admin(), generation, name, "never").await;
+            assert_refused!(away, Unavailable, "GATEWAY_UNREACHABLE");
+            for operation in proxied::operations(&sg, name).await {
+                let ended = ended(&sg.admin(), &operation.id).await;
+                assert_eq!(ended.error_code(), pb::OperationErrorCode::GatewayUnreachable, "{ended:?}");
+            }
+        }
+    }
+
     async fn a_database_that_is_away_for_a_moment_loses_nothing_that_was_made(sg: TestServer) {
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;

@@ -161,6 +161,40 @@ fn wp36_one_of_a_stock_client_goes_on_though_its_gateway_is_away_at_first_and_is
     });
 }
 
+#[test]
+fn wp36_one_of_a_stock_client_that_was_sent_is_found_by_its_annotation() {
+    run_quiet(Engine::Postgres, async |sg: TestServer| {
+        let simulator = gateway(&sg, "old", Generation::V0_0).await;
+        let left = serde_json::json!({
+            "workspace": "default",
+            "sandbox": "sent",
+            "sandbox_id": "",
+            "pre_create": [],
+            "details": {},
+        });
+        let input = Some(left.to_string().into_bytes());
+        let sent = killed(&sg, Begin { input, ..sg.work("old", "sent") }, "creating").await;
+        let at = format!("http://{}", simulator.addr());
+        let mut client = old::open_shell_client::OpenShellClient::connect(at).await.unwrap();
+        let request = old::CreateSandboxRequest {
+            name: "sent".into(),
+            spec: Some(old::SandboxSpec::default()),
+            annotations: [(annotation::OPERATION.to_owned(), sent.clone())].into(),
+            ..Default::default()
+        };
+        client.create_sandbox(request).await.unwrap();
+        sg.app.db.move_clock(Duration::from_secs(31));
+        assert_eq!(once(&sg.app, &TAKEOVER).await, 1);
+        let ended = ended(&sg.admin(), &sent).await;
+        assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
+        let created = simulator.calls()["/openshell.v1.OpenShell/CreateSandbox"];
+        assert_eq!(created, 1, "it is not sent again");
+        let events = crate::support::dump::table(&sg.app.db, "events").await;
+        assert!(events.contains("sandbox.created"));
+        sg.finish().await;
+    });
+}
+
 /// Makes a sandbox at the gateway itself; its id.
 pub(super) async fn direct(generation: Generation, simulator: &Simulator, name: &str) -> String {
     let direct = format!("http://{}", simulator.addr());

@@ -1,0 +1,34 @@
+//! The headers of calls to a gateway.
+
+use std::time::Instant;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::proxy::connection::Lease;
+use crate::transport::layers::limits;
+
+/// Of a call of our own.
+pub(super) fn own(lease: &Lease) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    if let Some(authorization) = lease.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
+/// A caller's headers with the credential of this very connection, and the time that is left now.
+pub(super) fn passed(from: &HeaderMap, until: Option<Instant>, lease: &Lease) -> HeaderMap {
+    let mut headers = from.clone();
+    headers.remove(AUTHORIZATION);
+    if let Some(authorization) = lease.authorization() {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    let left = until.map(|until| limits::remaining(until, Instant::now()));
+    if let Some(left) = left.and_then(|left| HeaderValue::from_str(&left).ok()) {
+        headers.insert("grpc-timeout", left);
+    }
+    headers
+}
