@@ -278,23 +278,7 @@ served! { tuned issuers;
         };
         let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
         assert_refused!(admin.gateways().register_gateway(nowhere).await, InvalidArgument, "INVALID_FIELD");
-        // A token that is not to be had is no way around the rule for addresses, nor is where it is had from.
-        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
-        let forbidden = pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
-        assert_refused!(admin.gateways().register_gateway(forbidden).await, InvalidArgument, "ADDRESS_FORBIDDEN");
-        let inside = pb::GatewayOidcClient { token_url: "https://[fd00:ec2::254]/token".into(), ..oidc_client.clone() };
-        let forbidden = pb::RegisterGatewayRequest { oidc_client: Some(inside.clone()), ..request.clone() };
-        assert_refused!(admin.gateways().register_gateway(forbidden).await, InvalidArgument, "ADDRESS_FORBIDDEN");
-        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
         let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into(), "credentials".into()] }),
-            oidc_client: Some(inside),
-            credentials: Some(credentials("client secret")),
-            ..Default::default()
-        };
-        assert_refused!(admin.gateways().update_gateway(moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
         assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
         assert!(stored.has_oidc_client_secret);
         // The probe of the registration has fetched one of its own.
@@ -342,6 +326,24 @@ served! { tuned issuers;
     }
 }
 
+/// A gateway whose tokens are fetched there.
+fn fetching(simulator: &Simulator, token_url: &str) -> pb::RegisterGatewayRequest {
+    pb::RegisterGatewayRequest {
+        auth_mode: pb::GatewayAuthMode::OidcClient.into(),
+        credentials: Some(pb::GatewayCredentials {
+            oidc_client_id: "shoreguard".into(),
+            oidc_client_secret: "client secret".into(),
+            ..Default::default()
+        }),
+        oidc_client: Some(pb::GatewayOidcClient {
+            token_url: token_url.to_owned(),
+            scope: "gateway".into(),
+            ..Default::default()
+        }),
+        ..plain(simulator)
+    }
+}
+
 /// An identity provider is waited for longer than nothing is fetched after a failure.
 fn patient(config: &mut Config) {
     issuers(config);
@@ -352,20 +354,7 @@ served! { tuned patient;
     async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
         let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
         let admin = sg.admin();
-        let request = pb::RegisterGatewayRequest {
-            auth_mode: pb::GatewayAuthMode::OidcClient.into(),
-            credentials: Some(pb::GatewayCredentials {
-                oidc_client_id: "shoreguard".into(),
-                oidc_client_secret: "client secret".into(),
-                ..Default::default()
-            }),
-            oidc_client: Some(pb::GatewayOidcClient {
-                token_url: format!("{}/token", corp.url),
-                scope: "gateway".into(),
-                ..Default::default()
-            }),
-            ..plain(&simulator)
-        };
+        let request = fetching(&simulator, &format!("{}/token", corp.url));
         admin.gateways().register_gateway(request).await.unwrap();
         sg.pass(Duration::from_hours(1)).await;
         corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
@@ -383,6 +372,29 @@ served! { tuned patient;
         corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
         sg.pass(RETRY).await;
         who(&admin).await.unwrap();
+        simulator.stop().await;
+        sg.finish().await;
+    }
+    async fn a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses(sg: TestServer) {
+        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
+        let admin = sg.admin();
+        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
+        let request = fetching(&simulator, &format!("{}/token", corp.url));
+        let inside = fetching(&simulator, "https://[fd00:ec2::254]/token");
+        let forbidden = pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
+        for forbidden in [forbidden, inside.clone()] {
+            let refused = admin.gateways().register_gateway(forbidden).await;
+            assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
+        }
+        admin.gateways().register_gateway(request).await.unwrap();
+        let moved = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into(), "credentials".into()] }),
+            oidc_client: inside.oidc_client,
+            credentials: inside.credentials,
+            ..Default::default()
+        };
+        assert_refused!(admin.gateways().update_gateway(moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
         simulator.stop().await;
         sg.finish().await;
     }

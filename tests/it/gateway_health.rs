@@ -53,6 +53,13 @@ fn asked(simulator: &Simulator, method: &str) -> u64 {
     calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, times)| times).sum()
 }
 
+/// Waits until it is called more often than that.
+async fn until_asked(simulator: &Simulator, method: &str, times: u64) {
+    while asked(simulator, method) == times {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn away() -> Script {
     Script::Fail {
         code: Code::Unavailable,
@@ -144,9 +151,7 @@ served! {
             edge.script(method, Script::Delay(Duration::from_secs(2)), Times::Next(1));
             let app = Arc::clone(&sg.app);
             let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
-            while asked(&edge, method) == times {
-                tokio::task::yield_now().await;
-            }
+            until_asked(&edge, method, times).await;
             // It is held up for so long that another goes on.
             pass(&sg, Duration::from_secs(31)).await;
             let taken = lease::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
@@ -162,24 +167,24 @@ served! {
     async fn what_a_probe_finds_holds_for_what_it_has_asked_and_not_for_what_came_after(sg: TestServer) {
         let (old, new) = (simulator().await, simulator().await);
         sg.gateway("edge", old.addr()).await;
-        let silent = async |simulator: &Simulator| {
+        let silent = |simulator: &Simulator| {
             simulator.script("Health", Script::Hang, Times::Next(1));
-            let (mut client, before) = (sg.admin().gateways(), asked(simulator, "Health"));
+            let mut client = sg.admin().gateways();
             let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
-            let probe = sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() });
-            while asked(simulator, "Health") == before {
-                tokio::task::yield_now().await;
-            }
-            probe
+            sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() })
         };
         // A later probe was faster.
-        let late = silent(&old).await;
+        let times = asked(&old, "Health");
+        let late = silent(&old);
+        until_asked(&old, "Health", times).await;
         let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
         assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
         assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
         assert_eq!(get(&sg, "edge").await.status(), Healthy);
         // The gateway is another one by now.
-        let late = silent(&old).await;
+        let times = asked(&old, "Health");
+        let late = silent(&old);
+        until_asked(&old, "Health", times).await;
         let moved = pb::UpdateGatewayRequest {
             gateway: "edge".into(),
             update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into()] }),
@@ -229,19 +234,26 @@ served! {
         for n in 0..128 {
             sg.gateway(&format!("many-{n}"), many.addr()).await;
         }
-        let before = sg.gateway("well", well.addr()).await.probe_time;
+        // So many that some come late in whatever order they are asked.
+        let names: Vec<String> = (0..8).map(|n| format!("well-{n}")).collect();
+        let mut before = Vec::new();
+        for name in &names {
+            before.push(sg.gateway(name, well.addr()).await.probe_time);
+        }
         many.script("Health", Script::Hang, Times::All);
         pass(&sg, Duration::from_secs(30)).await;
         let app = Arc::clone(&sg.app);
         let round = sg.app.spawn(async move { workers::once(&app, &PROBES).await.unwrap() });
-        while get(&sg, "well").await.probe_time == before {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        for (name, before) in names.iter().zip(before) {
+            while get(&sg, name).await.probe_time == before {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         let request = pb::ListGatewaysRequest { page_size: 200, ..Default::default() };
         let list = sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways;
         let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
-        assert_eq!((list.len(), silent), (129, 0), "it was asked before the first silent one was given up");
-        assert_eq!(round.await.unwrap().unwrap().done, 129);
+        assert_eq!((list.len(), silent), (136, 0), "they were asked before the first silent one was given up");
+        assert_eq!(round.await.unwrap().unwrap().done, 136);
         // What did not answer comes last from now on, and is asked all the same.
         many.clear_scripts();
         probes(&sg).await;

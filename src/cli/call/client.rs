@@ -122,10 +122,8 @@ impl Client {
         let Some(found) = found else {
             return Err("which gateway is meant is not known, `--gateway` names it".to_owned());
         };
-        let taken_for = match found.pinned_generation() {
-            WireGeneration::Unspecified => found.wire_generation(),
-            pinned => pinned,
-        };
+        let (pinned, told) = (found.pinned_generation(), found.wire_generation());
+        let taken_for = if pinned == WireGeneration::Unspecified { told } else { pinned };
         match taken_for {
             WireGeneration::V00 => Ok(Generation::V0_0),
             WireGeneration::V01 => Ok(Generation::V0_1),

@@ -234,7 +234,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
 
 /// Moves with whatever a connection to the gateway of a row depends on.
 #[must_use]
-pub fn connection_version(row: &Row) -> u64 {
+pub(super) fn connection_version(row: &Row) -> u64 {
     let bytes = |part: &Option<Vec<u8>>| part.clone().unwrap_or_default();
     let text = |part: &Option<String>| part.clone().unwrap_or_default().into_bytes();
     let parts = [

@@ -255,14 +255,11 @@ impl Lane<'_> {
         }
         // Boxed: thousands wait for their turn, and none of them needs room for a probe yet.
         let mut probe = Box::pin(self.probe_one(&target));
-        match timeout(self.patience, &mut probe).await {
-            Ok(stored) => stored?,
-            Err(_) => {
-                drop(place);
-                probe.await?;
-            }
+        if let Ok(stored) = timeout(self.patience, &mut probe).await {
+            return stored.map(|()| true);
         }
-        Ok(true)
+        drop(place);
+        probe.await.map(|()| true)
     }
 
     async fn probe_one(&self, target: &Target) -> Result<(), Error> {

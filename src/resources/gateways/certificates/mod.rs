@@ -94,7 +94,10 @@ async fn note_one(
     ends: Timestamp,
     before: Option<&Row>,
 ) -> Result<(), Error> {
-    let Some(due) = news(ctx.now(), kind, ends, before) else { return Ok(()) };
+    let (noted, due) = news(ctx.now(), kind, ends, before);
+    if !noted {
+        return Ok(());
+    }
     let row = Row {
         gateway_id: gateway.id,
         kind: kind.as_str().to_owned(),
@@ -115,14 +118,13 @@ async fn note_one(
     Ok(())
 }
 
-/// What is to be told of an end, and noted: how many days are left at most, or nothing yet. None where what was noted before
-/// stays.
-fn news(now: Timestamp, kind: Kind, ends: Timestamp, before: Option<&Row>) -> Option<Option<i64>> {
+/// Whether an end is to be noted in the place of what is known, and how many days are left at most, where that is to be told.
+fn news(now: Timestamp, kind: Kind, ends: Timestamp, before: Option<&Row>) -> (bool, Option<i64>) {
     let same = before.is_some_and(|row| row.expires_at == ends);
     let holds = |row: &&Row| same || (kind == Kind::Server && row.expires_at > now);
     let told = before.filter(holds).and_then(|row| row.told_days);
     let due = due(now, ends).filter(|days| told.is_none_or(|told| *days < told));
-    (due.is_some() || !(same || told.is_some())).then_some(due)
+    (due.is_some() || !(same || told.is_some()), due)
 }
 
 /// The fewest of [`TOLD_AT_DAYS`] that are not left any more.
@@ -160,10 +162,11 @@ mod tests {
         let day = |day: i64| Timestamp::from_unix_seconds(day * 86_400);
         let (mut known, mut told) = (None, Vec::new());
         for (now, ends) in seen {
-            if let Some(due) = news(day(*now), kind, day(*ends), known.as_ref()) {
+            let (noted, due) = news(day(*now), kind, day(*ends), known.as_ref());
+            told.extend(due);
+            if noted {
                 let kind = kind.as_str().to_owned();
                 known = Some(Row { gateway_id: 1, kind, expires_at: day(*ends), told_days: due });
-                told.extend(due);
             }
         }
         told
