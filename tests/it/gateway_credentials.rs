@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use serde_json::json;
-use shoreguard::config::Config;
 use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::gateways::identity::RETRY;
 use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
-use tonic::{Request, Status};
+use tonic::Status;
 
-use crate::oidc::issuers;
-use crate::oidc_provider::{Control, How};
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
 use crate::tls::{Issuer, authority, guarded, signed_for, uri};
@@ -51,7 +45,7 @@ fn mutual(
     }
 }
 
-async fn rotate(
+pub(crate) async fn rotate(
     caller: &Caller,
     credentials: pb::GatewayCredentials,
     unproven: bool,
@@ -65,7 +59,7 @@ async fn rotate(
     caller.gateways().rotate_gateway_credentials(request).await.map(tonic::Response::into_inner)
 }
 
-async fn who(caller: &Caller) -> Result<(), Status> {
+pub(crate) async fn who(caller: &Caller) -> Result<(), Status> {
     caller.openshell_v0_1().get_current_user(openshell::GetCurrentUserRequest {}).await.map(|_| ())
 }
 
@@ -84,13 +78,13 @@ async fn expiring(sg: &TestServer) -> usize {
 }
 
 /// A gateway that wants a token which is told to it.
-async fn guarded_by_token(known: &str) -> Simulator {
+pub(crate) async fn guarded_by_token(known: &str) -> Simulator {
     let mut options = SimulatorOptions::plain(Generation::V0_1);
     options.require_bearer = Some(known.to_owned());
     Simulator::start(options).await.unwrap()
 }
 
-fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
+pub(crate) fn plain(simulator: &Simulator) -> pb::RegisterGatewayRequest {
     pb::RegisterGatewayRequest {
         name: "edge".into(),
         endpoint: simulator.addr().to_string(),
@@ -251,150 +245,6 @@ served! {
         // Another one is told of anew.
         rotate(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
         assert_eq!(expiring(&sg).await, 4);
-        simulator.stop().await;
-        sg.finish().await;
-    }
-}
-
-served! { tuned issuers;
-    async fn tokens_are_fetched_from_the_identity_provider(sg: TestServer) {
-        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
-        let admin = sg.admin();
-        let credentials = |secret: &str| pb::GatewayCredentials {
-            oidc_client_id: "shoreguard".into(),
-            oidc_client_secret: secret.into(),
-            ..Default::default()
-        };
-        let oidc_client = pb::GatewayOidcClient {
-            token_url: format!("{}/token", corp.url),
-            scope: "gateway".into(),
-            ..Default::default()
-        };
-        let request = pb::RegisterGatewayRequest {
-            auth_mode: pb::GatewayAuthMode::OidcClient.into(),
-            credentials: Some(credentials("client secret")),
-            oidc_client: Some(oidc_client.clone()),
-            ..plain(&simulator)
-        };
-        let nowhere = pb::RegisterGatewayRequest { oidc_client: None, ..request.clone() };
-        assert_refused!(admin.gateways().register_gateway(nowhere).await, InvalidArgument, "INVALID_FIELD");
-        let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
-        assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
-        assert!(stored.has_oidc_client_secret);
-        // The probe of the registration has fetched one of its own.
-        let fetched = corp.count("token").await;
-        simulator.require_bearer(&["granted-1-gateway", "granted-2-gateway", "granted-3-gateway"]);
-        for _ in 0..3 {
-            who(&admin).await.unwrap();
-        }
-        let held = corp.count("token").await;
-        assert_eq!(held, fetched + 1, "one token serves them all");
-
-        // Near its end the next one is fetched while it serves on; past its end nothing else is shown.
-        sg.pass(Duration::from_secs(85)).await;
-        who(&admin).await.unwrap();
-        while corp.count("token").await == held {
-            tokio::task::yield_now().await;
-        }
-        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
-        sg.pass(Duration::from_secs(200)).await;
-        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        let asked = corp.count("token").await;
-        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        assert_eq!(corp.count("token").await, asked, "an issuer that is away is asked seldom");
-        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-        sg.pass(RETRY).await;
-        simulator.require_bearer(&["granted-4-gateway", "granted-5-gateway", "granted-3-gateway"]);
-        who(&admin).await.unwrap();
-
-        let wrong = rotate(&admin, credentials("another"), false).await;
-        assert_refused!(wrong, FailedPrecondition, "CREDENTIALS_UNPROVEN");
-        who(&admin).await.unwrap();
-
-        // T04: another token URL takes the secret nowhere.
-        let elsewhere = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into()] }),
-            oidc_client: Some(pb::GatewayOidcClient { token_url: "https://thief.example.com/token".into(), ..oidc_client }),
-            ..Default::default()
-        };
-        assert_refused!(admin.gateways().update_gateway(elsewhere).await, InvalidArgument, "INVALID_FIELD");
-        let row = dump::table(&sg.app.db, "gateways").await;
-        assert!(!row.contains("client secret") && !row.contains(&json!("granted").to_string()));
-        simulator.stop().await;
-        sg.finish().await;
-    }
-}
-
-/// A gateway whose tokens are fetched there.
-fn fetching(simulator: &Simulator, token_url: &str) -> pb::RegisterGatewayRequest {
-    pb::RegisterGatewayRequest {
-        auth_mode: pb::GatewayAuthMode::OidcClient.into(),
-        credentials: Some(pb::GatewayCredentials {
-            oidc_client_id: "shoreguard".into(),
-            oidc_client_secret: "client secret".into(),
-            ..Default::default()
-        }),
-        oidc_client: Some(pb::GatewayOidcClient {
-            token_url: token_url.to_owned(),
-            scope: "gateway".into(),
-            ..Default::default()
-        }),
-        ..plain(simulator)
-    }
-}
-
-/// An identity provider is waited for longer than nothing is fetched after a failure.
-fn patient(config: &mut Config) {
-    issuers(config);
-    config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
-}
-
-served! { tuned patient;
-    async fn an_identity_provider_that_hangs_is_asked_once_for_all_who_wait(sg: TestServer) {
-        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
-        let admin = sg.admin();
-        let request = fetching(&simulator, &format!("{}/token", corp.url));
-        admin.gateways().register_gateway(request).await.unwrap();
-        sg.pass(Duration::from_hours(1)).await;
-        corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
-        let asked = corp.count("token").await;
-        // Whoever gives up takes nobody's fetch along.
-        let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
-        hasty.set_timeout(Duration::from_millis(300));
-        admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();
-        for refused in join_all((0..4).map(|_| who(&admin))).await {
-            assert_refused!(refused, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        }
-        assert_refused!(who(&admin).await, Unavailable, "GATEWAY_TOKEN_UNAVAILABLE");
-        assert_eq!(corp.count("token").await, asked + 1);
-        simulator.require_bearer(&["granted-2-gateway", "granted-3-gateway", "granted-4-gateway"]);
-        corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
-        sg.pass(RETRY).await;
-        who(&admin).await.unwrap();
-        simulator.stop().await;
-        sg.finish().await;
-    }
-    async fn a_token_that_is_not_to_be_had_is_no_way_around_the_rule_for_addresses(sg: TestServer) {
-        let (corp, simulator) = (sg.issuer("corp"), guarded_by_token("granted-1-gateway").await);
-        let admin = sg.admin();
-        corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
-        let request = fetching(&simulator, &format!("{}/token", corp.url));
-        let inside = fetching(&simulator, "https://[fd00:ec2::254]/token");
-        let forbidden = pb::RegisterGatewayRequest { endpoint: "169.254.169.254:80".into(), ..request.clone() };
-        for forbidden in [forbidden, inside.clone()] {
-            let refused = admin.gateways().register_gateway(forbidden).await;
-            assert_refused!(refused, InvalidArgument, "ADDRESS_FORBIDDEN");
-        }
-        admin.gateways().register_gateway(request).await.unwrap();
-        let moved = pb::UpdateGatewayRequest {
-            gateway: "edge".into(),
-            update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into(), "credentials".into()] }),
-            oidc_client: inside.oidc_client,
-            credentials: inside.credentials,
-            ..Default::default()
-        };
-        assert_refused!(admin.gateways().update_gateway(moved).await, InvalidArgument, "ADDRESS_FORBIDDEN");
         simulator.stop().await;
         sg.finish().await;
     }

@@ -22,6 +22,7 @@ mod flood;
 mod gateway_budgets;
 mod gateway_credentials;
 mod gateway_health;
+mod gateway_oidc_client;
 mod gateway_settings;
 mod gateway_unregister;
 mod gateway_watch;
