@@ -288,7 +288,7 @@ served! { tuned tight;
             };
             let made = create(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'")).await.unwrap();
             let ran = run(made.clone()).await;
-            assert_eq!((ran.status(), ran.summary.as_str(), ran.output.as_str()), (BAD, "exit 4", "/w\nTOKEN=***\n\nbad\n"));
+            assert_eq!((ran.status(), ran.summary.as_str(), ran.output.as_str()), (BAD, "exit 4", "/w\nTOKEN=***\nbad\n"));
             let none = run(create(&admin, inside("none", "true")).await.unwrap()).await;
             assert!(none.status() == BAD && none.output.is_empty(), "{none:?}");
             assert!(none.summary.contains("none"), "{none:?}");

@@ -78,6 +78,7 @@ pub async fn unregister(
             Ok((Gone { roles, ..gone }, stopped))
         })
         .await?;
+    ctx.detail("forced", force);
     for (what, count) in [
         ("gateway_roles_removed", gone.roles),
         ("sandboxes_removed", gone.sandboxes),

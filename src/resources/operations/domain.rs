@@ -25,8 +25,8 @@ use crate::error::{Error, Kind, Reason};
 
 /// Longest time that a call waits for an operation.
 pub const WAIT_MAX: Duration = Duration::from_mins(1);
-/// How long a call waits that does not say so.
-pub const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a call waits that does not say so: less than the half minute that many clients give a call.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(25);
 /// Shortest time that may be asked for.
 pub const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Length of a UUID, as it is written.

@@ -80,13 +80,17 @@ impl Inside for Reached {
             exit_code.ok_or_else(|| Error::unavailable(Reason::GatewayUnreachable, why()))?;
         let truncated = out.is_cut() || err.is_cut();
         // Where the first is cut there is no room for the second, and the end of a secret must not hide in between.
-        let output = if out.is_cut() {
-            out.kept().to_vec()
-        } else {
-            [out.kept(), err.kept()].join(&b"\n"[..])
-        };
+        let output =
+            if out.is_cut() { out.kept().to_vec() } else { joined(out.kept(), err.kept()) };
         Ok(Finished { exit_code, output, truncated })
     }
+}
+
+/// Both, on lines of their own.
+fn joined(out: &[u8], err: &[u8]) -> Vec<u8> {
+    let parts_lines = out.is_empty() || err.is_empty() || out.ends_with(b"\n");
+    let between: &[u8] = if parts_lines { b"" } else { b"\n" };
+    [out, between, err].concat()
 }
 
 /// Runs it. Whatever stands in its way is its failure: none is left out silently.
