@@ -99,13 +99,13 @@ impl Start {
                 let workdir = if self.workdir.is_empty() { "/sandbox" } else { &self.workdir };
                 run.write(&format!("{workdir}\n"), to_err);
             }
-            ["stty", "size"] => match self.terminal {
-                Some((cols, rows)) => run.write(&format!("{rows} {cols}\n"), to_err),
-                None => {
+            ["stty", "size"] => {
+                let Some((cols, rows)) = self.terminal else {
                     run.write("stty: not a terminal\n", true);
                     return 1;
-                }
-            },
+                };
+                run.write(&format!("{rows} {cols}\n"), to_err);
+            }
             ["sleep", seconds] => {
                 let seconds = seconds.parse().unwrap_or(0.0_f64);
                 let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();

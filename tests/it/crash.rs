@@ -1,8 +1,8 @@
 //! A server that is killed while it makes sandboxes: the next one on the same database goes on.
 
 use std::io::BufReader;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use diesel::SqliteConnection;
@@ -54,10 +54,12 @@ async fn expire(place: &Place) {
         Place::Postgres(database) => {
             let (client, connection) =
                 tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
-            let connection = tokio::spawn(connection);
-            assert_eq!(client.execute(over, &[]).await.unwrap(), 2);
-            drop(client);
-            connection.await.unwrap().unwrap();
+            let expire = async {
+                assert_eq!(client.execute(over, &[]).await.unwrap(), 2);
+                drop(client);
+            };
+            let (ended, ()) = tokio::join!(connection, expire);
+            ended.unwrap();
         }
     }
 }
@@ -132,27 +134,37 @@ async fn hook(caller: &Caller, sandbox: &str, command: &str) {
     caller.boot_hooks().create_boot_hook(request).await.unwrap();
 }
 
+/// A configuration on a database, in a folder.
+fn configured(folder: &Path, place: &Place) -> PathBuf {
+    let config = folder.join("shoreguard.toml");
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n\
+         [telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n\
+         [database]\nurl = \"{}\"\n[keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n",
+        folder.join("data").display(),
+        database(place),
+        "5a".repeat(32)
+    );
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+/// An admin's key, made while no server runs.
+fn admin_key(config: &Path) -> String {
+    let mut made = shoreguard(&["admin", "--config"]);
+    made.arg(config).args(["create-service-principal", "root", "--role", "admin"]);
+    let made = made.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
 /// Makes one sandbox itself and one as a stock client does, kills the server in the second hook of each, and starts it
 /// again.
 async fn killed_in_a_hook(engine: Engine) {
     let Some(place) = Place::new(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("shoreguard.toml");
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n\
-         [database]\nurl = \"{}\"\n[keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n",
-        folder.path().join("data").display(),
-        database(&place),
-        "5a".repeat(32)
-    );
-    std::fs::write(&config, text).unwrap();
-    let mut made = shoreguard(&["admin", "--config"]);
-    let made: &mut Command =
-        made.arg(&config).args(["create-service-principal", "root", "--role", "admin"]);
-    let made = made.output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-
+    let config = configured(folder.path(), &place);
+    let key = admin_key(&config);
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
     let first = serve(&config, &key);
     let caller = &first.caller;
@@ -189,23 +201,30 @@ async fn killed_in_a_hook(engine: Engine) {
     expire(&place).await;
 
     let second = serve(&config, &key);
-    let begun = operations(&second.caller).await;
+    went_on(&second.caller, &simulator).await;
+    drop(second);
+    place.remove().await;
+}
+
+/// Both creations have ended well, and nothing was done twice.
+async fn went_on(caller: &Caller, simulator: &Simulator) {
+    let begun = operations(caller).await;
     assert_eq!(begun.len(), 2, "{begun:?}");
     for operation in begun {
-        let ended = ended(&second.caller, &operation.id).await;
+        let ended = ended(caller, &operation.id).await;
         assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
         let told = format!("{:?}", ended.result);
         assert!(
             told.contains("it ran on a replica that is gone"),
             "the first is not run again: {told}"
         );
-        recorded(&second.caller, &operation.sandbox).await;
+        recorded(caller, &operation.sandbox).await;
         let hooks = pb::ListBootHooksRequest {
             gateway: "edge".into(),
             sandbox: operation.sandbox,
             ..Default::default()
         };
-        let hooks = second.caller.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
+        let hooks = caller.boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
         let told: Vec<_> = hooks.boot_hooks.iter().map(pb::BootHook::last_status).collect();
         assert_eq!(told, [pb::BootHookStatus::Success; 2]);
     }
@@ -215,8 +234,6 @@ async fn killed_in_a_hook(engine: Engine) {
         calls["/openshell.v1.OpenShell/ExecSandbox"], 6,
         "only what was not answered runs again"
     );
-    drop(second);
-    place.remove().await;
 }
 
 mod wp36_creations_go_on_after_a_kill_where_they_were {

@@ -15,7 +15,6 @@ use crate::gateway_credentials::{guarded_by_token, plain, rotate, who};
 use crate::oidc::issuers;
 use crate::oidc_provider::{Control, How};
 use crate::support::dump;
-use crate::support::server::TestServer;
 
 served! { tuned issuers;
     async fn tokens_are_fetched_from_the_identity_provider(sg: TestServer) {

@@ -1,7 +1,5 @@
 //! Gateways as they change, as a stream.
 
-use std::time::Duration;
-
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::watch_gateways_response::Change;

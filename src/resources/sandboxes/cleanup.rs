@@ -48,17 +48,6 @@ pub enum Which {
     None,
 }
 
-impl Which {
-    /// Until when it was written; none where nothing goes, and `Some(None)` where all does.
-    fn until(self) -> Option<Option<Timestamp>> {
-        match self {
-            Self::All => Some(None),
-            Self::By(by) => Some(Some(by)),
-            Self::None => None,
-        }
-    }
-}
-
 /// Forgets what hangs on the name of a sandbox which is gone; of its hooks and its SBOM, which were written for a name, so
 /// much.
 pub async fn forget(
@@ -70,13 +59,15 @@ pub async fn forget(
     let Place { workspace, name } = place;
     let of = (workspace.as_str(), name.as_str());
     let metadata = store::lock(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);
-    let sbom = match sbom.until() {
-        Some(by) => sboms::store::delete_of(conn, gateway, of, by).await? > 0,
-        None => false,
+    let sbom = match sbom {
+        Which::All => sboms::store::delete_of(conn, gateway, of, None).await? > 0,
+        Which::By(by) => sboms::store::delete_of(conn, gateway, of, Some(by)).await? > 0,
+        Which::None => false,
     };
-    let boot_hooks = match hooks.until() {
-        Some(by) => boot_hooks::store::delete_of(conn, gateway, of, by).await?,
-        None => 0,
+    let boot_hooks = match hooks {
+        Which::All => boot_hooks::store::delete_of(conn, gateway, of, None).await?,
+        Which::By(by) => boot_hooks::store::delete_of(conn, gateway, of, Some(by)).await?,
+        Which::None => 0,
     };
     let ssh_sessions = store::delete_ssh_of(conn, gateway, place).await?;
     store::forget(conn, gateway, place).await?;

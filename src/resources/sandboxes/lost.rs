@@ -81,12 +81,11 @@ async fn search(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> 
         let mut rest = REST;
         match ask(running, lost).await {
             Ok(Some(sandbox)) => return Ok(sandbox),
-            // It may be there in a moment.
-            Ok(None) => {}
             // Its budget is spent until the next minute.
             Err(Error::Exhausted { retry_in, .. }) => rest = retry_in.max(REST),
             Err(error) if is_final(&error) => return Err(error.into()),
-            Err(_) => {}
+            // It may be there in a moment.
+            Ok(None) | Err(_) => {}
         }
         // Whoever cancels wants to know what became of it, too.
         sleep(rest).await;

@@ -104,7 +104,7 @@ struct Sent {
 
 enum Next {
     /// It was made, and the rest is left to be done.
-    Made(Rest),
+    Made(Box<Rest>),
     /// It was not.
     Refused(Failure),
     /// Nobody said.
@@ -135,7 +135,7 @@ async fn go_on(
     noted: &mut Option<oneshot::Sender<()>>,
 ) -> Result<Value, Failure> {
     match next {
-        Next::Made(rest) => follow(running, rest, "", noted.take()).await,
+        Next::Made(rest) => follow(running, *rest, "", noted.take()).await,
         Next::Refused(failure) => Err(failure),
         Next::Unknown(unknown) => {
             // Its caller waits for nothing more.
@@ -200,10 +200,12 @@ impl Stopped {
 
 impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
-        let code = match &error {
-            Error::Late { .. } => Code::Timeout,
-            error if is_final(error) => Code::Refused,
-            _ => Code::GatewayUnreachable,
+        let code = if matches!(error, Error::Late { .. }) {
+            Code::Timeout
+        } else if is_final(&error) {
+            Code::Refused
+        } else {
+            Code::GatewayUnreachable
         };
         let failure = Failure::new(code, error.to_string());
         Self { error, failure }
@@ -271,7 +273,8 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
         }
         Ok((passed, Some(sandbox))) => {
             let Unknown { gateway, left, .. } = *unknown;
-            let next = Next::Made(Rest { gateway, left: left.made(&sandbox), sandbox });
+            let rest = Rest { gateway, left: left.made(&sandbox), sandbox };
+            let next = Next::Made(Box::new(rest));
             return Ok(Sent { answer: Ok(passed), next });
         }
         Ok((passed, None)) => passed,

@@ -95,11 +95,15 @@ served! {
             hook(&sg, name, "slow", pb::BootHookPhase::PostCreate, "echo warm").await;
             simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
             let admin = sg.admin();
-            let making = tokio::spawn(async move { proxied::make(&admin, generation, name, "slow").await });
-            until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
-            let operation = last_operation(&sg, name).await;
-            sg.admin().cancel(&operation.id).await.unwrap();
-            assert_eq!(making.await.unwrap().unwrap(), "slow", "the gateway's own answer reaches its client");
+            let cancelling = async {
+                until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
+                let operation = last_operation(&sg, name).await;
+                sg.admin().cancel(&operation.id).await.unwrap();
+                operation
+            };
+            let making = proxied::make(&admin, generation, name, "slow");
+            let (made, operation) = tokio::join!(making, cancelling);
+            assert_eq!(made.unwrap(), "slow", "the gateway's own answer reaches its client");
             undone(&sg, name, &operation.id, &simulator).await;
         }
     }
@@ -110,10 +114,10 @@ served! {
             hook(&sg, name, "left", pb::BootHookPhase::PostCreate, "echo warm").await;
             simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(1)), Times::Next(1));
             let admin = sg.admin();
-            let making = tokio::spawn(async move { proxied::make(&admin, generation, name, "left").await });
-            until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
-            making.abort();
-            assert!(making.await.unwrap_err().is_cancelled());
+            tokio::select! {
+                made = proxied::make(&admin, generation, name, "left") => panic!("it was made at once: {made:?}"),
+                () = until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }) => {}
+            }
             let operation = last_operation(&sg, name).await;
             let made = ended(&sg.admin(), &operation.id).await;
             assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");

@@ -13,8 +13,8 @@ fn size(cols: u32, rows: u32) -> pb::TerminalSize {
     pb::TerminalSize { cols, rows }
 }
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos: 0 })
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
 }
 
 /// Runs a command as an operation.
@@ -77,10 +77,10 @@ served! {
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
-            let request = pb::ExecSandboxRequest { timeout: seconds(1), ..exec(name, &["sleep", "600"]) };
+            let request = pb::ExecSandboxRequest { timeout: Some(seconds(1)), ..exec(name, &["sleep", "600"]) };
             let said = all(&sg.admin(), vec![request]).await.unwrap();
             assert_eq!(said, [Output::ExitCode(124)], "the gateway ended it");
-            let late = pb::StartExecSandboxRequest { timeout: seconds(1), ..start(&sg, name, &["sleep", "600"]) };
+            let late = pb::StartExecSandboxRequest { timeout: Some(seconds(1)), ..start(&sg, name, &["sleep", "600"]) };
             let ended = run(&sg, late.clone()).await;
             assert_eq!(result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
 
