@@ -217,6 +217,7 @@ served! {
         let request = pb::GetServicePrincipalRequest { name: "ci".into() };
         let kept = admin.service_principals().get_service_principal(request).await.unwrap().into_inner();
         assert_eq!(kept.service_principal.unwrap().created_by, 0);
+        sg.app.audit.settled().await;
         let request = pb::ListAuditEntriesRequest { action: "user.delete".into(), ..Default::default() };
         let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
         assert_eq!((entries.len(), entries[0].resource_id.as_str()), (1, ANA));
