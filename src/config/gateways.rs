@@ -42,7 +42,8 @@ pub struct Gateways {
     #[serde(default = "connections_per_core")]
     pub connections_per_core: u32,
     /// Most bytes that a process reads of one gateway in a minute on its own account, which is all but proxied calls.
-    /// Default 1 GiB: a hundred times what lists and logs of a large gateway have, and bearable from many at once.
+    /// Default 1 GiB: a hundred times what lists and logs of a large gateway have, and bearable from many at once. Lists,
+    /// logs and what commands write take no more than that; for what acts on one thing there is as much again.
     #[serde(default = "bytes_per_minute")]
     pub bytes_per_minute: u64,
     /// The same for messages: lines of logs, events of sandboxes, pieces of output. Default 120,000: 2,000 a second is

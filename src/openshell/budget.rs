@@ -3,6 +3,8 @@
 //! Invariants
 //! - each gateway has a budget of its own, in the memory of each process: one that is spent stops the reading of that
 //!   gateway until the next minute, and nothing else;
+//! - whoever lists, follows or lets commands write can spend a budget, and keeps nobody from acting on one thing: for that
+//!   there is as much again;
 //! - what a budget was exceeded by is noted until it is told of, whatever comes in between;
 //! - a probe is counted and never refused: a gateway that says too much is not one that is away.
 
@@ -34,6 +36,39 @@ impl Sent {
             Self::Bytes => "bytes",
             Self::Messages => "messages",
             Self::Sandboxes => "sandboxes",
+        }
+    }
+}
+
+/// What a call draws on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Draw {
+    /// Answers that are as long as callers please: as much as is configured.
+    Bulk,
+    /// What is asked of one thing or done to it: as much again.
+    Single,
+}
+
+impl Draw {
+    /// Of a method, by its path.
+    pub(crate) fn of(path: &str) -> Self {
+        match path.rsplit('/').next() {
+            Some(
+                "ListSandboxes"
+                | "ListSandboxTemplates"
+                | "GetSandboxLogs"
+                | "WatchSandbox"
+                | "ExecSandbox"
+                | "ExecSandboxInteractive",
+            ) => Self::Bulk,
+            Some(_) | None => Self::Single,
+        }
+    }
+
+    fn times(self) -> u64 {
+        match self {
+            Self::Bulk => 1,
+            Self::Single => 2,
         }
     }
 }
@@ -82,23 +117,23 @@ impl Budget {
     ///
     /// # Errors
     /// `GATEWAY_OVER_BUDGET` until the minute is over.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self, draw: Draw) -> Result<(), Error> {
         let (minute, left) = self.minute();
-        self.verdict(&minute, left)
+        self.verdict(&minute, draw, left)
     }
 
     /// Counts an answer's bytes and messages.
     ///
     /// # Errors
     /// `GATEWAY_OVER_BUDGET` where it was too much.
-    pub(crate) fn spend(&self, bytes: usize, messages: usize) -> Result<(), Error> {
+    pub(crate) fn spend(&self, bytes: usize, messages: usize, draw: Draw) -> Result<(), Error> {
         let (mut minute, left) = self.minute();
         minute.bytes = minute.bytes.saturating_add(bytes as u64);
         minute.messages = minute.messages.saturating_add(messages as u64);
-        if let Some(sent) = self.over(&minute) {
+        if let Some(sent) = self.over(&minute, Draw::Bulk) {
             minute.exceeded = Some(sent);
         }
-        self.verdict(&minute, left)
+        self.verdict(&minute, draw, left)
     }
 
     /// Notes that a list had more sandboxes than are taken.
@@ -116,16 +151,17 @@ impl Budget {
         self.minute().0.exceeded.take_if(|exceeded| *exceeded == sent);
     }
 
-    fn over(&self, minute: &Minute) -> Option<Sent> {
-        if minute.bytes > self.bytes_max {
+    fn over(&self, minute: &Minute, draw: Draw) -> Option<Sent> {
+        if minute.bytes > self.bytes_max.saturating_mul(draw.times()) {
             return Some(Sent::Bytes);
         }
-        (minute.messages > self.messages_max).then_some(Sent::Messages)
+        let most = self.messages_max.saturating_mul(draw.times());
+        (minute.messages > most).then_some(Sent::Messages)
     }
 
-    fn verdict(&self, minute: &Minute, left: Duration) -> Result<(), Error> {
+    fn verdict(&self, minute: &Minute, draw: Draw, left: Duration) -> Result<(), Error> {
         let over = |_| Error::Exhausted { reason: Reason::GatewayOverBudget, retry_in: left };
-        self.over(minute).map(over).map_or(Ok(()), Err)
+        self.over(minute, draw).map(over).map_or(Ok(()), Err)
     }
 
     /// The present minute, and how long it lasts. A clock that was set back begins another.
@@ -155,19 +191,23 @@ mod tests {
         let into = clock.now().unix_seconds().rem_euclid(MINUTE_SECONDS);
         clock.advance(Duration::from_secs((MINUTE_SECONDS - into).unsigned_abs()));
         let budget = Budget::new(&config, clock.clone());
+        let (list, stop) = (Draw::of("/o.v1.O/ListSandboxes"), Draw::of("/o.v1.O/StopSandbox"));
         for (bytes, messages, exceeded) in
             [(100, 3, None), (101, 0, Some(Sent::Bytes)), (0, 4, Some(Sent::Messages))]
         {
-            assert_eq!(budget.spend(bytes, messages).is_err(), exceeded.is_some());
-            assert_eq!(budget.check().is_err(), exceeded.is_some());
+            assert_eq!(budget.spend(bytes, messages, list).is_err(), exceeded.is_some());
+            assert_eq!(budget.check(list).is_err(), exceeded.is_some());
+            assert!(budget.check(stop).is_ok(), "lists leave as much again to it");
             assert_eq!(budget.exceeded(), exceeded);
             clock.advance(Duration::from_mins(1));
-            assert!(budget.check().is_ok());
+            assert!(budget.check(list).is_ok());
             assert_eq!(budget.exceeded(), exceeded, "until it is told of");
             if let Some(sent) = exceeded {
                 budget.told(sent);
             }
             assert_eq!(budget.exceeded(), None);
         }
+        assert!(budget.spend(200, 0, stop).is_ok());
+        assert!(budget.spend(1, 0, stop).is_err(), "which has an end too");
     }
 }

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::warn;
 
-use super::budget::Budget;
+use super::budget::{Budget, Draw};
 use super::said::refusal;
 use super::{capability, outgoing};
 use crate::access::policy;
@@ -75,7 +75,7 @@ impl Gateway {
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED` where this build does not speak its generation.
     pub async fn reach(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
         let target = app.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
-        target.budget.check()?;
+        target.budget.check(Draw::Single)?;
         let lease = app.channels.lease(&target).await?;
         let wire = match lease.probe().generation {
             Generation::V0_0 => Wire::V0_0,
@@ -214,6 +214,8 @@ impl Gateway {
         with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
+        let draw = Draw::of(path);
+        self.target.budget.check(draw)?;
         self.seen.store(false, Ordering::Relaxed);
         for _ in 0..TRIES {
             let lease = self.current().await?;
@@ -227,7 +229,7 @@ impl Gateway {
                 Err((_, unsent)) => *unsent,
                 Ok(mut exchange) => {
                     match std::future::poll_fn(|cx| exchange.poll_answer(cx)).await {
-                        Ok(answer) => return self.begun(answer),
+                        Ok(answer) => return self.begun(draw, answer),
                         Err(Failed::Unprocessed(unprocessed)) => *unprocessed,
                         Err(Failed::Broken(why)) => {
                             warn!(gateway = %self.target.name, why, "a gateway did not answer");
@@ -271,7 +273,7 @@ impl Gateway {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begun(&self, answer: Answer<Body>) -> Result<Messages, Error> {
+    fn begun(&self, draw: Draw, answer: Answer<Body>) -> Result<Messages, Error> {
         let (head, ()) = answer.head.into_parts();
         if !headers::is_grpc(head.status, &head.headers) {
             warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
@@ -280,6 +282,7 @@ impl Gateway {
         Ok(Messages {
             gateway: Arc::clone(&self.target.name),
             budget: Arc::clone(&self.target.budget),
+            draw,
             receiving: answer.body,
             _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
             trailers_only: headers::code(&head.headers).map(|_| head.headers),
@@ -306,6 +309,7 @@ pub(crate) struct Passed {
 pub(crate) struct Messages {
     gateway: Arc<str>,
     budget: Arc<Budget>,
+    draw: Draw,
     receiving: Receiving,
     _request: Option<AbortOnDropHandle<()>>,
     trailers_only: Option<HeaderMap>,
@@ -368,7 +372,7 @@ impl Messages {
             self.bytes.advance(5);
             self.ready.push_back(self.bytes.split_to(length).freeze());
         }
-        self.budget.spend(data.len(), self.ready.len() - before)
+        self.budget.spend(data.len(), self.ready.len() - before, self.draw)
     }
 
     fn verdict(&self, trailers: Option<&HeaderMap>) -> Result<(), Error> {

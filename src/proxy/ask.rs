@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use crate::config::Gateways;
 use crate::openshell::GATEWAY_INFO;
+use crate::openshell::budget::Draw;
 
 /// The largest answer that we read on our own account: a page of sandboxes with their policies.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -49,7 +50,7 @@ impl Connection {
             let data = data.map_err(text)?;
             body.flow_control().release_capacity(data.len()).map_err(text)?;
             // Counted, and refused where more than a probe is asked: see the callers.
-            let _ = self.budget().spend(data.len(), 0);
+            let _ = self.budget().spend(data.len(), 0, Draw::Single);
             if answer.len() + data.len() > ANSWER_BYTES_MAX {
                 return Err("its answer is too long".to_owned());
             }

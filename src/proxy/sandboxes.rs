@@ -21,6 +21,7 @@ use super::wire::{self, Fields, Value};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::openshell::budget::Draw;
 
 /// Ids that are kept of one gateway; past them it is begun anew.
 const IDS_MAX: usize = 20_000;
@@ -143,7 +144,7 @@ impl SandboxIds {
     async fn ask(&self, gateway: GatewayId, connection: &Connection) -> Result<(), Error> {
         let mut offset = 0;
         for _ in 0..PAGES_MAX {
-            connection.budget().check()?;
+            connection.budget().check(Draw::Single)?;
             let mut request = Vec::new();
             wire::put_number(&mut request, 1, PAGE);
             wire::put_number(&mut request, 2, offset);

@@ -104,6 +104,9 @@ served! {
         let refused: Result<(), _> = Err(flood(&sg, "loud").await);
         assert_refused!(refused, ResourceExhausted, "GATEWAY_OVER_BUDGET");
         assert_eq!(list(&sg, "quiet").await.unwrap(), 0);
+        let settings = pb::ListGatewaySettingsRequest { gateway: "loud".into(), ..Default::default() };
+        let settings = sg.admin().gateways().list_gateway_settings(settings).await;
+        assert!(settings.is_ok(), "lists keep nobody from what is about one thing: {settings:?}");
         workers::once(&sg.app, &EXCESSES).await.unwrap();
         let shown = get(&sg, "loud").await;
         assert_eq!(shown.status(), Degraded);
