@@ -45,9 +45,8 @@ impl Digests {
         let descriptor = self.pool.get_message_by_name(message)?;
         let mut message = DynamicMessage::decode(descriptor, bytes).ok()?;
         self.strip(&mut message);
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&canonical::of_message(&message));
-        Some((Arc::clone(&self.key_id), context.sign().as_ref().to_vec()))
+        let digest = hmac::sign(&self.key, &canonical::of_message(&message));
+        Some((Arc::clone(&self.key_id), digest.as_ref().to_vec()))
     }
 
     /// Of bytes as they pass.

@@ -269,8 +269,7 @@ pub(super) async fn before(
         providers: new.providers.clone(),
         gpu: new.gpu,
     };
-    let place = on;
-    let ran = hooks::pre_create(ctx, &place, &spec, running.cancel(), Some(running)).await?;
+    let ran = hooks::pre_create(ctx, &on, &spec, running.cancel(), Some(running)).await?;
     go_on(running)?;
     match ran.outcomes.last().filter(|_| ran.aborted) {
         None => Ok(ran),

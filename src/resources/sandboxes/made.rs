@@ -20,7 +20,7 @@ use crate::openshell::watch::{Follow, Seen};
 use crate::resources::boot_hooks::input::Place as HookPlace;
 use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::resources::operations::keeper::Stop;
+use crate::resources::operations::patience::is_anothers;
 use crate::resources::operations::{Code, Failure, Running};
 
 /// How long a look at a sandbox rests where watching it broke off.
@@ -191,7 +191,7 @@ pub async fn follow(
     let mut progress = Progress::of(running, NOTED, done);
     let (ctx, cancel) = (running.ctx(), running.cancel());
     let ran = boot_hooks::post_create(ctx, &place, &inside, cancel, Some(&mut progress)).await?;
-    if ran.aborted && matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost)) {
+    if ran.aborted && is_anothers(running) {
         return Err(Failure::cancelled());
     }
     let stopped = ran.outcomes.last().filter(|_| ran.aborted);

@@ -26,7 +26,6 @@ use crate::ctx::Ctx;
 use crate::db::types::BootHookId;
 use crate::error::{Error, Reason};
 use crate::resources::events::domain::{self as events, NewEvent};
-use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::{Running, patience};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
@@ -96,8 +95,7 @@ impl Attempt {
 
     /// Whether another replica is to run it anew.
     fn is_handed_over(&self, running: Option<&Running>) -> bool {
-        let why = running.and_then(Running::why);
-        self.stopped && matches!(why, Some(Stop::Draining | Stop::LeaseLost))
+        self.stopped && running.is_some_and(patience::is_anothers)
     }
 
     /// It did not run.
