@@ -64,13 +64,6 @@ async fn expire(place: &Place) {
     }
 }
 
-fn database(place: &Place) -> String {
-    match place {
-        Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
-        Place::Postgres(database) => database.url(),
-    }
-}
-
 async fn operations(caller: &Caller) -> Vec<pb::Operation> {
     let list = pb::ListOperationsRequest::default();
     caller.operations().list_operations(list).await.unwrap().into_inner().operations
@@ -142,7 +135,7 @@ fn configured(folder: &Path, place: &Place) -> PathBuf {
          [telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n\
          [database]\nurl = \"{}\"\n[keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n",
         folder.join("data").display(),
-        database(place),
+        place.url(),
         "5a".repeat(32)
     );
     std::fs::write(&config, text).unwrap();

@@ -5,24 +5,6 @@ use tonic::Code;
 
 use super::*;
 
-async fn cancel(sg: &TestServer, operation: &str) {
-    let request =
-        pb::CancelOperationRequest { operation: operation.to_owned(), request_id: request_id(sg) };
-    sg.admin().operations().cancel_operation(request).await.unwrap();
-}
-
-fn called(simulator: &Simulator, method: &str) -> u64 {
-    let calls = simulator.calls();
-    calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, count)| count).sum()
-}
-
-async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
-    match get(&sg.admin(), gateway, name).await {
-        Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
-        Err(error) => error.code() == Code::NotFound,
-    }
-}
-
 served! {
     async fn wp65_a_cancel_waits_for_the_answer_of_a_slow_gateway_and_undoes_it(sg: TestServer) {
         let simulator = gateway(&sg, "edge", Generation::V0_0).await;
@@ -30,7 +12,7 @@ served! {
         simulator.script("CreateSandbox", Script::Delay(Duration::from_secs(33)), Times::Next(1));
         let operation = begin(&sg.admin(), to_create(&sg, "edge", "slow")).await;
         until("it is being made", || async { called(&simulator, "/CreateSandbox") == 1 }).await;
-        cancel(&sg, &operation).await;
+        sg.admin().cancel(&operation).await.unwrap();
         let cancelled = ended(&sg.admin(), &operation).await;
         assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
         until("it is gone", || is_gone(&sg, "edge", "slow")).await;
@@ -46,7 +28,7 @@ served! {
             simulator.script("DeleteSandbox", away, Times::Next(2));
             let operation = begin(&sg.admin(), to_create(&sg, name, "slow")).await;
             until("it is being made", || async { get(&sg.admin(), name, "slow").await.is_ok() }).await;
-            cancel(&sg, &operation).await;
+            sg.admin().cancel(&operation).await.unwrap();
             let cancelled = ended(&sg.admin(), &operation).await;
             assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
             assert_eq!(called(&simulator, "/DeleteSandbox"), 3);

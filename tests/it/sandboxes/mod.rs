@@ -126,6 +126,20 @@ async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
     listed.audit_entries
 }
 
+/// How often a gateway was called so.
+fn called(simulator: &Simulator, method: &str) -> u64 {
+    let calls = simulator.calls();
+    calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, count)| count).sum()
+}
+
+/// Whether a sandbox is gone, or about to be.
+async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
+    match get(&sg.admin(), gateway, name).await {
+        Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
+        Err(error) => error.code() == tonic::Code::NotFound,
+    }
+}
+
 /// Waits for something that is about to be so.
 async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     for _ in 0..1_000 {

@@ -9,20 +9,8 @@ use super::*;
 use crate::boot_hook_runs::script;
 use crate::boot_hooks::with_folder;
 
-fn called(simulator: &Simulator, method: &str) -> u64 {
-    let calls = simulator.calls();
-    calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, count)| count).sum()
-}
-
 async fn last_operation(sg: &TestServer, gateway: &str) -> pb::Operation {
     proxied::operations(sg, gateway).await.remove(0)
-}
-
-async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
-    match get(&sg.admin(), gateway, name).await {
-        Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
-        Err(error) => error.code() == Code::NotFound,
-    }
 }
 
 async fn hooks_of(sg: &TestServer, gateway: &str, name: &str) -> usize {

@@ -65,6 +65,14 @@ impl Place {
         }
     }
 
+    /// How a configuration names the database there.
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
+            Self::Postgres(database) => database.url(),
+        }
+    }
+
     /// Removes what outlives the test otherwise.
     pub(crate) async fn remove(self) {
         match self {

@@ -238,10 +238,7 @@ impl Caller {
 
 /// The configuration of a test's server: any port, no limit by address or caller, loopback allowed, cheap passwords.
 pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
-    let database = match place {
-        Place::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
-        Place::Postgres(database) => database.url(),
-    };
+    let database = place.url();
     let text = format!(
         r#"
         [server]
