@@ -10,6 +10,7 @@ pub mod db;
 pub mod digest;
 pub mod error;
 pub mod etag;
+pub mod fair;
 pub mod labels;
 pub mod names;
 pub mod net;

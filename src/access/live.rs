@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::principal::Caller;
 use super::roles::Role;
 use super::snapshot::Snapshot;
+use super::standing::{Place, Standing};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 
@@ -54,10 +55,14 @@ impl From<Ended> for Error {
 
 #[derive(Debug)]
 struct Watched {
-    caller: Caller,
-    on: Option<GatewayId>,
-    least: Role,
+    standing: Standing,
     state: Arc<State>,
+}
+
+impl Watched {
+    fn is_on(&self, gateway: GatewayId) -> bool {
+        self.standing.place().gateway() == Some(gateway)
+    }
 }
 
 #[derive(Debug)]
@@ -85,18 +90,23 @@ impl Live {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Registers a stream that `caller` was let into with `least`, on a gateway or globally. Dropping the answer
-    /// takes it out again.
+    /// Registers a stream that `caller` was let into with `least` at `place`. Dropping the answer takes it out again.
     #[must_use]
     pub fn enter(
         self: &Arc<Self>,
         caller: Caller,
-        on: Option<GatewayId>,
+        place: impl Into<Place>,
         least: Role,
     ) -> LiveStream {
+        self.enter_as(Standing::new(caller, place.into(), least))
+    }
+
+    /// Registers a stream of a caller. Dropping the answer takes it out again.
+    #[must_use]
+    pub fn enter_as(self: &Arc<Self>, standing: Standing) -> LiveStream {
         let state = Arc::new(State { token: CancellationToken::new(), why: Mutex::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let watched = Watched { caller, on, least, state: Arc::clone(&state) };
+        let watched = Watched { standing, state: Arc::clone(&state) };
         self.streams().insert(id, watched);
         LiveStream { live: Arc::clone(self), id, state }
     }
@@ -110,14 +120,13 @@ impl Live {
     /// How many there are to one gateway.
     #[must_use]
     pub fn count_on(&self, gateway: GatewayId) -> usize {
-        self.streams().values().filter(|watched| watched.on == Some(gateway)).count()
+        self.streams().values().filter(|watched| watched.is_on(gateway)).count()
     }
 
     /// Checks every stream against the snapshot as it is now.
     pub fn sweep(&self, snapshot: &Snapshot) {
-        let fresh = snapshot.check_fresh().is_ok();
         for watched in self.streams().values() {
-            if let Some(why) = fault(watched, snapshot, fresh) {
+            if let Err(why) = watched.standing.check(snapshot) {
                 watched.state.end(why);
             }
         }
@@ -125,7 +134,7 @@ impl Live {
 
     /// Ends every stream to one gateway.
     pub fn end_gateway(&self, gateway: GatewayId, why: Ended) {
-        for watched in self.streams().values().filter(|w| w.on == Some(gateway)) {
+        for watched in self.streams().values().filter(|w| w.is_on(gateway)) {
             watched.state.end(why);
         }
     }
@@ -136,28 +145,6 @@ impl Live {
             watched.state.end(why);
         }
     }
-}
-
-fn fault(watched: &Watched, snapshot: &Snapshot, fresh: bool) -> Option<Ended> {
-    if !fresh {
-        return Some(Ended::Stale);
-    }
-    if !snapshot.is_live(&watched.caller) {
-        return Some(Ended::CredentialGone);
-    }
-    let principal = watched.caller.principal();
-    let role = match watched.on {
-        None => snapshot.best_role(principal),
-        Some(gateway) if snapshot.gateway_name(gateway).is_none() => {
-            return Some(Ended::GatewayGone);
-        }
-        Some(gateway) => snapshot.role_on(principal, gateway),
-    };
-    if watched.on.is_some() && role == Role::None {
-        // Hidden now, whatever was needed.
-        return Some(Ended::GatewayGone);
-    }
-    (role < watched.least).then_some(Ended::RoleTooLow)
 }
 
 /// A registered stream.

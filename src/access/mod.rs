@@ -12,3 +12,4 @@ pub mod policy;
 pub mod principal;
 pub mod roles;
 pub mod snapshot;
+pub mod standing;

@@ -96,6 +96,15 @@ pub struct About {
 }
 
 impl Method {
+    /// Returns the least role that the method asks for.
+    #[must_use]
+    pub fn least(&self) -> Role {
+        match self.access {
+            Access::Role(role) => role,
+            Access::Public | Access::Authenticated => Role::None,
+        }
+    }
+
     /// What is known of a call before its message is, or where that names nothing.
     #[must_use]
     pub fn about(&self) -> About {

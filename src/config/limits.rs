@@ -1,5 +1,7 @@
 //! `[limits]`: how much one address or caller may ask for, and how much a password check may cost.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
@@ -33,6 +35,40 @@ pub struct Limits {
     /// limit. Default 30: a rollout makes a handful, and whoever needs hundreds has time.
     #[serde(default = "credentials_per_minute")]
     pub credentials_per_minute: u32,
+    /// Calls that may be open at one time in all. Default 16384: a call holds up to 26 KiB before its body is read, so
+    /// they hold at most 0.5 GiB.
+    #[serde(default = "calls_max")]
+    pub calls_max: u32,
+    /// Calls that may be open at one time from one address, with or without a credential. Default 2048: two callers at
+    /// their own bound.
+    #[serde(default = "calls_per_address")]
+    pub calls_per_address: u32,
+    /// Calls that one known caller may have open at one time, proxied ones included. Default 1024: a service with a
+    /// thousand open calls needs a larger bound; one with a key that leaked does not get it.
+    #[serde(default = "calls_per_principal")]
+    pub calls_per_principal: u32,
+    /// Calls without a credential that may be open at one time from one address. Default 32: logins and health checks
+    /// are over at once.
+    #[serde(default = "anonymous_calls_per_address")]
+    pub anonymous_calls_per_address: u32,
+    /// Streams of `shoreguard.v1`, health and reflection that one known caller, or one address without a credential, may
+    /// have open at one time. Default 64: each watch reads what happens in the fleet once more.
+    #[serde(default = "streams_per_caller")]
+    pub streams_per_caller: u32,
+    /// Memory that the requests and answers of open calls may hold in all, in MiB. Default 256.
+    #[serde(default = "held_mib_max")]
+    pub held_mib_max: u64,
+    /// Memory that the requests and answers of one known caller, or of one address without a credential, may hold, in
+    /// MiB. Default 16: four messages of the largest size.
+    #[serde(default = "held_mib_per_caller")]
+    pub held_mib_per_caller: u64,
+    /// Time that the body of a request may take to arrive, in seconds; of a stream, each message. Default 30.
+    #[serde(default = "body_seconds")]
+    pub body_seconds: u64,
+    /// Time for which an answer of `shoreguard.v1`, health or reflection may wait for a caller that takes nothing, in
+    /// seconds; the call is reset then. Default 30.
+    #[serde(default = "answer_seconds")]
+    pub answer_seconds: u64,
     /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.
     #[serde(default = "bcrypt_parallel")]
     pub bcrypt_parallel: u32,
@@ -70,6 +106,42 @@ fn credentials_per_minute() -> u32 {
     30
 }
 
+fn calls_max() -> u32 {
+    16384
+}
+
+fn calls_per_address() -> u32 {
+    2048
+}
+
+fn calls_per_principal() -> u32 {
+    1024
+}
+
+fn anonymous_calls_per_address() -> u32 {
+    32
+}
+
+fn streams_per_caller() -> u32 {
+    64
+}
+
+fn held_mib_max() -> u64 {
+    256
+}
+
+fn held_mib_per_caller() -> u64 {
+    16
+}
+
+fn body_seconds() -> u64 {
+    30
+}
+
+fn answer_seconds() -> u64 {
+    30
+}
+
 fn bcrypt_parallel() -> u32 {
     2
 }
@@ -90,6 +162,15 @@ impl Section for Limits {
         Key::new("anonymous_burst", Kind::Number),
         Key::new("token_requests_per_minute", Kind::Number),
         Key::new("credentials_per_minute", Kind::Number),
+        Key::new("calls_max", Kind::Number),
+        Key::new("calls_per_address", Kind::Number),
+        Key::new("calls_per_principal", Kind::Number),
+        Key::new("anonymous_calls_per_address", Kind::Number),
+        Key::new("streams_per_caller", Kind::Number),
+        Key::new("held_mib_max", Kind::Number),
+        Key::new("held_mib_per_caller", Kind::Number),
+        Key::new("body_seconds", Kind::Number),
+        Key::new("answer_seconds", Kind::Number),
         Key::new("bcrypt_parallel", Kind::Number),
         Key::new("bcrypt_cost", Kind::Number),
         Key::new("disk_reserve_mib", Kind::Number),
@@ -107,8 +188,48 @@ impl Section for Limits {
         faults.range("limits.token_requests_per_minute", per_minute, &(0..=10_000_000));
         let per_minute = self.credentials_per_minute;
         faults.range("limits.credentials_per_minute", per_minute, &(0..=10_000_000));
+        self.check_in_flight(faults);
         faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
         // Below 10 a stolen hash is cheap to guess; above 16 one login takes four seconds of a core.
         faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));
+    }
+}
+
+impl Limits {
+    fn check_in_flight(&self, faults: &mut Faults) {
+        let calls = 1..=1_000_000;
+        faults.range("limits.calls_max", self.calls_max, &calls);
+        faults.range("limits.calls_per_address", self.calls_per_address, &calls);
+        faults.range("limits.calls_per_principal", self.calls_per_principal, &calls);
+        let anonymous = self.anonymous_calls_per_address;
+        faults.range("limits.anonymous_calls_per_address", anonymous, &calls);
+        faults.range("limits.streams_per_caller", self.streams_per_caller, &calls);
+        let mib = 1..=1_048_576;
+        faults.range("limits.held_mib_max", self.held_mib_max, &mib);
+        faults.range("limits.held_mib_per_caller", self.held_mib_per_caller, &mib);
+        let seconds = 1..=3600;
+        faults.range("limits.body_seconds", self.body_seconds, &seconds);
+        faults.range("limits.answer_seconds", self.answer_seconds, &seconds);
+    }
+
+    /// Checks that a message of the largest size fits into what one caller may hold.
+    pub(super) fn check_message(&self, message_bytes_max: u64, faults: &mut Faults) {
+        let held = self.held_mib_per_caller.min(self.held_mib_max).saturating_mul(1 << 20);
+        if held < message_bytes_max {
+            let why = format!("must be at least `server.message_bytes_max`, {message_bytes_max}");
+            faults.add("limits.held_mib_per_caller", why);
+        }
+    }
+
+    /// Time that the body of a request may take to arrive.
+    #[must_use]
+    pub fn body(&self) -> Duration {
+        Duration::from_secs(self.body_seconds)
+    }
+
+    /// Time for which an answer may wait for a caller that takes nothing.
+    #[must_use]
+    pub fn answer(&self) -> Duration {
+        Duration::from_secs(self.answer_seconds)
     }
 }

@@ -153,6 +153,9 @@ impl Config {
         if let (Some(keys), Some(database)) = (&keys, &database) {
             keys.check_for(&database.url, faults);
         }
+        if let (Some(limits), Some(server)) = (&limits, &server) {
+            limits.check_message(server.message_bytes_max, faults);
+        }
         Some(Self {
             server: server?,
             database: database?,

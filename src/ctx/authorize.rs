@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who};
-use crate::access::policy::{About, Access, Method, Rpc, Scope};
+use crate::access::live::Ended;
+use crate::access::policy::{About, Access, Method, Rpc, Scope, ScopeKind};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
+use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
@@ -23,6 +25,9 @@ pub struct Granted {
     caller: Option<Caller>,
     role: Role,
     on: Option<OnGateway>,
+    /// Further gateways, if the request names more than one.
+    others: Vec<OnGateway>,
+    scope: ScopeKind,
     about: About,
 }
 
@@ -47,9 +52,52 @@ impl Granted {
         Refusal { action, resource, target, gateway, role: self.role }
     }
 
-    fn ctx(self) -> Ctx {
-        let who = self.caller.map_or(Who::System("public"), Who::Caller);
-        Ctx { app: self.app, call: Some(self.call), who, role: self.role, on: self.on }
+    fn ctx(&self) -> Ctx {
+        let who = self.caller.clone().map_or(Who::System("public"), Who::Caller);
+        let (app, call) = (Arc::clone(&self.app), Some(self.call.clone()));
+        Ctx { app, call, who, role: self.role, on: self.on.clone() }
+    }
+
+    /// Returns the caller with the places at which it needs its role: the first one, and further gateways.
+    fn standings(&self) -> Option<(Standing, impl Iterator<Item = Standing>)> {
+        let caller = self.caller.as_ref()?;
+        let needed = self.method.least();
+        let first = match (self.scope, &self.on) {
+            (ScopeKind::Global | ScopeKind::Gateway, None) => Place::Global,
+            (ScopeKind::Fleet | ScopeKind::Loaded, None) => Place::Anywhere,
+            (_, Some((gateway, _))) => Place::On(*gateway),
+        };
+        let on = move |place| Standing::new(caller.clone(), place, needed);
+        let others = self.others.iter();
+        Some((on(first), others.map(move |(gateway, _)| on(Place::On(*gateway)))))
+    }
+
+    /// Returns the caller and the first place at which it needs its role; `None` for a public method.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        self.standings().map(|(first, _)| first)
+    }
+
+    /// Checks the caller again, after a wait, and returns the role that it has now.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_INVALID`, `ACCESS_STALE`, `ROLE_TOO_LOW`, or that the gateway is not there.
+    pub fn recheck(&self) -> Result<Role, Error> {
+        let Some((first, mut others)) = self.standings() else { return Ok(self.role) };
+        let gone = |ended| of_own_call(ended, self.on.as_ref().map(|(id, _)| *id));
+        let role = first.role(&self.app.snapshot).map_err(gone)?;
+        others.try_fold(role, |lowest, other| {
+            other.role(&self.app.snapshot).map(|role| role.min(lowest)).map_err(gone)
+        })
+    }
+}
+
+/// The error of one of our own rpcs whose caller may no longer act.
+pub(crate) fn of_own_call(ended: Ended, on: Option<GatewayId>) -> Error {
+    match (ended, on) {
+        // A gateway that the caller may not see is one that is not there.
+        (Ended::GatewayGone, Some(id)) => Error::missing(Kind::Gateway, id),
+        (ended, _) => ended.into(),
     }
 }
 
@@ -65,10 +113,10 @@ pub trait Grant: Sized + Send + 'static {
 
 impl Grant for Ctx {
     async fn grant(granted: Granted, digest: Digest, write: bool) -> Result<Self, Error> {
-        let about = granted.about.clone();
-        let ctx = granted.ctx();
+        let mut ctx = granted.ctx();
         if write {
-            open(&ctx, about, digest).await?;
+            open(&ctx, granted.about.clone(), digest).await?;
+            ctx.role = granted.recheck()?;
         }
         Ok(ctx)
     }
@@ -76,15 +124,16 @@ impl Grant for Ctx {
 
 impl Grant for FleetCtx {
     async fn grant(granted: Granted, digest: Digest, write: bool) -> Result<Self, Error> {
-        let least = least(granted.method);
+        let least = granted.method.least();
         Ok(Self { ctx: Ctx::grant(granted, digest, write).await?, least })
     }
 }
 
 impl Grant for Pending {
     async fn grant(granted: Granted, digest: Digest, _write: bool) -> Result<Self, Error> {
-        let (method, about) = (granted.method, granted.about.clone());
-        Ok(Self { ctx: granted.ctx(), least: least(method), method, about, digest })
+        let ctx = granted.ctx();
+        let Granted { method, about, .. } = granted;
+        Ok(Self { ctx, least: method.least(), method, about, digest })
     }
 }
 
@@ -92,13 +141,6 @@ impl Grant for Anonymous {
     async fn grant(granted: Granted, digest: Digest, _write: bool) -> Result<Self, Error> {
         let Granted { app, call, about, .. } = granted;
         Ok(Self { app, call, about, digest })
-    }
-}
-
-fn least(method: &Method) -> Role {
-    match method.access {
-        Access::Role(role) => role,
-        Access::Public | Access::Authenticated => Role::None,
     }
 }
 
@@ -113,9 +155,10 @@ pub(super) fn enough(held: Role, needed: Role, gateway: Option<&str>) -> Result<
     })
 }
 
-pub(super) fn intent(call: &Call, about: About, digest: Digest) -> Intent {
+/// An intent that is about to be opened: it is dated now, since the call may have waited.
+pub(super) fn intent(app: &App, call: &Call, about: About, digest: Digest) -> Intent {
     Intent {
-        at: call.at,
+        at: app.clock.now(),
         actor: "anonymous".into(),
         principal: None,
         role: Role::None,
@@ -141,7 +184,7 @@ pub(crate) fn intent_of_read(granted: &Granted, digest: Digest) -> Intent {
         principal: granted.caller.as_ref().map(Caller::principal),
         role: granted.role,
         gateway: granted.on.clone().map(|(id, name)| (Some(id), name)),
-        ..intent(&granted.call, granted.about.clone(), digest)
+        ..intent(&granted.app, &granted.call, granted.about.clone(), digest)
     }
 }
 
@@ -153,7 +196,7 @@ fn intent_of(ctx: &Ctx, about: About, digest: Digest) -> Option<Intent> {
         principal: ctx.principal(),
         role: ctx.role,
         gateway: ctx.on.clone().map(|(id, name)| (Some(id), name)),
-        ..intent(call, about, digest)
+        ..intent(&ctx.app, call, about, digest)
     })
 }
 
@@ -171,8 +214,9 @@ pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Resu
     let method = M::METHOD;
     let about = message.about();
     match decide(app, &call, method, &message.scope()) {
-        Ok((caller, role, on)) => {
-            Ok(Granted { app: Arc::clone(app), call, method, caller, role, on, about })
+        Ok(Decided { caller, role, on, others }) => {
+            let (app, scope) = (Arc::clone(app), method.scope);
+            Ok(Granted { app, call, method, caller, role, on, others, scope, about })
         }
         Err((error, gateway, role)) => {
             let About { action, resource, target } = about;
@@ -183,37 +227,47 @@ pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Resu
     }
 }
 
-type Place = Option<(Option<GatewayId>, Arc<str>)>;
-type Decided = (Option<Caller>, Role, Option<OnGateway>);
+type Named = Option<(Option<GatewayId>, Arc<str>)>;
+
+/// A call that has passed the exact check.
+struct Decided {
+    caller: Option<Caller>,
+    role: Role,
+    on: Option<OnGateway>,
+    others: Vec<OnGateway>,
+}
 
 fn decide(
     app: &App,
     call: &Call,
     method: &Method,
     scope: &Scope<'_>,
-) -> Result<Decided, (Error, Place, Role)> {
+) -> Result<Decided, (Error, Named, Role)> {
+    let public = Decided { caller: None, role: Role::None, on: None, others: Vec::new() };
     let needed = match method.access {
-        Access::Public => return Ok((None, Role::None, None)),
+        Access::Public => return Ok(public),
         Access::Authenticated => Role::None,
         Access::Role(role) => role,
     };
-    let missing = Error::Unauthenticated { reason: Reason::CredentialMissing };
-    let Some(caller) = call.caller.clone() else {
-        return Err((missing, None, Role::None));
-    };
+    let unknown = |reason| (Error::Unauthenticated { reason }, None, Role::None);
+    let Some(caller) = call.caller.clone() else { return Err(unknown(Reason::CredentialMissing)) };
     let principal = caller.principal();
     app.snapshot.check_fresh().map_err(|error| (error, None, Role::None))?;
+    // The head of the call may have come long before its body.
+    if !app.snapshot.is_live(&caller) {
+        return Err(unknown(Reason::CredentialInvalid));
+    }
     let global = app.snapshot.global_role(principal);
-    let (role, on) = match scope {
-        Scope::Global => (global, None),
-        Scope::Fleet | Scope::Loaded => (app.snapshot.best_role(principal), None),
+    let role = match scope {
+        Scope::Global => global,
+        Scope::Fleet | Scope::Loaded => app.snapshot.best_role(principal),
         Scope::Gateways(names) => {
             let given: Vec<&str> = names.iter().copied().filter(|name| !name.is_empty()).collect();
             return on_all(app, caller, global, needed, &given);
         }
     };
     enough(role, needed, None).map_err(|error| (error, None, role))?;
-    Ok((Some(caller), role, on))
+    Ok(Decided { caller: Some(caller), role, ..public })
 }
 
 /// Each gateway that the request names is a scope of its own; where it names none the scope is global.
@@ -223,8 +277,8 @@ fn on_all(
     global: Role,
     needed: Role,
     names: &[&str],
-) -> Result<Decided, (Error, Place, Role)> {
-    let mut first = None;
+) -> Result<Decided, (Error, Named, Role)> {
+    let (mut on, mut others) = (None, Vec::new());
     let mut lowest = if names.is_empty() { global } else { Role::Admin };
     for name in names {
         let found = app.snapshot.gateway(caller.principal(), name);
@@ -235,8 +289,12 @@ fn on_all(
         let place = Some((Some(id), Arc::clone(&name)));
         enough(role, needed, Some(&name)).map_err(|error| (error, place, role))?;
         lowest = lowest.min(role);
-        first.get_or_insert((id, name));
+        if on.is_none() {
+            on = Some((id, name));
+        } else {
+            others.push((id, name));
+        }
     }
     enough(lowest, needed, None).map_err(|error| (error, None, lowest))?;
-    Ok((Some(caller), lowest, first))
+    Ok(Decided { caller: Some(caller), role: lowest, on, others })
 }

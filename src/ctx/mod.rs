@@ -6,16 +6,16 @@
 //! - on a gateway that the caller has no role on, the answer is that there is none.
 
 mod authorize;
+mod call;
 mod deferred;
 mod pending;
 mod proved;
 mod taken_over;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::access::policy::About;
@@ -26,87 +26,18 @@ use crate::app::App;
 use crate::db::Db;
 use crate::db::types::{GatewayId, Timestamp, UserId};
 use crate::error::{Error, Kind};
-use crate::resources::audit::{Intent, OpenEntry};
+use crate::resources::audit::Intent;
 
 pub use self::authorize::{Digest, Grant, Granted};
-pub(crate) use self::authorize::{authorize, intent_of_read};
+pub(crate) use self::authorize::{authorize, intent_of_read, of_own_call};
 use self::authorize::{enough, intent};
+pub use self::call::{Call, Note, Noted, Refusal, Settled};
 pub use self::pending::Pending;
 pub use self::proved::Proved;
 pub(crate) use self::taken_over::TakenOver;
 
 /// A gateway that a call is about.
 pub type OnGateway = (GatewayId, Arc<str>);
-
-/// What the layers found out about a call; the one extension that travels with it.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// Ours, also where the caller sent one that could not be used.
-    pub request_id: Uuid,
-    /// When it arrived.
-    pub at: Timestamp,
-    /// When it arrived, for durations.
-    pub started: Instant,
-    /// When the caller stops waiting.
-    pub deadline: Option<Instant>,
-    /// Where it comes from.
-    pub client_ip: Option<IpAddr>,
-    /// Who calls, where that is known.
-    pub caller: Option<Caller>,
-    /// Path of the method, in the table's own bytes.
-    pub method: &'static str,
-    /// What the audit log is to know.
-    pub note: Arc<Note>,
-    /// The `traceparent` that a gateway gets in place of the caller's, where the call is traced.
-    pub traceparent: Option<http::HeaderValue>,
-}
-
-/// What is noted of a call on its way, for the audit log.
-#[derive(Debug, Default)]
-pub struct Note {
-    state: Mutex<Noted>,
-}
-
-/// The content of a [`Note`].
-#[derive(Debug, Default)]
-pub struct Noted {
-    /// Why the call was not let through.
-    pub refused: Option<Refusal>,
-    /// The intent that waits for its outcome.
-    pub entry: Option<OpenEntry>,
-    /// What the domain added.
-    pub detail: Map<String, Value>,
-    /// Of a stream: bytes from the caller, bytes to the caller.
-    pub bytes: Option<(u64, u64)>,
-    /// What the call turned out to be about, where the message could not say.
-    pub named: Option<String>,
-    /// The intent was taken out of the call by work that outlives it, which closes it.
-    pub deferred: bool,
-    /// The key under which the caller may repeat the call.
-    pub idempotency_key: Option<String>,
-}
-
-/// A call that was not let through.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// The audit action that it would have been.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
-    /// Which one.
-    pub target: String,
-    /// The gateway, as the caller named it.
-    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
-    /// The role that the caller had there.
-    pub role: Role,
-}
-
-impl Note {
-    /// The content.
-    pub fn lock(&self) -> MutexGuard<'_, Noted> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A checked call: global, or on one gateway.
 #[derive(Debug, Clone)]
@@ -362,7 +293,7 @@ impl Anonymous {
             actor: Arc::clone(&actor),
             principal,
             role,
-            ..intent(&self.call, about, self.digest)
+            ..intent(&self.app, &self.call, about, self.digest)
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::authorize::{enough, open};
-use super::{Ctx, Digest, OnGateway};
+use super::authorize::{enough, of_own_call, open};
+use super::{Ctx, Digest, OnGateway, Settled};
 use crate::access::policy::{About, Audit, Method};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
+use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
@@ -33,7 +34,7 @@ impl Pending {
         let missing = || Error::missing(Kind::Gateway, gateway);
         let name = self.app().snapshot.gateway_name(gateway).ok_or_else(missing)?;
         let held = self.app().snapshot.role_on(self.principal()?, gateway);
-        self.settle((gateway, name), held, role).await
+        self.settle(Place::On(gateway), (gateway, name), held, role).await
     }
 
     /// The same for an object that has an owner and is kept when its gateway goes. The owner needs no role: it gets a
@@ -48,23 +49,37 @@ impl Pending {
         let principal = self.principal()?;
         let held = self.app().snapshot.role_on_kept(principal, gateway.0);
         let role = if owner == Some(principal) { Role::None } else { role.max(Role::Viewer) };
-        self.settle(gateway, held, role).await
+        self.settle(Place::Kept(gateway.0), gateway, held, role).await
     }
 
     fn principal(&self) -> Result<PrincipalId, Error> {
         self.ctx.principal().ok_or_else(|| Error::internal("no caller"))
     }
 
-    async fn settle(&self, gateway: OnGateway, held: Role, role: Role) -> Result<Ctx, Error> {
+    async fn settle(
+        &self,
+        place: Place,
+        gateway: OnGateway,
+        held: Role,
+        role: Role,
+    ) -> Result<Ctx, Error> {
         let needed = role.max(self.least);
         if held == Role::None && needed > Role::None {
             return Err(Error::missing(Kind::Gateway, gateway.0));
         }
         enough(held, needed, Some(&gateway.1))?;
-        let ctx = Ctx { on: Some(gateway), role: held, ..self.ctx.clone() };
+        let caller = self.ctx.caller().cloned().ok_or_else(|| Error::internal("no caller"))?;
+        let mut ctx = Ctx { on: Some(gateway.clone()), role: held, ..self.ctx.clone() };
+        if let Some(call) = &self.ctx.call {
+            call.note.lock().settled = Some(Settled { gateway: gateway.0, needed });
+        }
         if self.method.audit == Audit::Write {
             open(&ctx, self.about.clone(), self.digest.clone()).await?;
         }
+        // The object was loaded and the intent stored meanwhile.
+        let standing = Standing::new(caller, place, needed);
+        let role = standing.role(&self.app().snapshot);
+        ctx.role = role.map_err(|ended| of_own_call(ended, Some(gateway.0)))?;
         Ok(ctx)
     }
 }

@@ -40,7 +40,7 @@ impl Ctx {
         let Proved { actor, principal, role, gateway, action } = proved;
         let (id, name) = gateway.clone();
         let intent = Intent {
-            at: call.at,
+            at: app.clock.now(),
             actor: Arc::clone(&actor),
             principal: Some(principal),
             role,

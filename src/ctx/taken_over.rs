@@ -72,6 +72,8 @@ impl Ctx {
             method: "",
             note,
             traceparent: None,
+            held: None,
+            taking: None,
         };
         let who = Who::Proved(principal, actor);
         Ok(Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(gateway) })

@@ -248,8 +248,9 @@ impl fmt::Display for Error {
             | Self::Unavailable { why, .. }
             | Self::Late { why } => f.write_str(why),
             Self::Unauthenticated { reason } => f.write_str(reason.of_a_credential()),
-            Self::Exhausted { retry_in, .. } => {
-                write!(f, "too much at once, try again in {} s", retry_in.as_secs().max(1))
+            Self::Exhausted { reason, retry_in } => {
+                let bound = reason.of_a_bound();
+                write!(f, "{bound}, try again in {} s", retry_in.as_secs().max(1))
             }
             Self::Gateway { gateway, why, .. } => write!(f, "gateway `{gateway}` says: {why}"),
             Self::Unimplemented { path } => write!(f, "no method `{path}`"),

@@ -48,6 +48,12 @@ reasons! {
     RateLimited = "RATE_LIMITED",
     /// A pool or queue is full.
     Busy = "BUSY",
+    /// Too many calls of the caller, its address or all callers are open.
+    TooManyCalls = "TOO_MANY_CALLS",
+    /// Too many streams of the caller are open.
+    TooManyStreams = "TOO_MANY_STREAMS",
+    /// The open calls of the caller, or of all callers, hold too many bytes.
+    TooManyBytes = "TOO_MANY_BYTES",
     /// The disk is below its reserve: only admins' writes are taken.
     DiskLow = "DISK_LOW",
     /// The call was made with a key or certificate, which has no session.
@@ -147,6 +153,19 @@ impl Reason {
             "what was shown is that of no account that may log in"
         } else {
             "the credential is unknown, malformed, expired or revoked"
+        }
+    }
+
+    /// Names the bound that is reached.
+    pub(super) fn of_a_bound(self) -> &'static str {
+        if self == Self::TooManyCalls {
+            "too many calls are open"
+        } else if self == Self::TooManyStreams {
+            "too many streams are open"
+        } else if self == Self::TooManyBytes {
+            "the open calls hold too many bytes"
+        } else {
+            "too much at once"
         }
     }
 }

@@ -238,6 +238,7 @@ impl Gateway {
                         Err(Failed::CallerGone) => {
                             return Err(Error::internal("our own body broke"));
                         }
+                        Err(Failed::Refused(error)) => return Err(error),
                     }
                 }
             };

@@ -39,7 +39,14 @@ where
 {
     let (parts, mut body) = request.into_parts();
     let mut admitted = admit(proxy, call, rows, &parts).await?;
-    let prepared = prepare(&mut admitted, &parts.headers, &mut body).await?;
+    let mut prepared = prepare(&mut admitted, &parts.headers, &mut body).await?;
+    // The connection was opened and the intent stored meanwhile.
+    if let Err(error) = admitted.watch.recheck() {
+        if let Some(closing) = prepared.closing.take() {
+            closing.refused(&error);
+        }
+        return Err(error);
+    }
     if lifecycle::applies(admitted.row.path) {
         let request_id = request_id::value(admitted.call.request_id);
         return lifecycle::run(admitted, &parts.headers, request_id, prepared).await;
@@ -49,7 +56,8 @@ where
         prepared.read.map(|read| read.bytes),
         (!ended).then_some(body),
         prepared.meter.clone(),
-    );
+    )
+    .guarded(admitted.watch.guard());
     let Admitted { call, .. } = &admitted;
     let request_id = request_id::value(call.request_id);
     let mut closing = prepared.closing;
@@ -64,7 +72,10 @@ where
         Err(error) => Err(error),
     };
     answered.inspect_err(|error| {
-        if let Some(closing) = closing.take() {
+        let Some(closing) = closing.take() else { return };
+        if matches!(error, Error::Unauthenticated { .. } | Error::Denied { .. }) {
+            closing.refused(error);
+        } else {
             closing.finish(crate::transport::status::code_of(error).0 as i32);
         }
     })
@@ -118,6 +129,7 @@ where
                     return Err(Connection::unreachable(&name));
                 }
                 Err(Failed::CallerGone) => return Ok(None),
+                Err(Failed::Refused(error)) => return Err(error),
             },
         };
         admitted.lease.retire();

@@ -124,7 +124,10 @@ where
         None => Ok(None),
         // A request has no trailers in gRPC; where they come nothing else does.
         Some(Ok(frame)) => Ok(frame.into_data().ok()),
-        Some(Err(_)) => Err(Error::refused(Reason::MalformedMessage, "the request broke off")),
+        Some(Err(error)) => Err(match error.into().downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(_) => Error::refused(Reason::MalformedMessage, "the request broke off"),
+        }),
     }
 }
 

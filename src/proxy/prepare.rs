@@ -1,7 +1,6 @@
 //! What is read of a request and what is recorded of it, before it is sent.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,9 +14,7 @@ use super::{BoxError, annotate, governed, skew, wire};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::ctx::Digest;
 use crate::error::Error;
-
-/// How long a request that is read may take to arrive.
-const READ_TIME: Duration = Duration::from_secs(30);
+use crate::transport::request_body::Counted;
 
 /// What was found out of a request before it is sent.
 pub(super) struct Prepared {
@@ -91,9 +88,12 @@ where
     let nowhere = |error| (error, Place::default());
     message::identity(headers).map_err(nowhere)?;
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
-    let arriving =
-        async { if streams { message::first(body).await } else { message::whole(body).await } };
-    let read = admitted.watch.within(tokio::time::timeout(READ_TIME, arriving)).await;
+    let mut body = Counted::new(body, admitted.call.held.as_ref());
+    let arriving = async {
+        if streams { message::first(&mut body).await } else { message::whole(&mut body).await }
+    };
+    let within = admitted.proxy.app.config.limits.body();
+    let read = admitted.watch.within(tokio::time::timeout(within, arriving)).await;
     let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
     let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
     let message = read.message();

@@ -16,6 +16,7 @@ use crate::ctx::{Call, Digest, Refusal};
 use crate::error::{Error, Reason};
 use crate::resources::audit::{Ending, Intent, OpenEntry, Outcome};
 use crate::seal::hex;
+use crate::transport::status::code_of;
 
 /// The sandbox that a request means.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub(crate) async fn open(
     digest: Digest,
 ) -> Result<Closing, Error> {
     let intent = Intent {
-        at: call.at,
+        at: app.clock.now(),
         actor: call.caller.as_ref().map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
         principal: call.caller.as_ref().map(crate::access::principal::Caller::principal),
         role: chosen.role,
@@ -117,12 +118,21 @@ impl Closing {
         self.close(code);
     }
 
+    /// The call was refused after its intent had been stored; nothing was sent.
+    pub(crate) fn refused(mut self, error: &Error) {
+        self.end(Ending::Denied, code_of(error).0 as i32);
+    }
+
     /// Hands the intent on: somebody else closes it.
     pub(crate) fn into_entry(mut self) -> Option<OpenEntry> {
         self.entry.take()
     }
 
     fn close(&mut self, code: i32) {
+        self.end(if code == 0 { Ending::Ok } else { Ending::Failed }, code);
+    }
+
+    fn end(&mut self, ending: Ending, code: i32) {
         let Some(entry) = self.entry.take() else { return };
         let meter = self.meter.take();
         let bytes = meter.as_ref().filter(|(_, s)| *s != Streaming::Unary).map(|(meter, _)| {
@@ -130,7 +140,7 @@ impl Closing {
         });
         let outcome = Outcome {
             at: self.app.clock.now(),
-            ending: if code == 0 { Ending::Ok } else { Ending::Failed },
+            ending,
             code,
             took: self.started.elapsed(),
             detail: meter.and_then(|(meter, _)| meter.finish()).map(digest_detail),

@@ -23,7 +23,9 @@ use http_body::Body;
 
 use super::connection::Lease;
 use super::reaper::Piece;
+use super::watch::Guard;
 use crate::digest::Streamed;
+use crate::error::Error;
 
 /// What is kept of a request until its answer begins, for another try.
 const HELD_BYTES_MAX: usize = 64 << 10;
@@ -67,21 +69,28 @@ pub(crate) struct Source<B> {
     meter: Option<Arc<Meter>>,
     /// Chunks that pass for the second time and were counted the first time.
     counted: usize,
+    /// Checks the caller before each chunk: the head of the call may have come long before.
+    guard: Option<Guard>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     /// `read` goes first; where nothing follows there is no body.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
-        let replay = read.into_iter().collect();
-        Self { replay, body, held: Some(VecDeque::new()), held_bytes: 0, meter, counted: 0 }
+        let (replay, held) = (read.into_iter().collect(), Some(VecDeque::new()));
+        Self { replay, body, held, held_bytes: 0, meter, counted: 0, guard: None }
+    }
+
+    /// Checks the caller before each chunk is sent.
+    pub(crate) fn guarded(self, guard: Guard) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 
     fn is_end(&self) -> bool {
         self.replay.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
-    /// The next chunk; none at the end, an error where the caller has broken off.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, CallerGone>>> {
+    /// The next chunk; none at the end, an error where the caller has broken off or lost its right to the call.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Stopped>>> {
         let chunk = if let Some(chunk) = self.replay.pop_front() {
             chunk
         } else {
@@ -91,10 +100,13 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
                     Ok(data) => data,
                     Err(_trailers) => return Poll::Ready(None),
                 },
-                Some(Err(_)) => return Poll::Ready(Some(Err(CallerGone))),
+                Some(Err(_)) => return Poll::Ready(Some(Err(Stopped::CallerGone))),
                 None => return Poll::Ready(None),
             }
         };
+        if let Some(Err(error)) = self.guard.as_ref().map(Guard::check) {
+            return Poll::Ready(Some(Err(Stopped::Refused(error))));
+        }
         self.hold(&chunk);
         match (&self.meter, self.counted) {
             (Some(meter), 0) => meter.passed(&chunk),
@@ -122,17 +134,24 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     }
 }
 
-/// The caller has broken its request off.
-#[derive(Debug, Clone, Copy)]
-struct CallerGone;
+/// Why a request stops before its end.
+#[derive(Debug)]
+enum Stopped {
+    /// The caller has broken it off.
+    CallerGone,
+    /// The caller may not make the call any more.
+    Refused(Error),
+}
 
 /// How a request has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Sent {
     /// All of it has gone, or the gateway wants no more.
     Done,
     /// The caller has broken it off.
     CallerGone,
+    /// The caller may not make the call any more.
+    Refused(Error),
 }
 
 /// Moves a request into its stream.
@@ -171,9 +190,12 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                     let _ = stream.send_data(Bytes::new(), true);
                     return self.over();
                 }
-                Some(Err(CallerGone)) => {
+                Some(Err(stopped)) => {
                     self.bury();
-                    return Poll::Ready(Sent::CallerGone);
+                    return Poll::Ready(match stopped {
+                        Stopped::CallerGone => Sent::CallerGone,
+                        Stopped::Refused(error) => Sent::Refused(error),
+                    });
                 }
             }
         }
@@ -223,6 +245,8 @@ pub(crate) enum Failed<B> {
     Broken(String),
     /// The caller has gone.
     CallerGone,
+    /// The caller may not make the call any more.
+    Refused(Error),
 }
 
 /// An answer that has begun, with what belongs to it.
@@ -266,6 +290,9 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         if let (false, Some(pump)) = (self.sent, self.pump.as_mut()) {
             match pump.poll(cx) {
                 Poll::Ready(Sent::CallerGone) => return Poll::Ready(Err(Failed::CallerGone)),
+                Poll::Ready(Sent::Refused(error)) => {
+                    return Poll::Ready(Err(Failed::Refused(error)));
+                }
                 Poll::Ready(Sent::Done) => self.sent = true,
                 Poll::Pending => {}
             }

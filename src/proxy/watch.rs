@@ -13,6 +13,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::access::live::{Ended, LiveStream};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
+use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
@@ -26,9 +27,7 @@ const FAR: Duration = Duration::from_hours(24);
 /// Watches one call.
 pub(crate) struct Watch {
     app: Arc<App>,
-    caller: Caller,
-    gateway: GatewayId,
-    least: Role,
+    standing: Standing,
     deadline: Option<Instant>,
     watched_from: Instant,
     live: Option<Registered>,
@@ -51,9 +50,7 @@ impl Watch {
     ) -> Self {
         Self {
             app: Arc::clone(app),
-            caller,
-            gateway,
-            least,
+            standing: Standing::new(caller, Place::On(gateway), least),
             deadline: deadline.map(Instant::from_std),
             watched_from: Instant::now() + WATCHED_AFTER,
             live: None,
@@ -63,12 +60,12 @@ impl Watch {
 
     /// What the call has turned out to need, if it is more.
     pub(crate) fn needs(&mut self, role: Role) {
-        self.least = self.least.max(role);
+        self.standing.needs(role);
     }
 
     /// Registers it as a stream.
     pub(crate) fn register(&mut self) {
-        let stream = self.app.live.enter(self.caller.clone(), Some(self.gateway), self.least);
+        let stream = self.app.live.enter_as(self.standing.clone());
         let ended = Box::pin(stream.ended().cancelled_owned());
         self.live = Some(Registered { stream, ended });
     }
@@ -113,18 +110,14 @@ impl Watch {
         polled
     }
 
-    /// Whether the caller may still do what it was let in for: a request may take long to arrive.
+    /// Checks whether the caller may still do what it was let in for: a request may take long to arrive.
     pub(crate) fn recheck(&self) -> Result<(), Error> {
-        self.app.snapshot.check_fresh()?;
-        let principal = self.caller.principal();
-        if !self.app.snapshot.is_live(&self.caller) {
-            return Err(Ended::CredentialGone.into());
-        }
-        let role = self.app.snapshot.role_on(principal, self.gateway);
-        if role == Role::None {
-            return Err(Ended::GatewayGone.into());
-        }
-        if role < self.least { Err(Ended::RoleTooLow.into()) } else { Ok(()) }
+        self.standing.check(&self.app.snapshot).map_err(Into::into)
+    }
+
+    /// Returns the same check for the body of the request, which may be sent by a task of its own.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard { app: Arc::clone(&self.app), standing: self.standing.clone() }
     }
 
     /// Waits for something else no longer than the call may last.
@@ -133,6 +126,19 @@ impl Watch {
             None => Ok(f.await),
             Some(deadline) => tokio::time::timeout_at(deadline, f).await.map_err(|_| late()),
         }
+    }
+}
+
+/// Checks a caller whenever a part of its request is about to be sent.
+pub(crate) struct Guard {
+    app: Arc<App>,
+    standing: Standing,
+}
+
+impl Guard {
+    /// Checks the caller as it is now.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.standing.check(&self.app.snapshot).map_err(Into::into)
     }
 }
 

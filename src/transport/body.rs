@@ -1,13 +1,18 @@
 //! The body of an answer: one of our own, or one that passes from a gateway. No box on the proxied path.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Code;
 
+use super::layers::in_flight::Shares;
 use super::layers::telemetry::Measured;
+use super::taking::Taking;
+use crate::fair::Held;
 use crate::proxy::ProxiedBody;
 
 /// The body of an answer, measured to its end.
@@ -15,32 +20,63 @@ use crate::proxy::ProxiedBody;
 pub struct Body {
     inner: Inner,
     measured: Option<Measured>,
+    /// Whether the caller takes it; of a proxied answer the gateway waits instead.
+    taking: Option<Arc<Taking>>,
+    /// What the call holds until its answer has been taken.
+    shares: Option<(Shares, Option<Held>)>,
 }
 
 #[derive(Debug)]
 enum Inner {
     Empty,
+    /// The whole answer of a unary call of our own, encoded.
+    Whole(Option<Bytes>, Option<HeaderMap>),
     Own(tonic::body::Body),
     Proxied(ProxiedBody),
 }
 
 impl Default for Body {
     fn default() -> Self {
-        Self { inner: Inner::Empty, measured: None }
+        Self::new(Inner::Empty)
     }
 }
 
 impl Body {
+    fn new(inner: Inner) -> Self {
+        Self { inner, measured: None, taking: None, shares: None }
+    }
+
     /// From one of our own services.
     #[must_use]
     pub fn own(body: tonic::body::Body) -> Self {
-        Self { inner: Inner::Own(body), measured: None }
+        Self::new(Inner::Own(body))
+    }
+
+    /// From one of our own services, encoded.
+    #[must_use]
+    pub fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self::new(Inner::Whole(data, trailers))
     }
 
     /// From a gateway.
     #[must_use]
     pub fn proxied(body: ProxiedBody) -> Self {
-        Self { inner: Inner::Proxied(body), measured: None }
+        Self::new(Inner::Proxied(body))
+    }
+
+    /// Holds what the call has taken until the answer has been taken.
+    #[must_use]
+    pub(super) fn holding(mut self, shares: Shares, held: Option<Held>) -> Self {
+        self.shares = Some((shares, held));
+        self
+    }
+
+    /// Notes from now on whether the caller takes the answer.
+    #[must_use]
+    pub(super) fn taken_by(mut self, taking: &Arc<Taking>) -> Self {
+        taking.ready();
+        self.taking = Some(Arc::clone(taking));
+        self
     }
 
     /// Counts the call when the body ends, by its trailers; one that is dropped before was cancelled.
@@ -68,9 +104,20 @@ impl HttpBody for Body {
         let this = self.get_mut();
         let polled = match &mut this.inner {
             Inner::Empty => Poll::Ready(None),
+            Inner::Whole(data, trailers) => Poll::Ready(
+                data.take()
+                    .map(Frame::data)
+                    .or_else(|| trailers.take().map(Frame::trailers))
+                    .map(Ok),
+            ),
             Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         };
+        match (&this.taking, &polled) {
+            (Some(taking), Poll::Ready(_)) => taking.ready(),
+            (Some(taking), Poll::Pending) => taking.idle(),
+            (None, _) => {}
+        }
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_ref() {
@@ -89,7 +136,8 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
-            Inner::Empty => true,
+            Inner::Empty | Inner::Whole(None, None) => true,
+            Inner::Whole(..) => false,
             Inner::Own(body) => body.is_end_stream(),
             Inner::Proxied(body) => body.is_end_stream(),
         }
@@ -98,6 +146,9 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
+            Inner::Whole(data, _) => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
             Inner::Own(body) => body.size_hint(),
             Inner::Proxied(body) => body.size_hint(),
         }

@@ -12,11 +12,13 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 use tracing::warn;
 
-use super::idempotency::{self, Claim};
+use super::idempotency::{self, Claim, Kept};
 use super::status::{code_of, status};
 use crate::access::policy::{Audit, Rpc, ScopeKind};
+use crate::access::standing::{Place, Standing};
 use crate::app::App;
-use crate::ctx::{self, Call, Grant};
+use crate::ctx::{self, Call, Digest, Grant, Granted};
+use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 use crate::resources::audit::{Ending, Outcome};
 
@@ -60,12 +62,23 @@ where
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let intent = sensitive.then(|| ctx::intent_of_read(&granted, digest));
     let refusal = granted.refusal();
+    let standing = granted.standing();
     let grant = M::Grant::grant(granted, None, false).await?;
     let answer = f(&grant, message).await;
+    // The work may have waited, and the caller may have lost its right to the answer meanwhile.
+    let answer = match standing.map_or(Ok(()), |standing| standing.check(&app.snapshot)) {
+        Ok(()) => answer,
+        Err(ended) => Err(ctx::of_own_call(ended, refusal.gateway_id())),
+    };
     if let Some(intent) = intent {
         // Stored before the answer leaves, so that nobody reads unseen.
         app.audit.record(intent, outcome(app, &call, answer.as_ref().err())).await?;
-    } else if let Err(Error::Denied { .. } | Error::Missing { kind: Kind::Gateway, .. }) = &answer {
+    } else if let Err(
+        Error::Denied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::Missing { kind: Kind::Gateway, .. },
+    ) = &answer
+    {
         // The exact scope was the domain's to check, and it did not hold.
         call.note.lock().refused = Some(refusal);
     }
@@ -106,6 +119,9 @@ where
     F: FnOnce(M::Grant, M) -> Fut,
     Fut: Future<Output = Result<R, Error>>,
 {
+    if !call.note.lock().begin() {
+        return Err(late());
+    }
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let digest = app.digest(M::METHOD.request, &message.encode_to_vec());
     let key = message.request_id();
@@ -114,7 +130,7 @@ where
         idempotency::claim(app, granted.caller(), M::METHOD, message.request_id(), digest.as_ref())
             .await?;
     let claimed = match claim {
-        Claim::Replay(answer) => return R::decode(answer.as_slice()).map_err(Error::internal),
+        Claim::Replay(kept) => return replay(app, &call, &granted, digest, kept).await,
         Claim::First(claimed) => claimed,
     };
     let unsettled = (M::METHOD.scope == ScopeKind::Loaded).then(|| granted.refusal());
@@ -126,8 +142,9 @@ where
             .unwrap_or_else(|_| Err(Error::internal("a handler panicked"))),
     };
     if let Some(claimed) = claimed {
-        let bytes = answer.as_ref().ok().map(Message::encode_to_vec);
-        if let Err(error) = claimed.finish(app, bytes).await {
+        let settled = call.note.lock().settled;
+        let kept = answer.as_ref().ok().map(|answer| Kept::new(answer.encode_to_vec(), settled));
+        if let Err(error) = claimed.finish(app, kept).await {
             warn!(error = &error as &dyn std::error::Error, "an idempotency key was not kept");
         }
     }
@@ -152,6 +169,50 @@ where
     answer
 }
 
+/// The error of a call whose deadline has passed.
+pub(super) fn late() -> Error {
+    Error::Late { why: "the deadline of the call has passed".to_owned() }
+}
+
+/// Answers a repeated call as it was answered first, if the caller may still make it. The repeat is a record of its own.
+async fn replay<R: Message + Default>(
+    app: &Arc<App>,
+    call: &Call,
+    granted: &Granted,
+    digest: Digest,
+    kept: Kept,
+) -> Result<R, Error> {
+    let gateway = match may_replay(app, granted, &kept) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            call.note.lock().refused = Some(granted.refusal());
+            return Err(error);
+        }
+    };
+    let mut intent = ctx::intent_of_read(granted, digest);
+    intent.gateway = gateway.or(intent.gateway);
+    intent.detail = Some(serde_json::json!({ "replay": true }));
+    app.audit.record(intent, outcome(app, call, None)).await?;
+    R::decode(kept.answer.as_slice()).map_err(Error::internal)
+}
+
+/// Checks the role of a repeated call as it is now, also on the gateway that only the stored object told (T17).
+/// Returns that gateway.
+fn may_replay(app: &App, granted: &Granted, kept: &Kept) -> Result<Option<NamedGateway>, Error> {
+    granted.recheck()?;
+    let (Some(settled), Some(caller)) = (kept.settled()?, granted.caller()) else {
+        return Ok(None);
+    };
+    let standing = Standing::new(caller.clone(), Place::Kept(settled.gateway), settled.needed);
+    let checked = standing.check(&app.snapshot);
+    checked.map_err(|ended| ctx::of_own_call(ended, Some(settled.gateway)))?;
+    let name = app.snapshot.gateway_name(settled.gateway);
+    Ok(name.map(|name| (Some(settled.gateway), name)))
+}
+
+/// A gateway as the audit log names it.
+type NamedGateway = (Option<GatewayId>, Arc<str>);
+
 /// Closes the intent of a call, once. That it can't be stored does not undo what was done.
 pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
     let entry = call.note.lock().entry;
@@ -166,7 +227,7 @@ pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
 pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
     let ending = match error {
         None => Ending::Ok,
-        Some(Error::Denied { .. }) => Ending::Denied,
+        Some(Error::Denied { .. } | Error::Unauthenticated { .. }) => Ending::Denied,
         Some(_) => Ending::Failed,
     };
     let mut note = call.note.lock();

@@ -6,13 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message;
 use uuid::Uuid;
 
 use crate::access::policy::Method;
 use crate::access::principal::Caller;
+use crate::access::roles::Role;
 use crate::app::App;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Settled};
 use crate::db::idempotency as store;
+use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::seal::Aad;
 use crate::workers::{Worked, Worker};
@@ -44,10 +47,46 @@ async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
 
 /// What to do with a call.
 pub enum Claim {
-    /// It was done before: this was the answer.
-    Replay(Vec<u8>),
+    /// It was done before: this was the answer, and this is what the caller still needs to get it again.
+    Replay(Kept),
     /// It is the first; where it has a key, the claim is to be finished.
     First(Option<Claimed>),
+}
+
+/// The answer of a call that was done, as it is kept.
+///
+/// Beside the answer stands the gateway that the stored object told, since the object may be gone when the call is
+/// repeated.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Kept {
+    /// The answer.
+    #[prost(bytes = "vec", tag = "1")]
+    pub answer: Vec<u8>,
+    /// The gateway that the stored object told.
+    #[prost(int64, optional, tag = "2")]
+    pub gateway: Option<i64>,
+    /// The least role that the call needed there.
+    #[prost(string, tag = "3")]
+    pub needed: String,
+}
+
+impl Kept {
+    /// Keeps an answer.
+    #[must_use]
+    pub fn new(answer: Vec<u8>, settled: Option<Settled>) -> Self {
+        let needed = settled.map_or("", |settled| settled.needed.as_str()).to_owned();
+        Self { answer, gateway: settled.map(|settled| settled.gateway.get()), needed }
+    }
+
+    /// Returns the gateway that the stored object told, and the least role there.
+    ///
+    /// # Errors
+    /// For a role that does not exist: nothing is answered then.
+    pub fn settled(&self) -> Result<Option<Settled>, Error> {
+        let Some(gateway) = self.gateway else { return Ok(None) };
+        let needed = self.needed.parse::<Role>().map_err(Error::internal)?;
+        Ok(Some(Settled { gateway: GatewayId(gateway), needed }))
+    }
 }
 
 /// A key that is claimed.
@@ -58,7 +97,7 @@ pub struct Claimed {
 }
 
 fn aad(row: &str) -> Aad<'_> {
-    Aad { table: "idempotency_keys", column: "response", row, destination: "" }
+    Aad { table: "idempotency_keys", column: "kept_response", row, destination: "" }
 }
 
 /// Claims the key of a call, or finds the answer that was given before. `caller` has passed the check of this very
@@ -107,13 +146,16 @@ pub async fn claim(
         let why = "a call with this `request_id` is running, or its outcome is not known";
         return Err(Error::refused(Reason::RequestInFlight, why));
     };
-    Ok(Claim::Replay(app.master.open(&aad(&name), &sealed)?.to_vec()))
+    let kept = app.master.open(&aad(&name), &sealed)?;
+    Ok(Claim::Replay(Kept::decode(kept.as_slice()).map_err(Error::internal)?))
 }
 
 impl Claimed {
     /// Keeps the answer; without one the key is free again, since nothing was done.
-    pub async fn finish(self, app: &Arc<App>, answer: Option<Vec<u8>>) -> Result<(), Error> {
-        let sealed = answer.map(|bytes| app.master.seal(&aad(&self.row), &bytes)).transpose()?;
+    pub async fn finish(self, app: &Arc<App>, answer: Option<Kept>) -> Result<(), Error> {
+        let sealed = answer
+            .map(|kept| app.master.seal(&aad(&self.row), &kept.encode_to_vec()))
+            .transpose()?;
         let kept = app.clock.now().plus(if self.secret { SECRET_KEPT } else { KEPT });
         app.db
             .transaction(async |conn| match &sealed {

@@ -1,6 +1,7 @@
 //! Everything of the wire that is not about one resource: listeners, layers, the way from a message to a checked call and
 //! from an error to a status.
 
+mod answer;
 pub mod body;
 pub mod call;
 pub mod health;
@@ -8,11 +9,13 @@ pub mod idempotency;
 pub mod layers;
 mod plain;
 pub mod reload;
+pub(crate) mod request_body;
 pub mod server;
 pub mod services;
 mod stack;
 pub mod status;
 pub mod streams;
+pub mod taking;
 pub mod tls;
 pub mod traces;
 mod version;

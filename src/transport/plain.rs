@@ -72,6 +72,8 @@ impl Plain {
             method: path,
             note: Arc::default(),
             traceparent: None,
+            held: None,
+            taking: None,
         };
         let (id, started) = (call.request_id, call.started);
         let answering = AssertUnwindSafe(self.limited(app, ip, call, router, request));

@@ -19,7 +19,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -28,8 +28,10 @@ use tracing::{debug, info, warn};
 
 use super::body::Body;
 use super::layers::address_limit::AddressLimit;
+use super::layers::in_flight::InFlight;
 use super::plain::Plain;
 use super::stack::{Peer, Stack};
+use super::taking::Streams;
 use super::tls::Tls;
 use super::version::{self, Version};
 use super::{health, services};
@@ -97,6 +99,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     ));
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
+    let in_flight = Arc::new(InFlight::new(&app.config.limits));
     let plain = Plain::new(app);
     let mut cores = Vec::new();
     for number in 0..core_count(app.config.server.cores) {
@@ -104,6 +107,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
             public_limit: Arc::clone(&public_limit),
+            in_flight: Arc::clone(&in_flight),
             router: router.clone(),
             reflection_v0_0: reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(app)),
@@ -251,7 +255,8 @@ where
 {
     let server = &stack.app.config.server;
     let stop = stack.app.stop.clone();
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let streams = Streams::new(stack.app.config.limits.answer());
+    let mut builder = http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -262,7 +267,8 @@ where
         .max_local_error_reset_streams(None)
         .keep_alive_interval(server.keepalive())
         .keep_alive_timeout(server.keepalive());
-    let serving = builder.serve_connection(TokioIo::new(socket), answering(stack, peer));
+    let serving =
+        builder.serve_connection(TokioIo::new(socket), answering(stack, peer, Some(streams)));
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
@@ -283,7 +289,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(stack.app.config.server.handshake())
         .max_buf_size(HEADER_BYTES_MAX.into());
-    let serving = builder.serve_connection(TokioIo::new(socket), answering(stack, peer));
+    let serving = builder.serve_connection(TokioIo::new(socket), answering(stack, peer, None));
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
@@ -296,12 +302,14 @@ where
 fn answering(
     stack: Arc<Stack>,
     peer: Peer,
+    streams: Option<Streams>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
 {
     let peer = Arc::new(peer);
     service_fn(move |request| {
         let (stack, peer) = (Arc::clone(&stack), Arc::clone(&peer));
+        let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
         // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
-        Box::pin(async move { Ok(stack.answer(&peer, request).await) })
+        Box::pin(async move { Ok(stack.answer(&peer, taking, request).await) })
     })
 }

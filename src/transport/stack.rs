@@ -14,14 +14,19 @@ use tonic::Code;
 use tower::ServiceExt;
 use tracing::{Instrument, info, info_span};
 
+use super::answer;
 use super::body::Body;
+use super::call;
 use super::layers::gate::Route;
+use super::layers::in_flight::{InFlight, Shares};
 use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::plain::{self, Plain};
+use super::request_body::{RequestBody, Shape};
 use super::status;
+use super::taking::Taking;
 use crate::access::authn::PeerCertificate;
-use crate::access::policy::{Access, Method};
+use crate::access::policy::{Access, Method, Streaming};
 use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
@@ -43,6 +48,8 @@ pub(super) struct Stack {
     pub(super) address_limit: Arc<address_limit::AddressLimit>,
     /// For methods that anyone may call, such as logging in: far lower, since each guess costs us work.
     pub(super) public_limit: Arc<address_limit::AddressLimit>,
+    /// What calls hold while they are open.
+    pub(super) in_flight: Arc<InFlight>,
     pub(super) router: axum::Router,
     /// Reflection for whoever selects a gateway of generation 0.0.
     pub(super) reflection_v0_0: axum::Router,
@@ -60,7 +67,12 @@ pub(super) struct Peer {
 
 impl Stack {
     /// Answers one call.
-    pub(super) async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(
+        &self,
+        peer: &Peer,
+        taking: Arc<Taking>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let app = &self.app;
         let headers = request.headers();
         let ip = self.address_limit.client_ip(peer.address.ip(), headers);
@@ -81,6 +93,8 @@ impl Stack {
             method,
             note: Arc::default(),
             traceparent: None,
+            held: None,
+            taking: Some(taking),
         };
         // 3. Metrics and log outside everything that may refuse, so that refusals show.
         let span = app.traces.as_ref().and_then(|traces| traces.begin(headers, method));
@@ -93,7 +107,11 @@ impl Stack {
         let mut response = match inner {
             Ok(Ok(response)) => response,
             Ok(Err((error, route))) => {
-                audit::refused(app, &call, route.as_ref(), &error);
+                let late = matches!(error, Error::Late { .. });
+                // A write that has begun records itself, and a read that is late was not refused.
+                if !late || writes(route.as_ref()) && call.note.lock().give_up() {
+                    audit::refused(app, &call, route.as_ref(), &error);
+                }
                 status::response(error)
             }
             Err(_) => status::response(Error::internal("a panic while answering")),
@@ -128,49 +146,80 @@ impl Stack {
         peer: &Peer,
         call: &mut Call,
         route: Result<Route, Error>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> Result<Response<Body>, (Error, Option<Route>)> {
         let app = &self.app;
         let known = route.as_ref().ok().copied();
         let refuse = |error| (error, known);
+        let mut shares = Shares::default();
+        let ip = call.client_ip.unwrap_or(peer.address.ip());
         // The address limiter before any work that a flood could buy: hashing, signatures, bodies.
-        if let Some(ip) = call.client_ip {
-            self.address_limit.admit(ip).map_err(refuse)?;
-        }
+        self.address_limit.admit(ip).map_err(refuse)?;
+        self.in_flight.arrived(&mut shares, ip).map_err(refuse)?;
         // Who calls.
         let certificate = peer.certificate.as_ref();
         call.caller = authn::caller(app, request.headers(), certificate).await.map_err(refuse)?;
+        let caller = call.caller.as_ref();
+        self.in_flight.identified(&mut shares, ip, caller).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
-        if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) =
-            (&route, call.client_ip)
-        {
+        if let Route::Own(Method { access: Access::Public, .. }) = &route {
             self.public_limit.admit(ip).map_err(refuse)?;
         }
-        gate::admit(app, &route, call.caller.as_ref()).map_err(refuse)?;
+        gate::admit(app, &route, caller).map_err(refuse)?;
+        self.in_flight.routed(&mut shares, ip, caller, &route).map_err(refuse)?;
+        call.held = Some(self.in_flight.held(ip, caller).map_err(refuse)?);
         // How long it may take.
         call.deadline = limits::deadline(request.headers(), call.started).map_err(refuse)?;
         if app.stop.is_cancelled() {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
-        match route {
-            Route::Proxied { path, v0_0, v0_1 } => {
-                let response = self.proxy.forward(call.clone(), path, v0_0, v0_1, request).await;
-                Ok(response.map(Body::proxied))
-            }
+        let response = match &route {
+            Route::Proxied { path, v0_0, v0_1 } => self
+                .proxy
+                .forward(call.clone(), path, *v0_0, *v0_1, request)
+                .await
+                .map(Body::proxied),
             Route::Own(_) | Route::Open(_) => {
-                request.extensions_mut().insert(call.clone());
-                self.own(call, request).await.map_err(refuse)
+                self.own(call, &route, request).await.map_err(refuse)?
             }
-        }
+        };
+        Ok(response.map(|body| body.holding(shares, call.held.take())))
     }
 
     /// One of our own rpcs, on main unless it touches memory only.
-    async fn own(&self, call: &Call, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+    async fn own(
+        &self,
+        call: &Call,
+        route: &Route,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Error> {
+        request.extensions_mut().insert(call.clone());
+        let held = call.held.clone().ok_or_else(|| Error::internal("a call without an account"))?;
+        let streaming = match route {
+            Route::Own(method) => method.streaming,
+            Route::Open(_) | Route::Proxied { .. } => Streaming::Both,
+        };
+        let shape = match streaming {
+            Streaming::Unary | Streaming::Server => Shape::One,
+            Streaming::Client | Streaming::Both => Shape::Many,
+        };
+        let within = self.app.config.limits.body();
+        let (body_held, done) = (held.clone(), gate::writes(route));
+        let request = request.map(|body| {
+            let body = RequestBody::new(body, shape, body_held, call.started, within);
+            axum::body::Body::new(body)
+        });
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
-        let request = request.map(axum::body::Body::new);
         let router = self.router_for(call, request.headers());
-        let answered = router.oneshot(request).instrument(span);
+        let answered = async move {
+            let Ok(response) = router.oneshot(request).await;
+            match streaming {
+                Streaming::Unary | Streaming::Client => answer::whole(response, &held, done).await,
+                Streaming::Server | Streaming::Both => Ok(response.map(answer::streamed)),
+            }
+        };
+        let answered = answered.instrument(span);
         let answer = async {
             if IN_MEMORY.contains(&call.method) {
                 Ok(answered.await)
@@ -180,17 +229,18 @@ impl Stack {
         };
         let answer = match call.deadline {
             None => answer.await?,
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| {
-                    Error::Late { why: "the deadline of the call has passed".to_owned() }
-                })??
-            }
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
+                .await
+                .map_err(|_| call::late())??,
         };
-        let Ok(response) = answer;
+        let response = answer?;
         if let Some(error) = status::of_the_framework(response.headers()) {
             return Err(error);
         }
-        Ok(response.map(|body| Body::own(tonic::body::Body::new(body))))
+        Ok(match &call.taking {
+            Some(taking) => response.map(|body| body.taken_by(taking)),
+            None => response,
+        })
     }
 
     /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
@@ -232,4 +282,8 @@ impl Stack {
         let code = in_headers.unwrap_or(Code::PermissionDenied);
         audit::finish(&self.app, call, code as i32);
     }
+}
+
+fn writes(route: Option<&Route>) -> bool {
+    route.is_some_and(gate::writes)
 }

@@ -77,6 +77,9 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::AlreadySetUp
         | Reason::RateLimited
         | Reason::Busy
+        | Reason::TooManyCalls
+        | Reason::TooManyStreams
+        | Reason::TooManyBytes
         | Reason::DiskLow
         | Reason::AuditUnavailable
         | Reason::StorageUnavailable

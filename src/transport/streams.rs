@@ -8,27 +8,53 @@
 //! - an intent that was stored is closed when the stream has ended, with the bytes that have passed.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use prost::Message;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::{Reply, call_of, close, write};
 use super::status::status;
-use crate::access::live::LiveStream;
-use crate::access::policy::{Access, Audit, Rpc};
-use crate::access::roles::Role;
+use super::taking::Taking;
+use crate::access::live::{Ended, LiveStream};
+use crate::access::policy::{Audit, Rpc};
+use crate::access::standing::{Place, Standing};
 use crate::app::App;
-use crate::ctx::{self, Call, Grant, Granted};
+use crate::ctx::{self, Call, Grant};
 use crate::error::{Error, Reason};
 
-/// What a streaming handler answers.
-pub type Stream<R> = ReceiverStream<Result<R, Status>>;
+/// What a streaming handler answers: each message is checked when it is sent, so that none that waited for a slow reader
+/// reaches a caller that has lost its right to it.
+#[derive(Debug)]
+pub struct Stream<R> {
+    answers: ReceiverStream<Result<R, Status>>,
+    app: Arc<App>,
+    standing: Standing,
+}
+
+impl<R> futures_util::Stream for Stream<R> {
+    type Item = Result<R, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let answer = ready!(Pin::new(&mut this.answers).poll_next(cx));
+        if let Some(Ok(_)) = &answer
+            && let Err(ended) = this.standing.check(&this.app.snapshot)
+        {
+            this.answers.close();
+            return Poll::Ready(Some(Err(status(ended.into()))));
+        }
+        Poll::Ready(answer)
+    }
+}
 
 /// Answers that wait for a slow reader, per stream.
 const STREAM_BUFFER: usize = 16;
@@ -37,24 +63,80 @@ const MESSAGE_TIME: Duration = Duration::from_secs(30);
 
 /// Where a stream's answers go.
 #[derive(Debug)]
-pub struct Sink<R>(mpsc::Sender<Result<R, Status>>);
+pub struct Sink<R> {
+    answers: mpsc::Sender<Result<R, Status>>,
+    /// Time that the reader may take for one answer.
+    within: Duration,
+    taking: Option<Arc<Taking>>,
+}
 
 impl<R> Sink<R> {
-    /// Sends one answer; an error where nobody reads any more.
+    /// Sends one answer.
+    ///
+    /// # Errors
+    /// `Late` if the reader is gone, or has taken nothing for `limits.answer_seconds`: its stream is reset then.
     pub async fn send(&self, answer: R) -> Result<(), Error> {
-        let gone = |_| Error::Late { why: "the reader is gone".to_owned() };
-        self.0.send(Ok(answer)).await.map_err(gone)
+        match self.answers.send_timeout(Ok(answer), self.within).await {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Closed(_)) => {
+                Err(Error::Late { why: "the reader is gone".to_owned() })
+            }
+            Err(SendTimeoutError::Timeout(_)) => {
+                if let Some(taking) = &self.taking {
+                    taking.give_up();
+                }
+                Err(Error::Late { why: "the reader takes no answers".to_owned() })
+            }
+        }
     }
 }
 
-/// The messages of a request after the first.
+/// The messages of a request after the first. They end with the caller's right to the call.
 #[derive(Debug)]
-pub struct Upload<M>(Streaming<M>);
+pub struct Upload<M> {
+    messages: Streaming<M>,
+    app: Arc<App>,
+    standing: Option<Standing>,
+    live: Option<LiveStream>,
+}
 
 impl<M> Upload<M> {
-    /// The next one, whenever it comes; none at the end.
+    fn new(app: &Arc<App>, messages: Streaming<M>, standing: Option<Standing>) -> Self {
+        let mut upload = Self { messages, app: Arc::clone(app), standing: None, live: None };
+        upload.of(standing);
+        upload
+    }
+
+    /// Registers the upload as a stream of a caller.
+    fn of(&mut self, standing: Option<Standing>) {
+        self.live = standing.clone().map(|standing| self.app.live.enter_as(standing));
+        self.standing = standing;
+    }
+
+    /// Returns the next message, whenever it comes, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<M>, Error> {
-        self.0.message().await.map_err(|_| broken_off())
+        let ended = self.live.as_ref().map(LiveStream::ended);
+        let revoked = async {
+            match &ended {
+                Some(ended) => ended.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let message = tokio::select! {
+            message = self.messages.message() => message.map_err(|_| broken_off())?,
+            () = revoked => {
+                let why = self.live.as_ref().and_then(LiveStream::why);
+                return Err(why.unwrap_or(Ended::Stale).into());
+            }
+        };
+        self.check()?;
+        Ok(message)
+    }
+
+    /// Checks the caller as it is now: what has arrived is acted upon next.
+    fn check(&self) -> Result<(), Error> {
+        let standing = self.standing.as_ref();
+        standing.map_or(Ok(()), |standing| standing.check(&self.app.snapshot).map_err(Into::into))
     }
 
     /// The next one, which must come soon; none at the end.
@@ -68,9 +150,15 @@ fn broken_off() -> Error {
     Error::refused(Reason::MalformedMessage, "the request broke off, or can't be decoded")
 }
 
-async fn first<M>(request: Request<Streaming<M>>) -> Result<(Call, M, Upload<M>), Error> {
+async fn first<M: Rpc>(
+    app: &Arc<App>,
+    request: Request<Streaming<M>>,
+) -> Result<(Call, M, Upload<M>), Error> {
     let (call, stream) = call_of(request)?;
-    let mut rest = Upload(stream);
+    // The place is known with the first message; until then the caller must hold the role somewhere.
+    let caller = call.caller.clone();
+    let standing = caller.map(|caller| Standing::new(caller, Place::Anywhere, M::METHOD.least()));
+    let mut rest = Upload::new(app, stream, standing);
     let first = rest.next_soon().await?;
     let none = || Error::refused(Reason::MalformedMessage, "the request has no message");
     Ok((call, first.ok_or_else(none)?, rest))
@@ -89,7 +177,8 @@ where
     F: FnOnce(M::Grant, M, Upload<M>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<R, Error>> + Send,
 {
-    let (call, message, rest) = first(request).await.map_err(status)?;
+    let (call, message, mut rest) = first(app, request).await.map_err(status)?;
+    rest.of(ctx::authorize(app, call.clone(), &message).map_err(status)?.standing());
     let (task_app, span) = (Arc::clone(app), tracing::Span::current());
     let task =
         app.spawn(tracing::Instrument::instrument(
@@ -136,8 +225,9 @@ where
     F: FnOnce(M::Grant, M, Upload<M>, Sink<R>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send,
 {
-    let (call, message, rest) = first(request).await.map_err(status)?;
+    let (call, message, mut rest) = first(app, request).await.map_err(status)?;
     let opened = open(app, call, message).await.map_err(status)?;
+    rest.of(Some(opened.standing.clone()));
     Ok(feed(app, opened, |grant, message, sink| f(grant, message, rest, sink)))
 }
 
@@ -146,6 +236,7 @@ struct Opened<M: Rpc> {
     call: Call,
     message: M,
     grant: M::Grant,
+    standing: Standing,
     live: LiveStream,
 }
 
@@ -155,22 +246,19 @@ where
     M::Grant: Grant,
 {
     let granted = ctx::authorize(app, call.clone(), &message)?;
-    let live = register(app, &granted, M::METHOD.access)?;
+    let unknown = || Error::Unauthenticated { reason: Reason::CredentialMissing };
+    let standing = granted.standing().ok_or_else(unknown)?;
+    let live = app.live.enter_as(standing.clone());
     let write = M::METHOD.audit == Audit::Write;
     let digest = if write { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
-    let grant = M::Grant::grant(granted, digest, write).await?;
-    Ok(Opened { call, message, grant, live })
-}
-
-fn register(app: &Arc<App>, granted: &Granted, access: Access) -> Result<LiveStream, Error> {
-    let least = match access {
-        Access::Role(role) => role,
-        Access::Public | Access::Authenticated => Role::None,
-    };
-    let on = granted.on().map(|(id, _)| *id);
-    let caller = granted.caller().cloned();
-    let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
-    Ok(app.live.enter(caller, on, least))
+    match M::Grant::grant(granted, digest, write).await {
+        Ok(grant) => Ok(Opened { call, message, grant, standing, live }),
+        Err(error) => {
+            // The intent may be stored already.
+            close(app, &call, Some(&error)).await;
+            Err(error)
+        }
+    }
 }
 
 fn feed<M, R, F, Fut>(app: &Arc<App>, opened: Opened<M>, f: F) -> Response<Stream<R>>
@@ -181,15 +269,17 @@ where
     F: FnOnce(M::Grant, M, Sink<R>) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send,
 {
-    let Opened { call, message, grant, live } = opened;
+    let Opened { call, message, grant, standing, live } = opened;
     let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
     let gone = sender.clone();
+    let (within, taking) = (app.config.limits.answer(), call.taking.clone());
+    let sink = Sink { answers: sender, within, taking };
     let task_app = Arc::clone(app);
     app.spawn(async move {
         let ended = live.ended();
         let hung_up = || Error::Late { why: "the reader is gone".to_owned() };
         let error = tokio::select! {
-            answer = AssertUnwindSafe(f(grant, message, Sink(sender))).catch_unwind() => {
+            answer = AssertUnwindSafe(f(grant, message, sink)).catch_unwind() => {
                 answer.unwrap_or_else(|_| Err(Error::internal("a handler panicked"))).err()
             }
             () = gone.closed() => Some(hung_up()),
@@ -201,5 +291,6 @@ where
             let _ = timeout(Duration::from_secs(1), gone.send(Err(status(error)))).await;
         }
     });
-    Response::new(ReceiverStream::new(receiver))
+    let answers = ReceiverStream::new(receiver);
+    Response::new(Stream { answers, app: Arc::clone(app), standing })
 }

@@ -51,12 +51,12 @@ impl Running {
     }
 }
 
-struct Dev {
-    process: Running,
-    about: serde_json::Value,
+pub(crate) struct Dev {
+    pub(crate) process: Running,
+    pub(crate) about: serde_json::Value,
 }
 
-fn dev(data: &Path) -> Dev {
+pub(crate) fn dev(data: &Path) -> Dev {
     let mut child = shoreguard(&["dev", "--json", "--listen", "127.0.0.1:0", "--data"])
         .arg(data)
         .stdout(Stdio::piped())

@@ -117,6 +117,8 @@ pub enum Visible {
 pub struct Snapshot {
     state: RwLock<State>,
     revision: watch::Sender<i64>,
+    /// Moves with each change of the state, while the state is locked.
+    version: AtomicU64,
     fresh_at_ms: AtomicU64,
     stale_after: Duration,
     clock: Clock,
@@ -129,6 +131,7 @@ impl Snapshot {
         Self {
             state: RwLock::default(),
             revision: watch::Sender::new(0),
+            version: AtomicU64::new(0),
             fresh_at_ms: AtomicU64::new(0),
             stale_after,
             clock,
@@ -149,6 +152,13 @@ impl Snapshot {
         *self.revision.borrow()
     }
 
+    /// Returns a number that moves with each change of the access data: what was checked under it still holds, but for
+    /// what ends by itself.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Wakes whenever the snapshot has moved.
     #[must_use]
     pub fn moved(&self) -> watch::Receiver<i64> {
@@ -163,6 +173,7 @@ impl Snapshot {
             for change in changes {
                 state.apply(change);
             }
+            self.version.fetch_add(1, Ordering::Release);
         }
         self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
         if moved || revision > self.revision() {
@@ -176,11 +187,14 @@ impl Snapshot {
         for change in everything {
             fresh.apply(change);
         }
-        let stale = std::mem::replace(&mut *self.write(), fresh);
+        let mut state = self.write();
+        let replaced = std::mem::replace(&mut *state, fresh);
+        self.version.fetch_add(1, Ordering::Release);
+        drop(state);
         self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
         self.revision.send_modify(|at| *at = revision.max(*at));
         // Out of everyone's way.
-        drop(stale);
+        drop(replaced);
     }
 
     /// How long ago the data was last confirmed.

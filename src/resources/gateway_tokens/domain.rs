@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::access::authn::token::Grant;
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
+use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::ctx::{Call, Ctx, OnGateway, Proved};
 use crate::db::types::Timestamp;
@@ -69,6 +70,11 @@ pub async fn by_key(
     let (issued_at, expires_at) = life(now, app.config.token_service.token_hours);
     let expires_at = caller.expires_at().map_or(expires_at, |end| end.min(expires_at));
     let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
+    // The intent was stored meanwhile.
+    let standing = Standing::new(caller.clone(), Place::On(on.0), Role::Viewer);
+    if let Err(ended) = standing.check(&app.snapshot) {
+        return Err(ended.into());
+    }
     ctx.detail("grant", "client_credentials");
     ctx.detail("expires_at", expires_at.unix_seconds());
     let token = app.authn.tokens.issue(&Grant {
@@ -177,6 +183,9 @@ pub async fn by_code(
     let actor = live.email.as_str().into();
     let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
     ctx.detail("grant", "device_code");
+    if still_approved(app, &approved, gateway).await?.is_none() {
+        return Err(invalid());
+    }
     if !device_codes::consume(&ctx, &approved).await? {
         // Another poll was first.
         return Err(invalid());

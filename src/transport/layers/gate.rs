@@ -116,7 +116,9 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
     Ok(())
 }
 
-fn writes(route: &Route) -> bool {
+/// Whether a call is audited as a write.
+#[must_use]
+pub fn writes(route: &Route) -> bool {
     match route {
         Route::Open(_) => false,
         Route::Own(method) => method.audit == Audit::Write,

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::support::server::TestServer;
 
 /// A connection to a server.
-pub(super) struct Raw {
+pub(crate) struct Raw {
     send: SendRequest<Bytes>,
     authorization: String,
     address: String,
@@ -19,21 +19,34 @@ pub(super) struct Raw {
 
 /// A whole answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) headers: HeaderMap,
-    pub(super) data: Bytes,
-    pub(super) trailers: Option<HeaderMap>,
+pub(crate) struct Answer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) data: Bytes,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Answer {
     /// Code and reason of a refusal, which stand in the headers.
-    pub(super) fn refused(&self) -> (&str, String) {
+    pub(crate) fn refused(&self) -> (&str, String) {
         let status = tonic::Status::from_header_map(&self.headers).unwrap();
         (self.headers["grpc-status"].to_str().unwrap(), crate::support::server::reason(&status))
     }
 
+    /// Collects an answer whose request was sent.
+    pub(crate) async fn of(response: ResponseFuture) -> Self {
+        let (head, body) = response.await.unwrap().into_parts();
+        let (data, trailers) = read(body).await;
+        Self { headers: head.headers, data, trailers }
+    }
+
+    /// The status, wherever it stands.
+    pub(crate) fn status(&self) -> tonic::Status {
+        let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
+        tonic::Status::from_header_map(trailers).unwrap()
+    }
+
     /// The code, wherever it stands.
-    pub(super) fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
         trailers["grpc-status"].to_str().unwrap()
     }
@@ -54,7 +67,7 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
 }
 
 /// Bytes with the prefix of a message.
-pub(super) fn prefixed(message: &[u8]) -> Bytes {
+pub(crate) fn prefixed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.len()).unwrap());
@@ -64,12 +77,12 @@ pub(super) fn prefixed(message: &[u8]) -> Bytes {
 
 impl Raw {
     /// Connects as the admin.
-    pub(super) async fn connect(sg: &TestServer) -> Self {
+    pub(crate) async fn connect(sg: &TestServer) -> Self {
         Self::connect_as(sg, &sg.admin_key).await
     }
 
     /// Connects as the holder of a key.
-    pub(super) async fn connect_as(sg: &TestServer, key: &str) -> Self {
+    pub(crate) async fn connect_as(sg: &TestServer, key: &str) -> Self {
         let socket = TcpStream::connect(sg.address).await.unwrap();
         let (send, connection) = h2::client::handshake(socket).await.unwrap();
         own(connection);
@@ -77,30 +90,49 @@ impl Raw {
         Self { send, authorization, address: sg.address.to_string() }
     }
 
+    /// Connects as the holder of a key, with a window of so many bytes for each answer.
+    pub(crate) async fn connect_with_window(sg: &TestServer, key: &str, window: u32) -> Self {
+        Self::to(&sg.address.to_string(), key, window).await
+    }
+
+    /// Connects to an address, with a window of so many bytes for each answer.
+    pub(crate) async fn to(address: &str, key: &str, window: u32) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window);
+        let (send, connection) = builder.handshake(socket).await.unwrap();
+        own(connection);
+        Self { send, authorization: format!("Bearer {key}"), address: address.to_owned() }
+    }
+
     /// A call of a method of the upstream.
-    pub(super) fn request(&self, method: &str, gateway: &str) -> Builder {
-        Request::post(format!("http://{}/openshell.v1.OpenShell/{method}", self.address))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("authorization", &self.authorization)
+    pub(crate) fn request(&self, method: &str, gateway: &str) -> Builder {
+        self.post(&format!("/openshell.v1.OpenShell/{method}"))
             .header("x-shoreguard-gateway", gateway)
     }
 
+    /// Begins a call of any method.
+    pub(crate) fn post(&self, path: &str) -> Builder {
+        Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("authorization", &self.authorization)
+    }
+
     /// Opens a stream and leaves it to the test.
-    pub(super) fn open(&mut self, request: Builder) -> (ResponseFuture, SendStream<Bytes>) {
+    pub(crate) fn open(&mut self, request: Builder) -> (ResponseFuture, SendStream<Bytes>) {
         self.send.send_request(request.body(()).unwrap(), false).unwrap()
     }
 
     /// Sends everything and reads everything.
-    pub(super) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> Answer {
+    pub(crate) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> Answer {
         let (response, mut stream) = self.open(request);
-        for chunk in chunks {
-            stream.send_data(chunk.clone(), false).unwrap();
+        // A call may be refused before its body was sent.
+        let mut sent = chunks.iter().map(|chunk| stream.send_data(chunk.clone(), false));
+        if sent.all(|sent| sent.is_ok()) {
+            let _ = stream.send_data(Bytes::new(), true);
         }
-        stream.send_data(Bytes::new(), true).unwrap();
-        let (head, body) = response.await.unwrap().into_parts();
-        let (data, trailers) = read(body).await;
-        Answer { headers: head.headers, data, trailers }
+        Answer::of(response).await
     }
 }
 

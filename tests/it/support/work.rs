@@ -74,6 +74,8 @@ fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
         method: METHOD,
         note: Arc::default(),
         traceparent: None,
+        held: None,
+        taking: None,
     });
     request
 }

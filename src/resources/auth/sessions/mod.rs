@@ -169,6 +169,7 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     let (id, ended) = ctx
         .db()
         .transaction(async |conn| {
+            may_log_in(conn, new).await?;
             let row = store::New {
                 session: new,
                 family_hash: &stored.family_hash,
@@ -230,6 +231,7 @@ pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<
     let fresh = ctx
         .db()
         .transaction(async |conn| {
+            may_log_in(conn, &found.new).await?;
             let (before, after) = (&before.refresh_hash, &after.refresh_hash);
             if store::swap(conn, found.id, before, after, now).await? {
                 return Ok(true);
@@ -247,6 +249,15 @@ pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<
         return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
     }
     tokens(ctx.app(), found.id, &found.new, found.expires_at, &before.family, &secret)
+}
+
+/// Checks once more, in the transaction of a session, that its user may log in: the password or token was checked before
+/// the intent was stored.
+async fn may_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error> {
+    if store::hold_user(conn, new.user, new.password_version).await? {
+        return Ok(());
+    }
+    Err(Error::Unauthenticated { reason: Reason::CredentialInvalid })
 }
 
 async fn end(conn: &mut Conn, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {

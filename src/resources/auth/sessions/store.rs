@@ -25,6 +25,25 @@ pub struct New<'a> {
     pub expires_at: Timestamp,
 }
 
+/// Locks the row of a user until the transaction ends, if the user may log in and still has that version of the
+/// password. A change that takes this away waits for the session, and then ends it with the others.
+pub async fn hold_user(
+    conn: &mut Conn,
+    user: UserId,
+    password_version: i64,
+) -> Result<bool, Error> {
+    use users as t;
+    let held = on_conn!(conn, |c| diesel::update(
+        t::table
+            .filter(t::id.eq(user.get()).and(t::is_active.eq(true)))
+            .filter(t::password_version.eq(password_version))
+    )
+    .set(t::is_active.eq(true))
+    .execute(c)
+    .await)?;
+    Ok(held == 1)
+}
+
 /// Stores a new session.
 pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<SessionId, Error> {
     use sessions as t;

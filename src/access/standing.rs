@@ -1,0 +1,134 @@
+//! Decides whether a caller may still do what it was let in for.
+//!
+//! A call waits: for its body, for the audit log, for a gateway. A credential can be revoked and a role can be lowered
+//! during each wait, so the check is made again right before the act (T13, T14). A check from memory that finds nothing
+//! changed since the last one costs two atomic loads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::live::Ended;
+use super::principal::Caller;
+use super::roles::Role;
+use super::snapshot::Snapshot;
+use crate::db::types::GatewayId;
+
+/// Where a role is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The global role.
+    Global,
+    /// The highest role on any gateway, or the global one.
+    Anywhere,
+    /// The role on a registered gateway.
+    On(GatewayId),
+    /// The role on a gateway; after the gateway was unregistered, only a global admin has one.
+    Kept(GatewayId),
+}
+
+impl Place {
+    /// Returns the gateway, if the place is one.
+    #[must_use]
+    pub fn gateway(self) -> Option<GatewayId> {
+        match self {
+            Self::Global | Self::Anywhere => None,
+            Self::On(gateway) | Self::Kept(gateway) => Some(gateway),
+        }
+    }
+}
+
+impl From<Option<GatewayId>> for Place {
+    fn from(gateway: Option<GatewayId>) -> Self {
+        gateway.map_or(Self::Anywhere, Self::On)
+    }
+}
+
+/// A caller, where it acts, and the least role that it needs there.
+#[derive(Debug)]
+pub struct Standing {
+    caller: Caller,
+    place: Place,
+    least: Role,
+    /// Version of the snapshot that confirmed a credential without an end, plus one; 0 before the first check.
+    confirmed: AtomicU64,
+}
+
+impl Clone for Standing {
+    fn clone(&self) -> Self {
+        Self::new(self.caller.clone(), self.place, self.least)
+    }
+}
+
+impl Standing {
+    /// Describes a caller that was let in with `least` at `place`.
+    #[must_use]
+    pub fn new(caller: Caller, place: Place, least: Role) -> Self {
+        Self { caller, place, least, confirmed: AtomicU64::new(0) }
+    }
+
+    /// Raises the least role.
+    pub fn needs(&mut self, role: Role) {
+        self.least = self.least.max(role);
+        *self.confirmed.get_mut() = 0;
+    }
+
+    /// Returns the caller.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns the place.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Checks credential, freshness and role as they are now.
+    ///
+    /// # Errors
+    /// Why the caller may no longer act.
+    pub fn check(&self, snapshot: &Snapshot) -> Result<(), Ended> {
+        if snapshot.check_fresh().is_err() {
+            return Err(Ended::Stale);
+        }
+        let version = snapshot.version() + 1;
+        // A credential with an end can die without a change of the snapshot.
+        let unchanged = self.confirmed.load(Ordering::Relaxed) == version;
+        if unchanged && self.caller.expires_at().is_none() {
+            return Ok(());
+        }
+        self.role(snapshot)?;
+        self.confirmed.store(version, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns the role that the caller holds at the place now, if it still suffices.
+    ///
+    /// # Errors
+    /// Why the caller may no longer act.
+    pub fn role(&self, snapshot: &Snapshot) -> Result<Role, Ended> {
+        if snapshot.check_fresh().is_err() {
+            return Err(Ended::Stale);
+        }
+        if !snapshot.is_live(&self.caller) {
+            return Err(Ended::CredentialGone);
+        }
+        let principal = self.caller.principal();
+        let role = match self.place {
+            Place::Global => snapshot.global_role(principal),
+            Place::Anywhere => snapshot.best_role(principal),
+            Place::On(gateway) => match snapshot.gateway_name(gateway) {
+                Some(_) => snapshot.role_on(principal, gateway),
+                None => return Err(Ended::GatewayGone),
+            },
+            Place::Kept(gateway) => snapshot.role_on_kept(principal, gateway),
+        };
+        match (self.place, role) {
+            // The gateway is hidden from the caller now, whatever role was needed.
+            (Place::On(_), Role::None) => Err(Ended::GatewayGone),
+            (Place::Kept(_), Role::None) if self.least > Role::None => Err(Ended::GatewayGone),
+            (_, role) if role < self.least => Err(Ended::RoleTooLow),
+            (_, role) => Ok(role),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Bounds on what a caller holds at one time: in all, and of one caller.
+//!
+//! Invariants
+//! - a share is returned when it is dropped, on whatever path the call ends;
+//! - a caller that holds nothing costs no memory;
+//! - one caller at its bound takes nothing from the others.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::access::principal::PrincipalId;
+use crate::net::guard::host_of;
+
+/// Locks among which callers are spread, so that cores rarely wait for each other.
+const SHARDS: usize = 16;
+
+/// Who holds something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// A caller that is known.
+    Principal(PrincipalId),
+    /// An address; of IPv6 the /64.
+    Address(IpAddr),
+}
+
+impl Holder {
+    /// Returns the holder of an address.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        Self::Address(host_of(address))
+    }
+}
+
+/// Which bound is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// That of everyone together.
+    InAll,
+    /// That of this holder.
+    OfHolder,
+}
+
+/// An amount that is shared out, with a bound in all and a bound for each holder.
+#[derive(Debug)]
+pub struct Limit {
+    in_all: AtomicU64,
+    in_all_max: u64,
+    of_holder_max: u64,
+    shards: [Mutex<HashMap<Holder, u64>>; SHARDS],
+    hasher: RandomState,
+}
+
+impl Limit {
+    /// Sets both bounds; 0 is no bound.
+    #[must_use]
+    pub fn new(in_all_max: u64, of_holder_max: u64) -> Arc<Self> {
+        let unbounded = |max| if max == 0 { u64::MAX } else { max };
+        Arc::new(Self {
+            in_all: AtomicU64::new(0),
+            in_all_max: unbounded(in_all_max),
+            of_holder_max: unbounded(of_holder_max),
+            shards: Default::default(),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// Takes an amount; 0 opens an empty share that can grow.
+    ///
+    /// # Errors
+    /// The bound that does not allow it; nothing is taken then.
+    pub fn take(self: &Arc<Self>, holder: Holder, amount: u64) -> Result<Share, Full> {
+        let mut share = Share { limit: Arc::clone(self), holder, amount: 0 };
+        share.grow(amount)?;
+        Ok(share)
+    }
+
+    /// Returns what is taken in all.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.in_all.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, holder: Holder) -> MutexGuard<'_, HashMap<Holder, u64>> {
+        let hash = usize::try_from(self.hasher.hash_one(holder) % SHARDS as u64);
+        let shard = &self.shards[hash.unwrap_or_default()];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, holder: Holder, amount: u64, force: bool) -> Result<(), Full> {
+        let fits = |taken: u64| taken.checked_add(amount).filter(|sum| *sum <= self.in_all_max);
+        if force {
+            self.in_all.fetch_add(amount, Ordering::Relaxed);
+        } else {
+            let added = self.in_all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+            added.map_err(|_| Full::InAll)?;
+        }
+        let mut shard = self.shard(holder);
+        let of_holder = shard.entry(holder).or_default();
+        if force || of_holder.saturating_add(amount) <= self.of_holder_max {
+            *of_holder = of_holder.saturating_add(amount);
+            return Ok(());
+        }
+        drop(shard);
+        self.in_all.fetch_sub(amount, Ordering::Relaxed);
+        Err(Full::OfHolder)
+    }
+
+    fn give_back(&self, holder: Holder, amount: u64) {
+        self.in_all.fetch_sub(amount, Ordering::Relaxed);
+        let mut shard = self.shard(holder);
+        if let Some(of_holder) = shard.get_mut(&holder) {
+            *of_holder = of_holder.saturating_sub(amount);
+            if *of_holder == 0 {
+                shard.remove(&holder);
+            }
+        }
+    }
+}
+
+/// An amount that somebody holds.
+#[derive(Debug)]
+pub struct Share {
+    limit: Arc<Limit>,
+    holder: Holder,
+    amount: u64,
+}
+
+impl Share {
+    /// Takes more.
+    ///
+    /// # Errors
+    /// The bound that does not allow it; the share stays as it was.
+    pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
+        if amount > 0 {
+            self.limit.add(self.holder, amount, false)?;
+            self.amount += amount;
+        }
+        Ok(())
+    }
+
+    /// Takes more even above the bounds: for what exists already and cannot be refused.
+    pub fn grow_anyway(&mut self, amount: u64) {
+        if self.limit.add(self.holder, amount, true).is_ok() {
+            self.amount += amount;
+        }
+    }
+
+    /// Returns all of it.
+    pub fn clear(&mut self) {
+        if self.amount > 0 {
+            self.limit.give_back(self.holder, self.amount);
+            self.amount = 0;
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// The bytes that one call holds: of its request while it arrives, and of its answer until it is taken.
+#[derive(Debug, Clone)]
+pub struct Held(Arc<Mutex<Share>>);
+
+impl Held {
+    /// Opens an empty account.
+    ///
+    /// # Errors
+    /// The bound that is reached already.
+    pub fn open(limit: &Arc<Limit>, holder: Holder) -> Result<Self, Full> {
+        Ok(Self(Arc::new(Mutex::new(limit.take(holder, 0)?))))
+    }
+
+    /// Returns the account.
+    pub fn lock(&self) -> MutexGuard<'_, Share> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::types::UserId;
+
+    const ANA: Holder = Holder::Principal(PrincipalId::User(UserId(1)));
+    const KIM: Holder = Holder::Principal(PrincipalId::User(UserId(2)));
+
+    #[test]
+    fn one_holder_at_its_bound_takes_nothing_from_the_others() {
+        let limit = Limit::new(5, 3);
+        let mut of_ana = limit.take(ANA, 3).unwrap();
+        assert_eq!(of_ana.grow(1), Err(Full::OfHolder));
+        assert_eq!(limit.take(ANA, 1).unwrap_err(), Full::OfHolder);
+        let of_kim = limit.take(KIM, 2).unwrap();
+        assert_eq!(limit.take(KIM, 1).unwrap_err(), Full::InAll);
+        drop(of_ana);
+        assert_eq!(limit.taken(), 2);
+        limit.take(KIM, 1).unwrap();
+        drop(of_kim);
+        assert_eq!(limit.taken(), 0);
+    }
+
+    #[test]
+    fn a_holder_of_nothing_is_forgotten() {
+        let limit = Limit::new(0, 0);
+        for n in 0..1_000 {
+            let holder = Holder::Principal(PrincipalId::User(UserId(n)));
+            let mut share = limit.take(holder, 7).unwrap();
+            share.grow_anyway(1);
+            share.clear();
+            share.grow(1).unwrap();
+        }
+        let held: usize = limit.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        assert_eq!((held, limit.taken()), (0, 0));
+    }
+
+    #[test]
+    fn an_ipv6_host_holds_as_its_network() {
+        let limit = Limit::new(0, 1);
+        let _held = limit.take(Holder::of_address("2001:db8::1".parse().unwrap()), 1).unwrap();
+        let neighbor = Holder::of_address("2001:db8::ffff:1".parse().unwrap());
+        assert_eq!(limit.take(neighbor, 1).unwrap_err(), Full::OfHolder);
+        limit.take(Holder::of_address("2001:db8:0:1::1".parse().unwrap()), 1).unwrap();
+    }
+}

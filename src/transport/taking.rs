@@ -1,0 +1,163 @@
+//! Ends calls whose answer is not taken.
+//!
+//! A caller that closes its HTTP/2 window, or reads nothing, leaves an answer in memory for as long as the stream lives.
+//! hyper does not poll a body that nobody takes, so the body itself cannot end: what ends is the task that hyper runs for
+//! the stream, which resets the stream and frees what it holds. The other streams of the connection do not notice.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use hyper::rt::Executor;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Whether the answer of one call is being taken.
+#[derive(Debug, Default)]
+pub struct Taking {
+    /// Something is ready and waits for the caller.
+    waits: AtomicBool,
+    /// Moves whenever the caller takes something.
+    taken: AtomicU32,
+    given_up: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Taking {
+    /// Notes that something is ready for the caller.
+    pub(super) fn ready(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the caller has taken everything that was ready.
+    pub(super) fn idle(&self) {
+        self.waits.store(false, Ordering::Relaxed);
+    }
+
+    /// Ends the stream: nobody reads its answers.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+/// Runs the streams of one connection, each with what its call tells of its answer.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    within: Duration,
+    /// Between the call and its task, which hyper makes right after each other.
+    next: Arc<Mutex<Option<Arc<Taking>>>>,
+}
+
+impl Streams {
+    /// Ends streams whose caller takes nothing for `within`.
+    pub(super) fn new(within: Duration) -> Self {
+        Self { within, next: Arc::default() }
+    }
+
+    /// Begins a call, whose stream is the next one that hyper runs.
+    pub(super) fn begin(&self) -> Arc<Taking> {
+        let taking = Arc::<Taking>::default();
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&taking));
+        taking
+    }
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let taking = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(taking) = taking else {
+            crate::proxy::own(stream);
+            return;
+        };
+        crate::proxy::own(Stream {
+            running: Box::pin(stream),
+            taking,
+            within: self.within,
+            timer: None,
+            taken: 0,
+        });
+    }
+}
+
+/// The task of one stream.
+struct Stream<F> {
+    running: Pin<Box<F>>,
+    taking: Arc<Taking>,
+    within: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What was taken when the timer was set.
+    taken: u32,
+}
+
+impl<F: Future<Output = ()>> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if this.running.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        this.taking.waker.register(cx.waker());
+        if this.taking.given_up.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        if !this.taking.waits.load(Ordering::Relaxed) {
+            this.timer = None;
+            return Poll::Pending;
+        }
+        let taken = this.taking.taken.load(Ordering::Relaxed);
+        if taken != this.taken
+            && let Some(timer) = &mut this.timer
+        {
+            timer.as_mut().reset(Instant::now() + this.within);
+        }
+        this.taken = taken;
+        let within = this.within;
+        this.timer.get_or_insert_with(|| Box::pin(sleep(within))).as_mut().poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use tokio::sync::oneshot;
+
+    /// Starts a stream that never ends by itself; returns its state, and what is closed when the stream is dropped.
+    fn stream(within: Duration) -> (Arc<Taking>, oneshot::Receiver<()>) {
+        let streams = Streams::new(within);
+        let taking = streams.begin();
+        let (held, dropped) = oneshot::channel::<()>();
+        streams.execute(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        (taking, dropped)
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_answer_is_not_taken_ends_and_an_idle_one_does_not() {
+        let within = Duration::from_millis(20);
+        let (idle, mut kept) = stream(within);
+        idle.ready();
+        idle.idle();
+        let (waiting, ended) = stream(within);
+        waiting.ready();
+        assert!(ended.await.is_err(), "dropped");
+        assert_eq!(kept.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_given_up_ends_at_once() {
+        let (taking, ended) = stream(Duration::from_hours(1));
+        taking.give_up();
+        assert!(ended.await.is_err(), "dropped");
+    }
+}

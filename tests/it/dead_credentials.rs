@@ -1,0 +1,234 @@
+//! T14: a credential that ends while its call is on the way does nothing more.
+
+use h2::SendStream;
+use h2::client::ResponseFuture;
+use prost::bytes::Bytes;
+use shoreguard::access::policy::{Access, METHODS, UPSTREAM_V0_0, UPSTREAM_V0_1};
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tonic::Code;
+
+use crate::proxy::raw::{Answer, Raw, framed, prefixed};
+use crate::support::server::{TestServer, reason};
+
+const CREATE: &str = "/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal";
+const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+
+/// A call whose head was sent.
+struct Begun {
+    path: &'static str,
+    response: ResponseFuture,
+    body: SendStream<Bytes>,
+}
+
+impl Raw {
+    fn begin(&mut self, path: &'static str, gateway: Option<&str>) -> Begun {
+        let mut head = self.post(path);
+        if let Some(gateway) = gateway {
+            head = head.header("x-shoreguard-gateway", gateway);
+        }
+        let (response, body) = self.open(head);
+        Begun { path, response, body }
+    }
+
+    /// Waits until the server has seen every head that was sent before.
+    async fn seen(&mut self) {
+        let head = self.post(IDENTITY);
+        assert_eq!(self.call(head, &[prefixed(&[])]).await.code(), "0");
+    }
+}
+
+async fn rotate(sg: &TestServer, name: &str) {
+    let request = pb::RotateServicePrincipalRequest { name: name.to_owned(), ..Default::default() };
+    sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
+}
+
+async fn names(sg: &TestServer) -> Vec<String> {
+    let request = pb::ListServicePrincipalsRequest::default();
+    let listed = sg.admin().service_principals().list_service_principals(request).await.unwrap();
+    listed.into_inner().service_principals.into_iter().map(|sp| sp.name).collect()
+}
+
+async fn entries_of(sg: &TestServer, actor: &str) -> Vec<pb::AuditEntry> {
+    sg.app.audit.settled().await;
+    let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+    let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+    listed.audit_entries.into_iter().filter(|entry| entry.actor == actor).collect()
+}
+
+fn create(name: &str) -> Bytes {
+    framed(&pb::CreateServicePrincipalRequest {
+        name: name.to_owned(),
+        role: pb::Role::Admin.into(),
+        ..Default::default()
+    })
+}
+
+/// A way in which a credential ends, and what the caller is told.
+const WAYS: [(&str, &str); 7] = [
+    ("rotated", "CREDENTIAL_INVALID"),
+    ("deleted", "CREDENTIAL_INVALID"),
+    ("demoted", "ROLE_TOO_LOW"),
+    ("revoked", "CREDENTIAL_INVALID"),
+    ("reset", "CREDENTIAL_INVALID"),
+    ("deactivated", "CREDENTIAL_INVALID"),
+    ("removed", "CREDENTIAL_INVALID"),
+];
+
+/// Makes an admin whose credential will end that way; returns the credential.
+async fn holder(sg: &TestServer, way: &str) -> String {
+    match way {
+        "rotated" | "deleted" | "demoted" => sg.admin().key(way, pb::Role::Admin).await,
+        _ => sg.user(&format!("{way}@example.com"), pb::Role::Admin).await,
+    }
+}
+
+/// Ends the credential, or the right to use it.
+async fn end(sg: &TestServer, way: &str) {
+    let (admin, user) = (sg.admin(), format!("{way}@example.com"));
+    let (mut keys, mut users) = (admin.service_principals(), admin.users());
+    let name = way.to_owned();
+    match way {
+        "rotated" => rotate(sg, way).await,
+        "deleted" => {
+            let request = pb::DeleteServicePrincipalRequest { name, ..Default::default() };
+            keys.delete_service_principal(request).await.unwrap();
+        }
+        "demoted" => {
+            let request = pb::UpdateServicePrincipalRequest {
+                name,
+                role: pb::Role::Operator.into(),
+                update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
+                ..Default::default()
+            };
+            keys.update_service_principal(request).await.unwrap();
+        }
+        "revoked" => {
+            let request = pb::RevokeUserSessionsRequest { user, ..Default::default() };
+            users.revoke_user_sessions(request).await.unwrap();
+        }
+        "reset" => {
+            let request = pb::ResetPasswordRequest { user, ..Default::default() };
+            users.reset_password(request).await.unwrap();
+        }
+        "deactivated" => sg.deactivate(&user).await,
+        _ => {
+            let request = pb::DeleteUserRequest { user, ..Default::default() };
+            users.delete_user(request).await.unwrap();
+        }
+    }
+}
+
+async fn fleet(sg: &TestServer) -> Vec<(&'static str, Simulator)> {
+    let mut fleet = Vec::new();
+    for (name, generation) in [("edge", Generation::V0_1), ("edge-0-0", Generation::V0_0)] {
+        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        simulator.seed_demo().unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        fleet.push((name, simulator));
+    }
+    fleet
+}
+
+served! {
+    async fn t14_a_head_sent_before_its_credential_ends_does_nothing(sg: TestServer) {
+        for (way, told) in WAYS {
+            let token = holder(&sg, way).await;
+            let before = names(&sg).await;
+            let mut raw = Raw::connect_as(&sg, &token).await;
+            let mut begun = raw.begin(CREATE, None);
+            raw.seen().await;
+            end(&sg, way).await;
+            begun.body.send_data(create("backdoor"), true).unwrap();
+            let status = Answer::of(begun.response).await.status();
+            assert_eq!(reason(&status), told, "{way}: {status:?}");
+            assert!(!names(&sg).await.contains(&"backdoor".to_owned()), "{way}: {before:?}");
+        }
+        sg.finish().await;
+    }
+
+    async fn t14_no_method_acts_for_a_credential_that_ended_after_the_head(sg: TestServer) {
+        let fleet = fleet(&sg).await;
+        let key = sg.admin().key("leaked", pb::Role::Admin).await;
+        let mut raw = Raw::connect_as(&sg, &key).await;
+        let mut begun = Vec::new();
+        for method in METHODS.iter().filter(|method| method.access != Access::Public) {
+            begun.push(raw.begin(method.path, None));
+        }
+        for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
+            for row in rows.iter().filter(|row| row.guard.is_some()) {
+                begun.push(raw.begin(row.path, Some(gateway)));
+            }
+        }
+        raw.seen().await;
+        rotate(&sg, "leaked").await;
+        for call in &mut begun {
+            // A stream may have been ended already.
+            let _ = call.body.send_data(prefixed(&[]), true);
+        }
+        for call in begun {
+            let status = Answer::of(call.response).await.status();
+            let told = (status.code(), reason(&status));
+            assert_eq!(
+                told,
+                (Code::Unauthenticated, "CREDENTIAL_INVALID".to_owned()),
+                "{}: {status:?}",
+                call.path
+            );
+        }
+        for entry in entries_of(&sg, "sp:leaked").await {
+            assert_eq!(entry.outcome, i32::from(pb::AuditOutcome::Denied), "{entry:?}");
+        }
+        for (_, simulator) in fleet {
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn an_intent_is_dated_when_it_is_opened(sg: TestServer) {
+        let mut raw = Raw::connect(&sg).await;
+        let mut begun = raw.begin(CREATE, None);
+        raw.seen().await;
+        // Less than the access data may go unconfirmed.
+        sg.app.clock.advance(std::time::Duration::from_secs(3));
+        let after = sg.app.clock.now();
+        begun.body.send_data(create("later"), true).unwrap();
+        assert_eq!(Answer::of(begun.response).await.code(), "0");
+        let made = entries_of(&sg, "sp:root").await;
+        let made = made.iter().find(|entry| entry.resource_id == "later").unwrap();
+        let at = made.timestamp.as_ref().unwrap();
+        assert!(at.seconds >= after.unix_seconds(), "{made:?}");
+        sg.finish().await;
+    }
+
+    async fn a_write_that_is_too_late_to_begin_leaves_one_record_and_a_read_none(sg: TestServer) {
+        let list = "/shoreguard.v1.GatewayService/ListGateways";
+        for n in 0..20 {
+            let name = format!("late-{n}");
+            let mut raw = Raw::connect(&sg).await;
+            let head = raw.post(CREATE).header("grpc-timeout", "1n");
+            let code = raw.call(head, &[create(&name)]).await.status().code();
+            assert_eq!(code, Code::DeadlineExceeded);
+            let head = raw.post(list).header("grpc-timeout", "1n");
+            raw.call(head, &[prefixed(&[])]).await;
+        }
+        let entries = loop {
+            let entries = entries_of(&sg, "sp:root").await;
+            let open = i32::from(pb::AuditOutcome::Open);
+            let closed = entries.iter().filter(|e| e.method == CREATE && e.outcome != open);
+            if closed.count() >= 20 {
+                break entries;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        let reads = entries.iter().filter(|entry| entry.method == list).count();
+        assert_eq!(reads, 0);
+        let writes: Vec<_> = entries.iter().filter(|entry| entry.method == CREATE).collect();
+        let made = names(&sg).await.iter().filter(|name| name.starts_with("late-")).count();
+        let ok = i32::from(pb::AuditOutcome::Ok);
+        let recorded = writes.iter().filter(|entry| entry.outcome == ok).count();
+        // One call, one record, and it says what was done.
+        assert_eq!((writes.len(), recorded), (20, made), "{writes:?}");
+        sg.finish().await;
+    }
+}

@@ -1,0 +1,234 @@
+//! T16: what a caller holds is bounded, not only what it sends.
+
+use std::time::Duration;
+
+use h2::SendStream;
+use h2::client::ResponseFuture;
+use prost::Message;
+use prost::bytes::Bytes;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use tonic::Code;
+
+use crate::proxy::raw::{Answer, Raw, framed, prefixed};
+use crate::support::server::{TestServer, reason, run};
+
+const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+const LOGIN: &str = "/shoreguard.v1.AuthService/Login";
+const LIST: &str = "/shoreguard.v1.ServicePrincipalService/ListServicePrincipals";
+const WATCH: &str = "/shoreguard.v1.EventService/WatchEvents";
+
+/// Sends the head of a call and no body.
+fn begin(raw: &mut Raw, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    let head = raw.post(path);
+    raw.open(head)
+}
+
+/// Makes a whole call without fields; returns code and reason.
+async fn call(raw: &mut Raw, path: &str) -> (Code, String) {
+    let head = raw.post(path);
+    let status = raw.call(head, &[prefixed(&[])]).await.status();
+    (status.code(), reason(&status))
+}
+
+/// Repeats a call until it is answered as expected: what another stream held is returned a moment after its end.
+async fn until(raw: &mut Raw, path: &str, expected: Code) {
+    for _ in 0..500 {
+        if call(raw, path).await.0 == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{path} is never answered with {expected:?}");
+}
+
+fn full(reason: &str) -> (Code, String) {
+    (Code::ResourceExhausted, reason.to_owned())
+}
+
+served! {
+    tuned |config| config.limits.calls_per_principal = 3;
+
+    async fn t16_open_calls_of_one_caller_are_bounded(sg: TestServer) {
+        let greedy = sg.admin().key("greedy", pb::Role::Viewer).await;
+        let modest = sg.admin().key("modest", pb::Role::Viewer).await;
+        let mut raw = Raw::connect_as(&sg, &greedy).await;
+        let mut open = vec![begin(&mut raw, IDENTITY), begin(&mut raw, IDENTITY)];
+        assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
+        open.push(begin(&mut raw, IDENTITY));
+        assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
+        let mut other = Raw::connect_as(&sg, &modest).await;
+        assert_eq!(call(&mut other, IDENTITY).await.0, Code::Ok);
+        open.pop();
+        until(&mut raw, IDENTITY, Code::Ok).await;
+        drop(open);
+        sg.finish().await;
+    }
+}
+
+fn on_sqlite<F: Future<Output = ()>>(
+    tune: fn(&mut shoreguard::config::Config),
+    test: impl FnOnce(TestServer) -> F,
+) {
+    run(Engine::Sqlite, tune, test);
+}
+
+#[test]
+fn t16_open_calls_without_a_credential_are_bounded_by_address() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.anonymous_calls_per_address = 3;
+    };
+    on_sqlite(tune, async |sg| {
+        let mut raw = Raw::connect_as(&sg, "").await;
+        let anonymous = |raw: &Raw, path: &str| {
+            let mut head = raw.post(path);
+            head.headers_mut().unwrap().remove("authorization");
+            head
+        };
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            let head = anonymous(&raw, LOGIN);
+            open.push(raw.open(head));
+        }
+        let head = anonymous(&raw, LOGIN);
+        let status = raw.call(head, &[prefixed(&[])]).await.status();
+        assert_eq!(reason(&status), "TOO_MANY_CALLS", "{status:?}");
+        // Callers that are known have bounds of their own.
+        let mut known = Raw::connect(&sg).await;
+        assert_eq!(call(&mut known, IDENTITY).await.0, Code::Ok);
+        drop(open);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t16_open_calls_of_one_address_are_bounded() {
+    on_sqlite(
+        |config| config.limits.calls_per_address = 4,
+        async |sg| {
+            let mut raw = Raw::connect(&sg).await;
+            let open: Vec<_> = (0..4).map(|_| begin(&mut raw, IDENTITY)).collect();
+            assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
+            drop(open);
+            until(&mut raw, IDENTITY, Code::Ok).await;
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn t16_open_streams_of_one_caller_are_bounded() {
+    on_sqlite(
+        |config| config.limits.streams_per_caller = 2,
+        async |sg| {
+            let mut raw = Raw::connect(&sg).await;
+            let from_now =
+                framed(&pb::WatchEventsRequest { after_sequence: -1, ..Default::default() });
+            let mut open = Vec::new();
+            for _ in 0..2 {
+                let (response, mut body) = begin(&mut raw, WATCH);
+                body.send_data(from_now.clone(), true).unwrap();
+                open.push(response.await.unwrap());
+            }
+            assert_eq!(call(&mut raw, WATCH).await, full("TOO_MANY_STREAMS"));
+            let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+            assert_eq!(call(&mut raw, reflection).await, full("TOO_MANY_STREAMS"));
+            assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
+            drop(open);
+            // It is let in, and says that the empty request asks for nothing.
+            until(&mut raw, reflection, Code::InvalidArgument).await;
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn t16_bytes_of_unfinished_requests_are_bounded() {
+    on_sqlite(
+        |config| config.limits.held_mib_per_caller = 4,
+        async |sg| {
+            let mut raw = Raw::connect(&sg).await;
+            // The prefix announces the largest message.
+            let mut first = vec![0, 0, 0x40, 0, 0];
+            first.resize(3 << 20, 0);
+            let held = |bytes: Vec<u8>| Bytes::from(bytes);
+            let (waiting, mut body) = begin(&mut raw, LIST);
+            body.send_data(held(first.clone()), false).unwrap();
+            let (refused, mut second) = begin(&mut raw, LIST);
+            second.send_data(held(first), false).unwrap();
+            // Which of the two is refused depends on whose bytes arrive first; the other one waits on.
+            let (mut waiting, mut refused) = (Box::pin(waiting), Box::pin(refused));
+            let response = tokio::select! {
+                response = &mut refused => response.unwrap(),
+                response = &mut waiting => response.unwrap(),
+            };
+            let status = tonic::Status::from_header_map(response.headers()).unwrap();
+            assert_eq!((status.code(), reason(&status)), full("TOO_MANY_BYTES"));
+            drop((waiting, refused, body, second));
+            until(&mut raw, LIST, Code::Ok).await;
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn a_body_that_does_not_arrive_in_time_is_late() {
+    on_sqlite(
+        |config| config.limits.body_seconds = 1,
+        async |sg| {
+            let mut raw = Raw::connect(&sg).await;
+            let (response, mut body) = begin(&mut raw, LIST);
+            body.send_data(prefixed(&[0; 100]).slice(..50), false).unwrap();
+            let status = Answer::of(response).await.status();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn an_answer_that_is_not_taken_in_time_is_reset() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 1;
+        config.limits.calls_per_principal = 1;
+    };
+    on_sqlite(tune, async |sg| {
+        let key = sg.admin().key("slow", pb::Role::Admin).await;
+        let mut raw = Raw::connect_with_window(&sg, &key, 0).await;
+        let (response, mut body) = begin(&mut raw, LIST);
+        body.send_data(prefixed(&[]), true).unwrap();
+        let mut answer = response.await.unwrap().into_body();
+        let reset = answer.data().await.unwrap().unwrap_err();
+        assert!(reset.is_reset(), "{reset:?}");
+        // Its share of the bound of one call is free again.
+        let mut other = Raw::connect_as(&sg, &key).await;
+        until(&mut other, IDENTITY, Code::Ok).await;
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn an_answer_of_a_page_is_not_lost_to_a_reader_that_is_only_slow() {
+    on_sqlite(
+        |config| config.limits.answer_seconds = 1,
+        async |sg| {
+            for n in 0..30 {
+                sg.admin().key(&format!("key-{n}"), pb::Role::Viewer).await;
+            }
+            let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 64).await;
+            let (response, mut body) = begin(&mut raw, LIST);
+            body.send_data(prefixed(&[]), true).unwrap();
+            let mut answer = response.await.unwrap().into_body();
+            let mut read = Vec::new();
+            while let Some(data) = answer.data().await {
+                let data = data.unwrap();
+                read.extend_from_slice(&data);
+                answer.flow_control().release_capacity(data.len()).unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let listed = pb::ListServicePrincipalsResponse::decode(&read[5..]).unwrap();
+            assert_eq!(listed.service_principals.len(), 31);
+            sg.finish().await;
+        },
+    );
+}
