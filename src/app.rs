@@ -24,6 +24,7 @@ use crate::net::http;
 use crate::net::names::Names;
 use crate::oidc::Oidc;
 use crate::proxy::SandboxIds;
+use crate::proxy::bounds::Bounds;
 use crate::proxy::channels::Channels;
 use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
@@ -83,6 +84,8 @@ pub struct App {
     pub issuers: http::Client,
     /// The connections of main to them, for what we ask on our own account.
     pub(crate) channels: Channels,
+    /// How many streams to them are open, of every runtime.
+    pub(crate) streams: Arc<Bounds>,
     /// Which sandbox an id means, as the gateways have told.
     pub sandbox_ids: SandboxIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
@@ -140,6 +143,7 @@ impl App {
         let issuers = http::Client::new(&config.gateways.allowed_networks, http::roots(None)?)?
             .with_names(names.clone());
         let targets = Arc::default();
+        let streams = Arc::new(Bounds::new(&config.gateways));
         let stale_after = config.access.stale_after();
         let app = Arc::new(Self {
             templates,
@@ -155,7 +159,8 @@ impl App {
             feed: Feed::default(),
             operations: Operations::default(),
             feeding: access_bindings::feed::Feeding::default(),
-            channels: Channels::new(&targets, &Arc::new(config.gateways.clone())),
+            channels: Channels::new(&targets, &Arc::new(config.gateways.clone()), &streams),
+            streams,
             targets,
             names,
             issuers,

@@ -38,9 +38,25 @@ pub struct Gateways {
     /// person at a page.
     #[serde(default = "idle_seconds")]
     pub idle_seconds: u64,
-    /// Most connections to one gateway from each core. Default 2: more were slower when measured.
+    /// Most connections to one gateway from each core for unary calls. Default 2: more were slower when measured.
     #[serde(default = "connections_per_core")]
     pub connections_per_core: u32,
+    /// Most streaming calls that one caller may have open to one gateway at a time, in a process: watches, logs, commands,
+    /// uploads. Default 128: a watch of every sandbox that a page shows, and an unread one holds at most 256 KiB.
+    #[serde(default = "streams_per_caller")]
+    pub streams_per_caller: u32,
+    /// How many of these may be calls whose requests stream: uploads, forwarded ports and terminals. Each has a connection to
+    /// the gateway of its own. Default 64: what a browser and an editor open over forwarded ports.
+    #[serde(default = "uploads_per_caller")]
+    pub uploads_per_caller: u32,
+    /// Most streaming calls of all callers to one gateway at a time, in a process. Default 1024: unread they hold at most
+    /// 256 MiB.
+    #[serde(default = "streams_per_gateway")]
+    pub streams_per_gateway: u32,
+    /// Most connections to one gateway for streaming calls, in a process. Default 256: four callers with all their uploads,
+    /// or more streams than are allowed.
+    #[serde(default = "stream_connections_per_gateway")]
+    pub stream_connections_per_gateway: u32,
     /// Most bytes that a process reads of one gateway in a minute on its own account, which is all but proxied calls.
     /// Default 1 GiB: a hundred times what lists and logs of a large gateway have, and bearable from many at once. Lists,
     /// logs and what commands write take no more than that; for what acts on one thing there is as much again.
@@ -88,6 +104,22 @@ fn connections_per_core() -> u32 {
     2
 }
 
+fn streams_per_caller() -> u32 {
+    128
+}
+
+fn uploads_per_caller() -> u32 {
+    64
+}
+
+fn streams_per_gateway() -> u32 {
+    1024
+}
+
+fn stream_connections_per_gateway() -> u32 {
+    256
+}
+
 impl Section for Gateways {
     const KEYS: &'static [Key] = &[
         Key::new("allowed_networks", Kind::List),
@@ -97,6 +129,10 @@ impl Section for Gateways {
         Key::new("connect_timeout_seconds", Kind::Number),
         Key::new("idle_seconds", Kind::Number),
         Key::new("connections_per_core", Kind::Number),
+        Key::new("streams_per_caller", Kind::Number),
+        Key::new("uploads_per_caller", Kind::Number),
+        Key::new("streams_per_gateway", Kind::Number),
+        Key::new("stream_connections_per_gateway", Kind::Number),
         Key::new("bytes_per_minute", Kind::Number),
         Key::new("messages_per_minute", Kind::Number),
     ];
@@ -111,6 +147,12 @@ impl Section for Gateways {
         faults.range("gateways.connect_timeout_seconds", self.connect_timeout_seconds, &(1..=60));
         faults.range("gateways.idle_seconds", self.idle_seconds, &(1..=86_400));
         faults.range("gateways.connections_per_core", self.connections_per_core, &(1..=16));
+        let streams = 1..=65_536;
+        faults.range("gateways.streams_per_caller", self.streams_per_caller, &streams);
+        faults.range("gateways.uploads_per_caller", self.uploads_per_caller, &streams);
+        faults.range("gateways.streams_per_gateway", self.streams_per_gateway, &streams);
+        let connections = self.stream_connections_per_gateway;
+        faults.range("gateways.stream_connections_per_gateway", connections, &(1..=16_384));
         // At least one message as large as one may be.
         let bytes = 32 << 20..=1 << 40;
         faults.range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
@@ -142,5 +184,28 @@ impl Gateways {
     #[must_use]
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn the_bounds_of_streams_have_a_range() {
+        for (key, most) in [
+            ("streams_per_caller", 65_536),
+            ("uploads_per_caller", 65_536),
+            ("streams_per_gateway", 65_536),
+            ("stream_connections_per_gateway", 16_384),
+        ] {
+            let with = |value: u32| Config::from_toml(&format!("[gateways]\n{key} = {value}"));
+            assert!(with(1).is_ok() && with(most).is_ok(), "{key}");
+            for wrong in [0, most + 1] {
+                let refused = with(wrong).unwrap_err().to_string();
+                let wanted = format!("`gateways.{key}` must be 1..={most}, got {wrong}");
+                assert_eq!(refused, wanted);
+            }
+        }
     }
 }

@@ -140,6 +140,8 @@ reasons! {
     DiscoveryRunning = "DISCOVERY_RUNNING",
     /// The gateway has told more in a minute than is taken of one.
     GatewayOverBudget = "GATEWAY_OVER_BUDGET",
+    /// As many streams to the gateway are open as may be, of the caller or of all callers.
+    GatewayBusy = "GATEWAY_BUSY",
 }
 
 impl Reason {

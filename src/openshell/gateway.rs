@@ -5,12 +5,13 @@
 //! - each call shows the credentials that are the gateway's now, however long the handle is held; none goes on to a
 //!   gateway that has become another one under its name;
 //! - nothing is sent twice unless the gateway has provably not looked at it;
+//! - calls that stream have connections apart from unary ones, and count for the caller that they are made for;
 //! - what a gateway says is bounded before it is kept and never passes as ours.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -26,13 +27,14 @@ use tonic::Status;
 use tracing::warn;
 
 use super::budget::{Budget, Draw};
+use super::outgoing;
 use super::said::refusal;
-use super::{capability, outgoing};
-use crate::access::policy;
+use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::proxy::connection::{Connection, Lease};
+use crate::proxy::lane::Lane;
 use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
 use crate::proxy::{headers, message, own};
 use crate::resources::gateways::targets::{Generation, Target};
@@ -58,10 +60,12 @@ pub enum Wire {
 /// A gateway that is reached, in the generation that its connection was probed for.
 #[derive(Debug)]
 pub struct Gateway {
-    app: Arc<App>,
-    target: Arc<Target>,
-    wire: Wire,
-    lease: Mutex<Lease>,
+    pub(super) app: Arc<App>,
+    pub(super) target: Arc<Target>,
+    pub(super) wire: Wire,
+    pub(super) lease: Mutex<Lease>,
+    /// For whom it is reached; none where it is for ourselves.
+    pub(super) caller: Option<PrincipalId>,
     /// Whether it may have looked at the last call.
     seen: AtomicBool,
 }
@@ -89,6 +93,7 @@ impl Gateway {
             target,
             wire,
             lease: lease.into(),
+            caller: None,
             seen: AtomicBool::new(false),
         })
     }
@@ -110,25 +115,6 @@ impl Gateway {
         &self.target.name
     }
 
-    /// Refuses a method that the gateway's version does not have, or that its generation, set by hand, is in doubt for.
-    ///
-    /// # Errors
-    /// `METHOD_NOT_SUPPORTED` or `WIRE_CONTRADICTED`.
-    pub(crate) fn permits(&self, path: &str) -> Result<(), Error> {
-        self.allows(&self.held(), path)
-    }
-
-    fn allows(&self, lease: &Lease, path: &str) -> Result<(), Error> {
-        let (probe, name) = (lease.probe(), &self.target.name);
-        capability::needs(path, name, probe.generation, &probe.version)?;
-        let table = match self.wire {
-            Wire::V0_0 => policy::UPSTREAM_V0_0,
-            Wire::V0_1 => policy::UPSTREAM_V0_1,
-        };
-        let guard = policy::upstream(table, path).and_then(|row| row.guard.as_ref());
-        guard.map_or(Ok(()), |guard| probe.governable(guard.effect, name))
-    }
-
     fn unreachable(&self) -> Error {
         Connection::unreachable(&self.target.name)
     }
@@ -142,7 +128,12 @@ impl Gateway {
     ) -> Result<Bytes, Error> {
         let answer = async {
             let mut stream = self
-                .open(path, None, Source::new(Some(message::framed(request)), None, None))
+                .open(
+                    Lane::Unary,
+                    path,
+                    None,
+                    Source::new(Some(message::framed(request)), None, None),
+                )
                 .await?;
             let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
             // An answer counts when the gateway says that all went well, which comes after it.
@@ -162,7 +153,7 @@ impl Gateway {
     ) -> Result<Passed, Error> {
         let passed = async {
             let source = Source::new(Some(message::framed(request)), None, None);
-            let mut stream = self.open(path, Some(headers), source).await?;
+            let mut stream = self.open(Lane::Unary, path, Some(headers), source).await?;
             let mut message = None;
             let refused = loop {
                 match stream.next().await {
@@ -190,7 +181,8 @@ impl Gateway {
         request: &[u8],
     ) -> Result<Messages, Error> {
         let source = Source::new(Some(message::framed(request)), None, None);
-        timeout(CALL_TIME, self.open(path, None, source)).await.map_err(|_| self.unreachable())?
+        let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
+        opened.map_err(|_| self.unreachable())?
     }
 
     /// A call in which both sides stream.
@@ -204,12 +196,13 @@ impl Gateway {
             .map(|bytes| Ok::<_, Infallible>(Frame::data(message::framed(&bytes))));
         let body: Body = StreamBody::new(Box::pin(rest));
         let source = Source::new(Some(message::framed(first)), Some(body), None);
-        let opened = timeout(CALL_TIME, self.open(path, None, source)).await;
+        let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
         Ok((sender, opened.map_err(|_| self.unreachable())??))
     }
 
     async fn open(
         &self,
+        lane: Lane,
         path: &'static str,
         with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
@@ -218,7 +211,7 @@ impl Gateway {
         self.target.budget.check(draw)?;
         self.seen.store(false, Ordering::Relaxed);
         for _ in 0..TRIES {
-            let lease = self.current().await?;
+            let lease = self.current(lane).await?;
             self.allows(&lease, path)?;
             let headers = match &with {
                 Some((headers, until)) => outgoing::passed(headers, *until, &lease),
@@ -230,7 +223,9 @@ impl Gateway {
                 Ok(mut exchange) => {
                     match std::future::poll_fn(|cx| exchange.poll_answer(cx)).await {
                         Ok(answer) => return self.begun(draw, answer),
-                        Err(Failed::Unprocessed(unprocessed)) => *unprocessed,
+                        Err(Failed::Unprocessed(unprocessed) | Failed::Stalled(unprocessed)) => {
+                            *unprocessed
+                        }
                         Err(Failed::Broken(why)) => {
                             warn!(gateway = %self.target.name, why, "a gateway did not answer");
                             return Err(self.unreachable());
@@ -251,27 +246,6 @@ impl Gateway {
     /// Whether the gateway may have looked at the last call that was made through this handle, whatever came of it.
     pub(crate) fn may_have_seen(&self) -> bool {
         self.seen.load(Ordering::Relaxed)
-    }
-
-    /// A share of the connection that calls went through so far, or of another where that one takes no stream any more
-    /// or was opened with what is no longer the gateway's.
-    async fn current(&self) -> Result<Lease, Error> {
-        let target = self.app.targets.still(&self.target)?;
-        let lease = self.held().again();
-        if lease.version() == target.connection_version && lease.is_open() {
-            target.identity.ready().await?;
-            return Ok(lease);
-        }
-        let renewed = self.app.channels.lease(&self.target).await?;
-        if renewed.probe().generation != lease.probe().generation {
-            return Err(Connection::changed(&self.target.name));
-        }
-        *self.held() = renewed.again();
-        Ok(renewed)
-    }
-
-    fn held(&self) -> MutexGuard<'_, Lease> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begun(&self, draw: Draw, answer: Answer<Body>) -> Result<Messages, Error> {

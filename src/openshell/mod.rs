@@ -17,6 +17,7 @@ pub mod exec;
 pub(crate) mod gateway;
 mod outgoing;
 pub mod policy_file;
+mod reached;
 pub(crate) mod said;
 pub mod sandbox;
 pub mod settings;

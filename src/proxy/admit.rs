@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::{Connection, Lease};
+use super::lane::Lane;
 use super::record::{self, Place};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
@@ -93,6 +94,7 @@ pub(super) async fn admit<'a>(
         enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
     let target = app.targets.get(chosen.id).ok_or_else(away)?;
+    let principal = caller.principal();
     let mut watch = Watch::new(
         app,
         caller,
@@ -100,7 +102,9 @@ pub(super) async fn admit<'a>(
         rows.any().map_or(Role::Admin, |g| g.role),
         call.deadline,
     );
-    let lease = watch.within(proxy.channels.lease(&target)).await??;
+    let lane = Lane::of([rows.v0_0, rows.v0_1]);
+    let leased = proxy.channels.lease_for(&target, lane, Some(principal));
+    let lease = watch.within(leased).await??;
     let generation = lease.probe().generation;
     let (row, guard) =
         rows.of(lease.probe(), &chosen.name).map_err(|error| refused(rows.any(), error))?;
@@ -126,7 +130,8 @@ pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {
 impl Admitted<'_> {
     /// Another connection, which must speak what the request was read in.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
-        self.lease = self.watch.within(self.proxy.channels.lease(&self.target)).await??;
+        let renewed = self.proxy.channels.renew(&self.target, &self.lease);
+        self.lease = self.watch.within(renewed).await??;
         let probe = self.lease.probe();
         if probe.generation == self.generation {
             return probe.governable(self.guard.effect, &self.chosen.name);

@@ -4,25 +4,30 @@
 //! later, which takes the handles of the stream, and no task is started for a call.
 //!
 //! Invariants
-//! - it is used from the runtime that opened it, and its one task ends with it;
+//! - it is used from the runtime that opened it, and its one task (`drive`) ends with it;
+//! - it carries calls of one lane, whose windows it has;
 //! - the generation is the one that this very connection was probed for;
 //! - once retired it takes no new stream, serves those that it has to their end, and closes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
 
+use super::bounds::{Permit, Seat};
+use super::drive::Task;
+use super::lane::Lane;
 use super::reaper::{Piece, Reaper};
+use super::spare::Spare;
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
 use crate::net::connect::{self, Protocol};
@@ -32,10 +37,6 @@ use crate::resources::gateways::certificates;
 use crate::resources::gateways::identity::Identity;
 use crate::resources::gateways::targets::Target;
 
-/// What one stream may have in flight towards us: 64 KiB would throttle exec and files.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// What all streams of a connection may have in flight towards us.
-const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What is buffered of one request until the gateway takes it.
 const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 /// Headers of one answer.
@@ -46,8 +47,6 @@ const RESETS_MAX: usize = 900;
 const BACKLOG_MAX: usize = 256;
 /// How long the handles of streams that were reset are remembered, so that late frames are no error.
 const RESET_MEMORY: Duration = Duration::from_secs(30);
-/// How often a connection in use is asked whether it lives; it must have answered by the next time.
-const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Marks a connection that takes no new stream; the bits below count streams.
 const RETIRED: usize = 1 << (usize::BITS - 1);
 
@@ -65,49 +64,96 @@ pub(crate) struct Connection {
     budget: Arc<Budget>,
     gateway: Arc<str>,
     gateway_header: HeaderValue,
+    lane: Lane,
+    spare: Weak<Spare>,
 }
 
+/// What a connection is opened for.
+#[derive(Debug)]
+pub(super) struct Purpose {
+    /// The calls that it carries.
+    pub(super) lane: Lane,
+    /// Held until it is closed.
+    pub(super) seat: Option<Seat>,
+    /// Where it goes when its one call has ended.
+    pub(super) spare: Weak<Spare>,
+}
+
+/// How much is going on on a connection.
 #[derive(Debug, Default)]
-struct Load {
+pub(super) struct Load {
     streams: AtomicUsize,
-    opened: AtomicUsize,
+    /// Streams since it was opened.
+    pub(super) opened: AtomicUsize,
     resets: AtomicUsize,
-    backlog: AtomicUsize,
+    /// Streams waiting for their reset.
+    pub(super) backlog: AtomicUsize,
 }
 
 impl Load {
-    fn retire(&self) {
+    /// Takes no new stream from now on.
+    pub(super) fn retire(&self) {
         self.streams.fetch_or(RETIRED, Ordering::Relaxed);
     }
 
-    fn active(&self) -> usize {
+    /// Handles of streams that are open.
+    pub(super) fn active(&self) -> usize {
         self.streams.load(Ordering::Relaxed) & !RETIRED
+    }
+
+    /// Whether it takes no new stream.
+    pub(super) fn is_retired(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) & RETIRED != 0
+    }
+
+    /// Retires it unless a stream is open.
+    pub(super) fn close_idle(&self) -> bool {
+        let unused =
+            self.streams.compare_exchange(0, RETIRED, Ordering::Relaxed, Ordering::Relaxed);
+        unused.map_or_else(|streams| streams == RETIRED, |_| true)
     }
 }
 
 /// A stream's share of a connection: as long as it is held the connection is in use.
 #[derive(Debug)]
-pub(crate) struct Lease(Arc<Connection>);
+pub(crate) struct Lease {
+    connection: Arc<Connection>,
+    permit: Option<Arc<Permit>>,
+}
 
 impl std::ops::Deref for Lease {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.0
+        &self.connection
     }
 }
 
 impl Lease {
     /// Another handle of the same stream needs the connection as well.
     pub(crate) fn again(&self) -> Self {
-        self.0.load.streams.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&self.0))
+        self.connection.load.streams.fetch_add(1, Ordering::Relaxed);
+        Self { connection: Arc::clone(&self.connection), permit: self.permit.clone() }
+    }
+
+    /// Holds what lets the stream be open.
+    pub(super) fn permitted(mut self, permit: Option<Arc<Permit>>) -> Self {
+        self.permit = permit;
+        self
+    }
+
+    /// What lets the stream be open.
+    pub(super) fn permit(&self) -> Option<&Arc<Permit>> {
+        self.permit.as_ref()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.load.streams.fetch_sub(1, Ordering::Relaxed);
+        let before = self.connection.load.streams.fetch_sub(1, Ordering::Relaxed);
+        if self.connection.lane == Lane::Exclusive && before & !RETIRED == 1 {
+            Connection::left(&self.connection);
+        }
     }
 }
 
@@ -115,22 +161,35 @@ impl Drop for Lease {
 pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
 
 impl Connection {
-    /// Connects, and asks for the version. Within the configured times.
+    /// Connects for unary calls, and asks for the version. Within the configured times.
     ///
     /// # Errors
     /// `ADDRESS_FORBIDDEN` or `GATEWAY_UNREACHABLE`; what happened is logged.
     pub(crate) async fn open(target: &Target, config: &Gateways) -> Result<Self, Error> {
+        let purpose = Purpose { lane: Lane::Unary, seat: None, spare: Weak::new() };
+        Self::open_for(purpose, target, config).await
+    }
+
+    /// Connects for a purpose, and asks for the version.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub(super) async fn open_for(
+        purpose: Purpose,
+        target: &Target,
+        config: &Gateways,
+    ) -> Result<Self, Error> {
         let within = config.connect_timeout();
         target.identity.ready().await?;
         let (host, networks) = (&target.host, &config.allowed_networks);
         let stream = connect::connect(&target.names, host, target.port, networks, within).await?;
         let (mut connection, server_cert) = match &target.tls {
-            None => (Self::handshake(stream, target, config).await?, None),
+            None => (Self::handshake(stream, purpose, target, config).await?, None),
             Some(tls) => {
                 let stream = connect::tls(stream, host, tls, Protocol::Http2, within).await?;
                 let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                 let expires = shown.and_then(|der| certificates::expiry(der));
-                (Self::handshake(stream, target, config).await?, expires)
+                (Self::handshake(stream, purpose, target, config).await?, expires)
             }
         };
         let asked = Instant::now();
@@ -153,6 +212,7 @@ impl Connection {
 
     async fn handshake(
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        purpose: Purpose,
         target: &Target,
         config: &Gateways,
     ) -> Result<Self, Error> {
@@ -160,9 +220,10 @@ impl Connection {
             warn!(gateway = %target.name, %why, "a gateway does not speak HTTP/2");
             Self::unreachable(&target.name)
         };
+        let Purpose { lane, seat, spare } = purpose;
         let shaken = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(lane.stream_window())
+            .initial_connection_window_size(lane.connection_window())
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_concurrent_reset_streams(RESETS_MAX + BACKLOG_MAX)
@@ -181,6 +242,7 @@ impl Connection {
             gateway: Arc::clone(&target.name),
             idle: config.idle(),
             reaper: Reaper::default(),
+            _seat: seat,
         };
         super::own(async move { task.run(h2, ping, buried).await });
         let authority = authority(&target.host, target.port).map_err(|error| failed(&error))?;
@@ -196,6 +258,8 @@ impl Connection {
             budget: Arc::clone(&target.budget),
             gateway_header: HeaderValue::from_str(&target.name).map_err(|error| failed(&error))?,
             gateway: Arc::clone(&target.name),
+            lane,
+            spare,
         })
     }
 
@@ -241,17 +305,38 @@ impl Connection {
         &self.budget
     }
 
-    /// Counts a stream in; none where it is retired.
+    /// Counts a stream in; none where it is retired, or carries as many as its window is made for.
     pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
-        let lease = Lease(Arc::clone(self));
+        let lease = Lease { connection: Arc::clone(self), permit: None };
         self.load.opened.fetch_add(1, Ordering::Relaxed);
         let before = self.load.streams.fetch_add(1, Ordering::Relaxed);
-        (before & RETIRED == 0).then_some(lease)
+        (before < self.lane.handles_max()).then_some(lease)
+    }
+
+    /// The same, unless the gateway itself takes no further stream on it: it would wait for the end of another.
+    pub(super) fn lease_at_once(self: &Arc<Self>) -> Option<Lease> {
+        let room = self.load.active() < self.send.current_max_send_streams().max(1);
+        room.then(|| self.lease()).flatten()
     }
 
     /// Whether it takes new streams.
     pub(crate) fn is_open(&self) -> bool {
-        self.load.streams.load(Ordering::Relaxed) & RETIRED == 0
+        !self.load.is_retired()
+    }
+
+    /// The calls that it carries.
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Ends its use by one call: it is given back where the call has ended well, or else closed, with which the gateway
+    /// drops what it has kept of the request.
+    fn left(connection: &Arc<Self>) {
+        let clean = connection.is_open() && connection.load.resets.load(Ordering::Relaxed) == 0;
+        match connection.spare.upgrade().filter(|_| clean) {
+            Some(spare) => spare.give_back(Arc::clone(connection)),
+            None => connection.retire(),
+        }
     }
 
     /// Takes no new stream from now on.
@@ -296,84 +381,6 @@ fn authority(host: &str, port: u16) -> Result<Authority, http::uri::InvalidUri> 
     Authority::try_from(text)
 }
 
-/// What drives a connection.
-struct Task {
-    load: Arc<Load>,
-    gateway: Arc<str>,
-    idle: Duration,
-    reaper: Reaper,
-}
-
-impl Task {
-    async fn run<T: AsyncRead + AsyncWrite + Unpin>(
-        mut self,
-        mut h2: h2::client::Connection<T, Bytes>,
-        mut ping: Option<PingPong>,
-        mut buried: UnboundedReceiver<Piece>,
-    ) {
-        let mut asked = false;
-        let mut opened = 0;
-        let (mut used, mut keepalive) = (Instant::now(), Instant::now() + KEEPALIVE);
-        loop {
-            let reap = self.reaper.next();
-            tokio::select! {
-                biased;
-                ended = &mut h2 => {
-                    if let Err(error) = ended {
-                        debug!(gateway = %self.gateway, %error, "a connection has ended");
-                    }
-                    break;
-                }
-                Some(piece) = buried.recv() => {
-                    self.reaper.bury(piece);
-                    while let Ok(more) = buried.try_recv() {
-                        self.reaper.bury(more);
-                    }
-                    self.reap();
-                }
-                () = sleep_until(reap.unwrap_or(keepalive)), if reap.is_some() => self.reap(),
-                () = pong(&mut ping), if asked => asked = false,
-                () = sleep_until(keepalive.min(used + self.idle)) => {
-                    let now = Instant::now();
-                    let since = std::mem::replace(&mut opened, self.load.opened.load(Ordering::Relaxed));
-                    if self.load.active() > 0 || opened != since {
-                        used = now;
-                    } else if now >= used + self.idle && self.close_idle() {
-                        break;
-                    }
-                    if now >= keepalive {
-                        if asked {
-                            warn!(gateway = %self.gateway, "a connection has gone silent");
-                            break;
-                        }
-                        keepalive = now + KEEPALIVE;
-                        asked = self.load.active() > 0 && send_ping(&mut ping);
-                    }
-                }
-            }
-        }
-        self.load.retire();
-    }
-
-    fn reap(&mut self) {
-        self.reaper.work(Instant::now());
-        self.load.backlog.store(self.reaper.backlog(), Ordering::Relaxed);
-    }
-
-    /// Closes it unless a stream has come in between.
-    fn close_idle(&self) -> bool {
-        let load = &self.load.streams;
-        load.compare_exchange(0, RETIRED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
-fn send_ping(ping: &mut Option<PingPong>) -> bool {
-    ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok())
-}
-
-async fn pong(ping: &mut Option<PingPong>) {
-    if let Some(ping) = ping {
-        // An error ends the connection itself, which is seen there.
-        let _ = std::future::poll_fn(|cx| ping.poll_pong(cx)).await;
-    }
-}
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

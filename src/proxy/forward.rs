@@ -123,7 +123,13 @@ where
                     resent = true;
                     *unprocessed
                 }
-                Err(Failed::Unprocessed(_)) => return Err(Connection::unreachable(&name)),
+                Err(Failed::Stalled(unprocessed)) if tries > 0 => {
+                    debug!(gateway = %name, "a connection gives no window, the call is moved");
+                    *unprocessed
+                }
+                Err(Failed::Unprocessed(_) | Failed::Stalled(_)) => {
+                    return Err(Connection::unreachable(&name));
+                }
                 Err(Failed::Broken(why)) => {
                     warn!(gateway = %name, why, "a gateway did not answer");
                     return Err(Connection::unreachable(&name));

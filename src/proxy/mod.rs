@@ -12,20 +12,26 @@ mod admit;
 mod annotate;
 mod ask;
 mod body;
+pub(crate) mod bounds;
 pub(crate) mod channels;
 pub(crate) mod connection;
+mod drive;
 mod forward;
 mod governed;
 pub(crate) mod headers;
+pub(crate) mod lane;
 mod lifecycle;
 pub(crate) mod message;
 mod prepare;
+mod pump;
 mod reaper;
 mod record;
 mod rewrite;
 mod sandboxes;
 mod scan;
 mod skew;
+mod spare;
+mod streams;
 mod target;
 pub(crate) mod upstream;
 mod watch;
@@ -68,7 +74,7 @@ impl Proxy {
         let public = PublicAddress::parse(&app.config.server.public_url());
         let public = public.expect("the configuration was checked");
         let config = Arc::new(app.config.gateways.clone());
-        Self { channels: Channels::new(&app.targets, &config), app, public }
+        Self { channels: Channels::new(&app.targets, &config, &app.streams), app, public }
     }
 
     /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the

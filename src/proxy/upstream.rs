@@ -4,8 +4,9 @@
 //! goes on beyond the answer's beginning gets one, so that neither direction waits for the other.
 //!
 //! Invariants
-//! - one chunk of a request is in hand at a time: a gateway that doesn't read stops the caller;
-//! - a stream that is left before its end goes to the reaper and is never just dropped.
+//! - one chunk of a request is in hand at a time: a gateway that doesn't read stops the caller (`pump`);
+//! - a stream that is left before its end goes to the reaper and is never just dropped;
+//! - what is sent again was not processed: refused unlooked at, or its one message never went out whole.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,11 +18,12 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use h2::client::ResponseFuture;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::{HeaderMap, Response};
 use http_body::Body;
 
 use super::connection::Lease;
+use super::pump::{CallerGone, Pump, Sent};
 use super::reaper::Piece;
 use super::watch::Guard;
 use crate::digest::Streamed;
@@ -29,6 +31,8 @@ use crate::error::Error;
 
 /// What is kept of a request until its answer begins, for another try.
 const HELD_BYTES_MAX: usize = 64 << 10;
+/// Connections without window that a request is moved away from; on the next it waits.
+const STALLS_MAX: u32 = 3;
 
 /// Counts, and digests, the bytes of a request as they pass.
 #[derive(Default)]
@@ -71,13 +75,16 @@ pub(crate) struct Source<B> {
     counted: usize,
     /// Checks the caller before each chunk: the head of the call may have come long before.
     guard: Option<Guard>,
+    /// How often it got no window.
+    stalls: u32,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     /// `read` goes first; where nothing follows there is no body.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
         let (replay, held) = (read.into_iter().collect(), Some(VecDeque::new()));
-        Self { replay, body, held, held_bytes: 0, meter, counted: 0, guard: None }
+        let guard = None;
+        Self { replay, body, held, held_bytes: 0, meter, counted: 0, guard, stalls: 0 }
     }
 
     /// Checks the caller before each chunk is sent.
@@ -85,12 +92,21 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         Self { guard: Some(guard), ..self }
     }
 
-    fn is_end(&self) -> bool {
+    /// Checks whether the caller may still make the call.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.guard.as_ref().map_or(Ok(()), Guard::check)
+    }
+
+    /// Whether nothing follows.
+    pub(super) fn is_end(&self) -> bool {
         self.replay.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
-    /// The next chunk; none at the end, an error where the caller has broken off or lost its right to the call.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Stopped>>> {
+    /// The next chunk; none at the end, an error where the caller has broken off.
+    pub(super) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, CallerGone>>> {
         let chunk = if let Some(chunk) = self.replay.pop_front() {
             chunk
         } else {
@@ -100,13 +116,10 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
                     Ok(data) => data,
                     Err(_trailers) => return Poll::Ready(None),
                 },
-                Some(Err(_)) => return Poll::Ready(Some(Err(Stopped::CallerGone))),
+                Some(Err(_)) => return Poll::Ready(Some(Err(CallerGone))),
                 None => return Poll::Ready(None),
             }
         };
-        if let Some(Err(error)) = self.guard.as_ref().map(Guard::check) {
-            return Poll::Ready(Some(Err(Stopped::Refused(error))));
-        }
         self.hold(&chunk);
         match (&self.meter, self.counted) {
             (Some(meter), 0) => meter.passed(&chunk),
@@ -125,107 +138,23 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         }
     }
 
+    /// Whether it can be sent again where it gets no window; counts how often that is asked.
+    pub(super) fn again_for_window(&mut self) -> bool {
+        self.stalls += 1;
+        self.held.is_some() && self.stalls <= STALLS_MAX
+    }
+
+    /// Keeps nothing for another try from now on.
+    fn pass_on(&mut self) {
+        self.held = None;
+    }
+
     /// From the beginning again, where all that has passed is still held.
-    fn again(mut self) -> Option<Self> {
+    pub(super) fn again(mut self) -> Option<Self> {
         let mut replay = self.held.take()?;
         let counted = replay.len();
         replay.append(&mut self.replay);
         Some(Self { replay, counted, ..self })
-    }
-}
-
-/// Why a request stops before its end.
-#[derive(Debug)]
-enum Stopped {
-    /// The caller has broken it off.
-    CallerGone,
-    /// The caller may not make the call any more.
-    Refused(Error),
-}
-
-/// How a request has ended.
-#[derive(Debug)]
-pub(crate) enum Sent {
-    /// All of it has gone, or the gateway wants no more.
-    Done,
-    /// The caller has broken it off.
-    CallerGone,
-    /// The caller may not make the call any more.
-    Refused(Error),
-}
-
-/// Moves a request into its stream.
-pub(crate) struct Pump<B> {
-    source: Source<B>,
-    stream: Option<SendStream<Bytes>>,
-    chunk: Bytes,
-    lease: Lease,
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
-        loop {
-            let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Sent::Done) };
-            if !self.chunk.is_empty() {
-                stream.reserve_capacity(self.chunk.len());
-                let room = match stream.capacity() {
-                    0 => match ready!(stream.poll_capacity(cx)) {
-                        Some(Ok(room)) => room,
-                        // The gateway takes no more; why not is for the answer to say.
-                        Some(Err(_)) | None => return self.over(),
-                    },
-                    room => room,
-                };
-                let part = self.chunk.split_to(room.min(self.chunk.len()));
-                let last = self.chunk.is_empty() && self.source.is_end();
-                if stream.send_data(part, last).is_err() || last {
-                    return self.over();
-                }
-                continue;
-            }
-            match ready!(self.source.poll_chunk(cx)) {
-                Some(Ok(chunk)) => self.chunk = chunk,
-                None => {
-                    // An error means that the stream is closed, which is what it should be.
-                    let _ = stream.send_data(Bytes::new(), true);
-                    return self.over();
-                }
-                Some(Err(stopped)) => {
-                    self.bury();
-                    return Poll::Ready(match stopped {
-                        Stopped::CallerGone => Sent::CallerGone,
-                        Stopped::Refused(error) => Sent::Refused(error),
-                    });
-                }
-            }
-        }
-    }
-
-    fn over(&mut self) -> Poll<Sent> {
-        self.stream = None;
-        Poll::Ready(Sent::Done)
-    }
-}
-
-impl<B> Pump<B> {
-    fn bury(&mut self) {
-        if let Some(stream) = self.stream.take() {
-            self.lease.bury(Piece::Request(stream));
-        }
-    }
-}
-
-impl<B> Drop for Pump<B> {
-    fn drop(&mut self) {
-        self.bury();
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Future for Pump<B> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pump::poll(&mut self, cx).map(|_| ())
     }
 }
 
@@ -241,6 +170,8 @@ pub(crate) struct Exchange<B> {
 pub(crate) enum Failed<B> {
     /// The gateway has not looked at it, and it can be sent again.
     Unprocessed(Box<Source<B>>),
+    /// It got no window before its message was whole, and can be sent again. Its connection is retired.
+    Stalled(Box<Source<B>>),
     /// Anything else; the text is for the log.
     Broken(String),
     /// The caller has gone.
@@ -271,7 +202,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
             Err(error) => Err((error, Box::new(source))),
             Ok((response, stream)) => {
                 let second = lease.again();
-                let pump = Pump { source, stream: Some(stream), chunk: Bytes::new(), lease };
+                let pump = Pump::new(source, stream, lease);
                 Ok(Self {
                     response: Some(response),
                     pump: Some(pump),
@@ -293,6 +224,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 Poll::Ready(Sent::Refused(error)) => {
                     return Poll::Ready(Err(Failed::Refused(error)));
                 }
+                Poll::Ready(Sent::Stalled) => return Poll::Ready(Err(self.stalled())),
                 Poll::Ready(Sent::Done) => self.sent = true,
                 Poll::Pending => {}
             }
@@ -306,7 +238,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
                 let (parts, stream) = response.into_parts();
                 let lease = self.lease.take().expect("taken once");
                 let pump = pump.filter(|_| !self.sent).map(|mut pump| {
-                    pump.source.held = None;
+                    pump.source_mut().pass_on();
                     pump
                 });
                 let body = Receiving { stream: Some(stream), lease };
@@ -314,6 +246,16 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
             }
             Err(error) => Err(failed(&error, pump)),
         })
+    }
+
+    /// Leaves the stream; the request is sent again on another connection.
+    fn stalled(&mut self) -> Failed<B> {
+        let source = self.pump.take().and_then(|mut pump| {
+            pump.bury();
+            pump.into_source()
+        });
+        let why = || Failed::Broken("no send window".to_owned());
+        source.map_or_else(why, |source| Failed::Stalled(Box::new(source)))
     }
 }
 
@@ -328,14 +270,6 @@ fn failed<B: Body<Data = Bytes> + Unpin>(error: &h2::Error, pump: Option<Pump<B>
         || Failed::Broken(error.to_string()),
         |source| Failed::Unprocessed(Box::new(source)),
     )
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
-    fn into_source(mut self) -> Option<Source<B>> {
-        // The stream is closed: there is nothing to reset.
-        self.stream = None;
-        std::mem::replace(&mut self.source, Source::new(None, None, None)).again()
-    }
 }
 
 impl<B> Drop for Exchange<B> {

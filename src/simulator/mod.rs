@@ -13,6 +13,10 @@
 //! request ids (the same id with the same message gets the same answer, with another message `INVALID_ARGUMENT`)
 //! and its outcomes of a deletion. A command that runs out of time exits with 124. What generation 0.1 added to the
 //! content of policies and profiles (`token_grant_owner`, `mcp.versions`, files) is taken but not kept.
+//!
+//! Flow control is that of a real gateway at its start: 64 KiB for each connection and stream. `ForwardTcp` to
+//! [`STALLED_PORT`] reads nothing after the first frame, and keeps the unread body after the caller has cancelled: its
+//! bytes stay charged to the connection. A real gateway adapts its windows to the throughput; these are fixed.
 
 mod body;
 mod demo;
@@ -41,6 +45,7 @@ mod v0_1;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -52,11 +57,12 @@ use tonic::Status;
 
 pub use self::script::{Script, Seen, Times};
 pub use self::state::{Proposal, Settles};
+pub use self::streams::STALLED_PORT;
 
 use self::front::Front;
 use self::gateway::{About, Caller, Gateway};
 use self::script::Scripts;
-use self::server::Server;
+use self::server::{Connections, Server};
 use self::state::{Core, Submitted};
 
 /// The time that the last connections get when the simulator stops.
@@ -127,6 +133,7 @@ pub struct Simulator {
     core: Arc<Core>,
     about: Arc<About>,
     front: Arc<Front>,
+    connections: Arc<Connections>,
 }
 
 impl Simulator {
@@ -154,15 +161,17 @@ impl Simulator {
             }
             TlsAcceptor::from(Arc::new(config))
         });
+        let connections = Arc::<Connections>::default();
         let server = Server {
             front: Arc::clone(&front),
             routes,
             tls,
             tasks: core.tasks.clone(),
             stop: core.stop.clone(),
+            connections: Arc::clone(&connections),
         };
         core.tasks.spawn(server.serve(listener));
-        Ok(Self { addr, core, about, front })
+        Ok(Self { addr, core, about, front, connections })
     }
 
     /// Where it listens.
@@ -175,6 +184,18 @@ impl Simulator {
     #[must_use]
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.front.scripts.calls()
+    }
+
+    /// How many connections it has accepted since its start.
+    #[must_use]
+    pub fn connections_accepted(&self) -> usize {
+        self.connections.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections to it are open.
+    #[must_use]
+    pub fn connections_open(&self) -> usize {
+        self.connections.open.load(Ordering::Relaxed)
     }
 
     /// How many commands run in its sandboxes.

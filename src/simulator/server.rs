@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -28,6 +29,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Streams of one connection.
 const STREAMS_MAX: u32 = 1_024;
 
+/// Receive window of a connection and of each of its streams, in bytes. Equal to what a real gateway starts with: one
+/// request body that is not read uses up the window of its whole connection.
+const WINDOW_BYTES: u32 = 65_535;
+
 /// What every connection needs.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -41,6 +46,34 @@ pub(super) struct Server {
     pub(super) tasks: TaskTracker,
     /// Cancelled when the simulator stops.
     pub(super) stop: CancellationToken,
+    /// Counts its connections.
+    pub(super) connections: Arc<Connections>,
+}
+
+/// Counts of connections.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    /// Accepted since the start.
+    pub(super) accepted: AtomicUsize,
+    /// Open now.
+    pub(super) open: AtomicUsize,
+}
+
+/// One open connection.
+struct Counted(Arc<Connections>);
+
+impl Counted {
+    fn new(connections: &Arc<Connections>) -> Self {
+        connections.accepted.fetch_add(1, Ordering::Relaxed);
+        connections.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Starts hyper's own tasks among ours.
@@ -68,7 +101,9 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => {
                     let server = self.clone();
+                    let counted = Counted::new(&self.connections);
                     self.tasks.spawn(async move {
+                        let _counted = counted;
                         if let Err(error) = server.accept(stream).await {
                             debug!(%error, "a connection to the simulator has ended");
                         }
@@ -115,6 +150,8 @@ impl Server {
         let connection = http2::Builder::new(Tracked(self.tasks.clone()))
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
             .serve_connection(TokioIo::new(stream), calls);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use super::shell::{Start, Step};
 use super::state::{Core, LogFilter, LogLine, Notice, Phase, PlatformEvent, Sandbox};
@@ -20,6 +20,9 @@ const TIMED_OUT: i32 = 124;
 
 /// A line that an interactive command holds back until it is complete.
 const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// A port in every sandbox that accepts connections and never reads from them.
+pub const STALLED_PORT: u32 = 9;
 
 /// A stream of an answer.
 pub(super) type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -89,6 +92,20 @@ pub(super) fn until_stopped<T: Send + 'static>(
             }
         }
     }))
+}
+
+/// Forwards to a target that never reads. The request body is kept unread until the simulator stops, also after its
+/// stream was reset: what has arrived of it stays charged to the window of its connection.
+pub(super) fn unread<T: Send + 'static, A: Send + 'static>(
+    core: &Core,
+    request: Streaming<T>,
+) -> Answer<A> {
+    let stop = core.stop.clone();
+    core.tasks.spawn(async move {
+        stop.cancelled().await;
+        drop(request);
+    });
+    until_stopped(stream::pending(), &core.stop)
 }
 
 /// Plays a command; none for no timeout.

@@ -106,6 +106,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayInUse
         | Reason::DiscoveryRunning
         | Reason::GatewayOverBudget
+        | Reason::GatewayBusy
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

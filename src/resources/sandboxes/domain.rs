@@ -36,7 +36,7 @@ pub struct Change {
 
 pub(super) async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
     let (id, _) = ctx.on_gateway()?;
-    Gateway::reach(ctx.app(), *id).await
+    Ok(Gateway::reach(ctx.app(), *id).await?.counted_for(ctx.principal()))
 }
 
 pub(super) async fn described(ctx: &Ctx, sandbox: Sandbox) -> Result<Described, Error> {

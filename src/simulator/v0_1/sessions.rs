@@ -17,7 +17,9 @@ use crate::pb::v0_1::openshell::v1::tcp_forward_frame::Payload as Frame;
 use crate::pb::v0_1::openshell::v1::tcp_forward_init::Target;
 use crate::simulator::shell::Start;
 use crate::simulator::state::{HOST_KEY, Key, LogFilter};
-use crate::simulator::streams::{self, Answer, Output, Typed, Watch, Watched, until_stopped};
+use crate::simulator::streams::{
+    self, Answer, Output, STALLED_PORT, Typed, Watch, Watched, until_stopped,
+};
 
 pub(super) fn create_ssh(
     gateway: &V01,
@@ -149,6 +151,9 @@ pub(super) async fn forward(
     match init.target {
         Some(Target::Ssh(_)) => {
             gateway.core.with(|state| state.check_ssh(&id, &init.authorization_token))?;
+        }
+        Some(Target::Tcp(tcp)) if tcp.port == STALLED_PORT => {
+            return Ok(streams::unread(&gateway.core, frames));
         }
         Some(Target::Tcp(tcp)) if (1..=65_535).contains(&tcp.port) => {}
         Some(Target::Tcp(_)) => return Err(Status::invalid_argument("port must be 1..=65535")),

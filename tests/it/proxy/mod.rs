@@ -3,11 +3,13 @@
 
 mod actors;
 mod audited;
+mod dedicated;
 mod passing;
 pub(crate) mod raw;
 mod refused;
 pub(crate) mod rogue;
 mod skew;
+mod starved;
 mod streams;
 
 use std::future::Future;

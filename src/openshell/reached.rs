@@ -1,0 +1,73 @@
+//! The connections that calls to a gateway on our own account go through, and what may be called on them.
+//!
+//! Invariants
+//! - a handle speaks one generation: a connection that was probed for another one is refused;
+//! - unary calls go through one shared connection for as long as it lasts, calls that stream through others.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use super::capability;
+use super::gateway::{Gateway, Wire};
+use crate::access::policy;
+use crate::access::principal::PrincipalId;
+use crate::error::Error;
+use crate::proxy::connection::{Connection, Lease};
+use crate::proxy::lane::Lane;
+
+impl Gateway {
+    /// Counts the streams that are opened through this handle as a caller's.
+    #[must_use]
+    pub fn counted_for(mut self, caller: Option<PrincipalId>) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// Refuses a method that the gateway's version does not have, or that its generation, set by hand, is in doubt for.
+    ///
+    /// # Errors
+    /// `METHOD_NOT_SUPPORTED` or `WIRE_CONTRADICTED`.
+    pub(crate) fn permits(&self, path: &str) -> Result<(), Error> {
+        self.allows(&self.held(), path)
+    }
+
+    pub(super) fn allows(&self, lease: &Lease, path: &str) -> Result<(), Error> {
+        let (probe, name) = (lease.probe(), &self.target.name);
+        capability::needs(path, name, probe.generation, &probe.version)?;
+        let table = match self.wire {
+            Wire::V0_0 => policy::UPSTREAM_V0_0,
+            Wire::V0_1 => policy::UPSTREAM_V0_1,
+        };
+        let guard = policy::upstream(table, path).and_then(|row| row.guard.as_ref());
+        guard.map_or(Ok(()), |guard| probe.governable(guard.effect, name))
+    }
+
+    /// A share of the connection that calls went through so far, or of another where that one takes no stream any more
+    /// or was opened with what is no longer the gateway's. A call that streams gets a share of a connection for such calls.
+    pub(super) async fn current(&self, lane: Lane) -> Result<Lease, Error> {
+        let target = self.app.targets.still(&self.target)?;
+        let lease = self.held().again();
+        if lane != Lane::Unary {
+            let leased = self.app.channels.lease_for(&self.target, lane, self.caller).await?;
+            return self.alike(&lease, leased);
+        }
+        if lease.version() == target.connection_version && lease.is_open() {
+            target.identity.ready().await?;
+            return Ok(lease);
+        }
+        let renewed = self.app.channels.renew(&self.target, &lease).await?;
+        let renewed = self.alike(&lease, renewed)?;
+        *self.held() = renewed.again();
+        Ok(renewed)
+    }
+
+    fn alike(&self, before: &Lease, now: Lease) -> Result<Lease, Error> {
+        if now.probe().generation == before.probe().generation {
+            return Ok(now);
+        }
+        Err(Connection::changed(&self.target.name))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
