@@ -48,7 +48,8 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     app.start();
     let running = server::serve(&app, listener).await?;
 
-    info!(signal = signals.next(&app).await, "stopping");
+    let signal = signals.next(&app).await;
+    info!(signal, "stopping");
     app.stop.cancel();
     tokio::select! {
         () = async { running.stopped().await; app.drained().await } => info!("stopped"),
