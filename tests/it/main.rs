@@ -32,6 +32,7 @@ mod groups;
 mod invites;
 mod last_admin;
 mod lease;
+mod log;
 mod login;
 mod migrations;
 mod oidc;
