@@ -1,8 +1,11 @@
 //! Everything of the wire that is not about one resource: listeners, layers, the way from a message to a checked call and
 //! from an error to a status.
 
+mod answering;
 pub mod body;
 pub mod call;
+mod connections;
+mod descriptors;
 pub mod health;
 pub mod idempotency;
 pub mod layers;

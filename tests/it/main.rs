@@ -19,6 +19,7 @@ mod crash;
 mod discovery;
 mod events;
 mod flood;
+mod flood_connections;
 mod gateway_budgets;
 mod gateway_credentials;
 mod gateway_health;
