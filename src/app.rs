@@ -1,5 +1,6 @@
 //! What lives as long as the process.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::runtime::Handle;
@@ -96,6 +97,8 @@ pub struct App {
     pub sboms: sboms::intake::Intake,
     /// How the listener speaks TLS, once it listens and if it does.
     pub tls: OnceLock<Tls>,
+    /// Whether the listener takes connections, with its certificate where it has one.
+    pub listening: AtomicBool,
     /// Asks for the files of it to be read again.
     pub reload: Notify,
     /// What was told of them already.
@@ -181,6 +184,7 @@ impl App {
             tasks,
             traces,
             tls: OnceLock::new(),
+            listening: AtomicBool::new(false),
             reload: Notify::new(),
             reload_told: Mutex::default(),
         });

@@ -81,12 +81,12 @@ impl State {
 /// Every live stream of this process.
 #[derive(Debug, Default)]
 pub struct Live {
-    streams: Mutex<HashMap<u64, Watched>>,
+    streams: Mutex<HashMap<u64, Arc<Watched>>>,
     next: AtomicU64,
 }
 
 impl Live {
-    fn streams(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {
+    fn streams(&self) -> MutexGuard<'_, HashMap<u64, Arc<Watched>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,7 +107,7 @@ impl Live {
         let state = Arc::new(State { token: CancellationToken::new(), why: Mutex::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let watched = Watched { standing, state: Arc::clone(&state) };
-        self.streams().insert(id, watched);
+        self.streams().insert(id, Arc::new(watched));
         LiveStream { live: Arc::clone(self), id, state }
     }
 
@@ -125,7 +125,9 @@ impl Live {
 
     /// Checks every stream against the snapshot as it is now.
     pub fn sweep(&self, snapshot: &Snapshot) {
-        for watched in self.streams().values() {
+        // Checked outside the lock, which cores take for each stream that begins or ends.
+        let streams: Vec<Arc<Watched>> = self.streams().values().cloned().collect();
+        for watched in streams {
             if let Err(why) = watched.standing.check(snapshot) {
                 watched.state.end(why);
             }

@@ -105,11 +105,8 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let watched = app.spawn(watch(metrics_listener, metrics, Arc::clone(&app), until.clone()));
     let running = server::serve(&app, listener).await?;
     let listen = running.address();
-    if args.json {
-        output::answer(&as_json(listen, metrics_address, &admin_key, &fleet))?;
-    } else {
-        output::answer(&as_text(listen, metrics_address, &admin_key, &fleet))?;
-    }
+    let about = if args.json { as_json } else { as_text };
+    output::announce(about(listen, metrics_address, &admin_key, &fleet)).await?;
     signals.next(&app).await;
     app.stop.cancel();
     running.stopped().await;

@@ -20,12 +20,17 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tonic::Status;
 
 use crate::config::{Config, Faults, Sources};
 use crate::error::Error;
+use crate::telemetry;
+
+/// How long the end of a command waits for blocking work that it no longer needs.
+const RUNTIME_END_TIME: Duration = Duration::from_secs(2);
 
 /// The control plane for fleets of OpenShell gateways.
 #[derive(Debug, Parser)]
@@ -156,17 +161,23 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Call(args) => block_on(call::run(args)),
         Command::HookExec(args) => hook_exec::run(&args),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::complain(&failure.to_string());
             failure.exit_code()
         }
-    }
+    };
+    telemetry::flush_log();
+    code
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(command);
+    // What blocks on a disk or a name server that hangs does not hold the exit.
+    runtime.shutdown_timeout(RUNTIME_END_TIME);
+    done
 }
 
 #[cfg(test)]

@@ -2,6 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::telemetry;
+
+/// How long a server waits for the reader of its standard output.
+const ANNOUNCE_TIME: Duration = Duration::from_secs(1);
 
 /// Writes an answer and a line's end to standard output. A reader that went away, as `head` does, is no failure.
 pub(super) fn answer(text: &str) -> io::Result<()> {
@@ -12,9 +20,27 @@ pub(super) fn answer(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes what went wrong to standard error, which nobody could be told if that failed.
+/// Writes an answer of a command that goes on to serve: on a thread of its own, which is waited for so long and no
+/// longer, since a pipe that is full and not read would hold the server. The thread ends with the write or the process.
+pub(super) async fn announce(text: String) -> io::Result<()> {
+    let (done, written) = oneshot::channel();
+    std::thread::Builder::new().name("announce".to_owned()).spawn(move || {
+        let _ = done.send(answer(&text));
+    })?;
+    match tokio::time::timeout(ANNOUNCE_TIME, written).await {
+        Ok(Ok(written)) => written,
+        Ok(Err(_)) => Err(io::Error::other("the thread that prints has panicked")),
+        // It is printed once the pipe is read.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Writes what went wrong to the log of a server, or to standard error, which nobody could be told if that failed.
 pub(super) fn complain(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", inert(text));
+    let text = inert(text);
+    if !telemetry::log_line(&text) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
 }
 
 /// Text in which a gateway's names and messages can neither steer a terminal nor turn the reading order around. In JSON

@@ -33,11 +33,15 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let app = App::build(config, Clock::system()).await?;
     if let Some(token) = setup::offer(&app).await? {
         let file = setup::file(&app);
-        output::answer(&format!(
+        let text = format!(
             "there is no user yet; `AuthService/Setup` makes the first admin with this token, which is also in `{}`: {}",
             file.display(),
             token.expose()
-        ))?;
+        );
+        // The file has the token: a full or closed standard output does not keep the server from starting.
+        if let Err(error) = output::announce(text).await {
+            warn!(%error, "the setup token was not printed");
+        }
     }
     let watched = CancellationToken::new();
     let mut watchers = JoinSet::new();
@@ -48,7 +52,8 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     app.start();
     let running = server::serve(&app, listener).await?;
 
-    info!(signal = signals.next(&app).await, "stopping");
+    let signal = signals.next(&app).await;
+    info!(signal, "stopping");
     app.stop.cancel();
     tokio::select! {
         () = async { running.stopped().await; app.drained().await } => info!("stopped"),

@@ -80,6 +80,20 @@ pub struct Limits {
     /// are taken. Default 256: enough for days of audit entries while somebody makes room.
     #[serde(default = "disk_reserve_mib")]
     pub disk_reserve_mib: u64,
+    /// Most connections of callers at one time. Default 8192: some hundred MiB of memory when all are idle. The limit of
+    /// open files (`ulimit -n`) may leave room for fewer, since database and gateways come first; the log tells the bound
+    /// at start. At the bound a new connection takes the place of the one that has been idle for the longest, and is
+    /// closed where none is idle.
+    #[serde(default = "connections_max")]
+    pub connections_max: u32,
+    /// The same from one address. Default 512: an office behind one address. At most half of the bound in all, so that no
+    /// address keeps all others out. Addresses in `server.trusted_proxies` have no such bound.
+    #[serde(default = "address_connections_max")]
+    pub address_connections_max: u32,
+    /// How long a connection without a call in flight stays open, in seconds. Default 600: clients connect anew by
+    /// themselves, and one that calls every few minutes need not.
+    #[serde(default = "connection_idle_seconds")]
+    pub connection_idle_seconds: u64,
 }
 
 fn address_requests_per_second() -> u32 {
@@ -154,6 +168,26 @@ fn disk_reserve_mib() -> u64 {
     256
 }
 
+fn connections_max() -> u32 {
+    8192
+}
+
+fn address_connections_max() -> u32 {
+    512
+}
+
+fn connection_idle_seconds() -> u64 {
+    600
+}
+
+impl Limits {
+    /// How long a connection without a call in flight stays open.
+    #[must_use]
+    pub fn connection_idle(&self) -> Duration {
+        Duration::from_secs(self.connection_idle_seconds)
+    }
+}
+
 impl Section for Limits {
     const KEYS: &'static [Key] = &[
         Key::new("address_requests_per_second", Kind::Number),
@@ -174,6 +208,9 @@ impl Section for Limits {
         Key::new("bcrypt_parallel", Kind::Number),
         Key::new("bcrypt_cost", Kind::Number),
         Key::new("disk_reserve_mib", Kind::Number),
+        Key::new("connections_max", Kind::Number),
+        Key::new("address_connections_max", Kind::Number),
+        Key::new("connection_idle_seconds", Kind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
@@ -192,6 +229,11 @@ impl Section for Limits {
         faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
         // Below 10 a stolen hash is cheap to guess; above 16 one login takes four seconds of a core.
         faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));
+        faults.range("limits.connections_max", self.connections_max, &(16..=1_000_000));
+        let each = self.address_connections_max;
+        faults.range("limits.address_connections_max", each, &(1..=1_000_000));
+        let idle = self.connection_idle_seconds;
+        faults.range("limits.connection_idle_seconds", idle, &(10..=86_400));
     }
 }
 

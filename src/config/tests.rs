@@ -172,6 +172,23 @@ fn nobody_becomes_admin_by_registering() {
 }
 
 #[test]
+fn each_bound_of_connections_has_its_own_bounds() {
+    for (key, least, most) in [
+        ("connections_max", 16_u64, 1_000_000_u64),
+        ("address_connections_max", 1, 1_000_000),
+        ("connection_idle_seconds", 10, 86_400),
+    ] {
+        let config = |value: u64| with(&format!("[limits]\n{key} = {value}"), &[], &[]);
+        assert!(config(least).is_ok() && config(most).is_ok(), "{key}");
+        for past in [least - 1, most + 1] {
+            let found = config(past).unwrap_err().to_string();
+            let expected = format!("`limits.{key}` must be {least}..={most}, got {past}");
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
 fn an_address_that_is_open_to_a_network_needs_tls_or_a_word() {
     let found = faults("[server]\nlisten = '0.0.0.0:8443'");
     assert!(found[0].starts_with("`server.listen` is not loopback"), "{found:#?}");

@@ -87,23 +87,15 @@ impl SandboxIds {
 
     /// Takes in what an answer tells; answers how many sandboxes it holds.
     pub(crate) fn learn(&self, gateway: GatewayId, version: u64, answer: &[u8]) -> usize {
+        // Read before the lock is taken, since the cores share it.
+        let (places, count) = told(answer);
         let mut gateways = self.gateways();
         let known = known(&mut gateways, gateway, version);
-        let (mut fields, mut count) = (Fields::of(answer), 0);
-        // `sandbox` and `sandboxes` are field 1 of their answers, `metadata` field 1 of a sandbox.
-        while let Ok(Some((number, value))) = fields.field() {
-            let (1, Value::Bytes(sandbox)) = (number, value) else { continue };
-            count += 1;
-            let text = |number| {
-                wire::text_at(sandbox, &[1, number]).filter(|text| text.len() <= TEXT_BYTES_MAX)
-            };
-            let (Some(id), Some(name)) = (text(1), text(2)) else { continue };
-            let workspace = text(7).unwrap_or("default");
-            let place = Place { workspace: workspace.to_owned(), sandbox: name.to_owned() };
+        for (id, place) in places {
             if known.places.len() >= IDS_MAX {
                 known.places.clear();
             }
-            known.places.insert(id.into(), Arc::new(place));
+            known.places.insert(id, place);
         }
         count
     }
@@ -163,6 +155,24 @@ impl SandboxIds {
         }
         Ok(())
     }
+}
+
+/// The ids of an answer with what they name, and how many sandboxes it holds.
+fn told(answer: &[u8]) -> (Vec<(Box<str>, Arc<Place>)>, usize) {
+    let (mut fields, mut places, mut count) = (Fields::of(answer), Vec::new(), 0);
+    // `sandbox` and `sandboxes` are field 1 of their answers, `metadata` field 1 of a sandbox.
+    while let Ok(Some((number, value))) = fields.field() {
+        let (1, Value::Bytes(sandbox)) = (number, value) else { continue };
+        count += 1;
+        let text = |number| {
+            wire::text_at(sandbox, &[1, number]).filter(|text| text.len() <= TEXT_BYTES_MAX)
+        };
+        let (Some(id), Some(name)) = (text(1), text(2)) else { continue };
+        let workspace = text(7).unwrap_or("default");
+        let place = Place { workspace: workspace.to_owned(), sandbox: name.to_owned() };
+        places.push((id.into(), Arc::new(place)));
+    }
+    (places, count)
 }
 
 fn known(gateways: &mut HashMap<GatewayId, Known>, gateway: GatewayId, version: u64) -> &mut Known {

@@ -2,11 +2,16 @@
 //!
 //! Invariants
 //! - it stands apart from the API's listener, so that a flood there does not blind the watchers;
-//! - connections, their time, and the size of an answer are bounded, and one answer is rendered at a time;
+//! - connections, in all and of one address, their time, and the size of an answer are bounded, and one answer is
+//!   rendered at a time;
+//! - connections that are slow keep nobody out: at a bound a new one takes the place of the oldest whose request has not
+//!   come, or else of the oldest;
 //! - it ends last, so that draining can be watched.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,12 +24,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Connections at one time; more wait in the listener's queue.
-const CONNECTIONS_MAX: usize = 16;
+use crate::net::guard::host_of;
+
+/// Connections at one time.
+pub(crate) const CONNECTIONS_MAX: usize = 32;
+/// Connections of one address at one time: watchers have few addresses, and few requests at once.
+const ADDRESS_CONNECTIONS_MAX: usize = 16;
 /// How long one connection, which is one request, may take.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a request's head may take.
@@ -56,18 +65,28 @@ pub async fn serve<R>(
     let endpoint = Arc::new(Endpoint { metrics, ready, renders: Semaphore::new(1) });
     // Dropping the set at the end stops what is left.
     let mut connections = JoinSet::new();
+    let mut open = Open::default();
     let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = upkeep.tick() => endpoint.metrics.run_upkeep(),
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                Ok((socket, _)) => {
-                    connections.spawn(connection(Arc::clone(&endpoint), socket));
+            Some(ended) = connections.join_next_with_id() => open.forget(match ended {
+                Ok((id, ())) => id,
+                Err(error) => error.id(),
+            }),
+            // What was told to end is gone in a moment; until then it holds its descriptor.
+            accepted = listener.accept(), if connections.len() < 2 * CONNECTIONS_MAX => match accepted {
+                Ok((socket, peer)) => {
+                    let address = host_of(peer.ip().to_canonical());
+                    open.make_room(address);
+                    let asked = Arc::new(AtomicBool::new(false));
+                    let serving = connection(Arc::clone(&endpoint), socket, Arc::clone(&asked));
+                    open.0.push(Watcher { address, asked, task: connections.spawn(serving) });
                 }
                 Err(error) => {
                     warn!(%error, "metrics listener cannot accept");
+                    open.end_oldest(|_| true);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -75,12 +94,49 @@ pub async fn serve<R>(
     }
 }
 
+/// A connection that was not told to end.
+struct Watcher {
+    address: IpAddr,
+    /// Whether its request has come.
+    asked: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+/// The connections, the oldest first.
+#[derive(Default)]
+struct Open(Vec<Watcher>);
+
+impl Open {
+    /// Ends a connection where one more of this address would be too many.
+    fn make_room(&mut self, address: IpAddr) {
+        let same = |watcher: &Watcher| watcher.address == address;
+        if self.0.iter().filter(|watcher| same(watcher)).count() >= ADDRESS_CONNECTIONS_MAX {
+            self.end_oldest(same);
+        } else if self.0.len() >= CONNECTIONS_MAX {
+            self.end_oldest(|_| true);
+        }
+    }
+
+    /// Ends the oldest of these whose request has not come, or else the oldest.
+    fn end_oldest(&mut self, of: impl Fn(&Watcher) -> bool) {
+        let silent = |watcher: &Watcher| !watcher.asked.load(Ordering::Relaxed);
+        let silent = self.0.iter().position(|watcher| of(watcher) && silent(watcher));
+        let Some(at) = silent.or_else(|| self.0.iter().position(of)) else { return };
+        self.0.remove(at).task.abort();
+    }
+
+    fn forget(&mut self, id: Id) {
+        self.0.retain(|watcher| watcher.task.id() != id);
+    }
+}
+
 /// A peer that breaks off or is too slow is its own loss: nothing is told.
-async fn connection<R>(endpoint: Arc<Endpoint<R>>, socket: TcpStream)
+async fn connection<R>(endpoint: Arc<Endpoint<R>>, socket: TcpStream, asked: Arc<AtomicBool>)
 where
     R: Fn() -> bool + Send + Sync + 'static,
 {
     let answer = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let endpoint = Arc::clone(&endpoint);
         async move { Ok::<_, std::convert::Infallible>(endpoint.answer(&request).await) }
     });
@@ -156,7 +212,6 @@ impl io::Write for Bounded {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     use metrics_exporter_prometheus::PrometheusBuilder;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -196,6 +251,65 @@ mod tests {
 
         shutdown.cancel();
         tasks.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn connections_that_ask_nothing_keep_nobody_out() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, recorder.handle(), || true, shutdown.clone()));
+        let mut slow = Vec::new();
+        for n in 0..3 * CONNECTIONS_MAX {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            if n % 2 == 0 {
+                // One that was ended already refuses it.
+                let _ = socket.write_all(b"GET /metrics HT").await;
+            }
+            slow.push(socket);
+        }
+        let begun = tokio::time::Instant::now();
+        for path in ["GET /healthz", "GET /readyz", "GET /metrics"] {
+            assert!(get(port, path).await.starts_with("HTTP/1.1 200"), "{path}");
+        }
+        assert!(begun.elapsed() < HEAD_TIMEOUT, "nobody waits for the slow ones");
+        // The first were ended for the last.
+        let mut read = Vec::new();
+        let ended = slow.remove(0).read_to_end(&mut read).await;
+        assert!(ended.is_err() || read.is_empty(), "{read:?}");
+        shutdown.cancel();
+        tasks.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn at_a_bound_the_oldest_that_has_not_asked_is_ended() {
+        let mut tasks = JoinSet::new();
+        let mut open = Open::default();
+        let mut add = |open: &mut Open, address: &str, asked: bool| {
+            let task = tasks.spawn(std::future::pending::<()>());
+            let address = address.parse().unwrap();
+            open.make_room(address);
+            let id = task.id();
+            open.0.push(Watcher { address, asked: Arc::new(asked.into()), task });
+            id
+        };
+        let other = add(&mut open, "192.0.2.2", false);
+        let asked = add(&mut open, "192.0.2.1", true);
+        let silent = add(&mut open, "192.0.2.1", false);
+        while open.0.len() < ADDRESS_CONNECTIONS_MAX + 1 {
+            add(&mut open, "192.0.2.1", false);
+        }
+        let held = |open: &Open, id| open.0.iter().any(|watcher| watcher.task.id() == id);
+        add(&mut open, "192.0.2.1", false);
+        assert!(!held(&open, silent) && held(&open, asked) && held(&open, other));
+        assert_eq!(open.0.len(), ADDRESS_CONNECTIONS_MAX + 1);
+        for n in 0..CONNECTIONS_MAX {
+            add(&mut open, &format!("198.51.100.{n}"), false);
+        }
+        assert_eq!(open.0.len(), CONNECTIONS_MAX);
+        assert!(held(&open, asked) && !held(&open, other));
     }
 
     #[test]

@@ -1,18 +1,65 @@
 //! The log: one JSON object a line, or text for people.
+//!
+//! Invariants
+//! - what logs does not wait: lines go through [`super::queue`], and a thread of its own writes them;
+//! - a panic is a line like any other: the hook of the standard library would write to standard error and wait there.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use super::queue::{Line, QUEUE_BYTES_MAX, Queue, standard_error};
 use crate::config::{LogFormat, Telemetry};
 use crate::error::Error;
 
+/// How long the end of the process waits for the last lines.
+const FLUSH_TIME: Duration = Duration::from_secs(1);
+
+/// The log of this process, once it is started.
+static LOG: OnceLock<Arc<Queue>> = OnceLock::new();
+
 /// Starts the log. It is started once in a process.
 pub fn init_logging(telemetry: &Telemetry) -> Result<(), Error> {
-    subscriber(telemetry, io::stderr)?.try_init().map_err(Error::internal)
+    let queue = Queue::new(QUEUE_BYTES_MAX);
+    let writer = Arc::clone(&queue);
+    let subscriber = subscriber(telemetry, move || Line(Arc::clone(&writer)))?;
+    subscriber.try_init().map_err(Error::internal)?;
+    // The thread belongs to the process and ends with it.
+    drop(standard_error().and_then(|log| queue.start(log)).map_err(Error::internal)?);
+    let _ = LOG.set(queue);
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// Writes a line to the log as it is. Answers whether there is a log.
+pub fn log_line(text: &str) -> bool {
+    let Some(queue) = LOG.get() else { return false };
+    queue.push(format!("{text}\n").into_bytes());
+    true
+}
+
+/// Waits for the last lines of the log, for a bounded time.
+pub fn flush_log() {
+    if let Some(queue) = LOG.get() {
+        queue.flush(FLUSH_TIME);
+    }
+}
+
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let current = std::thread::current();
+    let thread = current.name().unwrap_or("unnamed");
+    let place = panic.location().map(tracing::field::display);
+    let why = panic.payload_as_str().unwrap_or("no message");
+    let backtrace = Backtrace::capture();
+    let captured = (backtrace.status() == BacktraceStatus::Captured)
+        .then(|| tracing::field::display(&backtrace));
+    tracing::error!(thread, place, why, backtrace = captured, "a thread panicked");
 }
 
 type Log = Box<dyn Subscriber + Send + Sync>;
@@ -23,7 +70,8 @@ where
 {
     let filter = EnvFilter::try_new(&telemetry.log_level)
         .map_err(|error| Error::invalid("telemetry.log_level", format!("is no filter: {error}")))?;
-    let log = fmt().with_env_filter(filter).with_writer(writer);
+    // What goes wrong in the log itself would be printed to standard error, which may block or panic.
+    let log = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     Ok(match telemetry.log_format {
         LogFormat::Json => {
             Box::new(log.json().flatten_event(true).with_current_span(false).finish())

@@ -52,6 +52,15 @@ pub const BOOT_HOOK_RUNS: &str = "shoreguard_boot_hook_runs_total";
 /// How long runs of boot hooks took, by `phase`.
 pub const BOOT_HOOK_DURATION: &str = "shoreguard_boot_hook_duration_seconds";
 
+/// Lines of the log that were dropped, by `reason`.
+pub const LOG_LINES_DROPPED: &str = "shoreguard_log_lines_dropped_total";
+/// Connections of callers that are open now.
+pub const CONNECTIONS: &str = "shoreguard_connections";
+/// Connections that were closed as they came, by `reason`.
+pub const CONNECTIONS_REFUSED: &str = "shoreguard_connections_refused_total";
+/// Idle connections that were ended, by `reason`.
+pub const CONNECTIONS_ENDED: &str = "shoreguard_connections_ended_total";
+
 /// From what a call from memory takes to what a caller no longer waits for.
 const DURATION_BUCKETS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -132,6 +141,19 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Seconds,
         help: "How long runs of boot hooks took, by phase.",
     },
+    counter(
+        LOG_LINES_DROPPED,
+        "Lines of the log that were dropped, by reason: the queue was full, or the write failed.",
+    ),
+    gauge(CONNECTIONS, Unit::Count, "Connections of callers that are open now."),
+    counter(
+        CONNECTIONS_REFUSED,
+        "Connections that were closed as they came, by reason: a bound in all, of an address or of a core, or no file descriptor.",
+    ),
+    counter(
+        CONNECTIONS_ENDED,
+        "Idle connections that were ended, by reason: idle for too long, or displaced by a new one at a bound.",
+    ),
 ];
 
 const fn counter(name: &'static str, help: &'static str) -> Metric {

@@ -3,6 +3,7 @@
 //! `NOT_SERVING` while draining, while the audit log can't be written, and while the access data is stale.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prost_reflect::DescriptorPool;
@@ -41,7 +42,7 @@ async fn keep(app: &App, reporter: &HealthReporter) {
     let names = names();
     let mut told = None;
     loop {
-        let ready = is_ready(app);
+        let ready = can_answer(app);
         if told.replace(ready) != Some(ready) {
             let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
             for name in &names {
@@ -58,8 +59,13 @@ async fn keep(app: &App, reporter: &HealthReporter) {
     }
 }
 
-/// Whether calls can be answered.
+/// Whether calls are taken and can be answered.
 #[must_use]
 pub fn is_ready(app: &App) -> bool {
+    app.listening.load(Ordering::Acquire) && can_answer(app)
+}
+
+/// The same for a caller that was let in, and so knows that calls are taken.
+fn can_answer(app: &App) -> bool {
     !app.stop.is_cancelled() && app.audit.is_writable() && app.snapshot.check_fresh().is_ok()
 }

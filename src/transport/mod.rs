@@ -2,8 +2,11 @@
 //! from an error to a status.
 
 mod answer;
+mod answering;
 pub mod body;
 pub mod call;
+mod connections;
+mod descriptors;
 pub mod health;
 pub mod idempotency;
 pub mod layers;

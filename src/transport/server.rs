@@ -6,19 +6,18 @@
 //! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
 //! `stack`.
 //!
+//! How many connections there may be, and which one ends for a new one, is in `connections`; what is past a bound is
+//! closed as it comes. A connection without a call in flight ends after a while.
+//!
 //! Stopping: no more connections, then the cores finish what they have, then writes and outcomes, then main.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +25,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::body::Body;
+use super::answering::answering;
+use super::connections::{Bounds, Connections, Leave, Refused, Slot};
+use super::descriptors::{self, Spare};
 use super::layers::address_limit::AddressLimit;
 use super::layers::in_flight::InFlight;
 use super::plain::Plain;
@@ -48,14 +49,27 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const HEADER_BYTES_MAX: u16 = 16 * 1024;
 /// Streams that a caller may have reset before we have looked at them.
 const PENDING_RESETS_MAX: usize = 1_000;
-/// How long an acceptor that can't accept waits, such as without file descriptors.
+/// Streams of one connection that we may have reset for errors of its caller.
+const ERROR_RESETS_MAX: usize = 1_024;
+/// How long the acceptor waits where not even the spare descriptor helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Accepted connections that wait for their core.
+const CORE_QUEUE_MAX: usize = 1_024;
+/// How long the end of a core waits for blocking work, such as names that are resolved.
+const CORE_END_TIME: Duration = Duration::from_secs(1);
 
 /// A core, seen from the acceptor.
 struct Core {
-    sockets: mpsc::UnboundedSender<(std::net::TcpStream, SocketAddr)>,
+    sockets: mpsc::Sender<Accepted>,
     connections: Arc<AtomicUsize>,
     thread: std::thread::JoinHandle<()>,
+}
+
+/// A connection on its way to a core.
+struct Accepted {
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+    slot: Slot,
 }
 
 /// A server that runs.
@@ -101,8 +115,11 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
     let in_flight = Arc::new(InFlight::new(&app.config.limits));
     let plain = Plain::new(app);
-    let mut cores = Vec::new();
-    for number in 0..core_count(app.config.server.cores) {
+    let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
+    let descriptors = descriptors::raise();
+    let bounds = Bounds::of(limits, descriptors::room(descriptors, &app.config, core_count));
+    let connections = Connections::new(bounds, app.config.server.trusted_proxies.clone());
+    for number in 0..core_count {
         let stack = Stack {
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
@@ -115,9 +132,12 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
         };
         cores.push(start_core(number, stack).map_err(Error::internal)?);
     }
-    info!(%address, cores = cores.len(), tls = app.tls.get().is_some(), "serving");
+    let tls = app.tls.get().is_some();
+    let Bounds { total, address: each, .. } = bounds;
+    info!(%address, cores = core_count, tls, descriptors, connections_max = total, address_connections_max = each, "serving");
     let task_app = Arc::clone(app);
-    let stopped = app.main().spawn(accept(task_app, listener, cores));
+    let stopped = app.main().spawn(accept(task_app, listener, connections, cores));
+    app.listening.store(true, Ordering::Release);
     Ok(Running { address, stopped })
 }
 
@@ -129,24 +149,35 @@ fn core_count(configured: u16) -> usize {
 }
 
 /// Takes connections until the process stops, then waits for the cores.
-async fn accept(app: Arc<App>, listener: TcpListener, cores: Vec<Core>) {
+async fn accept(
+    app: Arc<App>,
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    cores: Vec<Core>,
+) {
+    let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
             () = app.stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        match accepted.and_then(|(socket, peer)| Ok((socket.into_std()?, peer))) {
-            Ok((socket, peer)) => {
-                let least =
-                    cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
-                if let Some(core) = least {
-                    core.connections.fetch_add(1, Ordering::Relaxed);
-                    let _ = core.sockets.send((socket, peer));
+        match accepted {
+            Ok((socket, address)) => {
+                if let Err(refused) = hand_over(&connections, &cores, socket, address) {
+                    refused.count();
                 }
             }
+            Err(error) if descriptors::are_exhausted(&error) => {
+                Refused::Descriptors.count();
+                connections.make_room();
+                if !spare.refuse_one(&listener).await {
+                    warn!(error = &error as &dyn std::error::Error, "no connection is accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+            // This one alone is lost.
             Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                debug!(error = &error as &dyn std::error::Error, "a connection was not accepted");
             }
         }
     }
@@ -158,27 +189,46 @@ async fn accept(app: Arc<App>, listener: TcpListener, cores: Vec<Core>) {
     }
 }
 
+/// Hands a connection to the core with the fewest, or closes it.
+fn hand_over(
+    connections: &Arc<Connections>,
+    cores: &[Core],
+    socket: TcpStream,
+    address: SocketAddr,
+) -> Result<(), Refused> {
+    let slot = connections.admit(address.ip())?;
+    let socket = socket.into_std().map_err(|_| Refused::Descriptors)?;
+    let least = cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
+    let core = least.ok_or(Refused::Core)?;
+    core.connections.fetch_add(1, Ordering::Relaxed);
+    core.sockets.try_send(Accepted { socket, address, slot }).map_err(|_| {
+        core.connections.fetch_sub(1, Ordering::Relaxed);
+        Refused::Core
+    })
+}
+
 fn start_core(number: usize, stack: Stack) -> io::Result<Core> {
-    let (sockets, receiver) = mpsc::unbounded_channel();
+    let (sockets, receiver) = mpsc::channel(CORE_QUEUE_MAX);
     let connections = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let counted = Arc::clone(&connections);
-    let thread = std::thread::Builder::new()
-        .name(format!("core-{number}"))
-        .spawn(move || runtime.block_on(run_core(Arc::new(stack), receiver, counted)))?;
+    let thread = std::thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+        runtime.block_on(run_core(Arc::new(stack), receiver, counted));
+        runtime.shutdown_timeout(CORE_END_TIME);
+    })?;
     Ok(Core { sockets, connections, thread })
 }
 
 /// One core: a task for each connection, until the process stops and they are done.
 async fn run_core(
     stack: Arc<Stack>,
-    mut sockets: mpsc::UnboundedReceiver<(std::net::TcpStream, SocketAddr)>,
+    mut sockets: mpsc::Receiver<Accepted>,
     connections: Arc<AtomicUsize>,
 ) {
     let tasks = TaskTracker::new();
     let stop = stack.app.stop.clone();
     loop {
-        let (socket, address) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
             received = sockets.recv() => match received {
                 Some(received) => received,
@@ -186,8 +236,14 @@ async fn run_core(
             },
         };
         let (stack, connections) = (Arc::clone(&stack), Arc::clone(&connections));
+        let Accepted { socket, address, slot } = accepted;
         tasks.spawn(async move {
-            if let Err(error) = connection(stack, socket, address).await {
+            let slot = Arc::new(slot);
+            let ended = tokio::select! {
+                ended = connection(stack, socket, address, &slot) => ended,
+                () = slot.cut() => Ok(()),
+            };
+            if let Err(error) = ended {
                 debug!(error = &*error, %address, "a connection ended");
             }
             connections.fetch_sub(1, Ordering::Relaxed);
@@ -208,17 +264,18 @@ async fn connection(
     stack: Arc<Stack>,
     socket: std::net::TcpStream,
     address: SocketAddr,
+    slot: &Arc<Slot>,
 ) -> Result<(), Fault> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let app = Arc::clone(&stack.app);
     let Some(tls) = app.tls.get() else {
-        return speak(stack, socket, Peer { address, certificate: None }).await;
+        return speak(stack, socket, Peer { address, certificate: None }, slot).await;
     };
     let within = app.config.server.handshake();
     let (socket, verified) = tokio::time::timeout(within, tls.accept(socket)).await??;
     let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
-    let spoken = speak(stack, socket, Peer { address, certificate });
+    let spoken = speak(stack, socket, Peer { address, certificate }, slot);
     match verified {
         None => spoken.await,
         // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
@@ -231,7 +288,7 @@ async fn connection(
 }
 
 /// Finds out the version of HTTP and speaks it to its end. A connection that doesn't say what it speaks ends soon (T16).
-async fn speak<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
+async fn speak<S>(stack: Arc<Stack>, socket: S, peer: Peer, slot: &Arc<Slot>) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -242,14 +299,21 @@ where
         () = stop.cancelled() => return Ok(()),
     };
     let (version, socket) = told??;
+    slot.speaks();
     match version {
-        Version::Http1 => speak_http1(stack, socket, peer).await,
-        Version::Http2 => speak_http2(stack, socket, peer).await,
+        Version::Http1 => speak_http1(stack, socket, peer, slot).await,
+        Version::Http2 => speak_http2(stack, socket, peer, slot).await,
     }
 }
 
-/// Speaks HTTP/2. After a stop the caller is told not to send more, and what runs is finished.
-async fn speak_http2<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
+/// Speaks HTTP/2. After a stop the caller is told not to send more, and what runs is finished. An idle connection ends the
+/// same way, and is closed where its caller does not follow.
+async fn speak_http2<S>(
+    stack: Arc<Stack>,
+    socket: S,
+    peer: Peer,
+    slot: &Arc<Slot>,
+) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -264,22 +328,36 @@ where
         .max_concurrent_streams(server.concurrent_streams_max)
         .max_header_list_size(HEADER_BYTES_MAX.into())
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(None)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .keep_alive_interval(server.keepalive())
         .keep_alive_timeout(server.keepalive());
-    let serving =
-        builder.serve_connection(TokioIo::new(socket), answering(stack, peer, Some(streams)));
+    let answers = answering(stack, peer, Arc::clone(slot), Some(streams));
+    let serving = builder.serve_connection(TokioIo::new(socket), answers);
     tokio::pin!(serving);
-    tokio::select! {
+    let leave = tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
-        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = stop.cancelled() => None,
+        leave = slot.leave() => Some(leave),
+    };
+    serving.as_mut().graceful_shutdown();
+    match leave {
+        // Who is displaced is cut from outside.
+        None | Some(Leave::Displaced) => serving.await.map_err(Into::into),
+        Some(Leave::Idle) => tokio::select! {
+            ended = serving => ended.map_err(Into::into),
+            () = slot.unused() => Ok(()),
+        },
     }
-    serving.await.map_err(Into::into)
 }
 
 /// Speaks HTTP/1, in which there are no calls. The head of each request has its time, from the end of the answer before
 /// it, so that an idle connection ends too. After a stop the present request is answered and no more is read.
-async fn speak_http1<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
+async fn speak_http1<S>(
+    stack: Arc<Stack>,
+    socket: S,
+    peer: Peer,
+    slot: &Arc<Slot>,
+) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -289,27 +367,14 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(stack.app.config.server.handshake())
         .max_buf_size(HEADER_BYTES_MAX.into());
-    let serving = builder.serve_connection(TokioIo::new(socket), answering(stack, peer, None));
+    let answers = answering(stack, peer, Arc::clone(slot), None);
+    let serving = builder.serve_connection(TokioIo::new(socket), answers);
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => return ended.map_err(Into::into),
-        () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
+        () = stop.cancelled() => {}
+        _ = slot.leave() => {}
     }
+    serving.as_mut().graceful_shutdown();
     serving.await.map_err(Into::into)
-}
-
-/// What answers the requests of one connection.
-fn answering(
-    stack: Arc<Stack>,
-    peer: Peer,
-    streams: Option<Streams>,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
-{
-    let peer = Arc::new(peer);
-    service_fn(move |request| {
-        let (stack, peer) = (Arc::clone(&stack), Arc::clone(&peer));
-        let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
-        // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
-        Box::pin(async move { Ok(stack.answer(&peer, taking, request).await) })
-    })
 }

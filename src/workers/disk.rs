@@ -2,6 +2,7 @@
 //! dealt with and what is refused can still be recorded.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -65,8 +66,9 @@ fn free_bytes(folder: &Path) -> Option<u64> {
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
-#[expect(clippy::unused_async, reason = "the shape of a tick")]
 async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
-    ctx.app().disk.look();
+    let app = Arc::clone(ctx.app());
+    // A file system over a network may hang.
+    tokio::task::spawn_blocking(move || app.disk.look()).await.map_err(Error::internal)?;
     Ok(Worked::NOTHING)
 }

@@ -33,13 +33,13 @@ impl Drop for Running {
 }
 
 impl Running {
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let done =
             Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status();
         assert!(done.unwrap().success());
     }
 
-    fn ended(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {

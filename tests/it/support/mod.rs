@@ -1,5 +1,6 @@
 //! What tests stand on: a fresh database of each engine.
 
+pub(crate) mod child;
 pub(crate) mod dns;
 pub(crate) mod dump;
 pub(crate) mod http;

@@ -3,6 +3,7 @@
 
 mod code;
 mod documents;
+mod tracing;
 mod tree;
 
 use std::fmt::Write;

@@ -1,0 +1,298 @@
+//! The queue between the log and standard error: lines are handed over in memory, and one thread writes them.
+//!
+//! Invariants
+//! - handing a line over does not wait for the reader of the log, and it neither fails nor panics;
+//! - the queue has a bound in bytes; a line that does not fit is dropped and counted, and so is one whose write fails;
+//! - waiting for the last lines has a bound in time: a full pipe does not hold the exit of the process.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::counter;
+use tracing::warn;
+
+use super::metrics::LOG_LINES_DROPPED;
+
+/// Most bytes of lines that wait: some ten thousand lines.
+pub(super) const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a waiting line takes besides its text.
+const LINE_OVERHEAD_BYTES: usize = 64;
+/// The pause before another try where standard error is non-blocking and full.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// How often the log tells how many lines were dropped.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a line is not in the log; the value of the metric's label.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    QueueFull,
+    WriteFailed,
+}
+
+impl Lost {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::WriteFailed => "write_failed",
+        }
+    }
+}
+
+/// Lines on their way to the log.
+#[derive(Debug)]
+pub(super) struct Queue {
+    bytes_max: usize,
+    state: Mutex<State>,
+    filled: Condvar,
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    /// Of the waiting lines and of the one that is being written.
+    bytes: usize,
+    writing: bool,
+    /// Lines that were dropped since the log last told of it.
+    dropped: u64,
+    closed: bool,
+}
+
+fn cost(line: &[u8]) -> usize {
+    line.len() + LINE_OVERHEAD_BYTES
+}
+
+impl Queue {
+    pub(super) fn new(bytes_max: usize) -> Arc<Self> {
+        let (state, filled, emptied) = Default::default();
+        Arc::new(Self { bytes_max, state, filled, emptied })
+    }
+
+    /// Starts the thread that writes to `log`. It lives as long as the process, or until [`Queue::close`].
+    pub(super) fn start(
+        self: &Arc<Self>,
+        log: impl Write + Send + 'static,
+    ) -> io::Result<std::thread::JoinHandle<()>> {
+        let queue = Arc::clone(self);
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || queue.write_all_to(log))
+    }
+
+    /// Hands over one line with its line end.
+    pub(super) fn push(&self, line: Vec<u8>) {
+        let cost = cost(&line);
+        let mut state = self.lock();
+        if state.bytes + cost > self.bytes_max || state.closed {
+            state.dropped += 1;
+            drop(state);
+            return count(Lost::QueueFull);
+        }
+        state.bytes += cost;
+        state.lines.push_back(line);
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Waits until every line is written, for at most `within`. Answers whether they are.
+    pub(super) fn flush(&self, within: Duration) -> bool {
+        let waits = |state: &mut State| state.writing || !state.lines.is_empty();
+        let waited = self.emptied.wait_timeout_while(self.lock(), within, waits);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Ends the thread once it has written what waits.
+    #[cfg(test)]
+    fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next line to write; none once the queue is closed.
+    fn next(&self) -> Option<Vec<u8>> {
+        let waits = |state: &mut State| state.lines.is_empty() && !state.closed;
+        let waited = self.filled.wait_while(self.lock(), waits);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let line = state.lines.pop_front()?;
+        state.writing = true;
+        Some(line)
+    }
+
+    fn done(&self, line: &[u8], written: bool) {
+        let mut state = self.lock();
+        state.bytes -= cost(line);
+        state.writing = false;
+        state.dropped += u64::from(!written);
+        drop(state);
+        self.emptied.notify_all();
+    }
+
+    fn write_all_to(&self, mut log: impl Write) {
+        let mut within_line = false;
+        let mut reported: Option<Instant> = None;
+        while let Some(line) = self.next() {
+            let written = write_line(&mut log, &line, &mut within_line).is_ok();
+            self.done(&line, written);
+            if !written {
+                count(Lost::WriteFailed);
+            } else if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
+                let dropped = std::mem::take(&mut self.lock().dropped);
+                if dropped > 0 {
+                    reported = Some(Instant::now());
+                    warn!(dropped, "lines of the log were dropped");
+                }
+            }
+        }
+    }
+}
+
+fn count(why: Lost) {
+    counter!(LOG_LINES_DROPPED, "reason" => why.as_str()).increment(1);
+}
+
+/// Writes one line. After a write that failed in the middle of a line the next one begins on a line of its own.
+fn write_line(log: &mut impl Write, line: &[u8], within_line: &mut bool) -> io::Result<()> {
+    if *within_line {
+        write_bytes(log, b"\n", within_line)?;
+    }
+    write_bytes(log, line, within_line)
+}
+
+fn write_bytes(log: &mut impl Write, mut rest: &[u8], within_line: &mut bool) -> io::Result<()> {
+    while !rest.is_empty() {
+        match log.write(rest) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                *within_line = rest[written - 1] != b'\n';
+                rest = &rest[written..];
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // Another process may have made the shared end of the pipe non-blocking.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Standard error without the lock of [`io::stderr`]: a write that blocks must not hold others that want the lock.
+pub(super) fn standard_error() -> io::Result<File> {
+    io::stderr().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// What the formatter of one event writes to.
+#[derive(Debug)]
+pub(super) struct Line(pub(super) Arc<Queue>);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// A log whose writes wait for a permit each, and fail where that says so.
+    struct Gated {
+        permits: mpsc::Receiver<io::Result<()>>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Gated {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.permits.recv().unwrap_or(Ok(()))?;
+            self.written.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gated() -> (Gated, mpsc::Sender<io::Result<()>>, Arc<Mutex<Vec<u8>>>) {
+        let (permit, permits) = mpsc::channel();
+        let written = Arc::default();
+        (Gated { permits, written: Arc::clone(&written) }, permit, written)
+    }
+
+    #[test]
+    fn a_log_that_is_not_read_costs_lines_and_never_waits() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (log, permit, written) = gated();
+        let queue = Queue::new(3 * cost(b"line 0\n"));
+        let thread = queue.start(log).unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            for n in 0..5 {
+                queue.push(format!("line {n}\n").into_bytes());
+            }
+        });
+        let dropped = "shoreguard_log_lines_dropped_total{reason=\"queue_full\"} 2";
+        assert!(recorder.handle().render().contains(dropped), "{}", recorder.handle().render());
+        assert!(!queue.flush(Duration::from_millis(1)), "nothing is written yet");
+        drop(permit);
+        assert!(queue.flush(Duration::from_secs(10)));
+        assert_eq!(*written.lock().unwrap(), b"line 0\nline 1\nline 2\n");
+        queue.close();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_write_that_fails_costs_its_line_alone() {
+        let (log, permit, written) = gated();
+        let queue = Queue::new(QUEUE_BYTES_MAX);
+        permit.send(Err(ErrorKind::BrokenPipe.into())).unwrap();
+        permit.send(Err(ErrorKind::Interrupted.into())).unwrap();
+        permit.send(Ok(())).unwrap();
+        permit.send(Err(ErrorKind::StorageFull.into())).unwrap();
+        drop(permit);
+        for n in 0..4 {
+            queue.push(format!("line {n}\n").into_bytes());
+        }
+        queue.close();
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || queue.write_all_to(log));
+        assert_eq!(*written.lock().unwrap(), b"line 1\nline 3\n");
+        let dropped = "shoreguard_log_lines_dropped_total{reason=\"write_failed\"} 2";
+        assert!(recorder.handle().render().contains(dropped), "{}", recorder.handle().render());
+    }
+
+    #[test]
+    fn a_line_that_broke_off_is_ended_before_the_next() {
+        struct Full(Vec<u8>, usize);
+        impl Write for Full {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let fits = bytes.len().min(self.1);
+                self.1 -= fits;
+                self.0.extend_from_slice(&bytes[..fits]);
+                if fits == 0 { Err(ErrorKind::StorageFull.into()) } else { Ok(fits) }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut log, mut within_line) = (Full(Vec::new(), 3), false);
+        assert!(write_line(&mut log, b"first\n", &mut within_line).is_err());
+        log.1 = 100;
+        write_line(&mut log, b"second\n", &mut within_line).unwrap();
+        assert_eq!(log.0, b"fir\nsecond\n");
+    }
+}

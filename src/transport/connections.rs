@@ -1,0 +1,382 @@
+//! The connections that callers have open: how many in all and from one address, and which one ends for a new one.
+//!
+//! Invariants
+//! - at a bound a new connection takes the place of the one that has been idle for the longest, of the same address where
+//!   the address is at its bound; where none is idle, the new one is refused;
+//! - a connection with a call in flight is never ended to make room;
+//! - what is told to end and does not is cut: connections that are on their way out have a bound of their own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use ipnet::IpNet;
+use metrics::{counter, gauge};
+use tokio_util::sync::CancellationToken;
+
+use super::body::Body;
+use crate::config::Limits;
+use crate::net::guard::host_of;
+use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_REFUSED};
+
+/// Connections that were told to end and still may take [`END_GRACE`] for it; past them the oldest is cut.
+pub(super) const ENDING_MAX: usize = 64;
+/// How long a connection may take to end in good order.
+const END_GRACE: Duration = Duration::from_millis(500);
+/// Most connections that are looked at to find the one that has been idle for the longest.
+const SCAN_MAX: usize = 1_024;
+
+/// Why a connection was closed as it came; the value of the metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The bound in all.
+    Total,
+    /// The bound of an address.
+    Address,
+    /// The queue of a core.
+    Core,
+    /// The process has no file descriptor left.
+    Descriptors,
+}
+
+impl Refused {
+    /// Counts one.
+    pub(super) fn count(self) {
+        let reason = match self {
+            Self::Total => "total",
+            Self::Address => "address",
+            Self::Core => "core",
+            Self::Descriptors => "descriptors",
+        };
+        counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
+    }
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// In all.
+    pub(super) total: usize,
+    /// From one address.
+    pub(super) address: usize,
+    /// How long one may be idle.
+    pub(super) idle: Duration,
+}
+
+impl Bounds {
+    /// As configured, or fewer where the file descriptors leave no room for so many. One address has half of them at most,
+    /// so that it can't keep all others out.
+    pub(super) fn of(limits: &Limits, room: usize) -> Self {
+        let configured = |max: u32| usize::try_from(max).unwrap_or(usize::MAX);
+        let total = configured(limits.connections_max).min(room);
+        let address = configured(limits.address_connections_max).min((total / 2).max(1));
+        Self { total, address, idle: limits.connection_idle() }
+    }
+}
+
+/// Every connection of this listener.
+#[derive(Debug)]
+pub(super) struct Connections {
+    bounds: Bounds,
+    /// Proxies, behind whose addresses there are many callers: they count in all alone.
+    trusted: Vec<IpNet>,
+    started: Instant,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    /// Those that were not told to end.
+    all: BTreeMap<u64, Arc<State>>,
+    by_address: HashMap<IpAddr, BTreeSet<u64>>,
+    /// Those that were told to end.
+    ending: BTreeMap<u64, Arc<State>>,
+    /// Those that were cut and are not gone yet.
+    cut: usize,
+    /// Where the next scan begins.
+    scan_from: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None for a trusted proxy.
+    address: Option<IpAddr>,
+    calls: AtomicUsize,
+    /// When the last call ended, or the connection came; since the start.
+    used_ms: AtomicU64,
+    /// Whether it has said which HTTP it speaks, so that there is an order in which to end.
+    spoken: AtomicBool,
+    displaced: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Connections {
+    pub(super) fn new(bounds: Bounds, trusted: Vec<IpNet>) -> Arc<Self> {
+        Arc::new(Self { bounds, trusted, started: Instant::now(), open: Mutex::default() })
+    }
+
+    /// Lets a connection in, in the place of another where it must be.
+    ///
+    /// # Errors
+    /// The bound that is reached by connections with calls in flight.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Refused> {
+        let ip = peer.to_canonical();
+        let trusted = self.trusted.iter().any(|network| network.contains(&ip));
+        let address = (!trusted).then(|| host_of(ip));
+        let mut open = self.lock();
+        let held = address.and_then(|ip| open.by_address.get(&ip)).map_or(0, BTreeSet::len);
+        let stale = if held >= self.bounds.address {
+            Some(open.stalest_of(address).ok_or(Refused::Address)?)
+        } else if open.all.len() >= self.bounds.total {
+            Some(open.stalest().ok_or(Refused::Total)?)
+        } else {
+            None
+        };
+        if let Some(stale) = stale {
+            open.displace(stale);
+        }
+        if open.count() >= self.bounds.total + 2 * ENDING_MAX {
+            return Err(Refused::Total);
+        }
+        let state = Arc::new(State {
+            address,
+            calls: AtomicUsize::new(0),
+            used_ms: AtomicU64::new(self.now_ms()),
+            spoken: AtomicBool::new(false),
+            displaced: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        });
+        let id = open.next;
+        open.next += 1;
+        open.all.insert(id, Arc::clone(&state));
+        if let Some(ip) = address {
+            open.by_address.entry(ip).or_default().insert(id);
+        }
+        show(&open);
+        drop(open);
+        Ok(Slot { connections: Arc::clone(self), id, state })
+    }
+
+    /// Ends the connection that has been idle for the longest, where there is one.
+    pub(super) fn make_room(&self) {
+        let mut open = self.lock();
+        if let Some(stale) = open.stalest() {
+            open.displace(stale);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Open {
+    fn count(&self) -> usize {
+        self.all.len() + self.ending.len() + self.cut
+    }
+
+    /// The idle one that was used last the longest ago, of one address.
+    fn stalest_of(&self, address: Option<IpAddr>) -> Option<u64> {
+        let ids = self.by_address.get(&address?)?.iter();
+        stalest(ids.filter_map(|id| Some((*id, self.all.get(id)?))).take(SCAN_MAX))
+    }
+
+    /// The same of all, a part of them after the other where they are many.
+    fn stalest(&mut self) -> Option<u64> {
+        let (first, then) = (self.all.range(self.scan_from..), self.all.range(..self.scan_from));
+        let scanned = first.chain(then).map(|(id, state)| (*id, state)).take(SCAN_MAX);
+        let last = scanned.clone().last().map(|(id, _)| id);
+        let found = stalest(scanned);
+        self.scan_from = last.map_or(0, |id| id + 1);
+        found
+    }
+
+    /// Tells one to end.
+    fn displace(&mut self, id: u64) {
+        let Some(state) = self.forget(id) else { return };
+        counter!(CONNECTIONS_ENDED, "reason" => "displaced").increment(1);
+        if self.ending.len() >= ENDING_MAX
+            && let Some((_, oldest)) = self.ending.pop_first()
+        {
+            oldest.cut.cancel();
+            self.cut += 1;
+        }
+        state.displaced.cancel();
+        self.ending.insert(id, state);
+    }
+
+    fn forget(&mut self, id: u64) -> Option<Arc<State>> {
+        let state = self.all.remove(&id)?;
+        let Some(ip) = state.address else { return Some(state) };
+        if let Some(ids) = self.by_address.get_mut(&ip) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_address.remove(&ip);
+            }
+        }
+        Some(state)
+    }
+}
+
+fn stalest<'a>(of: impl Iterator<Item = (u64, &'a Arc<State>)>) -> Option<u64> {
+    let idle = of.filter(|(_, state)| state.calls.load(Ordering::Relaxed) == 0);
+    idle.min_by_key(|(_, state)| state.used_ms.load(Ordering::Relaxed)).map(|(id, _)| id)
+}
+
+fn show(open: &Open) {
+    #[expect(clippy::cast_precision_loss, reason = "connections fit")]
+    gauge!(CONNECTIONS).set(open.count() as f64);
+}
+
+/// The place of one connection; dropping it gives the place free.
+#[derive(Debug)]
+pub(super) struct Slot {
+    connections: Arc<Connections>,
+    id: u64,
+    state: Arc<State>,
+}
+
+/// Why a connection is to end in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// A new one takes its place.
+    Displaced,
+    /// It has been idle for too long.
+    Idle,
+}
+
+impl Slot {
+    /// Counts a call in flight until the answer is dropped.
+    pub(super) fn call(self: &Arc<Self>) -> CallInFlight {
+        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        CallInFlight(Arc::clone(self))
+    }
+
+    /// Notes that the connection speaks HTTP, so that it has [`END_GRACE`] to end.
+    pub(super) fn speaks(&self) {
+        self.state.spoken.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the connection is to end in good order.
+    pub(super) async fn leave(&self) -> Leave {
+        tokio::select! {
+            () = self.state.displaced.cancelled() => Leave::Displaced,
+            () = self.idle() => {
+                counter!(CONNECTIONS_ENDED, "reason" => "idle").increment(1);
+                Leave::Idle
+            }
+        }
+    }
+
+    async fn idle(&self) {
+        let most = self.connections.bounds.idle;
+        loop {
+            let idle = self.idle_for();
+            if idle.is_some_and(|idle| idle >= most) {
+                return;
+            }
+            tokio::time::sleep(idle.map_or(most / 4, |idle| most - idle)).await;
+        }
+    }
+
+    /// How long no call has been in flight; none while one is.
+    fn idle_for(&self) -> Option<Duration> {
+        let used = self.state.used_ms.load(Ordering::Acquire);
+        let idle = self.connections.now_ms().saturating_sub(used);
+        (self.state.calls.load(Ordering::Acquire) == 0).then(|| Duration::from_millis(idle))
+    }
+
+    /// Waits until what is left of an idle connection may be closed: it was asked to end, had its time, and no call came
+    /// before it knew.
+    pub(super) async fn unused(&self) {
+        loop {
+            tokio::time::sleep(END_GRACE).await;
+            if self.idle_for().is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the connection must be closed at once, whatever it does.
+    pub(super) async fn cut(&self) {
+        let late = async {
+            self.state.displaced.cancelled().await;
+            if self.state.spoken.load(Ordering::Relaxed) {
+                tokio::time::sleep(END_GRACE).await;
+            }
+        };
+        tokio::select! {
+            () = late => {}
+            () = self.state.cut.cancelled() => {}
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        if open.forget(self.id).is_none() && open.ending.remove(&self.id).is_none() {
+            open.cut = open.cut.saturating_sub(1);
+        }
+        show(&open);
+    }
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub(super) struct CallInFlight(Arc<Slot>);
+
+impl Drop for CallInFlight {
+    fn drop(&mut self) {
+        let state = &self.0.state;
+        state.used_ms.store(self.0.connections.now_ms(), Ordering::Release);
+        state.calls.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The body of an answer, whose call is in flight until it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted {
+    body: Body,
+    _call: CallInFlight,
+}
+
+impl Counted {
+    pub(super) fn new(body: Body, call: CallInFlight) -> Self {
+        Self { body, _call: call }
+    }
+}
+
+impl HttpBody for Counted {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

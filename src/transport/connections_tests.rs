@@ -1,0 +1,136 @@
+//! Bounds of connections, and which one ends for a new one.
+
+use std::net::IpAddr;
+
+use futures_util::FutureExt as _;
+
+use super::*;
+
+fn connections(total: usize, address: usize) -> Arc<Connections> {
+    let bounds = Bounds { total, address, idle: Duration::from_mins(1) };
+    Connections::new(bounds, vec!["10.0.0.0/8".parse().unwrap()])
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn displaced(slot: &Slot) -> bool {
+    slot.state.displaced.is_cancelled()
+}
+
+/// Makes the order of use certain.
+fn used_at(slot: &Slot, ms: u64) {
+    slot.state.used_ms.store(ms, Ordering::Relaxed);
+}
+
+#[test]
+fn an_address_at_its_bound_displaces_its_own_stalest_connection() {
+    let connections = connections(10, 2);
+    let other = connections.admit(ip("192.0.2.2")).unwrap();
+    let first = connections.admit(ip("192.0.2.1")).unwrap();
+    let second = connections.admit(ip("192.0.2.1")).unwrap();
+    for (slot, ms) in [(&other, 1), (&first, 3), (&second, 2)] {
+        used_at(slot, ms);
+        assert!(!displaced(slot), "at the bound nobody ends");
+    }
+    let _third = connections.admit(ip("192.0.2.1")).unwrap();
+    assert!(displaced(&second) && !displaced(&first) && !displaced(&other));
+}
+
+#[test]
+fn a_connection_with_a_call_in_flight_is_never_displaced() {
+    let connections = connections(10, 2);
+    let busy: Vec<_> =
+        (0..2).map(|_| Arc::new(connections.admit(ip("192.0.2.1")).unwrap())).collect();
+    let calls: Vec<_> = busy.iter().map(Slot::call).collect();
+    assert_eq!(connections.admit(ip("192.0.2.1")).unwrap_err(), Refused::Address);
+    let _other = connections.admit(ip("192.0.2.2")).unwrap();
+    drop(calls);
+    let _new = connections.admit(ip("192.0.2.1")).unwrap();
+    assert_eq!(busy.iter().filter(|slot| displaced(slot)).count(), 1);
+}
+
+#[test]
+fn the_bound_in_all_displaces_the_stalest_of_any_address() {
+    let connections = connections(2, 2);
+    let old = connections.admit(ip("192.0.2.1")).unwrap();
+    let new = Arc::new(connections.admit(ip("192.0.2.2")).unwrap());
+    used_at(&old, 1);
+    used_at(&new, 2);
+    let next = Arc::new(connections.admit(ip("192.0.2.3")).unwrap());
+    assert!(displaced(&old) && !displaced(&new));
+    let _calls = (new.call(), next.call());
+    assert_eq!(connections.admit(ip("192.0.2.4")).unwrap_err(), Refused::Total);
+}
+
+#[test]
+fn an_ipv6_network_is_one_address_and_a_trusted_proxy_is_none() {
+    let connections = connections(10, 1);
+    let first = connections.admit(ip("2001:db8::1")).unwrap();
+    let _same = connections.admit(ip("2001:db8::2:1")).unwrap();
+    assert!(displaced(&first));
+    let mapped = connections.admit(ip("::ffff:192.0.2.1")).unwrap();
+    let _same = connections.admit(ip("192.0.2.1")).unwrap();
+    assert!(displaced(&mapped));
+    let proxied: Vec<_> = (0..4).map(|_| connections.admit(ip("10.0.0.1")).unwrap()).collect();
+    assert!(!proxied.iter().any(displaced));
+}
+
+#[test]
+fn connections_that_do_not_end_are_cut_and_the_rest_is_refused() {
+    let connections = connections(1, 1);
+    let mut slots = Vec::new();
+    for _ in 0..=2 * ENDING_MAX {
+        slots.push(connections.admit(ip("192.0.2.1")).unwrap());
+    }
+    let cut = slots.iter().filter(|slot| slot.state.cut.is_cancelled()).count();
+    assert_eq!(cut, ENDING_MAX, "those past the bound of ending ones");
+    assert_eq!(connections.admit(ip("192.0.2.1")).unwrap_err(), Refused::Total);
+    drop(slots);
+    assert_eq!(connections.lock().count(), 0, "every place is free again");
+    let _new = connections.admit(ip("192.0.2.1")).unwrap();
+    assert_eq!(connections.lock().count(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_not_spoken_is_cut_at_once() {
+    let connections = connections(1, 1);
+    let silent = connections.admit(ip("192.0.2.1")).unwrap();
+    assert!(silent.cut().now_or_never().is_none(), "it is in nobody's way");
+    let spoken = connections.admit(ip("192.0.2.1")).unwrap();
+    spoken.speaks();
+    assert!(silent.cut().now_or_never().is_some());
+    let begun = Instant::now();
+    let _new = connections.admit(ip("192.0.2.1")).unwrap();
+    assert_eq!(spoken.leave().await, Leave::Displaced);
+    spoken.cut().await;
+    assert!(begun.elapsed() >= END_GRACE, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn many_connections_are_scanned_a_part_after_the_other() {
+    let connections = connections(3 * SCAN_MAX, 3 * SCAN_MAX);
+    let slots: Vec<_> =
+        (0..3 * SCAN_MAX).map(|_| Arc::new(connections.admit(ip("10.0.0.1")).unwrap())).collect();
+    let (last, busy) = slots.split_last().unwrap();
+    let _calls: Vec<_> = busy.iter().map(Slot::call).collect();
+    let admitted = (0..3).filter_map(|_| connections.admit(ip("192.0.2.1")).ok()).count();
+    assert_eq!(admitted, 1, "the one that is idle is found within as many scans");
+    assert!(displaced(last));
+}
+
+#[test]
+fn descriptors_lower_the_bounds_and_one_address_has_half() {
+    let mut limits = crate::config::Config::from_toml("").unwrap().limits;
+    let bounds = |limits: &Limits, room| {
+        let Bounds { total, address, .. } = Bounds::of(limits, room);
+        (total, address)
+    };
+    assert_eq!(bounds(&limits, 100_000), (8_192, 512));
+    assert_eq!(bounds(&limits, 300), (300, 150));
+    (limits.connections_max, limits.address_connections_max) = (16, 8);
+    assert_eq!(bounds(&limits, 300), (16, 8));
+    limits.address_connections_max = 9;
+    assert_eq!(bounds(&limits, 300), (16, 8));
+}

@@ -1,0 +1,125 @@
+//! The file descriptors of the process, and how many of them connections of callers may have.
+//!
+//! Invariants
+//! - what the process itself needs is never lent to callers: files, the database, gateways, and the listener for metrics;
+//! - without a descriptor left the acceptor still answers: it closes what comes, by a spare one, and does not wait.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tracing::warn;
+
+use super::connections::ENDING_MAX;
+use crate::config::Config;
+use crate::telemetry::endpoint;
+
+/// Standard streams, listeners, timers, signals, resolvers, and files that are read now and then.
+const PROCESS: u64 = 64;
+/// What the runtime of each core holds open.
+const CORE: u64 = 8;
+/// What one connection to a database holds open: for SQLite the file, its log and its index.
+const DATABASE: u64 = 3;
+/// What one boot hook holds open: its pipes and its process.
+const BOOT_HOOK: u64 = 8;
+/// Connections of callers that there is always room for.
+const CONNECTIONS_MIN: u64 = 16;
+/// Where the system tells of no limit.
+const UNLIMITED: u64 = 1 << 20;
+
+/// Raises the limit of this process to what it may have, and answers it.
+pub(super) fn raise() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        warn!(%error, "the limit of open files is not raised");
+        return limit.current.unwrap_or(UNLIMITED);
+    }
+    limit.maximum.unwrap_or(UNLIMITED)
+}
+
+/// How many connections of callers so many descriptors leave room for. Half of what the process does not need itself is
+/// for connections to gateways.
+pub(super) fn room(descriptors: u64, config: &Config, cores: usize) -> usize {
+    let own = PROCESS
+        + CORE * cores as u64
+        + DATABASE * u64::from(config.database.readers + config.database.pool_size)
+        + BOOT_HOOK * u64::from(config.boot_hooks.running_max)
+        + 2 * (ENDING_MAX + endpoint::CONNECTIONS_MAX) as u64;
+    let left = descriptors.saturating_sub(own) / 2;
+    if left < CONNECTIONS_MIN {
+        warn!(descriptors, own, "the limit of open files is too low for this configuration");
+    }
+    usize::try_from(left.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
+}
+
+/// Whether a connection was not accepted because there is no descriptor or memory for it, which lasts.
+pub(super) fn are_exhausted(error: &io::Error) -> bool {
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
+}
+
+/// A descriptor that is kept for the moment in which there is no other.
+#[derive(Debug)]
+pub(super) struct Spare(Option<File>);
+
+impl Spare {
+    pub(super) fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Accepts one connection by the spare descriptor and closes it, so that its caller knows at once. Answers whether
+    /// there was one.
+    pub(super) async fn refuse_one(&mut self, listener: &TcpListener) -> bool {
+        self.0 = None;
+        // The one poll: what waits is accepted, and nothing is waited for.
+        let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let refused = matches!(accepted, Poll::Ready(Ok(_)));
+        drop(accepted);
+        *self = Self::new();
+        refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_get_half_of_what_the_process_does_not_need() {
+        let config = Config::from_toml("").unwrap();
+        let (small, large) = (room(1_024, &config, 2), room(65_536, &config, 2));
+        assert!((200..=400).contains(&small), "{small}");
+        assert_eq!(large - small, (65_536 - 1_024) / 2);
+        assert_eq!(room(64, &config, 2), 16, "never none");
+    }
+
+    #[test]
+    fn only_what_lasts_is_exhaustion() {
+        assert!(are_exhausted(&Errno::MFILE.into()) && are_exhausted(&Errno::NFILE.into()));
+        assert!(!are_exhausted(&Errno::CONNABORTED.into()));
+    }
+
+    #[tokio::test]
+    async fn the_spare_descriptor_refuses_what_waits_and_waits_for_nothing() {
+        use tokio::io::AsyncReadExt as _;
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut spare = Spare::new();
+        assert!(!spare.refuse_one(&listener).await);
+        let address = listener.local_addr().unwrap();
+        let mut caller = tokio::net::TcpStream::connect(address).await.unwrap();
+        while !spare.refuse_one(&listener).await {
+            tokio::task::yield_now().await;
+        }
+        let mut read = [0];
+        assert!(matches!(caller.read(&mut read).await, Ok(0) | Err(_)));
+        assert!(spare.0.is_some());
+    }
+}

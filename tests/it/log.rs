@@ -1,0 +1,164 @@
+//! The log of a server that is a process: at each level, in a pipe that is full or closed, and on a full disk.
+
+use std::io::{Read as _, pipe};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use shoreguard::pb::v1 as pb;
+use tonic::Code;
+
+use crate::support::child::{Child, Setup, full_disk, get};
+
+const DROPPED: &str = "shoreguard_log_lines_dropped_total";
+/// Calls to public methods are not what is tried here.
+const NO_LIMITS: &str = "[limits]\naddress_requests_per_second = 1000000\naddress_burst = 1000000\n\
+    anonymous_requests_per_minute = 1000000\nanonymous_burst = 1000000";
+
+fn at_level(level: &str) -> String {
+    format!("{NO_LIMITS}\n[telemetry]\nlog_level = \"{level}\"")
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Makes calls that are refused, each of which is a line of the log.
+async fn refused_calls(child: &Child, count: usize) {
+    let caller = child.caller(None);
+    for n in 0..count {
+        let mut auth = caller.auth();
+        let refused = auth.get_current_identity(pb::GetCurrentIdentityRequest {});
+        let refused = tokio::time::timeout(Duration::from_secs(20), refused).await;
+        let refused = refused.unwrap_or_else(|_| panic!("call {n} is not answered"));
+        assert_eq!(refused.unwrap_err().code(), Code::Unauthenticated, "call {n}");
+    }
+}
+
+async fn good_call(child: &Child) {
+    let info = child.caller(None).auth().get_server_info(pb::GetServerInfoRequest {}).await;
+    info.unwrap();
+}
+
+#[test]
+fn a_server_serves_and_stops_at_every_level_of_the_log() {
+    runtime().block_on(async {
+        for level in ["off", "error", "warn", "info", "debug", "trace", "warn,shoreguard=off"] {
+            let setup = Setup::new(&at_level(level));
+            let mut command = setup.command(&["serve"]);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = setup.serve(command).await;
+            good_call(&child).await;
+            refused_calls(&child, 1).await;
+            assert!(child.process.0.try_wait().unwrap().is_none(), "{level}: it ended by itself");
+            assert_eq!(child.stop().await.code(), Some(0), "{level}");
+        }
+    });
+}
+
+#[test]
+fn a_log_pipe_that_nobody_reads_holds_neither_calls_nor_the_exit() {
+    runtime().block_on(async {
+        // At this level each call writes more than the pipe holds.
+        let setup = Setup::new(&at_level("trace"));
+        let (mut reading, writing) = pipe().unwrap();
+        let mut command = setup.command(&["serve"]);
+        command.stdout(Stdio::null()).stderr(writing);
+        let child = setup.serve(command).await;
+        let dropped = format!("{DROPPED}{{reason=\"queue_full\"}}");
+        while child.metric(&dropped).await == 0 {
+            refused_calls(&child, 100).await;
+        }
+        good_call(&child).await;
+        assert!(get(child.metrics, "/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
+        let begun = Instant::now();
+        assert_eq!(child.stop().await.code(), Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        let mut log = Vec::new();
+        reading.read_to_end(&mut log).unwrap();
+        let log = String::from_utf8_lossy(&log);
+        let whole = log.lines().rev().skip(1).collect::<Vec<_>>();
+        assert!(whole.len() > 100 && whole.iter().all(|line| line.starts_with('{')), "{log}");
+    });
+}
+
+#[test]
+fn a_log_that_is_read_again_tells_how_many_lines_are_missing() {
+    runtime().block_on(async {
+        let setup = Setup::new(&at_level("trace"));
+        let (reading, writing) = pipe().unwrap();
+        let mut command = setup.command(&["serve"]);
+        command.stdout(Stdio::null()).stderr(writing);
+        let child = setup.serve(command).await;
+        let dropped = format!("{DROPPED}{{reason=\"queue_full\"}}");
+        while child.metric(&dropped).await == 0 {
+            refused_calls(&child, 100).await;
+        }
+        let reads = tokio::task::spawn_blocking(move || {
+            let lines = std::io::BufRead::lines(std::io::BufReader::new(reading));
+            lines.map_while(Result::ok).find(|line| line.contains("lines of the log were dropped"))
+        });
+        let told = tokio::time::timeout(Duration::from_secs(60), reads).await.unwrap().unwrap();
+        let told: serde_json::Value = serde_json::from_str(&told.expect("it is told")).unwrap();
+        assert!(told["dropped"].as_u64().unwrap() > 0, "{told}");
+        // Its reader has gone now.
+        assert_eq!(child.stop().await.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_log_pipe_whose_reader_has_gone_costs_lines_and_no_call() {
+    runtime().block_on(async {
+        let setup = Setup::new(NO_LIMITS);
+        let (reading, writing) = pipe().unwrap();
+        let mut command = setup.command(&["serve"]);
+        command.stdout(Stdio::null()).stderr(writing);
+        let child = setup.serve(command).await;
+        drop(reading);
+        refused_calls(&child, 20).await;
+        good_call(&child).await;
+        let dropped = format!("{DROPPED}{{reason=\"write_failed\"}}");
+        let begun = Instant::now();
+        while child.metric(&dropped).await < 20 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "lost lines are not counted");
+        }
+        assert_eq!(child.stop().await.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_full_disk_under_the_log_and_the_answers_costs_neither_start_nor_calls() {
+    runtime().block_on(async {
+        let setup = Setup::new(NO_LIMITS);
+        let mut command = setup.command(&["serve"]);
+        command.stdout(full_disk()).stderr(full_disk());
+        let child = setup.serve(command).await;
+        assert!(setup.data().join("setup-token").exists(), "the token is in its file");
+        refused_calls(&child, 20).await;
+        assert!(child.metric(&format!("{DROPPED}{{reason=\"write_failed\"}}")).await > 0);
+        assert_eq!(child.stop().await.code(), Some(0));
+    });
+}
+
+#[test]
+fn a_start_that_fails_was_never_ready_and_says_why() {
+    runtime().block_on(async {
+        let setup = Setup::new("[telemetry]\nlog_level = \"error\"");
+        let mut command = setup.command(&["serve"]);
+        let log = std::fs::File::create(setup.log()).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let taken = std::net::TcpListener::bind(setup.address()).unwrap();
+        let mut process = crate::commands::Running(command.spawn().unwrap());
+        let ended = loop {
+            if let Ok(answer) = get(setup.metrics(), "/readyz").await {
+                assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+            }
+            if let Some(ended) = process.0.try_wait().unwrap() {
+                break ended;
+            }
+        };
+        assert_eq!(ended.code(), Some(1));
+        let log = std::fs::read_to_string(setup.log()).unwrap();
+        assert!(log.contains("cannot be listened on"), "{log}");
+        drop(taken);
+    });
+}

@@ -1,0 +1,155 @@
+//! The server in a process of its own: for its log, its signals, its limits and its exit.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+
+use super::server::{Bearer, Caller};
+use crate::commands::{Running, shoreguard};
+
+/// How long a process may take for what it is asked.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server and where it listens.
+pub(crate) struct Child {
+    pub(crate) process: Running,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: SocketAddr,
+}
+
+/// What a server is started with.
+pub(crate) struct Setup {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl Setup {
+    /// A configuration file with more text in it. Addresses are known before the start, since the log may not tell them.
+    pub(crate) fn new(more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, metrics) = (free_address(), free_address());
+        let mut text = String::new();
+        let data = folder.path().join("data");
+        write!(
+            text,
+            "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\ncores = 2\n{more}\n",
+            data.display()
+        )
+        .unwrap();
+        std::fs::write(folder.path().join("shoreguard.toml"), text).unwrap();
+        Self { folder, address, metrics }
+    }
+
+    /// A command of the server under this configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = shoreguard(arguments);
+        self.configure(&mut command);
+        command
+    }
+
+    /// The same with at most so many file descriptors.
+    pub(crate) fn command_with_descriptors(&self, descriptors: u32, arguments: &[&str]) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+        command.arg(shoreguard(&[]).get_program()).args(arguments).env_remove("SHOREGUARD_KEY");
+        self.configure(&mut command);
+        command
+    }
+
+    fn configure(&self, command: &mut Command) {
+        command.env("SHOREGUARD_CONFIG", self.folder.path().join("shoreguard.toml"));
+        command.env("SHOREGUARD_TELEMETRY_METRICS_LISTEN", self.metrics.to_string());
+    }
+
+    /// The folder of its database.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts it, and waits until it is ready. Its configuration stays as long as this.
+    pub(crate) async fn serve(&self, mut command: Command) -> Child {
+        let process = Running(command.stdin(Stdio::null()).spawn().unwrap());
+        let mut child = Child { process, address: self.address, metrics: self.metrics };
+        child.until_ready().await;
+        child
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// A file for its log.
+    pub(crate) fn log(&self) -> std::path::PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+/// An address that nobody listens on, beside those that clients are given.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.9:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+impl Child {
+    async fn until_ready(&mut self) {
+        let begun = Instant::now();
+        while !matches!(get(self.metrics, "/readyz").await, Ok(answer) if answer.starts_with("HTTP/1.1 200"))
+        {
+            let ended = self.process.0.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended: {ended:?}");
+            assert!(begun.elapsed() < PATIENCE, "it is not ready");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A caller on a connection of its own.
+    pub(crate) fn caller(&self, key: Option<&str>) -> Caller {
+        let endpoint = Endpoint::new(format!("http://{}", self.address)).unwrap();
+        let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
+        Caller { channel, bearer: Bearer(key.map(str::to_owned)) }
+    }
+
+    /// The value of a metric with its labels; 0 where it has none yet.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let answer = get(self.metrics, "/metrics").await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> ExitStatus {
+        self.process.signal("TERM");
+        tokio::task::spawn_blocking(move || self.process.ended()).await.unwrap()
+    }
+}
+
+/// GET by HTTP/1.1 on a connection of its own.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let asking = async {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    tokio::time::timeout(Duration::from_secs(10), asking).await?
+}
+
+/// A file that takes no byte.
+pub(crate) fn full_disk() -> Stdio {
+    std::fs::File::options().write(true).open(Path::new("/dev/full")).unwrap().into()
+}
