@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::live_work::LiveWorks;
 use super::principal::Caller;
 use super::roles::Role;
 use super::snapshot::Snapshot;
@@ -78,6 +79,8 @@ impl State {
 pub struct Live {
     streams: Mutex<HashMap<u64, Watched>>,
     next: AtomicU64,
+    /// Work that outlives its call, which is checked whenever the streams are.
+    pub works: Arc<LiveWorks>,
 }
 
 impl Live {
@@ -115,6 +118,7 @@ impl Live {
 
     /// Checks every stream against the snapshot as it is now.
     pub fn sweep(&self, snapshot: &Snapshot) {
+        self.works.sweep(snapshot);
         let fresh = snapshot.check_fresh().is_ok();
         for watched in self.streams().values() {
             if let Some(why) = fault(watched, snapshot, fresh) {

@@ -13,6 +13,7 @@ mod auth;
 mod authz;
 mod boot_hook_runs;
 mod boot_hooks;
+mod caller_certificates;
 mod commands;
 mod connections;
 mod crash;
