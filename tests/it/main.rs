@@ -18,6 +18,7 @@ mod commands;
 mod connections;
 mod crash;
 mod discovery;
+mod effective_roles;
 mod events;
 mod flood;
 mod gateway_budgets;
