@@ -14,6 +14,7 @@ use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
 use crate::access::credential_limit::CredentialLimit;
 use crate::access::live::Live;
+use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Snapshot;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
@@ -133,8 +134,8 @@ impl App {
         let master = master_keys(&config)?;
         let db = Db::open(&db_options(&config)).await?;
         let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
-        let certificates =
-            config.server.tls.client_identities.iter().map(certificate_identity).collect();
+        let identities = config.server.tls.client_identities.iter();
+        let certificates = identities.map(certificate_identity).collect::<Result<_, _>>()?;
         let oidc = Arc::new(Oidc::new(&config.oidc, &clock)?);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -286,10 +287,13 @@ pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     MasterKeys::load_or_create(&path.with_extension("key"))
 }
 
-fn certificate_identity(configured: &crate::config::ClientIdentity) -> CertificateIdentity {
-    CertificateIdentity {
+fn certificate_identity(
+    configured: &crate::config::ClientIdentity,
+) -> Result<CertificateIdentity, Error> {
+    let bad = || Error::invalid("server.tls.client_identities", "has a principal without an id");
+    Ok(CertificateIdentity {
         issuer: configured.issuer.clone(),
         san: configured.san.clone(),
-        principal: configured.principal.clone(),
-    }
+        principal: PrincipalId::parse_exact(&configured.principal).ok_or_else(bad)?,
+    })
 }

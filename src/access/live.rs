@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::live_work::LiveWorks;
 use super::principal::Caller;
 use super::roles::Role;
 use super::snapshot::Snapshot;
@@ -83,6 +84,8 @@ impl State {
 pub struct Live {
     streams: Mutex<HashMap<u64, Arc<Watched>>>,
     next: AtomicU64,
+    /// Work that outlives its call, which is checked whenever the streams are.
+    pub works: Arc<LiveWorks>,
 }
 
 impl Live {
@@ -125,6 +128,7 @@ impl Live {
 
     /// Checks every stream against the snapshot as it is now.
     pub fn sweep(&self, snapshot: &Snapshot) {
+        self.works.sweep(snapshot);
         // Checked outside the lock, which cores take for each stream that begins or ends.
         let streams: Vec<Arc<Watched>> = self.streams().values().cloned().collect();
         for watched in streams {

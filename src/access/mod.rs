@@ -8,6 +8,7 @@
 pub mod authn;
 pub mod credential_limit;
 pub mod live;
+pub mod live_work;
 pub mod policy;
 pub mod principal;
 pub mod roles;

@@ -15,6 +15,18 @@ pub enum PrincipalId {
 }
 
 impl PrincipalId {
+    /// Parses the text that a configuration names a principal by: a kind and an id, exactly as [`fmt::Display`] writes
+    /// them, so that each principal has one text.
+    #[must_use]
+    pub fn parse_exact(text: &str) -> Option<Self> {
+        let parsed = Self::parse(text).filter(|parsed| parsed.to_string() == text)?;
+        let id = match parsed {
+            Self::User(id) => id.get(),
+            Self::ServicePrincipal(id) => id.get(),
+        };
+        (id > 0).then_some(parsed)
+    }
+
     /// Back from its text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -50,6 +62,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The same caller, who ends at this time unless it ends earlier.
+    pub(in crate::access) fn ending_by(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(self.expires_at.map_or(at, |ends| ends.min(at)));
+        self
+    }
+
     /// What identifies the caller.
     #[must_use]
     pub fn principal(&self) -> PrincipalId {
@@ -92,12 +110,61 @@ impl Caller {
         self.authenticated_at
     }
 
+    /// What work that this caller begins needs to go on: the credential without its planned end.
+    #[must_use]
+    pub fn began(&self) -> Began {
+        let Self { principal, version, session, bound, .. } = *self;
+        Began { principal, version: Some(version), session, bound }
+    }
+
     /// What an answer with a secret in it is kept for: the key version or the session (T17).
     #[must_use]
     pub fn credential(&self) -> String {
         match self.session {
             None => self.version.to_string(),
             Some(session) => format!("{} {session}", self.version),
+        }
+    }
+}
+
+/// The credential that began a piece of work, without its planned end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Began {
+    /// The principal.
+    pub principal: PrincipalId,
+    /// Version of the key or password. `None` if it is not known: then only the principal is checked.
+    pub version: Option<i64>,
+    /// The session, if the credential belongs to one.
+    pub session: Option<SessionId>,
+    /// The one gateway that the credential is good for, if it is bound to one.
+    pub bound: Option<GatewayId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_has_one_text() {
+        let (user, program) =
+            (PrincipalId::User(UserId(3)), PrincipalId::ServicePrincipal(ServicePrincipalId(17)));
+        assert_eq!(PrincipalId::parse_exact("user:3"), Some(user));
+        assert_eq!(PrincipalId::parse_exact("service_principal:17"), Some(program));
+        for bad in [
+            "",
+            "3",
+            "user:",
+            "user:0",
+            "user:-1",
+            "user:+3",
+            "user:03",
+            "user: 3",
+            "user:ana@example.com",
+            "service_principal:ci",
+            "service_principal:9223372036854775808",
+            "group:1",
+        ] {
+            assert_eq!(PrincipalId::parse_exact(bad), None, "{bad}");
         }
     }
 }

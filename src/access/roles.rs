@@ -97,6 +97,30 @@ pub fn on_gateway(
     own_binding.or_else(|| group_bindings.into_iter().max()).unwrap_or(global)
 }
 
+/// What a principal, or one of its groups, contributes to the role on one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// Global role.
+    pub role: Role,
+    /// Role by a binding on the gateway itself.
+    pub direct: Option<Role>,
+    /// Roles by selectors that match the gateway.
+    pub matching: Vec<Role>,
+}
+
+impl Share {
+    fn bound(&self) -> Option<Role> {
+        bound(self.direct, self.matching.iter().copied())
+    }
+}
+
+/// The effective role on one gateway of a principal and the groups that it is in.
+#[must_use]
+pub fn effective(own: &Share, groups: &[Share]) -> Role {
+    let everywhere = global(own.role, groups.iter().map(|group| group.role));
+    on_gateway(everywhere, own.bound(), groups.iter().filter_map(Share::bound))
+}
+
 /// What one holder says of a gateway: a caller, or a group that it is in.
 #[derive(Debug, Clone)]
 pub struct Holding {
@@ -314,6 +338,10 @@ mod tests {
             let of = |says: &Says| bound(says.1, says.2.iter().copied());
             let role = on_gateway(all, of(own), groups.iter().filter_map(of));
             assert_eq!(role, *expected, "{own:?} {groups:?}");
+            let share =
+                |says: &Says| Share { role: says.0, direct: says.1, matching: says.2.to_vec() };
+            let shares: Vec<Share> = groups.iter().map(share).collect();
+            assert_eq!(effective(&share(own), &shares), *expected, "{own:?} {groups:?}");
             let groups: Vec<Holding> =
                 groups.iter().enumerate().map(|(at, says)| holding(at, *says)).collect();
             let told = explain(&holding(0, *own), &groups, true);

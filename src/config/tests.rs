@@ -227,16 +227,20 @@ fn the_public_url_is_one_that_keys_may_be_sent_to() {
 #[test]
 fn client_identities_need_a_ca_and_must_differ() {
     let found = faults(
-        "[[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'user:a@b'\n\
-         [[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'ana'",
+        "[[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'user:3'\n\
+         [[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:x'\nprincipal = 'ana'\n\
+         [[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:y'\nprincipal = 'service_principal:ci'\n\
+         [[server.tls.client_identities]]\nissuer = 'CN=a'\nsan = 'DNS:z'\nprincipal = 'service_principal:7'",
     );
     assert_eq!(
         found,
         [
             "`server.tls.client_identities` needs `client_ca_path`",
-            "`server.tls.client_identities[1].principal` must be `user:<e-mail>` or \
-             `service_principal:<name>`",
+            "`server.tls.client_identities[1].principal` must be `user:<id>` or `service_principal:<id>` \
+             with the numeric id, not a name; GetUser and GetServicePrincipal show it as `id`",
             "`server.tls.client_identities[1]` repeats the issuer and san of an earlier one",
+            "`server.tls.client_identities[2].principal` must be `user:<id>` or `service_principal:<id>` \
+             with the numeric id, not a name; GetUser and GetServicePrincipal show it as `id`",
         ]
     );
 }

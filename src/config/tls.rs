@@ -1,7 +1,7 @@
 //! `[server.tls]`: the listener's certificate, and the certificates that callers may show.
 //!
 //! Invariant: a caller's certificate is mapped by its issuer and one full subject alternative name, under a CA that is
-//! for callers only, and to exactly one principal.
+//! for callers only, and to exactly one principal, which is named by its id.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
+use crate::access::principal::PrincipalId;
 
 /// TLS of the listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,7 +44,9 @@ pub struct ClientIdentity {
     /// The subject alternative name with its kind: `URI:spiffe://example/ci`, `DNS:ci.example`, `email:ci@example`.
     /// Required.
     pub san: String,
-    /// Whom it stands for: `user:<e-mail>` or `service_principal:<name>`. Required.
+    /// The principal, by its id: `user:3` or `service_principal:17`. Required. A name is refused, since a principal that is
+    /// created again under the same name would inherit the certificate. `GetCurrentIdentity` shows callers their id as
+    /// `principal`; `GetUser`, `ListUsers`, `GetServicePrincipal` and `ListServicePrincipals` show it as `id`.
     pub principal: String,
 }
 
@@ -108,8 +111,9 @@ impl ClientIdentity {
         if !follows(&self.san, &["URI:", "DNS:", "email:"]) {
             faults.add(format!("{key}.san"), "must be `URI:…`, `DNS:…` or `email:…`");
         }
-        if !follows(&self.principal, &["user:", "service_principal:"]) {
-            let why = "must be `user:<e-mail>` or `service_principal:<name>`";
+        if PrincipalId::parse_exact(&self.principal).is_none() {
+            let why = "must be `user:<id>` or `service_principal:<id>` with the numeric id, not a name; \
+                       GetUser and GetServicePrincipal show it as `id`";
             faults.add(format!("{key}.principal"), why);
         }
     }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Ctx;
+use crate::access::live_work::{LiveWork, Right};
+use crate::access::principal::{Began, Caller};
 use crate::access::roles::Role;
 use crate::resources::audit::{Ending, OpenEntry, Outcome};
 
@@ -49,6 +53,23 @@ impl Ctx {
         self.call.as_ref().and_then(|call| call.note.lock().idempotency_key.clone())
     }
 
+    /// The credential that begins work for this call. `None` for the server's own work.
+    #[must_use]
+    pub(crate) fn began(&self) -> Option<Began> {
+        let unknown = |principal| Began { principal, version: None, session: None, bound: None };
+        let known = self.caller().map(Caller::began);
+        known.or_else(|| self.principal().map(unknown))
+    }
+
+    /// Registers work on the gateway of the call. `stop` stops it when the caller loses the right to it. `None` for the
+    /// server's own work.
+    #[must_use]
+    pub(crate) fn live_work(&self, least: Role, stop: &CancellationToken) -> Option<LiveWork> {
+        let (began, (on, _)) = (self.began()?, self.gateway()?);
+        let right = Right { began, on: *on, least };
+        Some(self.app.live.works.enter(right, stop, &self.app.snapshot))
+    }
+
     /// The role that the caller has on the gateway of the call at this moment, which may be another than it had when the
     /// call was let through: for calls that wait.
     #[must_use]
@@ -57,7 +78,9 @@ impl Ctx {
             (Some(principal), Some((gateway, _))) => {
                 self.app.snapshot.role_on_kept(principal, *gateway)
             }
-            (None, _) | (_, None) => self.role,
+            (Some(principal), None) => self.app.snapshot.global_role(principal),
+            (None, _) if self.is_system() => self.role,
+            (None, _) => Role::None,
         }
     }
 }

@@ -52,7 +52,8 @@ pub struct Ctx {
 #[derive(Debug, Clone)]
 enum Who {
     Caller(Caller),
-    /// Somebody who has no credential yet and has proved who it is by what the message held.
+    /// A caller of a public method, by what its message proved. Without a principal it is nobody and has no power of
+    /// its own.
     Proved(Option<PrincipalId>, Arc<str>),
     System(&'static str),
 }
@@ -102,7 +103,7 @@ impl Ctx {
         }
     }
 
-    /// What identifies the caller for good; none for a background job.
+    /// Identifies the caller for good. `None` for a background job, and for a call of somebody unknown.
     #[must_use]
     pub fn principal(&self) -> Option<PrincipalId> {
         match &self.who {
@@ -115,7 +116,21 @@ impl Ctx {
     /// What identifies the caller for good, as text: what page tokens are bound to.
     #[must_use]
     pub fn principal_text(&self) -> String {
-        self.principal().map_or_else(|| "system".to_owned(), |principal| principal.to_string())
+        match self.principal() {
+            Some(principal) => principal.to_string(),
+            None if self.is_system() => "system".to_owned(),
+            None => "nobody".to_owned(),
+        }
+    }
+
+    /// Whether this is work of the server itself: a background job or a command on the host. A call never is, even if
+    /// its caller is unknown: a missing principal must not count as power.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        match &self.who {
+            Who::System(_) => self.call.is_none(),
+            Who::Caller(_) | Who::Proved(..) => false,
+        }
     }
 
     /// The caller; none for a background job.
@@ -144,13 +159,21 @@ impl Ctx {
 
     /// Counts a credential that the caller makes for somebody. Commands on the host itself have no bound.
     pub fn admit_credential(&self) -> Result<(), Error> {
-        self.principal().map_or(Ok(()), |principal| self.app.credential_limit.admit(principal))
+        match self.principal() {
+            Some(principal) => self.app.credential_limit.admit(principal),
+            None if self.is_system() => Ok(()),
+            None => Err(Error::Denied { why: "only a known caller makes credentials".to_owned() }),
+        }
     }
 
-    /// Whether the caller is admin everywhere.
+    /// Whether the caller is admin everywhere, as far as the snapshot knows. True for the server's own work, false for
+    /// a call without a principal.
     #[must_use]
     pub fn is_global_admin(&self) -> bool {
-        self.principal().is_none_or(|p| self.app.snapshot.global_role(p) == Role::Admin)
+        match self.principal() {
+            Some(principal) => self.app.snapshot.global_role(principal) == Role::Admin,
+            None => self.is_system(),
+        }
     }
 
     /// The gateway that was checked, where the scope is one.
@@ -217,20 +240,16 @@ impl FleetCtx {
     /// The gateways that the caller may see in the answer, as they are now.
     #[must_use]
     pub fn visible(&self) -> Visible {
-        match self.ctx.principal() {
-            None => Visible::All,
-            Some(principal) => {
-                self.ctx.app.snapshot.visible(principal, self.least.max(Role::Viewer))
-            }
-        }
+        self.visible_to(Role::Viewer)
     }
 
     /// The gateways on which the caller holds at least `role`, as they are now.
     #[must_use]
     pub fn visible_to(&self, role: Role) -> Visible {
         match self.ctx.principal() {
-            None => Visible::All,
             Some(principal) => self.ctx.app.snapshot.visible(principal, self.least.max(role)),
+            None if self.ctx.is_system() => Visible::All,
+            None => Visible::Only(Vec::new()),
         }
     }
 
@@ -297,7 +316,7 @@ impl Anonymous {
         };
         let entry = self.app.audit.open(intent).await?;
         self.call.note.lock().entry = Some(entry);
-        let who = Who::Proved(None, actor);
+        let who = Who::Proved(principal, actor);
         Ok(Ctx { app: self.app, call: Some(self.call), who, role, on: None })
     }
 }

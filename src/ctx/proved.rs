@@ -28,7 +28,8 @@ pub struct Proved {
 impl Ctx {
     /// A call of the proxied API, which the proxy has let through and whose intent is stored.
     pub(crate) fn proxied(app: &Arc<App>, call: Call, role: Role, on: OnGateway) -> Self {
-        let who = call.caller.clone().map_or(Who::System("proxy"), Who::Caller);
+        let nobody = || Who::Proved(None, "anonymous".into());
+        let who = call.caller.clone().map_or_else(nobody, Who::Caller);
         Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(on) }
     }
 

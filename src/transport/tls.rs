@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -199,12 +199,18 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
     };
     let mut config =
         builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
+    if ca.is_some() {
+        // A resumed session carries the certificate of the first one without verifying it again: it would go on after the
+        // certificate has ended. Each connection shows its certificate anew.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     // Calls come by HTTP/2, which is preferred; tokens are asked for by HTTP/1.1 too.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Issuer and names of a certificate; none where it can't be read.
+/// Issuer, names and end of a certificate. `None` if it cannot be parsed.
 fn peer_certificate(der: &[u8]) -> Option<PeerCertificate> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok().flatten();
@@ -224,5 +230,6 @@ fn peer_certificate(der: &[u8]) -> Option<PeerCertificate> {
             }
         })
         .collect();
-    Some(PeerCertificate { issuer: certificate.issuer().to_string(), names })
+    let ends_at = Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp());
+    Some(PeerCertificate { issuer: certificate.issuer().to_string(), names, ends_at })
 }

@@ -93,7 +93,7 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
         config.server.tls.client_identities = vec![ClientIdentity {
             issuer: "CN=callers".to_owned(),
             san: "URI:spiffe://example/ci".to_owned(),
-            principal: "service_principal:ci".to_owned(),
+            principal: "service_principal:1".to_owned(),
         }];
         let (app, running) = boot(config).await;
         let port = running.address().port();

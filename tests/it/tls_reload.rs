@@ -64,7 +64,7 @@ fn with_files(config: &mut Config, files: &Files) {
     config.server.tls.client_identities = vec![ClientIdentity {
         issuer: "CN=callers".to_owned(),
         san: "URI:spiffe://example/ci".to_owned(),
-        principal: "service_principal:ci".to_owned(),
+        principal: "service_principal:1".to_owned(),
     }];
 }
 

@@ -9,8 +9,9 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-use super::principal::Caller;
+use super::principal::{Caller, PrincipalId};
 use super::snapshot::Snapshot;
+use crate::db::types::Timestamp;
 use crate::error::{Error, Reason};
 use crate::oidc::claims::Claims;
 use crate::oidc::{Oidc, Provider};
@@ -30,6 +31,8 @@ pub struct PeerCertificate {
     pub issuer: String,
     /// Every subject alternative name, as `DNS:`, `URI:` or `email:` and the value.
     pub names: Vec<String>,
+    /// End of its validity. The handshake checks it once; each call on the connection checks it again.
+    pub ends_at: Timestamp,
 }
 
 /// Which certificate stands for which caller.
@@ -39,8 +42,8 @@ pub struct CertificateIdentity {
     pub issuer: String,
     /// The whole subject alternative name, such as `URI:spiffe://example/ci`.
     pub san: String,
-    /// `user:EMAIL` or `service_principal:NAME`.
-    pub principal: String,
+    /// The principal, by the id that never changes: one that is created again under the same name inherits nothing.
+    pub principal: PrincipalId,
 }
 
 /// Verifies credentials against the snapshot.
@@ -74,8 +77,9 @@ impl Authn {
     /// was verified elsewhere after keys were wanted.
     ///
     /// # Errors
-    /// `CREDENTIAL_AMBIGUOUS` for more than one credential or a header of ours that comes twice,
-    /// `CREDENTIAL_INVALID` for one that is not good, `ACCESS_STALE` where that cannot be told.
+    /// `CREDENTIAL_AMBIGUOUS` for more than one credential, for a certificate that stands for more than one principal or a
+    /// header of ours that comes twice, `CREDENTIAL_INVALID` for one that is not good, `ACCESS_STALE` where that cannot
+    /// be told.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -88,7 +92,10 @@ impl Authn {
             return Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous }.into());
         }
         let header = headers.get(AUTHORIZATION);
-        let mapped = certificate.and_then(|c| self.mapped(c));
+        let mapped = match certificate {
+            None => None,
+            Some(certificate) => self.mapped(certificate)?.map(|id| (id, certificate.ends_at)),
+        };
         if header.is_none() && mapped.is_none() {
             return Ok(None);
         }
@@ -96,7 +103,7 @@ impl Authn {
         let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
         let by_certificate = match mapped {
             None => None,
-            Some(name) => Some(snapshot.named(name).ok_or_else(invalid)?),
+            Some((id, ends_at)) => Some(snapshot.by_certificate(id, ends_at).ok_or_else(invalid)?),
         };
         let by_token = match header {
             None => None,
@@ -109,6 +116,11 @@ impl Authn {
             (Some(a), Some(b)) if a.principal() != b.principal() => {
                 Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous }.into())
             }
+            // Both stand for the same principal, who ends with the first of them.
+            (Some(certificate), Some(token)) => Ok(Some(match certificate.expires_at() {
+                None => token,
+                Some(at) => token.ending_by(at),
+            })),
             (certificate, token) => Ok(token.or(certificate)),
         }
     }
@@ -119,11 +131,20 @@ impl Authn {
         snapshot.by_key_hash(&Sha256::digest(key.as_bytes()).into())
     }
 
-    fn mapped(&self, certificate: &PeerCertificate) -> Option<&str> {
-        let of = |identity: &&CertificateIdentity| {
-            identity.issuer == certificate.issuer && certificate.names.contains(&identity.san)
-        };
-        self.certificates.iter().find(of).map(|identity| identity.principal.as_str())
+    /// The principal that a certificate stands for. The order of the configuration never decides: a certificate whose
+    /// names stand for different principals is refused (T19).
+    fn mapped(&self, certificate: &PeerCertificate) -> Result<Option<PrincipalId>, Error> {
+        let mut stands_for = None;
+        for identity in &self.certificates {
+            if identity.issuer != certificate.issuer || !certificate.names.contains(&identity.san) {
+                continue;
+            }
+            if stands_for.is_some_and(|found| found != identity.principal) {
+                return Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous });
+            }
+            stands_for = Some(identity.principal);
+        }
+        Ok(stands_for)
     }
 
     fn token(

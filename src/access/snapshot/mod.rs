@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::principal::{Caller, PrincipalId};
+use super::principal::{Began, Caller, PrincipalId};
 use super::roles::Role;
 use crate::clock::Clock;
 use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
@@ -233,16 +233,18 @@ impl Snapshot {
         self.read().caller(principal, self.clock.now())
     }
 
-    /// The principal of a name as certificates map to it: `user:EMAIL` or `service_principal:NAME`.
-    pub(in crate::access) fn named(&self, name: &str) -> Option<Caller> {
-        let principal = match name.split_once(':')? {
-            ("user", email) => PrincipalId::User(self.user(email)?),
-            ("service_principal", name) => {
-                PrincipalId::ServicePrincipal(self.service_principal(name)?)
-            }
-            _ => return None,
-        };
-        self.caller(principal)
+    /// The caller behind a certificate that stands for a principal, as long as the certificate has not ended and the
+    /// principal can call. The caller ends with the certificate.
+    pub(in crate::access) fn by_certificate(
+        &self,
+        principal: PrincipalId,
+        ends_at: Timestamp,
+    ) -> Option<Caller> {
+        let now = self.clock.now();
+        if ends_at <= now {
+            return None;
+        }
+        Some(self.read().caller(principal, now)?.ending_by(ends_at))
     }
 
     /// The user of an e-mail address.
@@ -275,6 +277,12 @@ impl Snapshot {
     #[must_use]
     pub fn is_live(&self, caller: &Caller) -> bool {
         self.read().is_live(caller, self.clock.now())
+    }
+
+    /// Whether work that a credential began may go on, whatever the planned end of the credential.
+    #[must_use]
+    pub fn can_go_on(&self, began: &Began) -> bool {
+        self.read().can_go_on(began, self.clock.now())
     }
 
     /// The role where no gateway is concerned.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bindings::{Bindings, GatewayFacts};
 use super::{Change, GroupFacts, ServicePrincipalFacts, UserFacts};
-use crate::access::principal::{Caller, PrincipalId};
+use crate::access::principal::{Began, Caller, PrincipalId};
 use crate::access::roles::{self, Role};
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
 use crate::labels::{Labels, UNLABELLED};
 
 /// A service principal, and its name as a caller, which is made once and not in each call.
@@ -199,6 +199,25 @@ impl State {
             && caller.bound.is_none_or(|gateway| self.gateways.contains_key(&gateway))
     }
 
+    /// Whether work that a credential began may go on: its holder can call, and the credential was neither revoked nor
+    /// replaced. The planned end of the credential is no reason to stop, that of an overlap of two keys included.
+    pub(super) fn can_go_on(&self, began: &Began, now: Timestamp) -> bool {
+        let Some(current) = self.caller(began.principal, now) else { return false };
+        let replaced = began.version.is_some_and(|version| {
+            version != current.version && !self.was_to_end(began.principal, version)
+        });
+        let there = |gateway| self.gateways.contains_key(&gateway);
+        !replaced && !self.is_ended(began.principal, began.session) && began.bound.is_none_or(there)
+    }
+
+    /// Whether a version is that of the key before the present one, which was replaced with an overlap.
+    fn was_to_end(&self, principal: PrincipalId, version: i64) -> bool {
+        let PrincipalId::ServicePrincipal(id) = principal else { return false };
+        self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
+            facts.previous.is_some() && version == facts.key_version - 1
+        })
+    }
+
     /// Whether the caller came with the key before the present one, or with what was made from it, and that is still
     /// good.
     fn overlaps(&self, caller: &Caller, now: Timestamp) -> bool {
@@ -209,7 +228,11 @@ impl State {
     }
 
     fn is_revoked(&self, caller: &Caller) -> bool {
-        let (Some(session), PrincipalId::User(id)) = (caller.session, caller.principal) else {
+        self.is_ended(caller.principal, caller.session)
+    }
+
+    fn is_ended(&self, principal: PrincipalId, session: Option<SessionId>) -> bool {
+        let (Some(session), PrincipalId::User(id)) = (session, principal) else {
             return false;
         };
         self.users.get(&id).is_none_or(|user| user.revoked.contains(&session))

@@ -370,7 +370,8 @@ fn a_name_belongs_to_who_has_it_last_in_whatever_order_changes_come() {
     // The old account is gone and a new one has its address: the new one is read first.
     snapshot.apply(2, vec![user(2, "ana"), Change::User(UserId(1), None)], Duration::ZERO);
     assert_eq!(snapshot.user("ana"), Some(UserId(2)));
-    assert!(snapshot.named("user:ana").is_some() && snapshot.named("ana").is_none());
+    assert!(snapshot.caller(PrincipalId::User(UserId(2))).is_some());
+    assert!(snapshot.caller(PrincipalId::User(UserId(1))).is_none());
     snapshot.apply(3, vec![user(2, "bea")], Duration::ZERO);
     assert_eq!((snapshot.user("ana"), snapshot.user("bea")), (None, Some(UserId(2))));
 }

@@ -14,8 +14,8 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
-use crate::resources::access_bindings::difference;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::resources::access_bindings::{difference, effect};
 use crate::resources::events::domain::{self as events, NewEvent};
 
 /// What is to change of a gateway; none is what stays.
@@ -159,20 +159,30 @@ fn note(ctx: &Ctx, before: &Row, after: &Row) {
     }
 }
 
+/// Refuses a change of the destination by anybody but a global admin.
+fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
+    if is_global_admin || !change.moves_destination() {
+        return Ok(());
+    }
+    let why = "an endpoint, scheme, CA, auth mode, token URL or pinned generation is changed by a global admin only";
+    Err(Error::Denied { why: why.to_owned() })
+}
+
 /// Changes the gateway of the call.
 pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
     let (id, name) = ctx.on_gateway()?.clone();
-    let (app, now, global) = (ctx.app(), ctx.now(), ctx.is_global_admin());
+    let (app, now) = (ctx.app(), ctx.now());
     ctx.detail("fields", change.fields());
-    if change.moves_destination() && !global {
-        let why = "an endpoint, scheme, CA, auth mode, token URL or pinned generation is changed by a global admin only";
-        return Err(Error::Denied { why: why.to_owned() });
-    }
+    admit(&change, ctx.is_global_admin())?;
     let oidc_client = change.oidc_client.as_ref().and_then(Option::as_ref);
     domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .db()
         .transaction(async |conn| {
+            // Before the row is locked, as in every transaction that changes access.
+            effect::turn(conn).await?;
+            let global = effect::is_global_admin(ctx, conn).await?;
+            admit(&change, global)?;
             let missing = || Error::missing(Kind::Gateway, &name);
             let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, &name)?;

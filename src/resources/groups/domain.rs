@@ -1,4 +1,7 @@
 //! Groups: making, finding, changing and deleting them, and who is in them.
+//!
+//! Invariant: every change needs a global admin, also at its turn in the transaction. A group may be bound as admin on any
+//! gateway, so that each membership, each role and each deletion can make or unmake admins (T06).
 
 use serde_json::json;
 
@@ -12,6 +15,7 @@ use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::names::Name;
 use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::effect;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::users::admins;
@@ -128,6 +132,7 @@ pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
         .db()
         .transaction(async |conn| {
             let _locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let created = store::insert(conn, &new, now).await?;
             within(store::count(conn).await?, GROUPS_MAX, "groups")?;
             let payload = json!({ "group": created.name, "role": created.role.as_str() });
@@ -189,6 +194,7 @@ pub async fn update(
         .db()
         .transaction(async |conn| {
             let locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let before = found(ctx, conn, name).await?;
             etag::check(given_etag, before.version, Kind::Group, name)?;
             let mut group = before.clone();
@@ -226,6 +232,7 @@ pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<Removed, 
         .db()
         .transaction(async |conn| {
             let locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let group = found(ctx, conn, name).await?;
             etag::check(given_etag, group.version, Kind::Group, name)?;
             let removed = store::count_of(conn, group.id).await?;
@@ -254,6 +261,7 @@ pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, 
         .db()
         .transaction(async |conn| {
             let _locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let group = found(ctx, conn, name).await?;
             let user = users::id_of(conn, email).await?;
             let added = store::insert_member(conn, group.id, user, email.as_str()).await?;
@@ -279,6 +287,7 @@ pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), E
         .db()
         .transaction(async |conn| {
             let locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let group = found(ctx, conn, name).await?;
             let user = users::id_of(conn, email).await?;
             if !store::delete_member(conn, group.id, user).await? {

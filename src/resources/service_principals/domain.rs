@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::names::Name;
 use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::effect;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::{fill_random, hex};
@@ -150,6 +151,7 @@ pub async fn create(
     let created = ctx
         .db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let created = add(conn, &new).await?;
             let payload = json!({ "service_principal": created.name, "role": role.as_str() });
             events::enqueue(conn, NewEvent::of(ctx, "service_principal.created", payload)).await?;
@@ -212,6 +214,7 @@ pub async fn update(
     let updated = ctx
         .db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let mut principal = found(ctx, conn, name, given_etag).await?;
             let (id, version) = (principal.id, principal.version);
             principal.role = change.role.unwrap_or(principal.role);
@@ -259,6 +262,7 @@ pub async fn rotate(
     let rotated = ctx
         .db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let found = found(ctx, conn, name, given_etag).await?;
             if !store::set_key(conn, found.id, found.version, &new).await? {
                 return Err(Error::conflict(Kind::ServicePrincipal, name));
@@ -279,6 +283,7 @@ pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error
     let now = ctx.now();
     ctx.db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let found = found(ctx, conn, name, given_etag).await?;
             if !store::delete(conn, found.id, found.version).await? {
                 return Err(Error::conflict(Kind::ServicePrincipal, name));

@@ -2,6 +2,7 @@
 //!
 //! Invariants
 //! - nobody gives a role above their own, nor touches whoever holds one;
+//! - a change of access needs a global admin, also at its turn in the transaction (T06);
 //! - nobody deletes or deactivates the own account, nor takes its password away without the one that stands;
 //! - the last active admin stays: see `admins`;
 //! - what is taken away is gone before it is answered, and live streams within a second.
@@ -21,6 +22,7 @@ use crate::db::types::SessionId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::effect;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::budget;
 use crate::resources::auth::sessions::{self, Shown};
@@ -91,6 +93,7 @@ pub async fn update(
         .db()
         .transaction(async |conn| {
             let locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let user = found(ctx, conn, named).await?;
             if change.is_active == Some(false) {
                 not_own(ctx, &user, "deactivates")?;
@@ -123,6 +126,7 @@ pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Er
         .db()
         .transaction(async |conn| {
             let locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let user = found(ctx, conn, named).await?;
             not_own(ctx, &user, "deletes")?;
             etag::check(given_etag, user.version, Kind::User, named)?;
@@ -161,6 +165,7 @@ pub async fn reset_password(
         .db()
         .transaction(async |conn| {
             let locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let user = found(ctx, conn, named).await?;
             // Else a stolen session would be as good as the password, which ChangePassword asks for.
             not_own(ctx, &user, "resets")?;
@@ -187,6 +192,7 @@ pub async fn reset_password(
 pub async fn unlock(ctx: &Ctx, named: &Named) -> Result<(), Error> {
     ctx.db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let user = found(ctx, conn, named).await?;
             budget::forgive(ctx.app(), conn, &user.email).await?;
             let payload = json!({ "user": user.email });
@@ -218,6 +224,7 @@ pub async fn revoke_sessions(
     let ended = ctx
         .db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let user = found(ctx, conn, named).await?;
             let ended = match only {
                 None => sessions::end_all(conn, user.id, now).await?,

@@ -24,6 +24,7 @@ use crate::ctx::{Anonymous, Ctx};
 use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
 use crate::resources::access_bindings::domain::changed;
+use crate::resources::access_bindings::effect;
 use crate::resources::access_bindings::feed::{Subject, store::log_change};
 use crate::resources::auth::password::Hasher;
 use crate::resources::auth::{budget, sessions};
@@ -78,6 +79,7 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
         .db()
         .transaction(async |conn| {
             let _locked = admins::lock(conn).await?;
+            effect::require_global_admin(ctx, conn).await?;
             let id = store::insert_invited(conn, email.as_str(), role, waiting, now).await?;
             domain::within(conn, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
@@ -101,6 +103,7 @@ pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
     let user = ctx
         .db()
         .transaction(async |conn| {
+            effect::turn_of_global_admin(ctx, conn).await?;
             let found = domain::find(conn, named).await?;
             ctx.not_above(found.effective_role)?;
             if !found.pending_invite {

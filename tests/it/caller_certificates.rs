@@ -1,0 +1,244 @@
+//! Certificates of callers: whom they stand for, and that they end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::SanType;
+use rustls::HandshakeKind;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use shoreguard::app::App;
+use shoreguard::config::ClientIdentity;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::access_bindings::feed;
+use shoreguard::resources::auth::setup;
+use shoreguard::transport::server::Running;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::support::Place;
+use crate::support::server::{Bearer, Caller, boot, config};
+use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for};
+
+const DAY: Duration = Duration::from_hours(24);
+const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
+
+/// A server that knows callers by their certificates.
+struct Server {
+    app: Arc<App>,
+    running: Running,
+    servers: Issuer,
+    callers: Issuer,
+    place: Place,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts with the names of certificates, and the principals that they stand for.
+    async fn start(engine: Engine, identities: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (servers, callers) = (authority("servers"), authority("callers"));
+        let (cert, key) = signed(&servers, localhost());
+        let put = |name: &str, content: String| -> Option<PathBuf> {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            Some(path)
+        };
+        let place = Place::new(engine).await.unwrap();
+        let mut config = config(&place, folder.path(), |_| {});
+        config.server.tls.cert_path = put("cert", cert);
+        config.server.tls.key_path = put("key", key);
+        config.server.tls.client_ca_path = put("ca", callers.pem());
+        let identity = |(san, principal): &(&str, &str)| ClientIdentity {
+            issuer: "CN=callers".to_owned(),
+            san: (*san).to_owned(),
+            principal: (*principal).to_owned(),
+        };
+        config.server.tls.client_identities = identities.iter().map(identity).collect();
+        let (app, running) = boot(config).await;
+        Self { app, running, servers, callers, place, folder }
+    }
+
+    fn port(&self) -> u16 {
+        self.running.address().port()
+    }
+
+    fn caller(&self, identity: Option<&(String, String)>, bearer: Option<String>) -> Caller {
+        let channel = channel(self.port(), &self.servers.pem(), identity);
+        Caller { channel, bearer: Bearer(bearer) }
+    }
+
+    /// The first admin, who makes service principals with the ids from 1 on.
+    async fn admin(&self) -> Caller {
+        let token = setup::offer(&self.app).await.unwrap().unwrap();
+        let (email, password) =
+            ("admin@example.com".to_owned(), "correct horse battery".to_owned());
+        let anonymous = self.caller(None, None);
+        let request = pb::SetupRequest {
+            setup_token: token.expose().to_owned(),
+            email: email.clone(),
+            password: password.clone(),
+        };
+        anonymous.auth().setup(request).await.unwrap();
+        let login = pb::LoginRequest { email, password };
+        let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
+        self.caller(None, Some(session))
+    }
+
+    async fn finish(self) {
+        self.app.stop.cancel();
+        self.running.stopped().await;
+        self.app.drained().await;
+        drop((self.app, self.folder));
+        self.place.remove().await;
+    }
+}
+
+fn run<F: Future<Output = ()>>(identities: &[(&str, &str)], test: impl Fn(Server) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        runtime.block_on(async { test(Server::start(engine, identities).await).await });
+    }
+}
+
+fn names(names: &[&str]) -> Vec<SanType> {
+    names.iter().map(|name| SanType::URI((*name).try_into().unwrap())).collect()
+}
+
+async fn who(caller: &Caller) -> Result<pb::GetCurrentIdentityResponse, tonic::Status> {
+    Ok(caller.auth().get_current_identity(WHO).await?.into_inner())
+}
+
+#[test]
+fn t14_a_certificate_that_has_ended_ends_calls_and_streams_of_its_connection() {
+    run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
+        let key = sg.admin().await.key("ci", pb::Role::Viewer).await;
+        feed::refresh(&sg.app).await.unwrap();
+        let certificate = signed_for(&sg.callers, names(&["spiffe://example/ci"]), DAY * 2);
+        let ci = sg.caller(Some(&certificate), None);
+        let both = Caller { channel: ci.channel.clone(), bearer: Bearer(Some(key.clone())) };
+        assert_eq!(who(&ci).await.unwrap().actor, "sp:ci");
+        let watch = pb::WatchEventsRequest::default;
+        let mut events = ci.events().watch_events(watch()).await.unwrap().into_inner();
+        let mut of_both = both.events().watch_events(watch()).await.unwrap().into_inner();
+
+        sg.app.clock.advance(DAY * 2);
+        feed::refresh(&sg.app).await.unwrap();
+        assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+        assert_refused!(who(&both).await, Unauthenticated, "CREDENTIAL_INVALID");
+        for stream in [&mut events, &mut of_both] {
+            let last = loop {
+                match stream.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("a stream ends with a status"),
+                    Err(status) => break status,
+                }
+            };
+            assert_eq!(last.code(), tonic::Code::Unauthenticated, "{last:?}");
+        }
+        let by_key = sg.caller(None, Some(key));
+        assert_eq!(who(&by_key).await.unwrap().actor, "sp:ci", "the key has not ended");
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t19_a_certificate_that_stands_for_two_principals_is_refused() {
+    let (ci, cd) = ("URI:spiffe://example/ci", "URI:spiffe://example/cd");
+    let (one, two) = ("service_principal:1", "service_principal:2");
+    // In either order of the configuration.
+    for identities in [[(ci, one), (cd, two)], [(cd, two), (ci, one)]] {
+        run(&identities, async |sg: Server| {
+            let admin = sg.admin().await;
+            admin.key("ci", pb::Role::Admin).await;
+            admin.key("cd", pb::Role::Viewer).await;
+            feed::refresh(&sg.app).await.unwrap();
+            for (given, actor) in
+                [("spiffe://example/ci", "sp:ci"), ("spiffe://example/cd", "sp:cd")]
+            {
+                let certificate = signed(&sg.callers, names(&[given, "spiffe://example/other"]));
+                let seen = who(&sg.caller(Some(&certificate), None)).await.unwrap();
+                assert_eq!(seen.actor, actor);
+            }
+            for given in [
+                ["spiffe://example/ci", "spiffe://example/cd"],
+                ["spiffe://example/cd", "spiffe://example/ci"],
+            ] {
+                let certificate = signed(&sg.callers, names(&given));
+                let refused = who(&sg.caller(Some(&certificate), None)).await;
+                assert_refused!(refused, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
+            }
+            sg.finish().await;
+        });
+    }
+    // Two names of one principal are no contradiction.
+    run(&[(ci, one), (cd, one)], async |sg: Server| {
+        sg.admin().await.key("ci", pb::Role::Viewer).await;
+        feed::refresh(&sg.app).await.unwrap();
+        let certificate =
+            signed(&sg.callers, names(&["spiffe://example/ci", "spiffe://example/cd"]));
+        let seen = who(&sg.caller(Some(&certificate), None)).await.unwrap();
+        assert_eq!((seen.actor.as_str(), seen.principal.as_str()), ("sp:ci", one));
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
+    run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
+        let admin = sg.admin().await;
+        admin.key("ci", pb::Role::Viewer).await;
+        feed::refresh(&sg.app).await.unwrap();
+        let ci = sg.caller(Some(&signed(&sg.callers, names(&["spiffe://example/ci"]))), None);
+        assert_eq!(who(&ci).await.unwrap().principal, "service_principal:1");
+        let delete = pb::DeleteServicePrincipalRequest { name: "ci".into(), ..Default::default() };
+        admin.service_principals().delete_service_principal(delete).await.unwrap();
+        assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+        let key = admin.key("ci", pb::Role::Admin).await;
+        assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
+        let anew = who(&sg.caller(None, Some(key))).await.unwrap();
+        assert_eq!(anew.principal, "service_principal:2");
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t14_no_connection_resumes_what_a_certificate_has_proved_on_another() {
+    run(&[("URI:spiffe://example/ci", "service_principal:1")], async |sg: Server| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(sg.servers.der().clone()).unwrap();
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            let (cert, key) = signed(&sg.callers, names(&["spiffe://example/ci"]));
+            let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            // As clients are by default: it keeps every session that it may resume.
+            let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .with_root_certificates(roots.clone())
+                .with_client_auth_cert(vec![cert], key)
+                .unwrap();
+            tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let connector = TlsConnector::from(Arc::new(tls));
+            for _ in 0..3 {
+                let socket = TcpStream::connect(("127.0.0.1", sg.port())).await.unwrap();
+                let name = "localhost".try_into().unwrap();
+                let mut stream = connector.connect(name, socket).await.unwrap();
+                let kind = stream.get_ref().1.handshake_kind();
+                assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
+                // Whatever the server has to say after its handshake, such as a ticket, comes before this answer.
+                let request =
+                    b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+                stream.write_all(request).await.unwrap();
+                let mut answer = String::new();
+                let _ = stream.read_to_string(&mut answer).await;
+                assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            }
+        }
+        sg.finish().await;
+    });
+}
