@@ -17,6 +17,7 @@ pub(crate) mod connection;
 mod forward;
 mod governed;
 pub(crate) mod headers;
+mod ids;
 mod lifecycle;
 pub(crate) mod message;
 mod prepare;
@@ -38,6 +39,7 @@ use http_body::Body;
 use tokio::task::JoinHandle;
 
 pub use self::body::ProxiedBody;
+pub use self::ids::RequestIds;
 pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
 

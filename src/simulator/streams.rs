@@ -150,18 +150,14 @@ pub(super) fn converse(
     let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
     let input: Typing = match half_close {
         HalfClose::IsRead => Box::pin(input),
-        HalfClose::Aborts => {
-            Box::pin(input.chain(stream::iter([Err(Status::internal(ABORTED))])))
-        }
+        HalfClose::Aborts => Box::pin(input.chain(stream::iter([Err(Status::internal(ABORTED))]))),
     };
     match (words.as_slice(), half_close) {
         (["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"], _) => {
             Box::pin(interact(input, start.terminal.is_some()))
         }
         ([..], HalfClose::IsRead) => Box::pin(exec(start, timeout)),
-        ([..], HalfClose::Aborts) => {
-            Box::pin(while_typed(Box::pin(exec(start, timeout)), input))
-        }
+        ([..], HalfClose::Aborts) => Box::pin(while_typed(Box::pin(exec(start, timeout)), input)),
     }
 }
 
@@ -187,10 +183,7 @@ fn while_typed(
 }
 
 /// Gives the lines of an input back, and an exit once it has ended.
-fn interact(
-    input: Typing,
-    on_terminal: bool,
-) -> impl Stream<Item = Result<Output, Status>> + Send {
+fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Output, Status>> + Send {
     let state = Some((input, BytesMut::new(), on_terminal));
     stream::unfold(state, async |state| {
         let (mut input, mut line, on_terminal) = state?;
