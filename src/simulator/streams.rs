@@ -21,6 +21,9 @@ const TIMED_OUT: i32 = 124;
 /// A line that an interactive command holds back until it is complete.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// How long an interactive command takes to start: an input that ends with the call has ended by then.
+const STARTS_AFTER: Duration = Duration::from_millis(50);
+
 /// The character that ends the input of a terminal.
 const END_OF_INPUT: u8 = 4;
 
@@ -114,9 +117,21 @@ pub(super) fn exec(
     start: &Start,
     timeout: Option<Duration>,
 ) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
+    play(start, timeout, Duration::ZERO)
+}
+
+fn play(
+    start: &Start,
+    timeout: Option<Duration>,
+    after: Duration,
+) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
     let run = start.run();
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    let state = Some((VecDeque::from(run.steps), run.code, end));
+    let mut steps = VecDeque::from(run.steps);
+    if !after.is_zero() {
+        steps.push_front(Step::Pause(after));
+    }
+    let state = Some((steps, run.code, end));
     stream::unfold(state, async |state| {
         let (mut steps, code, end) = state?;
         loop {
@@ -157,7 +172,9 @@ pub(super) fn converse(
             Box::pin(interact(input, start.terminal.is_some()))
         }
         ([..], HalfClose::IsRead) => Box::pin(exec(start, timeout)),
-        ([..], HalfClose::Aborts) => Box::pin(while_typed(Box::pin(exec(start, timeout)), input)),
+        ([..], HalfClose::Aborts) => {
+            Box::pin(while_typed(Box::pin(play(start, timeout, STARTS_AFTER)), input))
+        }
     }
 }
 

@@ -244,7 +244,8 @@ fn request_ids_of_clients_are_counted() {
             client.stop_sandbox(to("counted", stop)).await.unwrap_err();
             client.delete_sandbox(to("counted", delete_missing(String::new()))).await.unwrap_err();
             let counted = |outcome: &str| {
-                let labels = ["gateway=\"counted\"", &format!("outcome=\"{outcome}\"")];
+                let outcome = format!("outcome=\"{outcome}\"");
+                let labels = ["gateway=\"counted\"", outcome.as_str()];
                 value(&metrics.render(), "shoreguard_gateway_request_ids_total", &labels)
             };
             until("all are counted", || async {
