@@ -258,6 +258,21 @@ fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
     numbers
 }
 
+/// The field numbers on the way to the id by which a gateway tells a repeat. Of a request that streams, it is in the
+/// message that starts it.
+fn repeat_id(method: &MethodDescriptor) -> Vec<u32> {
+    let of = |message: &MessageDescriptor| Some(message.get_field_by_name("request_id")?.number());
+    if let Some(number) = of(&method.input()) {
+        return vec![number];
+    }
+    let start = method.input().get_field_by_name("start").filter(|_| method.is_client_streaming());
+    let nested = start.and_then(|start| {
+        let number = of(start.kind().as_message()?)?;
+        Some(vec![start.number(), number])
+    });
+    nested.unwrap_or_default()
+}
+
 /// Writes the table of one generation of the upstream, sorted by path.
 pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("the upstream's descriptor set");
@@ -267,7 +282,7 @@ pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
         let streaming = stream(&method);
         let request = method.input().full_name().to_owned();
         if variant(&row, "forward", &path) == "Never" {
-            writeln!(rows, "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, guard: None }},")
+            writeln!(rows, "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &[], guard: None }},")
                 .expect("a string takes all");
             continue;
         }
@@ -279,10 +294,11 @@ pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
             (key == "None") == sandbox.is_empty(),
             "{path}: `sandbox_field` goes with a sandbox key"
         );
+        let request_id = repeat_id(&method);
         let secret = row.get_field_by_name("secret").and_then(|v| v.as_bool()).unwrap_or_default();
         writeln!(
             rows,
-            "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, guard: Some(Guard {{ \
+            "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &{request_id:?}, guard: Some(Guard {{ \
              role: Role::{}, effect: PolicyEffect::{}, audit: Audit::{}, action: {action:?}, resource: {resource:?}, \
              sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
              secret: {secret} }}) }},",

@@ -25,9 +25,9 @@ use crate::error::Error;
 use crate::net::http;
 use crate::net::names::Names;
 use crate::oidc::Oidc;
-use crate::proxy::SandboxIds;
 use crate::proxy::bounds::Bounds;
 use crate::proxy::channels::Channels;
+use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::audit::recorder::Recorder;
 use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
@@ -90,6 +90,8 @@ pub struct App {
     pub(crate) streams: Arc<Bounds>,
     /// Which sandbox an id means, as the gateways have told.
     pub sandbox_ids: SandboxIds,
+    /// How many request ids of a gateway each principal has used.
+    pub request_ids: RequestIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
     pub passwords: auth::password::Hasher,
     /// How many credentials one caller may make a minute.
@@ -169,6 +171,7 @@ impl App {
             names,
             issuers,
             sandbox_ids: SandboxIds::default(),
+            request_ids: RequestIds::default(),
             passwords: auth::password::Hasher::new(&config.limits),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
             sboms: sboms::intake::Intake::default(),

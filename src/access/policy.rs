@@ -182,6 +182,8 @@ pub struct UpstreamMethod {
     pub streaming: Streaming,
     /// Full name of the request message.
     pub request: &'static str,
+    /// Field numbers on the way to the id by which a gateway tells a repeat; empty where there is none.
+    pub request_id: &'static [u32],
     /// None is never forwarded.
     pub guard: Option<Guard>,
 }

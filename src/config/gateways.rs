@@ -66,6 +66,14 @@ pub struct Gateways {
     /// more than anybody follows.
     #[serde(default = "messages_per_minute")]
     pub messages_per_minute: u64,
+    /// Most request ids of one gateway that a principal may use through each process. Default 500, half of what a gateway
+    /// keeps: it takes this server for one caller, keeps the ids of failed calls for good, and then refuses those of all.
+    #[serde(default = "request_ids_per_principal")]
+    pub request_ids_per_principal: u32,
+}
+
+fn request_ids_per_principal() -> u32 {
+    500
 }
 
 fn bytes_per_minute() -> u64 {
@@ -135,6 +143,7 @@ impl Section for Gateways {
         Key::new("stream_connections_per_gateway", Kind::Number),
         Key::new("bytes_per_minute", Kind::Number),
         Key::new("messages_per_minute", Kind::Number),
+        Key::new("request_ids_per_principal", Kind::Number),
     ];
 
     fn check(&self, faults: &mut Faults) {
@@ -158,6 +167,8 @@ impl Section for Gateways {
         faults.range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
         let messages = 1_000..=1_000_000_000;
         faults.range("gateways.messages_per_minute", self.messages_per_minute, &messages);
+        let ids = 1..=1_000_000;
+        faults.range("gateways.request_ids_per_principal", self.request_ids_per_principal, &ids);
     }
 }
 

@@ -157,6 +157,20 @@ fn what_is_discovered_is_bounded_and_of_domains_that_are_named() {
 }
 
 #[test]
+fn the_share_of_request_ids_is_bounded() {
+    let of = |ids: u32| format!("[gateways]\nrequest_ids_per_principal = {ids}");
+    assert_eq!(Config::from_toml("").unwrap().gateways.request_ids_per_principal, 500);
+    for good in [1, 1_000_000] {
+        let config = Config::from_toml(&of(good)).unwrap();
+        assert_eq!(config.gateways.request_ids_per_principal, good);
+    }
+    for bad in [0, 1_000_001] {
+        let why = format!("`gateways.request_ids_per_principal` must be 1..=1000000, got {bad}");
+        assert_eq!(faults(&of(bad)), [why]);
+    }
+}
+
+#[test]
 fn nobody_becomes_admin_by_registering() {
     for role in ["none", "viewer", "operator"] {
         let config = Config::from_toml(&format!("[auth]\nregistration_role = '{role}'")).unwrap();

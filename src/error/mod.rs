@@ -115,6 +115,8 @@ pub enum Said {
     Refused,
     /// Something has changed meanwhile.
     Changed,
+    /// It does not say whether a request with this id was carried out.
+    Uncertain,
     /// Too much.
     Exhausted,
     /// It has no such method.

@@ -13,6 +13,10 @@ pub const ACTOR: &str = "shoreguard/actor";
 /// The operation that has made a sandbox.
 pub const OPERATION: &str = "shoreguard/operation";
 
+/// The request id that a stock client gave the creation of a sandbox, instead of [`OPERATION`]: a repeat must be the same
+/// message, and each repeat is an operation of its own.
+pub const REQUEST: &str = "shoreguard/request";
+
 /// Whether a key is ours, however its letters are written: people read these records too.
 #[must_use]
 pub fn is_ours(key: &str) -> bool {
@@ -26,9 +30,15 @@ mod tests {
 
     #[test]
     fn a_key_is_ours_however_it_is_written() {
-        for key in
-            [ACTOR, OPERATION, PREFIX, "Shoreguard/Actor", " shoreguard/actor", "SHOREGUARD/x"]
-        {
+        for key in [
+            ACTOR,
+            OPERATION,
+            REQUEST,
+            PREFIX,
+            "Shoreguard/Actor",
+            " shoreguard/actor",
+            "SHOREGUARD/x",
+        ] {
             assert!(is_ours(key), "{key}");
         }
         for key in ["", "shoreguard", "team/shoreguard/actor", "actor", "shoreguarď/x"] {

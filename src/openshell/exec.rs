@@ -92,14 +92,34 @@ impl Outputs {
     }
 }
 
-/// Where the input of a command goes. Dropped, the command reads its end.
+/// The character that ends the input of a terminal.
+const END_OF_INPUT: &[u8] = &[4];
+
+/// Where the input of a command goes. Dropped, a gateway of generation 0.1 tells the command its end, and one of
+/// generation 0.0 aborts the command.
 #[derive(Debug)]
 pub struct Inputs {
     sender: mpsc::Sender<Bytes>,
     wire: Wire,
+    tty: bool,
 }
 
 impl Inputs {
+    /// Ends the input as far as the gateway lets us. In generation 0.0 the way stays open while the answer is held: a
+    /// terminal gets the character that ends its input, and without one nothing can tell the command.
+    #[must_use = "dropping it aborts the command in generation 0.0"]
+    pub async fn end(self) -> Option<Self> {
+        match self.wire {
+            Wire::V0_1 => None,
+            Wire::V0_0 => {
+                if self.tty {
+                    self.send(Input::Stdin(Bytes::from_static(END_OF_INPUT))).await;
+                }
+                Some(self)
+            }
+        }
+    }
+
     /// Sends a piece; false where nobody reads any more.
     pub async fn send(&self, input: Input) -> bool {
         let message = match self.wire {
@@ -135,7 +155,8 @@ impl Gateway {
         };
         let opened = self.duplex(EXEC_INTERACTIVE, &first).await;
         let (sender, messages) = opened.map_err(about(place))?;
-        Ok((Inputs { sender, wire: self.wire() }, self.outputs(messages, place)))
+        let inputs = Inputs { sender, wire: self.wire(), tty: command.tty };
+        Ok((inputs, self.outputs(messages, place)))
     }
 
     /// Generation 0.0 counts a command's time in seconds, and what is less would be none.

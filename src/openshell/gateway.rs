@@ -164,7 +164,7 @@ impl Gateway {
                 }
             };
             let trailers = stream.trailers.take().unwrap_or_default();
-            Ok(Passed { message, trailers, refused })
+            Ok(Passed { head: stream.head, message, trailers, refused })
         };
         timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)))
     }
@@ -254,13 +254,18 @@ impl Gateway {
             warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
             return Err(self.unreachable());
         }
+        let (trailers_only, head) = match headers::code(&head.headers) {
+            Some(_) => (Some(head.headers), HeaderMap::new()),
+            None => (None, head.headers),
+        };
         Ok(Messages {
+            head,
             gateway: Arc::clone(&self.target.name),
             budget: Arc::clone(&self.target.budget),
             draw,
             receiving: answer.body,
             _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
-            trailers_only: headers::code(&head.headers).map(|_| head.headers),
+            trailers_only,
             trailers: None,
             bytes: BytesMut::new(),
             ready: VecDeque::new(),
@@ -272,6 +277,8 @@ impl Gateway {
 /// An answer as the gateway gave it.
 #[derive(Debug)]
 pub(crate) struct Passed {
+    /// What it begins with; not cleaned.
+    pub(crate) head: HeaderMap,
     /// Its message, where there is one.
     pub(crate) message: Option<Bytes>,
     /// What it ends with; not cleaned.
@@ -282,6 +289,8 @@ pub(crate) struct Passed {
 
 /// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
 pub(crate) struct Messages {
+    /// What it has begun with.
+    head: HeaderMap,
     gateway: Arc<str>,
     budget: Arc<Budget>,
     draw: Draw,

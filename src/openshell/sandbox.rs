@@ -8,7 +8,7 @@ use http::HeaderMap;
 use tracing::warn;
 
 use super::gateway::{CALL_TIME, Passed};
-use super::{Gateway, Wire, annotation, v0_0, v0_1};
+use super::{Gateway, Wire, v0_0, v0_1};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Reason, Said};
 use crate::proxy::message::MESSAGE_BYTES_MAX;
@@ -136,7 +136,8 @@ pub struct NewSandbox {
     pub workload_template: String,
     /// Kept by the gateway with the sandbox.
     pub annotations: BTreeMap<String, String>,
-    /// Tells a repeat, which generation 0.1 understands.
+    /// The id that a stock client of generation 0.1 gave its creation. Ours carry none: a gateway keeps each for good that
+    /// fails, and takes few of one caller.
     pub request_id: String,
 }
 
@@ -166,12 +167,12 @@ impl Gateway {
         Ok((passed, made))
     }
 
-    /// A creation in the caller's own bytes, with the operation among its annotations, by which its sandbox is known. One
-    /// that would be too large with it stays as it is.
-    pub(crate) fn with_operation(&self, request: Bytes, operation: &str) -> Bytes {
+    /// A creation in the caller's own bytes, with one annotation more, by which its sandbox is known. One that would be too
+    /// large with it stays as it is.
+    pub(crate) fn with_annotation(&self, request: Bytes, key: &str, value: &str) -> Bytes {
         let more = match self.wire() {
-            Wire::V0_0 => v0_0::annotated(annotation::OPERATION, operation),
-            Wire::V0_1 => v0_1::annotated(annotation::OPERATION, operation),
+            Wire::V0_0 => v0_0::annotated(key, value),
+            Wire::V0_1 => v0_1::annotated(key, value),
         };
         if request.len() + more.len() > MESSAGE_BYTES_MAX {
             return request;

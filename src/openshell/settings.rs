@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - what is set has a key that this build knows and a value of its type: another key could do anything (T05);
-//! - a change is sent once.
+//! - a change is sent once, without a request id of our own, and without annotations: those are for sandboxes alone.
 
 use super::gateway::CALL_TIME;
 use super::sandbox::{Place, about, text};
@@ -136,8 +136,6 @@ pub(super) struct Change<'a> {
     pub(super) key: &'static str,
     /// None takes it away.
     pub(super) value: Option<&'a Value>,
-    /// Tells a repeat, which generation 0.1 understands.
-    pub(super) request_id: String,
 }
 
 impl Gateway {
@@ -180,12 +178,11 @@ impl Gateway {
         of: Option<&Place>,
         key: Key,
         value: Option<&Value>,
-        request_id: String,
     ) -> Result<Changed, Error> {
-        let change = Change { of, key: key.as_str(), value, request_id };
+        let change = Change { of, key: key.as_str(), value };
         let request = match self.wire() {
             Wire::V0_0 => v0_0::change_setting(&change),
-            Wire::V0_1 => v0_1::change_setting(change),
+            Wire::V0_1 => v0_1::change_setting(&change),
         };
         let answer = self.unary(UPDATE, &request, CALL_TIME).await;
         let answer = match of {

@@ -4,7 +4,8 @@
 //! - what was checked goes on as it is, and one map entry after it: of two with one key the last one counts, and one of
 //!   ours is refused before;
 //! - the entry is the same for the same actor, so that a change that changes nothing makes no revision;
-//! - a change of a setting has no revision that could keep it, and goes on as it came.
+//! - a change of a setting has no revision that could keep it, and goes on as it came;
+//! - so does a change for the whole gateway: gateways take annotations for sandboxes alone.
 
 use super::message::Read;
 use super::wire::{self, Fields, Value};
@@ -17,6 +18,9 @@ const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
 /// Fields of `UpdateConfigRequest` that make a revision, the same in both generations.
 const POLICY: u32 = 2;
 const MERGE_OPERATIONS: u32 = 7;
+
+/// Its flag of a change for the whole gateway, the same in both generations.
+const GLOBAL: u32 = 6;
 
 /// The number of `annotations` in a request, the same in both generations.
 fn field(path: &str) -> Option<u32> {
@@ -51,8 +55,7 @@ pub(super) fn refuse_forged(path: &str, message: &[u8]) -> Result<(), Error> {
 /// `MESSAGE_TOO_LARGE`.
 pub(super) fn signed(path: &str, read: Read, actor: &str) -> Result<Read, Error> {
     let Some(annotations) = field(path) else { return Ok(read) };
-    let message = read.message();
-    if path == UPDATE && !wire::has(message, POLICY) && !wire::has(message, MERGE_OPERATIONS) {
+    if path == UPDATE && !is_kept(read.message()) {
         return Ok(read);
     }
     let (mut entry, mut more) = (Vec::new(), Vec::new());
@@ -60,6 +63,12 @@ pub(super) fn signed(path: &str, read: Read, actor: &str) -> Result<Read, Error>
     wire::put_bytes(&mut entry, 2, actor.as_bytes());
     wire::put_bytes(&mut more, annotations, &entry);
     read.with(&more)
+}
+
+/// Whether an update makes a revision that keeps annotations.
+fn is_kept(update: &[u8]) -> bool {
+    let makes_one = wire::has(update, POLICY) || wire::has(update, MERGE_OPERATIONS);
+    makes_one && !wire::flag(update, GLOBAL)
 }
 
 #[cfg(test)]
@@ -102,9 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_revision_goes_on_as_it_came() {
+    fn what_keeps_no_annotation_goes_on_as_it_came() {
         let setting = Update { setting_key: "ocsf_json_enabled".into(), ..Default::default() };
         let bytes = setting.encode_to_vec();
+        assert_eq!(signed(UPDATE, read(&bytes), "sp:ci").unwrap().message(), bytes);
+        let policy = Some(sandbox::SandboxPolicy { version: 1, ..Default::default() });
+        let global = Update { global: true, policy, ..Default::default() };
+        let bytes = global.encode_to_vec();
         assert_eq!(signed(UPDATE, read(&bytes), "sp:ci").unwrap().message(), bytes);
         let other = "/openshell.v1.OpenShell/DeleteSandbox";
         assert_eq!(signed(other, read(&bytes), "sp:ci").unwrap().message(), bytes);

@@ -61,6 +61,9 @@ where
     let Admitted { call, .. } = &admitted;
     let request_id = request_id::value(call.request_id);
     let mut closing = prepared.closing;
+    if let Some(closing) = &mut closing {
+        closing.counts(prepared.ids);
+    }
     let sent = send(&mut admitted, &parts.headers, request_id.clone(), source).await;
     let answered = match sent {
         Ok(Some(answer)) => pass(admitted, answer, request_id, prepared.meter, &mut closing).await,

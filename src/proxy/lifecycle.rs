@@ -20,6 +20,7 @@ use crate::openshell::gateway::Passed;
 use crate::resources::gateways::targets::Generation;
 use crate::resources::sandboxes::proxied::{self, Forwarded};
 use crate::transport::call;
+use crate::transport::status::code_of;
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
@@ -66,6 +67,7 @@ pub(super) async fn run(
     // The intent goes along with the call: what is done with it is closed where it ends.
     let entry = prepared.closing.take().and_then(super::record::Closing::into_entry);
     admitted.call.note.lock().entry = entry;
+    let ids = prepared.ids.take();
     let chosen = (admitted.chosen.id, Arc::clone(&admitted.chosen.name));
     let ctx = Ctx::proxied(&app, admitted.call.clone(), admitted.chosen.role, chosen);
     let (main, creates) = (Arc::clone(&app), admitted.row.path == CREATE);
@@ -80,6 +82,9 @@ pub(super) async fn run(
             Ok(passed) => passed.refused.as_ref(),
             Err(error) => Some(error),
         };
+        if let (Some(ids), Ok(_)) = (ids, &passed) {
+            ids.finish(refused.map_or(0, |refused| code_of(refused).0 as i32));
+        }
         call::close(&main, &noted, refused).await;
         passed
     });
@@ -95,12 +100,13 @@ fn answer(
     admitted: &Admitted<'_>,
     request_id: HeaderValue,
 ) -> Response<ProxiedBody> {
-    let Passed { message, mut trailers, .. } = passed;
+    let Passed { head, message, mut trailers, .. } = passed;
     headers::clean(&mut trailers);
     trailers.remove(CONTENT_TYPE);
     let body = ProxiedBody::whole(message.map(|message| message::framed(&message)), Some(trailers));
     let mut response = Response::new(body);
     *response.version_mut() = http::Version::HTTP_2;
+    *response.headers_mut() = head;
     let head = response.headers_mut();
     head.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers::response(head, admitted.lease.gateway_header(), request_id);

@@ -19,6 +19,7 @@ mod drive;
 mod forward;
 mod governed;
 pub(crate) mod headers;
+mod ids;
 pub(crate) mod lane;
 mod lifecycle;
 pub(crate) mod message;
@@ -44,6 +45,7 @@ use http_body::Body;
 use tokio::task::JoinHandle;
 
 pub use self::body::ProxiedBody;
+pub use self::ids::RequestIds;
 pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
 

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http_body::Body;
 
 use super::admit::{Admitted, enough};
+use super::ids::{self, Counted};
 use super::message::{self, Read};
 use super::record::{self, Closing, Place};
 use super::upstream::Meter;
@@ -22,6 +23,8 @@ pub(super) struct Prepared {
     pub(super) place: Place,
     pub(super) meter: Option<Arc<Meter>>,
     pub(super) closing: Option<Closing>,
+    /// Its request id, where there is one.
+    pub(super) ids: Option<Counted>,
 }
 
 /// Reads what has to be read, and records what has to be recorded.
@@ -42,8 +45,11 @@ where
             return Err(error);
         }
     };
+    let ids = ids::admit(admitted, read.as_ref()).inspect_err(|_| {
+        record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen));
+    })?;
     if guard.audit == Audit::None {
-        return Ok(Prepared { read, place, meter: None, closing: None });
+        return Ok(Prepared { read, place, meter: None, closing: None, ids });
     }
     let digest = || (!guard.secret).then(|| app.streamed_digest());
     let whole = read.as_ref().filter(|_| admitted.row.streaming != Streaming::Both);
@@ -67,10 +73,11 @@ where
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
     }
-    Ok(Prepared { read, place, meter, closing: Some(closing) })
+    Ok(Prepared { read, place, meter, closing: Some(closing), ids })
 }
 
-/// Reads the request where it is governed or names a sandbox: checks it, and finds what it is about.
+/// Reads the request where it is governed or names a sandbox: checks it, and finds what it is about. One that may carry a
+/// request id is read too, and is not checked.
 async fn read<B>(
     admitted: &mut Admitted<'_>,
     headers: &HeaderMap,
@@ -82,7 +89,8 @@ where
 {
     let guard = admitted.guard;
     let governed = guard.effect != PolicyEffect::None;
-    if !governed && guard.sandbox_key == SandboxKey::None {
+    let named = guard.sandbox_key != SandboxKey::None;
+    if !governed && !named && admitted.row.request_id.is_empty() {
         return Ok((None, Place::default()));
     }
     let nowhere = |error| (error, Place::default());
@@ -96,6 +104,9 @@ where
     let read = admitted.watch.within(tokio::time::timeout(within, arriving)).await;
     let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
     let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
+    if !governed && !named {
+        return Ok((Some(read), Place::default()));
+    }
     let message = read.message();
     skew::check(admitted.row, admitted.generation, &admitted.chosen.name, message)
         .map_err(nowhere)?;

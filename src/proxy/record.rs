@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tonic::Code;
 use tracing::error;
 
+use super::ids::Counted;
 use super::target::Chosen;
 use super::upstream::Meter;
 use crate::access::policy::{Guard, Streaming};
@@ -90,7 +91,8 @@ pub(crate) async fn open(
     let main = Arc::clone(&app);
     main.spawn(async move {
         let entry = app.audit.open(intent).await;
-        let closing = entry.map(|entry| Closing { app, entry: Some(entry), started, meter: None });
+        let closing =
+            entry.map(|entry| Closing { app, entry: Some(entry), started, meter: None, ids: None });
         drop(opened.send(closing));
     });
     answer.await.unwrap_or_else(|_| {
@@ -105,6 +107,7 @@ pub(crate) struct Closing {
     entry: Option<OpenEntry>,
     started: std::time::Instant,
     meter: Option<(Arc<Meter>, Streaming)>,
+    ids: Option<Counted>,
 }
 
 impl Closing {
@@ -113,8 +116,16 @@ impl Closing {
         self.meter = Some((Arc::clone(meter), streaming));
     }
 
+    /// Counts the request id of the call with the outcome.
+    pub(super) fn counts(&mut self, ids: Option<Counted>) {
+        self.ids = ids;
+    }
+
     /// The call has ended with this code.
     pub(crate) fn finish(mut self, code: i32) {
+        if let Some(ids) = self.ids.take() {
+            ids.finish(code);
+        }
         self.close(code);
     }
 

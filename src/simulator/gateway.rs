@@ -3,9 +3,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prost::Message;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
-use super::state::Core;
+use super::state::{Admitted, Claim, Core};
 
 /// The largest message that is read.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -71,32 +71,83 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Carries a write out, or gives the answer again that the same request id has had.
+    /// Carries a write out, or answers a repeat of its request id. A write that fails leaves its admission open.
     pub(super) fn once<Q: Message, A: Message + Default>(
         &self,
         method: &'static str,
         id: impl Fn(&Q) -> &str,
-        asked: Q,
+        request: Request<Q>,
         act: impl FnOnce(&Self, Q) -> Result<A, Status>,
     ) -> Result<Response<A>, Status> {
+        let caller = caller(&request);
+        let asked = request.into_inner();
         let id = id(&asked).to_owned();
         if id.is_empty() {
             return act(self, asked).map(Response::new);
         }
         let body = asked.encode_to_vec();
-        let known = self.core.with(|state| state.requests.recall(method, &id, &body))?;
-        if let Some(answer) = known {
-            let answer = A::decode(answer.as_slice())
-                .map_err(|_| Status::data_loss("a remembered answer cannot be read"))?;
-            return Ok(Response::new(answer));
-        }
+        let admitted =
+            self.core.with(|state| state.requests.admit(&caller, (method, &id), body))?;
+        let claim = match admitted {
+            Admitted::New(claim) => claim,
+            Admitted::Before(answer) => {
+                let answer = A::decode(answer.as_slice())
+                    .map_err(|_| Status::data_loss("a remembered answer cannot be read"))?;
+                let mut replay = Response::new(answer);
+                let replayed = tonic::metadata::MetadataValue::from_static("true");
+                replay.metadata_mut().insert("openshell-replayed", replayed);
+                return Ok(replay);
+            }
+        };
         let answer = act(self, asked)?;
         self.core.with(|state| {
-            state.requests.keep(method, &id, body, answer.encode_to_vec());
+            state.requests.confirm(&claim, answer.encode_to_vec());
             Ok(())
         })?;
         Ok(Response::new(answer))
     }
+
+    /// Admits the start of a command; its output is never replayed. None where it carries no request id.
+    pub(super) fn launch(
+        &self,
+        caller: &str,
+        asked: (&'static str, &str),
+        start: &impl Message,
+    ) -> Result<Option<Launch>, Status> {
+        if asked.1.is_empty() {
+            return Ok(None);
+        }
+        let body = start.encode_to_vec();
+        match self.core.with(|state| state.requests.admit(caller, asked, body))? {
+            Admitted::New(claim) => Ok(Some(Launch { core: Arc::clone(&self.core), claim })),
+            Admitted::Before(_) => Err(Status::internal("a command has no answer to replay")),
+        }
+    }
+}
+
+/// A command that was admitted under a request id.
+#[derive(Debug)]
+pub(super) struct Launch {
+    core: Arc<Core>,
+    claim: Claim,
+}
+
+impl Launch {
+    /// Records that the command ended with an exit code.
+    pub(super) fn ended(&self) {
+        let recorded = self.core.with(|state| {
+            state.requests.end(&self.claim);
+            Ok(())
+        });
+        debug_assert!(recorded.is_ok(), "it is only recorded");
+    }
+}
+
+/// Who calls, as the table of request ids names them.
+pub(super) fn caller<T>(request: &Request<T>) -> String {
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
+    let (subject, provider) = caller.identity();
+    format!("{provider}/{subject}")
 }
 
 /// Gives a service its methods, each in one line: what it is called, what it takes and gives, and who does it.
@@ -125,7 +176,7 @@ macro_rules! methods {
                 &self,
                 request: tonic::Request<$once_in>,
             ) -> Result<tonic::Response<$once_out>, tonic::Status> {
-                self.once(stringify!($once), |m: &$once_in| &m.request_id, request.into_inner(), $once_by)
+                self.once(stringify!($once), |m: &$once_in| &m.request_id, request, $once_by)
             })*
             $(async fn $whole(
                 &self,
@@ -137,13 +188,13 @@ macro_rules! methods {
                 &self,
                 request: tonic::Request<$stream_in>,
             ) -> Result<tonic::Response<tonic::codegen::BoxStream<$stream_out>>, tonic::Status> {
-                $stream_by(self, request.into_inner()).map(tonic::Response::new)
+                $stream_by(self, request).map(tonic::Response::new)
             })*
             $(async fn $duplex(
                 &self,
                 request: tonic::Request<$duplex_in>,
             ) -> Result<tonic::Response<tonic::codegen::BoxStream<$duplex_out>>, tonic::Status> {
-                $duplex_by(self, request.into_inner()).await.map(tonic::Response::new)
+                $duplex_by(self, request).await.map(tonic::Response::new)
             })*
         }
     };

@@ -10,8 +10,8 @@
 //! - nothing runs outside this process, and nothing is written to disk.
 //!
 //! Assumed, where only generation 0.0 could be watched: generation 0.1 behaves as 0.0 does, but for its wire, its
-//! request ids (the same id with the same message gets the same answer, with another message `INVALID_ARGUMENT`)
-//! and its outcomes of a deletion. A command that runs out of time exits with 124. What generation 0.1 added to the
+//! request ids, its outcomes of a deletion, and the end of a caller's input, which an interactive command reads there
+//! and which aborts it in generation 0.0. A command that runs out of time exits with 124. What generation 0.1 added to the
 //! content of policies and profiles (`token_grant_owner`, `mcp.versions`, files) is taken but not kept.
 //!
 //! Flow control is that of a real gateway at its start: 64 KiB for each connection and stream. `ForwardTcp` to
@@ -235,6 +235,15 @@ impl Simulator {
     pub fn require_bearer(&self, tokens: &[&str]) {
         let tokens = tokens.iter().map(|&token| token.to_owned()).collect();
         *self.front.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    /// Protects the records of request ids with another key: what was admitted before cannot be replayed any more.
+    pub fn change_request_key(&self) {
+        let changed = self.core.with(|state| {
+            state.requests.change_key();
+            Ok(())
+        });
+        debug_assert!(changed.is_ok(), "it is only counted");
     }
 
     /// Fills an empty gateway with something to look at: three sandboxes in `default` that are ready, stopped and

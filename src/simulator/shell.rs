@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tonic::Status;
 
 /// Bytes that one run may write.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -17,6 +18,24 @@ const CHUNK_BYTES: usize = 32 * 1024;
 
 /// The exit code of a command that does not exist.
 const NOT_FOUND: i32 = 127;
+
+/// Refuses what no sandbox runs: nothing at all, and an environment that no shell could read.
+pub(super) fn asked_well(
+    command: &[String],
+    environment: &BTreeMap<String, String>,
+) -> Result<(), Status> {
+    if command.is_empty() {
+        return Err(Status::invalid_argument("command is required"));
+    }
+    let is_name = |key: &str| {
+        let letter = |c: char| c == '_' || c.is_ascii_alphabetic();
+        key.starts_with(letter) && key.chars().all(|c| letter(c) || c.is_ascii_digit())
+    };
+    if environment.keys().all(|key| is_name(key)) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument("environment keys must match ^[A-Za-z_][A-Za-z0-9_]*$"))
+}
 
 /// What happens next in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +81,9 @@ impl Start {
         run.code = match words.as_slice() {
             ["sh" | "bash" | "/bin/sh" | "/bin/bash", flag, script, ..] if flag.ends_with('c') => {
                 self.script(&mut run, script)
+            }
+            ["sh" | "bash" | "/bin/sh" | "/bin/bash"] => {
+                self.script(&mut run, &String::from_utf8_lossy(&self.stdin))
             }
             words => self.command(&mut run, words, false),
         };

@@ -24,6 +24,18 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// A port in every sandbox that accepts connections and never reads from them.
 pub const STALLED_PORT: u32 = 9;
 
+/// How long an interactive command takes to start: an input that ends with the call has ended by then.
+const STARTS_AFTER: Duration = Duration::from_millis(50);
+
+/// The character that ends the input of a terminal.
+const END_OF_INPUT: u8 = 4;
+
+/// What a caller is told whose command was aborted.
+const ABORTED: &str = "the command was closed before it had an exit status";
+
+/// What a caller types.
+type Typing = Pin<Box<dyn Stream<Item = Result<Typed, Status>> + Send>>;
+
 /// A stream of an answer.
 pub(super) type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -45,6 +57,15 @@ pub(super) enum Typed {
     Data(Bytes),
     /// Another size of its terminal, in columns and rows.
     Size(u32, u32),
+}
+
+/// What the end of its caller's input does to an interactive command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HalfClose {
+    /// It aborts the command, as in generation 0.0.
+    Aborts,
+    /// The command reads its end.
+    IsRead,
 }
 
 /// What a watcher is told.
@@ -113,9 +134,21 @@ pub(super) fn exec(
     start: &Start,
     timeout: Option<Duration>,
 ) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
+    play(start, timeout, Duration::ZERO)
+}
+
+fn play(
+    start: &Start,
+    timeout: Option<Duration>,
+    after: Duration,
+) -> impl Stream<Item = Result<Output, Status>> + Send + use<> {
     let run = start.run();
     let end = timeout.map(|timeout| Instant::now() + timeout);
-    let state = Some((VecDeque::from(run.steps), run.code, end));
+    let mut steps = VecDeque::from(run.steps);
+    if !after.is_zero() {
+        steps.push_front(Step::Pause(after));
+    }
+    let state = Some((steps, run.code, end));
     stream::unfold(state, async |state| {
         let (mut steps, code, end) = state?;
         loop {
@@ -144,22 +177,48 @@ pub(super) fn converse(
     start: &Start,
     timeout: Option<Duration>,
     input: impl Stream<Item = Result<Typed, Status>> + Send + 'static,
+    half_close: HalfClose,
 ) -> Answer<Output> {
     let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        [] | ["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"] => {
+    let input: Typing = match half_close {
+        HalfClose::IsRead => Box::pin(input),
+        HalfClose::Aborts => Box::pin(input.chain(stream::iter([Err(Status::internal(ABORTED))]))),
+    };
+    match (words.as_slice(), half_close) {
+        (["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"], _) => {
             Box::pin(interact(input, start.terminal.is_some()))
         }
-        [..] => Box::pin(exec(start, timeout)),
+        ([..], HalfClose::IsRead) => Box::pin(exec(start, timeout)),
+        ([..], HalfClose::Aborts) => {
+            Box::pin(while_typed(Box::pin(play(start, timeout, STARTS_AFTER)), input))
+        }
     }
 }
 
-/// Gives the lines of an input back, and an exit once it has ended.
-fn interact(
-    input: impl Stream<Item = Result<Typed, Status>> + Send + 'static,
-    on_terminal: bool,
+/// Plays a command that does not read, until its input fails.
+fn while_typed(
+    run: Answer<Output>,
+    input: Typing,
 ) -> impl Stream<Item = Result<Output, Status>> + Send {
-    let state = Some((Box::pin(input), BytesMut::new(), on_terminal));
+    stream::unfold(Some((run, input)), async |state| {
+        let (mut run, mut input) = state?;
+        loop {
+            tokio::select! {
+                biased;
+                typed = input.next() => {
+                    if let Some(Err(status)) = typed {
+                        return Some((Err(status), None));
+                    }
+                }
+                output = run.next() => return output.map(|output| (output, Some((run, input)))),
+            }
+        }
+    })
+}
+
+/// Gives the lines of an input back, and an exit once it has ended.
+fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Output, Status>> + Send {
+    let state = Some((input, BytesMut::new(), on_terminal));
     stream::unfold(state, async |state| {
         let (mut input, mut line, on_terminal) = state?;
         loop {
@@ -170,7 +229,13 @@ fn interact(
                 return Some((Ok(Output::Out(data)), Some((input, line, on_terminal))));
             }
             match input.next().await {
-                Some(Ok(Typed::Data(data))) => line.extend_from_slice(&data),
+                Some(Ok(Typed::Data(data))) => {
+                    let end = data.iter().position(|byte| on_terminal && *byte == END_OF_INPUT);
+                    line.extend_from_slice(&data[..end.unwrap_or(data.len())]);
+                    if end.is_some() {
+                        input = Box::pin(stream::empty());
+                    }
+                }
                 Some(Ok(Typed::Size(cols, rows))) if on_terminal => {
                     line.extend_from_slice(format!("{cols}x{rows}\n").as_bytes());
                 }

@@ -20,6 +20,8 @@ pub const HTTP_REQUESTS: &str = "shoreguard_http_requests_total";
 pub const HTTP_DURATION: &str = "shoreguard_http_duration_seconds";
 /// Proxied calls that have ended, by `gateway`, `method` and `code`.
 pub const PROXIED_REQUESTS: &str = "shoreguard_proxied_requests_total";
+/// Proxied calls with a request id, by `gateway` and `outcome`.
+pub const GATEWAY_REQUEST_IDS: &str = "shoreguard_gateway_request_ids_total";
 /// Seconds until the certificate of the listener ends.
 pub const CERTIFICATE_EXPIRY: &str = "shoreguard_server_certificate_expiry_seconds";
 /// Streams that are open now.
@@ -107,6 +109,7 @@ pub const METRICS: &[Metric] = &[
     counter(HTTP_REQUESTS, "Requests by plain HTTP that have ended, by path and status."),
     duration(HTTP_DURATION, "How long requests by plain HTTP took, by path."),
     counter(PROXIED_REQUESTS, "Proxied calls that have ended, by gateway, method and code."),
+    counter(GATEWAY_REQUEST_IDS, "Proxied calls with a request id, by gateway and outcome."),
     gauge(CERTIFICATE_EXPIRY, Unit::Seconds, "How long the listener's certificate is good."),
     gauge(LIVE_STREAMS, Unit::Count, "Streams that are open now."),
     gauge(AUDIT_QUEUE, Unit::Count, "Audit entries that wait to be stored."),

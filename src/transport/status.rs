@@ -29,6 +29,9 @@ pub fn code_of(error: &Error) -> (Code, Reason) {
         Error::OutOfRange { .. } => (Code::OutOfRange, Reason::CursorExpired),
         Error::Unavailable { reason, .. } => (Code::Unavailable, *reason),
         Error::Late { .. } => (Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        Error::Gateway { said: Said::Uncertain, .. } => {
+            (said_code(Said::Uncertain), Reason::RequestInFlight)
+        }
         Error::Gateway { said, .. } => (said_code(*said), Reason::GatewayRefused),
         Error::Unimplemented { .. } => (Code::Unimplemented, Reason::MethodUnknown),
         Error::Internal(_) => (Code::Internal, Reason::Internal),
@@ -41,7 +44,7 @@ fn said_code(said: Said) -> Code {
         Said::Invalid => Code::InvalidArgument,
         Said::Missing => Code::NotFound,
         Said::Exists => Code::AlreadyExists,
-        Said::Refused => Code::FailedPrecondition,
+        Said::Refused | Said::Uncertain => Code::FailedPrecondition,
         Said::Changed => Code::Aborted,
         Said::Exhausted => Code::ResourceExhausted,
         Said::Unimplemented => Code::Unimplemented,

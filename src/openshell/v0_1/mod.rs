@@ -62,7 +62,6 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
         annotations: new.annotations.clone().into_iter().collect(),
         workspace_scope: Some(scope(&new.workspace)),
         workload_template: new.workload_template.clone(),
-        request_id: new.request_id.clone(),
         ..Default::default()
     };
     Ok(request.encode_to_vec())

@@ -57,7 +57,7 @@ pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setti
     Some((settings.collect(), answer.settings_revision))
 }
 
-pub(in crate::openshell) fn change_setting(change: Change<'_>) -> Vec<u8> {
+pub(in crate::openshell) fn change_setting(change: &Change<'_>) -> Vec<u8> {
     let request = pb::UpdateConfigRequest {
         sandbox: change.of.map(|of| of.name.clone()).unwrap_or_default(),
         workspace_scope: change.of.map(|of| scope(&of.workspace)),
@@ -65,7 +65,6 @@ pub(in crate::openshell) fn change_setting(change: Change<'_>) -> Vec<u8> {
         setting_key: change.key.to_owned(),
         setting_value: change.value.map(to_wire),
         delete_setting: change.value.is_none(),
-        request_id: change.request_id,
         ..Default::default()
     };
     request.encode_to_vec()

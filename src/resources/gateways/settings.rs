@@ -78,8 +78,7 @@ async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<C
         ctx.detail("workspace", place.workspace.as_str());
         ctx.detail("sandbox", place.name.as_str());
     }
-    let id = ctx.request_id().to_string();
-    reach(ctx).await?.change_setting(of.0.as_ref(), key, value, id).await
+    reach(ctx).await?.change_setting(of.0.as_ref(), key, value).await
 }
 
 async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> Result<(), Error> {

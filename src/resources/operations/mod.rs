@@ -167,7 +167,9 @@ impl From<Error> for Failure {
                 Code::Internal
             }
             Error::Unavailable { reason: Reason::GatewayUnreachable, .. }
-            | Error::Gateway { said: Said::Unavailable, .. } => Code::GatewayUnreachable,
+            | Error::Gateway { said: Said::Unavailable | Said::Uncertain, .. } => {
+                Code::GatewayUnreachable
+            }
             Error::Unavailable { .. } => Code::Internal,
             Error::Late { .. } => Code::Timeout,
             Error::Invalid { .. }

@@ -2,8 +2,8 @@
 //! replica can go on with it.
 //!
 //! Invariants
-//! - the gateway is asked once. Where its answer was lost it is asked what became of the sandbox, which is known by an
-//!   annotation with the operation's id; a gateway that tells repeats by `request_id` is sent the same again (WP23);
+//! - the gateway is asked once, without a request id of ours. Where its answer was lost it is asked what became of the
+//!   sandbox, which is known by an annotation with the operation's id (WP23);
 //! - what was cancelled is undone: a sandbox that was made all the same is deleted again (WP65);
 //! - the result tells how every part went (WP06).
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::domain::reach;
-use super::lost::{Again, Lost, given_up, patiently, what_became};
+use super::lost::{Lost, Mark, given_up, patiently, what_became};
 use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{former, input, proxied};
@@ -180,7 +180,6 @@ async fn run(
     let annotations = &mut create.new.annotations;
     annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
     annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
-    running.id().clone_into(&mut create.new.request_id);
     let gateway = match from {
         // Nothing was made: whoever asked can ask again.
         BEGUN => reach(running.ctx()).await?,
@@ -329,10 +328,7 @@ async fn make(
             Err(error) => why = Some(error.into()),
         }
     }
-    // What is known to have been made is not asked for again.
-    let again = from == BEGUN || from == CREATING;
     let new = &create.new;
     let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
-    let again = if again { Again::Own(new) } else { Again::Not };
-    what_became(running, &Lost { gateway, place: &place, again, why }).await
+    what_became(running, &Lost { gateway, place: &place, mark: &Mark::Operation, why }).await
 }

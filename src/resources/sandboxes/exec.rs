@@ -1,17 +1,20 @@
 //! Commands in a sandbox: as a conversation, and as an operation that keeps the output.
 
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::domain::reach;
+use super::input::STDIN_BYTES_MAX;
 use crate::ctx::Ctx;
 use crate::digest::Streamed;
 use crate::error::Error;
 use crate::openshell::Gateway;
-use crate::openshell::exec::{Command, Inputs, Output, Outputs};
+use crate::openshell::exec::{Command, Input, Inputs, Output, Outputs};
 use crate::openshell::sandbox::Place;
 use crate::resources::operations::{self, Failure, New, Operation, OperationKind, Running};
 use crate::seal::hex;
@@ -24,6 +27,12 @@ const TIME_DEFAULT: Duration = Duration::from_mins(10);
 const GRACE: Duration = Duration::from_secs(10);
 /// Characters of a program's name that the audit log keeps.
 const PROGRAM_CHARACTERS_MAX: usize = 200;
+/// How long a caller pauses before its input counts as one that goes on while the command runs.
+const INPUT_PAUSE: Duration = Duration::from_millis(250);
+/// How long the start of a command waits for an input without pauses.
+const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Pieces of an input that are held before the command starts.
+const INPUT_PIECES_MAX: usize = 1_024;
 
 /// For the audit log: which program, not with which arguments, which may be secret. The digest is of all.
 fn note(ctx: &Ctx, place: &Place, command: &Command) {
@@ -69,10 +78,123 @@ impl Drop for Heard<'_> {
     }
 }
 
-/// Runs a command whose input comes as it goes.
-pub async fn talk(ctx: &Ctx, place: &Place, command: &Command) -> Result<(Inputs, Outputs), Error> {
-    note(ctx, place, command);
-    reach(ctx).await?.exec_interactive(place, command).await
+/// What a caller sends to its command.
+type Typed<'a> = Pin<Box<dyn Stream<Item = Result<Input, Error>> + Send + 'a>>;
+
+/// What goes on sending it: answers the way in where that must stay open.
+type Feeding<'a> = Pin<Box<dyn Future<Output = Result<Option<Inputs>, Error>> + Send + 'a>>;
+
+/// A command that runs while its caller types.
+pub struct Talk<'a> {
+    outputs: Outputs,
+    feeding: Option<Feeding<'a>>,
+    /// Held until the command has ended, since dropping it would abort the command.
+    held: Option<Inputs>,
+}
+
+impl std::fmt::Debug for Talk<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Talk").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+impl Talk<'_> {
+    /// The next piece of output; none at the end. Sends input meanwhile.
+    pub async fn next(&mut self) -> Result<Option<Output>, Error> {
+        while let Some(feeding) = self.feeding.as_mut() {
+            tokio::select! {
+                output = self.outputs.next() => return output,
+                fed = feeding => {
+                    self.held = fed?;
+                    self.feeding = None;
+                }
+            }
+        }
+        self.outputs.next().await
+    }
+}
+
+/// Runs a command whose input comes as it goes. An input that ends before the command starts goes along with the
+/// command: a gateway of generation 0.0 aborts an interactive one at the end of its input.
+pub async fn talk<'a>(
+    ctx: &Ctx,
+    place: &Place,
+    mut command: Command,
+    mut typed: Typed<'a>,
+) -> Result<Talk<'a>, Error> {
+    note(ctx, place, &command);
+    let (gateway, begun) = tokio::try_join!(reach(ctx), gather(&mut typed))?;
+    if begun.ended {
+        begun.complete(&mut command);
+        let outputs = gateway.exec(place, &command).await?;
+        return Ok(Talk { outputs, feeding: None, held: None });
+    }
+    let (inputs, outputs) = gateway.exec_interactive(place, &command).await?;
+    let feeding: Feeding<'a> = Box::pin(feed(inputs, begun.pieces, typed));
+    Ok(Talk { outputs, feeding: Some(feeding), held: None })
+}
+
+/// What a caller has sent before its command starts.
+#[derive(Debug, Default)]
+struct Begun {
+    pieces: Vec<Input>,
+    bytes: usize,
+    /// Whether this is all.
+    ended: bool,
+}
+
+impl Begun {
+    fn push(&mut self, piece: Input) {
+        if let Input::Stdin(bytes) = &piece {
+            self.bytes += bytes.len();
+        }
+        self.pieces.push(piece);
+    }
+
+    /// Puts all of it into the command.
+    fn complete(self, command: &mut Command) {
+        for piece in self.pieces {
+            match piece {
+                Input::Stdin(bytes) => command.stdin.extend_from_slice(&bytes),
+                Input::Resize { cols, rows } => command.size = (cols, rows),
+            }
+        }
+    }
+}
+
+/// Waits for the end of an input that does not pause, as far as it may be sent along with a command.
+async fn gather(typed: &mut Typed<'_>) -> Result<Begun, Error> {
+    let until = Instant::now() + INPUT_TIME_MAX;
+    let mut begun = Begun::default();
+    while begun.bytes <= STDIN_BYTES_MAX && begun.pieces.len() < INPUT_PIECES_MAX {
+        let pause = until.min(Instant::now() + INPUT_PAUSE);
+        let Ok(next) = timeout_at(pause, typed.next()).await else { break };
+        let Some(piece) = next else {
+            begun.ended = true;
+            break;
+        };
+        begun.push(piece?);
+    }
+    Ok(begun)
+}
+
+/// Sends an input to its end, or until nobody reads it any more.
+async fn feed(
+    inputs: Inputs,
+    begun: Vec<Input>,
+    mut typed: Typed<'_>,
+) -> Result<Option<Inputs>, Error> {
+    for piece in begun {
+        if !inputs.send(piece).await {
+            return Ok(None);
+        }
+    }
+    while let Some(piece) = typed.next().await {
+        if !inputs.send(piece?).await {
+            return Ok(None);
+        }
+    }
+    Ok(inputs.end().await)
 }
 
 /// Runs a command as an operation.

@@ -1,23 +1,25 @@
 //! Answers that were lost: what became of a creation, and patience with whoever is away for a moment.
 //!
 //! Invariants
-//! - the sandbox of an operation is known by its annotation, or by the gateway, which tells a repeat;
+//! - the sandbox of a creation is known by its annotation alone: nothing is sent again to find out;
 //! - a replica that stops, or has lost its lease, waits for nothing more: another goes on.
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use crate::error::{Error, Kind};
-use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
-use crate::openshell::{Gateway, Wire, annotation};
+use crate::openshell::sandbox::{Place, Sandbox};
+use crate::openshell::{Gateway, annotation};
 use crate::resources::operations::patience::{self, is_anothers, is_final};
 use crate::resources::operations::{Code, Failure, Running};
 
 /// How long a gateway that has not answered is asked what became of a sandbox: longer than its budget may be spent.
 const ASK_TIME: Duration = Duration::from_secs(90);
+/// Bytes of a request id.
+const REQUEST_ID_BYTES: usize = 36;
 /// How long it rests in between.
 pub(super) const REST: Duration = Duration::from_millis(1_500);
 
@@ -38,22 +40,44 @@ pub(super) struct Lost<'a> {
     pub(super) gateway: &'a Gateway,
     /// Where the sandbox was to be; the name may be empty.
     pub(super) place: &'a Place,
-    /// Whether it may be asked for again.
-    pub(super) again: Again<'a>,
+    /// By which its sandbox is known.
+    pub(super) mark: &'a Mark,
     /// Why there was no answer, or what was answered; none where that went with a replica.
     pub(super) why: Option<Failure>,
 }
 
-/// Asking for the same again, where the gateway tells a repeat by its `request_id`, and answers as it did before.
-#[derive(Debug)]
-pub(super) enum Again<'a> {
-    /// What is known to have been made is not asked for again.
-    Not,
-    /// As we asked for it.
-    Own(&'a NewSandbox),
-    /// As a stock client asked for it, who gave the id: the sandbox has no annotation of ours. What was cancelled is asked
-    /// for again too, since it can't be found and taken back in another way.
-    Passed(&'a HeaderMap, &'a Bytes),
+/// The annotation by which the sandbox of a creation is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Mark {
+    /// The id of the operation.
+    #[default]
+    Operation,
+    /// The request id that a stock client gave, beside the actor: a client may repeat its message under it, and a gateway
+    /// takes a message that differs for another one.
+    Request(String),
+}
+
+impl Mark {
+    /// Of a creation by a stock client, with its request id. What is no id for a gateway either is not noted.
+    pub(super) fn of(request_id: &str) -> Self {
+        let is_id = request_id.len() == REQUEST_ID_BYTES && Uuid::try_parse(request_id).is_ok();
+        if is_id { Self::Request(request_id.to_owned()) } else { Self::Operation }
+    }
+
+    /// Key and value of the annotation.
+    pub(super) fn annotation<'a>(&'a self, running: &'a Running) -> (&'static str, &'a str) {
+        match self {
+            Self::Operation => (annotation::OPERATION, running.id()),
+            Self::Request(id) => (annotation::REQUEST, id),
+        }
+    }
+
+    fn is_on(&self, sandbox: &Sandbox, running: &Running) -> bool {
+        let (key, value) = self.annotation(running);
+        let noted = |key: &str| sandbox.annotations.get(key).map(String::as_str);
+        let by_the_actor = || noted(annotation::ACTOR) == Some(&*running.ctx().actor());
+        noted(key) == Some(value) && (*self == Self::Operation || by_the_actor())
+    }
 }
 
 /// Asks what became of a sandbox whose creation was not answered.
@@ -93,44 +117,15 @@ async fn search(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> 
 }
 
 async fn ask(running: &Running, lost: &Lost<'_>) -> Result<Option<Sandbox>, Error> {
-    let Lost { gateway, place, .. } = lost;
-    if let Again::Passed(headers, message) = &lost.again {
-        running.still_mine()?;
-        return repeat(gateway, headers, message).await;
-    }
-    let is_ours = |sandbox: &Sandbox| {
-        sandbox.annotations.get(annotation::OPERATION).is_some_and(|id| id == running.id())
-    };
+    let Lost { gateway, place, mark, .. } = lost;
     if place.name.is_empty() {
         let all = gateway.list_sandboxes(Some(&place.workspace)).await?;
-        if let Some(found) = all.into_iter().find(is_ours) {
-            return Ok(Some(found));
-        }
-    } else {
-        match gateway.get_sandbox(place).await {
-            Ok(found) if is_ours(&found) => return Ok(Some(found)),
-            Ok(_) => return Err(Error::exists(Kind::Sandbox, &place.name)),
-            Err(Error::Missing { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        return Ok(all.into_iter().find(|sandbox| mark.is_on(sandbox, running)));
     }
-    match (gateway.wire(), &lost.again) {
-        (Wire::V0_1, Again::Own(new)) if !running.cancel().is_cancelled() => {
-            running.still_mine()?;
-            gateway.create_sandbox(new).await.map(Some)
-        }
-        (Wire::V0_0 | Wire::V0_1, _) => Ok(None),
-    }
-}
-
-async fn repeat(
-    gateway: &Gateway,
-    headers: &HeaderMap,
-    message: &Bytes,
-) -> Result<Option<Sandbox>, Error> {
-    let (passed, sandbox) = gateway.pass_create((headers.clone(), None), message).await?;
-    match passed.refused {
-        Some(error) => Err(error),
-        None => Ok(sandbox),
+    match gateway.get_sandbox(place).await {
+        Ok(found) if mark.is_on(&found, running) => Ok(Some(found)),
+        Ok(_) => Err(Error::exists(Kind::Sandbox, &place.name)),
+        Err(Error::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

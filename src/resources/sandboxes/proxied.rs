@@ -5,7 +5,8 @@
 //! - the gateway gets the caller's own bytes, with no more than annotations, and the caller the gateway's own answer;
 //! - whoever hangs up does not stop what was begun; whoever's time is over before anything was sent does;
 //! - what the gateway has answered reaches the caller soon, whatever keeps it from being noted here;
-//! - one that the gateway did not answer, or failed at, is looked for: it may have been made all the same;
+//! - one that the gateway did not answer, failed at, or calls uncertain is looked for by its annotation: it may have been
+//!   made all the same;
 //! - once it has answered, another replica can go on, and what is cancelled is undone.
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::create::{CREATED, CREATING, NOTED, before};
-use super::lost::{Again, Lost, patiently, what_became};
+use super::lost::{Lost, Mark, patiently, what_became};
 use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{domain, former, input};
@@ -122,8 +123,6 @@ struct Unknown {
     gateway: Gateway,
     call: Forwarded,
     place: Place,
-    /// Whether the gateway tells a repeat of the call.
-    repeats: bool,
     left: Left,
     /// What was answered instead, or why nothing was.
     why: Option<Failure>,
@@ -140,10 +139,8 @@ async fn go_on(
         Next::Unknown(unknown) => {
             // Its caller waits for nothing more.
             drop(noted.take());
-            let Unknown { gateway, call, place, repeats, left, why } = *unknown;
-            let again =
-                if repeats { Again::Passed(&call.headers, &call.message) } else { Again::Not };
-            found(running, gateway, (&place, again, why), left).await
+            let Unknown { gateway, place, left, why, .. } = *unknown;
+            found(running, gateway, (&place, why), left).await
         }
     }
 }
@@ -152,10 +149,11 @@ async fn go_on(
 async fn found(
     running: &Running,
     gateway: Gateway,
-    (place, again, why): (&Place, Again<'_>, Option<Failure>),
+    (place, why): (&Place, Option<Failure>),
     left: Left,
 ) -> Result<Value, Failure> {
-    let became = what_became(running, &Lost { gateway: &gateway, place, again, why }).await;
+    let mark = &left.mark;
+    let became = what_became(running, &Lost { gateway: &gateway, place, mark, why }).await;
     let sandbox = became.map_err(|failure| failure.with(by_then(&left.pre_create)))?;
     follow(running, Rest { gateway, left: left.made(&sandbox), sandbox }, "", None).await
 }
@@ -170,13 +168,16 @@ pub(super) struct Left {
     sandbox_id: String,
     pre_create: Value,
     details: Value,
+    /// What it is known by; an older build has noted operations alone.
+    #[serde(default)]
+    mark: Mark,
 }
 
 impl Left {
     /// Before it is made.
-    fn of(place: &Place, pre_create: Value, details: Value) -> Self {
+    fn of(place: &Place, mark: Mark, pre_create: Value, details: Value) -> Self {
         let Place { workspace, name: sandbox } = place.clone();
-        Self { workspace, sandbox, sandbox_id: String::new(), pre_create, details }
+        Self { workspace, sandbox, sandbox_id: String::new(), pre_create, details, mark }
     }
 
     /// The gateway has made it.
@@ -226,19 +227,17 @@ async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result
     let NewSandbox { image, gpu, providers, log_level, .. } = &new;
     let details =
         json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level });
-    // Whoever gives an id may repeat the call, and the gateway takes a message that differs for another one.
-    let repeats = !new.request_id.is_empty();
-    if !repeats {
-        call.message = gateway.with_operation(call.message, running.id());
-    }
+    let mark = Mark::of(&new.request_id);
+    let (key, value) = mark.annotation(running);
+    call.message = gateway.with_annotation(call.message, key, value);
     let place = Place { workspace: workspace.to_owned(), name: call.sandbox.clone() };
     if !place.name.is_empty() {
         former::forget_before(ctx, &gateway, &place).await?;
     }
     let ran: Ran = before(running, &gateway, &place, &new).await?;
     let pre_create = made::outcomes(&ran);
-    let left = Left::of(&place, pre_create.clone(), details);
-    let unknown = Unknown { gateway, call, place, repeats, left, why: None };
+    let left = Left::of(&place, mark, pre_create.clone(), details);
+    let unknown = Unknown { gateway, call, place, left, why: None };
     let sent = send(running, Box::new(unknown)).await;
     sent.map_err(|stopped| stopped.with(by_then(&pre_create)))
 }
@@ -250,17 +249,15 @@ fn by_then(pre_create: &Value) -> Value {
 
 /// Sends it on, once.
 async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stopped> {
-    let Unknown { gateway, call, repeats, left, .. } = unknown.as_ref();
+    let Unknown { gateway, call, left, .. } = unknown.as_ref();
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         let why = "the hooks before the creation took longer than the caller waits".to_owned();
         return Err(Error::Late { why }.into());
     }
     made::tell(running, 30, "making the sandbox").await?;
-    if !repeats {
-        // Another replica finds it by its annotation.
-        let kept = serde_json::to_vec(left).map_err(Error::internal)?;
-        running.step_with(CREATING, &kept).await?;
-    }
+    // Another replica finds it by its annotation.
+    let kept = serde_json::to_vec(left).map_err(Error::internal)?;
+    running.step_with(CREATING, &kept).await?;
     running.may_begin()?;
     // Whoever cancels waits for the answer, since what was made is to be deleted.
     let headers = (call.headers.clone(), call.deadline);
@@ -299,7 +296,7 @@ pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<V
     let place = Place { workspace: left.workspace.clone(), name: left.sandbox.clone() };
     if left.sandbox_id.is_empty() {
         let gateway = patiently(&running, || domain::reach(running.ctx())).await?;
-        return found(&running, gateway, (&place, Again::Not, None), left).await;
+        return found(&running, gateway, (&place, None), left).await;
     }
     let (gateway, sandbox) = patiently(&running, || async {
         let gateway = domain::reach(running.ctx()).await?;

@@ -14,7 +14,7 @@ use crate::ctx::Ctx;
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::labels::Selector;
-use crate::openshell::exec::{Input, Output};
+use crate::openshell::exec::{Command, Input, Output};
 use crate::openshell::watch::Seen;
 use crate::pb::v1 as pb;
 use crate::pb::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
@@ -200,61 +200,47 @@ impl SandboxService for Sandboxes {
 async fn talk(
     ctx: Ctx,
     mut first: pb::ExecSandboxRequest,
-    mut rest: Upload<pb::ExecSandboxRequest>,
+    rest: Upload<pb::ExecSandboxRequest>,
     sink: Sink<pb::ExecSandboxResponse>,
 ) -> Result<(), Error> {
     let place = input::place(&first.workspace, &first.sandbox)?;
     let begin = first.input.take();
-    let (inputs, mut outputs) = exec::talk(&ctx, &place, &first.try_into()?).await?;
+    let command: Command = first.try_into()?;
     let heard = exec::Heard::by(&ctx);
-    let counted = &heard;
-    // It owns the way in, so that its end is the end of the input.
-    let feeding = async move {
-        let mut next = begin;
-        loop {
-            if let Some(input) = next.take() {
-                let input = messages::input(input)?;
-                if let Input::Stdin(bytes) = &input {
-                    counted.more(bytes);
-                }
-                if !inputs.send(input).await {
-                    return Ok(());
-                }
-            }
-            match rest.next().await? {
-                Some(message) => next = message.input,
-                // The command reads the end of its input.
-                None => return Ok(()),
-            }
-        }
-    };
-    let mut feeding = Some(Box::pin(feeding));
-    loop {
-        let output = tokio::select! {
-            output = outputs.next() => output?,
-            done = fed(&mut feeding) => {
-                done?;
-                feeding = None;
-                continue;
-            }
-        };
-        let Some(output) = output else { return Ok(()) };
+    let typed = Box::pin(typed(&heard, begin, rest));
+    let mut talk = exec::talk(&ctx, &place, command, typed).await?;
+    while let Some(output) = talk.next().await? {
         match &output {
             Output::Stdout(bytes) | Output::Stderr(bytes) => ctx.passed(0, bytes.len()),
             Output::Exit(code) => ctx.detail("exit_code", *code),
         }
         sink.send(output.into()).await?;
     }
+    Ok(())
 }
 
-/// The end of what is fed, where it is still being fed.
-async fn fed(
-    feeding: &mut Option<impl Future<Output = Result<(), Error>> + Unpin>,
-) -> Result<(), Error> {
-    match feeding {
-        Some(feeding) => feeding.await,
-        None => std::future::pending().await,
-    }
+/// What a caller types, counted, up to its end or its first fault.
+fn typed(
+    heard: &exec::Heard<'_>,
+    begin: Option<pb::exec_sandbox_request::Input>,
+    rest: Upload<pb::ExecSandboxRequest>,
+) -> impl futures_util::Stream<Item = Result<Input, Error>> + Send {
+    futures_util::stream::unfold(Some((begin, rest)), move |state| async move {
+        let (mut next, mut rest) = state?;
+        while next.is_none() {
+            match rest.next().await {
+                Ok(Some(message)) => next = message.input,
+                Ok(None) => return None,
+                Err(error) => return Some((Err(error), None)),
+            }
+        }
+        let input = messages::input(next?);
+        if let Ok(Input::Stdin(bytes)) = &input {
+            heard.more(bytes);
+        }
+        let goes_on = input.is_ok().then_some((None, rest));
+        Some((input, goes_on))
+    })
 }
 
 async fn watch(

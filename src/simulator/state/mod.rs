@@ -37,7 +37,7 @@ pub(super) use self::meta::{Meta, Page};
 pub use self::proposal::Proposal;
 pub(super) use self::providers::Provider;
 pub(super) use self::refresh::Refresh;
-pub(super) use self::requests::Requests;
+pub(super) use self::requests::{Admitted, Claim, Requests};
 pub(super) use self::revisions::{
     Config, ConfigChange, ConfigUpdate, ConfigUpdated, Revision, active,
 };
@@ -84,7 +84,7 @@ pub(super) struct State {
     pub(super) global: Vec<Revision>,
     /// Whether the newest of them is in force.
     pub(super) global_active: bool,
-    /// Answers that are given again for the same request id.
+    /// What was admitted under a request id, which only generation 0.1 has.
     pub(super) requests: Requests,
     /// What watchers are told once the lock is released.
     pub(super) notices: Vec<Notice>,

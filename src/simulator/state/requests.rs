@@ -1,69 +1,173 @@
-//! Answers that are given again: generation 0.1 lets a write carry a request id, so that it can be repeated.
+//! Request ids: generation 0.1 admits a write that carries one once, and answers a repeat from what it remembers.
+//!
+//! Invariants
+//! - each caller has a table of its own, of at most [`ADMISSIONS_MAX`] admissions;
+//! - a confirmed success leaves the table after [`SUCCESS_MS`]; everything else stays, since no status proves that
+//!   nothing was done;
+//! - an id is a UUID in its form of 36 characters.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use uuid::Uuid;
 
-/// Answers that are remembered; the oldest go first.
-const REQUESTS_MAX: usize = 1_000;
+use super::meta::now_ms;
 
-/// The longest request id.
-const REQUEST_ID_CHARS_MAX: usize = 256;
+/// Admissions of one caller.
+const ADMISSIONS_MAX: usize = 1_000;
 
-/// What was asked under an id, and what was answered.
+/// How long a confirmed success is kept.
+const SUCCESS_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// The callers that have a table.
+const CALLERS_MAX: usize = 1_000;
+
+/// The domain of the reasons.
+const DOMAIN: &str = "openshell";
+
+/// What every caller was admitted for.
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Requests {
-    answers: HashMap<Asked, Given>,
-    order: VecDeque<Asked>,
+    callers: HashMap<String, BTreeMap<Asked, Admission>>,
+    /// Counts the keys that protected the records; a record of an older key cannot be replayed.
+    key: u64,
 }
 
-/// The method and the request id.
-type Asked = (&'static str, String);
+/// The method and the id.
+type Asked = (&'static str, Uuid);
 
-/// A request and its answer, both encoded.
+/// One admission, by which its outcome is recorded.
+#[derive(Debug, Clone)]
+pub(in crate::simulator) struct Claim {
+    caller: String,
+    asked: Asked,
+}
+
+/// A request that was admitted.
 #[derive(Debug)]
-struct Given {
+struct Admission {
     request: Vec<u8>,
-    answer: Vec<u8>,
+    key: u64,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// It runs, it failed, or nobody recorded its end.
+    Open,
+    /// It succeeded with this answer, at this time.
+    Confirmed(Vec<u8>, i64),
+    /// Its stream ended with an exit code, at this time; the output is not kept.
+    Ended(i64),
+}
+
+/// What is done with a request that carries an id.
+#[derive(Debug)]
+pub(in crate::simulator) enum Admitted {
+    /// It is carried out, and its outcome recorded under the claim.
+    New(Claim),
+    /// It was carried out before, with this answer.
+    Before(Vec<u8>),
 }
 
 impl Requests {
-    /// The answer that was given to the same request before.
-    pub(in crate::simulator) fn recall(
-        &self,
-        method: &'static str,
-        id: &str,
-        body: &[u8],
-    ) -> Result<Option<Vec<u8>>, Status> {
-        if id.chars().count() > REQUEST_ID_CHARS_MAX {
-            return Err(Status::invalid_argument(format!(
-                "request_id is longer than {REQUEST_ID_CHARS_MAX} characters"
-            )));
+    /// Admits a request of a caller, or says what became of the one that had its id before.
+    pub(in crate::simulator) fn admit(
+        &mut self,
+        caller: &str,
+        (method, id): (&'static str, &str),
+        request: Vec<u8>,
+    ) -> Result<Admitted, Status> {
+        let asked = (method, parse(id)?);
+        if !self.callers.contains_key(caller) && self.callers.len() == CALLERS_MAX {
+            return Err(full());
         }
-        match self.answers.get(&(method, id.to_owned())) {
-            Some(given) if given.request == body => Ok(Some(given.answer.clone())),
-            Some(_) => {
-                Err(Status::invalid_argument("request_id was already used with another request"))
-            }
-            None => Ok(None),
+        let (key, now) = (self.key, now_ms());
+        let table = self.callers.entry(caller.to_owned()).or_default();
+        if table.get(&asked).is_some_and(|before| before.is_over(now)) {
+            table.remove(&asked);
+        }
+        if let Some(before) = table.get(&asked) {
+            return before.repeated(&request, key).map(Admitted::Before);
+        }
+        if table.len() >= ADMISSIONS_MAX {
+            table.retain(|_, before| !before.is_over(now));
+        }
+        if table.len() >= ADMISSIONS_MAX {
+            return Err(full());
+        }
+        table.insert(asked, Admission { request, key, outcome: Outcome::Open });
+        Ok(Admitted::New(Claim { caller: caller.to_owned(), asked }))
+    }
+
+    /// Records the answer of a success.
+    pub(in crate::simulator) fn confirm(&mut self, claim: &Claim, answer: Vec<u8>) {
+        self.record(claim, Outcome::Confirmed(answer, now_ms()));
+    }
+
+    /// Records that a command ended with an exit code.
+    pub(in crate::simulator) fn end(&mut self, claim: &Claim) {
+        self.record(claim, Outcome::Ended(now_ms()));
+    }
+
+    fn record(&mut self, claim: &Claim, outcome: Outcome) {
+        let table = self.callers.get_mut(&claim.caller);
+        if let Some(admission) = table.and_then(|table| table.get_mut(&claim.asked)) {
+            admission.outcome = outcome;
         }
     }
 
-    /// Keeps an answer.
-    pub(in crate::simulator) fn keep(
-        &mut self,
-        method: &'static str,
-        id: &str,
-        request: Vec<u8>,
-        answer: Vec<u8>,
-    ) {
-        if self.order.len() == REQUESTS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.answers.remove(&oldest);
-        }
-        let key = (method, id.to_owned());
-        self.answers.insert(key.clone(), Given { request, answer });
-        self.order.push_back(key);
+    /// Protects records with another key from now on.
+    pub(in crate::simulator) fn change_key(&mut self) {
+        self.key += 1;
     }
+}
+
+impl Admission {
+    fn is_over(&self, now: i64) -> bool {
+        match self.outcome {
+            Outcome::Open => false,
+            Outcome::Confirmed(_, at) | Outcome::Ended(at) => now >= at.saturating_add(SUCCESS_MS),
+        }
+    }
+
+    /// The answer to a repeat.
+    fn repeated(&self, request: &[u8], key: u64) -> Result<Vec<u8>, Status> {
+        if self.key != key {
+            let why = "the record of this request_id cannot be replayed";
+            return Err(refusal("REQUEST_REPLAY_UNAVAILABLE", why));
+        }
+        if self.request != request {
+            let why = "request_id was already used with a different payload";
+            return Err(refusal("REQUEST_ID_PAYLOAD_MISMATCH", why));
+        }
+        match &self.outcome {
+            Outcome::Confirmed(answer, _) => Ok(answer.clone()),
+            Outcome::Open => {
+                let why = "the outcome of the request with this request_id is not known";
+                Err(refusal("REQUEST_OUTCOME_UNCERTAIN", why))
+            }
+            Outcome::Ended(_) => {
+                let why = "the command has ended and its output is not kept";
+                Err(refusal("REQUEST_STREAM_UNAVAILABLE", why))
+            }
+        }
+    }
+}
+
+fn parse(id: &str) -> Result<Uuid, Status> {
+    let parsed = Uuid::try_parse(id).ok().filter(|parsed| id.len() == 36 && !parsed.is_nil());
+    parsed.ok_or_else(|| {
+        Status::invalid_argument("request_id must be a nonzero hyphenated UUID (36 characters)")
+    })
+}
+
+fn full() -> Status {
+    Status::resource_exhausted("the caller has reached the limit of admitted requests")
+}
+
+fn refusal(reason: &str, why: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(Code::FailedPrecondition, why, details)
 }

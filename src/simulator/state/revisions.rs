@@ -104,7 +104,11 @@ impl State {
     ) -> Result<ConfigUpdated, Status> {
         few("annotations", &update.annotations)?;
         let Some(at) = &update.sandbox else {
-            return self.update_global(update.change, &update.annotations);
+            if !update.annotations.is_empty() {
+                let why = "annotations are only supported for sandbox-scoped updates";
+                return Err(Status::invalid_argument(why));
+            }
+            return self.update_global(update.change);
         };
         let sandbox = self.sandbox(at)?;
         let at = sandbox.place();
@@ -142,11 +146,7 @@ impl State {
         }
     }
 
-    fn update_global(
-        &mut self,
-        change: ConfigChange,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<ConfigUpdated, Status> {
+    fn update_global(&mut self, change: ConfigChange) -> Result<ConfigUpdated, Status> {
         match change {
             ConfigChange::Merge(_) => {
                 Err(Status::invalid_argument("merge_operations cannot be global"))
@@ -170,7 +170,7 @@ impl State {
                 let same = self.global_active
                     && self.global.last().is_some_and(|newest| newest.hash == hash);
                 if !same {
-                    push(&mut self.global, next, annotations);
+                    push(&mut self.global, next, &BTreeMap::new());
                     load_last(&mut self.global);
                     self.global_active = true;
                     self.changed_everywhere();

@@ -50,6 +50,11 @@ impl State {
         sandbox_id: &str,
         token: &str,
     ) -> Result<(), Status> {
+        let token = token.trim();
+        if token.is_empty() {
+            let why = "authorization_token is required for ForwardTcp";
+            return Err(Status::unauthenticated(why));
+        }
         let opens = |session: &SshSession| {
             session.sandbox_id == sandbox_id && session.expires_ms > now_ms()
         };

@@ -2,6 +2,7 @@
 
 mod drafts;
 mod policy;
+mod requests;
 mod scripts;
 mod sessions;
 mod tls;

@@ -52,16 +52,10 @@ async fn a_sandbox_becomes_ready_and_goes_by_itself() {
 }
 
 #[tokio::test]
-async fn generation_0_1_repeats_the_answer_of_a_request_id() {
+async fn generation_0_1_tells_the_outcome_of_a_deletion() {
     let (simulator, mut client) = new_gateway().await;
-    let ask = new::CreateSandboxRequest { request_id: "r-1".to_owned(), ..new_create("") };
-    let first = client.create_sandbox(ask.clone()).await.unwrap().into_inner();
-    let again = client.create_sandbox(ask.clone()).await.unwrap().into_inner();
-    assert_eq!(first, again);
-    let other = new::CreateSandboxRequest { name: "b".to_owned(), ..ask };
-    assert_eq!(client.create_sandbox(other).await.unwrap_err().code(), Code::InvalidArgument);
-
-    let name = first.sandbox.unwrap().metadata.unwrap().name;
+    let made = client.create_sandbox(new_create("")).await.unwrap().into_inner();
+    let name = made.sandbox.unwrap().metadata.unwrap().name;
     let delete = new::DeleteSandboxRequest { name, ..Default::default() };
     let gone = client.delete_sandbox(delete).await.unwrap().into_inner();
     assert_eq!(gone.outcome(), new::DeletionOutcome::Accepted);
@@ -149,7 +143,7 @@ async fn commands_write_and_exit() {
 }
 
 #[tokio::test]
-async fn forwarded_bytes_come_back_and_ssh_needs_its_token() {
+async fn forwarded_bytes_come_back_and_every_target_needs_its_token() {
     use old::tcp_forward_frame::Payload;
     use old::tcp_forward_init::Target;
     let (simulator, mut client) = old_gateway().await;
@@ -157,23 +151,32 @@ async fn forwarded_bytes_come_back_and_ssh_needs_its_token() {
     let ask = old::CreateSshSessionRequest { sandbox_id: sandbox_id.clone() };
     let session = client.create_ssh_session(ask).await.unwrap().into_inner();
     assert_eq!(session.gateway_port, u32::from(simulator.addr().port()));
-    let frames = |token: &str| {
+    let ssh = Target::Ssh(old::SshRelayTarget {});
+    let tcp = Target::Tcp(old::TcpRelayTarget { host: "127.0.0.1".to_owned(), port: 80 });
+    let to = |target: &Target, token: &str| {
         let init = old::TcpForwardInit {
             sandbox_id: sandbox_id.clone(),
             authorization_token: token.to_owned(),
-            target: Some(Target::Ssh(old::SshRelayTarget {})),
+            target: Some(target.clone()),
             ..Default::default()
         };
         let frames = [Payload::Init(init), Payload::Data(Bytes::from_static(b"hello"))];
         tokio_stream::iter(frames.map(|payload| old::TcpForwardFrame { payload: Some(payload) }))
     };
-    let mut echo = client.forward_tcp(frames(&session.token)).await.unwrap().into_inner();
-    let back = echo.message().await.unwrap().unwrap().payload.unwrap();
-    assert_eq!(back, Payload::Data(Bytes::from_static(b"hello")));
-    assert!(echo.message().await.unwrap().is_none(), "half-close ends it");
+    for target in [&ssh, &tcp] {
+        let frames = to(target, &session.token);
+        let mut echo = client.forward_tcp(frames).await.unwrap().into_inner();
+        let back = echo.message().await.unwrap().unwrap().payload.unwrap();
+        assert_eq!(back, Payload::Data(Bytes::from_static(b"hello")));
+        assert!(echo.message().await.unwrap().is_none(), "half-close ends it");
+        for none in ["", " ", "another"] {
+            let refused = client.forward_tcp(to(target, none)).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Unauthenticated, "{none:?}");
+        }
+    }
     let revoke = old::RevokeSshSessionRequest { token: session.token.clone() };
     assert!(client.revoke_ssh_session(revoke).await.unwrap().into_inner().revoked);
-    let refused = client.forward_tcp(frames(&session.token)).await.unwrap_err();
+    let refused = client.forward_tcp(to(&ssh, &session.token)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
     simulator.stop().await;
 }
@@ -184,7 +187,11 @@ async fn interactive_commands_repeat_lines_and_late_ones_are_cut_off() {
     use new::exec_sandbox_input::Payload as Input;
     let (simulator, mut client) = new_gateway().await;
     client.create_sandbox(new_create("a")).await.unwrap();
-    let begin = new::ExecSandboxRequest { sandbox: "a".to_owned(), ..Default::default() };
+    let begin = new::ExecSandboxRequest {
+        sandbox: "a".to_owned(),
+        command: vec!["cat".to_owned()],
+        ..Default::default()
+    };
     let typed = [Input::Start(begin), Input::Stdin("one\ntw".into()), Input::Stdin("o".into())];
     let typed = typed.map(|payload| new::ExecSandboxInput { payload: Some(payload) });
     let mut events =
@@ -206,6 +213,53 @@ async fn interactive_commands_repeat_lines_and_late_ones_are_cut_off() {
     let mut events = client.exec_sandbox(late).await.unwrap().into_inner();
     for wanted in [out("on\n"), exit(124)] {
         assert_eq!(events.message().await.unwrap().unwrap().payload, Some(wanted));
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_aborts_an_interactive_command_in_generation_0_0() {
+    use old::exec_sandbox_input::Payload as Input;
+    let (simulator, mut client) = old_gateway().await;
+    let sandbox_id = old_sandbox(&mut client, "a").await;
+    for words in [&["sh", "-c", "echo hi; exit 6"][..], &["cat"], &["sleep", "600"]] {
+        let start = Input::Start(old::ExecSandboxRequest {
+            sandbox_id: sandbox_id.clone(),
+            command: words.iter().map(|word| (*word).to_owned()).collect(),
+            ..Default::default()
+        });
+        let typed = tokio_stream::iter([old::ExecSandboxInput { payload: Some(start) }]);
+        let mut events = client.exec_sandbox_interactive(typed).await.unwrap().into_inner();
+        let aborted = loop {
+            match events.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("it ended as if all were well: {words:?}"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(aborted.code(), Code::Internal, "{words:?}");
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_without_words_or_with_an_odd_environment_is_refused() {
+    let (simulator, mut client) = old_gateway().await;
+    let sandbox_id = old_sandbox(&mut client, "a").await;
+    let ask = |command: &[&str], key: &str| old::ExecSandboxRequest {
+        sandbox_id: sandbox_id.clone(),
+        command: command.iter().map(|word| (*word).to_owned()).collect(),
+        environment: BTreeMap::from([(key.to_owned(), "x".to_owned())]),
+        ..Default::default()
+    };
+    client.exec_sandbox(ask(&["true"], "_A1")).await.unwrap();
+    for ask in [ask(&[], "A"), ask(&["true"], "1A"), ask(&["true"], "A-B"), ask(&["true"], "")] {
+        let refused = client.exec_sandbox(ask.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{ask:?}");
+        let start = old::exec_sandbox_input::Payload::Start(ask);
+        let typed = tokio_stream::iter([old::ExecSandboxInput { payload: Some(start) }]);
+        let refused = client.exec_sandbox_interactive(typed).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
     }
     simulator.stop().await;
 }

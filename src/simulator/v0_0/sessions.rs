@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use futures_util::StreamExt as _;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::{V00, render};
 use crate::pb::v0_0::openshell::v1 as pb;
@@ -14,10 +14,10 @@ use crate::pb::v0_0::openshell::v1::exec_sandbox_input::Payload as Input;
 use crate::pb::v0_0::openshell::v1::sandbox_stream_event::Payload as Told;
 use crate::pb::v0_0::openshell::v1::tcp_forward_frame::Payload as Frame;
 use crate::pb::v0_0::openshell::v1::tcp_forward_init::Target;
-use crate::simulator::shell::Start;
+use crate::simulator::shell::{Start, asked_well};
 use crate::simulator::state::{HOST_KEY, LogFilter};
 use crate::simulator::streams::{
-    self, Answer, Output, STALLED_PORT, Typed, Watch, Watched, until_stopped,
+    self, Answer, HalfClose, Output, STALLED_PORT, Typed, Watch, Watched, until_stopped,
 };
 
 pub(super) fn create_ssh(
@@ -83,17 +83,16 @@ fn output(output: Output) -> pb::ExecSandboxEvent {
 
 pub(super) fn exec(
     gateway: &V00,
-    ask: pb::ExecSandboxRequest,
+    request: Request<pb::ExecSandboxRequest>,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
+    let ask = request.into_inner();
+    asked_well(&ask.command, &ask.environment)?;
     let environment = gateway.core.with(|state| {
         let at = state.place(&ask.sandbox_id)?;
         let sandbox = state.sandbox(&at)?;
         sandbox.running()?;
         Ok(sandbox.environment(ask.environment))
     })?;
-    if ask.command.is_empty() {
-        return Err(Status::invalid_argument("command is required"));
-    }
     let timeout =
         (ask.timeout_seconds != 0).then(|| Duration::from_secs(ask.timeout_seconds.into()));
     let terminal = ask.tty.then_some((ask.cols, ask.rows));
@@ -106,11 +105,13 @@ pub(super) fn exec(
 
 pub(super) async fn interact(
     gateway: &V00,
-    mut input: Streaming<pb::ExecSandboxInput>,
+    request: Request<Streaming<pb::ExecSandboxInput>>,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
+    let mut input = request.into_inner();
     let Some(Input::Start(start)) = input.message().await?.and_then(|first| first.payload) else {
         return Err(Status::invalid_argument("the first message must be start"));
     };
+    asked_well(&start.command, &start.environment)?;
     running(gateway, &start.sandbox_id)?;
     let timeout =
         (start.timeout_seconds != 0).then(|| Duration::from_secs(start.timeout_seconds.into()));
@@ -126,29 +127,31 @@ pub(super) async fn interact(
         Err(status) => Some(Err(status)),
     });
     let running = gateway.core.commands.token();
-    let run = streams::converse(&start, timeout, stdin);
+    let run = streams::converse(&start, timeout, stdin, HalfClose::Aborts);
     let run = run.map(move |item| (&running, item.map(output)).1);
     Ok(until_stopped(run, &gateway.core.stop))
 }
 
 pub(super) async fn forward(
     gateway: &V00,
-    mut frames: Streaming<pb::TcpForwardFrame>,
+    request: Request<Streaming<pb::TcpForwardFrame>>,
 ) -> Result<Answer<pb::TcpForwardFrame>, Status> {
+    let mut frames = request.into_inner();
     let Some(Frame::Init(init)) = frames.message().await?.and_then(|first| first.payload) else {
         return Err(Status::invalid_argument("the first frame must be init"));
     };
-    running(gateway, &init.sandbox_id)?;
+    let stalled = matches!(&init.target, Some(Target::Tcp(tcp)) if tcp.port == STALLED_PORT);
     match init.target {
-        Some(Target::Ssh(_)) => gateway
-            .core
-            .with(|state| state.check_ssh(&init.sandbox_id, &init.authorization_token))?,
-        Some(Target::Tcp(tcp)) if tcp.port == STALLED_PORT => {
-            return Ok(streams::unread(&gateway.core, frames));
-        }
+        Some(Target::Ssh(_)) => {}
         Some(Target::Tcp(tcp)) if (1..=65_535).contains(&tcp.port) => {}
         Some(Target::Tcp(_)) => return Err(Status::invalid_argument("port must be 1..=65535")),
         None => return Err(Status::invalid_argument("target is required")),
+    }
+    running(gateway, &init.sandbox_id)?;
+    // A token opens a port of the sandbox as it opens its ssh.
+    gateway.core.with(|state| state.check_ssh(&init.sandbox_id, &init.authorization_token))?;
+    if stalled {
+        return Ok(streams::unread(&gateway.core, frames));
     }
     let echo = frames.map(|item| match item?.payload {
         Some(Frame::Data(data)) => Ok(pb::TcpForwardFrame { payload: Some(Frame::Data(data)) }),
@@ -159,8 +162,9 @@ pub(super) async fn forward(
 
 pub(super) fn watch(
     gateway: &V00,
-    ask: pb::WatchSandboxRequest,
+    request: Request<pb::WatchSandboxRequest>,
 ) -> Result<Answer<pb::SandboxStreamEvent>, Status> {
+    let ask = request.into_inner();
     let place = gateway.core.with(|state| state.place(&ask.id))?;
     let filter = LogFilter {
         since_ms: ask.log_since_ms,

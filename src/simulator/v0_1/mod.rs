@@ -39,10 +39,10 @@ impl V01 {
         &self,
         method: &'static str,
         id: impl Fn(&Q) -> &str,
-        asked: Q,
+        request: tonic::Request<Q>,
         act: impl FnOnce(&Self, Q) -> Result<A, tonic::Status>,
     ) -> Result<tonic::Response<A>, tonic::Status> {
-        self.0.once(method, id, asked, |_, asked| act(self, asked))
+        self.0.once(method, id, request, |_, asked| act(self, asked))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use futures_util::{StreamExt as _, stream};
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::scope::{millis, one, outcome, time};
 use super::{V01, render};
@@ -15,10 +15,11 @@ use crate::pb::v0_1::openshell::v1::exec_sandbox_input::Payload as Input;
 use crate::pb::v0_1::openshell::v1::sandbox_stream_event::Payload as Told;
 use crate::pb::v0_1::openshell::v1::tcp_forward_frame::Payload as Frame;
 use crate::pb::v0_1::openshell::v1::tcp_forward_init::Target;
-use crate::simulator::shell::Start;
+use crate::simulator::gateway::{Launch, caller};
+use crate::simulator::shell::{Start, asked_well};
 use crate::simulator::state::{HOST_KEY, Key, LogFilter};
 use crate::simulator::streams::{
-    self, Answer, Output, STALLED_PORT, Typed, Watch, Watched, until_stopped,
+    self, Answer, HalfClose, Output, STALLED_PORT, Typed, Watch, Watched, until_stopped,
 };
 
 pub(super) fn create_ssh(
@@ -94,33 +95,51 @@ fn time_of(timeout: Option<prost_types::Duration>) -> Result<Option<Duration>, S
 
 pub(super) fn exec(
     gateway: &V01,
-    ask: pb::ExecSandboxRequest,
+    request: Request<pb::ExecSandboxRequest>,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
+    let caller = caller(&request);
+    let ask = request.into_inner();
+    asked_well(&ask.command, &ask.environment)?;
+    let launch = gateway.launch(&caller, ("exec_sandbox", &ask.request_id), &ask)?;
     let at = (one(ask.workspace_scope)?, ask.sandbox);
     let environment = gateway.core.with(|state| {
         let sandbox = state.sandbox(&at)?;
         sandbox.running()?;
         Ok(sandbox.environment(ask.environment))
     })?;
-    if ask.command.is_empty() {
-        return Err(Status::invalid_argument("command is required"));
-    }
     let timeout = time_of(ask.execution_timeout)?;
     let terminal = ask.tty.then_some((ask.cols, ask.rows));
     let pb::ExecSandboxRequest { command, workdir, stdin, .. } = ask;
     let start = Start { command, workdir, environment, stdin, terminal };
     let running = gateway.core.commands.token();
-    let run = streams::exec(&start, timeout).map(move |item| (&running, item.map(output)).1);
+    let run = streams::exec(&start, timeout);
+    let run = run.map(move |item| (&running, told(item, launch.as_ref())).1);
     Ok(until_stopped(run, &gateway.core.stop))
+}
+
+/// What a command gives, on the wire. Its exit is recorded under its request id.
+fn told(
+    item: Result<Output, Status>,
+    launch: Option<&Launch>,
+) -> Result<pb::ExecSandboxEvent, Status> {
+    if let (Ok(Output::Exit(_)), Some(launch)) = (&item, launch) {
+        launch.ended();
+    }
+    item.map(output)
 }
 
 pub(super) async fn interact(
     gateway: &V01,
-    mut input: Streaming<pb::ExecSandboxInput>,
+    request: Request<Streaming<pb::ExecSandboxInput>>,
 ) -> Result<Answer<pb::ExecSandboxEvent>, Status> {
+    let caller = caller(&request);
+    let mut input = request.into_inner();
     let Some(Input::Start(start)) = input.message().await?.and_then(|first| first.payload) else {
         return Err(Status::invalid_argument("the first message must be start"));
     };
+    asked_well(&start.command, &start.environment)?;
+    let asked = ("exec_sandbox_interactive", start.request_id.as_str());
+    let launch = gateway.launch(&caller, asked, &start)?;
     let timeout = time_of(start.execution_timeout)?;
     running(gateway, &(one(start.workspace_scope)?, start.sandbox))?;
     let terminal = start.tty.then_some((start.cols, start.rows));
@@ -135,29 +154,31 @@ pub(super) async fn interact(
         Err(status) => Some(Err(status)),
     });
     let running = gateway.core.commands.token();
-    let run = streams::converse(&start, timeout, stdin);
-    let run = run.map(move |item| (&running, item.map(output)).1);
+    let run = streams::converse(&start, timeout, stdin, HalfClose::IsRead);
+    let run = run.map(move |item| (&running, told(item, launch.as_ref())).1);
     Ok(until_stopped(run, &gateway.core.stop))
 }
 
 pub(super) async fn forward(
     gateway: &V01,
-    mut frames: Streaming<pb::TcpForwardFrame>,
+    request: Request<Streaming<pb::TcpForwardFrame>>,
 ) -> Result<Answer<pb::TcpForwardFrame>, Status> {
+    let mut frames = request.into_inner();
     let Some(Frame::Init(init)) = frames.message().await?.and_then(|first| first.payload) else {
         return Err(Status::invalid_argument("the first frame must be init"));
     };
-    let id = running(gateway, &(init.workspace, init.sandbox))?;
+    let stalled = matches!(&init.target, Some(Target::Tcp(tcp)) if tcp.port == STALLED_PORT);
     match init.target {
-        Some(Target::Ssh(_)) => {
-            gateway.core.with(|state| state.check_ssh(&id, &init.authorization_token))?;
-        }
-        Some(Target::Tcp(tcp)) if tcp.port == STALLED_PORT => {
-            return Ok(streams::unread(&gateway.core, frames));
-        }
+        Some(Target::Ssh(_)) => {}
         Some(Target::Tcp(tcp)) if (1..=65_535).contains(&tcp.port) => {}
         Some(Target::Tcp(_)) => return Err(Status::invalid_argument("port must be 1..=65535")),
         None => return Err(Status::invalid_argument("target is required")),
+    }
+    let id = running(gateway, &(init.workspace, init.sandbox))?;
+    // A token opens a port of the sandbox as it opens its ssh.
+    gateway.core.with(|state| state.check_ssh(&id, &init.authorization_token))?;
+    if stalled {
+        return Ok(streams::unread(&gateway.core, frames));
     }
     let echo = frames.map(|item| match item?.payload {
         Some(Frame::Data(data)) => Ok(pb::TcpForwardFrame { payload: Some(Frame::Data(data)) }),
@@ -168,8 +189,9 @@ pub(super) async fn forward(
 
 pub(super) fn watch(
     gateway: &V01,
-    ask: pb::WatchSandboxRequest,
+    request: Request<pb::WatchSandboxRequest>,
 ) -> Result<Answer<pb::SandboxStreamEvent>, Status> {
+    let ask = request.into_inner();
     let place = (one(ask.workspace_scope)?, ask.sandbox);
     let filter = LogFilter {
         since_ms: millis(ask.since_time),

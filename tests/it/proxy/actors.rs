@@ -101,7 +101,7 @@ impl At<'_> {
     }
 
     /// Writes the policy of every sandbox, or a setting of `one`.
-    async fn update(&self, setting: bool) {
+    async fn update(&self, setting: bool, annotations: Map) -> Result<(), Status> {
         let value = new_policy::setting_value::Value::BoolValue(true);
         let policy = new_policy::SandboxPolicy { version: 1, ..Default::default() };
         let setting_key = if setting { "ocsf_json_enabled" } else { "" }.to_owned();
@@ -113,9 +113,11 @@ impl At<'_> {
             setting_key,
             setting_value,
             global: !setting,
+            annotations,
             ..Default::default()
         };
-        self.caller.openshell_v0_1().update_config(to(self.gateway, request)).await.unwrap();
+        let mut client = self.caller.openshell_v0_1();
+        client.update_config(to(self.gateway, request)).await.map(|_| ())
     }
 
     /// The provenance of each revision, the newest first.
@@ -167,10 +169,18 @@ fn the_gateways_own_record_names_who_acts() {
             assert_eq!(all[0][ACTOR], "sp:ben");
             assert_eq!(all[1][ACTOR], "sp:ana", "what was recorded stays");
 
-            at.by(admin.clone()).update(true).await;
+            at.by(admin.clone()).update(true, Map::new()).await.unwrap();
             assert_eq!(at.provenances(false).await.len(), all.len(), "a setting makes no revision");
-            at.by(admin.clone()).update(false).await;
-            assert_eq!(at.provenances(true).await, [noted(ACTOR, "sp:root")]);
+            // Gateways take annotations for sandboxes alone, and refuse a policy for all of them with one.
+            at.by(admin.clone()).update(false, Map::new()).await.unwrap();
+            assert_eq!(at.provenances(true).await, [Map::new()]);
+            let noted = at.by(admin.clone()).update(false, noted("team", "ml")).await;
+            let noted = noted.unwrap_err();
+            assert_eq!(noted.code(), tonic::Code::InvalidArgument, "as the gateway says it");
+            assert!(noted.message().contains("sandbox-scoped"), "{noted:?}");
+            sg.app.audit.settled().await;
+            let entries = admin.entries("", "policy.update").await;
+            assert_eq!(entries[1].actor, "sp:root", "our own record names the actor: {entries:?}");
             simulator.stop().await;
         }
         sg.finish().await;

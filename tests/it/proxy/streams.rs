@@ -45,15 +45,22 @@ fn a_server_stream_passes_to_its_end() {
 #[test]
 fn either_side_of_a_bidirectional_stream_may_speak_and_end_first() {
     proxied(|sg| async move {
-        let gateway = simulated(Generation::V0_0).await;
+        use new::exec_sandbox_event::Payload as Out;
+        use new::exec_sandbox_input::Payload as In;
+        let gateway = simulated(Generation::V0_1).await;
         sg.gateway("alpha", gateway.addr()).await;
         let admin = sg.admin();
-        let id = sandbox(&admin, "alpha", "one").await;
+        let mut client = admin.openshell_v0_1();
+        client.create_sandbox(to("alpha", create_new("one"))).await.unwrap();
         let (typed, input) = tokio::sync::mpsc::channel(4);
-        let say = |payload| old::ExecSandboxInput { payload: Some(payload) };
-        typed.send(say(In::Start(exec(&id, &["cat"])))).await.unwrap();
+        let say = |payload| new::ExecSandboxInput { payload: Some(payload) };
+        let start = new::ExecSandboxRequest {
+            sandbox: "one".to_owned(),
+            command: vec!["cat".to_owned()],
+            ..Default::default()
+        };
+        typed.send(say(In::Start(start))).await.unwrap();
         let ask = to("alpha", ReceiverStream::new(input));
-        let mut client = admin.openshell_v0_0();
         let mut events = client.exec_sandbox_interactive(ask).await.unwrap().into_inner();
         for word in ["one\n", "two\n"] {
             typed.send(say(In::Stdin(Bytes::from_static(word.as_bytes())))).await.unwrap();
@@ -98,6 +105,31 @@ fn a_tunnel_carries_more_than_any_window() {
             }
         }
         assert_eq!(bytes, 8 << 20);
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_stock_client_that_ends_its_input_gets_what_a_gateway_of_generation_0_0_makes_of_it() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        let admin = sg.admin();
+        let id = sandbox(&admin, "alpha", "one").await;
+        let (typed, input) = tokio::sync::mpsc::channel(4);
+        let say = |payload| old::ExecSandboxInput { payload: Some(payload) };
+        typed.send(say(In::Start(exec(&id, &["cat"])))).await.unwrap();
+        let ask = to("alpha", ReceiverStream::new(input));
+        let mut client = admin.openshell_v0_0();
+        let mut events = client.exec_sandbox_interactive(ask).await.unwrap().into_inner();
+        typed.send(say(In::Stdin(Bytes::from_static(b"one\n")))).await.unwrap();
+        let event = events.message().await.unwrap().unwrap().payload.unwrap();
+        assert!(matches!(event, Out::Stdout(part) if part.data == "one\n"));
+        drop(typed);
+        let aborted = events.message().await.unwrap_err();
+        assert_eq!(aborted.code(), Code::Internal, "{aborted:?}");
+        until("the command is gone", || async { gateway.commands() == 0 }).await;
         sg.finish().await;
         gateway.stop().await;
     });

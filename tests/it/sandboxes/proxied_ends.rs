@@ -136,7 +136,7 @@ served! {
         }
     }
 
-    async fn wp23_one_that_its_client_may_repeat_is_asked_for_again(sg: TestServer) {
+    async fn wp23_one_that_its_client_may_repeat_is_found_by_its_request_id(sg: TestServer) {
         use shoreguard::pb::v0_1::openshell::v1 as new;
         let simulator = gateway(&sg, "new", Generation::V0_1).await;
         let to_repeat = || {
@@ -152,8 +152,14 @@ served! {
         assert_eq!(lost.code(), Code::Unavailable, "{lost:?}");
         let made = ended(&sg.admin(), &last_operation(&sg, "new").await.id).await;
         assert_eq!(made.status(), pb::OperationStatus::Succeeded, "{made:?}");
+        assert_eq!(called(&simulator, "/CreateSandbox"), 1, "nothing is sent again to find out");
+        let found = get(&sg.admin(), "new", "again").await.unwrap();
+        assert_eq!(found.gateway_annotations["shoreguard/request"], "0199c0de-0000-7000-8000-000000000001");
         // The gateway takes the client's own repeat for what it is: it is the same message, byte for byte.
-        let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap().into_inner();
+        let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap();
+        assert_eq!(called(&simulator, "/CreateSandbox"), 2);
+        assert_eq!(again.metadata().get("openshell-replayed").unwrap(), "true", "the gateway's own word");
+        let again = again.into_inner();
         let id = again.sandbox.unwrap().metadata.unwrap().id;
         assert_eq!(result(&made)["sandbox"]["id"], id.as_str());
     }

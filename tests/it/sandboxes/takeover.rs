@@ -40,13 +40,14 @@ fn begun(sg: &TestServer, gateway: &str, name: &str) -> Begin {
 fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         let simulator = gateway(&sg, "old", Generation::V0_0).await;
-        let _other = gateway(&sg, "new", Generation::V0_1).await;
+        let other = gateway(&sg, "new", Generation::V0_1).await;
         let direct = format!("http://{}", simulator.addr());
         let mut direct = old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
 
-        // Nothing was sent; the answer was lost, on the generation that tells repeats and on the one that does not.
+        // Nothing was sent; the answer was lost, in either generation.
         let fresh = killed(&sg, begun(&sg, "old", "fresh"), "begun").await;
-        let repeat = killed(&sg, begun(&sg, "new", "repeat"), "creating").await;
+        let newer = killed(&sg, begun(&sg, "new", "newer"), "creating").await;
+        make_noted(&other, "newer", &newer).await;
         let found = killed(&sg, begun(&sg, "old", "found"), "creating").await;
         let request = old::CreateSandboxRequest {
             name: "found".into(),
@@ -59,7 +60,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
         sg.app.db.move_clock(Duration::from_secs(31));
         assert_eq!(once(&sg.app, &TAKEOVER).await, 3);
         for (operation, gateway, name) in
-            [(fresh, "old", "fresh"), (repeat, "new", "repeat"), (found, "old", "found")]
+            [(fresh, "old", "fresh"), (newer, "new", "newer"), (found, "old", "found")]
         {
             let ended = ended(&sg.admin(), &operation).await;
             assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
@@ -69,6 +70,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
         }
         let created = simulator.calls()["/openshell.v1.OpenShell/CreateSandbox"];
         assert_eq!(created, 2, "one by hand, one for what was never sent");
+        assert_eq!(called(&other, "/CreateSandbox"), 1, "by hand alone");
         sg.finish().await;
     });
 }
@@ -193,6 +195,20 @@ fn wp36_one_of_a_stock_client_that_was_sent_is_found_by_its_annotation() {
         assert!(events.contains("sandbox.created"));
         sg.finish().await;
     });
+}
+
+/// Makes a sandbox at a gateway of generation 0.1 itself, as an operation would have made it.
+pub(super) async fn make_noted(simulator: &Simulator, name: &str, operation: &str) {
+    use shoreguard::pb::v0_1::openshell::v1 as new;
+    let direct = format!("http://{}", simulator.addr());
+    let mut client = new::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
+    let request = new::CreateSandboxRequest {
+        name: name.to_owned(),
+        spec: Some(new::SandboxSpec::default()),
+        annotations: [(annotation::OPERATION.to_owned(), operation.to_owned())].into(),
+        ..Default::default()
+    };
+    client.create_sandbox(request).await.unwrap();
 }
 
 /// Makes a sandbox at the gateway itself; its id.

@@ -56,6 +56,67 @@ served! {
         }
     }
 
+    async fn a_command_goes_on_when_its_input_ends_later(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            let (typed, input) = mpsc::channel(4);
+            typed.send(exec(name, &["sh", "-c", "echo on; sleep 1; echo done; exit 4"])).await.unwrap();
+            let mut answers =
+                sg.admin().sandboxes().exec_sandbox(ReceiverStream::new(input)).await.unwrap().into_inner();
+            let mut next = async || answers.message().await.unwrap().map(|answer| answer.output.unwrap());
+            assert_eq!(next().await, Some(Output::Stdout("on\n".into())));
+            drop(typed);
+            for expected in [Some(Output::Stdout("done\n".into())), Some(Output::ExitCode(4)), None] {
+                assert_eq!(next().await, expected, "{name}");
+            }
+            assert_eq!(called(&simulator, "/ExecSandboxInteractive"), 1);
+        }
+    }
+
+    async fn an_input_that_ends_at_once_goes_along_with_its_command(sg: TestServer) {
+        let typed = |bytes: &[u8]| pb::ExecSandboxRequest {
+            input: Some(Input::Stdin(bytes.to_vec().into())),
+            ..Default::default()
+        };
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            let admin = sg.admin();
+            let hi = [Output::Stdout("hi\n".into()), Output::ExitCode(6)];
+            let said = all(&admin, vec![exec(name, &["sh", "-c", "echo hi; exit 6"])]).await.unwrap();
+            assert_eq!(said, hi, "{name}");
+            let said = all(&admin, vec![exec(name, &["sh"]), typed(b"echo hi; exit 6\n")]).await.unwrap();
+            assert_eq!(said, hi, "{name}");
+            // Of a start that carries input too, nothing is lost.
+            let start = pb::ExecSandboxRequest { input: typed(b"one\n").input, ..exec(name, &["cat"]) };
+            let said = all(&admin, vec![start, typed(b""), typed(b"tw"), typed(b"o")]).await.unwrap();
+            assert_eq!(said, [Output::Stdout("one\ntwo".into()), Output::ExitCode(0)], "{name}");
+            assert_eq!((called(&simulator, "/ExecSandbox"), called(&simulator, "/ExecSandboxInteractive")), (3, 0));
+        }
+    }
+
+    async fn what_goes_along_with_a_command_is_bounded(sg: TestServer) {
+        const MOST: usize = 256 << 10;
+        let simulator = gateway(&sg, "new", Generation::V0_1).await;
+        create(&sg, to_create(&sg, "new", "box")).await;
+        for (bytes, whole) in [(MOST, 1), (MOST + 1, 0)] {
+            let piece = |bytes: usize| pb::ExecSandboxRequest {
+                input: Some(Input::Stdin(vec![b'x'; bytes].into())),
+                ..Default::default()
+            };
+            let before = called(&simulator, "/ExecSandbox");
+            let said = all(&sg.admin(), vec![exec("new", &["cat"]), piece(MOST), piece(bytes - MOST)]).await.unwrap();
+            let out = |output: &Output| match output {
+                Output::Stdout(bytes) => bytes.len(),
+                Output::Stderr(_) | Output::ExitCode(_) => 0,
+            };
+            assert_eq!(said.iter().map(out).sum::<usize>(), bytes);
+            assert_eq!(said.last(), Some(&Output::ExitCode(0)), "it has seen the end");
+            assert_eq!(called(&simulator, "/ExecSandbox") - before, whole, "{bytes}");
+        }
+    }
+
     async fn a_command_runs_where_it_is_told_to_and_reads_what_it_is_given(sg: TestServer) {
         for (name, generation) in GATEWAYS {
             let _simulator = gateway(&sg, name, generation).await;

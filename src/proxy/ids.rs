@@ -1,0 +1,246 @@
+//! Request ids of clients on their way to gateways of generation 0.1.
+//!
+//! A gateway admits a bounded number of ids for each of its callers, keeps those of failed writes for good, and then
+//! refuses every further one. To a gateway this server is one caller, so one client could use up the ids of all.
+//!
+//! Invariants
+//! - an id passes as it came, and none is added;
+//! - a principal has a bounded share of the ids of a gateway, in the memory of each process. A confirmed success gives
+//!   its place back when the gateway does; everything else keeps it, as it does there;
+//! - every call with an id is counted, by what has become of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::counter;
+use tonic::Code;
+use tracing::debug;
+use uuid::Uuid;
+
+use super::admit::Admitted;
+use super::message::Read;
+use super::wire;
+use crate::access::principal::PrincipalId;
+use crate::app::App;
+use crate::db::types::GatewayId;
+use crate::error::{Error, Reason};
+
+/// How long a gateway keeps the id of a confirmed success, in seconds.
+const CONFIRMED_SECONDS: i64 = 24 * 60 * 60;
+/// Ids of all principals that are kept; past them all shares are begun anew.
+const KEPT_MAX: usize = 100_000;
+
+/// The share of a principal: what its ids are kept for.
+type Share = HashMap<Asked, Kept>;
+/// A method and an id; a gateway keeps them for each method.
+type Asked = (&'static str, Uuid);
+/// Who has a share, and where.
+type Holder = (GatewayId, PrincipalId);
+
+/// How long an id is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// For good, as far as is known.
+    Open,
+    /// From this second on, for as long as the gateway keeps a confirmed success.
+    Confirmed(i64),
+}
+
+impl Kept {
+    /// The seconds until its place is free; none where it never is.
+    fn left(self, now: i64) -> Option<i64> {
+        match self {
+            Self::Open => None,
+            Self::Confirmed(at) => Some(at.saturating_add(CONFIRMED_SECONDS) - now),
+        }
+    }
+}
+
+/// The shares of every principal.
+#[derive(Debug, Default)]
+pub struct RequestIds {
+    shares: Mutex<Shares>,
+}
+
+#[derive(Debug, Default)]
+struct Shares {
+    of: HashMap<Holder, Share>,
+    /// Ids in all of them.
+    kept: usize,
+}
+
+impl RequestIds {
+    /// Takes a place for an id, unless it has one.
+    ///
+    /// # Errors
+    /// `LIMIT_REACHED` where the share is used up.
+    fn take(&self, holder: Holder, asked: Asked, max: usize, now: i64) -> Result<(), Error> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if shares.kept >= KEPT_MAX {
+            *shares = Shares::default();
+        }
+        let Shares { of, kept } = &mut *shares;
+        let share = of.entry(holder).or_default();
+        if share.contains_key(&asked) {
+            return Ok(());
+        }
+        if share.len() >= max {
+            let before = share.len();
+            share.retain(|_, kept| kept.left(now).is_none_or(|left| left > 0));
+            *kept = kept.saturating_sub(before - share.len());
+        }
+        if share.len() >= max {
+            let left = share.values().filter_map(|kept| kept.left(now)).min();
+            let left = left.unwrap_or(CONFIRMED_SECONDS).unsigned_abs();
+            let retry_in = Duration::from_secs(left);
+            return Err(Error::Exhausted { reason: Reason::LimitReached, retry_in });
+        }
+        share.insert(asked, Kept::Open);
+        *kept += 1;
+        Ok(())
+    }
+
+    /// Notes that the gateway has confirmed a success.
+    fn confirm(&self, holder: Holder, asked: Asked, now: i64) {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shares.of.get_mut(&holder).and_then(|share| share.get_mut(&asked));
+        if let Some(kept) = kept {
+            *kept = Kept::Confirmed(now);
+        }
+    }
+}
+
+/// A call with an id. Dropped before its end, nobody knows what has become of it.
+pub(super) struct Counted {
+    app: Arc<App>,
+    gateway: Arc<str>,
+    /// None where the id is none that a gateway admits.
+    place: Option<(Holder, Asked)>,
+    ended: bool,
+}
+
+/// Finds the id of a request that was read, and takes a place for it.
+///
+/// # Errors
+/// `LIMIT_REACHED` where the principal has used its share up.
+pub(super) fn admit(
+    admitted: &Admitted<'_>,
+    read: Option<&Read>,
+) -> Result<Option<Counted>, Error> {
+    let path = admitted.row.request_id;
+    let id = read.and_then(|read| wire::text_at(read.message(), path));
+    let (Some(id), Some(caller)) = (id, &admitted.call.caller) else { return Ok(None) };
+    let app = &admitted.proxy.app;
+    let gateway = Arc::clone(&admitted.chosen.name);
+    let asked = parse(id).map(|id| (admitted.row.path, id));
+    let place = asked.map(|asked| ((admitted.chosen.id, caller.principal()), asked));
+    if let Some((holder, asked)) = place {
+        let max = app.config.gateways.request_ids_per_principal as usize;
+        let now = app.clock.now().unix_seconds();
+        app.request_ids.take(holder, asked, max, now).inspect_err(|_| {
+            count(&gateway, "refused");
+            let actor = caller.actor();
+            debug!(%gateway, %actor, max, "a principal has used up its request ids on a gateway");
+        })?;
+    }
+    Ok(Some(Counted { app: Arc::clone(app), gateway, place, ended: false }))
+}
+
+/// An id as gateways take it: a UUID in its form of 36 characters.
+fn parse(id: &str) -> Option<Uuid> {
+    Uuid::try_parse(id).ok().filter(|parsed| id.len() == 36 && !parsed.is_nil())
+}
+
+impl Counted {
+    /// The gateway has answered with this code.
+    pub(super) fn finish(mut self, code: i32) {
+        self.ended = true;
+        let code = Code::from(code);
+        if code == Code::Ok {
+            if let Some((holder, asked)) = self.place {
+                let now = self.app.clock.now().unix_seconds();
+                self.app.request_ids.confirm(holder, asked, now);
+            }
+            return count(&self.gateway, "confirmed");
+        }
+        let lost = [Code::Cancelled, Code::DeadlineExceeded, Code::Unavailable].contains(&code);
+        count(&self.gateway, if lost { "lost" } else { "failed" });
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !self.ended {
+            count(&self.gateway, "lost");
+        }
+    }
+}
+
+fn count(gateway: &Arc<str>, outcome: &'static str) {
+    let labels = [
+        ("gateway", metrics::SharedString::from(gateway.to_string())),
+        ("outcome", metrics::SharedString::const_str(outcome)),
+    ];
+    counter!("shoreguard_gateway_request_ids_total", &labels).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::types::UserId;
+
+    fn holder(user: i64) -> Holder {
+        (GatewayId::from(1), PrincipalId::User(UserId::from(user)))
+    }
+
+    fn asked(id: u128) -> Asked {
+        ("/o.v1.O/CreateSandbox", Uuid::from_u128(id))
+    }
+
+    #[test]
+    fn a_share_ends_and_comes_back_as_the_gateways_does() {
+        let ids = RequestIds::default();
+        for id in 1..=2 {
+            ids.take(holder(1), asked(id), 2, 0).unwrap();
+        }
+        ids.take(holder(1), asked(2), 2, 0).expect("a repeat takes no place");
+        let full = ids.take(holder(1), asked(3), 2, 0).unwrap_err();
+        assert!(matches!(full, Error::Exhausted { reason: Reason::LimitReached, .. }), "{full:?}");
+        ids.take(holder(2), asked(3), 2, 0).expect("another principal has a share of its own");
+
+        ids.confirm(holder(1), asked(1), 10);
+        let Err(Error::Exhausted { retry_in, .. }) = ids.take(holder(1), asked(3), 2, 20) else {
+            panic!("a success is kept for a day");
+        };
+        assert_eq!(retry_in, Duration::from_secs(24 * 60 * 60 - 10));
+        let later = 10 + CONFIRMED_SECONDS;
+        ids.take(holder(1), asked(3), 2, later).expect("the success has left");
+        ids.take(holder(1), asked(4), 2, later).expect_err("a failed one stays");
+    }
+
+    #[test]
+    fn what_all_shares_keep_together_is_bounded() {
+        let ids = RequestIds::default();
+        for id in 1..=KEPT_MAX {
+            ids.take(holder(1), asked(id as u128), usize::MAX, 0).unwrap();
+        }
+        ids.take(holder(2), asked(1), 1, 0).unwrap();
+        let shares = ids.shares.lock().unwrap();
+        assert_eq!((shares.kept, shares.of.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_id_is_a_uuid_of_36_characters() {
+        assert!(parse("0199c0de-0000-7000-8000-000000000001").is_some());
+        for none in [
+            "",
+            "r-1",
+            "0199c0de000070008000000000000001",
+            "{0199c0de-0000-7000-8000-000000000001}",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            assert!(parse(none).is_none(), "{none}");
+        }
+    }
+}
