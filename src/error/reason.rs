@@ -134,6 +134,8 @@ reasons! {
     DiscoveryRunning = "DISCOVERY_RUNNING",
     /// The gateway has told more in a minute than is taken of one.
     GatewayOverBudget = "GATEWAY_OVER_BUDGET",
+    /// The gateway does not accept the credential that we present to it.
+    GatewayCredentialRefused = "GATEWAY_CREDENTIAL_REFUSED",
 }
 
 impl Reason {

@@ -103,6 +103,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::GatewayInUse
         | Reason::DiscoveryRunning
         | Reason::GatewayOverBudget
+        | Reason::GatewayCredentialRefused
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

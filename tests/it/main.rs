@@ -20,6 +20,8 @@ mod discovery;
 mod events;
 mod flood;
 mod gateway_budgets;
+mod gateway_credential_checks;
+mod gateway_credential_errors;
 mod gateway_credentials;
 mod gateway_health;
 mod gateway_oidc_client;
