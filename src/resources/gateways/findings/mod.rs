@@ -151,7 +151,7 @@ async fn note(
             if let Some(lease) = lease {
                 lease::still_held(conn, lease).await?;
             }
-            set(ctx, conn, on, kind, so).await
+            set(ctx, conn, on, kind, so.then(|| ctx.now())).await
         })
         .await?;
     if news {
@@ -160,17 +160,19 @@ async fn note(
     Ok(news)
 }
 
-/// Opens or closes a finding and emits the event, in the caller's transaction. Returns whether that is news.
+/// Opens a finding at `since`, or closes it on `None`, and emits the event, in the caller's transaction. Returns whether that
+/// is news.
 async fn set(
     ctx: &Ctx,
     conn: &mut Conn,
     on: &OnGateway,
     kind: Kind,
-    open: bool,
+    since: Option<Timestamp>,
 ) -> Result<bool, Error> {
-    let news = store::note(conn, on.0, kind, open.then(|| ctx.now())).await?;
+    let news = store::note(conn, on.0, kind, since).await?;
     if news {
-        let name = if open { "gateway.finding_opened" } else { "gateway.finding_closed" };
+        let opened = since.is_some();
+        let name = if opened { "gateway.finding_opened" } else { "gateway.finding_closed" };
         let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
         events::enqueue(conn, NewEvent::of(ctx, name, payload).on(on.clone())).await?;
     }
@@ -187,9 +189,10 @@ pub(super) async fn note_credential(
 ) -> Result<bool, Error> {
     let Some(usable) = usable else { return Ok(false) };
     let on = (GatewayId(row.id), Arc::from(row.name.as_str()));
-    let news = set(ctx, conn, &on, Kind::CredentialUnusable, !usable).await?;
+    let since = (!usable).then(|| ctx.now());
+    let news = set(ctx, conn, &on, Kind::CredentialUnusable, since).await?;
     if news {
-        row.credential_unusable_since = (!usable).then(|| ctx.now());
+        row.credential_unusable_since = since;
     }
     Ok(news)
 }
