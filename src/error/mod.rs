@@ -111,7 +111,7 @@ pub enum Said {
     Missing,
     /// There is one already.
     Exists,
-    /// Its state, or the credential that it was shown, does not allow it.
+    /// Its state, or the role of the credential that it was shown, does not allow it.
     Refused,
     /// Something has changed meanwhile.
     Changed,

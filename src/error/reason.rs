@@ -142,6 +142,8 @@ reasons! {
     GatewayOverBudget = "GATEWAY_OVER_BUDGET",
     /// As many streams to the gateway are open as may be, of the caller or of all callers.
     GatewayBusy = "GATEWAY_BUSY",
+    /// The gateway does not accept the credential that we present to it.
+    GatewayCredentialRefused = "GATEWAY_CREDENTIAL_REFUSED",
 }
 
 impl Reason {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::mpsc;
@@ -164,6 +164,11 @@ impl Gateway {
                 }
             };
             let trailers = stream.trailers.take().unwrap_or_default();
+            // Its caller would take it for a verdict on its own credential.
+            let name = &self.target.name;
+            if let Some(error) = headers::credential_refusal(name, StatusCode::OK, &trailers) {
+                return Err(error);
+            }
             Ok(Passed { head: stream.head, message, trailers, refused })
         };
         timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)))
@@ -250,6 +255,10 @@ impl Gateway {
 
     fn begun(&self, draw: Draw, answer: Answer<Body>) -> Result<Messages, Error> {
         let (head, ()) = answer.head.into_parts();
+        let name = &self.target.name;
+        if let Some(error) = headers::credential_refusal(name, head.status, &head.headers) {
+            return Err(error);
+        }
         if !headers::is_grpc(head.status, &head.headers) {
             warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
             return Err(self.unreachable());

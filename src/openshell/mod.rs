@@ -8,11 +8,12 @@
 //! - nothing is decided here: who may ask what is for the domain.
 //!
 //! `Health` is the same in both generations, and a gateway answers it without a credential: its version tells the
-//! generation, and with it how everything else is read.
+//! generation, and with it how everything else is read. `credential` checks the credential by calls that require one.
 
 pub mod annotation;
 pub mod budget;
 pub mod capability;
+pub mod credential;
 pub mod exec;
 pub(crate) mod gateway;
 mod outgoing;
@@ -34,6 +35,7 @@ pub use self::gateway::{Gateway, Wire};
 use bytes::Bytes;
 use prost::Message;
 
+use self::credential::CredentialCheck;
 use crate::access::policy::PolicyEffect;
 use crate::app::App;
 use crate::db::types::Timestamp;
@@ -45,7 +47,10 @@ use crate::resources::gateways::targets::{Generation, Target};
 /// Path of the method that tells the version.
 pub(crate) const HEALTH: &str = "/openshell.v1.OpenShell/Health";
 
-/// Path of a method that takes a credential and changes nothing.
+/// Path of the method that reports the caller's roles. Not every release has it.
+pub(crate) const CURRENT_USER: &str = "/openshell.v1.OpenShell/GetCurrentUser";
+
+/// Path of a method that requires the role of a platform admin and changes nothing.
 pub(crate) const GATEWAY_INFO: &str = "/openshell.v1.OpenShell/GetGatewayInfo";
 
 /// Longest version that is kept, in characters; a gateway may claim anything (T20).
@@ -77,6 +82,8 @@ pub struct Probe {
     pub latency: Duration,
     /// When the certificate ends that the gateway has shown.
     pub server_cert: Option<Timestamp>,
+    /// Result of the check of our credential; `None` if it was not checked, as on connections that calls share.
+    pub credential: Option<CredentialCheck>,
 }
 
 impl Probe {
@@ -96,7 +103,13 @@ impl Probe {
             ServiceStatus::Unhealthy => Health::Unhealthy,
         };
         let generation = Generation::of_version(&version);
-        Some(Self { status, version, generation, latency, server_cert: None })
+        Some(Self { status, version, generation, latency, server_cert: None, credential: None })
+    }
+
+    /// Why the credential is not known to be usable; `None` if it is usable or was not checked.
+    #[must_use]
+    pub fn credential_problem(&self) -> Option<&str> {
+        self.credential.as_ref().and_then(CredentialCheck::problem)
     }
 
     /// What follows from the version, whatever is pinned: what is stored and shown as found.
@@ -120,14 +133,17 @@ impl Probe {
     }
 }
 
-/// Connects to a gateway as it is described and asks whether it is well. The connection is closed again.
+/// Connects to a gateway as it is described, asks whether it is well, and checks our credential. The connection is closed
+/// again. Each of the two steps has `timeout`.
 ///
 /// # Errors
 /// `ADDRESS_FORBIDDEN` or `GATEWAY_UNREACHABLE`.
 pub async fn probe(app: &App, target: &Target, timeout: Duration) -> Result<Probe, Error> {
     let opened = Connection::open(target, &app.config.gateways);
-    match tokio::time::timeout(timeout, opened).await {
-        Ok(connection) => Ok(connection?.probe().clone()),
-        Err(_) => Err(Connection::unreachable(&target.name)),
-    }
+    let Ok(connection) = tokio::time::timeout(timeout, opened).await else {
+        return Err(Connection::unreachable(&target.name));
+    };
+    let connection = connection?;
+    let credential = Some(connection.check_credential(timeout).await);
+    Ok(Probe { credential, ..connection.probe().clone() })
 }

@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::credential;
 use crate::error::{Error, Said};
 
 /// Longest words of a gateway that are repeated, in characters.
@@ -24,7 +25,8 @@ pub(super) fn refusal(gateway: &str, status: &Status) -> Option<Error> {
         Code::InvalidArgument | Code::OutOfRange => Said::Invalid,
         Code::NotFound => Said::Missing,
         Code::AlreadyExists => Said::Exists,
-        Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => Said::Refused,
+        Code::Unauthenticated => return Some(credential::refused(gateway, status.message())),
+        Code::FailedPrecondition | Code::PermissionDenied => Said::Refused,
         Code::Aborted => Said::Changed,
         Code::ResourceExhausted => Said::Exhausted,
         Code::Unimplemented => Said::Unimplemented,

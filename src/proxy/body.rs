@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -113,6 +113,12 @@ impl Passing {
     }
 
     fn ended(&self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
+        let gateway = self.receiving.lease().gateway();
+        let refusal = |end| headers::credential_refusal(gateway, StatusCode::OK, end);
+        if let Some(error) = trailers.as_ref().and_then(refusal) {
+            warn!(%gateway, "a gateway does not accept our credential");
+            return Err(error);
+        }
         match (trailers, self.code) {
             (Some(mut trailers), in_headers) => {
                 let code = headers::code(&trailers).or(in_headers);

@@ -200,7 +200,7 @@ impl Connection {
         let answer = timeout(config.probe_timeout(), connection.ask(HEALTH, &[])).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => return Err(failed(&why)),
+            Ok(Err(why)) => return Err(failed(&why.to_string())),
             Err(_) => return Err(failed("no answer in time")),
         };
         let probe =
@@ -298,6 +298,11 @@ impl Connection {
     /// What is shown to the gateway.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         self.identity.header()
+    }
+
+    /// Fetches the credential if it is a token that has to be fetched.
+    pub(super) async fn ready(&self) -> Result<(), Error> {
+        self.identity.ready().await
     }
 
     /// How much of what the gateway says is read on our own account.

@@ -176,6 +176,10 @@ where
 {
     let (mut head, ()) = answer.head.into_parts();
     let name = &admitted.chosen.name;
+    if let Some(error) = headers::credential_refusal(name, head.status, &head.headers) {
+        warn!(gateway = %name, "a gateway does not accept our credential");
+        return Err(error);
+    }
     if !headers::is_grpc(head.status, &head.headers) {
         warn!(gateway = %name, status = %head.status, "an answer is not gRPC");
         return Err(Connection::unreachable(name));

@@ -4,6 +4,7 @@
 //! - nothing by which a gateway could be told who calls comes from the caller: credentials, and every header that some
 //!   front end uses to name a principal or an address, are left out;
 //! - what is ours to say (`x-shoreguard-*`, `x-request-id`) is never what a gateway said;
+//! - UNAUTHENTICATED from a gateway is about our credential and does not pass;
 //! - the rest passes as it came: user agent, trace context, the caller's own metadata.
 
 use base64::Engine as _;
@@ -13,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;
 use tonic_types::pb::{ErrorInfo, Status};
 
+use crate::error::Error;
+use crate::openshell::credential;
 use crate::transport::status::DOMAIN;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,6 +23,9 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const GATEWAY: HeaderName = HeaderName::from_static("x-shoreguard-gateway");
+
+/// gRPC's UNAUTHENTICATED.
+const UNAUTHENTICATED: i32 = 16;
 
 /// What a caller sends and a gateway must not get.
 const DROPPED: [&str; 35] = [
@@ -228,6 +234,27 @@ fn cleaned(value: &HeaderValue) -> Cleaned {
     }
     let encoded = STANDARD_NO_PAD.encode(status.encode_to_vec());
     HeaderValue::try_from(encoded).map_or(Cleaned::Unreadable, Cleaned::Without)
+}
+
+/// The error for headers or trailers by which a gateway, or a front end before it, rejects our credential. Stock clients
+/// log out on UNAUTHENTICATED, so it never passes.
+pub(crate) fn credential_refusal(
+    gateway: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Option<Error> {
+    if status == StatusCode::UNAUTHORIZED {
+        return Some(credential::refused(gateway, ""));
+    }
+    let refuses = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|text| text.trim().parse() == Ok(UNAUTHENTICATED))
+    };
+    // Any of several: clients differ in which of them counts.
+    if !headers.get_all("grpc-status").iter().any(refuses) {
+        return None;
+    }
+    let said = tonic::Status::from_header_map(headers);
+    Some(credential::refused(gateway, said.as_ref().map_or("", tonic::Status::message)))
 }
 
 /// The gRPC code in headers or trailers; none where there is none.

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout};
+use tonic::Code;
 use tracing::warn;
 
+use super::ask::Unanswered;
 use super::connection::Connection;
 use super::message;
 use super::record::Place;
@@ -22,6 +24,7 @@ use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::openshell::budget::Draw;
+use crate::openshell::credential;
 
 /// Ids that are kept of one gateway; past them it is begun anew.
 const IDS_MAX: usize = 20_000;
@@ -142,10 +145,19 @@ impl SandboxIds {
             wire::put_number(&mut request, 2, offset);
             wire::put_number(&mut request, 5, 1);
             let answer = timeout(PAGE_TIME, connection.ask(LIST, &request)).await;
-            let answer = answer.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            let late = |_| Err(Unanswered::Broken("no answer in time".to_owned()));
+            let answer = answer.unwrap_or_else(late);
             let answer = answer.map_err(|why| {
-                warn!(gateway = %connection.gateway(), why, "a gateway does not list its sandboxes");
-                Connection::unreachable(connection.gateway())
+                let gateway = connection.gateway();
+                warn!(%gateway, %why, "a gateway does not list its sandboxes");
+                match why {
+                    Unanswered::Status(Code::Unauthenticated, said) => {
+                        credential::refused(gateway, &said)
+                    }
+                    Unanswered::Status(..) | Unanswered::Broken(_) => {
+                        Connection::unreachable(gateway)
+                    }
+                }
             })?;
             // A gateway may give fewer than were asked for, so only an empty page is the last.
             match self.learn(gateway, connection.version(), &answer) {

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - a call is counted before anything is decided about it;
-//! - Health needs no caller; every other method does;
+//! - Health needs no caller; every other method does, and one whose roles permit it;
 //! - a method that belongs to sandboxes, peers or operators is never carried out for a caller over the wire.
 
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 
 use super::body::{Broken, Drip, fail, trailers_only};
 use super::script::{Script, Scripts, Seen};
-use super::{Caller, ClientAuth, Generation};
+use super::{Caller, ClientAuth, Generation, Power};
 use crate::pb;
 
 /// The number of `FORWARD_NEVER`.
@@ -31,8 +31,8 @@ const NEVER: i32 = 2;
 pub(super) struct Front {
     /// What goes wrong, and what was asked.
     pub(super) scripts: Scripts,
-    /// The bearer tokens that are known; none where none is needed.
-    pub(super) bearers: RwLock<Vec<String>>,
+    /// The bearer tokens that are known, with what they permit; empty if none is required.
+    pub(super) bearers: RwLock<Vec<(String, Power)>>,
     /// Who callers without a token are.
     pub(super) client_auth: ClientAuth,
     /// The methods that are no caller's.
@@ -95,6 +95,7 @@ impl Front {
         if self.reserved.contains(path) {
             return Err(Status::permission_denied("this method requires a sandbox principal"));
         }
+        caller.may(path)?;
         Ok(caller)
     }
 
@@ -108,10 +109,16 @@ impl Front {
         });
         let known = self.bearers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = bearer {
-            let same = |known: &String| bool::from(token.as_bytes().ct_eq(known.as_bytes()));
-            let is_known = known.iter().any(same);
-            let invalid = || Status::unauthenticated("invalid token");
-            return is_known.then_some(Caller::Bearer).ok_or_else(invalid);
+            let same = |(known, _): &&(String, Power)| {
+                bool::from(token.as_bytes().ct_eq(known.as_bytes()))
+            };
+            return match known.iter().find(same) {
+                None => Err(Status::unauthenticated("invalid token")),
+                Some((_, Power::Expired)) => {
+                    Err(Status::unauthenticated("invalid token: ExpiredSignature"))
+                }
+                Some((_, power)) => Ok(Caller::Bearer(*power)),
+            };
         }
         match (self.client_auth, peer, known.is_empty()) {
             (ClientAuth::Certificate, Some(name), _) => Ok(Caller::Certificate(name)),

@@ -19,9 +19,31 @@ pub(super) enum Caller {
     Local,
     /// The holder of a client certificate of this name.
     Certificate(String),
-    /// The holder of the token.
-    Bearer,
+    /// The holder of a token, with what it permits.
+    Bearer(Power),
 }
+
+/// What a bearer token permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// Every method that people may call.
+    Admin,
+    /// The same without the methods of a platform admin.
+    User,
+    /// Nothing but `GetCurrentUser`: its subject is known and has no role.
+    Nothing,
+    /// Nothing at all: it has expired.
+    Expired,
+}
+
+/// The role of a platform admin, where the gateway checks roles.
+const ADMIN_ROLE: &str = "openshell-admin";
+/// The role of any other user.
+const USER_ROLE: &str = "openshell-user";
+/// The methods of a platform admin.
+const GLOBAL: [&str; 3] = ["GetGatewayInfo", "CreateWorkspace", "DeleteWorkspace"];
+/// The method that needs no role.
+const CURRENT_USER: &str = "GetCurrentUser";
 
 impl Caller {
     /// The subject, and what has vouched for it.
@@ -29,8 +51,30 @@ impl Caller {
         match self {
             Self::Nobody | Self::Local => ("local-dev".to_owned(), "local-dev"),
             Self::Certificate(name) => (name.clone(), "mtls"),
-            Self::Bearer => ("bearer".to_owned(), "oidc"),
+            Self::Bearer(_) => ("bearer".to_owned(), "oidc"),
         }
+    }
+
+    /// The roles that `GetCurrentUser` reports. A gateway without OIDC checks none: it reports the role of a user for a
+    /// certificate and permits everything.
+    pub(super) fn roles(&self) -> Vec<String> {
+        let roles: &[&str] = match self {
+            Self::Nobody | Self::Local | Self::Bearer(Power::Admin) => &[ADMIN_ROLE],
+            Self::Certificate(_) | Self::Bearer(Power::User) => &[USER_ROLE],
+            Self::Bearer(Power::Nothing | Power::Expired) => &[],
+        };
+        roles.iter().map(|&role| role.to_owned()).collect()
+    }
+
+    /// Refuses a method that the caller's roles do not permit.
+    pub(super) fn may(&self, path: &str) -> Result<(), Status> {
+        let method = path.rsplit('/').next().unwrap_or_default();
+        let required = match self {
+            Self::Bearer(Power::User) if GLOBAL.contains(&method) => ADMIN_ROLE,
+            Self::Bearer(Power::Nothing) if method != CURRENT_USER => USER_ROLE,
+            Self::Nobody | Self::Local | Self::Certificate(_) | Self::Bearer(_) => return Ok(()),
+        };
+        Err(Status::permission_denied(format!("role '{required}' required")))
     }
 }
 

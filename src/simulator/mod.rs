@@ -55,6 +55,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 
+pub use self::gateway::Power;
 pub use self::script::{Script, Seen, Times};
 pub use self::state::{Proposal, Settles};
 pub use self::streams::STALLED_PORT;
@@ -151,7 +152,9 @@ impl Simulator {
         };
         let front = Arc::new(Front {
             scripts: Scripts::default(),
-            bearers: RwLock::new(options.require_bearer.into_iter().collect()),
+            bearers: RwLock::new(
+                options.require_bearer.into_iter().map(|token| (token, Power::Admin)).collect(),
+            ),
             client_auth: options.client_auth,
             reserved: front::reserved(options.generation),
         });
@@ -231,9 +234,15 @@ impl Simulator {
         self.about.set_version(version.into());
     }
 
-    /// Takes one of these bearer tokens from now on, and no other.
+    /// Takes one of these bearer tokens from now on, and no other. Each permits everything.
     pub fn require_bearer(&self, tokens: &[&str]) {
-        let tokens = tokens.iter().map(|&token| token.to_owned()).collect();
+        let tokens: Vec<_> = tokens.iter().map(|&token| (token, Power::Admin)).collect();
+        self.require_powers(&tokens);
+    }
+
+    /// Accepts these bearer tokens from now on, and no other.
+    pub fn require_powers(&self, tokens: &[(&str, Power)]) {
+        let tokens = tokens.iter().map(|&(token, power)| (token.to_owned(), power)).collect();
         *self.front.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 

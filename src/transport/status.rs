@@ -110,6 +110,7 @@ fn refused_code(reason: Reason) -> Code {
         | Reason::DiscoveryRunning
         | Reason::GatewayOverBudget
         | Reason::GatewayBusy
+        | Reason::GatewayCredentialRefused
         | Reason::NoOtherLogin
         | Reason::CursorExpired
         | Reason::DeadlineExceeded

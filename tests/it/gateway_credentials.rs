@@ -182,9 +182,11 @@ served! {
         let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
         admin.gateways().register_gateway(request).await.unwrap();
         simulator.require_bearer(&["one", "two"]);
-        simulator.script("GetGatewayInfo", Script::Delay(Duration::from_secs(2)), Times::Next(1));
+        simulator.script("GetCurrentUser", Script::Delay(Duration::from_secs(2)), Times::Next(1));
+        let asked = || simulator.calls()["/openshell.v1.OpenShell/GetCurrentUser"];
+        let before = asked();
         let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
-        while !simulator.calls().keys().any(|path| path.ends_with("/GetGatewayInfo")) {
+        while asked() == before {
             tokio::task::yield_now().await;
         }
         simulator.set_version("0.1.6");

@@ -24,6 +24,8 @@ mod events;
 mod flood;
 mod flood_connections;
 mod gateway_budgets;
+mod gateway_credential_checks;
+mod gateway_credential_errors;
 mod gateway_credentials;
 mod gateway_health;
 mod gateway_oidc_client;

@@ -31,6 +31,7 @@ diesel::table! {
         server_cert_ends_at -> Nullable<Timestamp>,
         pinned_generation -> Nullable<Text>,
         automatic_approvals_since -> Nullable<Timestamp>,
+        credential_unusable_since -> Nullable<Timestamp>,
     }
 }
 

@@ -8,7 +8,7 @@ use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::input::{Endpoint, OidcClient, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
-use super::{certificates, domain, worker};
+use super::{certificates, domain, findings, worker};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
@@ -199,6 +199,9 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             apply(app, &mut row, &change)?;
             if targets::destination(&row) != destination {
                 store::forget_found(conn, &mut row).await?;
+            }
+            if targets::connection_version(&row) != targets::connection_version(&before) {
+                findings::forget_credential(ctx, conn, &mut row).await?;
             }
             certificates::note(ctx, conn, &row).await?;
             row.version += 1;

@@ -10,7 +10,7 @@ use super::health::{self, honest};
 use super::input::{Endpoint, OidcClient, Scheme};
 use super::store::{self, Row};
 use super::targets::{self, Generation};
-use super::{certificates, worker};
+use super::{certificates, findings, worker};
 use crate::app::App;
 use crate::ctx::{Ctx, FleetCtx, OnGateway};
 use crate::db::page::{PageScope, PageSize, PageToken};
@@ -81,6 +81,7 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         server_cert_ends_at: None,
         pinned_generation: None,
         automatic_approvals_since: None,
+        credential_unusable_since: None,
     };
     row.set_oidc_client(new.oidc_client.as_ref());
     targets::seal_into(app, &mut row, &new.credentials)?;
@@ -88,7 +89,7 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
 }
 
 /// Registers a gateway. It is probed first: a forbidden address is refused and nothing is stored, a silent gateway is
-/// registered as unreachable.
+/// registered as unreachable, one that does not accept the credential as degraded, with a finding.
 pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
     ctx.detail("endpoint", new.endpoint.shown());
     ctx.detail("auth_mode", new.auth_mode.as_str());
@@ -109,19 +110,21 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     let found = worker::probe(app, &target).await;
     refuse_forbidden(&found)?;
     let probed = worker::probed(&found, now, ctx.now());
-    row.note(&probed, found.as_ref().err().map(worker::shown_error));
+    row.note(&probed, worker::problem(&found));
+    let usable = worker::usable(&found);
     let stored = ctx
         .db()
         .transaction(async |conn| {
             if let Some(lease) = lease {
                 lease::still_held(conn, lease).await?;
             }
-            let stored = store::insert(conn, &row, &new.labels).await?;
+            let mut stored = store::insert(conn, &row, &new.labels).await?;
             certificates::note(ctx, conn, &stored).await?;
             health::note(conn, &stored, &probed, row.last_error.as_deref()).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
             let on = (GatewayId(stored.id), Arc::from(stored.name.as_str()));
             events::enqueue(conn, NewEvent::of(ctx, "gateway.registered", payload).on(on)).await?;
+            findings::note_credential(ctx, conn, &mut stored, usable).await?;
             log_change(conn, Subject::Gateway(GatewayId(stored.id)), now).await?;
             Ok(stored)
         })
@@ -223,7 +226,7 @@ pub async fn picked(
     Ok(rows.into_iter().map(|row| (GatewayId(row.id), row.name.into())).collect())
 }
 
-/// Probes the gateway of the call now, with what is stored.
+/// Probes the gateway of the call now, with what is stored, and checks the credential.
 pub async fn test(ctx: &Ctx) -> Result<(Result<Probe, String>, Row), Error> {
     let (id, _) = *ctx.on_gateway()?;
     let found = worker::probe_and_store(ctx, id).await?;

@@ -316,6 +316,7 @@ fn shown_findings(row: &Row) -> Vec<pb::GatewayFinding> {
     let shown = |(kind, since): (findings::Kind, Timestamp)| pb::GatewayFinding {
         kind: match kind {
             findings::Kind::AutomaticApprovals => pb::GatewayFindingKind::AutomaticApprovals,
+            findings::Kind::CredentialUnusable => pb::GatewayFindingKind::CredentialUnusable,
         }
         .into(),
         since_time: Some(wire::time(since)),

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::credentials::{AuthMode, Credentials};
 use super::input::Scheme;
 use super::store::{self, Row};
-use super::{certificates, domain, targets, worker};
+use super::{certificates, domain, findings, targets, worker};
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
@@ -70,6 +70,7 @@ pub async fn rotate(
             etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;
             row.take_credentials(&sealed);
             row.version += 1;
+            findings::forget_credential(ctx, conn, &mut row).await?;
             certificates::note(ctx, conn, &row).await?;
             if !store::update(conn, &row, None).await? {
                 return Err(Error::conflict(Kind::Gateway, &name));
@@ -93,14 +94,14 @@ pub async fn rotate(
     Ok((domain::changed_to(ctx, rotated).await, true))
 }
 
-/// Connects with the new credentials, and asks what takes one.
+/// Connects with the new credentials and checks that the gateway accepts them and permits them something.
 async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
     let target = targets::from_row(ctx.app(), row)?;
     let config = &ctx.app().config.gateways;
     let unproven = |why: &str| {
         let name = &row.name;
         let why = format!(
-            "gateway `{name}` does not take the new credentials ({why}); nothing was changed"
+            "the new credentials of gateway `{name}` are not proven ({why}); nothing was changed"
         );
         Error::refused(Reason::CredentialsUnproven, why)
     };
@@ -109,5 +110,6 @@ async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
         Err(error @ Error::Refused { .. }) => return Err(error),
         Err(error) => return Err(unproven(&worker::shown_error(&error))),
     };
-    connection.is_known(config).await.map_err(|why| unproven(&why))
+    let check = connection.check_credential(config.probe_timeout()).await;
+    check.problem().map_or(Ok(()), |why| Err(unproven(why)))
 }

@@ -190,7 +190,11 @@ impl GatewayService for Gateways {
                     .map_or(pb::WireGeneration::Unknown, |p| p.told_generation().into())
                     .into(),
                 latency: latency.map(wire::span),
-                error: found.err().unwrap_or_default(),
+                usable: found.as_ref().is_ok_and(|probe| probe.credential_problem().is_none()),
+                error: match found {
+                    Ok(probe) => probe.credential_problem().unwrap_or_default().to_owned(),
+                    Err(why) => why,
+                },
             })
         })
         .await

@@ -88,6 +88,9 @@ pub struct Row {
     /// Since when it was found to approve proposals by itself.
     #[diesel(skip_update)]
     pub automatic_approvals_since: Option<Timestamp>,
+    /// Since when it was found to reject our credential, or to permit it nothing.
+    #[diesel(skip_update)]
+    pub credential_unusable_since: Option<Timestamp>,
 }
 
 impl Row {
@@ -315,27 +318,6 @@ pub async fn store_probe(
     let to = (probed, gateways::last_error.eq(error));
     on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
     Ok(())
-}
-
-/// Notes since when a gateway approves proposals by itself, or that it does not; answers whether that is news. Moves no
-/// version.
-pub async fn note_automatic_approvals(
-    conn: &mut Conn,
-    id: GatewayId,
-    since: Option<Timestamp>,
-) -> Result<bool, Error> {
-    let at = gateways::table.filter(gateways::id.eq(id.get()));
-    let known = gateways::automatic_approvals_since;
-    let set = known.eq(since);
-    let changed = if since.is_some() {
-        on_conn!(conn, |c| diesel::update(at.filter(known.is_null())).set(set).execute(c).await)?
-    } else {
-        on_conn!(conn, |c| diesel::update(at.filter(known.is_not_null()))
-            .set(set)
-            .execute(c)
-            .await)?
-    };
-    Ok(changed == 1)
 }
 
 /// Shows a gateway as degraded, and why. Moves no version.

@@ -1,8 +1,9 @@
-//! Probing: is a gateway there, how is it, and what does it speak.
+//! Probing: is a gateway there, how is it, what does it speak, and does it accept our credential.
 //!
 //! Invariants
 //! - each has its own deadline, and silent ones delay no other, however many they are;
-//! - what is told is what the last probe said, never more; it is stored under the lease of the round that has asked.
+//! - what is told is what the last probe said, never more; it is stored under the lease of the round that has asked;
+//! - a gateway is healthy only if an authenticated call proved the credential: `Health` requires none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::store::{self, Probed};
 use super::targets::{self, Target};
-use super::{budgets, certificates, health};
+use super::{budgets, certificates, findings, health};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, Timestamp};
@@ -39,6 +40,9 @@ const STORING_AT_ONCE: usize = 1;
 /// How much later another probe may have been begun than one that ends after it: more is a clock that was wrong.
 const LATER_MAX: Duration = Duration::from_mins(1);
 
+/// Longest error of a probe that is stored, in characters.
+const ERROR_CHARACTERS_MAX: usize = 500;
+
 /// How a status is stored.
 #[must_use]
 pub fn status_word(status: Health) -> &'static str {
@@ -56,13 +60,43 @@ pub fn shown_error(error: &Error) -> String {
     if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {
         return "the address must not be connected to".to_owned();
     }
-    error.to_string().chars().take(500).collect()
+    error.to_string().chars().take(ERROR_CHARACTERS_MAX).collect()
 }
 
-/// Asks a gateway how it is.
+/// Why a gateway is not usable, as a probe found; `None` if it is usable.
+#[must_use]
+pub fn problem(found: &Result<Probe, Error>) -> Option<String> {
+    match found {
+        Ok(probe) => {
+            let why = probe.credential_problem()?;
+            Some(why.chars().take(ERROR_CHARACTERS_MAX).collect())
+        }
+        Err(error) => Some(shown_error(error)),
+    }
+}
+
+/// Whether the gateway accepts our credential, as a probe found; `None` if that is unknown.
+#[must_use]
+pub fn usable(found: &Result<Probe, Error>) -> Option<bool> {
+    found.as_ref().ok()?.credential.as_ref()?.is_usable()
+}
+
+/// The status to store for a gateway that answered. It is not well as long as our credential is not proven usable.
+fn status_of(probe: &Probe) -> &'static str {
+    match (probe.status, probe.credential_problem()) {
+        (Health::Healthy | Health::Unspecified, Some(_)) => status_word(Health::Degraded),
+        (status, _) => status_word(status),
+    }
+}
+
+/// Asks a gateway how it is, and checks our credential.
 pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
     let found = crate::openshell::probe(app, target, app.config.gateways.probe_timeout()).await;
-    let outcome = if found.is_ok() { "answered" } else { "failed" };
+    let outcome = match &found {
+        Ok(probe) if probe.credential_problem().is_some() => "unusable",
+        Ok(_) => "answered",
+        Err(_) => "failed",
+    };
     metrics::counter!("shoreguard_gateway_probes_total", "outcome" => outcome).increment(1);
     found
 }
@@ -90,7 +124,7 @@ pub async fn probe_changed(ctx: &Ctx, id: GatewayId) {
 pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
     let answer = found.as_ref().ok();
     Probed {
-        last_status: answer.map_or("unreachable", |probe| status_word(probe.status)).to_owned(),
+        last_status: answer.map_or("unreachable", status_of).to_owned(),
         probed_at: asked_at,
         last_seen: answer.map(|_| now),
         wire_generation: answer.map(|probe| probe.told_generation().as_str().to_owned()),
@@ -110,7 +144,7 @@ async fn store_found(
     found: &Result<Probe, Error>,
 ) -> Result<(), Error> {
     let now = ctx.now();
-    let error = found.as_ref().err().map(shown_error);
+    let (error, usable) = (problem(found), usable(found));
     let found = probed(found, asked_at, now);
     let moved = ctx
         .db()
@@ -131,6 +165,7 @@ async fn store_found(
             let mut after = before.clone();
             after.note(&probed, error.clone());
             certificates::note(ctx, conn, &after).await?;
+            let finding = findings::note_credential(ctx, conn, &mut after, usable).await?;
             let up = |status: &str| !matches!(status, "unreachable" | "unknown");
             let event = match (up(&before.last_status), up(&probed.last_status)) {
                 (false, true) => Some("gateway.up"),
@@ -152,7 +187,7 @@ async fn store_found(
                 // Every replica's proxy must know.
                 log_change(conn, Subject::Gateway(target.id), now).await?;
             }
-            Ok(generation || event.is_some() || new_version)
+            Ok(generation || event.is_some() || new_version || finding)
         })
         .await?;
     if moved {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tonic::{Code, Request};
 
 use super::{OldClient, new, new_gateway, old, old_gateway, old_sandbox, start};
-use crate::simulator::{Generation, Script, SimulatorOptions, Times};
+use crate::simulator::{Generation, Power, Script, SimulatorOptions, Times};
 
 fn with_bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
@@ -43,6 +43,51 @@ async fn only_the_required_bearer_token_passes() {
     assert_eq!(missing.message(), "missing authorization header");
     assert!(client.get_current_user(with_bearer(ask(), "other")).await.is_err());
     client.get_current_user(with_bearer(ask(), "secret")).await.unwrap();
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn a_bearer_token_permits_what_its_power_says() {
+    let (simulator, mut client) = old_gateway().await;
+    let tokens = [
+        ("admin", Power::Admin),
+        ("user", Power::User),
+        ("weak", Power::Nothing),
+        ("old", Power::Expired),
+    ];
+    simulator.require_powers(&tokens);
+    let ok = Code::Ok;
+    let denied = Code::PermissionDenied;
+    let unknown = Code::Unauthenticated;
+    for (token, roles, codes) in [
+        ("admin", Some(vec!["openshell-admin"]), [ok, ok, ok]),
+        ("user", Some(vec!["openshell-user"]), [ok, denied, ok]),
+        ("weak", Some(vec![]), [ok, denied, denied]),
+        ("old", None, [unknown; 3]),
+    ] {
+        client.health(with_bearer(old::HealthRequest {}, token)).await.unwrap();
+        let user = client.get_current_user(with_bearer(old::GetCurrentUserRequest {}, token)).await;
+        let info = client.get_gateway_info(with_bearer(old::GetGatewayInfoRequest {}, token)).await;
+        let list = with_bearer(old::ListSandboxesRequest::default(), token);
+        let list = client.list_sandboxes(list).await;
+        let code = |error: Option<tonic::Status>| error.map_or(ok, |status| status.code());
+        let told = user.as_ref().ok().map(|user| user.get_ref().roles.clone());
+        let met = [code(user.err()), code(info.err()), code(list.err())];
+        assert_eq!(met, codes, "{token}");
+        assert_eq!(told, roles.map(|roles| roles.into_iter().map(str::to_owned).collect()));
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_release_does_not_report_its_caller() {
+    let (simulator, mut client) = old_gateway().await;
+    for (version, known) in [("0.0.94", false), ("0.0.95", true), ("nightly", true)] {
+        simulator.set_version(version);
+        let asked = client.get_current_user(old::GetCurrentUserRequest {}).await;
+        assert_eq!(asked.is_ok(), known, "{version}: {asked:?}");
+        assert!(known || asked.unwrap_err().code() == Code::Unimplemented);
+    }
     simulator.stop().await;
 }
 

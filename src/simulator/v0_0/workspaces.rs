@@ -3,6 +3,7 @@
 use tonic::{Request, Status};
 
 use super::{V00, render};
+use crate::openshell::capability::Version;
 use crate::pb::v0_0::openshell::v1 as pb;
 use crate::simulator::gateway::Caller;
 use crate::simulator::state::Page;
@@ -34,16 +35,23 @@ pub(super) fn info(
     })
 }
 
+/// The first release that has `GetCurrentUser`.
+const CURRENT_USER_SINCE: Version = Version(0, 0, 95);
+
 pub(super) fn current_user(
-    _: &V00,
+    gateway: &V00,
     ask: &Request<pb::GetCurrentUserRequest>,
 ) -> Answer<pb::GetCurrentUserResponse> {
+    let version = Version::parse(&gateway.about.version());
+    if version.is_some_and(|version| version < CURRENT_USER_SINCE) {
+        return Err(Status::unimplemented(""));
+    }
     let caller = ask.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
     let (subject, provider) = caller.identity();
     Ok(pb::GetCurrentUserResponse {
         display_name: subject.clone(),
         subject,
-        roles: vec!["openshell-admin".to_owned()],
+        roles: caller.roles(),
         scopes: Vec::new(),
         identity_provider: provider.to_owned(),
     })

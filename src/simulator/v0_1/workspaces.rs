@@ -46,7 +46,7 @@ pub(super) fn current_user(
     Ok(pb::GetCurrentUserResponse {
         display_name: subject.clone(),
         subject,
-        roles: vec!["openshell-admin".to_owned()],
+        roles: caller.roles(),
         scopes: Vec::new(),
         identity_provider: provider.to_owned(),
     })

@@ -3,6 +3,7 @@
 
 mod actors;
 mod audited;
+mod credential;
 mod dedicated;
 mod passing;
 pub(crate) mod raw;
@@ -42,8 +43,13 @@ async fn simulated(generation: Generation) -> Simulator {
     Simulator::start(SimulatorOptions::plain(generation)).await.unwrap()
 }
 
+/// Whether a path is of a method that probes call.
+fn is_probe(path: &str) -> bool {
+    path.ends_with("/Health") || path.ends_with("/GetCurrentUser")
+}
+
 /// A call that names its gateway.
-fn to<M>(gateway: &str, message: M) -> Request<M> {
+pub(crate) fn to<M>(gateway: &str, message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
     request

@@ -19,26 +19,48 @@ use super::*;
 
 pub(crate) type Asked = Request<RecvStream>;
 
-/// A gateway of generation 0.0 whose calls, but for `Health`, are answered by a function.
+/// A gateway of generation 0.0 whose calls, except those of probes, are answered by a function.
 pub(crate) async fn rogue<F, A>(answer: F) -> SocketAddr
 where
     F: Fn(usize, Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
     A: Future<Output = ()> + Send + 'static,
 {
+    let calls = AtomicUsize::new(0);
+    serve("0.0.116", move |request, respond| {
+        let answered = if request.uri().path().ends_with("/GetCurrentUser") {
+            admin(respond);
+            None
+        } else {
+            Some(answer(calls.fetch_add(1, Ordering::Relaxed), request, respond))
+        };
+        async move {
+            if let Some(answered) = answered {
+                answered.await;
+            }
+        }
+    })
+    .await
+}
+
+/// A gateway whose calls, except `Health`, are answered by a function.
+pub(crate) async fn serve<F, A>(version: &'static str, answer: F) -> SocketAddr
+where
+    F: Fn(Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (answer, calls) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
+    let answer = Arc::new(answer);
     own(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            let (answer, calls) = (Arc::clone(&answer), Arc::clone(&calls));
+            let answer = Arc::clone(&answer);
             own(async move {
                 let mut connection = h2::server::handshake(socket).await.unwrap();
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     if request.uri().path().ends_with("/Health") {
-                        well(respond);
+                        well(respond, version);
                     } else {
-                        let call = calls.fetch_add(1, Ordering::Relaxed);
-                        own(answer(call, request, respond));
+                        own(answer(request, respond));
                     }
                 }
             });
@@ -55,9 +77,14 @@ fn status(code: &'static str) -> HeaderMap {
     HeaderMap::from_iter([("grpc-status".parse().unwrap(), code.parse().unwrap())])
 }
 
-fn well(respond: SendResponse<Bytes>) {
-    let version = "0.0.116".to_owned();
+fn well(respond: SendResponse<Bytes>, version: &str) {
+    let version = version.to_owned();
     says(respond, framed(&old::HealthResponse { status: 1, version }));
+}
+
+fn admin(respond: SendResponse<Bytes>) {
+    let roles = vec!["openshell-admin".to_owned()];
+    says(respond, framed(&old::GetCurrentUserResponse { roles, ..Default::default() }));
 }
 
 /// Answers with data, and that it went well.

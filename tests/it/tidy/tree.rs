@@ -40,7 +40,10 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("gateways/change.rs", "what a change may do, and what it drops"),
     ("gateways/credentials.rs", "the modes of identifying ourselves, and what each needs"),
     ("gateways/discovery", "a table of its own, and how what domains offer is judged"),
-    ("gateways/findings.rs", "what is not as it should be on a gateway, and the worker that looks"),
+    (
+        "gateways/findings",
+        "columns of their own, and the worker that looks for what is not as it should be",
+    ),
     ("gateways/settings.rs", "settings, which the gateway itself keeps"),
     ("gateways/health", "tables of their own: states and probes of a day"),
     ("gateways/identity.rs", "what is shown to a gateway: tokens that are stored or fetched"),

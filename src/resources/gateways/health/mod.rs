@@ -57,7 +57,7 @@ fn percentile(sorted: &[u32], percent: usize) -> Option<i64> {
 
 /// How long the word of a probe holds: three of them may be missed.
 fn holds(config: &config::Gateways) -> Duration {
-    config.probe_interval() * 3 + config.probe_timeout() + config.connect_timeout()
+    config.probe_interval() * 3 + config.probe_timeout() * 2 + config.connect_timeout()
 }
 
 /// A gateway in honest words: of one that was not probed for long nothing is known.

@@ -1,9 +1,14 @@
-//! What is not as it should be on a gateway: so far, that it approves proposals by itself.
+//! Findings: a gateway approves proposals by itself, or does not accept our credential.
+//!
+//! A worker asks for the settings. The credential is checked by each probe, which notes the result together with the rest
+//! that it found.
 //!
 //! Invariants
 //! - what is found is what the gateway has said; where it says nothing, what was known stays;
 //! - a finding is told of once when it is found and once when it is gone, in the transaction that notes it;
 //! - the looking is bounded: so many at once, each in its time.
+
+pub mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +19,11 @@ use serde_json::json;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::store::{self, Row};
+use super::store::Row;
 use super::targets::Generation;
 use crate::ctx::{Ctx, OnGateway};
-use crate::db::types::Timestamp;
+use crate::db::Conn;
+use crate::db::types::{GatewayId, Timestamp};
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
@@ -37,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_mins(1);
 pub enum Kind {
     /// The gateway approves proposals of new rules by itself.
     AutomaticApprovals,
+    /// The gateway rejects our credential, or permits it nothing.
+    CredentialUnusable,
 }
 
 impl Kind {
@@ -45,6 +53,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AutomaticApprovals => "automatic_approvals",
+            Self::CredentialUnusable => "credential_unusable",
         }
     }
 
@@ -55,6 +64,9 @@ impl Kind {
             Self::AutomaticApprovals => {
                 "the setting `proposal_approval_mode` is `auto`: the gateway approves proposals of new rules by itself, and nobody is asked"
             }
+            Self::CredentialUnusable => {
+                "the gateway rejects the credential that Shoreguard presents to it, or permits it nothing, so that calls to the gateway fail: `last_error` has the details, RotateGatewayCredentials replaces the credential"
+            }
         }
     }
 }
@@ -62,8 +74,11 @@ impl Kind {
 /// What was found of a gateway, and since when.
 #[must_use]
 pub fn of(row: &Row) -> Vec<(Kind, Timestamp)> {
-    let automatic = row.automatic_approvals_since.map(|since| (Kind::AutomaticApprovals, since));
-    automatic.into_iter().collect()
+    let open = [
+        (Kind::AutomaticApprovals, row.automatic_approvals_since),
+        (Kind::CredentialUnusable, row.credential_unusable_since),
+    ];
+    open.into_iter().filter_map(|(kind, since)| Some((kind, since?))).collect()
 }
 
 /// Looks at gateways, on one replica at a time.
@@ -130,29 +145,63 @@ async fn note(
     kind: Kind,
     so: bool,
 ) -> Result<bool, Error> {
-    let since = so.then(|| ctx.now());
-    let name = if so { "gateway.finding_opened" } else { "gateway.finding_closed" };
-    let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
     let news = ctx
         .db()
         .transaction(async |conn| {
             if let Some(lease) = lease {
                 lease::still_held(conn, lease).await?;
             }
-            let news = match kind {
-                Kind::AutomaticApprovals => {
-                    store::note_automatic_approvals(conn, on.0, since).await?
-                }
-            };
-            if news {
-                let event = NewEvent::of(ctx, name, payload.clone()).on(on.clone());
-                events::enqueue(conn, event).await?;
-            }
-            Ok(news)
+            set(ctx, conn, on, kind, so.then(|| ctx.now())).await
         })
         .await?;
     if news {
         ctx.app().feed.written();
     }
     Ok(news)
+}
+
+/// Opens a finding at `since`, or closes it on `None`, and emits the event, in the caller's transaction. Returns whether that
+/// is news.
+async fn set(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    on: &OnGateway,
+    kind: Kind,
+    since: Option<Timestamp>,
+) -> Result<bool, Error> {
+    let news = store::note(conn, on.0, kind, since).await?;
+    if news {
+        let opened = since.is_some();
+        let name = if opened { "gateway.finding_opened" } else { "gateway.finding_closed" };
+        let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
+        events::enqueue(conn, NewEvent::of(ctx, name, payload).on(on.clone())).await?;
+    }
+    Ok(news)
+}
+
+/// Notes the result of a check of the credential of a stored gateway, in the caller's transaction. Returns whether that is
+/// news. A check without a result changes nothing.
+pub(super) async fn note_credential(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    row: &mut Row,
+    usable: Option<bool>,
+) -> Result<bool, Error> {
+    let Some(usable) = usable else { return Ok(false) };
+    let on = (GatewayId(row.id), Arc::from(row.name.as_str()));
+    let since = (!usable).then(|| ctx.now());
+    let news = set(ctx, conn, &on, Kind::CredentialUnusable, since).await?;
+    if news {
+        row.credential_unusable_since = since;
+    }
+    Ok(news)
+}
+
+/// Closes the finding about a credential that is replaced or is for another destination from now on.
+pub(super) async fn forget_credential(
+    ctx: &Ctx,
+    conn: &mut Conn,
+    row: &mut Row,
+) -> Result<bool, Error> {
+    note_credential(ctx, conn, row, Some(true)).await
 }

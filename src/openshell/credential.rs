@@ -1,0 +1,153 @@
+//! Whether a gateway accepts the credential that we present to it.
+//!
+//! `Health` needs no credential, so a healthy gateway proves nothing. `GetCurrentUser` needs authentication and no role, and
+//! reports roles and scopes; releases before 0.0.95 do not have it. `GetGatewayInfo` needs the role of a platform admin.
+//!
+//! Invariants
+//! - `PERMISSION_DENIED` is no proof: a credential is usable only if a role is reported or a method that needs one succeeds;
+//! - text from the gateway is truncated and has no control characters (T20);
+//! - `UNAUTHENTICATED` from a gateway is about our credential and never reaches a caller as its own.
+
+use tonic::Code;
+
+use super::said::words;
+use crate::error::{Error, Reason, Said};
+use crate::pb::v0_1::openshell::v1::GetCurrentUserResponse;
+
+/// Roles that OpenShell gateways define. A gateway can be configured with other names.
+const ROLES: [&str; 2] = ["openshell-admin", "openshell-user"];
+/// Beginnings of the scopes that gateways check, if they check scopes.
+const SCOPES: [&str; 6] =
+    ["openshell:", "sandbox:", "config:", "provider:", "workspace:", "inference:"];
+/// Maximum number of roles in a message.
+const ROLES_SHOWN_MAX: usize = 10;
+/// Maximum length of a role in a message, in characters.
+const ROLE_CHARACTERS_MAX: usize = 50;
+
+/// Result of the check of a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialCheck {
+    /// The gateway accepts it and permits it something.
+    Usable,
+    /// The gateway does not accept it, or accepts it and permits it nothing. The text says which.
+    Unusable(String),
+    /// The gateway did not answer the question. The text says how.
+    Unknown(String),
+}
+
+impl CredentialCheck {
+    /// Why the credential is not known to be usable; `None` if it is usable.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Usable => None,
+            Self::Unusable(why) | Self::Unknown(why) => Some(why),
+        }
+    }
+
+    /// Whether the credential is usable; `None` if that is unknown.
+    #[must_use]
+    pub fn is_usable(&self) -> Option<bool> {
+        match self {
+            Self::Usable => Some(true),
+            Self::Unusable(_) => Some(false),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// The check got no answer.
+    pub(crate) fn unknown(method: &str, why: &str) -> Self {
+        Self::Unknown(format!("the credential cannot be verified: {method}: {}", words(why)))
+    }
+
+    /// The gateway answered with an error to a method that every accepted credential may call.
+    pub(crate) fn refused(method: &str, code: Code, said: &str) -> Self {
+        match code {
+            Code::Unauthenticated => Self::Unusable(format!(
+                "the gateway does not accept the credential ({method}: UNAUTHENTICATED: {})",
+                words(said)
+            )),
+            Code::PermissionDenied => Self::Unusable(format!(
+                "the gateway permits the credential nothing ({method}: PERMISSION_DENIED: {})",
+                words(said)
+            )),
+            _ => Self::unknown(method, &format!("{code:?}: {said}")),
+        }
+    }
+}
+
+/// What `GetCurrentUser` reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CurrentUser {
+    roles: Vec<String>,
+    scopes: Vec<String>,
+}
+
+impl From<GetCurrentUserResponse> for CurrentUser {
+    fn from(answer: GetCurrentUserResponse) -> Self {
+        Self { roles: answer.roles, scopes: answer.scopes }
+    }
+}
+
+impl CurrentUser {
+    fn has_role(&self) -> bool {
+        self.roles.iter().any(|role| ROLES.contains(&role.as_str()))
+    }
+
+    /// Whether the scopes permit something if the gateway checks them, which it does not report.
+    fn has_scope(&self) -> bool {
+        let permits = |scope: &String| SCOPES.iter().any(|prefix| scope.starts_with(prefix));
+        self.scopes.is_empty() || self.scopes.iter().any(permits)
+    }
+
+    /// Whether roles and scopes alone prove that the credential is usable.
+    pub(crate) fn is_proof(&self) -> bool {
+        self.has_role() && self.has_scope()
+    }
+
+    /// The result if `GetGatewayInfo` fails with this error.
+    pub(crate) fn without_info(&self, method: &str, code: Code, said: &str) -> CredentialCheck {
+        // A user who is no platform admin lacks the role. A credential without a known scope lacks the scope, if the
+        // gateway checks scopes.
+        let by_role = self.has_role() && !said.contains("scope");
+        let unusable = |code: &str| {
+            let (said, roles) = (words(said), shown(&self.roles));
+            CredentialCheck::Unusable(format!(
+                "the gateway accepts the credential and permits it nothing ({method}: {code}: {said}; roles: {roles})"
+            ))
+        };
+        match code {
+            Code::PermissionDenied | Code::Unimplemented if by_role => CredentialCheck::Usable,
+            Code::PermissionDenied => unusable("PERMISSION_DENIED"),
+            Code::Unimplemented => unusable("UNIMPLEMENTED"),
+            _ => CredentialCheck::refused(method, code, said),
+        }
+    }
+}
+
+fn shown(roles: &[String]) -> String {
+    if roles.is_empty() {
+        return "none".to_owned();
+    }
+    let cut = |role: &String| words(role).chars().take(ROLE_CHARACTERS_MAX).collect::<String>();
+    roles.iter().take(ROLES_SHOWN_MAX).map(cut).collect::<Vec<_>>().join(", ")
+}
+
+/// The error for a call that a gateway answers with UNAUTHENTICATED and this text.
+pub(crate) fn refused(gateway: &str, said: &str) -> Error {
+    let lower = said.to_ascii_lowercase();
+    if ["session token", "authorization_token"].iter().any(|field| lower.contains(field)) {
+        // It means the token of an SSH session, which is part of the request.
+        let (gateway, why) = (gateway.to_owned(), words(said));
+        return Error::Gateway { gateway, said: Said::Refused, why };
+    }
+    let why = format!(
+        "gateway `{gateway}` does not accept the credential that Shoreguard presents to it; an admin of the gateway must \
+         replace it"
+    );
+    Error::refused(Reason::GatewayCredentialRefused, why)
+}
+
+#[cfg(test)]
+#[path = "credential_tests.rs"]
+mod tests;

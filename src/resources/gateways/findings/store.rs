@@ -1,0 +1,38 @@
+//! Since when each finding of a gateway is open, as columns of its row. Neither moves its version.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::Kind;
+use crate::db::schema::gateways;
+use crate::db::types::{GatewayId, Timestamp};
+use crate::db::{Conn, on_conn};
+use crate::error::Error;
+
+/// Opens a finding at `since`, or closes it on `None`. Returns whether that changed anything: a finding that is open stays
+/// open since it was first found.
+pub async fn note(
+    conn: &mut Conn,
+    id: GatewayId,
+    kind: Kind,
+    since: Option<Timestamp>,
+) -> Result<bool, Error> {
+    macro_rules! set {
+        ($column:expr) => {{
+            let at = gateways::table.filter(gateways::id.eq(id.get()));
+            let set = $column.eq(since);
+            if since.is_some() {
+                let closed = at.filter($column.is_null());
+                on_conn!(conn, |c| diesel::update(closed).set(set).execute(c).await)?
+            } else {
+                let open = at.filter($column.is_not_null());
+                on_conn!(conn, |c| diesel::update(open).set(set).execute(c).await)?
+            }
+        }};
+    }
+    let changed = match kind {
+        Kind::AutomaticApprovals => set!(gateways::automatic_approvals_since),
+        Kind::CredentialUnusable => set!(gateways::credential_unusable_since),
+    };
+    Ok(changed == 1)
+}
