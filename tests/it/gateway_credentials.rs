@@ -185,7 +185,7 @@ served! {
         simulator.script("GetGatewayInfo", Script::Delay(Duration::from_secs(2)), Times::Next(1));
         let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
         while !simulator.calls().keys().any(|path| path.ends_with("/GetGatewayInfo")) {
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         simulator.set_version("0.1.6");
         probe(&sg).await;
