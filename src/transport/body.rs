@@ -4,10 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Code;
 
+use super::in_flight::Counted;
 use super::layers::telemetry::Measured;
+use super::status;
+use super::until::Until;
 use crate::proxy::ProxiedBody;
 
 /// The body of an answer, measured to its end.
@@ -15,6 +19,10 @@ use crate::proxy::ProxiedBody;
 pub struct Body {
     inner: Inner,
     measured: Option<Measured>,
+    /// What ends it early, where the body itself does not know.
+    until: Option<Until>,
+    /// A drain waits for it.
+    _counted: Option<Counted>,
 }
 
 #[derive(Debug)]
@@ -26,21 +34,37 @@ enum Inner {
 
 impl Default for Body {
     fn default() -> Self {
-        Self { inner: Inner::Empty, measured: None }
+        Self::of(Inner::Empty)
     }
 }
 
 impl Body {
+    fn of(inner: Inner) -> Self {
+        Self { inner, measured: None, until: None, _counted: None }
+    }
+
     /// From one of our own services.
     #[must_use]
     pub fn own(body: tonic::body::Body) -> Self {
-        Self { inner: Inner::Own(body), measured: None }
+        Self::of(Inner::Own(body))
     }
 
     /// From a gateway.
     #[must_use]
     pub fn proxied(body: ProxiedBody) -> Self {
-        Self { inner: Inner::Proxied(body), measured: None }
+        Self::of(Inner::Proxied(body))
+    }
+
+    /// Ends it early, with a status.
+    pub(super) fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// Counts it as a call in flight to its end.
+    pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
+        self._counted = counted;
+        self
     }
 
     /// Counts the call when the body ends, by its trailers; one that is dropped before was cancelled.
@@ -70,6 +94,14 @@ impl HttpBody for Body {
             Inner::Empty => Poll::Ready(None),
             Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        };
+        let polled = match (polled, &mut this.until) {
+            (Poll::Pending, Some(until)) => until.poll_unpin(cx).map(|error| {
+                this.inner = Inner::Empty;
+                this.until = None;
+                Some(Ok(Frame::trailers(status::trailers(error))))
+            }),
+            (polled, _) => polled,
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

@@ -3,8 +3,10 @@
 
 pub mod body;
 pub mod call;
+mod feed;
 pub mod health;
 pub mod idempotency;
+mod in_flight;
 pub mod layers;
 mod plain;
 pub mod reload;
@@ -15,5 +17,6 @@ pub mod status;
 pub mod streams;
 pub mod tls;
 pub mod traces;
+mod until;
 mod version;
 pub mod wire;

@@ -6,7 +6,8 @@
 //! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
 //! `stack`.
 //!
-//! Stopping: no more connections, then the cores finish what they have, then writes and outcomes, then main.
+//! Stopping: no more connections, streams end at once, then the cores finish the calls that they have, then writes and
+//! outcomes, then main. A connection is closed when it has no call in flight, whether or not its streams were read.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::body::Body;
+use super::in_flight::InFlight;
 use super::layers::address_limit::AddressLimit;
 use super::plain::Plain;
 use super::stack::{Peer, Stack};
@@ -147,6 +149,7 @@ async fn accept(app: Arc<App>, listener: TcpListener, cores: Vec<Core>) {
         }
     }
     drop(listener);
+    app.live.drain();
     let threads: Vec<_> = cores.into_iter().map(|core| core.thread).collect();
     let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok()));
     if !matches!(joined.await, Ok(true)) {
@@ -208,13 +211,17 @@ async fn connection(
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let app = Arc::clone(&stack.app);
+    let in_flight = Arc::default();
     let Some(tls) = app.tls.get() else {
-        return speak(stack, socket, Peer { address, certificate: None }).await;
+        return speak(stack, socket, Peer { address, certificate: None, in_flight }).await;
     };
     let within = app.config.server.handshake();
-    let (socket, verified) = tokio::time::timeout(within, tls.accept(socket)).await??;
+    let (socket, verified) = tokio::select! {
+        shaken = tokio::time::timeout(within, tls.accept(socket)) => shaken??,
+        () = app.stop.cancelled() => return Ok(()),
+    };
     let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
-    let spoken = speak(stack, socket, Peer { address, certificate });
+    let spoken = speak(stack, socket, Peer { address, certificate, in_flight });
     match verified {
         None => spoken.await,
         // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
@@ -244,13 +251,14 @@ where
     }
 }
 
-/// Speaks HTTP/2. After a stop the caller is told not to send more, and what runs is finished.
+/// Speaks HTTP/2. After a stop the caller is told not to send more, and calls in flight are finished.
 async fn speak_http2<S>(stack: Arc<Stack>, socket: S, peer: Peer) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let server = &stack.app.config.server;
     let stop = stack.app.stop.clone();
+    let in_flight = Arc::clone(&peer.in_flight);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -268,7 +276,7 @@ where
         ended = serving.as_mut() => return ended.map_err(Into::into),
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
-    serving.await.map_err(Into::into)
+    finished(serving, &in_flight).await
 }
 
 /// Speaks HTTP/1, in which there are no calls. The head of each request has its time, from the end of the answer before
@@ -278,6 +286,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = stack.app.stop.clone();
+    let in_flight = Arc::clone(&peer.in_flight);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -289,7 +298,18 @@ where
         ended = serving.as_mut() => return ended.map_err(Into::into),
         () = stop.cancelled() => serving.as_mut().graceful_shutdown(),
     }
-    serving.await.map_err(Into::into)
+    finished(serving, &in_flight).await
+}
+
+/// Waits for the end of a connection that is draining.
+async fn finished<E: Into<Fault>>(
+    serving: impl Future<Output = Result<(), E>>,
+    in_flight: &InFlight,
+) -> Result<(), Fault> {
+    tokio::select! {
+        ended = serving => ended.map_err(Into::into),
+        () = in_flight.over() => Ok(()),
+    }
 }
 
 /// What answers the requests of one connection.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
@@ -15,11 +15,13 @@ use tower::ServiceExt;
 use tracing::{Instrument, info, info_span};
 
 use super::body::Body;
+use super::in_flight::InFlight;
 use super::layers::gate::Route;
 use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::plain::{self, Plain};
 use super::status;
+use super::until::Until;
 use crate::access::authn::PeerCertificate;
 use crate::access::policy::{Access, Method};
 use crate::access::roles::Role;
@@ -36,6 +38,9 @@ const UNKNOWN_METHOD: &str = "unknown";
 /// Ours that touch memory only and are over at once: answered where they arrive. On main they would take two threads
 /// and wake each of them.
 const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
+
+/// How long a stream of health or reflection goes on after a stop: who watches is told first that we don't serve.
+const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
 
 /// What one core answers calls with.
 pub(super) struct Stack {
@@ -56,6 +61,8 @@ pub(super) struct Stack {
 pub(super) struct Peer {
     pub(super) address: std::net::SocketAddr,
     pub(super) certificate: Option<PeerCertificate>,
+    /// What a drain of its connection waits for.
+    pub(super) in_flight: Arc<InFlight>,
 }
 
 impl Stack {
@@ -66,10 +73,13 @@ impl Stack {
         let ip = self.address_limit.client_ip(peer.address.ip(), headers);
         // 1. What is no gRPC is no call: it has no status and no method, and nothing of it is forwarded.
         if let Err(code) = limits::check_grpc(&request) {
-            return self.no_call(ip, request, code).await;
+            let counted = peer.in_flight.enter();
+            return self.no_call(ip, request, code).await.map(|body| body.counted(Some(counted)));
         }
         let route = gate::route(request.uri().path());
         let method = route.as_ref().map_or(UNKNOWN_METHOD, Route::path);
+        let streams = route.as_ref().is_ok_and(Route::streams);
+        let counted = (!streams).then(|| peer.in_flight.enter());
         let mut call = Call {
             // 2. The id, so that everything after can name it.
             request_id: request_id::of(headers, || app.new_id()),
@@ -99,7 +109,7 @@ impl Stack {
             Err(_) => status::response(Error::internal("a panic while answering")),
         };
         self.finish(&call, measured, &mut response);
-        response
+        response.map(|body| body.counted(counted))
     }
 
     /// Answers what is no gRPC call: one of the paths for plain HTTP, else nothing but `code` where it should have been
@@ -158,15 +168,27 @@ impl Stack {
                 let response = self.proxy.forward(call.clone(), path, v0_0, v0_1, request).await;
                 Ok(response.map(Body::proxied))
             }
-            Route::Own(_) | Route::Open(_) => {
+            Route::Own(_) => {
                 request.extensions_mut().insert(call.clone());
-                self.own(call, request).await.map_err(refuse)
+                self.own(call, request, route.streams()).await.map_err(refuse)
+            }
+            Route::Open(_) => {
+                let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
+                let until = Until::of(app, call.deadline, after_stop);
+                let response = self.own(call, request, route.streams()).await.map_err(refuse)?;
+                Ok(response.map(|body| body.until(until)))
             }
         }
     }
 
-    /// One of our own rpcs, on main unless it touches memory only.
-    async fn own(&self, call: &Call, request: Request<Incoming>) -> Result<Response<Body>, Error> {
+    /// One of our own rpcs, on main unless it touches memory only. The beginning of a drain ends it where its answer
+    /// streams and has not begun.
+    async fn own(
+        &self,
+        call: &Call,
+        request: Request<Incoming>,
+        streams: bool,
+    ) -> Result<Response<Body>, Error> {
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
         let request = request.map(axum::body::Body::new);
         let router = self.router_for(call, request.headers());
@@ -178,13 +200,11 @@ impl Stack {
                 cross::run(self.app.main(), answered).await
             }
         };
-        let answer = match call.deadline {
-            None => answer.await?,
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| {
-                    Error::Late { why: "the deadline of the call has passed".to_owned() }
-                })??
-            }
+        let until = Until::of(&self.app, call.deadline, streams.then_some(Duration::ZERO));
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer?,
+            why = until => return Err(why),
         };
         let Ok(response) = answer;
         if let Some(error) = status::of_the_framework(response.headers()) {

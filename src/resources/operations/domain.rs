@@ -233,8 +233,9 @@ pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Show
     let mut waiter = Waiter::new(pending.app(), id);
     let (ctx, mut row) = load(pending, id).await?;
     while !row.status.is_terminal() {
-        if tokio::time::timeout_at(until, waiter.moved()).await.is_err() {
-            break;
+        match tokio::time::timeout_at(until, waiter.moved()).await {
+            Err(_) => break,
+            Ok(moved) => moved?,
         }
         waiter.mark_seen();
         row = reload(&ctx, id).await?;
@@ -252,6 +253,8 @@ pub struct Follower {
     ctx: Ctx,
     waiter: Waiter,
     id: String,
+    /// The state that the stream begins with, until it is sent.
+    first: Option<Operation>,
     told: i64,
     ended: bool,
     /// Ends the stream of who loses the role that let it in.
@@ -273,7 +276,8 @@ impl Follower {
         };
         let live = ctx.caller().filter(|_| !eye.own).cloned();
         let live = live.map(|caller| ctx.app().live.enter(caller, on, least));
-        Ok(Self { ctx, waiter, id: id.to_owned(), told: 0, ended: false, live })
+        let id = id.to_owned();
+        Ok(Self { ctx, waiter, id, first: Some(row), told: 0, ended: false, live })
     }
 
     /// The next state; none after the end.
@@ -282,19 +286,24 @@ impl Follower {
             return Ok(None);
         }
         loop {
-            self.waiter.mark_seen();
-            let row = reload(&self.ctx, &self.id).await?;
+            let row = match self.first.take() {
+                Some(row) => row,
+                None => {
+                    self.waiter.mark_seen();
+                    reload(&self.ctx, &self.id).await?
+                }
+            };
             if row.version > self.told {
                 self.told = row.version;
                 self.ended = row.status.is_terminal();
                 return shown(&self.ctx, row).await.map(Some);
             }
             match &self.live {
-                None => self.waiter.moved().await,
+                None => self.waiter.moved().await?,
                 Some(live) => {
                     let ended = live.ended();
                     tokio::select! {
-                        () = self.waiter.moved() => {}
+                        moved = self.waiter.moved() => moved?,
                         () = ended.cancelled() => {
                             return Err(live.why().map_or_else(|| missing(&self.id), Error::from));
                         }
