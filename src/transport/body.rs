@@ -22,7 +22,7 @@ pub struct Body {
     /// What ends it early, where the body itself does not know.
     until: Option<Until>,
     /// A drain waits for it.
-    _counted: Option<Counted>,
+    counted: Option<Counted>,
 }
 
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Default for Body {
 
 impl Body {
     fn of(inner: Inner) -> Self {
-        Self { inner, measured: None, until: None, _counted: None }
+        Self { inner, measured: None, until: None, counted: None }
     }
 
     /// From one of our own services.
@@ -63,7 +63,7 @@ impl Body {
 
     /// Counts it as a call in flight to its end.
     pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
-        self._counted = counted;
+        self.counted = counted;
         self
     }
 
@@ -75,6 +75,7 @@ impl Body {
     }
 
     fn finish(&mut self, code: Code) {
+        drop(self.counted.take());
         if let Some(measured) = self.measured.take() {
             measured.finish(code);
         }
