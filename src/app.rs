@@ -114,6 +114,8 @@ pub struct App {
     pub replica: Arc<str>,
     /// Cancelled when the process is to stop.
     pub stop: CancellationToken,
+    /// Cancelled when the last call has ended, after `stop`: what calls need runs until then.
+    pub calls_over: CancellationToken,
     heartbeat: Heartbeat,
     digests: Digests,
     tasks: TaskTracker,
@@ -185,6 +187,7 @@ impl App {
             heartbeat,
             replica,
             stop,
+            calls_over: CancellationToken::new(),
             tasks,
             traces,
             tls: OnceLock::new(),
@@ -243,6 +246,7 @@ impl App {
 
     /// Waits for every task, then for what they have recorded; new ones are still taken until the last is done.
     pub async fn drained(&self) {
+        self.calls_over.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         self.audit.drain().await;

@@ -1,10 +1,11 @@
 //! Live streams: each is ended within a second of its caller losing the right to it.
 //!
 //! A stream registers with the role that let it in. Whenever the snapshot moves, and at least twice a second, every
-//! stream is checked again: caller, credential, role, freshness. What no longer holds is cancelled with its reason.
+//! stream is checked again: caller, credential, role, freshness. What no longer holds is cancelled with its reason. When
+//! the server drains, streams are cancelled at once; a unary call that is registered here goes on to the end of the drain.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,8 @@ impl Watched {
 struct State {
     token: CancellationToken,
     why: Mutex<Option<Ended>>,
+    /// Whether it ends when a drain begins, and not with the drain.
+    ends_at_drain: AtomicBool,
 }
 
 impl State {
@@ -86,6 +89,8 @@ pub struct Live {
     next: AtomicU64,
     /// Work that outlives its call, which is checked whenever the streams are.
     pub works: Arc<LiveWorks>,
+    /// Changed under the lock of `streams`, so that no stream slips in between.
+    draining: AtomicBool,
 }
 
 impl Live {
@@ -107,7 +112,11 @@ impl Live {
     /// Registers a stream of a caller. Dropping the answer takes it out again.
     #[must_use]
     pub fn enter_as(self: &Arc<Self>, standing: Standing) -> LiveStream {
-        let state = Arc::new(State { token: CancellationToken::new(), why: Mutex::new(None) });
+        let state = Arc::new(State {
+            token: CancellationToken::new(),
+            why: Mutex::new(None),
+            ends_at_drain: AtomicBool::new(false),
+        });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let watched = Watched { standing, state: Arc::clone(&state) };
         self.streams().insert(id, Arc::new(watched));
@@ -145,7 +154,18 @@ impl Live {
         }
     }
 
-    /// Ends every stream.
+    /// Ends every stream that is to end when a drain begins, and from now on each that comes.
+    pub fn drain(&self) {
+        let streams = self.streams();
+        self.draining.store(true, Ordering::Relaxed);
+        for watched in streams.values() {
+            if watched.state.ends_at_drain.load(Ordering::Relaxed) {
+                watched.state.end(Ended::Draining);
+            }
+        }
+    }
+
+    /// Ends every stream, and every call that is registered here.
     pub fn end_all(&self, why: Ended) {
         for watched in self.streams().values() {
             watched.state.end(why);
@@ -162,6 +182,18 @@ pub struct LiveStream {
 }
 
 impl LiveStream {
+    /// Ends when a drain begins: for answers that stream, whose callers resume elsewhere.
+    #[must_use]
+    pub fn ending_at_drain(self) -> Self {
+        let streams = self.live.streams();
+        self.state.ends_at_drain.store(true, Ordering::Relaxed);
+        if self.live.draining.load(Ordering::Relaxed) {
+            self.state.end(Ended::Draining);
+        }
+        drop(streams);
+        self
+    }
+
     /// Cancelled when the stream must end.
     #[must_use]
     pub fn ended(&self) -> CancellationToken {

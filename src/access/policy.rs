@@ -63,6 +63,17 @@ pub enum Streaming {
     Both,
 }
 
+impl Streaming {
+    /// Whether the answer is more than one message.
+    #[must_use]
+    pub fn answer_streams(self) -> bool {
+        match self {
+            Self::Server | Self::Both => true,
+            Self::Unary | Self::Client => false,
+        }
+    }
+}
+
 /// How one of our own rpcs is guarded.
 #[derive(Debug)]
 pub struct Method {

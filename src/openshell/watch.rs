@@ -1,6 +1,9 @@
 //! What a sandbox logs, and what becomes of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::gateway::{CALL_TIME, Messages};
 use super::sandbox::{Place, Sandbox, about, unreadable};
@@ -13,6 +16,10 @@ const WATCH: &str = "/openshell.v1.OpenShell/WatchSandbox";
 
 /// Longest log message that is kept, in characters.
 const MESSAGE_CHARACTERS_MAX: usize = 16 << 10;
+
+/// How long a watch waits for its first message before it goes on without. A gateway says first how the sandbox is, and
+/// has by then begun to follow it; what happens after that is not missed.
+const FIRST_TIME: Duration = Duration::from_secs(5);
 
 /// A line that a sandbox has logged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,11 +99,25 @@ pub struct Watching {
     wire: Wire,
     gateway: String,
     place: Place,
+    /// The first message, or the end, where it came in time.
+    first: Option<Option<Seen>>,
 }
 
 impl Watching {
+    /// Waits until the gateway follows the sandbox.
+    async fn begin(mut self) -> Result<Self, Error> {
+        // Nothing is lost where it is not waited for any longer: what has come is kept until it is a message.
+        if let Ok(first) = timeout(FIRST_TIME, self.next()).await {
+            self.first = Some(first?);
+        }
+        Ok(self)
+    }
+
     /// The next message; none at the end.
     pub async fn next(&mut self) -> Result<Option<Seen>, Error> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
         loop {
             let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
                 return Ok(None);
@@ -132,7 +153,7 @@ impl Gateway {
         lines.ok_or_else(|| self.unreadable(LOGS))
     }
 
-    /// Follows a sandbox.
+    /// Follows a sandbox, from how it is when this answers.
     pub async fn watch_sandbox(&self, place: &Place, follow: &Follow) -> Result<Watching, Error> {
         let request = match self.wire() {
             Wire::V0_0 => v0_0::watch(&self.get_sandbox(place).await?.id, follow),
@@ -140,7 +161,8 @@ impl Gateway {
         };
         let messages = self.stream(WATCH, &request).await.map_err(about(place))?;
         let (wire, gateway) = (self.wire(), self.name().to_string());
-        Ok(Watching { messages, wire, gateway, place: place.clone() })
+        let watching = Watching { messages, wire, gateway, place: place.clone(), first: None };
+        watching.begin().await
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) async fn admit<'a>(
         .map_err(|error| refused(Some(guard), error))?;
     watch.needs(guard.role);
     if row.streaming != Streaming::Unary {
-        watch.register();
+        watch.register(row.streaming.answer_streams());
     }
     Ok(Admitted { proxy, call, chosen, target, row, guard, generation, lease, watch })
 }

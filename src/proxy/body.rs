@@ -23,7 +23,7 @@ use super::sandboxes::Learn;
 use super::upstream::{Meter, Part, Receiving};
 use super::watch::Watch;
 use crate::error::Error;
-use crate::transport::status::status;
+use crate::transport::status::trailers;
 
 /// The body of an answer.
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl Passing {
         };
         self.request = None;
         let (code, trailers) = part.unwrap_or_else(|error| {
-            let trailers = error_trailers(error);
+            let trailers = trailers(error);
             (headers::code(&trailers).unwrap_or_default(), Some(trailers))
         });
         if let Some(closing) = self.closing.take() {
@@ -136,13 +136,6 @@ impl Passing {
         warn!(%gateway, why, "an answer has broken off");
         Connection::unreachable(gateway)
     }
-}
-
-fn error_trailers(error: Error) -> HeaderMap {
-    let mut trailers = HeaderMap::with_capacity(4);
-    // A status of ours is made of text that headers can carry; where it were not, its code alone would be there.
-    let _ = status(error).add_header(&mut trailers);
-    trailers
 }
 
 impl Body for ProxiedBody {

@@ -15,7 +15,7 @@ use super::{BoxError, annotate, governed, skew, wire};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::ctx::Digest;
 use crate::error::Error;
-use crate::transport::request_body::Counted;
+use crate::transport::request_body::HeldBody;
 
 /// What was found out of a request before it is sent.
 pub(super) struct Prepared {
@@ -96,7 +96,7 @@ where
     let nowhere = |error| (error, Place::default());
     message::identity(headers).map_err(nowhere)?;
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
-    let mut body = Counted::new(body, admitted.call.held.as_ref());
+    let mut body = HeldBody::new(body, admitted.call.held.as_ref());
     let arriving = async {
         if streams { message::first(&mut body).await } else { message::whole(&mut body).await }
     };

@@ -63,9 +63,10 @@ impl Watch {
         self.standing.needs(role);
     }
 
-    /// Registers it as a stream.
-    pub(crate) fn register(&mut self) {
+    /// Registers it. A drain ends it at once where its answer streams.
+    pub(crate) fn register(&mut self, streams: bool) {
         let stream = self.app.live.enter_as(self.standing.clone());
+        let stream = if streams { stream.ending_at_drain() } else { stream };
         let ended = Box::pin(stream.ended().cancelled_owned());
         self.live = Some(Registered { stream, ended });
     }
@@ -94,7 +95,7 @@ impl Watch {
                 return Poll::Ready(late());
             }
             if self.live.is_none() && now >= self.watched_from {
-                self.register();
+                self.register(false);
             }
             let next = self.next();
             timer.as_mut().reset(next);
@@ -120,12 +121,27 @@ impl Watch {
         Guard { app: Arc::clone(&self.app), standing: self.standing.clone() }
     }
 
-    /// Waits for something else no longer than the call may last.
+    /// Waits for something else no longer than the call may last, and no longer than the right to it where it is
+    /// registered.
     pub(crate) async fn within<T>(&self, f: impl Future<Output = T>) -> Result<T, Error> {
-        match self.deadline {
-            None => Ok(f.await),
-            Some(deadline) => tokio::time::timeout_at(deadline, f).await.map_err(|_| late()),
+        let passed = async {
+            match self.deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = f => Ok(done),
+            why = self.ended() => Err(why.into()),
+            () = passed => Err(late()),
         }
+    }
+
+    async fn ended(&self) -> Ended {
+        let Some(live) = &self.live else { return std::future::pending().await };
+        live.stream.ended().cancelled().await;
+        live.stream.why().unwrap_or(Ended::Stale)
     }
 }
 

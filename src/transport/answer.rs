@@ -5,7 +5,7 @@ use http::Response;
 use http_body_util::BodyExt;
 
 use super::body::Body;
-use super::layers::in_flight::too_many_bytes;
+use super::layers::open_calls::too_many_bytes;
 use crate::error::Error;
 use crate::fair::Held;
 

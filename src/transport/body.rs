@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Code;
 
-use super::layers::in_flight::Shares;
+use super::in_flight::Counted;
+use super::layers::open_calls::Shares;
 use super::layers::telemetry::Measured;
+use super::status;
 use super::taking::Taking;
+use super::until::Until;
 use crate::fair::Held;
 use crate::proxy::ProxiedBody;
 
@@ -24,6 +28,10 @@ pub struct Body {
     taking: Option<Arc<Taking>>,
     /// What the call holds until its answer has been taken.
     shares: Option<(Shares, Option<Held>)>,
+    /// What ends it early, where the body itself does not know.
+    until: Option<Until>,
+    /// A drain waits for it.
+    counted: Option<Counted>,
 }
 
 #[derive(Debug)]
@@ -43,7 +51,8 @@ impl Default for Body {
 
 impl Body {
     fn new(inner: Inner) -> Self {
-        Self { inner, measured: None, taking: None, shares: None }
+        let (taking, shares, until, counted) = (None, None, None, None);
+        Self { inner, measured: None, taking, shares, until, counted }
     }
 
     /// From one of our own services.
@@ -79,6 +88,18 @@ impl Body {
         self
     }
 
+    /// Ends it early, with a status.
+    pub(super) fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// Counts it as a call in flight to its end.
+    pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
+        self.counted = counted;
+        self
+    }
+
     /// Counts the call when the body ends, by its trailers; one that is dropped before was cancelled.
     #[must_use]
     pub fn measured(mut self, measured: Measured) -> Self {
@@ -87,6 +108,7 @@ impl Body {
     }
 
     fn finish(&mut self, code: Code) {
+        drop(self.counted.take());
         if let Some(measured) = self.measured.take() {
             measured.finish(code);
         }
@@ -112,6 +134,14 @@ impl HttpBody for Body {
             ),
             Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        };
+        let polled = match (polled, &mut this.until) {
+            (Poll::Pending, Some(until)) => until.poll_unpin(cx).map(|error| {
+                this.inner = Inner::Empty;
+                this.until = None;
+                Some(Ok(Frame::trailers(status::trailers(error))))
+            }),
+            (polled, _) => polled,
         };
         match (&this.taking, &polled) {
             (Some(taking), Poll::Ready(_)) => taking.ready(),

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame};
 use tokio::time::Sleep;
 
-use super::layers::in_flight::too_many_bytes;
+use super::layers::open_calls::too_many_bytes;
 use super::status::status;
 use crate::error::Error;
 use crate::fair::Held;
@@ -164,19 +164,19 @@ impl Frames {
 
 /// Wraps a body whose bytes count for the caller until the call ends: what the proxy reads whole.
 #[derive(Debug)]
-pub(crate) struct Counted<'a, B> {
+pub(crate) struct HeldBody<'a, B> {
     body: &'a mut B,
     held: Option<&'a Held>,
 }
 
-impl<'a, B> Counted<'a, B> {
+impl<'a, B> HeldBody<'a, B> {
     /// Counts the bytes of `body` in `held`, if the call has an account.
     pub(crate) fn new(body: &'a mut B, held: Option<&'a Held>) -> Self {
         Self { body, held }
     }
 }
 
-impl<B> HttpBody for Counted<'_, B>
+impl<B> HttpBody for HeldBody<'_, B>
 where
     B: HttpBody<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -9,7 +9,8 @@
 //! How many connections there may be, and which one ends for a new one, is in `connections`; what is past a bound is
 //! closed as it comes. A connection without a call in flight ends after a while.
 //!
-//! Stopping: no more connections, then the cores finish what they have, then writes and outcomes, then main.
+//! Stopping: no more connections, streams end at once, then the cores finish the calls that they have, then writes and
+//! outcomes, then main. A connection is closed when it has no call in flight, whether or not its streams were read.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,8 +29,9 @@ use tracing::{debug, info, warn};
 use super::answering::answering;
 use super::connections::{Bounds, Connections, Leave, Refused, Slot};
 use super::descriptors::{self, Spare};
+use super::in_flight::InFlight;
 use super::layers::address_limit::AddressLimit;
-use super::layers::in_flight::InFlight;
+use super::layers::open_calls::OpenCalls;
 use super::plain::Plain;
 use super::stack::{Peer, Stack};
 use super::taking::Streams;
@@ -113,7 +115,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     ));
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
-    let in_flight = Arc::new(InFlight::new(&app.config.limits));
+    let open_calls = Arc::new(OpenCalls::new(&app.config.limits));
     let plain = Plain::new(app);
     let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
     let descriptors = descriptors::raise();
@@ -124,7 +126,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
             public_limit: Arc::clone(&public_limit),
-            in_flight: Arc::clone(&in_flight),
+            open_calls: Arc::clone(&open_calls),
             router: router.clone(),
             reflection_v0_0: reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(app)),
@@ -182,6 +184,7 @@ async fn accept(
         }
     }
     drop(listener);
+    app.live.drain();
     let threads: Vec<_> = cores.into_iter().map(|core| core.thread).collect();
     let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok()));
     if !matches!(joined.await, Ok(true)) {
@@ -269,13 +272,17 @@ async fn connection(
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
     let app = Arc::clone(&stack.app);
+    let in_flight = Arc::default();
     let Some(tls) = app.tls.get() else {
-        return speak(stack, socket, Peer { address, certificate: None }, slot).await;
+        return speak(stack, socket, Peer { address, certificate: None, in_flight }, slot).await;
     };
     let within = app.config.server.handshake();
-    let (socket, verified) = tokio::time::timeout(within, tls.accept(socket)).await??;
+    let (socket, verified) = tokio::select! {
+        shaken = tokio::time::timeout(within, tls.accept(socket)) => shaken??,
+        () = app.stop.cancelled() => return Ok(()),
+    };
     let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
-    let spoken = speak(stack, socket, Peer { address, certificate }, slot);
+    let spoken = speak(stack, socket, Peer { address, certificate, in_flight }, slot);
     match verified {
         None => spoken.await,
         // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
@@ -306,7 +313,7 @@ where
     }
 }
 
-/// Speaks HTTP/2. After a stop the caller is told not to send more, and what runs is finished. An idle connection ends the
+/// Speaks HTTP/2. After a stop the caller is told not to send more, and calls in flight are finished. An idle connection ends the
 /// same way, and is closed where its caller does not follow.
 async fn speak_http2<S>(
     stack: Arc<Stack>,
@@ -321,6 +328,7 @@ where
     let stop = stack.app.stop.clone();
     let streams = Streams::new(stack.app.config.limits.answer());
     let mut builder = http2::Builder::new(streams.clone());
+    let in_flight = Arc::clone(&peer.in_flight);
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -342,7 +350,8 @@ where
     serving.as_mut().graceful_shutdown();
     match leave {
         // Who is displaced is cut from outside.
-        None | Some(Leave::Displaced) => serving.await.map_err(Into::into),
+        Some(Leave::Displaced) => serving.await.map_err(Into::into),
+        None => finished(serving, &in_flight).await,
         Some(Leave::Idle) => tokio::select! {
             ended = serving => ended.map_err(Into::into),
             () = slot.unused() => Ok(()),
@@ -362,6 +371,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = stack.app.stop.clone();
+    let in_flight = Arc::clone(&peer.in_flight);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -376,5 +386,16 @@ where
         _ = slot.leave() => {}
     }
     serving.as_mut().graceful_shutdown();
-    serving.await.map_err(Into::into)
+    finished(serving, &in_flight).await
+}
+
+/// Waits for the end of a connection that is draining.
+async fn finished<E: Into<Fault>>(
+    serving: impl Future<Output = Result<(), E>>,
+    in_flight: &InFlight,
+) -> Result<(), Fault> {
+    tokio::select! {
+        ended = serving => ended.map_err(Into::into),
+        () = in_flight.over() => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
@@ -16,15 +16,16 @@ use tracing::{Instrument, info, info_span};
 
 use super::answer;
 use super::body::Body;
-use super::call;
+use super::in_flight::InFlight;
 use super::layers::gate::Route;
-use super::layers::in_flight::{InFlight, Shares};
+use super::layers::open_calls::{OpenCalls, Shares};
 use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::plain::{self, Plain};
 use super::request_body::{RequestBody, Shape};
 use super::status;
 use super::taking::Taking;
+use super::until::Until;
 use crate::access::authn::PeerCertificate;
 use crate::access::policy::{Access, Method, Streaming};
 use crate::access::roles::Role;
@@ -42,6 +43,9 @@ const UNKNOWN_METHOD: &str = "unknown";
 /// and wake each of them.
 const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
 
+/// How long a stream of health or reflection goes on after a stop: who watches is told first that we don't serve.
+const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
+
 /// What one core answers calls with.
 pub(super) struct Stack {
     pub(super) app: Arc<App>,
@@ -49,7 +53,7 @@ pub(super) struct Stack {
     /// For methods that anyone may call, such as logging in: far lower, since each guess costs us work.
     pub(super) public_limit: Arc<address_limit::AddressLimit>,
     /// What calls hold while they are open.
-    pub(super) in_flight: Arc<InFlight>,
+    pub(super) open_calls: Arc<OpenCalls>,
     pub(super) router: axum::Router,
     /// Reflection for whoever selects a gateway of generation 0.0.
     pub(super) reflection_v0_0: axum::Router,
@@ -63,6 +67,8 @@ pub(super) struct Stack {
 pub(super) struct Peer {
     pub(super) address: std::net::SocketAddr,
     pub(super) certificate: Option<PeerCertificate>,
+    /// What a drain of its connection waits for.
+    pub(super) in_flight: Arc<InFlight>,
 }
 
 impl Stack {
@@ -78,10 +84,13 @@ impl Stack {
         let ip = self.address_limit.client_ip(peer.address.ip(), headers);
         // 1. What is no gRPC is no call: it has no status and no method, and nothing of it is forwarded.
         if let Err(code) = limits::check_grpc(&request) {
-            return self.no_call(ip, request, code).await;
+            let counted = peer.in_flight.enter();
+            return self.no_call(ip, request, code).await.map(|body| body.counted(Some(counted)));
         }
         let route = gate::route(request.uri().path());
         let method = route.as_ref().map_or(UNKNOWN_METHOD, Route::path);
+        let streams = route.as_ref().is_ok_and(Route::streams);
+        let counted = (!streams).then(|| peer.in_flight.enter());
         let mut call = Call {
             // 2. The id, so that everything after can name it.
             request_id: request_id::of(headers, || app.new_id()),
@@ -117,7 +126,7 @@ impl Stack {
             Err(_) => status::response(Error::internal("a panic while answering")),
         };
         self.finish(&call, measured, &mut response);
-        response
+        response.map(|body| body.counted(counted))
     }
 
     /// Answers what is no gRPC call: one of the paths for plain HTTP, else nothing but `code` where it should have been
@@ -155,20 +164,20 @@ impl Stack {
         let ip = call.client_ip.unwrap_or(peer.address.ip());
         // The address limiter before any work that a flood could buy: hashing, signatures, bodies.
         self.address_limit.admit(ip).map_err(refuse)?;
-        self.in_flight.arrived(&mut shares, ip).map_err(refuse)?;
+        self.open_calls.arrived(&mut shares, ip).map_err(refuse)?;
         // Who calls.
         let certificate = peer.certificate.as_ref();
         call.caller = authn::caller(app, request.headers(), certificate).await.map_err(refuse)?;
         let caller = call.caller.as_ref();
-        self.in_flight.identified(&mut shares, ip, caller).map_err(refuse)?;
+        self.open_calls.identified(&mut shares, ip, caller).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
         if let Route::Own(Method { access: Access::Public, .. }) = &route {
             self.public_limit.admit(ip).map_err(refuse)?;
         }
         gate::admit(app, &route, caller).map_err(refuse)?;
-        self.in_flight.routed(&mut shares, ip, caller, &route).map_err(refuse)?;
-        call.held = Some(self.in_flight.held(ip, caller).map_err(refuse)?);
+        self.open_calls.routed(&mut shares, ip, caller, &route).map_err(refuse)?;
+        call.held = Some(self.open_calls.held(ip, caller).map_err(refuse)?);
         // How long it may take.
         call.deadline = limits::deadline(request.headers(), call.started).map_err(refuse)?;
         if app.stop.is_cancelled() {
@@ -180,14 +189,19 @@ impl Stack {
                 .forward(call.clone(), path, *v0_0, *v0_1, request)
                 .await
                 .map(Body::proxied),
-            Route::Own(_) | Route::Open(_) => {
-                self.own(call, &route, request).await.map_err(refuse)?
+            Route::Own(_) => self.own(call, &route, request).await.map_err(refuse)?,
+            Route::Open(_) => {
+                let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
+                let until = Until::of(app, call.deadline, after_stop);
+                let response = self.own(call, &route, request).await.map_err(refuse)?;
+                response.map(|body| body.until(until))
             }
         };
         Ok(response.map(|body| body.holding(shares, call.held.take())))
     }
 
-    /// One of our own rpcs, on main unless it touches memory only.
+    /// One of our own rpcs, on main unless it touches memory only. The beginning of a drain ends it where its answer
+    /// streams and has not begun.
     async fn own(
         &self,
         call: &Call,
@@ -227,11 +241,12 @@ impl Stack {
                 cross::run(self.app.main(), answered).await
             }
         };
-        let answer = match call.deadline {
-            None => answer.await?,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), answer)
-                .await
-                .map_err(|_| call::late())??,
+        let after_stop = route.streams().then_some(Duration::ZERO);
+        let until = Until::of(&self.app, call.deadline, after_stop);
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer?,
+            why = until => return Err(why),
         };
         let response = answer?;
         if let Some(error) = status::of_the_framework(response.headers()) {

@@ -177,6 +177,15 @@ pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
     None
 }
 
+/// The error of a call as trailers, for an answer that has begun.
+#[must_use]
+pub fn trailers(error: Error) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(4);
+    // A status of ours is made of text that headers can carry; where it were not, its code alone would be there.
+    let _ = status(error).add_header(&mut trailers);
+    trailers
+}
+
 /// The error of a call as an HTTP response: trailers-only, as gRPC has it.
 #[must_use]
 pub fn response<B: Default>(error: Error) -> http::Response<B> {

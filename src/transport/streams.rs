@@ -3,71 +3,45 @@
 //! Invariants
 //! - of a request that streams the first message alone names what the call is about, and it is checked before the
 //!   second is read;
-//! - a stream of answers is the receiver of a bounded channel, fed by a task that ends with its reader, with the
-//!   caller's right to it, or when the server drains;
+//! - a handler that streams its answers has two steps: the first gets the request and fixes what is followed, and the
+//!   call is answered after it; the second gets what the first has returned, and nothing else;
+//! - a stream of answers is fed by a task that ends with its reader, with the caller's right to it, at the deadline of
+//!   the call, or when the server drains;
 //! - an intent that was stored is closed when the stream has ended, with the bytes that have passed.
 
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use prost::Message;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::{Reply, call_of, close, write};
+use super::feed;
 use super::status::status;
 use super::taking::Taking;
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::{Audit, Rpc};
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
-use crate::ctx::{self, Call, Grant};
+use crate::ctx::{self, Call, Grant, Refusal};
 use crate::error::{Error, Reason};
 
-/// What a streaming handler answers: each message is checked when it is sent, so that none that waited for a slow reader
-/// reaches a caller that has lost its right to it.
-#[derive(Debug)]
-pub struct Stream<R> {
-    answers: ReceiverStream<Result<R, Status>>,
-    app: Arc<App>,
-    standing: Standing,
-}
+/// What a streaming handler answers.
+pub type Stream<R> = feed::Answers<R>;
 
-impl<R> futures_util::Stream for Stream<R> {
-    type Item = Result<R, Status>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let answer = ready!(Pin::new(&mut this.answers).poll_next(cx));
-        if let Some(Ok(_)) = &answer
-            && let Err(ended) = this.standing.check(&this.app.snapshot)
-        {
-            this.answers.close();
-            return Poll::Ready(Some(Err(status(ended.into()))));
-        }
-        Poll::Ready(answer)
-    }
-}
-
-/// Answers that wait for a slow reader, per stream.
-const STREAM_BUFFER: usize = 16;
 /// How long the next message of a request may take to arrive where nothing else is waited for.
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 
 /// Where a stream's answers go.
 #[derive(Debug)]
 pub struct Sink<R> {
-    answers: mpsc::Sender<Result<R, Status>>,
+    pub(super) answers: mpsc::Sender<Result<R, Status>>,
     /// Time that the reader may take for one answer.
-    within: Duration,
-    taking: Option<Arc<Taking>>,
+    pub(super) within: Duration,
+    pub(super) taking: Option<Arc<Taking>>,
 }
 
 impl<R> Sink<R> {
@@ -193,23 +167,30 @@ where
     }
 }
 
-/// A server stream: checked once, then fed by a task until it ends, the reader goes, the caller loses the right to it
-/// or the server drains.
-pub async fn call_stream<M, R, F, Fut>(
+/// A server stream: checked once, then fed by a task until it ends, the reader goes, the caller loses the right to it,
+/// its deadline passes or the server drains.
+///
+/// `prepare` runs before the call is answered: it fixes the position that is read from, so that what happens after the
+/// answer's headers is part of the stream. `follow` gets what `prepare` has returned, and neither request nor grant.
+pub async fn call_stream<M, S, R, P, Prepared, F, Followed>(
     app: &Arc<App>,
     request: Request<M>,
-    f: F,
+    prepare: P,
+    follow: F,
 ) -> Reply<Stream<R>>
 where
     M: Rpc,
     M::Grant: Grant,
+    S: Send + 'static,
     R: Send + 'static,
-    F: FnOnce(M::Grant, M, Sink<R>) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<(), Error>> + Send,
+    P: FnOnce(M::Grant, M) -> Prepared + Send + 'static,
+    Prepared: Future<Output = Result<S, Error>> + Send,
+    F: FnOnce(S, Sink<R>) -> Followed + Send + 'static,
+    Followed: Future<Output = Result<(), Error>> + Send,
 {
     let (call, message) = call_of(request).map_err(status)?;
-    let opened = open(app, call, message).await.map_err(status)?;
-    Ok(feed(app, opened, f))
+    let opening = opening(app, call, message);
+    feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(status)
 }
 
 /// Both directions stream. The first message names what the call is about and is checked before another is read.
@@ -226,18 +207,35 @@ where
     Fut: Future<Output = Result<(), Error>> + Send,
 {
     let (call, message, mut rest) = first(app, request).await.map_err(status)?;
-    let opened = open(app, call, message).await.map_err(status)?;
-    rest.of(Some(opened.standing.clone()));
-    Ok(feed(app, opened, |grant, message, sink| f(grant, message, rest, sink)))
+    rest.of(ctx::authorize(app, call.clone(), &message).map_err(status)?.standing());
+    let opening = opening(app, call, message);
+    let prepare = async move |grant, message| Ok((grant, message, rest));
+    let follow = |(grant, message, rest), sink| f(grant, message, rest, sink);
+    feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(status)
 }
 
 /// A stream that was let through, its intent stored where one is due.
-struct Opened<M: Rpc> {
+pub(super) struct Opened<M: Rpc> {
+    pub(super) call: Call,
+    pub(super) message: M,
+    pub(super) grant: M::Grant,
+    pub(super) standing: Standing,
+    pub(super) live: LiveStream,
+    /// What the audit log is to hold of it where the handler refuses it.
+    pub(super) refusal: Refusal,
+}
+
+fn opening<M>(
+    app: &Arc<App>,
     call: Call,
     message: M,
-    grant: M::Grant,
-    standing: Standing,
-    live: LiveStream,
+) -> impl Future<Output = Result<Opened<M>, Error>> + Send + use<M>
+where
+    M: Rpc,
+    M::Grant: Grant,
+{
+    let app = Arc::clone(app);
+    async move { open(&app, call, message).await }
 }
 
 async fn open<M>(app: &Arc<App>, call: Call, message: M) -> Result<Opened<M>, Error>
@@ -251,46 +249,13 @@ where
     let live = app.live.enter_as(standing.clone());
     let write = M::METHOD.audit == Audit::Write;
     let digest = if write { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
+    let refusal = granted.refusal();
     match M::Grant::grant(granted, digest, write).await {
-        Ok(grant) => Ok(Opened { call, message, grant, standing, live }),
+        Ok(grant) => Ok(Opened { call, message, grant, standing, live, refusal }),
         Err(error) => {
             // The intent may be stored already.
             close(app, &call, Some(&error)).await;
             Err(error)
         }
     }
-}
-
-fn feed<M, R, F, Fut>(app: &Arc<App>, opened: Opened<M>, f: F) -> Response<Stream<R>>
-where
-    M: Rpc,
-    M::Grant: Grant,
-    R: Send + 'static,
-    F: FnOnce(M::Grant, M, Sink<R>) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<(), Error>> + Send,
-{
-    let Opened { call, message, grant, standing, live } = opened;
-    let (sender, receiver) = mpsc::channel(STREAM_BUFFER);
-    let gone = sender.clone();
-    let (within, taking) = (app.config.limits.answer(), call.taking.clone());
-    let sink = Sink { answers: sender, within, taking };
-    let task_app = Arc::clone(app);
-    app.spawn(async move {
-        let ended = live.ended();
-        let hung_up = || Error::Late { why: "the reader is gone".to_owned() };
-        let error = tokio::select! {
-            answer = AssertUnwindSafe(f(grant, message, sink)).catch_unwind() => {
-                answer.unwrap_or_else(|_| Err(Error::internal("a handler panicked"))).err()
-            }
-            () = gone.closed() => Some(hung_up()),
-            () = ended.cancelled() => live.why().map(Error::from),
-        };
-        close(&task_app, &call, error.as_ref()).await;
-        if let Some(error) = error.filter(|_| !gone.is_closed()) {
-            // Waits for a slow reader no longer than this: its right to the stream is gone.
-            let _ = timeout(Duration::from_secs(1), gone.send(Err(status(error)))).await;
-        }
-    });
-    let answers = ReceiverStream::new(receiver);
-    Response::new(Stream { answers, app: Arc::clone(app), standing })
 }

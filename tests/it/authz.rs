@@ -15,6 +15,7 @@ use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::sboms;
+use crate::support::limit::limit;
 use crate::support::server::{Caller, TestServer, reason};
 
 /// A request with what exists in every string field of its name, and `request_id` as given.
@@ -202,6 +203,7 @@ served! {
 
 #[test]
 fn streaming_methods_are_told_apart() {
+    let _limit = limit();
     let watch = METHODS.iter().find(|m| m.path.ends_with("/WatchEvents")).unwrap();
     assert_eq!(watch.streaming, Streaming::Server);
 }

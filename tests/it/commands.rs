@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::limit::limit;
+
 const BINARY: &str = env!("CARGO_BIN_EXE_shoreguard");
 
 pub(crate) fn shoreguard(arguments: &[&str]) -> Command {
@@ -46,7 +48,7 @@ impl Running {
                 return status;
             }
             assert!(begun.elapsed() < Duration::from_secs(20), "it does not end");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -86,6 +88,7 @@ impl Dev {
 
 #[test]
 fn dev_serves_both_generations_and_a_gateways_key_selects_it() {
+    let _limit = limit();
     let data = tempfile::tempdir().unwrap();
     let mut dev = dev(data.path());
     let gateways = dev.about["gateways"].as_array().unwrap().clone();
@@ -118,6 +121,7 @@ fn dev_serves_both_generations_and_a_gateways_key_selects_it() {
 
 #[test]
 fn dev_starts_again_on_the_same_folder_and_an_intent_survives_kill_9() {
+    let _limit = limit();
     let data = tempfile::tempdir().unwrap();
     let mut first = dev(data.path());
     let key = first.about["gateways"][1]["key"].as_str().unwrap().to_owned();
@@ -186,6 +190,7 @@ pub(crate) fn line_with(output: &mut impl BufRead, what: &str) -> String {
 
 #[test]
 fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
+    let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let file = serve(folder.path(), "");
     let mut child = shoreguard(&["serve", "--config"])
@@ -247,6 +252,7 @@ pub(crate) fn find<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a st
 
 #[test]
 fn admin_works_offline_and_leaves_a_record() {
+    let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let file = serve(folder.path(), "");
     let config = file.to_str().unwrap();
@@ -290,6 +296,7 @@ fn admin_works_offline_and_leaves_a_record() {
 
 #[test]
 fn check_config_lists_every_fault_and_hides_secrets() {
+    let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let key = "ab".repeat(32);
     let good = serve(folder.path(), &format!("[keys]\nmaster_key = \"{key}\"\n"));
@@ -309,6 +316,7 @@ fn check_config_lists_every_fault_and_hides_secrets() {
 
 #[test]
 fn check_config_tells_what_a_server_would_not_run_or_begin_with() {
+    let _limit = limit();
     let folder = tempfile::tempdir().unwrap();
     let templates = folder.path().join("templates");
     let hooks = folder.path().join("hooks");

@@ -7,6 +7,7 @@ use shoreguard::db::{Conn, Db, DbOptions};
 use shoreguard::error::{Error, Reason};
 
 use crate::storage::{insert_gateway, names};
+use crate::support::limit;
 use crate::support::postgres::Database;
 
 both_engines! {
@@ -39,7 +40,7 @@ both_engines! {
             match Db::open(&options).await {
                 Ok(db) => break db,
                 Err(Error::Unavailable { reason: Reason::StorageUnavailable, .. }) => {
-                    tokio::task::yield_now().await;
+                    crate::support::pause().await;
                 }
                 Err(error) => panic!("{error:?}"),
             }
@@ -55,78 +56,86 @@ both_engines! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_not_there_is_unavailable() {
-    let error =
-        Db::open(&DbOptions::new("postgres://sg:hunter2@127.0.0.1:1/sg")).await.unwrap_err();
-    let Error::Unavailable { reason: Reason::StorageUnavailable, why } = error else {
-        panic!("{error:?}");
-    };
-    assert!(why.contains("cannot connect") && !why.contains("hunter2"), "{why}");
+#[test]
+fn a_server_that_is_not_there_is_unavailable() {
+    limit::block_on(async {
+        let error =
+            Db::open(&DbOptions::new("postgres://sg:hunter2@127.0.0.1:1/sg")).await.unwrap_err();
+        let Error::Unavailable { reason: Reason::StorageUnavailable, why } = error else {
+            panic!("{error:?}");
+        };
+        assert!(why.contains("cannot connect") && !why.contains("hunter2"), "{why}");
+    });
 }
 
 const KILL_ALL: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn lost_connections_are_replaced() {
-    let Some(database) = Database::migrated().await else { return };
-    let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
-    let lost: Result<(), Error> = db
-        .transaction(async |conn| {
-            insert_gateway(conn, "lost").await?;
-            database.rows(KILL_ALL).await;
-            insert_gateway(conn, "after").await?;
-            Ok(())
-        })
-        .await;
-    assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
-    db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
-    assert_eq!(names(&db).await, ["kept"]);
-    database.drop_it().await;
+#[test]
+fn lost_connections_are_replaced() {
+    limit::block_on(async {
+        let Some(database) = Database::migrated().await else { return };
+        let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
+        let lost: Result<(), Error> = db
+            .transaction(async |conn| {
+                insert_gateway(conn, "lost").await?;
+                database.rows(KILL_ALL).await;
+                insert_gateway(conn, "after").await?;
+                Ok(())
+            })
+            .await;
+        assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
+        db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
+        assert_eq!(names(&db).await, ["kept"]);
+        database.drop_it().await;
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_connection_lost_while_committing_is_not_called_harmless() {
-    let Some(database) = Database::migrated().await else { return };
-    let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
-    let lost: Result<(), Error> = db
-        .transaction(async |conn| {
-            insert_gateway(conn, "lost").await?;
-            database.rows(KILL_ALL).await;
-            Ok(())
-        })
-        .await;
-    assert!(matches!(lost, Err(Error::Internal(_))), "{lost:?}");
-    database.drop_it().await;
+#[test]
+fn a_connection_lost_while_committing_is_not_called_harmless() {
+    limit::block_on(async {
+        let Some(database) = Database::migrated().await else { return };
+        let db = Db::open(&DbOptions::new(database.url())).await.unwrap();
+        let lost: Result<(), Error> = db
+            .transaction(async |conn| {
+                insert_gateway(conn, "lost").await?;
+                database.rows(KILL_ALL).await;
+                Ok(())
+            })
+            .await;
+        assert!(matches!(lost, Err(Error::Internal(_))), "{lost:?}");
+        database.drop_it().await;
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn postgres_ends_a_statement_and_an_idle_transaction() {
-    let Some(database) = Database::migrated().await else { return };
-    let short = Duration::from_millis(100);
-    let options = DbOptions {
-        statement_timeout: short,
-        idle_in_transaction_timeout: short,
-        ..DbOptions::new(database.url())
-    };
-    let db = Db::open(&options).await.unwrap();
-    let mut conn = db.write().await.unwrap();
-    let slow = diesel::sql_query("SELECT pg_sleep(30)");
-    let Conn::Pg(c) = &mut conn else { unreachable!() };
-    let late = Error::from(slow.execute(c).await.unwrap_err());
-    assert!(matches!(late, Error::Late { .. }), "{late:?}");
+#[test]
+fn postgres_ends_a_statement_and_an_idle_transaction() {
+    limit::block_on(async {
+        let Some(database) = Database::migrated().await else { return };
+        let short = Duration::from_millis(100);
+        let options = DbOptions {
+            statement_timeout: short,
+            idle_in_transaction_timeout: short,
+            ..DbOptions::new(database.url())
+        };
+        let db = Db::open(&options).await.unwrap();
+        let mut conn = db.write().await.unwrap();
+        let slow = diesel::sql_query("SELECT pg_sleep(30)");
+        let Conn::Pg(c) = &mut conn else { unreachable!() };
+        let late = Error::from(slow.execute(c).await.unwrap_err());
+        assert!(matches!(late, Error::Late { .. }), "{late:?}");
 
-    let idle: Result<(), Error> = db
-        .transaction(async |conn| {
-            insert_gateway(conn, "idle").await?;
-            let ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
-                AND state = 'idle in transaction'";
-            while !database.rows(ours).await.is_empty() {}
-            insert_gateway(conn, "after").await?;
-            Ok(())
-        })
-        .await;
-    assert!(matches!(idle, Err(Error::Unavailable { .. })), "{idle:?}");
-    database.drop_it().await;
+        let idle: Result<(), Error> = db
+            .transaction(async |conn| {
+                insert_gateway(conn, "idle").await?;
+                let ours = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()
+                    AND state = 'idle in transaction'";
+                while !database.rows(ours).await.is_empty() {}
+                insert_gateway(conn, "after").await?;
+                Ok(())
+            })
+            .await;
+        assert!(matches!(idle, Err(Error::Unavailable { .. })), "{idle:?}");
+        database.drop_it().await;
+    });
 }

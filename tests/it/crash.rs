@@ -15,16 +15,16 @@ use tonic::Request;
 use tonic::transport::Endpoint;
 
 use crate::commands::{Running, find, line_with, shoreguard};
-use crate::support::Place;
 use crate::support::server::{Bearer, Caller};
+use crate::support::{Place, limit};
 
 /// A server in a process of its own, which is killed when this is dropped.
-struct Served {
-    _process: Running,
-    caller: Caller,
+pub(crate) struct Served {
+    pub(crate) process: Running,
+    pub(crate) caller: Caller,
 }
 
-fn serve(config: &Path, key: &str) -> Served {
+pub(crate) fn serve(config: &Path, key: &str) -> Served {
     let mut child = shoreguard(&["serve", "--config"])
         .arg(config)
         .stdout(Stdio::null())
@@ -39,7 +39,7 @@ fn serve(config: &Path, key: &str) -> Served {
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
     let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
-    Served { _process: process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }
+    Served { process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }
 }
 
 /// The leases of whoever was killed are over, as they are after half a minute.
@@ -128,7 +128,7 @@ async fn hook(caller: &Caller, sandbox: &str, command: &str) {
 }
 
 /// A configuration on a database, in a folder.
-fn configured(folder: &Path, place: &Place) -> PathBuf {
+pub(crate) fn configured(folder: &Path, place: &Place) -> PathBuf {
     let config = folder.join("shoreguard.toml");
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n\
@@ -143,7 +143,7 @@ fn configured(folder: &Path, place: &Place) -> PathBuf {
 }
 
 /// An admin's key, made while no server runs.
-fn admin_key(config: &Path) -> String {
+pub(crate) fn admin_key(config: &Path) -> String {
     let mut made = shoreguard(&["admin", "--config"]);
     made.arg(config).args(["create-service-principal", "root", "--role", "admin"]);
     let made = made.output().unwrap();
@@ -233,8 +233,7 @@ mod wp36_creations_go_on_after_a_kill_where_they_were {
     use super::*;
 
     fn run(engine: Engine) {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(killed_in_a_hook(engine));
+        limit::block_on(killed_in_a_hook(engine));
     }
 
     #[test]

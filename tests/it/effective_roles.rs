@@ -215,6 +215,8 @@ served! {
                 method: "/shoreguard.v1.AuthService/Login",
                 note: std::sync::Arc::default(),
                 traceparent: None,
+                held: None,
+                taking: None,
             });
             let (sender, became) = oneshot::channel();
             let answer = call_write(&sg.app, request, async move |anonymous, _| {

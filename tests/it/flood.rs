@@ -7,16 +7,12 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers;
 
-use crate::support::Place;
 use crate::support::server::{TestServer, reason};
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
+use crate::support::{Place, limit};
 
 #[test]
 fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.anonymous_requests_per_minute = 1;
@@ -51,7 +47,7 @@ fn t16_a_flood_of_guesses_is_cut_off_and_stored_as_counts() {
 
 #[test]
 fn t16_below_the_disk_reserve_only_admins_write() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.disk_reserve_mib = 1 << 40;

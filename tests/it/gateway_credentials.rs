@@ -187,7 +187,7 @@ served! {
         let before = asked();
         let rotation = sg.app.spawn(async move { rotate(&admin, token("two"), false).await });
         while asked() == before {
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         simulator.set_version("0.1.6");
         probe(&sg).await;

@@ -54,7 +54,7 @@ served! { tuned issuers;
         sg.pass(Duration::from_secs(85)).await;
         who(&admin).await.unwrap();
         while corp.count("token").await == held {
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         corp.tell(Control::Behave("token".to_owned(), How::Fail)).await;
         sg.pass(Duration::from_secs(200)).await;

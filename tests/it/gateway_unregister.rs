@@ -76,7 +76,7 @@ served! {
         };
         let run = admin.sandboxes().start_exec_sandbox(run).await.unwrap().into_inner().operation.unwrap().id;
         while edge.commands() == 0 {
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         let refused = unregister(&sg, false).await;
         assert!(refused.as_ref().unwrap_err().message().contains("1 operations"), "{refused:?}");

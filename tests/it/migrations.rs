@@ -11,6 +11,7 @@ use shoreguard::error::Error;
 use tokio_postgres::NoTls;
 
 use crate::support::Place;
+use crate::support::limit::{self, limit};
 use crate::support::postgres::Database;
 
 /// By table: name, type as in src/db/schema, may be null; in order.
@@ -169,24 +170,29 @@ async fn postgres_up_down_up(database: &Database) -> Schema {
 
 #[test]
 fn sqlite_goes_up_down_and_up_to_what_is_declared() {
+    let _limit = limit();
     assert_eq!(sqlite_up_down_up().columns, declared());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn postgres_goes_up_down_and_up_to_what_sqlite_has() {
-    let Some(database) = Database::empty().await else { return };
-    assert_eq!(postgres_up_down_up(&database).await, sqlite_up_down_up());
-    database.drop_it().await;
+#[test]
+fn postgres_goes_up_down_and_up_to_what_sqlite_has() {
+    limit::block_on(async {
+        let Some(database) = Database::empty().await else { return };
+        assert_eq!(postgres_up_down_up(&database).await, sqlite_up_down_up());
+        database.drop_it().await;
+    });
 }
 
 #[test]
 fn both_engines_have_the_same_migrations() {
+    let _limit = limit();
     assert_eq!(versions(Engine::Sqlite).unwrap(), versions(Engine::Postgres).unwrap());
 }
 
 // db/error.rs finds the broken constraint by name on PostgreSQL and by columns on SQLite.
 #[test]
 fn unique_constraints_are_named_after_their_columns() {
+    let _limit = limit();
     for migration in std::fs::read_dir("migrations/postgres").unwrap() {
         let up = std::fs::read_to_string(migration.unwrap().path().join("up.sql")).unwrap();
         let mut table = "";
@@ -232,38 +238,44 @@ both_engines! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_on_the_same_file_is_refused() {
-    let place = Place::new(Engine::Sqlite).await.unwrap();
-    let first = Db::open(&place.options()).await.unwrap();
-    let error = Db::open(&place.options()).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
-    assert!(error.to_string().contains("in use by another Shoreguard"), "{error}");
-    let Place::Sqlite(folder) = &place else { unreachable!() };
-    let other_name = folder.path().join("other.db");
-    std::os::unix::fs::symlink(folder.path().join("sg.db"), &other_name).unwrap();
-    let by_other_name = Db::open(&DbOptions::new(other_name.to_str().unwrap())).await;
-    assert!(matches!(by_other_name, Err(Error::Unavailable { .. })), "{by_other_name:?}");
-    first.ping().await.unwrap();
-    drop(first);
-    Db::open(&place.options()).await.unwrap();
+#[test]
+fn a_second_process_on_the_same_file_is_refused() {
+    limit::block_on(async {
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let first = Db::open(&place.options()).await.unwrap();
+        let error = Db::open(&place.options()).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("in use by another Shoreguard"), "{error}");
+        let Place::Sqlite(folder) = &place else { unreachable!() };
+        let other_name = folder.path().join("other.db");
+        std::os::unix::fs::symlink(folder.path().join("sg.db"), &other_name).unwrap();
+        let by_other_name = Db::open(&DbOptions::new(other_name.to_str().unwrap())).await;
+        assert!(matches!(by_other_name, Err(Error::Unavailable { .. })), "{by_other_name:?}");
+        first.ping().await.unwrap();
+        drop(first);
+        Db::open(&place.options()).await.unwrap();
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_not_there_is_named() {
-    let error = Db::open(&DbOptions::new("/no/such/folder/sg.db")).await.unwrap_err();
-    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
-    assert!(error.to_string().contains("/no/such/folder/sg.db"), "{error}");
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    limit::block_on(async {
+        let error = Db::open(&DbOptions::new("/no/such/folder/sg.db")).await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+        assert!(error.to_string().contains("/no/such/folder/sg.db"), "{error}");
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_start_together_migrate_once() {
-    let Some(database) = Database::empty().await else { return };
-    let mut replicas = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let options = DbOptions::new(database.url());
-        replicas.spawn(async move { Db::open(&options).await.unwrap().ping().await.unwrap() });
-    }
-    replicas.join_all().await;
-    database.drop_it().await;
+#[test]
+fn replicas_that_start_together_migrate_once() {
+    limit::block_on(async {
+        let Some(database) = Database::empty().await else { return };
+        let mut replicas = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let options = DbOptions::new(database.url());
+            replicas.spawn(async move { Db::open(&options).await.unwrap().ping().await.unwrap() });
+        }
+        replicas.join_all().await;
+        database.drop_it().await;
+    });
 }

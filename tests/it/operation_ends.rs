@@ -28,7 +28,7 @@ async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
         {
             return found;
         }
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
 }
 
@@ -91,7 +91,7 @@ served! {
             found.into_inner().operation.unwrap().status()
         };
         while status().await == Status::Pending {
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         sg.admin().cancel(&id).await.unwrap();
         // A second one changes nothing: it is cancelled, or done by now.

@@ -165,7 +165,7 @@ async fn renewed(sg: &TestServer) {
     while sg.sql(late).await > 0 {
         sg.app.clock.advance(Duration::from_secs(10));
         feed::refresh(&sg.app).await.unwrap();
-        tokio::task::yield_now().await;
+        crate::support::pause().await;
     }
 }
 

@@ -10,16 +10,12 @@ use hyper_util::rt::TokioIo;
 use shoreguard::db::Engine;
 use tokio::net::TcpStream;
 
-use crate::support::Place;
 use crate::support::http::{get, post, send, until_closed};
 use crate::support::server::TestServer;
+use crate::support::{Place, limit};
 
 const DISCOVERY: &str = "/gateways/edge/.well-known/openid-configuration";
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
 
 fn grpc(path: &str) -> Request<Full<Bytes>> {
     let request =
@@ -109,7 +105,7 @@ served! {
 
 #[test]
 fn t16_a_connection_that_says_too_little_ends() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.server.handshake_seconds = 1;
@@ -132,7 +128,7 @@ fn t16_a_connection_that_says_too_little_ends() {
 
 #[test]
 fn t16_one_address_asks_for_tokens_so_often_and_no_more() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.limits.token_requests_per_minute = 3;
@@ -157,7 +153,7 @@ fn t16_one_address_asks_for_tokens_so_often_and_no_more() {
 
 #[test]
 fn without_a_public_address_there_is_no_token_service() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.server.public_url = Some(String::new());

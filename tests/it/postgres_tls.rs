@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::support::limit;
 use crate::support::postgres::Database;
 
 /// What a PostgreSQL client sends first when it wants TLS: the length, and a number that stands for it.
@@ -104,28 +105,33 @@ fn assert_refused(opened: Result<Db, Error>, because: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_taken_by_its_authority_and_name() {
-    let Some(database) = Database::migrated().await else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let (roots, tls) = authority(&folder);
-    let door = Door::open(database.socket(), Some(tls)).await;
+#[test]
+fn a_server_is_taken_by_its_authority_and_name() {
+    limit::block_on(async {
+        let Some(database) = Database::migrated().await else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let (roots, tls) = authority(&folder);
+        let door = Door::open(database.socket(), Some(tls)).await;
 
-    let db = Db::open(&door.options("localhost", &database, Some(roots.clone()))).await.unwrap();
-    db.ping().await.unwrap();
-    let other_name = door.options("127.0.0.1", &database, Some(roots));
-    assert_refused(Db::open(&other_name).await, "certificate");
-    let other_authority = door.options("localhost", &database, None);
-    assert_refused(Db::open(&other_authority).await, "certificate");
-    assert!(!door.plain.load(Ordering::SeqCst));
-    database.drop_it().await;
+        let db =
+            Db::open(&door.options("localhost", &database, Some(roots.clone()))).await.unwrap();
+        db.ping().await.unwrap();
+        let other_name = door.options("127.0.0.1", &database, Some(roots));
+        assert_refused(Db::open(&other_name).await, "certificate");
+        let other_authority = door.options("localhost", &database, None);
+        assert_refused(Db::open(&other_authority).await, "certificate");
+        assert!(!door.plain.load(Ordering::SeqCst));
+        database.drop_it().await;
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_is_told_nothing() {
-    let Some(database) = Database::migrated().await else { return };
-    let door = Door::open(database.socket(), None).await;
-    assert_refused(Db::open(&door.options("localhost", &database, None)).await, "TLS");
-    assert!(!door.plain.load(Ordering::SeqCst));
-    database.drop_it().await;
+#[test]
+fn a_server_without_tls_is_told_nothing() {
+    limit::block_on(async {
+        let Some(database) = Database::migrated().await else { return };
+        let door = Door::open(database.socket(), None).await;
+        assert_refused(Db::open(&door.options("localhost", &database, None)).await, "TLS");
+        assert!(!door.plain.load(Ordering::SeqCst));
+        database.drop_it().await;
+    });
 }

@@ -10,9 +10,9 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
 use tonic::Code;
 
-use crate::support::Place;
 use crate::support::dump;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer, reason};
+use crate::support::{Place, limit};
 
 const INFO: pb::GetServerInfoRequest = pb::GetServerInfoRequest {};
 
@@ -25,9 +25,7 @@ fn set_up(token: &str, email: &str) -> pb::SetupRequest {
 fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
     let open = |config: &mut Config| config.auth.self_registration = true;
     for engine in [Engine::Sqlite, Engine::Postgres] {
-        let runtime = tokio::runtime::Builder::new_multi_thread();
-        let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
+        limit::block_on(async {
             let Some(place) = Place::new(engine).await else { return };
             test(TestServer::start_empty(place, engine, open).await).await;
         });

@@ -14,7 +14,7 @@ use shoreguard::error::{Error, Kind, Reason};
 use shoreguard::seal::{Aad, MasterKeys};
 use tokio::task::JoinSet;
 
-use crate::support::Place;
+use crate::support::{Place, limit};
 
 const THEN: Timestamp = Timestamp::from_unix_micros(1_700_000_000_123_456);
 
@@ -291,33 +291,37 @@ both_engines! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_sqlite_file_is_its_owners_alone() {
-    let place = Place::new(Engine::Sqlite).await.unwrap();
-    let db = Db::open(&place.options()).await.unwrap();
-    db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
-    let Place::Sqlite(folder) = &place else { unreachable!() };
-    for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
-        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{}", file.path().display());
-    }
+#[test]
+fn the_sqlite_file_is_its_owners_alone() {
+    limit::block_on(async {
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let db = Db::open(&place.options()).await.unwrap();
+        db.transaction(async |conn| insert_gateway(conn, "edge").await).await.unwrap();
+        let Place::Sqlite(folder) = &place else { unreachable!() };
+        for file in std::fs::read_dir(folder.path()).unwrap().flatten() {
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.path().display());
+        }
+    });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_reaches_the_sqlite_connection_itself() {
-    let place = Place::new(Engine::Sqlite).await.unwrap();
-    let db = Db::open(&place.options()).await.unwrap();
-    let Conn::Sqlite(mut conn) = db.write().await.unwrap() else { unreachable!() };
-    let inserted = conn
-        .spawn_blocking(|c| {
-            c.immediate_transaction(|c| {
-                (0..100).try_fold(0, |sum, n| {
-                    let row = (groups::name.eq(format!("g{n}")), groups::created_at.eq(THEN));
-                    let insert = diesel::insert_into(groups::table).values(row);
-                    diesel::RunQueryDsl::execute(insert, c).map(|one| sum + one)
+#[test]
+fn a_batch_reaches_the_sqlite_connection_itself() {
+    limit::block_on(async {
+        let place = Place::new(Engine::Sqlite).await.unwrap();
+        let db = Db::open(&place.options()).await.unwrap();
+        let Conn::Sqlite(mut conn) = db.write().await.unwrap() else { unreachable!() };
+        let inserted = conn
+            .spawn_blocking(|c| {
+                c.immediate_transaction(|c| {
+                    (0..100).try_fold(0, |sum, n| {
+                        let row = (groups::name.eq(format!("g{n}")), groups::created_at.eq(THEN));
+                        let insert = diesel::insert_into(groups::table).values(row);
+                        diesel::RunQueryDsl::execute(insert, c).map(|one| sum + one)
+                    })
                 })
             })
-        })
-        .await;
-    assert_eq!(inserted, Ok(100));
+            .await;
+        assert_eq!(inserted, Ok(100));
+    });
 }

@@ -17,8 +17,8 @@ use shoreguard::simulator::{ClientAuth, Generation, Simulator, SimulatorOptions}
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use crate::support::Place;
 use crate::support::server::{Bearer, Caller, boot, config};
+use crate::support::{Place, limit};
 
 pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -69,13 +69,9 @@ pub(crate) fn channel(port: u16, ca: &str, identity: Option<&(String, String)>) 
         .connect_lazy()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 #[test]
 fn t19_a_certificate_stands_for_whom_the_configuration_says() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let files = tempfile::tempdir().unwrap();
         let (servers, callers, strangers) =
             (authority("servers"), authority("callers"), authority("strangers"));
@@ -172,7 +168,7 @@ async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Ve
 
 #[test]
 fn both_versions_of_http_are_agreed_on_over_tls() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let files = tempfile::tempdir().unwrap();
         let servers = authority("servers");
         let (cert, key) = signed(&servers, localhost());

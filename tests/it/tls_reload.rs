@@ -20,9 +20,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::Place;
 use crate::support::dump;
 use crate::support::server::{Bearer, Caller, boot, config};
+use crate::support::{Place, limit};
 use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for, uri};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -125,9 +125,8 @@ impl Server {
 }
 
 fn on_both<F: Future<Output = ()>>(test: impl Fn(Server) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for engine in [Engine::Sqlite, Engine::Postgres] {
-        runtime.block_on(async { test(Server::start(engine).await).await });
+        limit::block_on(async { test(Server::start(engine).await).await });
     }
 }
 

@@ -123,7 +123,7 @@ served! {
         let mut watch = health.watch(HealthCheckRequest { service: String::new() }).await.unwrap().into_inner();
         assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
         sg.app.stop.cancel();
-        let next = tokio::time::timeout(Duration::from_secs(3), watch.message()).await.unwrap();
+        let next = tokio::time::timeout(Duration::from_secs(10), watch.message()).await.unwrap();
         assert_eq!(next.unwrap().unwrap().status(), ServingStatus::NotServing);
         drop(watch);
         drop(health);

@@ -161,7 +161,7 @@ served! {
         change(&admin, role(ANA, pb::Role::None)).await.unwrap();
         assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::None);
         ended(stream, Ended::RoleTooLow).await;
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
         // The field that the mask doesn't name stays.
         change(&admin, pb::UpdateUserRequest { is_active: false, ..role(ANA, pb::Role::Viewer) }).await.unwrap();
         assert!(get(&admin, ANA).await.unwrap().is_active);

@@ -50,10 +50,13 @@ impl EventService for Events {
         &self,
         request: Request<pb::WatchEventsRequest>,
     ) -> Reply<Self::WatchEventsStream> {
-        call_stream(&self.0, request, async move |ctx, req, sink| {
+        let prepare = async move |ctx, req: pb::WatchEventsRequest| {
             let filter = Filter::parse(req.gateway, req.names)?;
             let start = Start::parse(req.after_sequence, true)?;
-            let mut follower = Follower::start(&ctx, filter, start).await?;
+            let follower = Follower::start(&ctx, filter, start).await?;
+            Ok((ctx, follower))
+        };
+        call_stream(&self.0, request, prepare, async move |(ctx, mut follower), sink| {
             loop {
                 let page = follower.next(&ctx).await?;
                 let last = page.events.last().map(|event| event.sequence);

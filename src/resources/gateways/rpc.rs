@@ -70,9 +70,11 @@ impl GatewayService for Gateways {
         &self,
         request: Request<pb::WatchGatewaysRequest>,
     ) -> Reply<Self::WatchGatewaysStream> {
-        call_stream(&self.0, request, async move |ctx, req, sink| {
-            let mut watcher = Watcher::start(&ctx, req.after_sequence).await?;
-            let mut before = req.after_sequence;
+        let prepare = async move |ctx, req: pb::WatchGatewaysRequest| {
+            let watcher = Watcher::start(&ctx, req.after_sequence).await?;
+            Ok((ctx, watcher, req.after_sequence))
+        };
+        call_stream(&self.0, request, prepare, async move |(ctx, mut watcher, mut before), sink| {
             loop {
                 let (told, sequence) = watcher.next(&ctx).await?;
                 for told in told {

@@ -238,8 +238,9 @@ pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Show
             moved = tokio::time::timeout_at(until, waiter.moved()) => moved,
             refused = sight.lost(&ctx, id) => return Err(refused),
         };
-        if moved.is_err() {
-            break;
+        match moved {
+            Err(_) => break,
+            Ok(moved) => moved?,
         }
         waiter.mark_seen();
         row = reload(&ctx, id).await?;
@@ -260,6 +261,8 @@ pub struct Follower {
     ctx: Ctx,
     waiter: Waiter,
     id: String,
+    /// The state that the stream begins with, until it is sent.
+    first: Option<Operation>,
     told: i64,
     ended: bool,
     sight: Sight,
@@ -271,7 +274,8 @@ impl Follower {
         let waiter = Waiter::new(pending.app(), id);
         let (ctx, row) = load(pending, id).await?;
         let sight = Sight::of(&ctx, &row, Eye::of(&ctx, &row).own);
-        Ok(Self { ctx, waiter, id: id.to_owned(), told: 0, ended: false, sight })
+        let id = id.to_owned();
+        Ok(Self { ctx, waiter, id, first: Some(row), told: 0, ended: false, sight })
     }
 
     /// The next state; none after the end.
@@ -280,15 +284,20 @@ impl Follower {
             return Ok(None);
         }
         loop {
-            self.waiter.mark_seen();
-            let row = reload(&self.ctx, &self.id).await?;
+            let row = match self.first.take() {
+                Some(row) => row,
+                None => {
+                    self.waiter.mark_seen();
+                    reload(&self.ctx, &self.id).await?
+                }
+            };
             if row.version > self.told {
                 self.told = row.version;
                 self.ended = row.status.is_terminal();
                 return shown(&self.ctx, row).await.map(Some);
             }
             tokio::select! {
-                () = self.waiter.moved() => {}
+                moved = self.waiter.moved() => moved?,
                 refused = self.sight.lost(&self.ctx, &self.id) => return Err(refused),
             }
         }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::store;
+use crate::access::live::Ended;
 use crate::app::App;
 use crate::db::Engine;
 use crate::error::Error;
@@ -90,9 +91,16 @@ impl Waiter {
     }
 
     /// Waits until it may have moved.
-    pub async fn moved(&mut self) {
-        // The sender stays as long as somebody waits.
-        let _ = self.versions.changed().await;
+    ///
+    /// # Errors
+    /// `DRAINING` when the process is to stop: the wait can be resumed on another replica.
+    pub async fn moved(&mut self) -> Result<(), Error> {
+        tokio::select! {
+            biased;
+            // The sender stays as long as somebody waits.
+            _ = self.versions.changed() => Ok(()),
+            () = self.app.stop.cancelled() => Err(Ended::Draining.into()),
+        }
     }
 }
 

@@ -79,9 +79,11 @@ impl OperationService for Operations {
         &self,
         request: Request<pb::WatchOperationRequest>,
     ) -> Reply<Self::WatchOperationStream> {
-        call_stream(&self.0, request, async move |pending, req, sink| {
+        let prepare = async move |pending, req: pb::WatchOperationRequest| {
             let id = domain::id("operation", &req.operation)?;
-            let mut follower = Follower::start(&pending, &id).await?;
+            Follower::start(&pending, &id).await
+        };
+        call_stream(&self.0, request, prepare, async move |mut follower: Follower, sink| {
             while let Some(shown) = follower.next().await? {
                 sink.send(pb::WatchOperationResponse { operation: Some(shown.into()) }).await?;
             }

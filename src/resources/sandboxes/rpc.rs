@@ -15,7 +15,7 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::exec::{Command, Input, Output};
-use crate::openshell::watch::Seen;
+use crate::openshell::watch::{Seen, Watching};
 use crate::pb::v1 as pb;
 use crate::pb::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
 use crate::transport::call::{Reply, call, call_write};
@@ -158,7 +158,12 @@ impl SandboxService for Sandboxes {
         &self,
         request: Request<pb::WatchSandboxRequest>,
     ) -> Reply<Self::WatchSandboxStream> {
-        call_stream(&self.0, request, watch).await
+        let prepare = async move |ctx, req: pb::WatchSandboxRequest| {
+            let place = input::place(&req.workspace, &req.sandbox)?;
+            let watching = logs::watch(&ctx, &place, &req.try_into()?).await?;
+            Ok((ctx, watching))
+        };
+        call_stream(&self.0, request, prepare, follow).await
     }
 
     async fn create_ssh_session(
@@ -243,13 +248,10 @@ fn typed(
     })
 }
 
-async fn watch(
-    ctx: Ctx,
-    req: pb::WatchSandboxRequest,
+async fn follow(
+    (ctx, mut watching): (Ctx, Watching),
     sink: Sink<pb::WatchSandboxResponse>,
 ) -> Result<(), Error> {
-    let place = input::place(&req.workspace, &req.sandbox)?;
-    let mut watching = logs::watch(&ctx, &place, &req.try_into()?).await?;
     while let Some(seen) = watching.next().await? {
         let seen = match seen {
             Seen::Sandbox(sandbox) => {

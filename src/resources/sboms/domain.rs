@@ -251,17 +251,17 @@ pub async fn delete_on(conn: &mut Conn, gateway: &str) -> Result<(), Error> {
 
 /// A document that is being sent.
 #[derive(Debug)]
-pub struct Outgoing<'a> {
-    place: &'a Place,
+pub struct Outgoing {
+    place: Place,
     snapshot: i64,
     next: i32,
     size: i64,
 }
 
-impl<'a> Outgoing<'a> {
+impl Outgoing {
     /// Begins with the present one.
-    pub async fn begin(ctx: &Ctx, place: &'a Place) -> Result<Self, Error> {
-        let Snapshot { id, size_bytes, .. } = get(ctx, place).await?;
+    pub async fn begin(ctx: &Ctx, place: Place) -> Result<Self, Error> {
+        let Snapshot { id, size_bytes, .. } = get(ctx, &place).await?;
         Ok(Self { place, snapshot: id, next: 0, size: size_bytes })
     }
 
@@ -273,11 +273,11 @@ impl<'a> Outgoing<'a> {
         if i64::from(self.next) >= self.size {
             return Ok(None);
         }
-        let of = (self.place, self.snapshot);
+        let of = (&self.place, self.snapshot);
         let mut conn = ctx.db().read().await?;
         let piece = store::piece(&mut conn, of, self.next + 1, PIECE_BYTES).await?;
         self.next += PIECE_BYTES;
-        piece.map(Some).ok_or_else(|| Error::conflict(Kind::Sbom, self.place))
+        piece.map(Some).ok_or_else(|| Error::conflict(Kind::Sbom, &self.place))
     }
 }
 

@@ -117,9 +117,12 @@ impl SbomService for Sboms {
         &self,
         request: Request<pb::DownloadSbomRequest>,
     ) -> Reply<Self::DownloadSbomStream> {
-        call_stream(&self.0, request, async move |ctx, req, sink| {
+        let prepare = async move |ctx, req: pb::DownloadSbomRequest| {
             let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
-            let mut document = Outgoing::begin(&ctx, &place).await?;
+            let document = Outgoing::begin(&ctx, place).await?;
+            Ok((ctx, document))
+        };
+        call_stream(&self.0, request, prepare, async move |(ctx, mut document), sink| {
             while let Some(piece) = document.piece(&ctx).await? {
                 let mut piece = bytes::Bytes::from(piece);
                 while !piece.is_empty() {

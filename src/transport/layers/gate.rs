@@ -43,6 +43,19 @@ impl Route {
             Self::Open(path) | Self::Proxied { path, .. } => path,
         }
     }
+
+    /// Whether the answer is a stream: it ends when a drain begins, while other calls go on.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        match self {
+            Self::Own(method) => method.streaming.answer_streams(),
+            Self::Open(path) => !OPEN_UNARY.contains(path),
+            Self::Proxied { v0_0, v0_1, .. } => {
+                let mut rows = [v0_0, v0_1].into_iter().flatten();
+                rows.any(|row| row.streaming.answer_streams())
+            }
+        }
+    }
 }
 
 /// Served by the router, described by no row of ours, public.
@@ -53,6 +66,9 @@ const OPEN: [&str; 5] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
+
+/// Those of them whose answer is one message.
+const OPEN_UNARY: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"];
 
 /// Ours that a credential for one gateway may call: it tells what the credential is.
 const OF_BOUND: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";

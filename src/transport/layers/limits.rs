@@ -44,6 +44,12 @@ pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Er
     Ok(now.checked_add(timeout))
 }
 
+/// The error of a call whose deadline has passed.
+#[must_use]
+pub fn late() -> Error {
+    Error::Late { why: "the deadline of the call has passed".to_owned() }
+}
+
 fn timeout(text: &str) -> Option<Duration> {
     let unit = text.chars().next_back().filter(char::is_ascii)?;
     let digits = &text[..text.len() - 1];

@@ -8,7 +8,7 @@ pub mod audit;
 pub mod authn;
 pub mod cross;
 pub mod gate;
-pub mod in_flight;
 pub mod limits;
+pub mod open_calls;
 pub mod request_id;
 pub mod telemetry;

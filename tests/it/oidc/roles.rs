@@ -35,7 +35,7 @@ served! { tuned issuers;
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         while names().await < 3 {
             assert!(tokio::time::Instant::now() < deadline, "the changes of role are events");
-            tokio::task::yield_now().await;
+            crate::support::pause().await;
         }
         sg.finish().await;
     }

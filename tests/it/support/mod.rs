@@ -4,6 +4,7 @@ pub(crate) mod child;
 pub(crate) mod dns;
 pub(crate) mod dump;
 pub(crate) mod http;
+pub(crate) mod limit;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod raw;
@@ -13,12 +14,18 @@ pub(crate) mod server;
 
 use std::future::Future;
 use std::ops::Deref;
+use std::time::Duration;
 
 use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
 
 /// Nothing here outlives the tests, so nothing waits for the disk.
 const POSTGRES_SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
+
+/// A rest between two looks at something that nothing tells of. Without it a loop takes a core from what it waits for.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
 
 /// A fresh, migrated database.
 pub(crate) struct TestDb {
@@ -85,10 +92,7 @@ impl Place {
 
 /// Runs one test on a database of its own.
 pub(crate) fn run<F: Future<Output = ()>>(engine: Engine, test: impl FnOnce(TestDb) -> F) {
-    // A dropped SQLite query panics on a current-thread runtime.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    limit::block_on(async {
         let Some(place) = Place::new(engine).await else { return };
         let db = Db::open(&place.options()).await.unwrap();
         let remains = match &place {

@@ -19,7 +19,7 @@ use tonic::service::Interceptor;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use super::Place;
+use super::{Place, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
@@ -292,9 +292,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
     tune: Tune,
     test: impl FnOnce(TestServer) -> F,
 ) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    limit::block_on(async {
         let Some(place) = Place::new(engine).await else { return };
         test(TestServer::start(place, engine, tune).await).await;
     });
@@ -305,9 +303,7 @@ pub(crate) fn run_quiet<F: Future<Output = ()>>(
     engine: Engine,
     test: impl FnOnce(TestServer) -> F,
 ) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    limit::block_on(async {
         let Some(place) = Place::new(engine).await else { return };
         test(TestServer::start_quiet(place, engine).await).await;
     });

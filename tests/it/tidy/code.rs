@@ -209,3 +209,52 @@ fn every_dependency_has_a_version() {
     }
     faults.assert_none();
 }
+
+/// What gives a test of the integration tests its time limit.
+const LIMITED: &[&str] = &[
+    "block_on(",
+    "block_on_within(",
+    "limit()",
+    "killed_in_a_hook(",
+    "on_both(",
+    "on_each_engine(",
+    "on_replicas(",
+    "proxied(",
+    "run(",
+    "run_quiet(",
+];
+/// Tests without a limit: each with its reason.
+const UNLIMITED: &[(&str, &str)] = &[
+    (
+        "tests/it/oidc_provider/process.rs",
+        "a process of its own, which ends with the one that started it",
+    ),
+    ("tests/it/tidy/", "reads files and waits for nothing"),
+];
+
+#[test]
+fn every_test_has_a_time_limit() {
+    let mut faults = Faults::default();
+    let files = rust(&["tests/it"]);
+    let exempt = |path: &str| UNLIMITED.iter().any(|(place, _)| path.starts_with(place));
+    for file in files.iter().filter(|file| !exempt(&file.path)) {
+        let mut lines = file.lines();
+        while let Some((line, text)) = lines.next() {
+            let head = text.trim_start();
+            if head.starts_with(concat!("#[tokio::", "test")) {
+                faults.add(&file.path, line, "run it by `limit::block_on`, which bounds its time");
+            }
+            if head != concat!("#[te", "st]") {
+                continue;
+            }
+            let end = format!("{}}}", &text[..text.len() - head.len()]);
+            let mut body = lines.by_ref().take_while(|(_, text)| *text != end);
+            if !body.any(|(_, text)| LIMITED.iter().any(|word| says(code(text), word))) {
+                let rule =
+                    "a test has a time limit: run it by `limit::block_on`, or hold a `limit()`";
+                faults.add(&file.path, line, rule);
+            }
+        }
+    }
+    faults.assert_none();
+}

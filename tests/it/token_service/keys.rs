@@ -12,15 +12,11 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::access_bindings::feed;
 
 use super::{CLIENT, audited, by_key, discover, gateway, key_for, list, token};
-use crate::support::Place;
 use crate::support::http::{get, post, send};
 use crate::support::server::TestServer;
+use crate::support::{Place, limit};
 
 const TOKEN: &str = "/gateways/alpha/token";
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
 
 served! {
     async fn a_key_and_one_command_are_all_that_a_stock_client_needs(sg: TestServer) {
@@ -192,7 +188,7 @@ served! {
 
 #[test]
 fn a_token_lives_as_long_as_configured_and_a_key_asks_for_so_many() {
-    runtime().block_on(async {
+    limit::block_on(async {
         let place = Place::new(Engine::Sqlite).await.unwrap();
         let sg = TestServer::start(place, Engine::Sqlite, |config| {
             config.token_service.token_hours = 2;

@@ -193,12 +193,13 @@ async fn facts_of(
     Ok(changes)
 }
 
-/// Follows the change log until the process stops, and ends the streams of those who lost their right to them. On
-/// each replica, without a lease: each has a snapshot of its own.
+/// Follows the change log until the process has stopped, and ends the streams of those who lost their right to them. On
+/// each replica, without a lease: each has a snapshot of its own. It goes on while the server drains: calls in flight and
+/// operations would be refused as soon as the access data is stale.
 pub async fn follow(app: Arc<App>) {
     let every = app.config.access.poll();
     let mut failing = false;
-    while !app.stop.is_cancelled() {
+    while !app.calls_over.is_cancelled() || app.operations.count() > 0 {
         match tokio::time::timeout(every.max(Duration::from_secs(2)), refresh(&app)).await {
             Ok(Ok(())) => failing = false,
             Ok(Err(error)) => {
@@ -215,7 +216,7 @@ pub async fn follow(app: Arc<App>) {
         metrics::gauge!("shoreguard_access_snapshot_age_seconds")
             .set(app.snapshot.age().as_secs_f64());
         tokio::select! {
-            () = app.stop.cancelled() => {}
+            () = app.calls_over.cancelled(), if !app.calls_over.is_cancelled() => {}
             () = tokio::time::sleep(every) => {}
         }
     }

@@ -21,7 +21,7 @@ const MIB: u64 = 1 << 20;
 
 /// What all calls of this process share.
 #[derive(Debug)]
-pub struct InFlight {
+pub struct OpenCalls {
     /// Calls, in all and of one address.
     addresses: Arc<Limit>,
     /// Calls of one known caller.
@@ -41,7 +41,7 @@ pub struct Shares {
     stream: Option<Share>,
 }
 
-impl InFlight {
+impl OpenCalls {
     /// Sets the bounds of the configuration.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {

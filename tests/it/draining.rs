@@ -1,0 +1,379 @@
+//! How a server stops: streams end at once, so that their callers resume elsewhere, and calls in flight are answered.
+//! Deadlines end the same streams.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use shoreguard::db::Engine;
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+use crate::crash::{admin_key, configured, serve};
+use crate::support::server::{Caller, TestServer, reason, run};
+use crate::support::{Place, limit};
+
+/// How long something that must come is waited for: less than a drain.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A stream that is open, and how it ends; none is without a status of refusal.
+type Open = (&'static str, BoxFuture<'static, Option<Status>>);
+
+/// What streams are opened on.
+struct Of<'a> {
+    caller: &'a Caller,
+    gateway: &'a str,
+    sandbox: &'a str,
+    sandbox_id: String,
+    operation: String,
+    deadline: Option<Duration>,
+}
+
+impl Of<'_> {
+    /// A request with what selects the gateway of proxied calls, and the deadline.
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("x-shoreguard-gateway", self.gateway.parse().unwrap());
+        if let Some(deadline) = self.deadline {
+            request.set_timeout(deadline);
+        }
+        request
+    }
+
+    /// One of each kind that the server answers itself.
+    async fn own(&self) -> Vec<Open> {
+        let caller = self.caller;
+        let watch = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
+        let events = caller.events().watch_events(self.request(watch)).await;
+        let watch = pb::WatchGatewaysRequest { after_sequence: 0 };
+        let gateways = caller.gateways().watch_gateways(self.request(watch)).await;
+        let watch = pb::WatchOperationRequest { operation: self.operation.clone() };
+        let operation = caller.operations().watch_operation(self.request(watch)).await;
+        let watch = pb::WatchSandboxRequest {
+            gateway: self.gateway.into(),
+            sandbox: self.sandbox.into(),
+            ..Default::default()
+        };
+        let sandbox = caller.sandboxes().watch_sandbox(self.request(watch)).await;
+        let (exec, input) = kept(pb::ExecSandboxRequest {
+            gateway: self.gateway.into(),
+            sandbox: self.sandbox.into(),
+            command: vec!["cat".into()],
+            ..Default::default()
+        });
+        let command = caller.sandboxes().exec_sandbox(self.request(input)).await;
+        vec![
+            open("events", events, ()),
+            open("gateways", gateways, ()),
+            open("operation", operation, ()),
+            open("sandbox", sandbox, ()),
+            open("command", command, exec),
+        ]
+    }
+
+    /// Health and reflection.
+    async fn public(&self) -> Vec<Open> {
+        let (channel, bearer) = (&self.caller.channel, &self.caller.bearer);
+        let mut client = HealthClient::new(channel.clone());
+        let watch = HealthCheckRequest { service: String::new() };
+        let health = client.watch(self.request(watch)).await;
+        let mut client = ServerReflectionClient::with_interceptor(channel.clone(), bearer.clone());
+        let list = Some(MessageRequest::ListServices(String::new()));
+        let (asks, input) =
+            kept(ServerReflectionRequest { message_request: list, ..Default::default() });
+        let reflection = client.server_reflection_info(self.request(input)).await;
+        vec![open("health", health, ()), open("reflection", reflection, asks)]
+    }
+
+    /// Streams of a gateway of generation 0.0.
+    async fn proxied(&self) -> Vec<Open> {
+        let mut client = self.caller.openshell_v0_0();
+        let id = self.sandbox_id.clone();
+        let watch = old::WatchSandboxRequest { id, follow_status: true, ..Default::default() };
+        let watch = client.watch_sandbox(self.request(watch)).await;
+        let command = |words: &[&str]| old::ExecSandboxRequest {
+            sandbox_id: self.sandbox_id.clone(),
+            command: words.iter().map(|&word| word.to_owned()).collect(),
+            ..Default::default()
+        };
+        let sleeping = client.exec_sandbox(self.request(command(&["sleep", "300"]))).await;
+        let start = old::exec_sandbox_input::Payload::Start(command(&["cat"]));
+        let (types, input) = kept(old::ExecSandboxInput { payload: Some(start) });
+        let typing = client.exec_sandbox_interactive(self.request(input)).await;
+        vec![
+            open("proxied watch", watch, ()),
+            open("proxied command", sleeping, ()),
+            open("proxied terminal", typing, types),
+        ]
+    }
+}
+
+/// A request that goes on: its first message, and what keeps it open.
+fn kept<M: Send + 'static>(first: M) -> (mpsc::Sender<M>, ReceiverStream<M>) {
+    let (sender, receiver) = mpsc::channel(1);
+    sender.try_send(first).unwrap();
+    (sender, ReceiverStream::new(receiver))
+}
+
+/// Reads a stream to its end. A deadline may pass before it has begun.
+fn open<R: Send + 'static>(
+    name: &'static str,
+    answer: Result<Response<Streaming<R>>, Status>,
+    request: impl Send + 'static,
+) -> Open {
+    let end = async move {
+        let _request = request;
+        let mut stream = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return Some(status),
+        };
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(status) => return Some(status),
+            }
+        }
+    };
+    (name, Box::pin(end))
+}
+
+/// Reads them all, and expects each to end so.
+async fn all_end(streams: Vec<Open>, code: Code, why: &str) {
+    let ends = streams.into_iter().map(|(name, end)| async move {
+        let status = timeout(SOON, end).await.unwrap_or_else(|_| panic!("{name} goes on"));
+        let status = status.unwrap_or_else(|| panic!("{name} has ended well"));
+        assert_eq!((status.code(), reason(&status).as_str()), (code, why), "{name}: {status:?}");
+    });
+    futures_util::future::join_all(ends).await;
+}
+
+/// A gateway of generation 0.0 with a sandbox `box`, and the sandbox's id.
+async fn simulated(caller: &Caller) -> (Simulator, String) {
+    let gateway = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
+    let register = pb::RegisterGatewayRequest {
+        name: "old".into(),
+        endpoint: gateway.addr().to_string(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    caller.gateways().register_gateway(register).await.unwrap();
+    let spec = Some(old::SandboxSpec::default());
+    let create = old::CreateSandboxRequest { name: "box".into(), spec, ..Default::default() };
+    let mut create = Request::new(create);
+    create.metadata_mut().insert("x-shoreguard-gateway", "old".parse().unwrap());
+    let made = caller.openshell_v0_0().create_sandbox(create).await.unwrap().into_inner();
+    (gateway, made.sandbox.unwrap().metadata.unwrap().id)
+}
+
+/// A proxied call that its gateway answers after a while, once the gateway has it.
+async fn in_flight(
+    caller: &Caller,
+    gateway: &Simulator,
+    time: Duration,
+) -> tokio::task::JoinHandle<Result<Response<old::ListSandboxesResponse>, Status>> {
+    const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
+    gateway.script("ListSandboxes", Script::Delay(time), Times::Next(1));
+    let before = gateway.calls().get(LIST).copied();
+    let mut request = Request::new(old::ListSandboxesRequest::default());
+    request.metadata_mut().insert("x-shoreguard-gateway", "old".parse().unwrap());
+    let mut client = caller.openshell_v0_0();
+    let call = tokio::runtime::Handle::current()
+        .spawn(async move { client.list_sandboxes(request).await });
+    while gateway.calls().get(LIST).copied() == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    call
+}
+
+served! {
+    tuned |config| config.server.drain_seconds = 60;
+
+    async fn streams_end_when_a_drain_begins_and_calls_in_flight_are_answered(sg: TestServer) {
+        let admin = sg.admin();
+        let (gateway, sandbox_id) = simulated(&admin).await;
+        sg.nowhere("edge").await;
+        let work = sg.held(&sg.work("edge", "box")).await;
+        let operation = work.id.clone();
+        let of = Of { caller: &admin, gateway: "old", sandbox: "box", sandbox_id, operation, deadline: None };
+        let mut streams = of.own().await;
+        streams.extend(of.proxied().await);
+        streams.extend(of.public().await);
+        let wait = pb::WaitOperationRequest { operation: work.id.clone(), timeout: None };
+        let waiter = sg.admin();
+        let waiting = sg.app.spawn(async move { waiter.operations().wait_operation(wait).await });
+        let call = in_flight(&admin, &gateway, Duration::from_secs(6)).await;
+
+        sg.app.stop.cancel();
+        let begun = Instant::now();
+        all_end(streams, Code::Unavailable, "DRAINING").await;
+        assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
+        // A second, and five on a busy machine: the call is still in flight.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(call.await.unwrap().unwrap().into_inner().sandboxes.len(), 1);
+        work.finish(Ok(serde_json::json!({})));
+        drop(admin);
+        gateway.stop().await;
+        sg.finish().await;
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    }
+
+    async fn a_deadline_ends_every_stream_and_what_feeds_it(sg: TestServer) {
+        let admin = sg.admin();
+        let (gateway, sandbox_id) = simulated(&admin).await;
+        sg.nowhere("edge").await;
+        let work = sg.held(&sg.work("edge", "box")).await;
+        let (operation, deadline) = (work.id.clone(), Some(Duration::from_secs(2)));
+        let of = Of { caller: &admin, gateway: "old", sandbox: "box", sandbox_id, operation, deadline };
+        let mut streams = of.own().await;
+        streams.extend(of.public().await);
+        all_end(streams, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
+        assert_eq!(sg.app.live.count(), 0, "a task that feeds a stream ends with it");
+        work.finish(Ok(serde_json::json!({})));
+        gateway.stop().await;
+        sg.finish().await;
+    }
+}
+
+/// A connection by hand, with a window for each answer.
+async fn by_hand(sg: &TestServer, window: u32) -> h2::client::SendRequest<Bytes> {
+    let socket = tokio::net::TcpStream::connect(sg.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let (send, connection) = builder.initial_window_size(window).handshake(socket).await.unwrap();
+    sg.app.main().spawn(connection);
+    send
+}
+
+/// Opens a call by the admin, and leaves its message to the test.
+fn head(
+    sg: &TestServer,
+    connection: &mut h2::client::SendRequest<Bytes>,
+    path: &str,
+) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let request = http::Request::post(format!("http://{}{path}", sg.address))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {}", sg.admin_key))
+        .header("x-shoreguard-gateway", "old");
+    connection.send_request(request.body(()).unwrap(), false).unwrap()
+}
+
+#[test]
+fn a_connection_that_nobody_reads_or_speaks_on_holds_no_drain_up() {
+    run(
+        Engine::Sqlite,
+        |config| config.server.drain_seconds = 60,
+        async |sg: TestServer| {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut unread = by_hand(&sg, 0).await;
+            let (answer, mut body) =
+                head(&sg, &mut unread, "/shoreguard.v1.EventService/WatchEvents");
+            body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
+            let answer = answer.await.unwrap();
+            // Says that it speaks HTTP/2, and nothing more; it never answers a ping.
+            let mut silent = tokio::net::TcpStream::connect(sg.address).await.unwrap();
+            silent
+                .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+                .await
+                .unwrap();
+            assert!(silent.read(&mut [0; 64]).await.unwrap() > 0, "the server speaks it too");
+            let begun = Instant::now();
+            sg.finish().await;
+            assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+            drop((answer, unread, silent));
+        },
+    );
+}
+
+#[test]
+fn a_call_whose_message_comes_late_in_a_drain_is_answered() {
+    run(
+        Engine::Sqlite,
+        |config| {
+            config.server.drain_seconds = 60;
+            config.access.stale_after_seconds = 1;
+        },
+        async |sg: TestServer| {
+            let admin = sg.admin();
+            let (gateway, _) = simulated(&admin).await;
+            let mut connection = by_hand(&sg, 1 << 20).await;
+            let path = "/openshell.v1.OpenShell/";
+            let (call, mut body) = head(&sg, &mut connection, &format!("{path}GetSandbox"));
+            // The head has arrived when a call behind it is answered.
+            let (behind, mut empty) = head(&sg, &mut connection, &format!("{path}Health"));
+            empty.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
+            behind.await.unwrap();
+            sg.app.stop.cancel();
+            // The access data must not grow stale for as long as a call is in flight.
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            let get = old::GetSandboxRequest { name: "box".into(), ..Default::default() };
+            body.send_data(crate::proxy::raw::framed(&get), true).unwrap();
+            let answer = timeout(SOON, call).await.unwrap().unwrap().into_body();
+            let (message, trailers) = crate::proxy::raw::read(answer).await;
+            assert!(!message.is_empty());
+            assert_eq!(trailers.unwrap()["grpc-status"], "0");
+            drop((connection, admin));
+            gateway.stop().await;
+            sg.finish().await;
+        },
+    );
+}
+
+/// A server in a process of its own gets SIGTERM while streams of each kind are open and a call is in flight.
+async fn terminated(engine: Engine) {
+    let Some(place) = Place::new(engine).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let config = configured(folder.path(), &place);
+    let key = admin_key(&config);
+    let mut served = serve(&config, &key);
+    let caller = &served.caller;
+    let (gateway, sandbox_id) = simulated(caller).await;
+    let exec = pb::StartExecSandboxRequest {
+        gateway: "old".into(),
+        sandbox: "box".into(),
+        command: vec!["sleep".into(), "4".into()],
+        ..Default::default()
+    };
+    let started = caller.sandboxes().start_exec_sandbox(exec).await.unwrap().into_inner();
+    let operation = started.operation.unwrap().id;
+    let of = Of { caller, gateway: "old", sandbox: "box", sandbox_id, operation, deadline: None };
+    let mut streams = of.own().await;
+    streams.extend(of.proxied().await);
+    streams.extend(of.public().await);
+    let call = in_flight(caller, &gateway, Duration::from_secs(6)).await;
+
+    served.process.signal("TERM");
+    let begun = Instant::now();
+    all_end(streams, Code::Unavailable, "DRAINING").await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    call.await.unwrap().unwrap();
+    let status = tokio::task::block_in_place(|| served.process.ended());
+    assert_eq!(status.code(), Some(0));
+    assert!(begun.elapsed() < SOON, "a drain may take 30 s, this one {:?}", begun.elapsed());
+    gateway.stop().await;
+    place.remove().await;
+}
+
+mod a_process_that_is_asked_to_stop_ends_streams_at_once_and_answers_calls {
+    use super::*;
+
+    #[test]
+    fn sqlite() {
+        limit::block_on(terminated(Engine::Sqlite));
+    }
+
+    #[test]
+    fn postgres() {
+        limit::block_on(terminated(Engine::Postgres));
+    }
+}

@@ -1,0 +1,217 @@
+//! Where a watch begins: its position is fixed before the call is answered, so that nothing after the answer is missed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use shoreguard::app::App;
+use shoreguard::db::{Conn, Engine};
+use shoreguard::pb::v1 as pb;
+use shoreguard::resources::events::domain::{self, NewEvent};
+use shoreguard::resources::events::worker::SEQUENCER;
+use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use shoreguard::workers;
+use tokio::time::timeout;
+use tonic::{Response, Status, Streaming};
+
+use crate::support::server::{TestServer, run_quiet};
+
+/// Longer than a call takes that waits for nothing, and shorter than a wait for a connection.
+const UNANSWERED: Duration = Duration::from_millis(500);
+/// How long something that must come is waited for.
+const SOON: Duration = Duration::from_secs(30);
+
+fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        run_quiet(engine, &test);
+    }
+}
+
+/// Takes every connection for reading, so that no position can be read.
+async fn hold_readers(app: &App) -> Vec<Conn> {
+    let mut held = Vec::new();
+    while let Ok(conn) = timeout(UNANSWERED, app.db.read()).await {
+        held.push(conn.unwrap());
+    }
+    assert!(!held.is_empty());
+    held
+}
+
+/// A watch that is called while `blocked` is held: not answered before, and answered then.
+async fn answered_after<T, R: Send + 'static>(
+    sg: &TestServer,
+    blocked: T,
+    call: impl Future<Output = Result<Response<Streaming<R>>, Status>> + Send + 'static,
+) -> Streaming<R> {
+    let mut call = sg.app.spawn(call);
+    let early = timeout(UNANSWERED, &mut call).await;
+    assert!(early.is_err(), "it was answered before its position was known");
+    drop(blocked);
+    timeout(SOON, call).await.expect("an answer").unwrap().unwrap().into_inner()
+}
+
+async fn next<R>(stream: &mut Streaming<R>) -> R {
+    timeout(SOON, stream.message()).await.expect("a message").unwrap().expect("it goes on")
+}
+
+/// Commits an event. It is numbered by the sequencer, where one runs.
+async fn write(app: &App, what: &str) {
+    let event = NewEvent {
+        name: "test.happened",
+        gateway: None,
+        actor: "tester".into(),
+        payload: json!({ "what": what }),
+        at: app.clock.now(),
+    };
+    app.db.transaction(async |conn| domain::enqueue(conn, event).await).await.unwrap();
+    app.feed.written();
+}
+
+fn from_now() -> pb::WatchEventsRequest {
+    let names = vec!["test.happened".to_owned()];
+    pb::WatchEventsRequest { after_sequence: -1, names, ..Default::default() }
+}
+
+async fn number(app: &Arc<App>) {
+    workers::once(app, &SEQUENCER).await.unwrap();
+}
+
+#[test]
+fn a_watch_of_events_from_now_is_answered_when_it_knows_its_place() {
+    on_both(async |sg: TestServer| {
+        // What has no place yet comes after the position.
+        number(&sg.app).await;
+        let held = hold_readers(&sg.app).await;
+        let admin = sg.admin();
+        let call = async move { admin.events().watch_events(from_now()).await };
+        let mut stream = answered_after(&sg, held, call).await;
+        write(&sg.app, "after").await;
+        number(&sg.app).await;
+        let event = next(&mut stream).await.event.unwrap();
+        assert_eq!(event.payload_json, r#"{"what":"after"}"#);
+        drop(stream);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_watch_of_gateways_is_answered_when_it_knows_its_place() {
+    on_both(async |sg: TestServer| {
+        sg.nowhere("edge").await;
+        number(&sg.app).await;
+        let held = hold_readers(&sg.app).await;
+        let admin = sg.admin();
+        let request = pb::WatchGatewaysRequest { after_sequence: 0 };
+        let call = async move { admin.gateways().watch_gateways(request).await };
+        let mut stream = answered_after(&sg, held, call).await;
+        let position = loop {
+            let message = next(&mut stream).await;
+            if message.change.is_none() {
+                break message.sequence;
+            }
+        };
+        sg.nowhere("core").await;
+        number(&sg.app).await;
+        let told = loop {
+            let message = next(&mut stream).await;
+            match message.change {
+                Some(change) => break change,
+                None => assert!(message.sequence >= position),
+            }
+        };
+        let core =
+            matches!(told, pb::watch_gateways_response::Change::Gateway(g) if g.name == "core");
+        assert!(core, "the one that was registered after the answer");
+        drop(stream);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_watch_of_an_operation_begins_with_its_state_before_the_answer() {
+    on_both(async |sg: TestServer| {
+        sg.nowhere("edge").await;
+        let work = sg.held(&sg.work("edge", "box")).await;
+        let id = work.id.clone();
+        let held = hold_readers(&sg.app).await;
+        let admin = sg.admin();
+        let request = pb::WatchOperationRequest { operation: id.clone() };
+        let call = async move { admin.operations().watch_operation(request).await };
+        let mut stream = answered_after(&sg, held, call).await;
+        work.finish(Ok(json!({})));
+        sg.admin().ended(&id).await;
+        let mut seen = Vec::new();
+        while let Some(message) = timeout(SOON, stream.message()).await.unwrap().unwrap() {
+            seen.push(message.operation.unwrap().status());
+        }
+        assert_eq!(seen, [pb::OperationStatus::Running, pb::OperationStatus::Succeeded]);
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn what_a_first_step_refuses_is_the_status_of_the_call() {
+    on_both(async |sg: TestServer| {
+        let admin = sg.admin();
+        let bad = pb::WatchEventsRequest { after_sequence: -2, ..Default::default() };
+        assert_refused!(admin.events().watch_events(bad).await, InvalidArgument, "INVALID_FIELD");
+        let future = pb::WatchGatewaysRequest { after_sequence: 1 << 40 };
+        let refused = admin.gateways().watch_gateways(future).await;
+        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+        let nothing = pb::WatchOperationRequest { operation: sg.app.new_id().to_string() };
+        let refused = admin.operations().watch_operation(nothing).await;
+        assert_refused!(refused, NotFound, "NOT_FOUND");
+        let nothing = pb::DownloadSbomRequest {
+            gateway: "edge".into(),
+            sandbox: "box".into(),
+            ..Default::default()
+        };
+        sg.nowhere("edge").await;
+        let refused = admin.sboms().download_sbom(nothing).await;
+        assert_refused!(refused, NotFound, "NOT_FOUND");
+        sg.finish().await;
+    });
+}
+
+served! {
+    async fn a_watch_of_a_sandbox_is_answered_when_its_gateway_follows_it(sg: TestServer) {
+        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+            let gateway = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+            gateway.seed_demo().unwrap();
+            sg.gateway(name, gateway.addr()).await;
+            let request = |sandbox: &str| pb::WatchSandboxRequest {
+                gateway: name.into(),
+                sandbox: sandbox.into(),
+                ..Default::default()
+            };
+            let delay = UNANSWERED * 3;
+            gateway.script("WatchSandbox", Script::Delay(delay), Times::Next(1));
+            let (admin, asked) = (sg.admin(), request("coder"));
+            let call = async move { admin.sandboxes().watch_sandbox(asked).await };
+            let mut stream = answered_after(&sg, (), call).await;
+            let seen = next(&mut stream).await.seen.unwrap();
+            assert!(matches!(seen, pb::watch_sandbox_response::Seen::Sandbox(_)), "{seen:?}");
+            drop(stream);
+            let refused = sg.admin().sandboxes().watch_sandbox(request("nothing")).await;
+            assert_eq!(refused.unwrap_err().code(), tonic::Code::NotFound);
+            gateway.stop().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn no_event_after_the_answer_is_missed_however_often_one_asks(sg: TestServer) {
+        for n in 0..50 {
+            let what = n.to_string();
+            let mut stream = sg.admin().events().watch_events(from_now()).await.unwrap().into_inner();
+            write(&sg.app, &what).await;
+            loop {
+                let Some(event) = next(&mut stream).await.event else { continue };
+                // One that was written before the answer may have got its place after it.
+                if event.payload_json == json!({ "what": what }).to_string() {
+                    break;
+                }
+            }
+        }
+        sg.finish().await;
+    }
+}

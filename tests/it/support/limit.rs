@@ -1,0 +1,91 @@
+//! A time limit for every test: one that waits for good fails, with its name, and the others go on.
+//!
+//! Invariants
+//! - [`block_on`] fails a test at its limit by a panic on the test's own thread;
+//! - a test that blocks its thread beyond that, or has no runtime, ends the process, after it was named.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Real time that a test may take. The longest takes a tenth of it on two idle cores.
+const TEST_TIME_MAX: Duration = Duration::from_mins(4);
+/// How much longer a test may block its thread before the process ends.
+const BLOCKED_TIME_MAX: Duration = Duration::from_mins(1);
+/// How long what a failed test has left on its runtime is waited for.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
+
+/// What runs, by number: its name, and when the process ends if it still does.
+static RUNNING: Mutex<BTreeMap<u64, (String, Instant)>> = Mutex::new(BTreeMap::new());
+
+fn running() -> MutexGuard<'static, BTreeMap<u64, (String, Instant)>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The limit of a test, as long as it is held.
+pub(crate) struct Limit(u64);
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        running().remove(&self.0);
+    }
+}
+
+/// The name of the test that this is the thread of.
+fn name() -> String {
+    std::thread::current().name().unwrap_or("?").to_owned()
+}
+
+/// Limits a test that has no runtime of its own. One with a runtime takes [`block_on`].
+pub(crate) fn limit() -> Limit {
+    static WATCHDOG: Once = Once::new();
+    WATCHDOG.call_once(|| drop(std::thread::spawn(watch)));
+    let mut running = running();
+    let number = running.last_key_value().map_or(0, |(last, _)| last + 1);
+    running.insert(number, (name(), Instant::now() + TEST_TIME_MAX + BLOCKED_TIME_MAX));
+    Limit(number)
+}
+
+/// Ends the process when a test is stuck.
+fn watch() {
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = Instant::now();
+        let stuck =
+            running().values().find(|(_, until)| now > *until).map(|(name, _)| name.clone());
+        if let Some(name) = stuck {
+            // Not by eprintln, which is shown of failed tests only.
+            let _ = writeln!(io::stderr(), "\ntest `{name}` is stuck: ending all tests");
+            std::process::exit(101);
+        }
+    }
+}
+
+/// Runs a test on a runtime of its own, within its time.
+pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
+    block_on_within(TEST_TIME_MAX, test)
+}
+
+fn block_on_within<T>(time: Duration, test: impl Future<Output = T>) -> T {
+    let _limit = limit();
+    // A dropped SQLite query panics on a current-thread runtime.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let done = runtime.block_on(async { tokio::time::timeout(time, test).await });
+    done.unwrap_or_else(|_| {
+        runtime.shutdown_timeout(SHUTDOWN_TIME);
+        panic!("test `{}` takes longer than {time:?}", name())
+    })
+}
+
+#[test]
+fn a_test_that_waits_for_good_fails_with_its_name() {
+    let time = Duration::from_millis(20);
+    let waits = move || block_on_within(time, std::future::pending::<()>());
+    let stuck = std::thread::Builder::new().name("waits".to_owned()).spawn(waits).unwrap();
+    let said = stuck.join().unwrap_err();
+    assert_eq!(said.downcast_ref::<String>().unwrap(), "test `waits` takes longer than 20ms");
+    assert_eq!(block_on_within(time, async { 1 }), 1);
+}
