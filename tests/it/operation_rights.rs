@@ -228,7 +228,7 @@ served! {
         admin.bind("ops", "edge", pb::Role::None).await;
         assert_refused!(waiting.await.unwrap(), NotFound, "NOT_FOUND");
         delete().await;
-        // Whoever began it needs no role to see it, but a credential.
+        // The caller who began it needs no role to see it, but a valid credential.
         let key = admin.key("ops", pb::Role::Admin).await;
         let own = super::held(&sg, &key).await;
         let waiting = tokio::spawn(wait(sg.with(&key), own.id.clone()));
@@ -308,7 +308,8 @@ fn t14_a_takeover_undoes_the_work_of_a_caller_whose_key_was_replaced_meanwhile()
 fn t14_a_right_that_was_lost_is_stored_so_that_a_takeover_undoes_the_work() {
     on_replicas(async |sg| {
         // Work that does not stop by itself, so that the row is seen in between.
-        let key = sg.admin().key("ci", pb::Role::Admin).await;
+        let key = sg.admin().key("ci", pb::Role::None).await;
+        sg.admin().bind("ci", "edge", pb::Role::Admin).await;
         let running =
             crate::support::work::begun(&sg.app, &Begin { key, ..sg.work("edge", "box") }).await;
         sg.admin().bind("ci", "edge", pb::Role::Viewer).await;

@@ -4,7 +4,7 @@
 //! - nothing is touched whose lease has not expired on the database's clock, so that a start-up fails nothing that another
 //!   replica works on;
 //! - of several replicas that find the same one, the fence lets one have it;
-//! - the right of whoever began it is checked again: if it was lost meanwhile, the work is undone.
+//! - the right of its caller is checked again: if it was lost meanwhile, the work is undone.
 
 use std::sync::Arc;
 

@@ -80,18 +80,16 @@ served! {
             let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
             let simulator = Simulator::start(options).await.unwrap();
             sg.gateway(name, simulator.addr()).await;
-            for loss in [Loss::Deleted, Loss::LockedOut] {
+            for (sandbox, loss) in [("one", Loss::Deleted), ("two", Loss::LockedOut)] {
                 let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
                 let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
                 let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-                let operation = begin(&ops, to_create(&sg, name, "slow")).await;
-                until("it is being made", || async { get(&sg.admin(), name, "slow").await.is_ok() }).await;
+                let operation = begin(&ops, to_create(&sg, name, sandbox)).await;
+                until("it is being made", || async { get(&sg.admin(), name, sandbox).await.is_ok() }).await;
                 let since = Instant::now();
                 lose(&sg, name, loss).await;
                 stopped(&sg, &operation, since).await;
-                until("it is gone", || async {
-                    get(&sg.admin(), name, "slow").await.is_err_and(|error| error.code() == tonic::Code::NotFound)
-                }).await;
+                until("it is gone", || is_gone(&sg, name, sandbox)).await;
             }
         }
     }

@@ -104,7 +104,7 @@ pub(in crate::resources::operations) struct Held {
     why: Mutex<Option<Stop>>,
     /// When the lease ends, in microseconds since the machine started.
     until_us: AtomicU64,
-    /// The right of whoever began it, and the gateway. `None` for the server's own work.
+    /// The right of its caller, and the gateway. `None` for the server's own work.
     right: Option<(LiveWork, GatewayId)>,
     /// That the right was lost is stored.
     lost_stored: AtomicBool,
