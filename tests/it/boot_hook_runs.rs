@@ -63,7 +63,7 @@ async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOu
 }
 
 /// Whether a process runs: one that only waits to be reaped does not.
-fn lives(pid: &str) -> bool {
+pub(crate) fn lives(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
@@ -119,7 +119,7 @@ impl Inside for Echo {
 }
 
 /// A hook `wait` that ends by being ended; it tells its child's id when it waits.
-fn waiting(sg: &TestServer) {
+pub(crate) fn waiting(sg: &TestServer) {
     let begun = folder(sg).parent().unwrap().join("begun");
     assert!(std::process::Command::new("mkfifo").arg(&begun).status().unwrap().success());
     script(sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));

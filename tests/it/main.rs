@@ -40,6 +40,7 @@ mod oidc;
 mod oidc_provider;
 mod operation_ends;
 mod operation_leases;
+mod operation_rights;
 mod operations;
 mod plain_http;
 mod postgres_tls;

@@ -25,7 +25,8 @@ use crate::support::work::{ACTION, Begin, Held, held};
 const PAST_THE_LEASE: Duration = Duration::from_secs(31);
 
 /// As [`TAKEOVER`], with work that can go on.
-const RESUMING: Worker = Worker { tick: |ctx, _| Box::pin(take_over(ctx, resume_of)), ..TAKEOVER };
+pub(crate) const RESUMING: Worker =
+    Worker { tick: |ctx, _| Box::pin(take_over(ctx, resume_of)), ..TAKEOVER };
 
 /// Goes on where it was; at the step `wait` until it is told to stop.
 fn resume_of(kind: OperationKind) -> Option<Resume> {

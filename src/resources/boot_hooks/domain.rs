@@ -345,6 +345,7 @@ pub async fn run_now(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Outcome
     note(ctx, place, &hook);
     switched_on(ctx, hook.phase)?;
     let stop = ctx.app().stop.child_token();
+    let _live = ctx.live_work(Role::Operator, &stop);
     let outcome = match hook.phase {
         Phase::PreCreate => run::on_host(ctx, place, &hook, &stop).await?,
         Phase::PostCreate => {

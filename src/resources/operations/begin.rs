@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use tracing::{Instrument, info_span};
 
 use super::keeper::LEASE_TTL;
-use super::run::{Running, aad};
+use super::right;
+use super::run::Running;
 use super::state::Status;
 use super::store::{self, NewRow, Operation};
 use super::{Failure, INPUT_BYTES_MAX, New, OperationKind, plain};
@@ -67,8 +68,9 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
     let seat = app.operations.seat(ctx.principal_text())?;
     let id = app.new_id().to_string();
     let key = key(&ctx.on_gateway()?.1, &new, &id);
-    let sealed =
-        new.input.as_ref().map(|input| app.master.seal(&aad("input", &id), input)).transpose()?;
+    let began = ctx.began();
+    let seal = |input: &Vec<u8>| right::seal(app, &id, began.as_ref(), input);
+    let sealed = new.input.as_ref().map(seal).transpose()?;
     let mut tries = 1;
     let (row, written) = loop {
         let written = app.clock.since_boot();
@@ -86,7 +88,7 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
     };
     app.feed.written();
     let resumable = super::takeover::resume_of(new.kind).is_some();
-    Ok((Running::of(ctx.clone(), &row, written, seat, resumable), row))
+    Ok((Running::of(ctx.clone(), &row, written, seat, (began, resumable)), row))
 }
 
 async fn insert(

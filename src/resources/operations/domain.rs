@@ -14,9 +14,9 @@ use super::OperationKind;
 use super::begin::tell;
 use super::feed::Waiter;
 use super::run::aad;
+use super::sight::Sight;
 use super::state::Status;
 use super::store::{self, Operation, Wanted};
-use crate::access::live::LiveStream;
 use crate::access::roles::Role;
 use crate::ctx::{Ctx, FleetCtx, Pending};
 use crate::db::page::{PageScope, PageSize, PageToken};
@@ -92,7 +92,7 @@ pub fn timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> 
     Ok(given)
 }
 
-fn missing(id: &str) -> Error {
+pub(super) fn missing(id: &str) -> Error {
     Error::missing(Kind::Operation, id)
 }
 
@@ -232,14 +232,22 @@ pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Show
     let until = Instant::now() + timeout;
     let mut waiter = Waiter::new(pending.app(), id);
     let (ctx, mut row) = load(pending, id).await?;
+    let sight = Sight::of(&ctx, &row, Eye::of(&ctx, &row).own);
     while !row.status.is_terminal() {
-        if tokio::time::timeout_at(until, waiter.moved()).await.is_err() {
+        let moved = tokio::select! {
+            moved = tokio::time::timeout_at(until, waiter.moved()) => moved,
+            refused = sight.lost(&ctx, id) => return Err(refused),
+        };
+        if moved.is_err() {
             break;
         }
         waiter.mark_seen();
         row = reload(&ctx, id).await?;
     }
-    shown(&ctx, row).await
+    let answer = shown(&ctx, row).await?;
+    // After the last wait.
+    sight.check(&ctx)?;
+    Ok(answer)
 }
 
 async fn reload(ctx: &Ctx, id: &str) -> Result<Operation, Error> {
@@ -254,8 +262,7 @@ pub struct Follower {
     id: String,
     told: i64,
     ended: bool,
-    /// Ends the stream of who loses the role that let it in.
-    live: Option<LiveStream>,
+    sight: Sight,
 }
 
 impl Follower {
@@ -263,17 +270,8 @@ impl Follower {
     pub async fn start(pending: &Pending, id: &str) -> Result<Self, Error> {
         let waiter = Waiter::new(pending.app(), id);
         let (ctx, row) = load(pending, id).await?;
-        let eye = Eye::of(&ctx, &row);
-        let there = ctx.app().snapshot.gateway_name(row.gateway_id).is_some();
-        let (on, least) = if there {
-            (Some(row.gateway_id), Role::Operator)
-        } else {
-            // Of a gateway that has gone admins alone see anything.
-            (None, Role::Admin)
-        };
-        let live = ctx.caller().filter(|_| !eye.own).cloned();
-        let live = live.map(|caller| ctx.app().live.enter(caller, on, least));
-        Ok(Self { ctx, waiter, id: id.to_owned(), told: 0, ended: false, live })
+        let sight = Sight::of(&ctx, &row, Eye::of(&ctx, &row).own);
+        Ok(Self { ctx, waiter, id: id.to_owned(), told: 0, ended: false, sight })
     }
 
     /// The next state; none after the end.
@@ -289,17 +287,9 @@ impl Follower {
                 self.ended = row.status.is_terminal();
                 return shown(&self.ctx, row).await.map(Some);
             }
-            match &self.live {
-                None => self.waiter.moved().await,
-                Some(live) => {
-                    let ended = live.ended();
-                    tokio::select! {
-                        () = self.waiter.moved() => {}
-                        () = ended.cancelled() => {
-                            return Err(live.why().map_or_else(|| missing(&self.id), Error::from));
-                        }
-                    }
-                }
+            tokio::select! {
+                () = self.waiter.moved() => {}
+                refused = self.sight.lost(&self.ctx, &self.id) => return Err(refused),
             }
         }
     }

@@ -138,6 +138,9 @@ impl Work {
             failure.code = Code::Orphaned;
             why.clone_into(&mut failure.message);
         }
+        if let (Code::Cancelled, Some(lost)) = (failure.code, self.held.lost()) {
+            failure.message = format!("the operation was cancelled: {}", lost.as_str());
+        }
         let by_then = failure.result.take().and_then(|value| {
             let sealed = self.sealed(value).inspect_err(|error| {
                 let operation = &self.held.id;

@@ -8,6 +8,7 @@
 //!   run in parallel never collides;
 //! - an operation ends once, whatever happens to its work, and its end is in the audit log and among the events, failures
 //!   also;
+//! - work stops when its caller loses the right to it: its credential is revoked, or its role no longer suffices;
 //! - results are sealed at rest and bounded; what a command has said is shown to whoever ran it and to admins of the
 //!   gateway, by ids that never change;
 //! - no client makes a query a second: a process polls once for all that wait.
@@ -20,8 +21,10 @@ pub mod keeper;
 pub mod of_gateway;
 pub mod patience;
 mod result;
+mod right;
 pub mod rpc;
 mod run;
+mod sight;
 pub mod state;
 pub mod store;
 pub mod takeover;

@@ -15,9 +15,11 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::keeper::{Held, Seat, Stop};
+use super::right;
 use super::state::Status;
 use super::store::{self, Mark, Operation};
 use super::{Code, Failure, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
+use crate::access::principal::Began;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::{Error, Kind};
@@ -56,6 +58,7 @@ pub(super) struct Work {
     pub(super) sandbox: Mutex<String>,
     unnamed: bool,
     pub(super) begun: Instant,
+    began: Option<Began>,
     pub(super) resumable: bool,
     pub(super) entry: Mutex<Option<OpenEntry>>,
     pub(super) ended: AtomicBool,
@@ -102,9 +105,13 @@ impl Running {
         row: &Operation,
         written: Duration,
         seat: Seat,
-        resumable: bool,
+        (began, resumable): (Option<Began>, bool),
     ) -> Self {
-        let held = Arc::new(Held::new(row.id.clone(), row.fence, written, seat));
+        let held = Held::new(row.id.clone(), row.fence, written, seat);
+        let held = Arc::new(match began {
+            None => held,
+            Some(began) => held.needing(ctx.app(), right::right(row, began)),
+        });
         let entry = ctx.defer();
         ctx.detail("operation", row.id.clone());
         let work = Arc::new(Work {
@@ -112,6 +119,7 @@ impl Running {
             sandbox: Mutex::new(row.sandbox.clone()),
             unnamed: row.sandbox.is_empty(),
             begun: Instant::now(),
+            began,
             resumable,
             entry: Mutex::new(entry),
             ended: AtomicBool::new(false),
@@ -179,6 +187,16 @@ impl Running {
         Err(Error::conflict(Kind::Operation, self.id()))
     }
 
+    /// Whether the work may do what it has not done yet and cannot take back: the lease is held, and nothing has stopped
+    /// the work. Asked right before the act, after the last wait.
+    ///
+    /// # Errors
+    /// `Conflict` if the lease may be another's, `cancelled` if the work was stopped.
+    pub fn may_begin(&self) -> Result<(), Failure> {
+        self.still_mine()?;
+        if self.cancel().is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
+    }
+
     /// Tells how far the work is, in per cent; there are no more than 100. One commit each: for steps, not for
     /// bytes.
     ///
@@ -210,7 +228,7 @@ impl Running {
         if input.len() > INPUT_BYTES_MAX {
             return Err(Error::internal("the input of an operation is too long"));
         }
-        let sealed = self.ctx().app().master.seal(&aad("input", self.id()), input)?;
+        let sealed = right::seal(self.ctx().app(), self.id(), self.work.began.as_ref(), input)?;
         self.mark(Mark { step: Some(step), input: Some(&sealed), ..Mark::default() }).await
     }
 
@@ -286,6 +304,8 @@ impl Running {
     /// Does the work to its end, whatever that is.
     pub(super) async fn through(self, work: impl Future<Output = Result<Value, Failure>>) {
         let result = match self.run().await {
+            // Nothing was done yet, so that nothing is to be undone.
+            Ok(()) if self.cancel().is_cancelled() => Err(Failure::cancelled()),
             Ok(()) => self.bounded(work).await,
             // It may have been cancelled before it began.
             Err(Error::Conflict { .. }) => Err(Failure::cancelled()),

@@ -3,7 +3,8 @@
 //! Invariants
 //! - nothing is touched whose lease has not expired on the database's clock, so that a start-up fails nothing that another
 //!   replica works on;
-//! - of several replicas that find the same one, the fence lets one have it.
+//! - of several replicas that find the same one, the fence lets one have it;
+//! - the right of its caller is checked again: if it was lost meanwhile, the work is undone.
 
 use std::sync::Arc;
 
@@ -14,7 +15,8 @@ use uuid::Uuid;
 
 use super::finish::{self, Ended};
 use super::keeper::{LEASE_TTL, store as leases};
-use super::run::{Running, aad};
+use super::right;
+use super::run::Running;
 use super::state::Status;
 use super::store::{self, Operation};
 use super::{Code, Failure, OperationKind, target};
@@ -94,12 +96,15 @@ async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool
     let Some((row, sealed)) = taken else { return Ok(false) };
     info!(operation = row.id, kind = %row.kind, step = row.step, "taken over");
     let ctx = Ctx::taken_over(app, whose(&row)).await?;
-    let running = Running::of(ctx, &row, written, seat, true);
+    let opened = match &sealed {
+        None => Ok((right::of_row(&row), Vec::new())),
+        Some(sealed) => right::open(app, &row, sealed),
+    };
+    let began = opened.as_ref().map_or_else(|_| right::of_row(&row), |(began, _)| *began);
+    let running = Running::of(ctx, &row, written, seat, (began, true));
     let span = info_span!("operation", id = %row.id, kind = %row.kind);
-    let input = sealed.map(|sealed| app.master.open(&aad("input", &row.id), &sealed)).transpose();
-    match input {
-        Ok(input) => {
-            let input = input.map(|input| input.to_vec()).unwrap_or_default();
+    match opened {
+        Ok((_, input)) => {
             let work = resume(running.clone(), row.step, input);
             app.spawn(running.onwards(work).instrument(span));
         }

@@ -314,7 +314,7 @@ async fn make(
     let mut why = None;
     if from == BEGUN {
         // A replica that was frozen must not make what its successor has made.
-        running.still_mine()?;
+        running.may_begin()?;
         let creating = gateway.create_sandbox(&create.new);
         let created = tokio::select! {
             created = creating => created,

@@ -105,8 +105,9 @@ async fn run(
     running.progress(10, "running the command").await?;
     // Dropping it ends the stream, and with it the command.
     let kept = tokio::select! {
-        kept = collect(&gateway, &place, &command) => kept?,
+        biased;
         () = running.cancel().cancelled() => return Err(Failure::cancelled()),
+        kept = collect(&gateway, &place, &command) => kept?,
     };
     running.ctx().detail("exit_code", kept.exit_code);
     Ok(json!({

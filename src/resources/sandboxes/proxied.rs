@@ -261,7 +261,7 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
         let kept = serde_json::to_vec(left).map_err(Error::internal)?;
         running.step_with(CREATING, &kept).await?;
     }
-    running.still_mine()?;
+    running.may_begin()?;
     // Whoever cancels waits for the answer, since what was made is to be deleted.
     let headers = (call.headers.clone(), call.deadline);
     let passed = match gateway.pass_create(headers, &call.message).await {

@@ -8,6 +8,7 @@ mod fleet;
 mod listing;
 mod proxied;
 mod proxied_ends;
+mod revoked;
 mod ssh;
 mod sweep;
 mod takeover;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderMap;
 use serde_json::Value;
+use shoreguard::access::principal::Caller as Known;
 use shoreguard::app::App;
 use shoreguard::ctx::Call;
 use shoreguard::pb::v1 as pb;
@@ -59,6 +61,13 @@ impl Held {
     }
 }
 
+/// The caller of an API key or a token.
+fn caller(app: &App, credential: &str) -> Option<Known> {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {credential}").parse().unwrap());
+    app.authn.authenticate(&headers, None, &app.snapshot, None).unwrap()
+}
+
 /// The call that begins an operation, as the layers hand it on.
 fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
     let (gateway, request_id) = (begin.gateway.clone(), begin.request_id.clone());
@@ -70,7 +79,7 @@ fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
         started: Instant::now(),
         deadline: None,
         client_ip: None,
-        caller: app.authn.key(&begin.key, &app.snapshot),
+        caller: caller(app, &begin.key),
         method: METHOD,
         note: Arc::default(),
         traceparent: None,

@@ -18,6 +18,7 @@ const RESOURCE_FILES: [&str; 6] =
 /// What a resource has besides, and why.
 const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("access_bindings/difference.rs", "what a change of labels does to access"),
+    ("access_bindings/effect", "effective roles inside the transaction that changes them"),
     ("access_bindings/explain.rs", "how roles come about, read from memory"),
     ("access_bindings/feed", "feeds the snapshot: it is a second reader of the same tables"),
     ("access_bindings/list.rs", "one list over the tables of three kinds of holder"),
@@ -86,7 +87,9 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("operations/of_gateway", "those of a gateway that is taken out"),
     ("operations/patience.rs", "how long work waits for a gateway or a database that is away"),
     ("operations/result.rs", "how results are cut, pure"),
+    ("operations/right.rs", "the right of work to go on, and the credential that began it"),
     ("operations/run.rs", "what the work of one can do"),
+    ("operations/sight.rs", "the right of a caller to see one while it waits for it"),
     ("operations/state.rs", "the state machine, pure"),
     ("operations/takeover.rs", "a worker of its own: what replicas left behind"),
     ("users/changes.rs", "what an admin changes of users"),

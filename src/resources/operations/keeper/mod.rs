@@ -10,7 +10,7 @@
 pub mod store;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,10 +19,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::access::live_work::{LiveWork, Lost, Right};
 use crate::app::App;
 use crate::db::Engine;
+use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::resources::operations::feed::Feed;
+use crate::resources::operations::right;
 use crate::telemetry::metrics::OPERATIONS_RUNNING;
 
 /// How long a lease is held without being renewed: so long does an operation stand still after its replica has died.
@@ -101,6 +104,10 @@ pub(in crate::resources::operations) struct Held {
     why: Mutex<Option<Stop>>,
     /// When the lease ends, in microseconds since the machine started.
     until_us: AtomicU64,
+    /// The right of its caller, and the gateway. `None` for the server's own work.
+    right: Option<(LiveWork, GatewayId)>,
+    /// That the right was lost is stored.
+    lost_stored: AtomicBool,
     _seat: Seat,
 }
 
@@ -118,8 +125,34 @@ impl Held {
             token: CancellationToken::new(),
             why: Mutex::new(None),
             until_us: AtomicU64::new(micros(written + LEASE_TTL)),
+            right: None,
+            lost_stored: AtomicBool::new(false),
             _seat: seat,
         }
+    }
+
+    /// Needs this right for as long as it runs.
+    pub(in crate::resources::operations) fn needing(mut self, app: &App, right: Right) -> Self {
+        let work = app.live.works.enter(right, &self.token, &app.snapshot);
+        self.right = Some((work, right.on));
+        self
+    }
+
+    /// Why the right to it was lost, or `None` while it is not.
+    pub(in crate::resources::operations) fn lost(&self) -> Option<Lost> {
+        self.right.as_ref().and_then(|(work, _)| work.lost())
+    }
+
+    /// The gateway, if the right was lost and that is not stored yet.
+    pub(in crate::resources::operations) fn to_store(&self) -> Option<GatewayId> {
+        let (work, gateway) = self.right.as_ref()?;
+        let stored = self.lost_stored.load(Ordering::Relaxed);
+        (work.lost().is_some() && !stored).then_some(*gateway)
+    }
+
+    /// Notes that the loss of the right is stored.
+    pub(in crate::resources::operations) fn note_stored(&self) {
+        self.lost_stored.store(true, Ordering::Relaxed);
     }
 
     /// Tells the work to stop. That its lease is lost comes before everything else that it was told.
@@ -137,8 +170,10 @@ impl Held {
         self.why() != Some(Stop::LeaseLost) && self.until_us.load(Ordering::Relaxed) > micros(now)
     }
 
+    /// Why the work is to stop. A lost right stops it as a cancel does.
     pub(in crate::resources::operations) fn why(&self) -> Option<Stop> {
-        *self.why.lock().unwrap_or_else(PoisonError::into_inner)
+        let told = *self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        told.or_else(|| self.lost().map(|_| Stop::Cancelled))
     }
 }
 
@@ -235,7 +270,8 @@ async fn keep(app: Arc<App>) {
             if due {
                 renew(&app, &held, now).await?;
             }
-            look(&app, &held).await
+            look(&app, &held).await?;
+            right::store_lost(&app, &held).await
         };
         let late = |_| Err(Error::Late { why: "the database took too long".to_owned() });
         let asked = tokio::time::timeout(ASK_TIME_MAX, asked).await.unwrap_or_else(late);

@@ -1,0 +1,177 @@
+//! The right of work to go on: the credential that began it and the role of its caller.
+//!
+//! Invariants
+//! - work stops within a second of its caller losing the right to it, as if it was cancelled: what it made is undone;
+//! - the replica that runs it remembers the credential in memory. What another replica can go on with has it in its
+//!   sealed input, too, so that a takeover checks it again; without it, the principal and its role are checked;
+//! - a lost right is stored as `cancelling`, so that a takeover undoes the work.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::OperationKind;
+use super::begin::tell;
+use super::keeper::Held;
+use super::run::aad;
+use super::store::{self, Operation};
+use crate::access::live_work::Right;
+use crate::access::principal::{Began, PrincipalId};
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::ctx::Ctx;
+use crate::db::types::{GatewayId, SessionId};
+use crate::error::Error;
+
+/// Begins an input that holds a credential. Without it the input is that of an older build.
+const MARK: &[u8] = b"began ";
+
+impl OperationKind {
+    /// The least role on the gateway that its work needs for as long as it runs.
+    #[must_use]
+    pub fn least_role(self) -> Role {
+        match self {
+            Self::Sandbox | Self::Exec => Role::Operator,
+        }
+    }
+}
+
+/// A credential as the input of an operation holds it; the row has the principal.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Stored {
+    version: Option<i64>,
+    session: Option<i64>,
+    bound: Option<i64>,
+}
+
+/// A credential of which only the principal is known.
+fn unknown(principal: PrincipalId) -> Began {
+    Began { principal, version: None, session: None, bound: None }
+}
+
+/// The right that work on a row needs.
+pub(super) fn right(row: &Operation, began: Began) -> Right {
+    Right { began, on: row.gateway_id, least: row.kind.least_role() }
+}
+
+/// Seals the input of an operation together with the credential that began it.
+pub(super) fn seal(
+    app: &App,
+    id: &str,
+    began: Option<&Began>,
+    input: &[u8],
+) -> Result<Vec<u8>, Error> {
+    app.master.seal(&aad("input", id), &joined(began, input)?)
+}
+
+/// Opens the input of an operation that is taken over; answers the credential that began it, too.
+pub(super) fn open(
+    app: &App,
+    row: &Operation,
+    sealed: &[u8],
+) -> Result<(Option<Began>, Vec<u8>), Error> {
+    let plain = app.master.open(&aad("input", &row.id), sealed)?;
+    let (stored, input) = parted(&plain)?;
+    Ok((began_with(row, stored), input.to_vec()))
+}
+
+/// The credential that began an operation that is taken over without an input.
+pub(super) fn of_row(row: &Operation) -> Option<Began> {
+    began_with(row, None)
+}
+
+fn began_with(row: &Operation, stored: Option<Stored>) -> Option<Began> {
+    let began = unknown(row.owned_by()?);
+    Some(match stored {
+        None => began,
+        Some(Stored { version, session, bound }) => {
+            let (session, bound) = (session.map(SessionId), bound.map(GatewayId));
+            Began { version, session, bound, ..began }
+        }
+    })
+}
+
+fn joined(began: Option<&Began>, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let Some(Began { version, session, bound, .. }) = began.copied() else {
+        return Ok(Zeroizing::new(input.to_vec()));
+    };
+    let (session, bound) = (session.map(SessionId::get), bound.map(GatewayId::get));
+    let stored = Stored { version, session, bound };
+    let stored = serde_json::to_vec(&stored).map_err(Error::internal)?;
+    // In one piece: what a vector leaves behind when it grows is not wiped.
+    let parts: [&[u8]; 4] = [MARK, &stored, b"\n", input];
+    let mut plain = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
+    for part in parts {
+        plain.extend_from_slice(part);
+    }
+    Ok(plain)
+}
+
+fn parted(plain: &[u8]) -> Result<(Option<Stored>, &[u8]), Error> {
+    let Some(rest) = plain.strip_prefix(MARK) else { return Ok((None, plain)) };
+    let broken = || Error::internal("the input of an operation is broken");
+    let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(broken)?;
+    let stored = serde_json::from_slice(&rest[..end]).map_err(Error::internal)?;
+    Ok((Some(stored), &rest[end + 1..]))
+}
+
+/// Stores for each operation whose right was lost that it is to stop, and tells of it.
+pub(super) async fn store_lost(app: &Arc<App>, held: &[Arc<Held>]) -> Result<(), Error> {
+    let ctx = Ctx::system(app, "operation-rights");
+    for (held, gateway) in held.iter().filter_map(|held| Some((held, held.to_store()?))) {
+        let now = ctx.now();
+        let stopped = app
+            .db
+            .transaction(async |conn| {
+                let stopped = store::cancel(conn, &held.id, gateway, now).await?;
+                if let Some(row) = &stopped {
+                    tell(conn, &ctx, "operation.cancelling", row).await?;
+                }
+                Ok(stopped)
+            })
+            .await?;
+        held.note_stored();
+        if let Some(row) = stopped {
+            app.feed.written();
+            app.operations.feed.moved(&row.id, row.version);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::types::UserId;
+
+    #[test]
+    fn an_input_comes_back_with_the_credential_that_began_it() {
+        let principal = PrincipalId::User(UserId(1));
+        for (version, session, bound) in [
+            (Some(4), Some(SessionId(9)), None),
+            (Some(i64::MAX), Some(SessionId(i64::MAX)), Some(GatewayId(i64::MAX))),
+            (None, None, None),
+        ] {
+            let began = Began { principal, version, session, bound };
+            for input in [b"".as_slice(), b"{}", b"a\nb", MARK] {
+                let plain = joined(Some(&began), input).unwrap();
+                // What the column has room for beside the longest input, and what sealing adds.
+                assert!(plain.len() - input.len() < 256);
+                let (stored, back) = parted(&plain).unwrap();
+                let stored = stored.unwrap();
+                assert_eq!((stored.version, back), (version, input));
+                assert_eq!(stored.session, session.map(SessionId::get));
+                assert_eq!(stored.bound, bound.map(GatewayId::get));
+            }
+        }
+        // Of an older build, or begun by the server itself.
+        let plain = joined(None, b"{\"new\":1}").unwrap();
+        let (stored, input) = parted(&plain).unwrap();
+        assert!(stored.is_none());
+        assert_eq!(input, b"{\"new\":1}");
+        for broken in [b"began ".as_slice(), b"began {}", b"began x\n{}"] {
+            assert!(parted(broken).is_err(), "{broken:?}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The right of a caller to see an operation while it waits for it or follows it.
+
+use super::domain::missing;
+use super::store::Operation;
+use crate::access::live::{Ended, LiveStream};
+use crate::access::roles::Role;
+use crate::ctx::Ctx;
+use crate::error::Error;
+
+/// The right of a caller to see one operation, registered so that its loss ends the call within a second.
+#[derive(Debug)]
+pub(super) struct Sight {
+    /// `None` for the server's own work.
+    live: Option<LiveStream>,
+}
+
+impl Sight {
+    /// Registers a call. An own operation needs no role, only a valid credential.
+    pub(super) fn of(ctx: &Ctx, row: &Operation, own: bool) -> Self {
+        let there = ctx.app().snapshot.gateway_name(row.gateway_id).is_some();
+        let (on, least) = match (own, there) {
+            (true, _) => (None, Role::None),
+            (false, true) => (Some(row.gateway_id), Role::Operator),
+            // Only global admins see what is kept of a gateway that was removed.
+            (false, false) => (None, Role::Admin),
+        };
+        let live = ctx.caller().map(|caller| ctx.app().live.enter(caller.clone(), on, least));
+        Self { live }
+    }
+
+    /// Waits until the right is lost, and returns the refusal.
+    pub(super) async fn lost(&self, ctx: &Ctx, id: &str) -> Error {
+        match &self.live {
+            None => std::future::pending().await,
+            Some(live) => live.ended().cancelled().await,
+        }
+        let why = self.live.as_ref().and_then(LiveStream::why);
+        match why {
+            None => missing(id),
+            // As for every other call: without a role the gateway does not exist.
+            Some(Ended::GatewayGone) if ctx.role_now() == Role::None => missing(id),
+            Some(why) => why.into(),
+        }
+    }
+
+    /// Refuses a caller whose credential has ended: called after the last wait, before the answer.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_INVALID`.
+    pub(super) fn check(&self, ctx: &Ctx) -> Result<(), Error> {
+        match ctx.caller() {
+            Some(caller) if !ctx.app().snapshot.is_live(caller) => {
+                Err(Ended::CredentialGone.into())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The right to operations: what runs on, and what waits, for a caller who is revoked or demoted.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use serde_json::json;
+use shoreguard::access::authn::token::Grant;
+use shoreguard::access::principal::Caller as Known;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard::pb::v1::{OperationErrorCode as Code, OperationStatus as Status};
+use shoreguard::resources::access_bindings::feed;
+
+use crate::access_bindings::{of, set};
+use crate::boot_hook_runs::{lives, waiting};
+use crate::boot_hooks::{PRE, create, gateway, hook, with_folder};
+use crate::operation_leases::{RESUMING, killed, once};
+use crate::support::people::PASSWORD;
+use crate::support::server::{Caller, TestServer, run_quiet};
+use crate::support::work::{Begin, Held};
+
+/// Within this time work must have stopped: one second, and what a busy machine adds.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+const ANA: &str = "ana@example.com";
+
+/// The caller of a credential.
+fn caller(sg: &TestServer, credential: &str) -> Known {
+    let mut headers = HeaderMap::new();
+    headers.insert("authorization", format!("Bearer {credential}").parse().unwrap());
+    sg.app.authn.authenticate(&headers, None, &sg.app.snapshot, None).unwrap().unwrap()
+}
+
+/// Work that a credential begins on `edge`, which goes on until it is stopped.
+async fn held(sg: &TestServer, credential: &str) -> Held {
+    sg.held(&Begin { key: credential.to_owned(), exec: true, ..sg.work("edge", "box") }).await
+}
+
+/// Ana, who is admin of the gateway `edge` alone, as whom she may begin the work of these tests; answers her session.
+async fn ana(sg: &TestServer) -> String {
+    let session = sg.user(ANA, pb::Role::None).await;
+    bind_ana(sg, pb::Role::Admin).await;
+    session
+}
+
+async fn bind_ana(sg: &TestServer, role: pb::Role) {
+    let subject = of(pb::subject::Subject::User(ANA.to_owned()));
+    let request = pb::SetGatewayRoleRequest { subject: Some(subject), ..set("", "edge", role) };
+    sg.admin().access().set_gateway_role(request).await.unwrap();
+}
+
+async fn stopped(sg: &TestServer, id: &str, since: Instant, why: &str) {
+    let ended = sg.admin().ended(id).await;
+    assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
+    assert_eq!(
+        (ended.status(), ended.error_code()),
+        (Status::Failed, Code::Cancelled),
+        "{ended:?}"
+    );
+    assert!(ended.error_message.contains(why), "{ended:?}");
+}
+
+/// Waits for an operation as long as a call may.
+async fn wait(caller: Caller, id: String) -> Result<pb::Operation, tonic::Status> {
+    let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let request = pb::WaitOperationRequest { operation: id, timeout };
+    Ok(caller.operations().wait_operation(request).await?.into_inner().operation.unwrap())
+}
+
+/// Waits until so many streams and waiting calls are registered.
+async fn registered(sg: &TestServer, count: usize) {
+    let many = async {
+        while sg.app.live.count() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), many).await.unwrap();
+}
+
+/// What an admin, or Ana herself, does to her.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Deactivated,
+    Deleted,
+    SessionRevoked,
+    SessionsRevoked,
+    PasswordReset,
+    PasswordChanged,
+    LoggedOut,
+    Demoted,
+    LockedOut,
+}
+
+async fn lose(sg: &TestServer, session: &str, loss: Loss) {
+    let (admin, user, ana) = (sg.admin(), ANA.to_owned(), sg.with(session));
+    match loss {
+        Loss::Deactivated => sg.deactivate(ANA).await,
+        Loss::Deleted => {
+            let request = pb::DeleteUserRequest { user, ..Default::default() };
+            admin.users().delete_user(request).await.unwrap();
+        }
+        Loss::SessionRevoked => {
+            let session_id = caller(sg, session).session().unwrap().get();
+            let request = pb::RevokeUserSessionsRequest { user, session_id, ..Default::default() };
+            admin.users().revoke_user_sessions(request).await.unwrap();
+        }
+        Loss::SessionsRevoked => {
+            let request = pb::RevokeUserSessionsRequest { user, ..Default::default() };
+            admin.users().revoke_user_sessions(request).await.unwrap();
+        }
+        Loss::PasswordReset => {
+            let request = pb::ResetPasswordRequest { user, ..Default::default() };
+            admin.users().reset_password(request).await.unwrap();
+        }
+        Loss::PasswordChanged => {
+            let request = pb::ChangePasswordRequest {
+                current_password: PASSWORD.to_owned(),
+                new_password: "another password of hers".to_owned(),
+                ..Default::default()
+            };
+            ana.auth().change_password(request).await.unwrap();
+        }
+        Loss::LoggedOut => {
+            ana.auth().logout(pb::LogoutRequest::default()).await.unwrap();
+        }
+        Loss::Demoted => bind_ana(sg, pb::Role::Viewer).await,
+        Loss::LockedOut => bind_ana(sg, pb::Role::None).await,
+    }
+}
+
+served! {
+    async fn t14_work_stops_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+        sg.nowhere("edge").await;
+        for loss in [
+            Loss::Deactivated, Loss::Deleted, Loss::SessionRevoked, Loss::SessionsRevoked, Loss::PasswordReset,
+            Loss::PasswordChanged, Loss::LoggedOut, Loss::Demoted, Loss::LockedOut,
+        ] {
+            let session = ana(&sg).await;
+            let held = held(&sg, &session).await;
+            let since = Instant::now();
+            lose(&sg, &session, loss).await;
+            let why = if matches!(loss, Loss::Demoted | Loss::LockedOut) { "too low" } else { "no longer valid" };
+            stopped(&sg, &held.id, since, why).await;
+            if loss != Loss::Deleted {
+                lose(&sg, &session, Loss::Deleted).await;
+            }
+        }
+        sg.finish().await;
+    }
+
+    async fn work_goes_on_past_the_planned_end_of_its_credential_and_with_a_role_that_suffices(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let session = ana(&sg).await;
+        let known = caller(&sg, &session);
+        let now = sg.app.clock.now();
+        let short = Grant {
+            principal: known.principal(),
+            version: known.version(),
+            session: known.session(),
+            gateway: None,
+            authenticated_at: known.authenticated_at(),
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(10)),
+        };
+        let short = sg.app.authn.tokens.issue(&short).unwrap();
+        let held = held(&sg, &short).await;
+        let waiting = tokio::spawn(wait(sg.with(&short), held.id.clone()));
+        registered(&sg, 1).await;
+        // Less than a lease lasts.
+        sg.app.clock.advance(Duration::from_secs(20));
+        feed::refresh(&sg.app).await.unwrap();
+        sg.app.live.sweep(&sg.app.snapshot);
+        assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+        assert!(!held.running.cancel().is_cancelled(), "its token has ended as planned");
+        bind_ana(&sg, pb::Role::Operator).await;
+        assert!(!held.running.cancel().is_cancelled(), "an operator may have begun it, too");
+        let id = held.id.clone();
+        held.finish(Ok(json!({})));
+        assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
+        sg.finish().await;
+    }
+
+    async fn a_key_that_was_replaced_with_an_overlap_keeps_its_work(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let admin = sg.admin();
+        let key = admin.key("ci", pb::Role::Admin).await;
+        let held = held(&sg, &key).await;
+        let rotate = |seconds| pb::RotateServicePrincipalRequest {
+            name: "ci".to_owned(),
+            overlap: Some(prost_types::Duration { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        admin.service_principals().rotate_service_principal(rotate(5)).await.unwrap();
+        sg.app.clock.advance(Duration::from_secs(10));
+        feed::refresh(&sg.app).await.unwrap();
+        sg.app.live.sweep(&sg.app.snapshot);
+        assert!(!held.running.cancel().is_cancelled(), "the overlap has ended as planned");
+        let since = Instant::now();
+        admin.service_principals().rotate_service_principal(rotate(0)).await.unwrap();
+        stopped(&sg, &held.id, since, "no longer valid").await;
+        sg.finish().await;
+    }
+
+    async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+        sg.nowhere("edge").await;
+        let admin = sg.admin();
+        // By another caller, so that the operation itself goes on.
+        let held = sg.held(&sg.work("edge", "box")).await;
+        let operator = async || {
+            let key = admin.key("ops", pb::Role::None).await;
+            admin.bind("ops", "edge", pb::Role::Operator).await;
+            let waiting = tokio::spawn(wait(sg.with(&key), held.id.clone()));
+            registered(&sg, 1).await;
+            waiting
+        };
+        let delete = async || {
+            let request = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+            admin.service_principals().delete_service_principal(request).await.unwrap();
+        };
+        let since = Instant::now();
+        let waiting = operator().await;
+        delete().await;
+        assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+        let waiting = operator().await;
+        admin.bind("ops", "edge", pb::Role::Viewer).await;
+        assert_refused!(waiting.await.unwrap(), PermissionDenied, "ROLE_TOO_LOW");
+        delete().await;
+        let waiting = operator().await;
+        admin.bind("ops", "edge", pb::Role::None).await;
+        assert_refused!(waiting.await.unwrap(), NotFound, "NOT_FOUND");
+        delete().await;
+        // The caller who began it needs no role to see it, but a valid credential.
+        let key = admin.key("ops", pb::Role::Admin).await;
+        let own = super::held(&sg, &key).await;
+        let waiting = tokio::spawn(wait(sg.with(&key), own.id.clone()));
+        registered(&sg, 1).await;
+        delete().await;
+        assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+        assert!(since.elapsed() < STOPS_WITHIN * 4, "none of them waits for its timeout");
+        let id = held.id.clone();
+        held.finish(Ok(json!({})));
+        assert_eq!(admin.ended(&id).await.status(), Status::Succeeded);
+        sg.finish().await;
+    }
+}
+
+served! { tuned with_folder;
+    async fn t14_a_hook_that_runs_by_hand_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+        let simulator = gateway(&sg, "edge").await;
+        waiting(&sg);
+        let hook = create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
+        let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+        let running = tokio::spawn(async move {
+            let request = pb::RunBootHookRequest {
+                gateway: "edge".to_owned(),
+                sandbox: "box".to_owned(),
+                id: hook.id,
+                ..Default::default()
+            };
+            ops.boot_hooks().run_boot_hook(request).await
+        });
+        let begun = sg.app.config.server.data_dir.join("begun");
+        let child = tokio::task::spawn_blocking(move || std::fs::read_to_string(begun).unwrap());
+        let child = child.await.unwrap();
+        let since = Instant::now();
+        let delete = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+        sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
+        // What the answer is nobody is there to read: it comes when the hook has ended.
+        let _ = running.await.unwrap();
+        assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
+        assert!(!lives(child.trim()), "the hook has ended with what it began");
+        simulator.stop().await;
+        sg.finish().await;
+    }
+}
+
+/// Only PostgreSQL has replicas.
+fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
+    run_quiet(Engine::Postgres, async |sg: TestServer| {
+        sg.nowhere("edge").await;
+        test(sg).await;
+    });
+}
+
+#[test]
+fn t14_a_takeover_undoes_the_work_of_a_caller_whose_key_was_replaced_meanwhile() {
+    on_replicas(async |sg| {
+        let key = sg.admin().key("ci", pb::Role::Admin).await;
+        let begin = Begin { key, input: Some(b"input".to_vec()), ..sg.work("edge", "box") };
+        for replaced in [false, true] {
+            let id = killed(&sg, begin.clone(), "made").await;
+            if replaced {
+                let name = "ci".to_owned();
+                let request = pb::RotateServicePrincipalRequest { name, ..Default::default() };
+                sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
+            }
+            sg.app.db.move_clock(Duration::from_secs(31));
+            assert_eq!(once(&sg.app, &RESUMING).await, 1);
+            let ended = sg.admin().ended(&id).await;
+            let expected = if replaced { Status::Failed } else { Status::Succeeded };
+            assert_eq!(ended.status(), expected, "{ended:?}");
+            assert_eq!(ended.error_message.contains("no longer valid"), replaced, "{ended:?}");
+        }
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn t14_a_right_that_was_lost_is_stored_so_that_a_takeover_undoes_the_work() {
+    on_replicas(async |sg| {
+        // Work that does not stop by itself, so that the row is seen in between.
+        let key = sg.admin().key("ci", pb::Role::None).await;
+        sg.admin().bind("ci", "edge", pb::Role::Admin).await;
+        let running =
+            crate::support::work::begun(&sg.app, &Begin { key, ..sg.work("edge", "box") }).await;
+        sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            while sg.admin().operation(running.id()).await.unwrap().status() != Status::Cancelling {
+                tokio::task::yield_now().await;
+            }
+        });
+        waited.await.unwrap();
+        let id = running.id().to_owned();
+        running.finish(Err(shoreguard::resources::operations::Failure::cancelled())).await.unwrap();
+        assert_eq!(sg.admin().ended(&id).await.error_code(), Code::Cancelled);
+        sg.finish().await;
+    });
+}

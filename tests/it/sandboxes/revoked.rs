@@ -1,0 +1,96 @@
+//! Creations and commands whose caller loses the right to them.
+
+use std::time::Instant;
+
+use super::*;
+use crate::access_bindings::set;
+
+/// Within this time work must have stopped: one second, and what a busy machine adds.
+const STOPS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The ways in which the service principal `ops` loses its right.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    Rotated,
+    Deleted,
+    Demoted,
+    LockedOut,
+}
+
+async fn lose(sg: &TestServer, gateway: &str, loss: Loss) {
+    let (admin, name) = (sg.admin(), "ops".to_owned());
+    match loss {
+        Loss::Rotated => {
+            let request = pb::RotateServicePrincipalRequest { name, ..Default::default() };
+            admin.service_principals().rotate_service_principal(request).await.unwrap();
+        }
+        Loss::Deleted => {
+            let request = pb::DeleteServicePrincipalRequest { name, ..Default::default() };
+            admin.service_principals().delete_service_principal(request).await.unwrap();
+        }
+        Loss::Demoted => {
+            admin.access().set_gateway_role(set("ops", gateway, pb::Role::Viewer)).await.unwrap();
+        }
+        Loss::LockedOut => {
+            admin.access().set_gateway_role(set("ops", gateway, pb::Role::None)).await.unwrap();
+        }
+    }
+}
+
+async fn stopped(sg: &TestServer, operation: &str, since: Instant) {
+    let cancelled = ended(&sg.admin(), operation).await;
+    assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
+    assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
+    assert!(
+        cancelled.error_message.contains("no longer valid")
+            || cancelled.error_message.contains("too low"),
+        "{cancelled:?}"
+    );
+}
+
+served! {
+    async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "box")).await;
+            for loss in [Loss::Rotated, Loss::Deleted, Loss::Demoted] {
+                // A leftover of the turn before.
+                let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+                let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
+                let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+                let request = pb::StartExecSandboxRequest {
+                    gateway: name.to_owned(),
+                    sandbox: "box".to_owned(),
+                    command: vec!["sleep".to_owned(), "600".to_owned()],
+                    ..Default::default()
+                };
+                let started = ops.sandboxes().start_exec_sandbox(request).await.unwrap();
+                let operation = started.into_inner().operation.unwrap().id;
+                until("it runs", || async { simulator.commands() == 1 }).await;
+                let since = Instant::now();
+                lose(&sg, name, loss).await;
+                stopped(&sg, &operation, since).await;
+                until("it has ended in the sandbox", || async { simulator.commands() == 0 }).await;
+            }
+        }
+    }
+
+    async fn t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let options = SimulatorOptions { ready_after: Duration::from_mins(10), ..SimulatorOptions::plain(generation) };
+            let simulator = Simulator::start(options).await.unwrap();
+            sg.gateway(name, simulator.addr()).await;
+            for (sandbox, loss) in [("one", Loss::Deleted), ("two", Loss::LockedOut)] {
+                let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+                let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
+                let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+                let operation = begin(&ops, to_create(&sg, name, sandbox)).await;
+                until("it is being made", || async { get(&sg.admin(), name, sandbox).await.is_ok() }).await;
+                let since = Instant::now();
+                lose(&sg, name, loss).await;
+                stopped(&sg, &operation, since).await;
+                until("it is gone", || is_gone(&sg, name, sandbox)).await;
+            }
+        }
+    }
+}
