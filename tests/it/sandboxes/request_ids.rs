@@ -65,7 +65,7 @@ fn value(metrics: &str, name: &str, labels: &[&str]) -> u64 {
 }
 
 served! {
-    async fn t13_a_full_table_of_request_ids_stops_no_work_of_our_own(sg: TestServer) {
+    async fn a_full_table_of_request_ids_stops_no_work_of_our_own(sg: TestServer) {
         let simulator = gateway(&sg, "new", Generation::V0_1).await;
         let mut client = direct(&simulator).await;
         for number in 1..=1_000 {
@@ -163,7 +163,7 @@ served! {
 served! {
     tuned |config| config.gateways.request_ids_per_principal = 3;
 
-    async fn t13_a_principal_has_a_share_of_a_gateways_request_ids(sg: TestServer) {
+    async fn a_principal_has_a_share_of_a_gateways_request_ids(sg: TestServer) {
         let simulator = gateway(&sg, "new", Generation::V0_1).await;
         let _second = gateway(&sg, "second", Generation::V0_1).await;
         let ana = sg.with(&sg.admin().key("ana", pb::Role::Admin).await);
