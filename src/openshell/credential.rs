@@ -62,17 +62,18 @@ impl CredentialCheck {
 
     /// The gateway answered with an error to a method that every accepted credential may call.
     pub(crate) fn refused(method: &str, code: Code, said: &str) -> Self {
-        match code {
-            Code::Unauthenticated => Self::Unusable(format!(
-                "the gateway does not accept the credential ({method}: UNAUTHENTICATED: {})",
-                words(said)
-            )),
-            Code::PermissionDenied => Self::Unusable(format!(
-                "the gateway permits the credential nothing ({method}: PERMISSION_DENIED: {})",
-                words(said)
-            )),
-            _ => Self::unknown(method, &format!("{code:?}: {said}")),
+        let said = words(said);
+        if code == Code::Unauthenticated {
+            return Self::Unusable(format!(
+                "the gateway does not accept the credential ({method}: UNAUTHENTICATED: {said})"
+            ));
         }
+        if code == Code::PermissionDenied {
+            return Self::Unusable(format!(
+                "the gateway permits the credential nothing ({method}: PERMISSION_DENIED: {said})"
+            ));
+        }
+        Self::unknown(method, &format!("{code:?}: {said}"))
     }
 }
 
@@ -110,18 +111,32 @@ impl CurrentUser {
         // A user who is no platform admin lacks the role. A credential without a known scope lacks the scope, if the
         // gateway checks scopes.
         let by_role = self.has_role() && !said.contains("scope");
-        let unusable = |code: &str| {
-            let (said, roles) = (words(said), shown(&self.roles));
-            CredentialCheck::Unusable(format!(
-                "the gateway accepts the credential and permits it nothing ({method}: {code}: {said}; roles: {roles})"
-            ))
+        let name = match code {
+            Code::PermissionDenied => "PERMISSION_DENIED",
+            Code::Unimplemented => "UNIMPLEMENTED",
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::InvalidArgument
+            | Code::DeadlineExceeded
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+            | Code::Unauthenticated => return CredentialCheck::refused(method, code, said),
         };
-        match code {
-            Code::PermissionDenied | Code::Unimplemented if by_role => CredentialCheck::Usable,
-            Code::PermissionDenied => unusable("PERMISSION_DENIED"),
-            Code::Unimplemented => unusable("UNIMPLEMENTED"),
-            _ => CredentialCheck::refused(method, code, said),
+        if by_role {
+            return CredentialCheck::Usable;
         }
+        let (said, roles) = (words(said), shown(&self.roles));
+        CredentialCheck::Unusable(format!(
+            "the gateway accepts the credential and permits it nothing ({method}: {name}: {said}; roles: {roles})"
+        ))
     }
 }
 
