@@ -238,7 +238,10 @@ served! {
         let mut streams = of.own().await;
         streams.extend(of.public().await);
         all_end(streams, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
-        assert_eq!(sg.app.live.count(), 0, "a task that feeds a stream ends with it");
+        // A task that feeds a stream ends with it; where one goes on the limit of the test says so.
+        while sg.app.live.count() > 0 {
+            crate::support::pause().await;
+        }
         work.finish(Ok(serde_json::json!({})));
         gateway.stop().await;
         sg.finish().await;
