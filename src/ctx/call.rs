@@ -1,12 +1,13 @@
 //! A call as the layers know it, and what is noted of it on its way.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::refusal::{Guard, Refusal};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
 use crate::db::types::{GatewayId, Timestamp};
@@ -44,13 +45,14 @@ pub struct Call {
 /// What is noted of a call on its way, for the audit log.
 #[derive(Debug, Default)]
 pub struct Note {
-    state: Mutex<Noted>,
+    pub(super) state: Mutex<Noted>,
+    pub(super) guard: OnceLock<Guard>,
 }
 
 /// The content of a [`Note`].
 #[derive(Debug, Default)]
 pub struct Noted {
-    /// Why the call was not let through.
+    /// Why the call was not let through. Recorded when the call is answered, at the latest when the note is dropped.
     pub refused: Option<Refusal>,
     /// The intent that waits for its outcome.
     pub entry: Option<OpenEntry>,
@@ -89,29 +91,6 @@ pub enum Progress {
     Begun,
     /// The deadline has passed first: nothing is done any more.
     Late,
-}
-
-/// A call that was not let through.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// The audit action that it would have been.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
-    /// Which one.
-    pub target: String,
-    /// The gateway, as the caller named it.
-    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
-    /// The role that the caller had there.
-    pub role: Role,
-}
-
-impl Refusal {
-    /// Returns the gateway, if it is known.
-    #[must_use]
-    pub fn gateway_id(&self) -> Option<GatewayId> {
-        self.gateway.as_ref().and_then(|(id, _)| *id)
-    }
 }
 
 impl Noted {

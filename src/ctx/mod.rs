@@ -10,6 +10,7 @@ mod call;
 mod deferred;
 mod pending;
 mod proved;
+mod refusal;
 mod taken_over;
 
 use std::net::IpAddr;
@@ -31,9 +32,11 @@ use crate::resources::audit::Intent;
 pub use self::authorize::{Digest, Grant, Granted};
 pub(crate) use self::authorize::{authorize, intent_of_read, of_own_call};
 use self::authorize::{enough, intent};
-pub use self::call::{Call, Note, Noted, Refusal, Settled};
+pub use self::call::{Call, Note, Noted, Settled};
 pub use self::pending::Pending;
 pub use self::proved::Proved;
+pub(crate) use self::refusal::record as record_refusal;
+pub use self::refusal::{Refusal, Why};
 pub(crate) use self::taken_over::TakenOver;
 
 /// A gateway that a call is about.
@@ -304,6 +307,10 @@ impl Anonymous {
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
+        // An entry of nobody is all that a call of nobody stores.
+        if &*actor != "anonymous" {
+            self.app.disk.admit(role)?;
+        }
         let mut about = self.about;
         if about.target.is_empty() {
             about.target = actor.to_string();

@@ -48,6 +48,7 @@ pub use self::body::ProxiedBody;
 pub use self::ids::RequestIds;
 pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
+pub(crate) use self::scan::{NUL, Schema};
 
 use self::channels::Channels;
 use crate::access::policy::UpstreamMethod;

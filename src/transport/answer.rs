@@ -33,7 +33,7 @@ pub(super) async fn whole(
     if done {
         share.grow_anyway(bytes);
     } else {
-        share.grow(bytes).map_err(too_many_bytes)?;
+        share.grow(bytes).map_err(|_| too_many_bytes())?;
     }
     drop(share);
     let data = Some(data).filter(|data| !data.is_empty());

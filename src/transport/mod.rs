@@ -5,6 +5,8 @@ mod answer;
 mod answering;
 pub mod body;
 pub mod call;
+pub mod codec;
+mod complete;
 mod connections;
 mod descriptors;
 mod feed;

@@ -62,12 +62,12 @@ impl<B> RequestBody<B> {
             held.clear();
             self.began = Instant::now();
             self.timer = None;
-            return held.grow(self.frames.arrived).map_err(too_many_bytes);
+            return held.grow(self.frames.arrived).map_err(|_| too_many_bytes());
         }
         if self.shape == Shape::Many && !before.is_within_a_message() {
             self.began = Instant::now();
         }
-        held.grow(data.len() as u64).map_err(too_many_bytes)
+        held.grow(data.len() as u64).map_err(|_| too_many_bytes())
     }
 
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -192,9 +192,9 @@ where
         let polled = Pin::new(&mut *this.body).poll_frame(cx).map_err(Into::into);
         if let (Poll::Ready(Some(Ok(frame))), Some(held)) = (&polled, this.held)
             && let Some(data) = frame.data_ref()
-            && let Err(full) = held.lock().grow(data.len() as u64)
+            && held.lock().grow(data.len() as u64).is_err()
         {
-            return Poll::Ready(Some(Err(too_many_bytes(full).into())));
+            return Poll::Ready(Some(Err(too_many_bytes().into())));
         }
         polled
     }

@@ -16,6 +16,7 @@ use tracing::{Instrument, info, info_span};
 
 use super::answer;
 use super::body::Body;
+use super::complete::Complete;
 use super::in_flight::InFlight;
 use super::layers::gate::Route;
 use super::layers::open_calls::{OpenCalls, Shares};
@@ -168,6 +169,7 @@ impl Stack {
         // Who calls.
         let certificate = peer.certificate.as_ref();
         call.caller = authn::caller(app, request.headers(), certificate).await.map_err(refuse)?;
+        audit::begin(app, call);
         let caller = call.caller.as_ref();
         self.open_calls.identified(&mut shares, ip, caller).map_err(refuse)?;
         // What is called, and whether this caller ever could: before a byte of the body is read.
@@ -220,9 +222,21 @@ impl Stack {
         };
         let within = self.app.config.limits.body();
         let (body_held, done) = (held.clone(), gate::writes(route));
-        let request = request.map(|body| {
-            let body = RequestBody::new(body, shape, body_held, call.started, within);
-            axum::body::Body::new(body)
+        let request = request.map(|body| match shape {
+            Shape::One => axum::body::Body::new(RequestBody::new(
+                Complete::new(body),
+                shape,
+                body_held,
+                call.started,
+                within,
+            )),
+            Shape::Many => axum::body::Body::new(RequestBody::new(
+                body,
+                shape,
+                body_held,
+                call.started,
+                within,
+            )),
         });
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
         let router = self.router_for(call, request.headers());
@@ -294,8 +308,7 @@ impl Stack {
             let body = std::mem::take(response.body_mut());
             *response.body_mut() = body.measured(measured);
         }
-        let code = in_headers.unwrap_or(Code::PermissionDenied);
-        audit::finish(&self.app, call, code as i32);
+        audit::finish(call);
     }
 }
 

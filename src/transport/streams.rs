@@ -16,11 +16,12 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::call::{Reply, call_of, close, write};
 use super::feed;
-use super::status::status;
+use super::layers::open_calls::too_many_bytes;
+use super::status::{of_the_wire, status};
 use super::taking::Taking;
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::{Audit, Rpc};
@@ -97,7 +98,7 @@ impl<M> Upload<M> {
             }
         };
         let message = tokio::select! {
-            message = self.messages.message() => message.map_err(|_| broken_off())?,
+            message = self.messages.message() => message.map_err(|status| fault(&status))?,
             () = revoked => {
                 let why = self.live.as_ref().and_then(LiveStream::why);
                 return Err(why.unwrap_or(Ended::Stale).into());
@@ -118,6 +119,18 @@ impl<M> Upload<M> {
         let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
         timeout(MESSAGE_TIME, self.next()).await.map_err(late)?
     }
+}
+
+/// The error behind the status of a message that did not arrive: ours, if the body was refused, or one about its bytes.
+fn fault(status: &Status) -> Error {
+    let ours = !status.details().is_empty();
+    if ours && status.code() == Code::DeadlineExceeded {
+        return Error::Late { why: status.message().to_owned() };
+    }
+    if ours && status.code() == Code::ResourceExhausted {
+        return too_many_bytes();
+    }
+    of_the_wire(status).unwrap_or_else(broken_off)
 }
 
 fn broken_off() -> Error {

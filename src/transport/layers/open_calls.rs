@@ -11,7 +11,7 @@ use crate::access::policy::{Method, Streaming};
 use crate::access::principal::Caller;
 use crate::config::Limits;
 use crate::error::{Error, Reason};
-use crate::fair::{Full, Held, Holder, Limit, Share};
+use crate::fair::{Held, Holder, Limit, Share};
 use crate::transport::layers::gate::Route;
 
 /// When to try again after a bound was reached: calls end all the time.
@@ -108,13 +108,13 @@ impl OpenCalls {
     /// # Errors
     /// `TOO_MANY_BYTES`.
     pub fn held(&self, address: IpAddr, caller: Option<&Caller>) -> Result<Held, Error> {
-        Held::open(&self.bytes, holder(address, caller)).map_err(too_many_bytes)
+        Held::open(&self.bytes, holder(address, caller)).map_err(|_| too_many_bytes())
     }
 }
 
 /// The error for bytes that the bounds do not allow.
 #[must_use]
-pub fn too_many_bytes(_: Full) -> Error {
+pub fn too_many_bytes() -> Error {
     Error::Exhausted { reason: Reason::TooManyBytes, retry_in: RETRY_IN }
 }
 
