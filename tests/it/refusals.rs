@@ -187,7 +187,7 @@ served! {
         sg.app.audit.drain().await;
         for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer"] {
             let (rows, total) = denied(&sg, actor).await;
-            assert_eq!(total, HUNG_UP.into(), "{actor}: {rows} rows");
+            assert_eq!(total, u64::from(HUNG_UP), "{actor}: {rows} rows");
             assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");
         }
         for simulator in fleet {
