@@ -30,6 +30,8 @@ pub(crate) fn compile(out: &Path) -> Vec<u8> {
     tonic_prost_build::configure()
         .out_dir(folder)
         .bytes(".")
+        // Judges the text of each request as it is decoded.
+        .codec_path("crate::transport::codec::Checked")
         .compile_fds(set)
         .expect("the protos compile");
     encoded

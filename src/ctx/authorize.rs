@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who};
+use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who, Why};
 use crate::access::policy::{About, Access, Method, Rpc, Scope};
 use crate::access::principal::Caller;
 use crate::access::roles::Role;
@@ -44,7 +44,7 @@ impl Granted {
     pub fn refusal(&self) -> Refusal {
         let About { action, resource, target } = self.about.clone();
         let gateway = self.on.clone().map(|(id, name)| (Some(id), name));
-        Refusal { action, resource, target, gateway, role: self.role }
+        Refusal { action, resource, target, gateway, role: self.role, why: Why::default() }
     }
 
     fn ctx(self) -> Ctx {
@@ -176,7 +176,8 @@ pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Resu
         }
         Err((error, gateway, role)) => {
             let About { action, resource, target } = about;
-            let refusal = Refusal { action, resource, target, gateway, role };
+            let why = Why::from(&error);
+            let refusal = Refusal { action, resource, target, gateway, role, why };
             call.note.lock().refused = Some(refusal);
             Err(error)
         }

@@ -9,10 +9,11 @@ mod authorize;
 mod deferred;
 mod pending;
 mod proved;
+mod refusal;
 mod taken_over;
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Map, Value};
@@ -33,6 +34,8 @@ pub(crate) use self::authorize::{authorize, intent_of_read};
 use self::authorize::{enough, intent};
 pub use self::pending::Pending;
 pub use self::proved::Proved;
+pub(crate) use self::refusal::record as record_refusal;
+pub use self::refusal::{Refusal, Why};
 pub(crate) use self::taken_over::TakenOver;
 
 /// A gateway that a call is about.
@@ -65,12 +68,13 @@ pub struct Call {
 #[derive(Debug, Default)]
 pub struct Note {
     state: Mutex<Noted>,
+    guard: OnceLock<refusal::Guard>,
 }
 
 /// The content of a [`Note`].
 #[derive(Debug, Default)]
 pub struct Noted {
-    /// Why the call was not let through.
+    /// Why the call was not let through. Recorded when the call is answered, at the latest when the note is dropped.
     pub refused: Option<Refusal>,
     /// The intent that waits for its outcome.
     pub entry: Option<OpenEntry>,
@@ -84,21 +88,6 @@ pub struct Noted {
     pub deferred: bool,
     /// The key under which the caller may repeat the call.
     pub idempotency_key: Option<String>,
-}
-
-/// A call that was not let through.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    /// The audit action that it would have been.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
-    /// Which one.
-    pub target: String,
-    /// The gateway, as the caller named it.
-    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
-    /// The role that the caller had there.
-    pub role: Role,
 }
 
 impl Note {
@@ -354,6 +343,10 @@ impl Anonymous {
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
+        // An entry of nobody is all that a call of nobody stores.
+        if &*actor != "anonymous" {
+            self.app.disk.admit(role)?;
+        }
         let mut about = self.about;
         if about.target.is_empty() {
             about.target = actor.to_string();

@@ -5,7 +5,9 @@
 //!
 //! Invariants
 //! - no text of the database reaches a caller: what is not known here is `Internal`;
-//! - a broken CHECK is `Internal`: the domain has let something through that it should have refused.
+//! - a value that the database does not take is the caller's: a broken CHECK, a NULL, text or a number that fits no
+//!   column is `Invalid`. A warning is logged, since it shows that a check of ours is missing;
+//! - the warning has no text of the database that could repeat a value.
 
 use std::fmt;
 use std::time::Duration;
@@ -71,6 +73,30 @@ const GONE: &[&str] = &[
     "no space left on device",
 ];
 
+/// What PostgreSQL and SQLite say of a value that fits no column: classes 22 and 54 of SQLSTATE, of which diesel hands on
+/// no code either.
+const UNFIT: &[&str] = &[
+    "invalid byte sequence for encoding",
+    "unsupported Unicode escape sequence",
+    "value too long for type",
+    "integer out of range",
+    "smallint out of range",
+    "bigint out of range",
+    "is out of range for type",
+    "field value out of range",
+    "timestamp out of range",
+    "interval out of range",
+    "invalid input syntax for type",
+    "invalid escape",
+    "LIKE pattern must not end with escape character",
+    "numeric field overflow",
+    "index row size",
+    "index row requires",
+    "string or blob too big",
+    "LIKE or GLOB pattern too complex",
+    "datatype mismatch",
+];
+
 impl From<DieselError> for Error {
     #[expect(clippy::wildcard_enum_match_arm, reason = "diesel's enum is non-exhaustive")]
     fn from(error: DieselError) -> Self {
@@ -80,6 +106,7 @@ impl From<DieselError> for Error {
             }
             DieselError::BrokenTransactionManager => unavailable(),
             DieselError::RollbackErrorOnCommit { commit_error, .. } => Self::from(*commit_error),
+            DieselError::SerializationError(_) => unfit("a value that cannot be encoded", None),
             other => Self::internal(other),
         }
     }
@@ -117,8 +144,22 @@ fn from_database(
             warn!(error = text, "the connection to the database was lost");
             Some(unavailable())
         }
+        DatabaseErrorKind::CheckViolation => {
+            let name = text.strip_prefix("CHECK constraint failed: ");
+            Some(unfit("a broken CHECK", information.constraint_name().or(name)))
+        }
+        DatabaseErrorKind::NotNullViolation => {
+            let name = text.strip_prefix("NOT NULL constraint failed: ");
+            Some(unfit("a missing value", information.column_name().or(name)))
+        }
         _ => from_text(text),
     }
+}
+
+/// A value that the database does not take, though nothing before it has refused it.
+fn unfit(what: &'static str, constraint: Option<&str>) -> Error {
+    warn!(what, constraint, "a value reached the database that a check should have refused");
+    Error::invalid("request", "has a value that is too long, too large or not allowed here")
 }
 
 fn taken(information: &dyn DatabaseErrorInformation) -> Option<Error> {
@@ -143,6 +184,9 @@ fn from_text(text: &str) -> Option<Error> {
     if text == "database is locked" || text == "database table is locked" {
         let retry_in = Duration::from_secs(1);
         return Some(Error::Exhausted { reason: Reason::Busy, retry_in });
+    }
+    if let Some(what) = UNFIT.iter().find(|unfit| text.contains(**unfit)) {
+        return Some(unfit(what, None));
     }
     if GONE.iter().any(|gone| text.contains(gone)) {
         warn!(error = text, "the database cannot be used");
@@ -184,10 +228,27 @@ mod tests {
     fn what_is_not_known_is_a_fault_of_ours() {
         for (kind, text) in [
             (DatabaseErrorKind::UniqueViolation, "UNIQUE constraint failed: leases.name"),
-            (DatabaseErrorKind::CheckViolation, "CHECK constraint failed: users_role_known"),
             (DatabaseErrorKind::Unknown, "no such table: x"),
         ] {
             assert!(matches!(broken(kind, text), Error::Internal(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_the_database_does_not_take_is_the_callers() {
+        for (kind, text) in [
+            (DatabaseErrorKind::CheckViolation, "CHECK constraint failed: users_role_known"),
+            (DatabaseErrorKind::NotNullViolation, "NOT NULL constraint failed: users.email"),
+            (DatabaseErrorKind::Unknown, "invalid byte sequence for encoding \"UTF8\": 0x00"),
+            (DatabaseErrorKind::Unknown, "unsupported Unicode escape sequence"),
+            (DatabaseErrorKind::Unknown, "value too long for type character varying(253)"),
+            (DatabaseErrorKind::Unknown, "bigint out of range"),
+            (DatabaseErrorKind::Unknown, "invalid input syntax for type integer: \"x\""),
+            (DatabaseErrorKind::Unknown, "string or blob too big"),
+        ] {
+            let error = broken(kind, text);
+            let Error::Invalid { why, .. } = &error else { panic!("{text}: {error:?}") };
+            assert!(!why.contains(text), "{why}");
         }
     }
 

@@ -82,9 +82,9 @@ pub(super) async fn admit<'a>(
     let domain = app.config.server.gateway_domain.as_deref();
     let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
         .and_then(|said| target::of(&app.snapshot, &caller, said))
-        .inspect_err(|_| record::refuse(&call, rows.any(), &Place::default(), None))?;
+        .inspect_err(|error| record::refuse(&call, rows.any(), &Place::default(), None, error))?;
     let refused = |guard: Option<&'static Guard>, error: Error| {
-        record::refuse(&call, guard, &Place::default(), Some(&chosen));
+        record::refuse(&call, guard, &Place::default(), Some(&chosen), &error);
         error
     };
     let away = || Connection::unreachable(&chosen.name);

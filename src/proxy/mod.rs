@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 pub use self::body::ProxiedBody;
 pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
+pub(crate) use self::scan::{NUL, Schema};
 
 use self::channels::Channels;
 use crate::access::policy::UpstreamMethod;

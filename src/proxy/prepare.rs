@@ -41,7 +41,7 @@ where
     let (read, place) = match read(admitted, headers, body).await {
         Ok(read) => read,
         Err((error, place)) => {
-            record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen));
+            record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen), &error);
             return Err(error);
         }
     };
@@ -85,23 +85,29 @@ where
 {
     let guard = admitted.guard;
     let governed = guard.effect != PolicyEffect::None;
-    if !governed && guard.sandbox_key == SandboxKey::None {
-        return Ok((None, Place::default()));
-    }
     let nowhere = |error| (error, Place::default());
-    message::identity(headers).map_err(nowhere)?;
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
+    let encoded = message::identity(headers);
+    if !governed && guard.sandbox_key == SandboxKey::None {
+        // It names no sandbox and is read to judge its text alone. What streams or is compressed passes as bytes.
+        if streams || encoded.is_err() {
+            return Ok((None, Place::default()));
+        }
+        let read = arrived(admitted, message::whole(body)).await.map_err(nowhere)?;
+        let (row, generation) = (admitted.row, admitted.generation);
+        skew::check(row, generation, &admitted.chosen.name, read.message()).map_err(nowhere)?;
+        return Ok((Some(read), Place::default()));
+    }
+    encoded.map_err(nowhere)?;
     let arriving =
         async { if streams { message::first(body).await } else { message::whole(body).await } };
-    let read = admitted.watch.within(tokio::time::timeout(READ_TIME, arriving)).await;
-    let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
-    let read = read.and_then(|read| read.map_err(late)?).map_err(nowhere)?;
+    let read = arrived(admitted, arriving).await.map_err(nowhere)?;
     let message = read.message();
     skew::check(admitted.row, admitted.generation, &admitted.chosen.name, message)
         .map_err(nowhere)?;
-    let text = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
-    let mut place =
-        Place { workspace: text(guard.workspace_path), sandbox: text(guard.sandbox_path) };
+    let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
+    let mut place = Place { workspace: at(guard.workspace_path), sandbox: at(guard.sandbox_path) };
+    place.bounded().map_err(nowhere)?;
     let forged = annotate::refuse_forged(admitted.row.path, message);
     let role = forged.and_then(|()| governed::role_of(admitted.row.path, message));
     let role = role.map_err(|error| (error, place.clone()))?;
@@ -116,4 +122,14 @@ where
         place = found.map_err(|error| (error, place))?.as_ref().clone();
     }
     Ok((Some(read), place))
+}
+
+/// A request that must arrive soon, while its caller has the right to it.
+async fn arrived(
+    admitted: &mut Admitted<'_>,
+    arriving: impl Future<Output = Result<Read, Error>>,
+) -> Result<Read, Error> {
+    let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
+    let read = admitted.watch.within(tokio::time::timeout(READ_TIME, arriving)).await?;
+    read.map_err(late)?
 }

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::ctx::{Call, Digest, Refusal};
 use crate::error::{Error, Reason};
 use crate::resources::audit::{Ending, Intent, OpenEntry, Outcome};
+use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
 
 /// The sandbox that a request means.
@@ -27,6 +28,21 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Refuses names that are longer than any that is kept.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`.
+    pub(crate) fn bounded(&self) -> Result<(), Error> {
+        for (field, name) in [("workspace", &self.workspace), ("name", &self.sandbox)] {
+            let count = name.chars().count();
+            if count > NAME_CHARACTERS_MAX {
+                let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
+                return Err(Error::invalid(field, why));
+            }
+        }
+        Ok(())
+    }
+
     /// As the audit log names it.
     fn target(&self) -> String {
         match (self.workspace.as_str(), self.sandbox.as_str()) {
@@ -44,13 +60,20 @@ impl Place {
 }
 
 /// Leaves word for the audit layer that the call was not let through.
-pub(crate) fn refuse(call: &Call, guard: Option<&Guard>, place: &Place, chosen: Option<&Chosen>) {
+pub(crate) fn refuse(
+    call: &Call,
+    guard: Option<&Guard>,
+    place: &Place,
+    chosen: Option<&Chosen>,
+    error: &Error,
+) {
     let refusal = Refusal {
         action: guard.map_or("gateway.call", |guard| guard.action),
         resource: guard.map_or("gateway", |guard| guard.resource),
         target: place.target(),
         gateway: chosen.map(|chosen| (Some(chosen.id), Arc::clone(&chosen.name))),
         role: chosen.map_or(crate::access::roles::Role::None, |chosen| chosen.role),
+        why: error.into(),
     };
     call.note.lock().refused = Some(refusal);
 }

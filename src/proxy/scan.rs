@@ -3,6 +3,9 @@
 //! Refused are a singular field that comes twice, two members of a oneof, a map key that comes twice, a wire type that
 //! is not the field's, text that is not UTF-8, a group, and what is cut off or nested too deep; unknown fields where
 //! that is asked for. Nothing is changed: what goes on are the bytes that were checked.
+//!
+//! NUL is refused in every string, also by [`Schema::text`], which accepts what decoders accept otherwise. PostgreSQL
+//! stores no NUL, and programs written in C end a string at it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -15,6 +18,9 @@ use crate::resources::gateways::targets::Generation;
 
 /// Nesting of messages that is followed; policies have six levels.
 const DEPTH_MAX: u32 = 32;
+
+/// Why a string with NUL is refused.
+pub(crate) const NUL: &str = "must not contain NUL (U+0000)";
 
 /// What becomes of fields that the schema doesn't have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +66,7 @@ enum Wire {
     Map(usize),
 }
 
+static OWN: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::pb::DESCRIPTORS));
 static V0_0: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::pb::V0_0_DESCRIPTORS));
 static V0_1: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::pb::V0_1_DESCRIPTORS));
 
@@ -71,6 +78,11 @@ impl Schema {
             Generation::V0_1 => Some(&V0_1),
             Generation::Unknown | Generation::Unsupported => None,
         }
+    }
+
+    /// The schema of our own API.
+    pub(crate) fn own() -> &'static Self {
+        &OWN
     }
 
     fn compile(descriptors: &[u8]) -> Self {
@@ -85,7 +97,7 @@ impl Schema {
     /// Reads a message strictly; answers how many fields it has, at any depth, that the schema doesn't.
     ///
     /// # Errors
-    /// `MESSAGE_AMBIGUOUS` or `MALFORMED_MESSAGE`, with the name of the field.
+    /// `MESSAGE_AMBIGUOUS`, `MALFORMED_MESSAGE`, or `INVALID_FIELD` for NUL in a string, with the name of the field.
     pub(crate) fn check(
         &self,
         name: &str,
@@ -95,10 +107,42 @@ impl Schema {
         let shape = self.by_name.get(name).ok_or_else(|| Error::internal("no such message"))?;
         let mut passed = 0;
         let read = self.read(*shape, message, (unknown, &mut passed), 0);
-        read.map(|()| passed).map_err(|fault| match fault {
-            Fault::Ambiguous(why) => Error::refused(Reason::MessageAmbiguous, why),
-            Fault::Malformed(why) => Error::refused(Reason::MalformedMessage, why),
-        })
+        read.map(|()| passed).map_err(Error::from)
+    }
+
+    /// Looks for NUL in the strings of a message: at any depth, in map keys, and in fields that a later one replaces.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` with the path of the field, `MALFORMED_MESSAGE` if the message cannot be read.
+    pub(crate) fn text(&self, name: &str, message: &[u8]) -> Result<(), Error> {
+        let shape = self.by_name.get(name).ok_or_else(|| Error::internal("no such message"))?;
+        self.find_nul(*shape, message, 0).map_err(Error::from)
+    }
+
+    fn find_nul(&self, shape: usize, bytes: &[u8], depth: u32) -> Result<(), Fault> {
+        // No NUL without a zero byte. Most messages have none, or only a few bytes before it.
+        if !bytes.contains(&0) {
+            return Ok(());
+        }
+        if depth >= DEPTH_MAX {
+            return Err(Fault::Malformed(format!("nested deeper than {DEPTH_MAX} messages")));
+        }
+        let fields = &self.messages[shape].fields;
+        let mut rest = Fields::of(bytes);
+        while let Some((number, value)) = rest.field()? {
+            let index = fields.binary_search_by_key(&number, |field| field.number);
+            let (Ok(index), Value::Bytes(bytes)) = (index, value) else { continue };
+            let field = &fields[index];
+            match field.wire {
+                Wire::Text if bytes.contains(&0) => return Err(Fault::Nul(field.name.clone())),
+                Wire::Message(inner) | Wire::Map(inner) => {
+                    self.find_nul(inner, bytes, depth + 1).map_err(|fault| fault.inside(field))?
+                }
+                // A wire type that is not the field's is for the decoder to refuse.
+                Wire::Text | Wire::Bytes | Wire::Varint | Wire::Fixed64 | Wire::Fixed32 => {}
+            }
+        }
+        Ok(())
     }
 
     fn read(
@@ -133,15 +177,14 @@ impl Schema {
                 | (Wire::Fixed64, Value::Fixed64)
                 | (Wire::Fixed32, Value::Fixed32)
                 | (Wire::Bytes, Value::Bytes(_)) => {}
-                (Wire::Text, Value::Bytes(text)) => {
-                    std::str::from_utf8(text)
-                        .map_err(|_| Fault::Malformed(format!("`{}` is not UTF-8", field.name)))?;
-                }
+                (Wire::Text, Value::Bytes(text)) => plain(field, text)?,
                 (Wire::Message(inner), Value::Bytes(bytes)) => {
-                    self.read(inner, bytes, (unknown, &mut *passed), depth + 1)?;
+                    self.read(inner, bytes, (unknown, &mut *passed), depth + 1)
+                        .map_err(|fault| fault.inside(field))?;
                 }
                 (Wire::Map(entry), Value::Bytes(bytes)) => {
-                    self.read(entry, bytes, (unknown, &mut *passed), depth + 1)?;
+                    self.read(entry, bytes, (unknown, &mut *passed), depth + 1)
+                        .map_err(|fault| fault.inside(field))?;
                     if !keys.insert((number, key_of(bytes))) {
                         let why = format!("a key of `{}` comes twice", field.name);
                         return Err(Fault::Ambiguous(why));
@@ -162,6 +205,40 @@ impl Schema {
 enum Fault {
     Ambiguous(String),
     Malformed(String),
+    /// A string with NUL: the path of its field.
+    Nul(String),
+}
+
+impl Fault {
+    /// The same fault, seen from the message that has the faulty one in `field`.
+    fn inside(self, field: &Field) -> Self {
+        match (self, field.wire) {
+            (Self::Nul(_), Wire::Map(_)) => Self::Nul(field.name.clone()),
+            (Self::Nul(path), _) => Self::Nul(format!("{}.{path}", field.name)),
+            (fault @ (Self::Ambiguous(_) | Self::Malformed(_)), _) => fault,
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Ambiguous(why) => Self::refused(Reason::MessageAmbiguous, why),
+            Fault::Malformed(why) => Self::refused(Reason::MalformedMessage, why),
+            Fault::Nul(path) => Self::invalid(path, NUL),
+        }
+    }
+}
+
+/// Checks the bytes of a string field.
+fn plain(field: &Field, text: &[u8]) -> Result<(), Fault> {
+    if std::str::from_utf8(text).is_err() {
+        return Err(Fault::Malformed(format!("`{}` is not UTF-8", field.name)));
+    }
+    if text.contains(&0) {
+        return Err(Fault::Nul(field.name.clone()));
+    }
+    Ok(())
 }
 
 impl From<Malformed> for Fault {

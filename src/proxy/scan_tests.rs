@@ -165,3 +165,48 @@ proptest! {
         let _ = check(UPDATE, &bytes);
     }
 }
+
+#[test]
+fn nul_is_refused_in_every_string_and_taken_in_bytes() {
+    let field = |checked: Result<(), Error>| match checked {
+        Err(Error::Invalid { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    let schema = Schema::of(Generation::V0_0).unwrap();
+    let both = |name: &str, bytes: &[u8]| {
+        let strict = field(schema.check(name, bytes, Unknown::Passed).map(drop));
+        assert_eq!(strict, field(schema.text(name, bytes)));
+        strict
+    };
+    let named = pb::UpdateConfigRequest { name: "de\0mo".to_owned(), ..update() };
+    assert_eq!(both(UPDATE, &named.encode_to_vec()), "name");
+    let mut nested = update();
+    let policies = &mut nested.policy.as_mut().unwrap().network_policies;
+    policies.get_mut("web").unwrap().name = "\0".to_owned();
+    assert_eq!(both(UPDATE, &nested.encode_to_vec()), "policy.network_policies");
+    let mut keyed = update();
+    let policies = &mut keyed.policy.as_mut().unwrap().network_policies;
+    policies.insert("\0".to_owned(), sandbox::NetworkPolicyRule::default());
+    assert_eq!(both(UPDATE, &keyed.encode_to_vec()), "policy.network_policies");
+
+    // Zero bytes that are no text: numbers, bytes, and fields that the schema does not have.
+    let input = pb::ExecSandboxInput {
+        payload: Some(pb::exec_sandbox_input::Payload::Stdin(vec![0; 9].into())),
+    };
+    let mut bytes = input.encode_to_vec();
+    wire::put_number(&mut bytes, 900, 0);
+    wire::put_bytes(&mut bytes, 901, b"\0");
+    schema.check(INPUT, &bytes, Unknown::Passed).unwrap();
+    schema.text(INPUT, &bytes).unwrap();
+}
+
+#[test]
+fn nul_is_found_in_a_string_that_a_later_one_replaces() {
+    let own = Schema::own();
+    let (mut bytes, name) = (Vec::new(), "shoreguard.v1.GetGatewayRequest");
+    wire::put_bytes(&mut bytes, 1, b"a\0b");
+    wire::put_bytes(&mut bytes, 1, b"edge");
+    let refused = own.text(name, &bytes).unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused:?}");
+    own.text(name, b"\x0a\x04edge").unwrap();
+}

@@ -28,6 +28,9 @@ impl Form {
             let read = decoded(name).zip(decoded(value));
             let (name, value) =
                 read.ok_or_else(|| Refusal::request("the body is no form in UTF-8"))?;
+            if name.contains('\0') || value.contains('\0') {
+                return Err(Refusal::request("a parameter must not contain NUL (U+0000)"));
+            }
             if found.iter().any(|(known, _)| *known == name) {
                 return Err(Refusal::request("a parameter comes twice"));
             }
@@ -129,7 +132,9 @@ mod tests {
         ] {
             assert_eq!(read.get(name), value, "{name}");
         }
-        for bad in ["a=1&a=1", "a=1&%61=2", "a&a", "a=%", "a=%1", "a=%zz", "a=%ff", "%ff=1"] {
+        for bad in
+            ["a=1&a=1", "a=1&%61=2", "a&a", "a=%", "a=%1", "a=%zz", "a=%ff", "%ff=1", "a=%00"]
+        {
             assert!(form(bad).is_err(), "{bad}");
         }
         let mut headers = HeaderMap::new();

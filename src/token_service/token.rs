@@ -1,11 +1,13 @@
 //! The token endpoint: an API key, a device code or a refresh token for a token of one gateway.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::json;
 
@@ -90,32 +92,45 @@ async fn issue(
     gateway: &str,
     given: Given,
 ) -> Result<Issued, Refusal> {
-    let mut unauthenticated = Refusal::grant("it is not known here, has ended or was used");
-    let issued = match &given {
-        Given::Key { key, in_header } => {
-            unauthenticated = Refusal::client(*in_header);
-            domain::by_key(app, call, gateway, key).await
+    let unauthenticated = match &given {
+        Given::Key { in_header, .. } => Refusal::client(*in_header),
+        Given::DeviceCode(_) | Given::RefreshToken(_) => {
+            Refusal::grant("it is not known here, has ended or was used")
         }
-        Given::DeviceCode(code) => match domain::by_code(app, call, gateway, code).await {
-            Ok(ByCode::Issued(issued)) => Ok(issued),
-            Ok(ByCode::Not(NoGrant::Unknown)) => {
-                Err(Error::Unauthenticated { reason: Reason::CredentialInvalid })
-            }
-            Ok(ByCode::Not(why)) => return Err(no_grant(why)),
-            Err(error) => Err(error),
-        },
-        Given::RefreshToken(token) => domain::by_refresh_token(app, call, gateway, token).await,
     };
+    let issuing = AssertUnwindSafe(grant(app, call, gateway, &given)).catch_unwind();
+    // A panic leaves no intent open.
+    let issued = issuing.await.unwrap_or_else(|_| Err(Error::internal("a panic while issuing")));
     close(app, call, issued.as_ref().err()).await;
-    issued.map_err(|error| {
-        if let Error::Unauthenticated { reason } = &error
-            && call.note.lock().entry.is_none()
-        {
-            // A wrong guess of nobody: counted, never an entry of its own (T16).
-            app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
+    match issued {
+        Ok(ByCode::Issued(issued)) => Ok(issued),
+        Ok(ByCode::Not(why)) => Err(no_grant(why)),
+        Err(error) => {
+            if let Error::Unauthenticated { reason } = &error
+                && call.note.lock().entry.is_none()
+            {
+                // A wrong guess of nobody: counted, never an entry of its own (T16).
+                app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
+            }
+            Err(Refusal::of(error, unauthenticated))
         }
-        Refusal::of(error, unauthenticated)
-    })
+    }
+}
+
+async fn grant(app: &Arc<App>, call: &Call, gateway: &str, given: &Given) -> Result<ByCode, Error> {
+    match given {
+        Given::Key { key, .. } => domain::by_key(app, call, gateway, key).await.map(ByCode::Issued),
+        Given::DeviceCode(code) => {
+            let answer = domain::by_code(app, call, gateway, code).await?;
+            if matches!(answer, ByCode::Not(NoGrant::Unknown)) {
+                return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
+            }
+            Ok(answer)
+        }
+        Given::RefreshToken(token) => {
+            domain::by_refresh_token(app, call, gateway, token).await.map(ByCode::Issued)
+        }
+    }
 }
 
 fn no_grant(why: NoGrant) -> Refusal {

@@ -65,9 +65,11 @@ where
     if let Some(intent) = intent {
         // Stored before the answer leaves, so that nobody reads unseen.
         app.audit.record(intent, outcome(app, &call, answer.as_ref().err())).await?;
-    } else if let Err(Error::Denied { .. } | Error::Missing { kind: Kind::Gateway, .. }) = &answer {
+    } else if let Err(error @ (Error::Denied { .. } | Error::Missing { kind: Kind::Gateway, .. })) =
+        &answer
+    {
         // The exact scope was the domain's to check, and it did not hold.
-        call.note.lock().refused = Some(refusal);
+        call.note.lock().refused = Some(refusal.because(error));
     }
     answer
 }
@@ -141,9 +143,10 @@ where
     close(app, &call, answer.as_ref().err()).await;
     let mut note = call.note.lock();
     let without = note.entry.is_none() && !note.deferred;
-    if without && answer.is_err() {
+    if without && let Err(error) = &answer {
         // What it is about could not be loaded, or not by this caller: refused like what the scope refuses.
-        note.refused = note.refused.take().or(unsettled);
+        note.refused =
+            note.refused.take().or_else(|| unsettled.map(|refusal| refusal.because(error)));
     }
     if without && answer.is_ok() {
         // The domain returned without settling its scope: a fault of ours, and a refusal for the caller.

@@ -3,6 +3,8 @@
 
 pub mod body;
 pub mod call;
+pub mod codec;
+mod complete;
 pub mod health;
 pub mod idempotency;
 pub mod layers;

@@ -15,13 +15,14 @@ use tower::ServiceExt;
 use tracing::{Instrument, info, info_span};
 
 use super::body::Body;
+use super::complete::Complete;
 use super::layers::gate::Route;
 use super::layers::telemetry::{Measured, code_name};
 use super::layers::{address_limit, audit, authn, cross, gate, limits, request_id};
 use super::plain::{self, Plain};
 use super::status;
 use crate::access::authn::PeerCertificate;
-use crate::access::policy::{Access, Method};
+use crate::access::policy::{self, Access, Method, Streaming};
 use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
@@ -140,6 +141,7 @@ impl Stack {
         // Who calls.
         let certificate = peer.certificate.as_ref();
         call.caller = authn::caller(app, request.headers(), certificate).await.map_err(refuse)?;
+        audit::begin(app, call);
         // What is called, and whether this caller ever could: before a byte of the body is read.
         let route = route.map_err(refuse)?;
         if let (Route::Own(Method { access: Access::Public, .. }), Some(ip)) =
@@ -168,7 +170,13 @@ impl Stack {
     /// One of our own rpcs, on main unless it touches memory only.
     async fn own(&self, call: &Call, request: Request<Incoming>) -> Result<Response<Body>, Error> {
         let span = info_span!("call", request_id = %call.request_id, method = call.method);
-        let request = request.map(axum::body::Body::new);
+        let one = policy::method(call.method)
+            .is_some_and(|method| matches!(method.streaming, Streaming::Unary | Streaming::Server));
+        let request = if one {
+            request.map(|body| axum::body::Body::new(Complete::new(body)))
+        } else {
+            request.map(axum::body::Body::new)
+        };
         let router = self.router_for(call, request.headers());
         let answered = router.oneshot(request).instrument(span);
         let answer = async {
@@ -229,7 +237,6 @@ impl Stack {
             let body = std::mem::take(response.body_mut());
             *response.body_mut() = body.measured(measured);
         }
-        let code = in_headers.unwrap_or(Code::PermissionDenied);
-        audit::finish(&self.app, call, code as i32);
+        audit::finish(call);
     }
 }

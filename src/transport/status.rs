@@ -148,25 +148,59 @@ pub fn status(error: Error) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// The error behind a status that the framework made before a handler ran: ours always carry details. What it says of
-/// the bytes is kept, since the caller sent them.
+/// What the framework says of a message that cannot be decoded.
+const UNDECODABLE: &str = "the message cannot be decoded";
+/// Begins the message of a status that the codec made of a refused text; the path of the field follows.
+const TEXT_REFUSED: &str = "refused text in field ";
+/// What the framework says of a message that is too large, before its limit.
+const LIMIT_IS: &str = "the limit is: ";
+
+/// The status of a message that cannot be decoded, as the framework makes it.
+pub(super) fn undecodable() -> Status {
+    Status::internal(UNDECODABLE)
+}
+
+/// The status by which the codec hands a refusal on. [`of_the_wire`] makes the error of it again.
+pub(super) fn of_text(error: &Error) -> Status {
+    let Error::Invalid { field, .. } = error else { return undecodable() };
+    Status::invalid_argument(format!("{TEXT_REFUSED}{field}"))
+}
+
+/// The error behind a status that the framework or the codec made of what a caller sent. `None` for a status with
+/// details, which is ours, and for one that is not about the message.
 #[must_use]
-pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
-    let code = headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))?;
-    if headers.contains_key("grpc-status-details-bytes") {
+pub fn of_the_wire(status: &Status) -> Option<Error> {
+    if !status.details().is_empty() {
         return None;
     }
-    let status = Status::from_header_map(headers)?;
-    if code == Code::Internal && status.message().contains("decode") {
-        return Some(Error::refused(Reason::MalformedMessage, "the message cannot be decoded"));
+    let (code, message) = (status.code(), status.message());
+    if code == Code::InvalidArgument {
+        let field = message.strip_prefix(TEXT_REFUSED)?;
+        return Some(Error::invalid(field, crate::proxy::NUL));
     }
-    if code == Code::OutOfRange && status.message().contains("too large") {
-        return Some(Error::refused(
-            Reason::MessageTooLarge,
-            "the message is larger than the limit",
-        ));
+    if code == Code::OutOfRange && message.contains("too large") {
+        return Some(too_large(message));
     }
-    None
+    // Made before a handler ran, so it is about the bytes: no message, a bad flag, a stream that broke off.
+    matches!(code, Code::Internal | Code::Unknown)
+        .then(|| Error::refused(Reason::MalformedMessage, UNDECODABLE))
+}
+
+fn too_large(said: &str) -> Error {
+    let limit = said.split_once(LIMIT_IS).and_then(|(_, rest)| rest.split(' ').next());
+    let limit = limit.filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
+    let of = limit.map(|limit| format!(" of {limit} bytes")).unwrap_or_default();
+    let why = format!("the message is larger than the limit{of}: send less in one message");
+    Error::refused(Reason::MessageTooLarge, why)
+}
+
+/// The error behind a status that was made before a handler ran.
+#[must_use]
+pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
+    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bytes") {
+        return None;
+    }
+    of_the_wire(&Status::from_header_map(headers)?)
 }
 
 /// The error of a call as an HTTP response: trailers-only, as gRPC has it.
@@ -187,6 +221,23 @@ mod tests {
         let details = refused.get_error_details();
         let info = details.error_info().expect("a reason");
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("NOT_FOUND", "shoreguard"));
+    }
+
+    #[test]
+    fn a_refusal_of_the_codec_or_the_framework_is_an_error_of_ours() {
+        let refused = of_text(&Error::invalid("labels", "any"));
+        let Some(Error::Invalid { field, .. }) = of_the_wire(&refused) else { panic!() };
+        assert_eq!(field, "labels");
+        let said = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
+        let large = of_the_wire(&Status::out_of_range(said)).unwrap();
+        assert_eq!(code_of(&large), (Code::ResourceExhausted, Reason::MessageTooLarge));
+        assert!(large.to_string().contains("limit of 8 bytes"), "{large}");
+        for said in ["Missing request message.", "protocol error: received message with flag"] {
+            let malformed = of_the_wire(&Status::internal(said)).unwrap();
+            assert_eq!(code_of(&malformed).1, Reason::MalformedMessage, "{said}");
+        }
+        assert!(of_the_wire(&status(Error::internal("x"))).is_none(), "ours has details");
+        assert!(of_the_wire(&Status::invalid_argument("x")).is_none());
     }
 
     #[test]

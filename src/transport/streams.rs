@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::call::{Reply, call_of, close, write};
-use super::status::status;
+use super::status::{of_the_wire, status};
 use crate::access::live::LiveStream;
 use crate::access::policy::{Access, Audit, Rpc};
 use crate::access::roles::Role;
@@ -54,7 +54,7 @@ pub struct Upload<M>(Streaming<M>);
 impl<M> Upload<M> {
     /// The next one, whenever it comes; none at the end.
     pub async fn next(&mut self) -> Result<Option<M>, Error> {
-        self.0.message().await.map_err(|_| broken_off())
+        self.0.message().await.map_err(|status| of_the_wire(&status).unwrap_or_else(broken_off))
     }
 
     /// The next one, which must come soon; none at the end.

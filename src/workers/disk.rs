@@ -9,8 +9,12 @@ use rustix::fs::statvfs;
 use tracing::{info, warn};
 
 use super::{Worked, Worker};
+use crate::access::roles::Role;
 use crate::ctx::Ctx;
-use crate::error::Error;
+use crate::error::{Error, Reason};
+
+/// When to try again while the disk is low.
+const RETRY_IN: Duration = Duration::from_mins(1);
 
 /// Looks at the disk, on each replica.
 pub const WORKER: Worker = Worker {
@@ -41,6 +45,17 @@ impl Disk {
     #[must_use]
     pub fn is_low(&self) -> bool {
         self.low.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a write of a caller below admin while the disk is low.
+    ///
+    /// # Errors
+    /// `DISK_LOW`.
+    pub fn admit(&self, role: Role) -> Result<(), Error> {
+        if role < Role::Admin && self.is_low() {
+            return Err(Error::Exhausted { reason: Reason::DiskLow, retry_in: RETRY_IN });
+        }
+        Ok(())
     }
 
     fn look(&self) {

@@ -16,6 +16,7 @@ use diesel::sql_types::{Array, BigInt, Text};
 use diesel::{QueryResult, RunQueryDsl as Blocking, SqliteConnection};
 use serde::{Serialize, Serializer};
 
+use super::upsert::{self, Doubtful};
 use super::{Ending, Intent, Outcome};
 use crate::db::schema::audit_log;
 use crate::db::types::{AuditId, GatewayId, Timestamp};
@@ -58,11 +59,11 @@ pub(super) struct Entry {
     owner: String,
     #[diesel(embed)]
     #[serde(flatten)]
-    end: End,
+    pub(super) end: End,
 }
 
 /// How an entry ended; of an open one all of it is none.
-#[derive(Debug, Default, Insertable, AsChangeset, Serialize)]
+#[derive(Debug, Default, Clone, Insertable, AsChangeset, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false, treat_none_as_null = true)]
 pub(super) struct End {
     #[serde(serialize_with = "maybe_time")]
@@ -91,6 +92,8 @@ pub(super) struct Closing {
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) closings: Vec<Closing>,
+    /// Entries of earlier batches, closed, of which nobody knows whether they are stored.
+    pub(super) doubtful: Vec<Doubtful>,
 }
 
 impl Entry {
@@ -118,6 +121,14 @@ impl Entry {
             end: outcome.map(End::from).unwrap_or_default(),
         }
     }
+
+    /// The same, closed by `end` if it is open.
+    pub(super) fn closed(mut self, end: impl FnOnce() -> End) -> Self {
+        if self.end.closed_at.is_none() {
+            self.end = end();
+        }
+        self
+    }
 }
 
 impl From<Outcome> for End {
@@ -134,6 +145,11 @@ impl From<Outcome> for End {
             outcome_target: outcome.target.map(|target| cut(&target, NAME_CHARS_MAX)),
         }
     }
+}
+
+/// A name as it is stored.
+pub(super) fn name(text: &str) -> String {
+    cut(text, NAME_CHARS_MAX)
 }
 
 /// Cut to its column, and without NUL, which PostgreSQL takes in no text.
@@ -157,7 +173,7 @@ fn detail(value: &serde_json::Value) -> Option<String> {
 impl Batch {
     /// How many rows it writes.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.closings.len()
+        self.entries.len() + self.closings.len() + self.doubtful.len()
     }
 }
 
@@ -220,6 +236,9 @@ pub(super) async fn write(
 /// Statement by statement, each prepared once: on one thread with the database that is as fast as anything.
 fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<AuditId>> {
     conn.immediate_transaction(|conn| {
+        for doubtful in &batch.doubtful {
+            upsert::sqlite(conn, doubtful)?;
+        }
         for closing in &batch.closings {
             let open = audit_log::table
                 .filter(audit_log::id.eq(closing.id))
@@ -241,6 +260,9 @@ async fn write_pg(
     ids: &mut Ids,
     batch: &Batch,
 ) -> Result<Vec<AuditId>, NotStored> {
+    if !batch.doubtful.is_empty() {
+        upsert::postgres(conn, &batch.doubtful).await?;
+    }
     let ids = ids.take(conn, batch.entries.len()).await?;
     let entries: Vec<_> =
         ids.iter().zip(&batch.entries).map(|(id, entry)| Numbered { id: *id, entry }).collect();
@@ -297,19 +319,21 @@ impl QueryId for Write {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-const INSERT: &str = "\
-  WITH stored AS (\
+/// Inserts the rows of a JSON text, which follows.
+pub(super) const INSERT: &str = "\
     INSERT INTO audit_log (\
       id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
       client_ip, principal, request_id, method, digest, digest_key_id, owner, closed_at, outcome, code, \
       outcome_detail, duration_us, bytes_in, bytes_out, outcome_target) \
     SELECT * FROM json_to_recordset(";
-const UPDATE: &str = "::json) AS given (\
+/// Follows the JSON text of [`INSERT`].
+pub(super) const ROWS: &str = "::json) AS given (\
       id bigint, \"timestamp\" timestamp, actor text, actor_role text, action text, resource_type text, \
       resource_id text, gateway_name text, gateway_id bigint, detail text, client_ip text, principal text, \
       request_id text, method text, digest bytea, digest_key_id text, owner text, closed_at timestamp, outcome text, \
       code integer, outcome_detail text, duration_us bigint, bytes_in bigint, bytes_out bigint, \
-      outcome_target text)\
+      outcome_target text)";
+const UPDATE: &str = "\
   ) \
   UPDATE audit_log SET \
     closed_at = given.closed_at, outcome = given.outcome, code = given.code, outcome_detail = given.outcome_detail, \
@@ -325,8 +349,10 @@ const WHERE: &str = "::json) AS given (\
 
 impl QueryFragment<Pg> for Write {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH stored AS (");
         out.push_sql(INSERT);
         out.push_bind_param::<Text, _>(&self.entries)?;
+        out.push_sql(ROWS);
         out.push_sql(UPDATE);
         out.push_bind_param::<Text, _>(&self.closings)?;
         out.push_sql(WHERE);
@@ -351,7 +377,7 @@ fn maybe_word<S: Serializer>(ending: &Option<Ending>, out: S) -> Result<S::Ok, S
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
-fn id<S: Serializer>(id: &AuditId, out: S) -> Result<S::Ok, S::Error> {
+pub(super) fn id<S: Serializer>(id: &AuditId, out: S) -> Result<S::Ok, S::Error> {
     id.get().serialize(out)
 }
 

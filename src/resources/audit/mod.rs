@@ -11,8 +11,11 @@ mod anonymous;
 mod batch;
 pub mod domain;
 pub mod recorder;
+mod repeats;
 pub mod rpc;
 pub mod store;
+mod unclaimed;
+mod upsert;
 pub mod worker;
 mod writer;
 

@@ -12,9 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use super::anonymous::Anonymous;
 use super::batch::{Closing, End, Entry};
+use super::repeats::{First, Repeats};
+use super::unclaimed::{Desk, Unclaimed};
 use super::writer::Writer;
 use super::{Intent, OpenEntry, Outcome};
 use crate::clock::Clock;
@@ -52,14 +55,18 @@ pub(super) struct Shared {
     /// Whether the last attempt to write was a success.
     pub(super) writable: AtomicBool,
     pub(super) anonymous: Anonymous,
+    pub(super) repeats: Repeats,
 }
 
 /// An entry to store, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) entry: Entry,
-    pub(super) answer: oneshot::Sender<Result<AuditId, NotWritten>>,
+    pub(super) answer: oneshot::Sender<Stored>,
 }
+
+/// What the writer answers.
+pub(super) type Stored = Result<Unclaimed, NotWritten>;
 
 /// The entry could not be stored; why is in the log.
 #[derive(Debug)]
@@ -76,6 +83,7 @@ impl Recorder {
             unstored: watch::Sender::new(0),
             writable: AtomicBool::new(true),
             anonymous: Anonymous::default(),
+            repeats: Repeats::default(),
         });
         let stopping = watch::Sender::new(false);
         let writer = Writer {
@@ -85,6 +93,11 @@ impl Recorder {
             batch_max: config.batch_max as usize,
             entries: asked,
             closings: closed,
+            desk: Desk {
+                closings: closings.clone(),
+                shared: Arc::clone(&shared),
+                clock: clock.clone(),
+            },
             stopping: stopping.subscribe(),
             shared: Arc::clone(&shared),
             ids: super::batch::Ids::default(),
@@ -139,6 +152,31 @@ impl Recorder {
         self.inner.shared.anonymous.count(ip, method, reason);
     }
 
+    /// Counts a refused call of a known caller (T16). The first of its principal, method and reason within a minute is
+    /// handed to the writer now, and returned to be waited for. Its repeats are stored at the end of the minute and when
+    /// the process stops, as one entry with their count.
+    #[must_use]
+    pub fn refused(
+        &self,
+        reason: &'static str,
+        intent: Intent,
+        outcome: Outcome,
+    ) -> Option<FirstRefusal> {
+        let repeats = &self.inner.shared.repeats;
+        let first = repeats.count(reason, intent, outcome)?;
+        let entry = first.entry(&self.inner.owner);
+        match self.enqueue(entry) {
+            Ok(stored) => {
+                let shared = Arc::clone(&self.inner.shared);
+                Some(FirstRefusal { stored, first, shared })
+            }
+            Err(_) => {
+                repeats.count_unwritten(first);
+                None
+            }
+        }
+    }
+
     /// Whether the last attempt to write was a success.
     #[must_use]
     pub fn is_writable(&self) -> bool {
@@ -158,12 +196,37 @@ impl Recorder {
     }
 
     async fn store(&self, entry: Entry) -> Result<AuditId, Error> {
+        let stored = self.enqueue(entry)?.await.map_err(|_| unavailable())?;
+        stored.map(Unclaimed::claim).map_err(|NotWritten| unavailable())
+    }
+
+    fn enqueue(&self, entry: Entry) -> Result<oneshot::Receiver<Stored>, Error> {
         if *self.inner.shared.unstored.borrow() > CLOSINGS_MAX {
             return Err(unavailable());
         }
         let (answer, stored) = oneshot::channel();
         self.inner.entries.try_send(Asked { entry, answer }).map_err(|_| unavailable())?;
-        stored.await.map_err(|_| unavailable())?.map_err(|NotWritten| unavailable())
+        Ok(stored)
+    }
+}
+
+/// The first refusal of its kind within a minute, on its way to the log.
+#[derive(Debug)]
+pub struct FirstRefusal {
+    stored: oneshot::Receiver<Stored>,
+    first: First,
+    shared: Arc<Shared>,
+}
+
+impl FirstRefusal {
+    /// Waits until it is stored. If that fails it is counted with its repeats.
+    pub async fn stored(self) {
+        if let Ok(Ok(unclaimed)) = self.stored.await {
+            unclaimed.claim();
+            return;
+        }
+        warn!("a refusal was not recorded and is counted instead");
+        self.shared.repeats.count_unwritten(self.first);
     }
 }
 

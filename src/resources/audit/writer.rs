@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - whoever waits for an entry is told when its batch is durable, or that it won't be;
-//! - an entry that was stored after its caller had gone, or by a commit whose answer was lost, is closed;
+//! - an entry that was stored after its caller had gone is closed. One whose commit was not answered is written once more
+//!   under its id, closed: whether the first write is stored, is not, or is still on its way, it is there once and closed;
 //! - outcomes that could not be stored are tried again by themselves, so that they don't hold up the next ones;
 //! - a batch that the database refuses is halved until the row that it can't take stands alone.
 
@@ -12,14 +13,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::anonymous;
-use super::batch::{self, Batch, Closing, End, Entry, Ids, NotStored};
-use super::recorder::{Asked, NotWritten, Shared};
-use super::{Ending, Outcome};
+use super::batch::{self, Batch, Closing, Entry, Ids, NotStored};
+use super::recorder::{Asked, NotWritten, Shared, Stored};
+use super::unclaimed::{self, Desk, Unclaimed};
+use super::upsert::Doubtful;
+use super::{anonymous, repeats};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::AuditId;
@@ -29,12 +31,12 @@ use crate::error::Error;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest wait of outcomes that could not be stored.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often the counts of anonymous refusals are written.
-const ANONYMOUS_EVERY: Duration = Duration::from_mins(1);
+/// How often the counts of refusals are written.
+const COUNTS_EVERY: Duration = Duration::from_mins(1);
+/// Counts that wait while the database is away: those of one minute, whatever was refused in it.
+const COUNTS_MAX: usize = anonymous::KEYS_MAX + 2 * repeats::KEYS_MAX;
 /// How long a stopping process tries to store what it still has.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
-/// gRPC's CANCELLED: the caller went away.
-const CODE_CANCELLED: i32 = 1;
 /// gRPC's UNAVAILABLE: the caller was told that nothing has happened.
 const CODE_UNAVAILABLE: i32 = 14;
 
@@ -45,6 +47,8 @@ pub(super) struct Writer {
     pub(super) batch_max: usize,
     pub(super) entries: mpsc::Receiver<Asked>,
     pub(super) closings: mpsc::UnboundedReceiver<Closing>,
+    /// Where entries are closed that nobody has claimed.
+    pub(super) desk: Desk,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) shared: Arc<Shared>,
     pub(super) ids: Ids,
@@ -56,8 +60,10 @@ pub(super) struct Writer {
 pub(super) struct Later {
     /// Outcomes that could not be stored.
     closings: Vec<Closing>,
-    /// Entries that nobody waits for: counts of anonymous refusals.
+    /// Entries that nobody waits for: counts of refusals.
     counts: Vec<Entry>,
+    /// Entries that are perhaps stored, since the answer to their commit was lost.
+    doubtful: Vec<Doubtful>,
     failures: u32,
     at: Option<Instant>,
 }
@@ -65,7 +71,7 @@ pub(super) struct Later {
 /// Entries with those who wait for them, in the same order, and outcomes. Entries beyond the waiting are counts.
 struct Work {
     batch: Batch,
-    waiting: Vec<tokio::sync::oneshot::Sender<Result<AuditId, NotWritten>>>,
+    waiting: Vec<oneshot::Sender<Stored>>,
 }
 
 enum Woken {
@@ -77,7 +83,7 @@ enum Woken {
 
 impl Later {
     fn is_empty(&self) -> bool {
-        self.closings.is_empty() && self.counts.is_empty()
+        self.closings.is_empty() && self.counts.is_empty() && self.doubtful.is_empty()
     }
 
     /// Tries again, and later with each failure.
@@ -90,8 +96,7 @@ impl Later {
 
 impl Writer {
     pub(super) async fn run(mut self) {
-        let mut minute =
-            tokio::time::interval_at(Instant::now() + ANONYMOUS_EVERY, ANONYMOUS_EVERY);
+        let mut minute = tokio::time::interval_at(Instant::now() + COUNTS_EVERY, COUNTS_EVERY);
         loop {
             let mut work = Work { batch: Batch::default(), waiting: Vec::new() };
             let retry_at = self.later.at.filter(|_| !self.later.is_empty());
@@ -147,7 +152,10 @@ impl Writer {
                     histogram!("shoreguard_audit_commit_seconds").record(begun.elapsed());
                     self.stored(work, &ids);
                 }
-                Err(NotStored { error: Error::Internal(_), .. }) if work.batch.len() > 1 => {
+                // A row that the database does not take.
+                Err(NotStored { error: Error::Internal(_) | Error::Invalid { .. }, .. })
+                    if work.batch.len() > 1 =>
+                {
                     let (first, second) = work.halves();
                     todo.extend([second, first]);
                 }
@@ -158,26 +166,18 @@ impl Writer {
 
     fn stored(&mut self, work: Work, ids: &[AuditId]) {
         self.shared.writable.store(true, Ordering::Relaxed);
-        self.settle(work.batch.closings.len());
+        self.settle(work.batch.closings.len() + work.batch.doubtful.len());
         for (answer, id) in work.waiting.into_iter().zip(ids) {
-            if answer.send(Ok(*id)).is_err() {
-                // The caller has gone: of an open entry nobody else knows. Of a closed one this changes nothing.
-                self.abandon(*id, CODE_CANCELLED, "the caller had gone");
+            // Of an open entry whose caller has gone nobody else knows. Of a closed one this changes nothing.
+            if let Err(Ok(unclaimed)) = answer.send(Ok(Unclaimed::new(*id, &self.desk))) {
+                self.abandon(unclaimed.claim());
             }
         }
     }
 
-    /// Closes an entry that nobody will act on.
-    fn abandon(&mut self, id: AuditId, code: i32, why: &str) {
-        let end = End::from(Outcome {
-            at: self.clock.now(),
-            ending: Ending::Failed,
-            code,
-            took: Duration::ZERO,
-            detail: Some(serde_json::json!({ "nothing_happened": why })),
-            bytes: None,
-            target: None,
-        });
+    /// Closes an entry whose caller had gone.
+    fn abandon(&mut self, id: AuditId) {
+        let end = unclaimed::caller_gone(&self.clock);
         self.shared.unstored.send_modify(|count| *count += 1);
         self.later.closings.push(Closing { id, end });
         self.later.at.get_or_insert_with(Instant::now);
@@ -188,12 +188,20 @@ impl Writer {
         counter!("shoreguard_audit_failed_batches_total").increment(1);
         let rows = work.batch.len();
         warn!(error = &why.error as &dyn std::error::Error, rows, "the audit log was not written");
-        let Batch { mut entries, closings } = work.batch;
+        let Batch { mut entries, closings, doubtful } = work.batch;
         self.later.closings.extend(closings);
-        self.later.counts.extend(entries.split_off(work.waiting.len().min(entries.len())));
-        for id in &why.in_doubt {
-            // Where it isn't stored there is nothing to close.
-            self.abandon(*id, CODE_UNAVAILABLE, "the audit log was away");
+        self.later.doubtful.extend(doubtful);
+        if why.in_doubt.is_empty() {
+            self.later.counts.extend(entries.split_off(work.waiting.len().min(entries.len())));
+        } else {
+            let away = "the audit log was away";
+            let end = unclaimed::nothing_happened(&self.clock, CODE_UNAVAILABLE, away);
+            let doubtful = why.in_doubt.iter().zip(entries.drain(..));
+            let doubtful: Vec<_> = doubtful
+                .map(|(id, entry)| Doubtful { id: *id, entry: entry.closed(|| end.clone()) })
+                .collect();
+            self.shared.unstored.send_modify(|count| *count += doubtful.len());
+            self.later.doubtful.extend(doubtful);
         }
         for answer in work.waiting {
             // A caller that has gone needs no answer.
@@ -207,14 +215,18 @@ impl Writer {
         self.later.at = None;
         let mut left = mem::take(&mut self.later.closings);
         let mut counts = mem::take(&mut self.later.counts);
+        let mut doubts = mem::take(&mut self.later.doubtful);
         let failures = self.later.failures;
-        while !(left.is_empty() && counts.is_empty()) {
+        while !(left.is_empty() && counts.is_empty() && doubts.is_empty()) {
             let closings = left.split_off(left.len().saturating_sub(self.batch_max));
             let entries = counts.split_off(counts.len().saturating_sub(self.batch_max));
-            self.write(Work { batch: Batch { entries, closings }, waiting: Vec::new() }).await;
+            let doubtful = doubts.split_off(doubts.len().saturating_sub(self.batch_max));
+            let batch = Batch { entries, closings, doubtful };
+            self.write(Work { batch, waiting: Vec::new() }).await;
             if self.later.failures > failures {
                 self.later.closings.append(&mut left);
                 self.later.counts.append(&mut counts);
+                self.later.doubtful.append(&mut doubts);
                 return;
             }
         }
@@ -222,13 +234,14 @@ impl Writer {
     }
 
     fn keep_counts(&mut self) {
-        let counts = self.shared.anonymous.take();
-        if counts.is_empty() {
+        let now = self.clock.now();
+        let mut entries = anonymous::entries(self.shared.anonymous.take(), now, &self.owner);
+        entries.extend(self.shared.repeats.take(now, &self.owner));
+        if entries.is_empty() {
             return;
         }
-        let entries = anonymous::entries(counts, self.clock.now(), &self.owner);
         // What a database that is away has left behind is bounded, too.
-        let room = anonymous::KEYS_MAX.saturating_sub(self.later.counts.len());
+        let room = COUNTS_MAX.saturating_sub(self.later.counts.len());
         self.later.counts.extend(entries.into_iter().take(room));
         self.later.at.get_or_insert_with(Instant::now);
     }
@@ -250,8 +263,8 @@ impl Writer {
             at(self.later.at).await;
             self.retry().await;
         }
-        if !self.later.closings.is_empty() {
-            let left = self.later.closings.len();
+        let left = self.later.closings.len() + self.later.doubtful.len();
+        if left > 0 {
             warn!(left, "outcomes are not stored; another replica closes them as `unknown`");
         }
         info!("the audit log is written");
@@ -271,10 +284,18 @@ impl Work {
     }
 
     fn halves(mut self) -> (Self, Self) {
-        let entries = self.batch.entries.split_off(self.batch.entries.len() / 2);
-        let closings = self.batch.closings.split_off(self.batch.closings.len().div_ceil(2));
+        let Batch { entries, closings, doubtful } = &mut self.batch;
+        if !doubtful.is_empty() && entries.len() + closings.len() > 0 {
+            // What is doubtful by itself.
+            let doubtful = mem::take(doubtful);
+            let batch = Batch { doubtful, ..Batch::default() };
+            return (Self { batch, waiting: Vec::new() }, self);
+        }
+        let doubtful = doubtful.split_off(doubtful.len() / 2);
+        let entries = entries.split_off(entries.len() / 2);
+        let closings = closings.split_off(closings.len().div_ceil(2));
         let waiting = self.waiting.split_off(self.batch.entries.len().min(self.waiting.len()));
-        (self, Self { batch: Batch { entries, closings }, waiting })
+        (self, Self { batch: Batch { entries, closings, doubtful }, waiting })
     }
 }
 

@@ -116,8 +116,9 @@ pub struct Asked {
 /// Makes a code for a gateway, there or not.
 ///
 /// # Errors
-/// `Exhausted` where its address, or everybody, has too many.
+/// `Exhausted` where its address, or everybody, has too many, and below the disk reserve.
 pub async fn ask(app: &App, gateway: &str, ip: Option<IpAddr>) -> Result<Asked, Error> {
+    app.disk.admit(Role::None)?;
     let mut secret = [0; SECRET_BYTES];
     fill_random(&mut secret)?;
     let device_code = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret));

@@ -7,7 +7,7 @@ use crate::access::authn::token::Grant;
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Role;
 use crate::app::App;
-use crate::ctx::{Call, Ctx, OnGateway, Proved};
+use crate::ctx::{Call, Ctx, OnGateway, Proved, record_refusal};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Reason};
 use crate::resources::audit::{Ending, Intent, Outcome};
@@ -141,12 +141,7 @@ fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>,
         bytes: None,
         target: None,
     };
-    let task_app = Arc::clone(app);
-    app.spawn(async move {
-        if let Err(error) = task_app.audit.record(intent, outcome).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "a refusal was not recorded");
-        }
-    });
+    record_refusal(app, Reason::NotFound, intent, outcome);
 }
 
 /// What became of a device code.
@@ -173,6 +168,7 @@ pub async fn by_code(
     let Some((live, on, role)) = still_approved(app, &approved, gateway).await? else {
         return Ok(ByCode::Not(NoGrant::Denied));
     };
+    app.disk.admit(role)?;
     let principal = PrincipalId::User(approved.user);
     let actor = live.email.as_str().into();
     let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
@@ -219,6 +215,7 @@ pub async fn by_refresh_token(
     let principal = PrincipalId::User(family.user());
     let seen = seen(app, principal, gateway);
     let (on, role) = seen.filter(|(on, _)| of_gateway(&family, on)).ok_or_else(invalid)?;
+    app.disk.admit(role)?;
     let ctx = prove(app, call, principal, family.email().into(), on, role).await?;
     ctx.detail("grant", "refresh_token");
     Ok(issued(app, sessions::rotate(&ctx, &family, &token).await?))

@@ -3,8 +3,6 @@
 //! A path that no table describes is refused; so is a caller that holds the role of a method nowhere, and one whose
 //! credential is good for a gateway but calls ours (T02). The exact scope is checked later, on the decoded message.
 
-use std::time::Duration;
-
 use crate::access::policy::{
     self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
@@ -12,9 +10,6 @@ use crate::access::principal::Caller;
 use crate::access::roles::Role;
 use crate::app::App;
 use crate::error::{Error, Reason};
-
-/// When to try again after the disk was low.
-const DISK_RETRY: Duration = Duration::from_mins(1);
 
 /// What a path is.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +52,18 @@ const OPEN: [&str; 5] = [
 /// Ours that a credential for one gateway may call: it tells what the credential is.
 const OF_BOUND: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
+/// Public writes by which an admin gets in. Below the disk reserve they are judged once the caller has proved who it
+/// is; other public writes are refused at once.
+const GETS_IN: [&str; 7] = [
+    "/shoreguard.v1.AuthService/AcceptInvite",
+    "/shoreguard.v1.AuthService/BeginOidcLogin",
+    "/shoreguard.v1.AuthService/CompleteOidcLogin",
+    "/shoreguard.v1.AuthService/ExchangeOidcToken",
+    "/shoreguard.v1.AuthService/Login",
+    "/shoreguard.v1.AuthService/RefreshSession",
+    "/shoreguard.v1.AuthService/Setup",
+];
+
 /// The route of a path, compared byte for byte (T09).
 pub fn route(path: &str) -> Result<Route, Error> {
     if let Some(method) = policy::method(path) {
@@ -83,6 +90,11 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
         return Err(Error::refused(Reason::CredentialBound, why));
     }
     let needed = match route {
+        Route::Own(Method { access: Access::Public, path, .. })
+            if writes(route) && !GETS_IN.contains(path) =>
+        {
+            return app.disk.admit(Role::None);
+        }
         Route::Open(_) | Route::Own(Method { access: Access::Public, .. }) => return Ok(()),
         Route::Own(Method { access: Access::Authenticated, .. }) => Role::None,
         Route::Own(Method { access: Access::Role(role), .. }) => *role,
@@ -110,10 +122,7 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
         let why = format!("role `{needed}` is needed, the caller has `{best}` at most");
         return Err(Error::Denied { why });
     }
-    if best < Role::Admin && app.disk.is_low() && writes(route) {
-        return Err(Error::Exhausted { reason: Reason::DiskLow, retry_in: DISK_RETRY });
-    }
-    Ok(())
+    if writes(route) { app.disk.admit(best) } else { Ok(()) }
 }
 
 fn writes(route: &Route) -> bool {

@@ -1,0 +1,163 @@
+//! Refused calls of known callers, on their way to the audit log.
+//!
+//! Invariants
+//! - a refusal that was noted is recorded once: by the layer when the call is answered, else when the last holder of
+//!   the [`Note`] drops it. A caller that hangs up keeps no refusal out of the log;
+//! - the answer does not wait for the record: nothing has happened that could be lost;
+//! - repeats are counted, see [`Recorder::refused`](crate::resources::audit::recorder::Recorder::refused).
+
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::{Call, Note};
+use crate::access::principal::Caller;
+use crate::access::roles::Role;
+use crate::app::App;
+use crate::db::types::{GatewayId, Timestamp};
+use crate::error::{Error, Reason};
+use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::transport::status::code_of;
+
+/// gRPC's codes for what a caller may not do or may not know. Other codes are failures.
+const DENIALS: [i32; 3] = [5, 7, 16];
+/// gRPC's PERMISSION_DENIED.
+const CODE_DENIED: i32 = 7;
+
+/// A call that was not let through.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The audit action that it would have been.
+    pub action: &'static str,
+    /// The kind of thing concerned.
+    pub resource: &'static str,
+    /// Which one.
+    pub target: String,
+    /// The gateway, as the caller named it.
+    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
+    /// The role that the caller had there.
+    pub role: Role,
+    /// Why: gRPC's code and the reason.
+    pub why: Why,
+}
+
+/// Why a call was not let through.
+#[derive(Debug, Clone, Copy)]
+pub struct Why {
+    code: i32,
+    reason: Reason,
+}
+
+impl Default for Why {
+    fn default() -> Self {
+        Self { code: CODE_DENIED, reason: Reason::RoleTooLow }
+    }
+}
+
+impl From<&Error> for Why {
+    fn from(error: &Error) -> Self {
+        let (code, reason) = code_of(error);
+        Self { code: code as i32, reason }
+    }
+}
+
+impl Refusal {
+    /// The same, because of `error`.
+    #[must_use]
+    pub fn because(self, error: &Error) -> Self {
+        Self { why: error.into(), ..self }
+    }
+}
+
+/// What recording a refusal takes. Its note holds it from the moment at which the caller is known.
+#[derive(Debug)]
+pub(super) struct Guard {
+    app: Arc<App>,
+    caller: Caller,
+    at: Timestamp,
+    started: Instant,
+    client_ip: Option<IpAddr>,
+    request_id: Uuid,
+    method: &'static str,
+}
+
+impl Guard {
+    fn record(&self, refusal: Refusal) {
+        let app = &self.app;
+        let known = Some(refusal.role).filter(|role| *role > Role::None);
+        let role = known.unwrap_or_else(|| app.snapshot.best_role(self.caller.principal()));
+        let intent = Intent {
+            at: self.at,
+            actor: Arc::clone(self.caller.actor()),
+            principal: Some(self.caller.principal()),
+            role,
+            action: refusal.action,
+            resource_type: refusal.resource,
+            resource_id: refusal.target,
+            gateway: refusal.gateway,
+            client_ip: self.client_ip,
+            request_id: self.request_id,
+            method: self.method.into(),
+            digest: None,
+            detail: None,
+        };
+        let Why { code, reason } = refusal.why;
+        let denied = DENIALS.contains(&code);
+        let outcome = Outcome {
+            at: app.clock.now(),
+            ending: if denied { Ending::Denied } else { Ending::Failed },
+            code,
+            took: self.started.elapsed(),
+            detail: Some(serde_json::json!({ "reason": reason.as_str() })),
+            bytes: None,
+            target: None,
+        };
+        record(app, reason, intent, outcome);
+    }
+}
+
+/// Records the refusal of a known caller, or counts it if it repeats one of this minute.
+pub(crate) fn record(app: &Arc<App>, reason: Reason, intent: Intent, outcome: Outcome) {
+    let Some(first) = app.audit.refused(reason.as_str(), intent, outcome) else { return };
+    app.spawn(first.stored());
+}
+
+impl Call {
+    /// From here on a refusal that is noted of this call is recorded, however the call ends. The caller must be known.
+    pub(crate) fn guard_refusals(&self, app: &Arc<App>) {
+        let Some(caller) = self.caller.clone() else { return };
+        let guard = Guard {
+            app: Arc::clone(app),
+            caller,
+            at: self.at,
+            started: self.started,
+            client_ip: self.client_ip,
+            request_id: self.request_id,
+            method: self.method,
+        };
+        // A call has one caller, so the first guard is as good as any.
+        let _ = self.note.guard.set(guard);
+    }
+}
+
+impl Note {
+    /// Records what was noted as refused, once.
+    pub(crate) fn record_refusal(&self) {
+        let refusal = self.lock().refused.take();
+        if let (Some(guard), Some(refusal)) = (self.guard.get(), refusal) {
+            guard.record(refusal);
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let refusal = state.refused.take();
+        if let (Some(guard), Some(refusal)) = (self.guard.get(), refusal) {
+            guard.record(refusal);
+        }
+    }
+}

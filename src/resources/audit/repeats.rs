@@ -1,0 +1,279 @@
+//! Refused calls of known callers that repeat: the first of a minute is written at once, the others are counted in
+//! memory and written as one entry at the end of the minute and when the process stops (T16).
+//!
+//! Invariants
+//! - repeats are those of one principal, method and reason within a minute;
+//! - memory and rows are bounded, for one principal and in all: what goes beyond is one count, and nothing is lost;
+//! - a crash loses the counts of the last minute and nothing else: the first refusal of each kind was written.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::batch::{self, Entry};
+use super::{Ending, Intent, Outcome};
+use crate::access::principal::PrincipalId;
+use crate::access::roles::Role;
+use crate::db::types::Timestamp;
+
+/// Different refusals of one principal that are told apart within a minute.
+pub(super) const KEYS_PER_PRINCIPAL_MAX: usize = 64;
+/// Different refusals of all principals that are told apart within a minute.
+pub(super) const KEYS_MAX: usize = 10_000;
+/// The reason of a count that holds what there was no room for.
+const OTHER: &str = "other";
+
+/// What is counted as one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    principal: Option<PrincipalId>,
+    method: Arc<str>,
+    reason: &'static str,
+}
+
+/// The refusals of one key.
+#[derive(Debug)]
+struct Repeat {
+    /// Repeats: refusals that are not written yet.
+    count: u64,
+    /// What they have in common.
+    intent: Intent,
+    ending: Ending,
+    code: i32,
+}
+
+/// A refusal that is to be written at once.
+#[derive(Debug)]
+pub(super) struct First {
+    reason: &'static str,
+    intent: Intent,
+    outcome: Outcome,
+}
+
+impl First {
+    /// As it is stored.
+    pub(super) fn entry(&self, owner: &str) -> Entry {
+        Entry::new(self.intent.clone(), Some(self.outcome.clone()), owner)
+    }
+}
+
+/// The refusals of this minute.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    minute: Mutex<Minute>,
+}
+
+#[derive(Debug, Default)]
+struct Minute {
+    keys: HashMap<Key, Repeat>,
+    /// How many keys each principal has.
+    principals: HashMap<Option<PrincipalId>, usize>,
+}
+
+impl Repeats {
+    /// Counts a refusal. Returns it if it is the first of its kind and has to be written now.
+    pub(super) fn count(
+        &self,
+        reason: &'static str,
+        intent: Intent,
+        outcome: Outcome,
+    ) -> Option<First> {
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
+        if let Some(known) = minute.keys.get_mut(&key) {
+            known.add(&intent);
+            return None;
+        }
+        if minute.has_room(key.principal) {
+            minute.keys.insert(key, Repeat::new(0, intent.clone(), &outcome));
+            return Some(First { reason, intent, outcome });
+        }
+        minute.add_to_other(intent, &outcome);
+        None
+    }
+
+    /// Counts a first one that could not be written.
+    pub(super) fn count_unwritten(&self, first: First) {
+        let First { reason, intent, outcome } = first;
+        let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = minute.keys.get_mut(&key) {
+            known.add(&intent);
+        } else if minute.has_room(key.principal) {
+            // The minute is over.
+            minute.keys.insert(key, Repeat::new(1, intent, &outcome));
+        } else {
+            minute.add_to_other(intent, &outcome);
+        }
+    }
+
+    /// An entry for each kind that was repeated. A new minute begins.
+    pub(super) fn take(&self, at: Timestamp, owner: &str) -> Vec<Entry> {
+        let taken =
+            std::mem::take(&mut *self.minute.lock().unwrap_or_else(PoisonError::into_inner));
+        let repeated = taken.keys.into_iter().filter(|(_, repeat)| repeat.count > 0);
+        repeated.map(|(key, repeat)| repeat.entry(key.reason, at, owner)).collect()
+    }
+}
+
+impl Minute {
+    /// Whether the principal may have one key more, which is counted then.
+    fn has_room(&mut self, principal: Option<PrincipalId>) -> bool {
+        if self.keys.len() >= KEYS_MAX {
+            return false;
+        }
+        let keys = self.principals.entry(principal).or_default();
+        *keys += 1;
+        *keys <= KEYS_PER_PRINCIPAL_MAX
+    }
+
+    /// Counts what there is no room for: with the principal, if that much is left.
+    fn add_to_other(&mut self, intent: Intent, outcome: &Outcome) {
+        let principal = intent.principal.filter(|_| self.keys.len() < 2 * KEYS_MAX);
+        let key = Key { principal, method: "".into(), reason: OTHER };
+        if let Some(known) = self.keys.get_mut(&key) {
+            known.add(&intent);
+            return;
+        }
+        let actor = if principal.is_some() { intent.actor } else { OTHER.into() };
+        let other = Intent {
+            actor,
+            principal,
+            role: if principal.is_some() { intent.role } else { Role::None },
+            action: "auth.refused",
+            resource_type: "auth",
+            resource_id: String::new(),
+            gateway: None,
+            client_ip: None,
+            method: "".into(),
+            ..intent
+        };
+        self.keys.insert(key, Repeat::new(1, other, outcome));
+    }
+}
+
+impl Repeat {
+    fn new(count: u64, mut intent: Intent, outcome: &Outcome) -> Self {
+        intent.resource_id = batch::name(&intent.resource_id);
+        intent.gateway = intent.gateway.map(|(id, name)| (id, batch::name(&name).into()));
+        Self { count, intent, ending: outcome.ending, code: outcome.code }
+    }
+
+    /// One more. What differs between them is left out.
+    fn add(&mut self, intent: &Intent) {
+        self.count += 1;
+        let common = &mut self.intent;
+        if common.resource_id != batch::name(&intent.resource_id) {
+            common.resource_id.clear();
+        }
+        let name = |gateway: &Intent| gateway.gateway.as_ref().map(|(_, name)| batch::name(name));
+        if name(common) != name(intent) {
+            common.gateway = None;
+        }
+        if common.client_ip != intent.client_ip {
+            common.client_ip = None;
+        }
+    }
+
+    fn entry(self, reason: &'static str, at: Timestamp, owner: &str) -> Entry {
+        // Many calls, so none of their ids.
+        let intent = Intent { at, request_id: Uuid::nil(), ..self.intent };
+        let outcome = Outcome {
+            at,
+            ending: self.ending,
+            code: self.code,
+            took: Duration::ZERO,
+            detail: Some(json!({ "count": self.count, "reason": reason })),
+            bytes: None,
+            target: None,
+        };
+        Entry::new(intent, Some(outcome), owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::types::UserId;
+
+    fn at() -> Timestamp {
+        Timestamp::from_unix_micros(0)
+    }
+
+    fn refuse(repeats: &Repeats, user: i64, method: &str) -> bool {
+        let intent = Intent {
+            at: at(),
+            actor: "ana@example.com".into(),
+            principal: Some(PrincipalId::User(UserId(user))),
+            role: Role::None,
+            action: "gateway.get",
+            resource_type: "gateway",
+            resource_id: "edge".to_owned(),
+            gateway: None,
+            client_ip: None,
+            request_id: Uuid::from_u128(1),
+            method: method.into(),
+            digest: None,
+            detail: None,
+        };
+        let outcome = Outcome {
+            at: at(),
+            ending: Ending::Denied,
+            code: 7,
+            took: Duration::ZERO,
+            detail: None,
+            bytes: None,
+            target: None,
+        };
+        repeats.count("ROLE_TOO_LOW", intent, outcome).is_some()
+    }
+
+    fn counts(repeats: &Repeats) -> Vec<u64> {
+        let minute = repeats.minute.lock().unwrap();
+        let mut counts: Vec<u64> = minute.keys.values().map(|repeat| repeat.count).collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    #[test]
+    fn the_first_is_written_and_the_others_are_counted_until_the_minute_is_over() {
+        let repeats = Repeats::default();
+        assert!(
+            refuse(&repeats, 1, "/a") && refuse(&repeats, 1, "/b") && refuse(&repeats, 2, "/a")
+        );
+        assert!(!refuse(&repeats, 1, "/a") && !refuse(&repeats, 1, "/a"));
+        assert_eq!(counts(&repeats), [0, 0, 2]);
+        assert_eq!(repeats.take(at(), "replica").len(), 1);
+        assert!(refuse(&repeats, 1, "/a"), "a new minute");
+    }
+
+    #[test]
+    fn beyond_the_bound_of_a_principal_all_is_one_count_of_it() {
+        let repeats = Repeats::default();
+        let first = |n: usize| refuse(&repeats, 1, &format!("/{n}"));
+        assert!((0..KEYS_PER_PRINCIPAL_MAX).all(first));
+        assert!(!first(KEYS_PER_PRINCIPAL_MAX) && !first(KEYS_PER_PRINCIPAL_MAX + 1));
+        assert!(refuse(&repeats, 2, "/0"), "another principal has room of its own");
+        let entries = repeats.take(at(), "replica");
+        assert_eq!(entries.len(), 1);
+        let entry = format!("{entries:?}");
+        assert!(entry.contains("user:1") && entry.contains(r#"\"count\":2"#), "{entry}");
+    }
+
+    #[test]
+    fn the_number_of_kinds_is_bounded_in_all() {
+        let repeats = Repeats::default();
+        for user in 0..i64::try_from(KEYS_MAX).unwrap() {
+            assert!(refuse(&repeats, user, "/a"));
+        }
+        for user in 0..i64::try_from(2 * KEYS_MAX).unwrap() {
+            assert!(!refuse(&repeats, user, "/b"));
+        }
+        let counts = counts(&repeats);
+        assert!(counts.len() <= 2 * KEYS_MAX + 1, "{}", counts.len());
+        assert_eq!(counts.iter().sum::<u64>(), 2 * KEYS_MAX as u64, "none is lost");
+    }
+}

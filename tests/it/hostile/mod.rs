@@ -1,0 +1,195 @@
+//! Hostile messages for every method, own and proxied: each gets an answer, and none is a fault of the server.
+
+mod messages;
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
+use shoreguard::access::policy::{
+    METHODS, Streaming, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
+};
+use shoreguard::pb;
+use shoreguard::pb::v1 as sg_v1;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tonic::{Code, Status};
+
+use self::messages::{Random, message, with_nul};
+use crate::support::server::{Caller, TestServer, reason};
+
+/// Where the random numbers begin. A failed test tells it, with the message.
+const SEED: u64 = 0x5eed_0000_2026_1128;
+/// Messages for each method.
+const MESSAGES: usize = 16;
+/// How long the calls of one engine may take.
+const TIME_MAX: Duration = Duration::from_secs(30);
+/// Calls that are under way at once.
+const CALLS_MAX: usize = 16;
+/// How long one call may take, as its caller says.
+const CALL_TIME: (&str, &str) = ("grpc-timeout", "2S");
+
+/// One call of a method.
+struct Call {
+    path: &'static str,
+    streaming: Streaming,
+    message: Vec<u8>,
+    gateway: &'static str,
+    /// What is said of it where it fails.
+    about: String,
+}
+
+impl Call {
+    async fn run(self, caller: Caller) -> (Self, Result<Option<Vec<u8>>, Status>) {
+        let to = [("x-shoreguard-gateway", self.gateway), CALL_TIME];
+        let answer = caller.raw(self.path, self.streaming, self.message.clone(), &to).await;
+        (self, answer)
+    }
+}
+
+/// Runs calls, some at once, and gives what does not pass.
+async fn failed(
+    caller: &Caller,
+    calls: Vec<Call>,
+    passes: impl Fn(&Call, &Result<Option<Vec<u8>>, Status>) -> bool,
+) -> Vec<String> {
+    let (mut running, mut failed) = (FuturesUnordered::new(), Vec::new());
+    let mut calls = calls.into_iter();
+    loop {
+        while running.len() < CALLS_MAX
+            && let Some(call) = calls.next()
+        {
+            running.push(call.run(caller.clone()));
+        }
+        let Some((call, answer)) = running.next().await else { return failed };
+        if !passes(&call, &answer) {
+            let Call { path, gateway, about, .. } = call;
+            let status = answer.err().map(|status| format!("{:?} {status}", status.code()));
+            failed.push(format!("{path} on {gateway}: {about}: {status:?}"));
+        }
+    }
+}
+
+/// Two gateways to call, one of each generation, and one to change.
+async fn fleet(sg: &TestServer) -> Vec<Simulator> {
+    let mut fleet = Vec::new();
+    for (name, generation) in
+        [("edge", Generation::V0_1), ("old", Generation::V0_0), ("spare", Generation::V0_1)]
+    {
+        let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+        simulator.seed_demo().unwrap();
+        sg.gateway(name, simulator.addr()).await;
+        fleet.push(simulator);
+    }
+    sg.admin().key("box", sg_v1::Role::None).await;
+    fleet
+}
+
+/// A method and who answers it.
+struct Method {
+    path: &'static str,
+    streaming: Streaming,
+    descriptors: &'static [u8],
+    request: &'static str,
+    gateway: &'static str,
+}
+
+/// Every method: our own, and those that a gateway of either generation gets.
+fn methods() -> Vec<Method> {
+    let own = METHODS.iter().map(|method| {
+        // What changes a gateway, or removes it, does so to one that nobody calls.
+        let spare = method.path.contains("GatewayService") || method.path.contains("Access");
+        Method {
+            path: method.path,
+            streaming: method.streaming,
+            descriptors: pb::DESCRIPTORS,
+            request: method.request,
+            gateway: if spare { "spare" } else { "edge" },
+        }
+    });
+    let of = |rows: &'static [UpstreamMethod], descriptors, gateway| {
+        let forwarded = rows.iter().filter(|row| row.guard.is_some());
+        forwarded.map(move |row| Method {
+            path: row.path,
+            streaming: row.streaming,
+            descriptors,
+            request: row.request,
+            gateway,
+        })
+    };
+    let new = of(UPSTREAM_V0_1, pb::V0_1_DESCRIPTORS, "edge");
+    own.chain(new).chain(of(UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS, "old")).collect()
+}
+
+/// The calls of every method, with the messages that are made for its request's type.
+fn calls(make: impl Fn(&MessageDescriptor, &str) -> Vec<(String, Vec<u8>)>) -> Vec<Call> {
+    let known = [pb::DESCRIPTORS, pb::V0_1_DESCRIPTORS, pb::V0_0_DESCRIPTORS];
+    let pools =
+        known.map(|descriptors| (descriptors, DescriptorPool::decode(descriptors).unwrap()));
+    let mut calls = Vec::new();
+    for Method { path, streaming, descriptors, request, gateway } in methods() {
+        let (_, pool) = pools.iter().find(|(known, _)| std::ptr::eq(*known, descriptors)).unwrap();
+        let made = make(&pool.get_message_by_name(request).unwrap(), gateway);
+        let call = |(about, message)| Call { path, streaming, message, gateway, about };
+        calls.extend(made.into_iter().map(call));
+    }
+    calls
+}
+
+/// The start of a message, as a failed test shows it.
+fn shown(message: &[u8]) -> String {
+    let hex: String = message.iter().take(160).map(|byte| format!("{byte:02x}")).collect();
+    format!("seed {SEED:#x}, {} bytes: {hex}", message.len())
+}
+
+served! {
+    async fn no_message_makes_the_server_fail(sg: TestServer) {
+        let fleet = fleet(&sg).await;
+        let random = std::cell::RefCell::new(Random::new(SEED));
+        let calls = calls(|of, gateway| {
+            let mut random = random.borrow_mut();
+            let made = (0..MESSAGES).map(|_| message(of, &mut random, gateway));
+            made.map(|message| (shown(&message), message)).collect()
+        });
+        let (begun, admin) = (Instant::now(), sg.admin());
+        let failed = failed(&admin, calls, |_, answer| {
+            let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+            !matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
+        });
+        let failed = tokio::time::timeout(2 * TIME_MAX, failed).await.expect("a call hangs");
+        assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
+        let took = begun.elapsed();
+        assert!(took < TIME_MAX, "took {took:?}");
+        admin.auth().get_current_identity(sg_v1::GetCurrentIdentityRequest {}).await.unwrap();
+        drop(admin);
+        for simulator in fleet {
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn nul_in_any_string_is_an_invalid_argument_before_anything_is_asked(sg: TestServer) {
+        let fleet = fleet(&sg).await;
+        let asked = |fleet: &[Simulator]| -> u64 {
+            fleet.iter().flat_map(|simulator| simulator.calls().into_values()).sum()
+        };
+        let calls = calls(|of, _| with_nul(of));
+        assert!(calls.len() > 500, "{}", calls.len());
+        let before = asked(&fleet);
+        let failed = failed(&sg.admin(), calls, |_, answer| {
+            let Err(status) = answer else { return false };
+            let reason = reason(status);
+            let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());
+            status.code() == Code::InvalidArgument && reason == "INVALID_FIELD" || not_there
+        })
+        .await;
+        assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
+        // Each of the two cores probes each gateway when it first connects to it.
+        let probes = u64::try_from(2 * fleet.len() * 4).unwrap();
+        assert!(asked(&fleet) - before <= probes, "a gateway was asked");
+        for simulator in fleet {
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+}

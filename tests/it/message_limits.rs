@@ -1,0 +1,114 @@
+//! What is too long: a message within a stream, a name, a write below the disk reserve.
+
+use shoreguard::pb::v0_0::openshell::v1 as old;
+use shoreguard::pb::v0_1::openshell::v1 as new;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard::workers;
+use tonic::{Request, Status};
+
+use crate::support::server::TestServer;
+
+/// The default of `server.message_bytes_max`.
+const LIMIT: usize = 4 << 20;
+
+async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
+    let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
+    simulator.seed_demo().unwrap();
+    sg.gateway(name, simulator.addr()).await;
+    simulator
+}
+
+fn to<M>(gateway: &str, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
+    request
+}
+
+fn assert_too_large(refused: Status) {
+    let refused = assert_refused!(Err::<(), _>(refused), ResourceExhausted, "MESSAGE_TOO_LARGE");
+    assert!(refused.message().contains(&LIMIT.to_string()), "{refused:?}");
+}
+
+served! {
+    async fn a_message_over_the_limit_is_refused_alike_in_a_stream_and_alone(sg: TestServer) {
+        let edge = gateway(&sg, "edge", Generation::V0_1).await;
+        let admin = sg.admin();
+        let large = || bytes::Bytes::from(vec![b' '; LIMIT + 1]);
+        let first = pb::UploadSbomRequest {
+            gateway: "edge".into(),
+            sandbox: "box".into(),
+            ..Default::default()
+        };
+        // As the first message, and after it.
+        let whole = pb::UploadSbomRequest { chunk: large(), ..first.clone() };
+        let upload = admin.sboms().upload_sbom(tokio_stream::once(whole)).await;
+        assert_too_large(upload.unwrap_err());
+        let chunk = pb::UploadSbomRequest { chunk: large(), ..Default::default() };
+        let upload = admin.sboms().upload_sbom(tokio_stream::iter([first, chunk])).await;
+        assert_too_large(upload.unwrap_err());
+        // In both directions.
+        let stdin = pb::ExecSandboxRequest {
+            input: Some(pb::exec_sandbox_request::Input::Stdin(large())),
+            ..Default::default()
+        };
+        let exec = admin.sandboxes().exec_sandbox(tokio_stream::once(stdin)).await;
+        assert_too_large(exec.unwrap_err());
+        // Alone.
+        let name = String::from_utf8(large().to_vec()).unwrap();
+        let get = pb::GetServicePrincipalRequest { name };
+        let get = admin.service_principals().get_service_principal(get).await;
+        assert_too_large(get.unwrap_err());
+        edge.stop().await;
+        sg.finish().await;
+    }
+
+    async fn a_proxied_name_is_bounded_before_anything_is_asked(sg: TestServer) {
+        let edge = gateway(&sg, "edge", Generation::V0_1).await;
+        let before = gateway(&sg, "old", Generation::V0_0).await;
+        let admin = sg.admin();
+        for (length, good) in [(253, true), (254, false)] {
+            let name = "n".repeat(length);
+            let create = new::CreateSandboxRequest {
+                name: name.clone(),
+                spec: Some(new::SandboxSpec::default()),
+                ..Default::default()
+            };
+            let created = admin.openshell_v0_1().create_sandbox(to("edge", create)).await.map(drop);
+            let create = old::CreateSandboxRequest {
+                name,
+                spec: Some(old::SandboxSpec::default()),
+                ..Default::default()
+            };
+            let before = admin.openshell_v0_0().create_sandbox(to("old", create)).await.map(drop);
+            for created in [created, before] {
+                let refused = created.as_ref().err().map(crate::support::server::reason);
+                let ours = refused.as_deref() == Some("INVALID_FIELD");
+                assert_eq!(ours, !good, "{length}: {created:?}");
+                assert!(created.err().is_none_or(|status| status.code() != tonic::Code::Internal));
+            }
+        }
+        edge.stop().await;
+        before.stop().await;
+        sg.finish().await;
+    }
+}
+
+served! { tuned |config| {
+        config.limits.disk_reserve_mib = 1 << 40;
+        config.auth.self_registration = true;
+    };
+    async fn t16_below_the_disk_reserve_nobody_registers_and_an_admin_logs_in(sg: TestServer) {
+        workers::once(&sg.app, &workers::disk::WORKER).await.unwrap();
+        let email = "ana@example.com".to_owned();
+        let register = pb::RegisterRequest { email, password: "a long enough password".into() };
+        let registered = sg.anonymous().auth().register(register).await;
+        assert_refused!(registered, ResourceExhausted, "DISK_LOW");
+        let login = pb::LoginRequest {
+            email: crate::support::server::ADMIN_EMAIL.into(),
+            password: crate::support::server::ADMIN_PASSWORD.into(),
+        };
+        sg.anonymous().auth().login(login).await.unwrap();
+        sg.finish().await;
+    }
+}

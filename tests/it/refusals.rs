@@ -1,0 +1,198 @@
+//! Refused calls of known callers in the audit log: repeats are counted, and hanging up avoids no record.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use futures_util::StreamExt;
+use prost::Message;
+use serde_json::Value;
+use shoreguard::access::policy::Streaming;
+use shoreguard::db::on_conn;
+use shoreguard::db::schema::audit_log;
+use shoreguard::pb::v0_1::openshell::v1 as v0_1;
+use shoreguard::pb::v1 as pb;
+use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::proxy::raw::framed;
+use crate::proxy::rogue::{frame, literal};
+use crate::support::server::TestServer;
+
+const LIST_USERS: &str = "/shoreguard.v1.UserService/ListUsers";
+/// Refusals of one principal in a flood.
+const FLOOD: usize = 2_000;
+/// Rows that a flood may leave: the first of a minute and a count, if it takes less than three minutes.
+const ROWS_MAX: usize = 6;
+/// Calls that are hung up on.
+const HUNG_UP: u32 = 30;
+/// HTTP/2 frames.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RESET: u8 = 3;
+const SETTINGS: u8 = 4;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+
+/// The rows of an actor that was denied, and how many calls they stand for.
+async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
+    let mut conn = sg.app.db.read().await.unwrap();
+    let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
+        .filter(audit_log::actor.eq(actor).and(audit_log::outcome.eq("denied")))
+        .select(audit_log::outcome_detail)
+        .load(c)
+        .await)
+    .unwrap();
+    (rows.len(), rows.iter().map(|detail| count(detail.as_deref())).sum())
+}
+
+/// How many calls of an action were denied. The recorder must have written its counts.
+pub(crate) async fn denied_of(sg: &TestServer, action: &str) -> u64 {
+    let mut conn = sg.app.db.read().await.unwrap();
+    let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
+        .filter(audit_log::action.eq(action).and(audit_log::outcome.eq("denied")))
+        .select(audit_log::outcome_detail)
+        .load(c)
+        .await)
+    .unwrap();
+    rows.iter().map(|detail| count(detail.as_deref())).sum()
+}
+
+fn count(detail: Option<&str>) -> u64 {
+    let detail: Value = serde_json::from_str(detail.unwrap_or("{}")).unwrap();
+    detail["count"].as_u64().unwrap_or(1)
+}
+
+/// Waits until no task of the server is left that was not there before.
+async fn tasks_are_over(sg: &TestServer, before: usize) {
+    for _ in 0..500 {
+        if sg.app.main().metrics().num_alive_tasks() <= before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Calls a method so often, and resets each stream right after its message.
+async fn hang_up(
+    sg: &TestServer,
+    key: &str,
+    (path, gateway): (&str, &str),
+    message: &impl Message,
+) {
+    let mut socket = TcpStream::connect(sg.address).await.unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    // The method and the scheme stand in the table of HPACK.
+    let mut headers = vec![0x83, 0x86];
+    for (name, value) in [
+        (":path", path),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("authorization", &format!("Bearer {key}")),
+        ("x-shoreguard-gateway", gateway),
+    ] {
+        headers.extend(literal(name, value));
+    }
+    for n in 0..HUNG_UP {
+        let stream = 2 * n + 1;
+        // Half of them end their request first.
+        let ended = if n % 2 == 0 { END_STREAM } else { 0 };
+        bytes.extend(frame(HEADERS, END_HEADERS, stream, &headers));
+        bytes.extend(frame(DATA, ended, stream, &framed(message)));
+        bytes.extend(frame(RESET, 0, stream, &CANCEL));
+    }
+    socket.write_all(&bytes).await.unwrap();
+    // Until the server has taken all of it: it answers nothing, and closes when this end is closed.
+    socket.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut rest);
+    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap();
+}
+
+served! {
+    async fn t16_repeated_refusals_of_a_known_caller_are_counted(sg: TestServer) {
+        let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+        let calls = futures_util::stream::iter(0..FLOOD).map(|_| {
+            let nobody = nobody.clone();
+            async move {
+                let refused = nobody.raw(LIST_USERS, Streaming::Unary, Vec::new(), &[]).await;
+                assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+            }
+        });
+        calls.buffer_unordered(32).collect::<Vec<()>>().await;
+        // As when the process stops.
+        sg.app.audit.drain().await;
+        let (rows, total) = denied(&sg, "sp:nobody").await;
+        assert_eq!(total, FLOOD as u64);
+        assert!(rows <= ROWS_MAX, "{rows} rows");
+        sg.finish().await;
+    }
+
+    async fn the_first_refusal_of_each_method_and_reason_is_an_entry_at_once(sg: TestServer) {
+        let nobody = sg.with(&sg.admin().key("nobody", pb::Role::None).await);
+        let groups = "/shoreguard.v1.GroupService/ListGroups";
+        for path in [LIST_USERS, groups, LIST_USERS, groups] {
+            let refused = nobody.raw(path, Streaming::Unary, Vec::new(), &[]).await;
+            assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
+        }
+        for _ in 0..500 {
+            if denied(&sg, "sp:nobody").await == (2, 2) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(denied(&sg, "sp:nobody").await, (2, 2));
+        sg.app.audit.drain().await;
+        assert_eq!(denied(&sg, "sp:nobody").await, (4, 4));
+        sg.finish().await;
+    }
+
+    async fn t16_hanging_up_keeps_no_refusal_out_of_the_log(sg: TestServer) {
+        let mut fleet = Vec::new();
+        for name in ["edge", "elsewhere"] {
+            let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+            sg.gateway(name, simulator.addr()).await;
+            fleet.push(simulator);
+        }
+        let admin = sg.admin();
+        let before = sg.app.main().metrics().num_alive_tasks();
+        // Each holds the role somewhere, so that only the message tells that the call is refused.
+        let read = admin.key("read", pb::Role::None).await;
+        admin.bind("read", "edge", pb::Role::Admin).await;
+        hang_up(&sg, &read, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
+
+        let write = admin.key("write", pb::Role::None).await;
+        admin.bind("write", "edge", pb::Role::Admin).await;
+        let unregister = pb::UnregisterGatewayRequest { gateway: "elsewhere".into(), ..Default::default() };
+        let path = "/shoreguard.v1.GatewayService/UnregisterGateway";
+        hang_up(&sg, &write, (path, ""), &unregister).await;
+
+        // Refused before its body is read.
+        let gate = admin.key("gate", pb::Role::None).await;
+        hang_up(&sg, &gate, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
+
+        // Proxied: by the gateway that is named, and by what the message asks for.
+        let viewer = admin.key("viewer", pb::Role::None).await;
+        admin.bind("viewer", "edge", pb::Role::Viewer).await;
+        admin.bind("viewer", "elsewhere", pb::Role::Admin).await;
+        let delete = v0_1::DeleteSandboxRequest { name: "box".into(), ..Default::default() };
+        let path = "/openshell.v1.OpenShell/DeleteSandbox";
+        hang_up(&sg, &viewer, (path, "edge"), &delete).await;
+
+        tasks_are_over(&sg, before).await;
+        sg.app.audit.drain().await;
+        for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer"] {
+            let (rows, total) = denied(&sg, actor).await;
+            assert_eq!(total, u64::from(HUNG_UP), "{actor}: {rows} rows");
+            assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");
+        }
+        for simulator in fleet {
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+}
