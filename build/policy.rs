@@ -137,8 +137,9 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
     let requests = requests(&pool);
     let code = format!(
         "/// Every rpc of our own API, sorted by path.\npub static METHODS: &[Method] = &[\n{rows}];\n\
+         type TypeOf = fn() -> std::any::TypeId;\n\
          /// The full name of each request message, by its Rust type.\n\
-         pub static REQUESTS: &[(fn() -> std::any::TypeId, &str)] = &[\n{requests}];\n{impls}"
+         pub static REQUESTS: &[(TypeOf, &str)] = &[\n{requests}];\n{impls}"
     );
     std::fs::write(file, code).expect("OUT_DIR is writable");
 }

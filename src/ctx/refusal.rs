@@ -23,7 +23,7 @@ use crate::transport::status::code_of;
 
 /// gRPC's codes for what a caller may not do or may not know. Other codes are failures.
 const DENIALS: [i32; 3] = [5, 7, 16];
-/// gRPC's PERMISSION_DENIED.
+/// gRPC's `PERMISSION_DENIED`.
 const CODE_DENIED: i32 = 7;
 
 /// A call that was not let through.

@@ -102,6 +102,11 @@ pub enum Error {
     Internal(Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Longest name or id that an error repeats, in characters: no valid one is longer.
+const ID_CHARS_MAX: usize = 253;
+/// Longest explanation of an error, in characters.
+const WHY_CHARS_MAX: usize = 1_000;
+
 /// How a gateway refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
@@ -201,27 +206,30 @@ impl Kind {
 impl Error {
     /// A field of the request is wrong.
     pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), why: why.into() }
+        Self::Invalid {
+            field: cut(field.into(), ID_CHARS_MAX),
+            why: cut(why.into(), WHY_CHARS_MAX),
+        }
     }
 
     /// No such thing, or none that the caller may see.
     pub fn missing(kind: Kind, id: impl fmt::Display) -> Self {
-        Self::Missing { kind, id: id.to_string() }
+        Self::Missing { kind, id: cut(id.to_string(), ID_CHARS_MAX) }
     }
 
     /// The name is taken.
     pub fn exists(kind: Kind, name: impl fmt::Display) -> Self {
-        Self::Exists { kind, name: name.to_string() }
+        Self::Exists { kind, name: cut(name.to_string(), ID_CHARS_MAX) }
     }
 
     /// The thing has changed since it was read.
     pub fn conflict(kind: Kind, id: impl fmt::Display) -> Self {
-        Self::Conflict { kind, id: id.to_string() }
+        Self::Conflict { kind, id: cut(id.to_string(), ID_CHARS_MAX) }
     }
 
     /// The state does not allow it.
     pub fn refused(reason: Reason, why: impl Into<String>) -> Self {
-        Self::Refused { reason, why: why.into() }
+        Self::Refused { reason, why: cut(why.into(), WHY_CHARS_MAX) }
     }
 
     /// Something that is needed is away.
@@ -233,6 +241,15 @@ impl Error {
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(source.into())
     }
+}
+
+/// Cuts text of a caller that an error repeats: it travels in headers, which clients bound.
+fn cut(mut text: String, chars_max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
 }
 
 impl fmt::Display for Error {
@@ -267,5 +284,25 @@ impl std::error::Error for Error {
             return Some(&**source);
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_error_repeats_of_a_caller_is_cut() {
+        let long = "\u{e9}".repeat(ID_CHARS_MAX + 1);
+        for (error, chars_max) in [
+            (Error::missing(Kind::Gateway, &long), 300),
+            (Error::exists(Kind::Group, &long), 300),
+            (Error::conflict(Kind::Group, &long), 300),
+            (Error::invalid("name", long.repeat(10)), 1_100),
+            (Error::refused(Reason::Busy, long.repeat(10)), 1_100),
+        ] {
+            assert!(error.to_string().chars().count() < chars_max, "{error}");
+        }
+        assert!(Error::missing(Kind::Gateway, "edge").to_string().contains("`edge`"));
     }
 }

@@ -92,6 +92,18 @@ pub struct Follow {
     pub sources: Vec<String>,
 }
 
+/// What came before the first message was asked for.
+#[derive(Debug, Default)]
+enum First {
+    /// Nothing yet, or it was returned already.
+    #[default]
+    Unknown,
+    /// A message.
+    Message(Box<Seen>),
+    /// The end of the stream.
+    End,
+}
+
 /// What becomes of a sandbox, as it comes.
 #[derive(Debug)]
 pub struct Watching {
@@ -100,7 +112,7 @@ pub struct Watching {
     gateway: String,
     place: Place,
     /// The first message, or the end, where it came in time.
-    first: Option<Option<Seen>>,
+    first: First,
 }
 
 impl Watching {
@@ -108,15 +120,17 @@ impl Watching {
     async fn begin(mut self) -> Result<Self, Error> {
         // Nothing is lost where it is not waited for any longer: what has come is kept until it is a message.
         if let Ok(first) = timeout(FIRST_TIME, self.next()).await {
-            self.first = Some(first?);
+            self.first = first?.map_or(First::End, |seen| First::Message(Box::new(seen)));
         }
         Ok(self)
     }
 
     /// The next message; none at the end.
     pub async fn next(&mut self) -> Result<Option<Seen>, Error> {
-        if let Some(first) = self.first.take() {
-            return Ok(first);
+        match std::mem::take(&mut self.first) {
+            First::Unknown => {}
+            First::Message(seen) => return Ok(Some(*seen)),
+            First::End => return Ok(None),
         }
         loop {
             let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
@@ -161,7 +175,8 @@ impl Gateway {
         };
         let messages = self.stream(WATCH, &request).await.map_err(about(place))?;
         let (wire, gateway) = (self.wire(), self.name().to_string());
-        let watching = Watching { messages, wire, gateway, place: place.clone(), first: None };
+        let watching =
+            Watching { messages, wire, gateway, place: place.clone(), first: First::Unknown };
         watching.begin().await
     }
 }

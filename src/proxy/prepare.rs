@@ -105,8 +105,7 @@ where
     };
     let read = arrived(admitted, arriving).await.map_err(nowhere)?;
     if !governed && !named {
-        let (row, generation) = (admitted.row, admitted.generation);
-        skew::check(row, generation, &admitted.chosen.name, read.message()).map_err(nowhere)?;
+        skew::text(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
         return Ok((Some(read), Place::default()));
     }
     let message = read.message();

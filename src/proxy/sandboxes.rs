@@ -169,8 +169,11 @@ impl SandboxIds {
     }
 }
 
+/// An id of a sandbox, and what it names.
+type Placed = (Box<str>, Arc<Place>);
+
 /// The ids of an answer with what they name, and how many sandboxes it holds.
-fn told(answer: &[u8]) -> (Vec<(Box<str>, Arc<Place>)>, usize) {
+fn told(answer: &[u8]) -> (Vec<Placed>, usize) {
     let (mut fields, mut places, mut count) = (Fields::of(answer), Vec::new(), 0);
     // `sandbox` and `sandboxes` are field 1 of their answers, `metadata` field 1 of a sandbox.
     while let Ok(Some((number, value))) = fields.field() {

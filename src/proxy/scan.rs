@@ -136,7 +136,7 @@ impl Schema {
             match field.wire {
                 Wire::Text if bytes.contains(&0) => return Err(Fault::Nul(field.name.clone())),
                 Wire::Message(inner) | Wire::Map(inner) => {
-                    self.find_nul(inner, bytes, depth + 1).map_err(|fault| fault.inside(field))?
+                    self.find_nul(inner, bytes, depth + 1).map_err(|fault| fault.inside(field))?;
                 }
                 // A wire type that is not the field's is for the decoder to refuse.
                 Wire::Text | Wire::Bytes | Wire::Varint | Wire::Fixed64 | Wire::Fixed32 => {}

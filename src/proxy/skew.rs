@@ -46,6 +46,19 @@ pub(super) fn check(
     Err(Error::refused(Reason::WireMismatch, why))
 }
 
+/// Judges the text of a request that is passed on as it came.
+///
+/// # Errors
+/// What [`Schema::text`] says.
+pub(super) fn text(
+    row: &UpstreamMethod,
+    generation: Generation,
+    message: &[u8],
+) -> Result<(), Error> {
+    let schema = Schema::of(generation).ok_or_else(|| Error::internal("no schema"))?;
+    schema.text(row.request, message)
+}
+
 /// How many fields of a message the other generation does not know; none where it can't be read there.
 fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation, usize)> {
     let (other, table) = match own {

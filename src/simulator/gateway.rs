@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::state::{Admitted, Claim, Core};
 
@@ -164,7 +164,9 @@ impl Gateway {
         let body = start.encode_to_vec();
         match self.core.with(|state| state.requests.admit(caller, asked, body))? {
             Admitted::New(claim) => Ok(Some(Launch { core: Arc::clone(&self.core), claim })),
-            Admitted::Before(_) => Err(Status::internal("a command has no answer to replay")),
+            Admitted::Before(_) => {
+                Err(Status::new(Code::Internal, "a command has no answer to replay"))
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::shell::{Start, Step};
 use super::state::{Core, LogFilter, LogLine, Notice, Phase, PlatformEvent, Sandbox};
@@ -182,7 +182,9 @@ pub(super) fn converse(
     let words: Vec<&str> = start.command.iter().map(String::as_str).collect();
     let input: Typing = match half_close {
         HalfClose::IsRead => Box::pin(input),
-        HalfClose::Aborts => Box::pin(input.chain(stream::iter([Err(Status::internal(ABORTED))]))),
+        HalfClose::Aborts => {
+            Box::pin(input.chain(stream::iter([Err(Status::new(Code::Internal, ABORTED))])))
+        }
     };
     match (words.as_slice(), half_close) {
         (["cat" | "sh" | "bash" | "/bin/sh" | "/bin/bash"], _) => {

@@ -227,7 +227,10 @@ mod tests {
         }
     }
 
-    fn gated() -> (Gated, mpsc::Sender<io::Result<()>>, Arc<Mutex<Vec<u8>>>) {
+    /// A writer that waits for its gate, the gate, and what was written.
+    type Written = Arc<Mutex<Vec<u8>>>;
+
+    fn gated() -> (Gated, mpsc::Sender<io::Result<()>>, Written) {
         let (permit, permits) = mpsc::channel();
         let written = Arc::default();
         (Gated { permits, written: Arc::clone(&written) }, permit, written)

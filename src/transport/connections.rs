@@ -131,15 +131,15 @@ impl Connections {
         let address = (!trusted).then(|| host_of(ip));
         let mut open = self.lock();
         let held = address.and_then(|ip| open.by_address.get(&ip)).map_or(0, BTreeSet::len);
-        let stale = if held >= self.bounds.address {
+        let longest_idle = if held >= self.bounds.address {
             Some(open.stalest_of(address).ok_or(Refused::Address)?)
         } else if open.all.len() >= self.bounds.total {
             Some(open.stalest().ok_or(Refused::Total)?)
         } else {
             None
         };
-        if let Some(stale) = stale {
-            open.displace(stale);
+        if let Some(id) = longest_idle {
+            open.displace(id);
         }
         if open.count() >= self.bounds.total + 2 * ENDING_MAX {
             return Err(Refused::Total);
@@ -285,7 +285,7 @@ impl Slot {
             if idle.is_some_and(|idle| idle >= most) {
                 return;
             }
-            tokio::time::sleep(idle.map_or(most / 4, |idle| most - idle)).await;
+            tokio::time::sleep(idle.map_or(most / 4, |idle| most.saturating_sub(idle))).await;
         }
     }
 

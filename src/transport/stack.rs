@@ -126,7 +126,7 @@ impl Stack {
             }
             Err(_) => status::response(Error::internal("a panic while answering")),
         };
-        self.finish(&call, measured, &mut response);
+        Self::finish(&call, measured, &mut response);
         response.map(|body| body.counted(counted))
     }
 
@@ -289,7 +289,7 @@ impl Stack {
     }
 
     /// Counts, logs and records what became of a call.
-    fn finish(&self, call: &Call, mut measured: Measured, response: &mut Response<Body>) {
+    fn finish(call: &Call, mut measured: Measured, response: &mut Response<Body>) {
         let headers = response.headers_mut();
         // The proxy says so itself, and takes out what a gateway says.
         let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());

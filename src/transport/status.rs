@@ -165,7 +165,7 @@ const LIMIT_IS: &str = "the limit is: ";
 
 /// The status of a message that cannot be decoded, as the framework makes it.
 pub(super) fn undecodable() -> Status {
-    Status::internal(UNDECODABLE)
+    Status::new(Code::Internal, UNDECODABLE)
 }
 
 /// The status by which the codec hands a refusal on. [`of_the_wire`] makes the error of it again.
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(code_of(&large), (Code::ResourceExhausted, Reason::MessageTooLarge));
         assert!(large.to_string().contains("limit of 8 bytes"), "{large}");
         for said in ["Missing request message.", "protocol error: received message with flag"] {
-            let malformed = of_the_wire(&Status::internal(said)).unwrap();
+            let malformed = of_the_wire(&Status::new(Code::Internal, said)).unwrap();
             assert_eq!(code_of(&malformed).1, Reason::MalformedMessage, "{said}");
         }
         assert!(of_the_wire(&status(Error::internal("x"))).is_none(), "ours has details");

@@ -172,7 +172,7 @@ served! {
             users::store::lock_admins(conn).await?;
             let (begun, has_begun) = oneshot::channel();
             let lead = lead.clone();
-            removing = Some(tokio::spawn(async move {
+            removing = Some(sg.app.spawn(async move {
                 let _ = begun.send(());
                 lead.access().remove_gateway_role(remove_of(user(), "east")).await
             }));

@@ -97,7 +97,7 @@ fn a_log_that_is_read_again_tells_how_many_lines_are_missing() {
             let lines = std::io::BufRead::lines(std::io::BufReader::new(reading));
             lines.map_while(Result::ok).find(|line| line.contains("lines of the log were dropped"))
         });
-        let told = tokio::time::timeout(Duration::from_secs(60), reads).await.unwrap().unwrap();
+        let told = tokio::time::timeout(Duration::from_mins(1), reads).await.unwrap().unwrap();
         let told: serde_json::Value = serde_json::from_str(&told.expect("it is told")).unwrap();
         assert!(told["dropped"].as_u64().unwrap() > 0, "{told}");
         // Its reader has gone now.

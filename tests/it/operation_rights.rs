@@ -163,7 +163,7 @@ served! {
         };
         let short = sg.app.authn.tokens.issue(&short).unwrap();
         let held = held(&sg, &short).await;
-        let waiting = tokio::spawn(wait(sg.with(&short), held.id.clone()));
+        let waiting = sg.app.spawn(wait(sg.with(&short), held.id.clone()));
         registered(&sg, 1).await;
         // Less than a lease lasts.
         sg.app.clock.advance(Duration::from_secs(20));
@@ -205,10 +205,11 @@ served! {
         let admin = sg.admin();
         // By another caller, so that the operation itself goes on.
         let held = sg.held(&sg.work("edge", "box")).await;
+        #[expect(clippy::async_yields_async, reason = "the call goes on while the test does")]
         let operator = async || {
             let key = admin.key("ops", pb::Role::None).await;
             admin.bind("ops", "edge", pb::Role::Operator).await;
-            let waiting = tokio::spawn(wait(sg.with(&key), held.id.clone()));
+            let waiting = sg.app.spawn(wait(sg.with(&key), held.id.clone()));
             registered(&sg, 1).await;
             waiting
         };
@@ -231,7 +232,7 @@ served! {
         // The caller who began it needs no role to see it, but a valid credential.
         let key = admin.key("ops", pb::Role::Admin).await;
         let own = super::held(&sg, &key).await;
-        let waiting = tokio::spawn(wait(sg.with(&key), own.id.clone()));
+        let waiting = sg.app.spawn(wait(sg.with(&key), own.id.clone()));
         registered(&sg, 1).await;
         delete().await;
         assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
@@ -249,7 +250,7 @@ served! { tuned with_folder;
         waiting(&sg);
         let hook = create(&sg.admin(), hook("wait", PRE, "wait")).await.unwrap();
         let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
-        let running = tokio::spawn(async move {
+        let running = sg.app.spawn(async move {
             let request = pb::RunBootHookRequest {
                 gateway: "edge".to_owned(),
                 sandbox: "box".to_owned(),

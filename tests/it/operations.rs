@@ -23,9 +23,15 @@ fn text(operation: &pb::Operation, key: &str) -> Option<String> {
     }
 }
 
-async fn watch(caller: &Caller, id: &str) -> tonic::Streaming<pb::WatchOperationResponse> {
+type Watching = tonic::Streaming<pb::WatchOperationResponse>;
+
+async fn try_to_watch(caller: &Caller, id: &str) -> Result<Watching, tonic::Status> {
     let watch = pb::WatchOperationRequest { operation: id.to_owned() };
-    caller.operations().watch_operation(watch).await.unwrap().into_inner()
+    Ok(caller.operations().watch_operation(watch).await?.into_inner())
+}
+
+async fn watch(caller: &Caller, id: &str) -> Watching {
+    try_to_watch(caller, id).await.unwrap()
 }
 
 async fn list(caller: &Caller, request: pb::ListOperationsRequest) -> Vec<pb::Operation> {
@@ -340,13 +346,12 @@ served! {
         for bad in ["", "1", "not a uuid", "8c5b0f6e7d1d4f0c9c573d9a6f2f1a01", "\u{0}", "a' OR 1=1"] {
             assert_refused!(admin.operation(bad).await, InvalidArgument, "INVALID_FIELD");
             assert_refused!(admin.cancel(bad).await, InvalidArgument, "INVALID_FIELD");
-            let mut stream = watch(&admin, bad).await;
-            assert_refused!(stream.message().await, InvalidArgument, "INVALID_FIELD");
+            assert_refused!(try_to_watch(&admin, bad).await, InvalidArgument, "INVALID_FIELD");
         }
         let unknown = "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a01";
         assert_refused!(admin.operation(unknown).await, NotFound, "NOT_FOUND");
         assert_refused!(admin.cancel(unknown).await, NotFound, "NOT_FOUND");
-        assert_refused!(watch(&admin, unknown).await.message().await, NotFound, "NOT_FOUND");
+        assert_refused!(try_to_watch(&admin, unknown).await, NotFound, "NOT_FOUND");
         for request in [
             pb::ListOperationsRequest { gateway: "g".repeat(254), ..Default::default() },
             pb::ListOperationsRequest { gateway: "a\0".into(), ..Default::default() },

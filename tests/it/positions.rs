@@ -202,12 +202,13 @@ served! {
     async fn no_event_after_the_answer_is_missed_however_often_one_asks(sg: TestServer) {
         for n in 0..50 {
             let what = n.to_string();
+            let expected = json!({ "what": what }).to_string();
             let mut stream = sg.admin().events().watch_events(from_now()).await.unwrap().into_inner();
             write(&sg.app, &what).await;
             loop {
                 let Some(event) = next(&mut stream).await.event else { continue };
                 // One that was written before the answer may have got its place after it.
-                if event.payload_json == json!({ "what": what }).to_string() {
+                if event.payload_json == expected {
                     break;
                 }
             }

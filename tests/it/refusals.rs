@@ -13,7 +13,7 @@ use shoreguard::db::schema::audit_log;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
 use shoreguard::pb::v1 as pb;
 use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::proxy::raw::framed;
@@ -105,12 +105,28 @@ async fn hang_up(
         bytes.extend(frame(DATA, ended, stream, &framed(message)));
         bytes.extend(frame(RESET, 0, stream, &CANCEL));
     }
+    // The server takes streams in their order: when the last call is answered, it has taken all the others.
+    let last = 2 * HUNG_UP + 1;
+    bytes.extend(frame(HEADERS, END_HEADERS, last, &headers));
+    bytes.extend(frame(DATA, END_STREAM, last, &framed(message)));
     socket.write_all(&bytes).await.unwrap();
-    // Until the server has taken all of it: it answers nothing, and closes when this end is closed.
-    socket.shutdown().await.unwrap();
-    let mut rest = Vec::new();
-    let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut rest);
-    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.unwrap();
+    let answered = answered(&mut socket, last);
+    tokio::time::timeout(Duration::from_secs(20), answered).await.unwrap();
+}
+
+/// Waits for the head of the answer on a stream.
+async fn answered(socket: &mut TcpStream, stream: u32) {
+    loop {
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        socket.read_exact(&mut payload).await.unwrap();
+        let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        if head[3] == HEADERS && of == stream {
+            return;
+        }
+    }
 }
 
 served! {
@@ -187,7 +203,8 @@ served! {
         sg.app.audit.drain().await;
         for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer"] {
             let (rows, total) = denied(&sg, actor).await;
-            assert_eq!(total, u64::from(HUNG_UP), "{actor}: {rows} rows");
+            // The one whose caller waited is refused as well.
+            assert_eq!(total, u64::from(HUNG_UP) + 1, "{actor}: {rows} rows");
             assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");
         }
         for simulator in fleet {

@@ -165,16 +165,12 @@ impl Recorder {
         let repeats = &self.inner.shared.repeats;
         let first = repeats.count(reason, intent, outcome)?;
         let entry = first.entry(&self.inner.owner);
-        match self.enqueue(entry) {
-            Ok(stored) => {
-                let shared = Arc::clone(&self.inner.shared);
-                Some(FirstRefusal { stored, first, shared })
-            }
-            Err(_) => {
-                repeats.count_unwritten(first);
-                None
-            }
+        if let Ok(stored) = self.enqueue(entry) {
+            let shared = Arc::clone(&self.inner.shared);
+            return Some(FirstRefusal { stored, first, shared });
         }
+        repeats.count_unwritten(first);
+        None
     }
 
     /// Whether the last attempt to write was a success.

@@ -69,8 +69,8 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
     let id = app.new_id().to_string();
     let key = key(&ctx.on_gateway()?.1, &new, &id);
     let began = ctx.began();
-    let seal = |input: &Vec<u8>| right::seal(app, &id, began.as_ref(), input);
-    let sealed = new.input.as_ref().map(seal).transpose()?;
+    let to_seal = |input: &Vec<u8>| right::seal(app, &id, began.as_ref(), input);
+    let sealed = new.input.as_ref().map(to_seal).transpose()?;
     let mut tries = 1;
     let (row, written) = loop {
         let written = app.clock.since_boot();

@@ -247,7 +247,7 @@ pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Show
     }
     let answer = shown(&ctx, row).await?;
     // After the last wait.
-    sight.check(&ctx)?;
+    Sight::check(&ctx)?;
     Ok(answer)
 }
 
@@ -284,12 +284,11 @@ impl Follower {
             return Ok(None);
         }
         loop {
-            let row = match self.first.take() {
-                Some(row) => row,
-                None => {
-                    self.waiter.mark_seen();
-                    reload(&self.ctx, &self.id).await?
-                }
+            let row = if let Some(row) = self.first.take() {
+                row
+            } else {
+                self.waiter.mark_seen();
+                reload(&self.ctx, &self.id).await?
             };
             if row.version > self.told {
                 self.told = row.version;

@@ -47,7 +47,7 @@ impl Sight {
     ///
     /// # Errors
     /// `CREDENTIAL_INVALID`.
-    pub(super) fn check(&self, ctx: &Ctx) -> Result<(), Error> {
+    pub(super) fn check(ctx: &Ctx) -> Result<(), Error> {
         match ctx.caller() {
             Some(caller) if !ctx.app().snapshot.is_live(caller) => {
                 Err(Ended::CredentialGone.into())

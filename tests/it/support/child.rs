@@ -14,7 +14,7 @@ use super::server::{Bearer, Caller};
 use crate::commands::{Running, shoreguard};
 
 /// How long a process may take for what it is asked.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server and where it listens.
 pub(crate) struct Child {

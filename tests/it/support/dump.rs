@@ -30,5 +30,8 @@ pub(crate) async fn table(db: &Db, table: &str) -> String {
 async fn lines(db: &Db, sql: &str) -> String {
     let mut conn = db.read().await.unwrap();
     let rows: Vec<Line> = on_conn!(&mut conn, |c| diesel::sql_query(sql).load(c).await).unwrap();
-    rows.into_iter().map(|row| row.line).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<String> = rows.into_iter().map(|row| row.line).collect();
+    // PostgreSQL gives rows in the order in which they lie, which an update changes.
+    lines.sort();
+    lines.join("\n")
 }
