@@ -6,8 +6,7 @@
 //! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
 //! `stack`.
 //!
-//! How many connections there may be, and which one ends for a new one, is in `connections`; what is past a bound is
-//! closed as it comes. A connection without a call in flight ends after a while.
+//! `connections` bounds how many there are and ends idle ones.
 //!
 //! Stopping: no more connections, streams end at once, then the cores finish the calls that they have, then writes and
 //! outcomes, then main. A connection is closed when it has no call in flight, whether or not its streams were read.

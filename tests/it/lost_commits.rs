@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::audit::{intent, outcome, settings};
+use crate::support::limit;
 use crate::support::postgres::Database;
 
 /// Makes each commit that adds an entry wait for whoever holds the lock.
@@ -141,14 +142,14 @@ async fn an_answer_is_lost(lost: Lost) {
     database.drop_it().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_intent_whose_commit_is_still_on_its_way_is_closed() {
-    an_answer_is_lost(Lost::Cut).await;
+#[test]
+fn an_intent_whose_commit_is_still_on_its_way_is_closed() {
+    limit::block_on(an_answer_is_lost(Lost::Cut));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_intent_whose_commit_was_lost_is_recorded_as_failed() {
-    an_answer_is_lost(Lost::Killed).await;
+#[test]
+fn an_intent_whose_commit_was_lost_is_recorded_as_failed() {
+    limit::block_on(an_answer_is_lost(Lost::Killed));
 }
 
 both_engines! {

@@ -167,9 +167,9 @@ both_engines! {
         let gone = insert_member(conn, GroupId(group.get() + 1), user).await;
         assert!(matches!(gone, Err(Error::Conflict { kind: Kind::Row, .. })), "{gone:?}");
         let unknown_role = insert_user(conn, "eve@example.com", "root").await;
-        assert!(matches!(unknown_role, Err(Error::Internal(_))), "{unknown_role:?}");
+        assert!(matches!(unknown_role, Err(Error::Invalid { .. })), "{unknown_role:?}");
         let too_long = insert_gateway(conn, &"x".repeat(254)).await;
-        assert!(matches!(too_long, Err(Error::Internal(_))), "{too_long:?}");
+        assert!(matches!(too_long, Err(Error::Invalid { .. })), "{too_long:?}");
     }
 
     async fn times_keep_their_microseconds_and_their_order(db: TestDb) {

@@ -50,8 +50,14 @@ async fn refuse_step(sg: &TestServer, step: &str) {
             sg.sql(&trigger).await
         }
         Engine::Postgres => {
-            sg.sql(&format!("ALTER TABLE operations ADD CONSTRAINT away CHECK (step <> '{step}')"))
-                .await
+            let refuse = "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql \
+                          AS $$ BEGIN RAISE EXCEPTION 'away'; END $$";
+            sg.sql(refuse).await;
+            let trigger = format!(
+                "CREATE TRIGGER away BEFORE UPDATE ON operations FOR EACH ROW \
+                 WHEN (NEW.step = '{step}') EXECUTE FUNCTION away()"
+            );
+            sg.sql(&trigger).await
         }
     };
 }
@@ -59,7 +65,7 @@ async fn refuse_step(sg: &TestServer, step: &str) {
 async fn take_every_step(sg: &TestServer) {
     match sg.engine {
         Engine::Sqlite => sg.sql("DROP TRIGGER away").await,
-        Engine::Postgres => sg.sql("ALTER TABLE operations DROP CONSTRAINT away").await,
+        Engine::Postgres => sg.sql("DROP FUNCTION away() CASCADE").await,
     };
 }
 

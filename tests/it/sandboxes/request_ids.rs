@@ -111,7 +111,8 @@ served! {
                 admin.sandboxes().start_sandbox(start).await.unwrap();
             }
         }
-        assert!(delete(&sg, "new", "ours").await.metadata);
+        delete(&sg, "new", "ours").await;
+        assert_refused!(get(&admin, "new", "ours").await, NotFound, "NOT_FOUND");
 
         // A client's own id meets the full table, and one without an id does not.
         let refused = admin.openshell_v0_1().create_sandbox(to("new", theirs("theirs", id(3_000)))).await.unwrap_err();

@@ -218,16 +218,21 @@ fn every_dependency_has_a_version() {
 
 /// What gives a test of the integration tests its time limit.
 const LIMITED: &[&str] = &[
+    "a_stalled_upload(",
     "block_on(",
     "block_on_within(",
     "limit()",
+    "forty_unread_streams(",
+    "forty_unread_streams_of_our_own_methods(",
     "killed_in_a_hook(",
     "on_both(",
     "on_each_engine(",
     "on_replicas(",
+    "on_sqlite(",
     "proxied(",
     "run(",
     "run_quiet(",
+    "scene(",
 ];
 /// Tests without a limit: each with its reason.
 const UNLIMITED: &[(&str, &str)] = &[
