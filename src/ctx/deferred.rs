@@ -5,9 +5,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Ctx;
+use crate::access::live::Ended;
 use crate::access::live_work::{LiveWork, Right};
 use crate::access::principal::{Began, Caller};
 use crate::access::roles::Role;
+use crate::error::Error;
 use crate::resources::audit::{Ending, OpenEntry, Outcome};
 
 impl Ctx {
@@ -68,6 +70,22 @@ impl Ctx {
         let (began, (on, _)) = (self.began()?, self.gateway()?);
         let right = Right { began, on: *on, least };
         Some(self.app.live.works.enter(right, stop, &self.app.snapshot))
+    }
+
+    /// Checks the caller of a call that has waited, such as for a gateway or a password hash, right before the act.
+    ///
+    /// # Errors
+    /// `CREDENTIAL_INVALID` if the credential has ended, `ROLE_TOO_LOW` if the role was lowered, `ACCESS_STALE`.
+    pub fn recheck(&self) -> Result<(), Error> {
+        let Some(caller) = self.caller() else { return Ok(()) };
+        self.app.snapshot.check_fresh()?;
+        if !self.app.snapshot.is_live(caller) {
+            return Err(Ended::CredentialGone.into());
+        }
+        if self.role_now() < self.role {
+            return Err(Ended::RoleTooLow.into());
+        }
+        Ok(())
     }
 
     /// The role that the caller has on the gateway of the call at this moment, which may be another than it had when the

@@ -179,6 +179,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
     let (updated, before) = ctx
         .db()
         .transaction(async |conn| {
+            ctx.recheck()?;
             // Before the row is locked, as in every transaction that changes access.
             effect::turn(conn).await?;
             let global = effect::is_global_admin(ctx, conn).await?;

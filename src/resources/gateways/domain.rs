@@ -115,6 +115,8 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     let stored = ctx
         .db()
         .transaction(async |conn| {
+            // The gateway was asked meanwhile.
+            ctx.recheck()?;
             if let Some(lease) = lease {
                 lease::still_held(conn, lease).await?;
             }

@@ -65,6 +65,7 @@ pub async fn rotate(
     let rotated = ctx
         .db()
         .transaction(async |conn| {
+            ctx.recheck()?;
             // Read again: proving takes its time, and what was found of the gateway meanwhile stays.
             let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
             etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;

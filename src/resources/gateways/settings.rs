@@ -78,7 +78,10 @@ async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<C
         ctx.detail("workspace", place.workspace.as_str());
         ctx.detail("sandbox", place.name.as_str());
     }
-    reach(ctx).await?.change_setting(of.0.as_ref(), key, value).await
+    let gateway = reach(ctx).await?;
+    // The gateway may have been waited for.
+    ctx.recheck()?;
+    gateway.change_setting(of.0.as_ref(), key, value).await
 }
 
 async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> Result<(), Error> {

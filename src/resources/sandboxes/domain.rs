@@ -39,6 +39,13 @@ pub(super) async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
     Ok(Gateway::reach(ctx.app(), *id).await?.counted_for(ctx.principal()))
 }
 
+/// Reaches the gateway for a call that changes something there: the caller is checked again after the wait.
+pub(super) async fn reach_to_act(ctx: &Ctx) -> Result<Gateway, Error> {
+    let gateway = reach(ctx).await?;
+    ctx.recheck()?;
+    Ok(gateway)
+}
+
 pub(super) async fn described(ctx: &Ctx, sandbox: Sandbox) -> Result<Described, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let mut conn = ctx.db().read().await?;
@@ -119,14 +126,14 @@ pub fn about(place: &Place, mut more: serde_json::Value) -> serde_json::Value {
 
 /// Lets a sandbox run again.
 pub async fn start(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
-    let sandbox = reach(ctx).await?.start_sandbox(place).await?;
+    let sandbox = reach_to_act(ctx).await?.start_sandbox(place).await?;
     announce(ctx, "sandbox.started", place).await?;
     described(ctx, sandbox).await
 }
 
 /// Lets a sandbox stand still.
 pub async fn stop(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
-    let sandbox = reach(ctx).await?.stop_sandbox(place).await?;
+    let sandbox = reach_to_act(ctx).await?.stop_sandbox(place).await?;
     announce(ctx, "sandbox.stopped", place).await?;
     described(ctx, sandbox).await
 }
@@ -141,7 +148,7 @@ async fn announce(ctx: &Ctx, event: &'static str, place: &Place) -> Result<(), E
 /// Deletes a sandbox, and what hangs on its name.
 pub async fn delete(ctx: &Ctx, place: &Place, validate_only: bool) -> Result<Gone, Error> {
     let (_, gateway) = ctx.on_gateway()?;
-    let reached = reach(ctx).await?;
+    let reached = reach_to_act(ctx).await?;
     ctx.detail("workspace", place.workspace.as_str());
     if validate_only {
         ctx.detail("validate_only", true);

@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::domain::reach;
+use super::domain::{reach, reach_to_act};
 use super::input::STDIN_BYTES_MAX;
 use crate::ctx::Ctx;
 use crate::digest::Streamed;
@@ -124,6 +124,7 @@ pub async fn talk<'a>(
 ) -> Result<Talk<'a>, Error> {
     note(ctx, place, &command);
     let (gateway, begun) = tokio::try_join!(reach(ctx), gather(&mut typed))?;
+    ctx.recheck()?;
     if begun.ended {
         begun.complete(&mut command);
         let outputs = gateway.exec(place, &command).await?;
@@ -203,7 +204,7 @@ pub async fn start(ctx: &Ctx, place: &Place, mut command: Command) -> Result<Ope
     if command.timeout.is_zero() {
         command.timeout = TIME_DEFAULT;
     }
-    let gateway = reach(ctx).await?;
+    let gateway = reach_to_act(ctx).await?;
     // What is not there is told at once, and no operation is left behind.
     gateway.get_sandbox(place).await?;
     let new = New {

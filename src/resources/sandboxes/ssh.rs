@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::domain::{about, reach};
+use super::domain::{about, reach_to_act};
 use super::store;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Said};
@@ -37,7 +37,7 @@ fn hash(token: &str) -> String {
 pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     ctx.detail("workspace", place.workspace.as_str());
-    let reached = reach(ctx).await?;
+    let reached = reach_to_act(ctx).await?;
     let session = reached.create_ssh_session(place).await?;
     if !is_sound(&session) {
         return Err(Error::Gateway {
@@ -93,7 +93,7 @@ pub async fn revoke(ctx: &Ctx, place: &Place, token: &str) -> Result<(), Error> 
         return Err(missing());
     }
     drop(conn);
-    let revoked = reach(ctx).await?.revoke_ssh_session(token).await?;
+    let revoked = reach_to_act(ctx).await?.revoke_ssh_session(token).await?;
     ctx.db()
         .transaction(async |conn| {
             store::delete_ssh(conn, gateway, &token_hash).await?;

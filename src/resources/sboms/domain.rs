@@ -156,6 +156,8 @@ async fn replace(
     let actor: String = ctx.actor().chars().take(UPLOADED_BY_CHARACTERS_MAX).collect();
     ctx.db()
         .transaction(async |conn| {
+            // The document was received and read meanwhile.
+            ctx.recheck()?;
             store::lock(conn, place).await?;
             let now = store::snapshot(conn, place).await?;
             if now.map(|now| now.id) != before {

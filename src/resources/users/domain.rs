@@ -231,6 +231,8 @@ pub async fn set_password(
     let version = ctx
         .db()
         .transaction(async |conn| {
+            // The password was hashed meanwhile.
+            ctx.recheck()?;
             let version = store::set_password(conn, user, instead_of, &hash).await?;
             let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
             sessions::end_all(conn, user, now).await?;
