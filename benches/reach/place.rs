@@ -76,10 +76,20 @@ impl Place {
             [gateways]
             allowed_networks = ["127.0.0.0/8"]
             probe_interval_seconds = 600
+            streams_per_caller = 16000
+            uploads_per_caller = 16000
+            streams_per_gateway = 16000
+            stream_connections_per_gateway = 16000
             [limits]
             address_requests_per_second = 1000000
             address_burst = 1000000
             credentials_per_minute = 0
+            calls_max = 1000000
+            calls_per_address = 1000000
+            calls_per_principal = 1000000
+            streams_per_caller = 1000000
+            connections_max = 100000
+            address_connections_max = 100000
             [telemetry]
             metrics_listen = "{metrics}"
             "#,

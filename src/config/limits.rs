@@ -275,3 +275,45 @@ impl Limits {
         Duration::from_secs(self.answer_seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The faults of a section with one key set.
+    fn faults(key: &str, value: u64) -> Vec<String> {
+        let limits: Limits = toml::from_str(&format!("{key} = {value}")).unwrap();
+        let mut faults = Faults::none();
+        limits.check(&mut faults);
+        limits.check_message(4 << 20, &mut faults);
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_bound_of_open_calls_has_its_own_bounds() {
+        for (key, least, most) in [
+            ("calls_max", 1, 1_000_000),
+            ("calls_per_address", 1, 1_000_000),
+            ("calls_per_principal", 1, 1_000_000),
+            ("anonymous_calls_per_address", 1, 1_000_000),
+            ("streams_per_caller", 1, 1_000_000),
+            ("body_seconds", 1, 3_600),
+            ("answer_seconds", 1, 3_600),
+        ] {
+            assert!(faults(key, least).is_empty() && faults(key, most).is_empty(), "{key}");
+            for past in [least - 1, most + 1] {
+                let expected = format!("`limits.{key}` must be {least}..={most}, got {past}");
+                assert_eq!(faults(key, past), [expected]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_one_caller_may_hold_takes_the_largest_message() {
+        for key in ["held_mib_per_caller", "held_mib_max"] {
+            assert!(faults(key, 4).is_empty(), "{key}");
+            let found = faults(key, 3);
+            assert!(found[0].contains("must be at least `server.message_bytes_max`"), "{found:?}");
+        }
+    }
+}

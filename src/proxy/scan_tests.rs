@@ -126,12 +126,12 @@ fn nesting_has_a_bound() {
 proptest! {
     #[test]
     fn whatever_prost_encodes_is_taken(
-        name in ".{0,40}",
+        name in "[^\0]{0,40}",
         key in "[a-z_]{0,20}",
         value in any::<i64>(),
         global: bool,
         version in any::<u64>(),
-        annotations in proptest::collection::btree_map(".{0,10}", ".{0,10}", 0..5),
+        annotations in proptest::collection::btree_map("[^\0]{0,10}", "[^\0]{0,10}", 0..5),
         hosts in proptest::collection::vec("[a-z.]{0,20}", 0..4),
         ports in proptest::collection::vec(any::<u32>(), 0..4),
     ) {

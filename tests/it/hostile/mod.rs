@@ -2,7 +2,7 @@
 
 mod messages;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -23,7 +23,7 @@ const SEED: u64 = 0x5eed_0000_2026_1128;
 /// Messages for each method.
 const MESSAGES: usize = 16;
 /// How long the calls of one engine may take.
-const TIME_MAX: Duration = Duration::from_secs(30);
+const TIME_MAX: Duration = Duration::from_mins(3);
 /// Calls that are under way at once.
 const CALLS_MAX: usize = 16;
 /// How long one call may take, as its caller says.
@@ -151,15 +151,13 @@ served! {
             let made = (0..MESSAGES).map(|_| message(of, &mut random, gateway));
             made.map(|message| (shown(&message), message)).collect()
         });
-        let (begun, admin) = (Instant::now(), sg.admin());
+        let admin = sg.admin();
         let failed = failed(&admin, calls, |_, answer| {
             let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
             !matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
         });
-        let failed = tokio::time::timeout(2 * TIME_MAX, failed).await.expect("a call hangs");
+        let failed = tokio::time::timeout(TIME_MAX, failed).await.expect("a call hangs");
         assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
-        let took = begun.elapsed();
-        assert!(took < TIME_MAX, "took {took:?}");
         admin.auth().get_current_identity(sg_v1::GetCurrentIdentityRequest {}).await.unwrap();
         drop(admin);
         for simulator in fleet {
