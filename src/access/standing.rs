@@ -48,7 +48,7 @@ pub struct Standing {
     caller: Caller,
     place: Place,
     least: Role,
-    /// Version of the snapshot that confirmed a credential without an end, plus one; 0 before the first check.
+    /// Version of the snapshot that confirmed a credential that only a change can end, plus one; 0 before that.
     confirmed: AtomicU64,
 }
 
@@ -92,14 +92,25 @@ impl Standing {
             return Err(Ended::Stale);
         }
         let version = snapshot.version() + 1;
-        // A credential with an end can die without a change of the snapshot.
-        let unchanged = self.confirmed.load(Ordering::Relaxed) == version;
-        if unchanged && self.caller.expires_at().is_none() {
+        if self.confirmed.load(Ordering::Relaxed) == version {
             return Ok(());
         }
         self.role(snapshot)?;
-        self.confirmed.store(version, Ordering::Relaxed);
+        // A credential with an end, such as that of an overlap, dies without a change of the snapshot.
+        if self.lasts(snapshot) {
+            self.confirmed.store(version, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    /// Returns whether a live caller stays so until the access data changes: it has the present credential, and neither it
+    /// nor its holder has an end.
+    fn lasts(&self, snapshot: &Snapshot) -> bool {
+        let current = snapshot.caller(self.caller.principal());
+        self.caller.expires_at().is_none()
+            && current.is_some_and(|now| {
+                now.version() == self.caller.version() && now.expires_at().is_none()
+            })
     }
 
     /// Returns the role that the caller holds at the place now, if it still suffices.

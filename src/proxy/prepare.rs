@@ -105,7 +105,7 @@ where
     };
     let read = arrived(admitted, arriving).await.map_err(nowhere)?;
     if !governed && !named {
-        skew::text(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
+        skew::sound(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
         return Ok((Some(read), Place::default()));
     }
     let message = read.message();

@@ -46,17 +46,17 @@ pub(super) fn check(
     Err(Error::refused(Reason::WireMismatch, why))
 }
 
-/// Judges the text of a request that is passed on as it came.
+/// Reads a request strictly that is passed on as it came, whatever the other generation would make of it.
 ///
 /// # Errors
-/// What [`Schema::text`] says.
-pub(super) fn text(
+/// What [`Schema::check`] says.
+pub(super) fn sound(
     row: &UpstreamMethod,
     generation: Generation,
     message: &[u8],
 ) -> Result<(), Error> {
     let schema = Schema::of(generation).ok_or_else(|| Error::internal("no schema"))?;
-    schema.text(row.request, message)
+    schema.check(row.request, message, Unknown::Passed).map(drop)
 }
 
 /// How many fields of a message the other generation does not know; none where it can't be read there.
