@@ -218,8 +218,8 @@ served! {
         let entries = loop {
             let entries = entries_of(&sg, "sp:caller-").await;
             let open = i32::from(pb::AuditOutcome::Open);
-            let closed = entries.iter().filter(|e| e.method == CREATE && e.outcome != open);
-            if closed.count() >= 20 {
+            let writes: Vec<_> = entries.iter().filter(|entry| entry.method == CREATE).collect();
+            if writes.len() >= 20 && writes.iter().all(|entry| entry.outcome != open) {
                 break entries;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -128,7 +128,12 @@ async fn rows(
             closed_from: since.map(|since| since.minus(CLOCK_SLACK)),
             ..Closed::default()
         };
-        rows.extend(closed(&mut conn, &filter.same, which, room).await?);
+        // As many as without open ones, since some of those may have been closed between the two reads.
+        let room = if rows.is_empty() { room } else { limit };
+        let found = closed(&mut conn, &filter.same, which, room).await?;
+        rows.retain(|open| found.iter().all(|row| row.id != open.id));
+        rows.extend(found);
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     Ok(rows)
 }
