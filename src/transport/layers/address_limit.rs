@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -16,12 +18,17 @@ use crate::net::guard::host_of;
 
 /// Addresses that are remembered before idle ones are forgotten.
 const ADDRESSES_MAX: usize = 100_000;
+/// Time between two scans for idle addresses, in milliseconds: a scan reads all of them, on a core.
+const SCAN_EVERY_MS: u64 = 1_000;
 
 /// A token bucket for each address.
 #[derive(Debug)]
 pub struct AddressLimit {
     buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
     trusted_proxies: Vec<IpNet>,
+    began: Instant,
+    /// When idle addresses were last forgotten, in milliseconds since `began`.
+    scanned_ms: AtomicU64,
 }
 
 impl AddressLimit {
@@ -29,14 +36,31 @@ impl AddressLimit {
     #[must_use]
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Self {
         let quota = NonZeroU32::new(per_second).map(Quota::per_second);
-        Self { buckets: buckets(quota, burst), trusted_proxies }
+        Self::limiting(buckets(quota, burst), trusted_proxies)
     }
 
     /// `per_minute` calls an address, `burst` at once, for methods that anyone may call; 0 is no limit.
     #[must_use]
     pub fn of_public_methods(per_minute: u32, burst: u32) -> Self {
         let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
-        Self { buckets: buckets(quota, burst), trusted_proxies: Vec::new() }
+        Self::limiting(buckets(quota, burst), Vec::new())
+    }
+
+    fn limiting(
+        buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
+        trusted_proxies: Vec<IpNet>,
+    ) -> Self {
+        Self { buckets, trusted_proxies, began: Instant::now(), scanned_ms: AtomicU64::new(0) }
+    }
+
+    /// Returns whether it is time for a scan; for one caller at a time.
+    fn scans(&self) -> bool {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let last = self.scanned_ms.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= SCAN_EVERY_MS;
+        let swap =
+            || self.scanned_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        due && swap().is_ok()
     }
 
     /// The address that a call counts for.
@@ -65,7 +89,7 @@ impl AddressLimit {
     /// Takes one call from the address's bucket.
     pub fn admit(&self, ip: IpAddr) -> Result<(), Error> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
-        if buckets.len() > ADDRESSES_MAX {
+        if buckets.len() > ADDRESSES_MAX && self.scans() {
             buckets.retain_recent();
         }
         buckets.check_key(&host_of(ip)).map_err(|until| Error::Exhausted {
@@ -96,6 +120,13 @@ mod tests {
             Err(Error::Exhausted { reason: Reason::RateLimited, .. })
         ));
         limit.admit(b).unwrap();
+    }
+
+    #[test]
+    fn a_scan_of_all_addresses_is_rare() {
+        let limit = AddressLimit::new(1, 1, vec![]);
+        let scans = (0..1_000_000).filter(|_| limit.scans()).count() as u128;
+        assert!(scans <= limit.began.elapsed().as_millis() / u128::from(SCAN_EVERY_MS));
     }
 
     #[test]
