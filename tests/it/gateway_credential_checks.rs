@@ -90,7 +90,8 @@ fn called(simulator: &Simulator, method: &str) -> u64 {
 }
 
 fn assert_unusable(gateway: &pb::Gateway, why: &str) {
-    assert_eq!((gateway.status(), findings(gateway)), (Degraded, vec![CredentialUnusable]));
+    let found = (gateway.status(), findings(gateway));
+    assert_eq!(found, (Degraded, vec![CredentialUnusable]), "{gateway:?}");
     assert!(gateway.last_error.contains(why), "{}", gateway.last_error);
     let finding = &gateway.findings[0];
     assert!(finding.since_time.is_some() && finding.description.contains("credential"));
@@ -282,6 +283,11 @@ served! {
         assert_usable(&register(&sg, &simulator, Some("one")).await);
         let request = pb::WatchGatewaysRequest::default();
         let mut watching = sg.admin().gateways().watch_gateways(request).await.unwrap().into_inner();
+        // How it is now: nothing is on its way while the clock moves.
+        while !matches!(
+            watching.message().await.unwrap().unwrap().change,
+            Some(pb::watch_gateways_response::Change::Gateway(_))
+        ) {}
         simulator.require_bearer(&[]);
         probes(&sg).await;
         loop {
