@@ -64,7 +64,7 @@ pub struct Gateway {
     pub(super) target: Arc<Target>,
     pub(super) wire: Wire,
     pub(super) lease: Mutex<Lease>,
-    /// For whom it is reached; none where it is for ourselves.
+    /// Caller that the gateway is reached for; `None` for the server's own work.
     pub(super) caller: Option<PrincipalId>,
     /// Whether it may have looked at the last call.
     seen: AtomicBool,

@@ -223,7 +223,7 @@ impl Channels {
         Err(Connection::unreachable(&meant.name))
     }
 
-    /// A share of a connection that other calls share; none where it has no room any more.
+    /// Returns a share of a connection that other calls share, or `None` if it has no room left.
     async fn shared(
         &self,
         pool: &Arc<Pool>,

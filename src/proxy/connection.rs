@@ -310,7 +310,7 @@ impl Connection {
         &self.budget
     }
 
-    /// Counts a stream in; none where it is retired, or carries as many as its window is made for.
+    /// Counts a stream in. Returns `None` if the connection is retired or full.
     pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
         let lease = Lease { connection: Arc::clone(self), permit: None };
         self.load.opened.fetch_add(1, Ordering::Relaxed);

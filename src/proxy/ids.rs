@@ -48,7 +48,7 @@ enum Kept {
 }
 
 impl Kept {
-    /// The seconds until its place is free; none where it never is.
+    /// Returns the seconds until its place is free, or `None` if it never is.
     fn left(self, now: i64) -> Option<i64> {
         match self {
             Self::Open => None,
@@ -115,7 +115,7 @@ impl RequestIds {
 pub(super) struct Counted {
     app: Arc<App>,
     gateway: Arc<str>,
-    /// None where the id is none that a gateway admits.
+    /// Returns `None` if no gateway admits the id.
     place: Option<(Holder, Asked)>,
     ended: bool,
 }

@@ -163,7 +163,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
     }
 }
 
-/// Bytes of the message that a chunk begins; none where the chunk is too short to tell.
+/// Returns the length of the message that a chunk begins, or 0 if the chunk is too short to tell.
 fn message_bytes(chunk: &[u8]) -> usize {
     let length = chunk.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
     length.map_or(0, |length| PREFIX_BYTES + u32::from_be_bytes(length) as usize)
