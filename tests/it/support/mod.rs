@@ -8,6 +8,7 @@ pub(crate) mod limit;
 pub(crate) mod people;
 pub(crate) mod postgres;
 pub(crate) mod raw;
+mod sqlite;
 pub(crate) mod work;
 #[macro_use]
 pub(crate) mod server;
@@ -55,10 +56,10 @@ impl Deref for TestDb {
 }
 
 impl Place {
-    /// An empty place; none when this host has no server programs.
+    /// A copy of the migrated template; `None` if this host has no PostgreSQL server programs.
     pub(crate) async fn new(engine: Engine) -> Option<Self> {
         match engine {
-            Engine::Sqlite => Some(Self::Sqlite(tempfile::tempdir().unwrap())),
+            Engine::Sqlite => Some(Self::Sqlite(sqlite::migrated().await)),
             Engine::Postgres => postgres::Database::migrated().await.map(Self::Postgres),
         }
     }
@@ -67,7 +68,7 @@ impl Place {
     pub(crate) fn options(&self) -> DbOptions {
         match self {
             Self::Sqlite(folder) => {
-                DbOptions::new(folder.path().join("sg.db").to_str().unwrap().to_owned())
+                DbOptions::new(folder.path().join(sqlite::FILE).to_str().unwrap().to_owned())
             }
             Self::Postgres(database) => DbOptions::new(database.url()),
         }
@@ -76,7 +77,9 @@ impl Place {
     /// How a configuration names the database there.
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("sg.db").display()),
+            Self::Sqlite(folder) => {
+                format!("sqlite://{}", folder.path().join(sqlite::FILE).display())
+            }
             Self::Postgres(database) => database.url(),
         }
     }
