@@ -1,21 +1,24 @@
-//! Compiles the protos with no protoc on the machine, and turns each rpc's option into code.
+//! Turns the options of each rpc into the method tables.
 
 #[path = "build/policy.rs"]
 mod policy;
-#[path = "build/protos.rs"]
-mod protos;
-#[path = "build/upstream.rs"]
-mod upstream;
 
 use std::path::PathBuf;
 
 fn main() {
-    println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=build");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let ours = protos::compile(&out);
-    let [v0_0, v0_1] = upstream::compile(&out);
-    policy::write_methods(&ours, &out.join("methods.rs"));
-    policy::write_upstream(&v0_0, "UPSTREAM_V0_0", &out.join("upstream_v0_0.rs"));
-    policy::write_upstream(&v0_1, "UPSTREAM_V0_1", &out.join("upstream_v0_1.rs"));
+    println!("cargo::rerun-if-changed=build");
+    let folder =
+        |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("no {name}")));
+    // Where the build of `crates/proto` has left the descriptor sets.
+    let protos = folder("DEP_SHOREGUARD_PROTO_OUT");
+    println!("cargo::rerun-if-changed={}", protos.display());
+    let out = folder("OUT_DIR");
+    let read =
+        |name: &str| std::fs::read(protos.join(name)).expect("the build of the protos wrote it");
+    policy::write_methods(&read("shoreguard.bin"), &out.join("methods.rs"));
+    for generation in ["v0_0", "v0_1"] {
+        let table = format!("UPSTREAM_{}", generation.to_uppercase());
+        let file = out.join(format!("upstream_{generation}.rs"));
+        policy::write_upstream(&read(&format!("openshell_{generation}.bin")), &table, &file);
+    }
 }

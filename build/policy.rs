@@ -78,7 +78,7 @@ fn named(option: &DynamicMessage, path: &str) -> (String, String) {
     (action, resource)
 }
 
-/// Writes `METHODS`, sorted by path, `REQUESTS`, and `impl Rpc` for each request message.
+/// Writes `METHODS`, sorted by path, and `impl Rpc` for each request message.
 pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
     let (mut rows, mut impls) = (String::new(), String::new());
@@ -134,26 +134,10 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
         )
         .expect("a string takes all");
     }
-    let requests = requests(&pool);
     let code = format!(
-        "/// Every rpc of our own API, sorted by path.\npub static METHODS: &[Method] = &[\n{rows}];\n\
-         type TypeOf = fn() -> std::any::TypeId;\n\
-         /// The full name of each request message, by its Rust type.\n\
-         pub static REQUESTS: &[(TypeOf, &str)] = &[\n{requests}];\n{impls}"
+        "/// Every rpc of our own API, sorted by path.\npub static METHODS: &[Method] = &[\n{rows}];\n{impls}"
     );
     std::fs::write(file, code).expect("OUT_DIR is writable");
-}
-
-/// The full name of each request message, by its Rust type.
-fn requests(pool: &DescriptorPool) -> String {
-    let mut rows = String::new();
-    for (_, method) in methods(pool) {
-        let request = method.input();
-        let (name, full_name) = (request.name(), request.full_name());
-        writeln!(rows, "(std::any::TypeId::of::<crate::pb::v1::{name}>, {full_name:?}),")
-            .expect("a string takes all");
-    }
-    rows
 }
 
 fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scope: &str) -> String {

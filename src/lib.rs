@@ -1,5 +1,7 @@
 //! Shoreguard: the control plane for fleets of OpenShell gateways.
 
+pub use shoreguard_proto as pb;
+
 pub mod access;
 pub mod app;
 pub mod cli;
@@ -16,12 +18,10 @@ pub mod names;
 pub mod net;
 pub mod oidc;
 pub mod openshell;
-pub mod pb;
 pub mod proxy;
 pub mod resources;
 pub mod seal;
 pub mod secret;
-pub mod simulator;
 pub mod telemetry;
 pub mod token_service;
 pub mod transport;

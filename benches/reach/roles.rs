@@ -22,7 +22,7 @@ use shoreguard::db::{Db, DbOptions};
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::store;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;

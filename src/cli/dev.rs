@@ -29,9 +29,9 @@ use crate::resources::gateways::domain::{self as gateways, NewGateway};
 use crate::resources::gateways::input::{Endpoint, Scheme};
 use crate::resources::service_principals::domain as principals;
 use crate::secret::Secret;
-use crate::simulator::{Generation, Simulator, SimulatorOptions};
 use crate::telemetry::{self, metrics};
 use crate::transport::server;
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 const JOB: &str = "dev";
 

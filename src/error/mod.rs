@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use self::reason::Reason;
+use shoreguard_proto::strict::Fault;
 
 /// What a caller can be told of something that went wrong.
 #[derive(Debug)]
@@ -250,6 +251,17 @@ fn cut(mut text: String, chars_max: usize) -> String {
         text.push_str("...");
     }
     text
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Ambiguous(why) => Self::refused(Reason::MessageAmbiguous, why),
+            Fault::Malformed(why) => Self::refused(Reason::MalformedMessage, why),
+            Fault::Nul(field) => Self::invalid(field, "must not contain NUL (U+0000)"),
+            Fault::NoSuchMessage => Self::internal("no such message"),
+        }
+    }
 }
 
 impl fmt::Display for Error {

@@ -8,39 +8,13 @@
 //! - a version that says nothing takes nothing away: what the gateway then doesn't know it refuses itself. A build on the
 //!   way to a release counts as that release.
 
-use std::fmt;
-
 use crate::access::policy::PolicyEffect;
 use crate::error::{Error, Reason};
+use crate::pb::release::Version;
 use crate::resources::gateways::targets::Generation;
 
 /// The releases that we speak, in words.
 const SPOKEN: &str = "releases 0.0.88 to 0.0.116 and 0.1 are spoken";
-
-/// A version, by its three numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u32, pub u32, pub u32);
-
-impl Version {
-    /// From what a gateway reports, such as `0.0.112-dev.7+g2f7fb6559`; none where it is something else.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let core = text.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();
-        let mut parts = core.split('.').map(str::parse::<u32>);
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch)), None) => {
-                Some(Self(major, minor, patch))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.0, self.1, self.2)
-    }
-}
 
 /// A family of schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::Wire;
 use super::said::words;
 use crate::error::Error;
-use crate::pb::openshell::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
+use crate::pb::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
 
 const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
 const MATCHER: &str = "openshell.sandbox.v1.L7QueryMatcher";

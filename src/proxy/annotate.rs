@@ -8,9 +8,9 @@
 //! - so does a change for the whole gateway: gateways take annotations for sandboxes alone.
 
 use super::message::Read;
-use super::wire::{self, Fields, Value};
 use crate::error::Error;
 use crate::openshell::annotation;
+use crate::pb::wire::{self, Fields, Value};
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::db::types::GatewayId;
 use crate::net::names::Names;
 use crate::resources::gateways::targets::Generation;
-use crate::simulator::{self, Simulator, SimulatorOptions};
+use shoreguard_simulator::{self as simulator, Simulator, SimulatorOptions};
 
 const LANES: [Lane; 3] = [Lane::Unary, Lane::Streams, Lane::Exclusive];
 

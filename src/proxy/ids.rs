@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use super::admit::Admitted;
 use super::message::Read;
-use super::wire;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::pb::wire;
 
 /// How long a gateway keeps the id of a confirmed success, in seconds.
 const CONFIRMED_SECONDS: i64 = 24 * 60 * 60;

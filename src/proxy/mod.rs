@@ -29,14 +29,12 @@ mod reaper;
 mod record;
 mod rewrite;
 mod sandboxes;
-mod scan;
 mod skew;
 mod spare;
 mod streams;
 mod target;
 pub(crate) mod upstream;
 mod watch;
-mod wire;
 
 use std::sync::Arc;
 
@@ -48,7 +46,6 @@ pub use self::body::ProxiedBody;
 pub use self::ids::RequestIds;
 pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
-pub(crate) use self::scan::{NUL, Schema};
 
 use self::channels::Channels;
 use crate::access::policy::UpstreamMethod;

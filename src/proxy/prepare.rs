@@ -11,10 +11,11 @@ use super::ids::{self, Counted};
 use super::message::{self, Read};
 use super::record::{self, Closing, Place};
 use super::upstream::Meter;
-use super::{BoxError, annotate, governed, skew, wire};
+use super::{BoxError, annotate, governed, skew};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::ctx::Digest;
 use crate::error::Error;
+use crate::pb::wire;
 use crate::transport::request_body::HeldBody;
 
 /// What was found out of a request before it is sent.

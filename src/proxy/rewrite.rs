@@ -3,8 +3,8 @@
 
 use http::Uri;
 
-use super::wire::{self, Fields};
 use crate::error::Error;
+use crate::pb::wire::{self, Fields};
 
 const CREATE_SSH_SESSION: &str = "/openshell.v1.OpenShell/CreateSshSession";
 

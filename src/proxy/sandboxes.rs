@@ -19,12 +19,12 @@ use super::ask::Unanswered;
 use super::connection::Connection;
 use super::message;
 use super::record::Place;
-use super::wire::{self, Fields, Value};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::openshell::budget::Draw;
 use crate::openshell::credential;
+use crate::pb::wire::{self, Fields, Value};
 
 /// Ids that are kept of one gateway; past them it is begun anew.
 const IDS_MAX: usize = 20_000;

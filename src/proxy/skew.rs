@@ -6,37 +6,36 @@
 //!
 //! Invariant: the other generation is asked only where something is odd, so that a sound request is read once.
 
-use super::scan::{Schema, Unknown};
-use super::wire;
 use crate::access::policy::{self, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
 use crate::error::{Error, Reason};
+use crate::pb::strict::{Schema, Unknown};
+use crate::pb::wire;
 use crate::resources::gateways::targets::Generation;
 
 /// Reads a request strictly in the gateway's generation.
 ///
 /// # Errors
-/// `WIRE_MISMATCH`, or what [`Schema::check`] says.
+/// `WIRE_MISMATCH`, or that of the [`Fault`](crate::pb::strict::Fault).
 pub(super) fn check(
     row: &UpstreamMethod,
     generation: Generation,
     gateway: &str,
     message: &[u8],
 ) -> Result<(), Error> {
-    let schema = Schema::of(generation).ok_or_else(|| Error::internal("no schema"))?;
-    let read = schema.check(row.request, message, Unknown::Passed);
+    let read = schema(generation)?.check(row.request, message, Unknown::Passed);
     let selector = generation == Generation::V0_0 && selects(row, message);
     if matches!(read, Ok(0)) && !selector {
         return Ok(());
     }
     let Some((other, unknown)) = elsewhere(row.path, generation, message) else {
-        return read.map(drop);
+        return Ok(read.map(drop)?);
     };
     let explained = match &read {
         Ok(passed) => unknown < *passed || selector && unknown <= *passed,
         Err(_) => unknown == 0,
     };
     if !explained {
-        return read.map(drop);
+        return Ok(read.map(drop)?);
     }
     let (of, own) = (other.as_str(), generation.as_str());
     let why = format!(
@@ -49,14 +48,18 @@ pub(super) fn check(
 /// Reads a request strictly that is passed on as it came, whatever the other generation would make of it.
 ///
 /// # Errors
-/// What [`Schema::check`] says.
+/// That of the [`Fault`](crate::pb::strict::Fault).
 pub(super) fn sound(
     row: &UpstreamMethod,
     generation: Generation,
     message: &[u8],
 ) -> Result<(), Error> {
-    let schema = Schema::of(generation).ok_or_else(|| Error::internal("no schema"))?;
-    schema.check(row.request, message, Unknown::Passed).map(drop)
+    schema(generation)?.check(row.request, message, Unknown::Passed)?;
+    Ok(())
+}
+
+fn schema(generation: Generation) -> Result<&'static Schema, Error> {
+    generation.spoken().map(Schema::of).ok_or_else(|| Error::internal("no schema"))
 }
 
 /// How many fields of a message the other generation does not know; none where it can't be read there.
@@ -67,7 +70,7 @@ fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation,
         Generation::Unknown | Generation::Unsupported => return None,
     };
     let row = policy::upstream(table, path)?;
-    let unknown = Schema::of(other)?.check(row.request, message, Unknown::Passed).ok()?;
+    let unknown = Schema::of(other.spoken()?).check(row.request, message, Unknown::Passed).ok()?;
     Some((other, unknown))
 }
 

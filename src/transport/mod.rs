@@ -5,7 +5,6 @@ mod answer;
 mod answering;
 pub mod body;
 pub mod call;
-pub mod codec;
 mod complete;
 mod connections;
 mod descriptors;

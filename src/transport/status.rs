@@ -10,6 +10,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
 use crate::error::{Error, Reason, Said};
+use crate::pb::codec;
+use crate::pb::strict::Fault;
 
 /// The domain of our reasons in google.rpc.ErrorInfo.
 pub const DOMAIN: &str = "shoreguard";
@@ -156,23 +158,8 @@ pub fn status(error: Error) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// What the framework says of a message that cannot be decoded.
-const UNDECODABLE: &str = "the message cannot be decoded";
-/// Begins the message of a status that the codec made of a refused text; the path of the field follows.
-const TEXT_REFUSED: &str = "refused text in field ";
 /// What the framework says of a message that is too large, before its limit.
 const LIMIT_IS: &str = "the limit is: ";
-
-/// The status of a message that cannot be decoded, as the framework makes it.
-pub(super) fn undecodable() -> Status {
-    Status::new(Code::Internal, UNDECODABLE)
-}
-
-/// The status by which the codec hands a refusal on. [`of_the_wire`] makes the error of it again.
-pub(super) fn of_text(error: &Error) -> Status {
-    let Error::Invalid { field, .. } = error else { return undecodable() };
-    Status::invalid_argument(format!("{TEXT_REFUSED}{field}"))
-}
 
 /// The error behind a status that the framework or the codec made of what a caller sent. `None` for a status with
 /// details, which is ours, and for one that is not about the message.
@@ -183,15 +170,15 @@ pub fn of_the_wire(status: &Status) -> Option<Error> {
     }
     let (code, message) = (status.code(), status.message());
     if code == Code::InvalidArgument {
-        let field = message.strip_prefix(TEXT_REFUSED)?;
-        return Some(Error::invalid(field, crate::proxy::NUL));
+        let field = codec::refused_field(status)?;
+        return Some(Error::from(Fault::Nul(field.to_owned())));
     }
     if code == Code::OutOfRange && message.contains("too large") {
         return Some(too_large(message));
     }
     // Made before a handler ran, so it is about the bytes: no message, a bad flag, a stream that broke off.
     matches!(code, Code::Internal | Code::Unknown)
-        .then(|| Error::refused(Reason::MalformedMessage, UNDECODABLE))
+        .then(|| Error::refused(Reason::MalformedMessage, codec::UNDECODABLE))
 }
 
 fn too_large(said: &str) -> Error {
@@ -242,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_codec_or_the_framework_is_an_error_of_ours() {
-        let refused = of_text(&Error::invalid("labels", "any"));
+        let refused = codec::refuse(&Fault::Nul("labels".to_owned()));
         let Some(Error::Invalid { field, .. }) = of_the_wire(&refused) else { panic!() };
         assert_eq!(field, "labels");
         let said = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shoreguard::access::roles::Role;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{Caller, TestServer};
 

@@ -11,7 +11,7 @@ use shoreguard::access::policy::{Access, Audit, METHODS, Streaming, UPSTREAM_V0_
 use shoreguard::pb;
 use shoreguard::pb::v1 as sg_v1;
 use shoreguard::resources::auth::budget;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::sboms;

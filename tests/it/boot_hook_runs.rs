@@ -17,8 +17,8 @@ use shoreguard::resources::boot_hooks::input::Place;
 use shoreguard::resources::boot_hooks::run::{
     CHARACTERS_MAX, Finished, Inside, Spec, post_create, pre_create,
 };
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers::{self, Worked, Worker};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::boot_hooks::{POST, PRE, create, gateway, hook, hooks, told, with_folder};

@@ -8,7 +8,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;
 use shoreguard::resources::boot_hooks::input as limits;
 use shoreguard::resources::boot_hooks::store::delete_of;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::support::dump;

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Request;
 use tonic::transport::Endpoint;
 

@@ -5,7 +5,7 @@ use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
 use shoreguard::access::policy::{Access, METHODS, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Code;
 
 use crate::proxy::raw::{Answer, Raw, framed, prefixed};

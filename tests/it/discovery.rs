@@ -6,8 +6,8 @@ use std::time::Duration;
 use shoreguard::config::Config;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::DiscoveryOutcome::{AlreadyRegistered, Refused, Registered, Registrable};
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers::lease;
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::support::dns::{self, address, offer};

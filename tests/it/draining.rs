@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;

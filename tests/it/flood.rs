@@ -4,8 +4,8 @@ use shoreguard::access::policy::Streaming;
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{TestServer, reason};
 use crate::support::{Place, limit};

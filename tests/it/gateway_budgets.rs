@@ -13,8 +13,8 @@ use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
 use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::gateways::budgets::{EXCESSES, HELD};
 use shoreguard::resources::gateways::worker::PROBES;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::proxy::raw::{framed, read};
 use crate::proxy::rogue::{Asked, rogue, says};

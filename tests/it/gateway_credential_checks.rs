@@ -10,8 +10,8 @@ use shoreguard::pb::v1::GatewayFindingKind::CredentialUnusable;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
 use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::gateways::worker::PROBES;
-use shoreguard::simulator::{Generation, Power, Script, Simulator, SimulatorOptions, Times};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Power, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
 
 use crate::gateway_credentials::{plain, rotate};

@@ -1,7 +1,7 @@
 //! Errors of own methods, audit entries and operations if a gateway rejects Shoreguard's credential.
 
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
 use crate::gateway_credentials::plain;

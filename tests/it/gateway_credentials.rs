@@ -5,7 +5,7 @@ use std::time::Duration;
 use shoreguard::openshell::Gateway;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Status;
 
 use crate::support::dump;

@@ -9,8 +9,8 @@ use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
 use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::gateways::findings::LOOKS;
 use shoreguard::resources::gateways::worker::PROBES;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use shoreguard::workers::{self, lease};
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
 
 use crate::support::dump;

@@ -8,7 +8,7 @@ use shoreguard::config::Config;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::gateways::identity::RETRY;
-use shoreguard::simulator::Simulator;
+use shoreguard_simulator::Simulator;
 use tonic::Request;
 
 use crate::gateway_credentials::{guarded_by_token, plain, rotate, who};

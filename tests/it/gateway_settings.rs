@@ -7,8 +7,8 @@ use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::gateway_setting_value::Kind;
 use shoreguard::resources::gateways::findings::LOOKS;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Status;
 
 use crate::support::dump;

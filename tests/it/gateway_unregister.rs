@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::sboms::file;
 use crate::support::dump;

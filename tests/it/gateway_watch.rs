@@ -4,8 +4,8 @@ use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::watch_gateways_response::Change;
 use shoreguard::resources::events::worker::SEQUENCER;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::{Code, Streaming};
 
 use crate::support::server::{Caller, TestServer, run_quiet};

@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Code, Request, Status};
 
 use crate::support::dump;

@@ -3,8 +3,8 @@
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Request, Status};
 
 use crate::support::server::TestServer;

@@ -9,8 +9,8 @@ use shoreguard::db::{Conn, Engine};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::domain::{self, NewEvent};
 use shoreguard::resources::events::worker::SEQUENCER;
-use shoreguard::simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use shoreguard::workers;
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tokio::time::timeout;
 use tonic::{Response, Status, Streaming};
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use shoreguard::config::Config;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::dns::{self, address};
 use crate::support::server::TestServer;

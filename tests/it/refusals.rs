@@ -12,7 +12,7 @@ use shoreguard::db::on_conn;
 use shoreguard::db::schema::audit_log;
 use shoreguard::pb::v0_1::openshell::v1 as v0_1;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

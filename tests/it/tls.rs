@@ -13,7 +13,7 @@ use shoreguard::clock::Clock;
 use shoreguard::config::{ClientIdentity, Config};
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{ClientAuth, Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{ClientAuth, Generation, Simulator, SimulatorOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 

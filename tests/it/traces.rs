@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::seal::hex;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Request, Response, Status};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";

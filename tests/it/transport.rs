@@ -100,8 +100,8 @@ served! {
         assert!(names.contains(&"shoreguard.v1.GatewayService") && names.contains(&"openshell.v1.OpenShell"), "{names:?}");
         assert!(!names.contains(&"openshell.inference.v1.Inference"));
 
-        let old = shoreguard::simulator::Simulator::start(
-            shoreguard::simulator::SimulatorOptions::plain(shoreguard::simulator::Generation::V0_0),
+        let old = shoreguard_simulator::Simulator::start(
+            shoreguard_simulator::SimulatorOptions::plain(shoreguard_simulator::Generation::V0_0),
         ).await.unwrap();
         sg.gateway("old", old.addr()).await;
         let listed = ask(&sg, Some("old"), MessageRequest::ListServices(String::new())).await;

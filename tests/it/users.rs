@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use shoreguard::access::live::Ended;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::domain::{EMAIL_CHARACTERS_MAX, USERS_MAX};
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::support::dump;

@@ -24,6 +24,7 @@ use crate::openshell::capability::Family;
 use crate::proxy::connection::Connection;
 use crate::seal::{Aad, joined};
 use crate::secret::Secret;
+use shoreguard_proto::release;
 
 /// The schema family that a gateway speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,16 @@ impl Generation {
             Self::V0_0 => "0.0",
             Self::V0_1 => "0.1",
             Self::Unsupported => "unsupported",
+        }
+    }
+
+    /// The generation of the wire; `None` if it is not known or not supported.
+    #[must_use]
+    pub fn spoken(self) -> Option<release::Generation> {
+        match self {
+            Self::V0_0 => Some(release::Generation::V0_0),
+            Self::V0_1 => Some(release::Generation::V0_1),
+            Self::Unknown | Self::Unsupported => None,
         }
     }
 

@@ -12,7 +12,7 @@ use shoreguard::access::policy::{
 };
 use shoreguard::pb;
 use shoreguard::pb::v1 as sg_v1;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Code, Status};
 
 use self::messages::{Random, message, with_nul};

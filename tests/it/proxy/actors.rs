@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shoreguard::pb::v0_0::openshell::sandbox::v1 as old_policy;
 use shoreguard::pb::v0_1::openshell::sandbox::v1 as new_policy;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::Generation;
+use shoreguard_simulator::Generation;
 use tonic::Status;
 
 use super::*;

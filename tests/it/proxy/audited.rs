@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 use shoreguard::db::on_conn;
 use shoreguard::db::schema::audit_log;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Script, Times};
+use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 
 use super::*;

@@ -4,7 +4,7 @@ use h2::server::SendResponse;
 use http::{HeaderMap, Response};
 use prost::bytes::Bytes;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Script, Times};
+use shoreguard_simulator::{Generation, Script, Times};
 use tonic::{Code, Status};
 
 use super::raw::{Raw, framed, read};

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v0_1::openshell::v1 as new;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Request;
 
 use crate::support::server::{Caller, TestServer, run};

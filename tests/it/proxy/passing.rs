@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shoreguard::simulator::{Generation, Script, Times};
+use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 
 use super::raw::{Raw, framed};

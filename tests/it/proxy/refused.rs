@@ -5,7 +5,7 @@ use old::UpdateConfigRequest as Update;
 use prost::Message;
 use shoreguard::pb::v0_0::openshell::sandbox::v1 as policy;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::Generation;
+use shoreguard_simulator::Generation;
 
 use super::raw::{Raw, framed, prefixed};
 use super::*;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use shoreguard::pb::v0_0::openshell::inference::v1 as inference;
 use shoreguard::pb::v0_1::openshell::datamodel::v1 as model;
-use shoreguard::simulator::Generation;
+use shoreguard_simulator::Generation;
 
 use super::raw::{Raw, prefixed};
 use super::*;

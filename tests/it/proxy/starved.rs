@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, STALLED_PORT, Script, Times};
+use shoreguard_simulator::{Generation, STALLED_PORT, Script, Times};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::transport::Endpoint;

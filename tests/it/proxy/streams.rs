@@ -6,7 +6,7 @@ use bytes::Bytes;
 use old::exec_sandbox_event::Payload as Out;
 use old::exec_sandbox_input::Payload as In;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::Generation;
+use shoreguard_simulator::Generation;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;

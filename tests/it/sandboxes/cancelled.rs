@@ -1,6 +1,6 @@
 //! Creations that are cancelled while their gateway is slow or away.
 
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 use tonic::Code;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Making sandboxes, and what becomes of a creation that goes wrong.
 
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 use tonic::Code;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Sandboxes that a gateway makes and that never become ready.
 
-use shoreguard::simulator::Settles;
+use shoreguard_simulator::Settles;
 
 use super::*;
 

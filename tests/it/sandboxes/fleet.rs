@@ -1,6 +1,6 @@
 //! Lists over many gateways: pages, gateways that do not answer, and who sees what.
 
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 
 use super::*;
 

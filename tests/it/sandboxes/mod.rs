@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{Caller, TestServer};
 

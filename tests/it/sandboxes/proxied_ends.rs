@@ -1,7 +1,7 @@
 //! What becomes of a creation by a stock client whose caller, operation, hooks or database do not hold out.
 
 use shoreguard::db::Engine;
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Extensions, Request};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use shoreguard::openshell::annotation;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1::gateway_setting_value::Kind;
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 

@@ -6,7 +6,7 @@ use shoreguard::openshell::sandbox::NewSandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::resources::operations::takeover::TAKEOVER;
 use shoreguard::resources::sandboxes::create::Create;
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 use tonic::Code;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use shoreguard::pb::v1::exec_sandbox_request::Input;
 use shoreguard::pb::v1::exec_sandbox_response::Output;
-use shoreguard::simulator::{Script, Times};
+use shoreguard_simulator::{Script, Times};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 

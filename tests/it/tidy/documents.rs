@@ -11,7 +11,7 @@ const ARCHITECTURE_LINES_MAX: usize = 250;
 #[test]
 fn documents_name_what_exists() {
     let mut faults = Faults::default();
-    let names: BTreeSet<String> = rust(&["src", "tests"])
+    let names: BTreeSet<String> = rust(&["src", "crates", "tests"])
         .iter()
         .flat_map(|file| {
             file.text.split(['(', '{', ' ', ';', ':']).map(str::to_owned).collect::<Vec<_>>()
@@ -69,7 +69,7 @@ fn the_map_shows_every_folder() {
 fn every_threat_that_the_code_names_is_explained() {
     let explained = read("SECURITY.md").text;
     let mut faults = Faults::default();
-    for file in rust(&["src", "tests"]) {
+    for file in rust(&["src", "crates", "tests"]) {
         for (line, text) in file.lines() {
             let Some((_, name)) = text.split_once("fn t") else { continue };
             let name = name.split('(').next().unwrap_or_default();
@@ -84,7 +84,7 @@ fn every_threat_that_the_code_names_is_explained() {
             }
         }
     }
-    for file in texts(&["src", "tests", "build", "proto"]) {
+    for file in texts(&["src", "crates", "tests", "build", "proto"]) {
         for (line, text) in file.lines() {
             for (at, _) in text.match_indices("(T").chain(text.match_indices(", T")) {
                 let number =

@@ -11,8 +11,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose text is ours.
-const FOLDERS: [&str; 9] =
-    ["src", "tests", "build", "benches", "proto", "migrations", "scripts", ".ci", ".cargo"];
+const FOLDERS: [&str; 10] = [
+    "src",
+    "crates",
+    "tests",
+    "build",
+    "benches",
+    "proto",
+    "migrations",
+    "scripts",
+    ".ci",
+    ".cargo",
+];
 const DOCUMENTS: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
 

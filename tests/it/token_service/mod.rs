@@ -7,7 +7,7 @@ mod keys;
 
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
-use shoreguard::simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::{Request, Status};
 
 use crate::support::http::{Answer, get, post};

@@ -1,0 +1,130 @@
+//! The codec of our own services: protobuf whose text is judged where it is decoded.
+//!
+//! Invariants
+//! - no handler gets a request with NUL in a string, whether unary or in a stream;
+//! - answers are not judged: only a request message has an entry in `REQUESTS`.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost::bytes::Buf;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic::{Code, Status};
+use tonic_prost::{ProstDecoder, ProstEncoder};
+
+use crate::strict::{Fault, Schema};
+
+/// How the id of a type is found, which no static can hold.
+type TypeOf = fn() -> TypeId;
+
+include!(concat!(env!("OUT_DIR"), "/requests.rs"));
+
+/// What the framework says of a message that cannot be decoded.
+pub const UNDECODABLE: &str = "the message cannot be decoded";
+/// Begins the message of a status for refused text; the path of the field follows.
+const TEXT_REFUSED: &str = "refused text in field ";
+
+static NAMES: LazyLock<HashMap<TypeId, &'static str>> =
+    LazyLock::new(|| REQUESTS.iter().map(|(id, name)| (id(), *name)).collect());
+
+/// The codec that the generated services and clients use.
+#[derive(Debug)]
+pub struct Checked<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for Checked<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for Checked<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = CheckedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        let request = NAMES.get(&TypeId::of::<U>()).copied();
+        CheckedDecoder { request, inner: ProstDecoder::default() }
+    }
+}
+
+/// Decodes a message, and judges its text if it is a request.
+#[derive(Debug)]
+pub struct CheckedDecoder<U> {
+    /// Full name of the request message; `None` for an answer.
+    request: Option<&'static str>,
+    inner: ProstDecoder<U>,
+}
+
+impl<U: Message + Default> Decoder for CheckedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        let length = from.remaining();
+        // The decoder has the whole message in one piece. A copy is made only if that ever changes.
+        match self.request {
+            Some(name) if from.chunk().len() == length => judge(name, from.chunk())?,
+            Some(name) => {
+                let whole = from.copy_to_bytes(length);
+                judge(name, &whole)?;
+                return U::decode(whole).map(Some).map_err(|_| undecodable());
+            }
+            None => {}
+        }
+        self.inner.decode(from)
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.inner.buffer_settings()
+    }
+}
+
+fn judge(name: &str, message: &[u8]) -> Result<(), Status> {
+    Schema::own().text(name, message).map_err(|fault| refuse(&fault))
+}
+
+/// The status of a message that cannot be decoded, as the framework makes it.
+fn undecodable() -> Status {
+    Status::new(Code::Internal, UNDECODABLE)
+}
+
+/// The status of a request whose text is refused.
+#[must_use]
+pub fn refuse(fault: &Fault) -> Status {
+    match fault {
+        Fault::Nul(field) => Status::invalid_argument(format!("{TEXT_REFUSED}{field}")),
+        Fault::Ambiguous(_) | Fault::Malformed(_) | Fault::NoSuchMessage => undecodable(),
+    }
+}
+
+/// Returns the path of the field whose text this codec refused; `None` for any other status.
+#[must_use]
+pub fn refused_field(status: &Status) -> Option<&str> {
+    let message = status.message();
+    (status.code() == Code::InvalidArgument).then(|| message.strip_prefix(TEXT_REFUSED)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_text_names_its_field() {
+        assert_eq!(refused_field(&refuse(&Fault::Nul("labels".to_owned()))), Some("labels"));
+        assert_eq!(refused_field(&undecodable()), None);
+        assert_eq!(refused_field(&Status::invalid_argument("x")), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! Messages, services and descriptors of our own API and of the OpenShell API, generated from `proto/`, and what reads
+//! them strictly.
+//!
+//! - [`v1`]: our own API; [`v0_0`] and [`v0_1`]: the OpenShell API in both generations of the wire;
+//! - [`strict`]: refuses messages that two decoders could read in two ways;
+//! - [`wire`]: looks into an encoded message without decoding it;
+//! - [`codec`]: the codec of our own services, which refuses NUL in the text of a request.
+
+pub mod codec;
+mod openshell;
+pub mod release;
+pub mod strict;
+pub mod wire;
+
+pub use openshell::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS, v0_0, v0_1};
+
+/// The descriptor set of our own API, with options and comments.
+pub static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shoreguard.bin"));
+
+/// Our own API.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::wildcard_enum_match_arm,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/shoreguard/shoreguard.v1.rs"));
+}

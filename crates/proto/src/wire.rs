@@ -1,0 +1,147 @@
+//! The protobuf wire, field by field: enough to look into a message without decoding it.
+
+/// The value of one field, as the wire has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 1.
+    Fixed64,
+    /// Wire type 2: a string, bytes, a message, or packed numbers.
+    Bytes(&'a [u8]),
+    /// Wire type 5.
+    Fixed32,
+}
+
+/// Bytes that are no message. Groups count as such: proto3 has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Reads fields one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'a> {
+    /// What was not read yet.
+    pub rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Over the fields of a message.
+    #[must_use]
+    pub fn of(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    /// A varint of at most 64 bits.
+    pub fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0_u64;
+        for (i, byte) in self.rest.iter().enumerate().take(10) {
+            let bits = u64::from(byte & 0x7f);
+            if i == 9 && bits > 1 {
+                return Err(Malformed);
+            }
+            value |= bits << (7 * i);
+            if byte & 0x80 == 0 {
+                self.rest = &self.rest[i + 1..];
+                return Ok(value);
+            }
+        }
+        Err(Malformed)
+    }
+
+    /// The next so many bytes.
+    pub fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The next field, or none at the end.
+    pub fn field(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = u32::try_from(self.varint()?).map_err(|_| Malformed)?;
+        let number = key >> 3;
+        if number == 0 {
+            return Err(Malformed);
+        }
+        let value = match key & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.take(8).map(|_| Value::Fixed64)?,
+            2 => {
+                let n = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
+                Value::Bytes(self.take(n)?)
+            }
+            5 => self.take(4).map(|_| Value::Fixed32)?,
+            _ => return Err(Malformed),
+        };
+        Ok(Some((number, value)))
+    }
+}
+
+/// The last bytes field of that number, which is the one that decoders keep.
+#[must_use]
+pub fn bytes_field(message: &[u8], number: u32) -> Option<&[u8]> {
+    let (mut fields, mut found) = (Fields::of(message), None);
+    while let Ok(Some((n, value))) = fields.field() {
+        if let (true, Value::Bytes(bytes)) = (n == number, value) {
+            found = Some(bytes);
+        }
+    }
+    found
+}
+
+/// The string at the end of a path of field numbers; none where it is absent or empty.
+#[must_use]
+pub fn text_at<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a str> {
+    let mut at = message;
+    for number in path {
+        at = bytes_field(at, *number)?;
+    }
+    std::str::from_utf8(at).ok().filter(|text| !path.is_empty() && !text.is_empty())
+}
+
+/// Whether a number or flag field of that number is there and not zero.
+#[must_use]
+pub fn flag(message: &[u8], number: u32) -> bool {
+    let (mut fields, mut set) = (Fields::of(message), false);
+    while let Ok(Some((n, value))) = fields.field() {
+        if let (true, Value::Varint(value)) = (n == number, value) {
+            set = value != 0;
+        }
+    }
+    set
+}
+
+/// Whether there is a field of that number.
+#[must_use]
+pub fn has(message: &[u8], number: u32) -> bool {
+    let mut fields = Fields::of(message);
+    while let Ok(Some((n, _))) = fields.field() {
+        if n == number {
+            return true;
+        }
+    }
+    false
+}
+
+/// Appends a bytes field.
+pub fn put_bytes(to: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+    put_varint(to, u64::from(number) << 3 | 2);
+    put_varint(to, bytes.len() as u64);
+    to.extend_from_slice(bytes);
+}
+
+/// Appends a number field.
+pub fn put_number(to: &mut Vec<u8>, number: u32, value: u64) {
+    put_varint(to, u64::from(number) << 3);
+    put_varint(to, value);
+}
+
+fn put_varint(to: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        to.push(u8::try_from(value & 0x7f).unwrap_or_default() | 0x80);
+        value >>= 7;
+    }
+    to.push(u8::try_from(value).unwrap_or_default());
+}

@@ -1,0 +1,153 @@
+//! What every call passes before it reaches its method: it is counted, its caller is known, and its script holds.
+//!
+//! Invariants
+//! - a call is counted before anything is decided about it;
+//! - Health needs no caller; every other method does, and one whose roles permit it;
+//! - a method that belongs to sandboxes, peers or operators is never carried out for a caller over the wire.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::{HeaderMap, Request, Response, header};
+use hyper::body::Incoming;
+use prost_reflect::{DescriptorPool, Value};
+use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceExt as _;
+
+use super::body::{Broken, Drip, fail, trailers_only};
+use super::script::{Script, Scripts, Seen};
+use super::{Caller, ClientAuth, Generation, Power};
+use shoreguard_proto as pb;
+
+/// The number of `FORWARD_NEVER`.
+const NEVER: i32 = 2;
+
+/// Everything in front of the methods.
+#[derive(Debug)]
+pub(super) struct Front {
+    /// What goes wrong, and what was asked.
+    pub(super) scripts: Scripts,
+    /// The bearer tokens that are known, with what they permit; empty if none is required.
+    pub(super) bearers: RwLock<Vec<(String, Power)>>,
+    /// Who callers without a token are.
+    pub(super) client_auth: ClientAuth,
+    /// The methods that are no caller's.
+    pub(super) reserved: HashSet<String>,
+}
+
+impl Front {
+    /// Carries a call out, or what is scripted instead. None drops the connection.
+    pub(super) async fn call(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        routes: Routes,
+        peer: Option<String>,
+        stop: CancellationToken,
+    ) -> Option<Response<Body>> {
+        let path = request.uri().path().to_owned();
+        let authority = request.uri().authority().map(ToString::to_string);
+        let seen = Seen { headers: request.headers().clone(), authority };
+        let script = self.scripts.next(&path, seen);
+        match &script {
+            Some(Script::Hang) => {
+                stop.cancelled().await;
+                return None;
+            }
+            Some(Script::Delay(time)) => tokio::time::sleep(*time).await,
+            Some(Script::Fail { code, message, details }) => {
+                return Some(fail(*code, message.clone(), details.clone()));
+            }
+            Some(Script::TrailersOnly { code, message }) => {
+                return Some(trailers_only(Status::new(*code, message.clone())));
+            }
+            Some(Script::Reset | Script::Disconnect | Script::Drip { .. }) | None => {}
+        }
+        match self.admit(&path, request.headers(), peer) {
+            Ok(caller) => request.extensions_mut().insert(caller),
+            Err(status) => return Some(trailers_only(status)),
+        };
+        let answer = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+        match script {
+            Some(Script::Reset) => Some(answer.map(Broken::off)),
+            Some(Script::Disconnect) => None,
+            Some(Script::Drip { bytes, every }) => {
+                Some(answer.map(|body| Drip::slow(body, bytes, every)))
+            }
+            _ => Some(answer),
+        }
+    }
+
+    /// Who calls, if they may.
+    fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<String>,
+    ) -> Result<Caller, Status> {
+        if path == "/openshell.v1.OpenShell/Health" {
+            return Ok(Caller::Nobody);
+        }
+        let caller = self.caller(headers, peer)?;
+        if self.reserved.contains(path) {
+            return Err(Status::permission_denied("this method requires a sandbox principal"));
+        }
+        caller.may(path)?;
+        Ok(caller)
+    }
+
+    /// A token that cannot be checked is refused even where no token is needed, as the gateway's own sandbox
+    /// authenticator does.
+    fn caller(&self, headers: &HeaderMap, peer: Option<String>) -> Result<Caller, Status> {
+        let values = headers.get_all(header::AUTHORIZATION).iter();
+        let bearer = values.filter_map(|value| value.to_str().ok()).find_map(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token)
+        });
+        let known = self.bearers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = bearer {
+            let same = |(known, _): &&(String, Power)| {
+                bool::from(token.as_bytes().ct_eq(known.as_bytes()))
+            };
+            return match known.iter().find(same) {
+                None => Err(Status::unauthenticated("invalid token")),
+                Some((_, Power::Expired)) => {
+                    Err(Status::unauthenticated("invalid token: ExpiredSignature"))
+                }
+                Some((_, power)) => Ok(Caller::Bearer(*power)),
+            };
+        }
+        match (self.client_auth, peer, known.is_empty()) {
+            (ClientAuth::Certificate, Some(name), _) => Ok(Caller::Certificate(name)),
+            (ClientAuth::None, _, true) => Ok(Caller::Local),
+            (_, _, _) => Err(Status::unauthenticated("missing authorization header")),
+        }
+    }
+}
+
+/// The paths of the methods that are never passed on, as the descriptors say.
+pub(super) fn reserved(generation: Generation) -> HashSet<String> {
+    let descriptors = match generation {
+        Generation::V0_0 => pb::V0_0_DESCRIPTORS,
+        Generation::V0_1 => pb::V0_1_DESCRIPTORS,
+    };
+    let pool = DescriptorPool::decode(descriptors).expect("the build has written descriptors");
+    let guard = pool
+        .get_extension_by_name("shoreguard.options.v1.upstream")
+        .expect("the descriptors hold our options");
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    methods
+        .filter(|method| {
+            let options = method.options();
+            let guard = options.get_extension(&guard).into_owned();
+            let forward = guard
+                .as_message()
+                .map(|guard| guard.get_field_by_name("forward").map(std::borrow::Cow::into_owned));
+            forward == Some(Some(Value::EnumNumber(NEVER)))
+        })
+        .map(|method| format!("/{}/{}", method.parent_service().full_name(), method.name()))
+        .collect()
+}

@@ -1,0 +1,309 @@
+//! An OpenShell gateway in memory: `shoreguard dev` starts it, and the tests script it.
+//!
+//! It speaks one generation of the wire, over a real listener, and behaves as a gateway does: phases pass by
+//! themselves, policies have revisions, proposals have review tokens that age. A supervisor is simulated in the same
+//! process, so that sandboxes become ready, load their policies and propose changes.
+//!
+//! Invariants
+//! - one state, neutral between the generations; the adapters in `v0_0` and `v0_1` only translate;
+//! - no task outlives [`Simulator::stop`]: each belongs to the tracker of the state;
+//! - nothing runs outside this process, and nothing is written to disk.
+//!
+//! Assumed, where only generation 0.0 could be watched: generation 0.1 behaves as 0.0 does, but for its wire, its
+//! request ids, its outcomes of a deletion, and the end of a caller's input, which an interactive command reads there
+//! and which aborts it in generation 0.0. A command that runs out of time exits with 124. What generation 0.1 added to the
+//! content of policies and profiles (`token_grant_owner`, `mcp.versions`, files) is taken but not kept.
+//!
+//! Flow control is that of a real gateway at its start: 64 KiB for each connection and stream. `ForwardTcp` to
+//! [`STALLED_PORT`] reads nothing after the first frame, and keeps the unread body after the caller has cancelled: its
+//! bytes stay charged to the connection. A real gateway adapts its windows to the throughput; these are fixed.
+
+mod body;
+mod demo;
+mod front;
+mod gateway;
+mod script;
+mod server;
+mod shell;
+mod state;
+mod streams;
+#[cfg(test)]
+mod tests;
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every method has one shape: it takes its message and gives an answer or a status"
+)]
+mod v0_0;
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every method has one shape: it takes its message and gives an answer or a status"
+)]
+mod v0_1;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::HeaderMap;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tonic::Status;
+
+pub use shoreguard_proto::release::Generation;
+
+pub use self::gateway::Power;
+pub use self::script::{Script, Seen, Times};
+pub use self::state::{Proposal, Settles};
+pub use self::streams::STALLED_PORT;
+
+use self::front::Front;
+use self::gateway::{About, Caller, Gateway};
+use self::script::Scripts;
+use self::server::{Connections, Server};
+use self::state::{Core, Submitted};
+
+/// The time that the last connections get when the simulator stops.
+const STOP: Duration = Duration::from_secs(2);
+
+/// Who callers without a bearer token are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// A local user who may do everything, unless a bearer token is required.
+    None,
+    /// Who their certificate says; without one they are refused. The TLS configuration checks it.
+    Certificate,
+}
+
+/// What a simulator is started with.
+#[derive(Debug)]
+pub struct SimulatorOptions {
+    /// The wire that it speaks.
+    pub generation: Generation,
+    /// Where it listens; port 0 for any that is free.
+    pub listen: SocketAddr,
+    /// The version that it claims, such as `0.0.116` or `0.1.5`.
+    pub version: String,
+    /// The bearer token that is required. Without one, any bearer token is refused.
+    pub require_bearer: Option<String>,
+    /// TLS; ALPN is set to `h2` if it is empty.
+    pub tls: Option<ServerConfig>,
+    /// Who callers without a bearer token are.
+    pub client_auth: ClientAuth,
+    /// How long a phase lasts that ends by itself, and a policy is pending. Zero is at once.
+    pub ready_after: Duration,
+}
+
+impl SimulatorOptions {
+    /// A gateway of the newest release of a generation, on any free port of 127.0.0.1, without TLS or credentials,
+    /// where everything is ready at once.
+    #[must_use]
+    pub fn plain(generation: Generation) -> Self {
+        let version = match generation {
+            Generation::V0_0 => "0.0.116",
+            Generation::V0_1 => "0.1.5",
+        };
+        Self {
+            generation,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            version: version.to_owned(),
+            require_bearer: None,
+            tls: None,
+            client_auth: ClientAuth::None,
+            ready_after: Duration::ZERO,
+        }
+    }
+}
+
+/// A running gateway. Dropped without [`Simulator::stop`], it stops as well, but nobody waits for its calls.
+#[derive(Debug)]
+pub struct Simulator {
+    addr: SocketAddr,
+    core: Arc<Core>,
+    about: Arc<About>,
+    front: Arc<Front>,
+    connections: Arc<Connections>,
+}
+
+impl Simulator {
+    /// Listens, and answers from then on.
+    pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let addr = listener.local_addr()?;
+        let core = Core::new(options.ready_after);
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let about = Arc::new(About::new(options.version, addr.port(), scheme));
+        let gateway = Gateway { core: Arc::clone(&core), about: Arc::clone(&about) };
+        let routes = match options.generation {
+            Generation::V0_0 => v0_0::routes(gateway),
+            Generation::V0_1 => v0_1::routes(gateway),
+        };
+        let front = Arc::new(Front {
+            scripts: Scripts::default(),
+            bearers: RwLock::new(
+                options.require_bearer.into_iter().map(|token| (token, Power::Admin)).collect(),
+            ),
+            client_auth: options.client_auth,
+            reserved: front::reserved(options.generation),
+        });
+        let tls = options.tls.map(|mut config| {
+            if config.alpn_protocols.is_empty() {
+                config.alpn_protocols.push(b"h2".to_vec());
+            }
+            TlsAcceptor::from(Arc::new(config))
+        });
+        let connections = Arc::<Connections>::default();
+        let server = Server {
+            front: Arc::clone(&front),
+            routes,
+            tls,
+            tasks: core.tasks.clone(),
+            stop: core.stop.clone(),
+            connections: Arc::clone(&connections),
+        };
+        core.tasks.spawn(server.serve(listener));
+        Ok(Self { addr, core, about, front, connections })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// How often each method was called, by full path, whatever came of it.
+    #[must_use]
+    pub fn calls(&self) -> BTreeMap<String, u64> {
+        self.front.scripts.calls()
+    }
+
+    /// How many connections it has accepted since its start.
+    #[must_use]
+    pub fn connections_accepted(&self) -> usize {
+        self.connections.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections to it are open.
+    #[must_use]
+    pub fn connections_open(&self) -> usize {
+        self.connections.open.load(Ordering::Relaxed)
+    }
+
+    /// How many commands run in its sandboxes.
+    #[must_use]
+    pub fn commands(&self) -> usize {
+        self.core.commands.len()
+    }
+
+    /// The metadata of the last call of a method, given by its path or its own name.
+    #[must_use]
+    pub fn last_headers(&self, method: &str) -> Option<HeaderMap> {
+        self.last_call(method).map(|seen| seen.headers)
+    }
+
+    /// The last call of a method, given by its path or its own name.
+    #[must_use]
+    pub fn last_call(&self, method: &str) -> Option<Seen> {
+        self.front.scripts.last(method)
+    }
+
+    /// Makes calls of a method go wrong; it takes the place of what was scripted for the method before.
+    pub fn script(&self, method: &str, script: Script, times: Times) {
+        self.front.scripts.set(method, script, times);
+    }
+
+    /// Makes calls go well again.
+    pub fn clear_scripts(&self) {
+        self.front.scripts.clear();
+    }
+
+    /// Claims another version from now on.
+    pub fn set_version(&self, version: impl Into<String>) {
+        self.about.set_version(version.into());
+    }
+
+    /// Takes one of these bearer tokens from now on, and no other. Each permits everything.
+    pub fn require_bearer(&self, tokens: &[&str]) {
+        let tokens: Vec<_> = tokens.iter().map(|&token| (token, Power::Admin)).collect();
+        self.require_powers(&tokens);
+    }
+
+    /// Accepts these bearer tokens from now on, and no other.
+    pub fn require_powers(&self, tokens: &[(&str, Power)]) {
+        let tokens = tokens.iter().map(|&(token, power)| (token.to_owned(), power)).collect();
+        *self.front.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    /// Protects the records of request ids with another key: what was admitted before cannot be replayed any more.
+    pub fn change_request_key(&self) {
+        let changed = self.core.with(|state| {
+            state.requests.change_key();
+            Ok(())
+        });
+        debug_assert!(changed.is_ok(), "it is only counted");
+    }
+
+    /// Fills an empty gateway with something to look at: three sandboxes in `default` that are ready, stopped and
+    /// in error, one of them with a policy and a proposal, and one sandbox in `team-a`.
+    pub fn seed_demo(&self) -> Result<(), Status> {
+        demo::seed(&self.core)
+    }
+
+    /// Proposes a change of a sandbox's policy, as its supervisor would, and gives the id of the proposal.
+    pub fn propose(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        proposal: Proposal,
+    ) -> Result<String, Status> {
+        let at = (workspace.to_owned(), sandbox.to_owned());
+        match self.core.with(|state| state.submit(&at, proposal))? {
+            Submitted::Kept(id) => Ok(id),
+            Submitted::Refused(why) => Err(Status::invalid_argument(why)),
+        }
+    }
+
+    /// What becomes from now on of sandboxes that are made or started.
+    pub fn settle_as(&self, settles: Settles) {
+        let set = self.core.with(|state| {
+            state.settles = settles;
+            Ok(())
+        });
+        debug_assert!(set.is_ok(), "it is only set");
+    }
+
+    /// Writes a line into the log of a sandbox, as its supervisor would.
+    pub fn log(
+        &self,
+        workspace: &str,
+        sandbox: &str,
+        level: &str,
+        message: &str,
+    ) -> Result<(), Status> {
+        let at = (workspace.to_owned(), sandbox.to_owned());
+        self.core.with(|state| {
+            let at = state.sandbox(&at)?.place();
+            state.log(&at, level, "sandbox", message);
+            Ok(())
+        })
+    }
+
+    /// Takes no new connections, ends what is going on, and waits for it.
+    pub async fn stop(self) {
+        self.core.stop.cancel();
+        self.core.tasks.close();
+        // Past this the tasks have been told and hold nothing of ours but memory.
+        let _ = tokio::time::timeout(STOP, self.core.tasks.wait()).await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.core.stop.cancel();
+    }
+}

@@ -1,0 +1,198 @@
+//! Provider profiles: the built-in ones, with the little that tells them apart, and those that were imported.
+
+use std::sync::LazyLock;
+
+use tonic::Status;
+
+use super::meta::{self, NAME_CHARS_MAX, Page};
+use super::{Key, State};
+use shoreguard_proto::v0_0::openshell::sandbox::v1::NetworkEndpoint;
+use shoreguard_proto::v0_0::openshell::v1::{
+    ProviderProfile, ProviderProfileCategory as Category, ProviderProfileCredential,
+    ProviderProfileDiagnostic, ProviderProfileImportItem,
+};
+
+/// Imported profiles of the whole gateway.
+const PROFILES_MAX: usize = 1_000;
+
+/// Profiles of one request.
+const IMPORT_MAX: usize = 100;
+
+/// Id, category, variable of the credential, host; an empty host for none.
+type BuiltIn = (&'static str, Category, &'static str, &'static str);
+
+const BUILT_IN: [BuiltIn; 13] = [
+    ("aws", Category::Other, "AWS_SECRET_ACCESS_KEY", ""),
+    ("aws-bedrock", Category::Inference, "AWS_BEARER_TOKEN_BEDROCK", ""),
+    ("aws-s3", Category::Data, "AWS_SECRET_ACCESS_KEY", "s3.amazonaws.com"),
+    ("claude-code", Category::Agent, "ANTHROPIC_API_KEY", "api.anthropic.com"),
+    ("codex", Category::Agent, "OPENAI_API_KEY", "api.openai.com"),
+    ("copilot", Category::Agent, "COPILOT_GITHUB_TOKEN", "api.githubcopilot.com"),
+    ("cursor", Category::Agent, "CURSOR_API_KEY", "api.cursor.com"),
+    ("deepinfra", Category::Inference, "DEEPINFRA_API_KEY", "api.deepinfra.com"),
+    ("github", Category::SourceControl, "GITHUB_TOKEN", "api.github.com"),
+    ("google-cloud", Category::Other, "GOOGLE_ACCESS_TOKEN", ""),
+    ("google-vertex-ai", Category::Inference, "GOOGLE_ACCESS_TOKEN", "aiplatform.googleapis.com"),
+    ("nvidia", Category::Inference, "NVIDIA_API_KEY", "integrate.api.nvidia.com"),
+    ("pypi", Category::Other, "TWINE_PASSWORD", "pypi.org"),
+];
+
+static PROFILES: LazyLock<Vec<ProviderProfile>> =
+    LazyLock::new(|| BUILT_IN.iter().map(built_in).collect());
+
+fn built_in((id, category, variable, host): &BuiltIn) -> ProviderProfile {
+    let endpoint =
+        NetworkEndpoint { host: (*host).to_owned(), port: 443, ..NetworkEndpoint::default() };
+    ProviderProfile {
+        id: (*id).to_owned(),
+        display_name: (*id).to_owned(),
+        category: (*category).into(),
+        credentials: vec![ProviderProfileCredential {
+            name: "token".to_owned(),
+            env_vars: vec![(*variable).to_owned()],
+            required: true,
+            auth_style: "bearer".to_owned(),
+            ..ProviderProfileCredential::default()
+        }],
+        endpoints: if host.is_empty() { Vec::new() } else { vec![endpoint] },
+        inference_capable: *category == Category::Inference,
+        resource_version: 1,
+        source: "builtin".to_owned(),
+        scope: "platform".to_owned(),
+        ..ProviderProfile::default()
+    }
+}
+
+impl State {
+    /// The profile that a workspace sees under an id: its own, else the platform's, else a built-in one.
+    pub(crate) fn profile(&self, workspace: &str, id: &str) -> Option<&ProviderProfile> {
+        self.profiles
+            .get(&(workspace.to_owned(), id.to_owned()))
+            .or_else(|| self.profiles.get(&(String::new(), id.to_owned())))
+            .or_else(|| PROFILES.iter().find(|profile| profile.id == id))
+    }
+
+    /// The same, for an answer.
+    pub(crate) fn get_profile(&self, at: &Key) -> Result<ProviderProfile, Status> {
+        self.profile(meta::workspace_or_default(&at.0), &at.1)
+            .cloned()
+            .ok_or_else(|| Status::not_found(format!("provider profile '{}' not found", at.1)))
+    }
+
+    /// All that a workspace sees.
+    pub(crate) fn list_profiles(
+        &self,
+        workspace: &str,
+        page: Page,
+    ) -> Result<(Vec<ProviderProfile>, String), Status> {
+        let workspace = self.workspace(workspace)?;
+        let imported =
+            self.profiles.iter().filter(|((place, _), _)| place.is_empty() || *place == workspace);
+        Ok(page.cut(PROFILES.iter().chain(imported.map(|(_, profile)| profile)).cloned()))
+    }
+
+    /// What is wrong with profiles; nothing if they can be imported.
+    pub(crate) fn lint(
+        items: &[ProviderProfileImportItem],
+    ) -> Result<Vec<ProviderProfileDiagnostic>, Status> {
+        if items.len() > IMPORT_MAX {
+            return Err(Status::invalid_argument(format!("more than {IMPORT_MAX} profiles")));
+        }
+        let mut found = Vec::new();
+        for item in items {
+            let profile = item.profile.clone().unwrap_or_default();
+            let mut say = |field: &str, message: String| {
+                found.push(ProviderProfileDiagnostic {
+                    source: item.source.clone(),
+                    profile_id: profile.id.clone(),
+                    field: field.to_owned(),
+                    message,
+                    severity: "error".to_owned(),
+                });
+            };
+            if let Err(status) = meta::label("id", &profile.id, NAME_CHARS_MAX) {
+                say("id", status.message().to_owned());
+            }
+            if PROFILES.iter().any(|known| known.id == profile.id) {
+                say("id", format!("'{}' is a built-in profile", profile.id));
+            }
+            if profile.endpoints.iter().any(|endpoint| endpoint.host.is_empty()) {
+                say("endpoints", "an endpoint has no host".to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Imports profiles, all or none, to a workspace or with an empty one to the platform.
+    pub(crate) fn import_profiles(
+        &mut self,
+        workspace: &str,
+        items: Vec<ProviderProfileImportItem>,
+    ) -> Result<(Vec<ProviderProfileDiagnostic>, Vec<ProviderProfile>), Status> {
+        let place = self.profile_place(workspace)?;
+        let diagnostics = Self::lint(&items)?;
+        if !diagnostics.is_empty() {
+            return Ok((diagnostics, Vec::new()));
+        }
+        meta::room("profiles", self.profiles.len() + items.len(), PROFILES_MAX)?;
+        let mut imported = Vec::new();
+        for mut profile in items.into_iter().filter_map(|item| item.profile) {
+            profile.resource_version = 1;
+            "imported".clone_into(&mut profile.source);
+            let scope = if place.is_empty() { "platform" } else { "workspace" };
+            scope.clone_into(&mut profile.scope);
+            self.profiles.insert((place.clone(), profile.id.clone()), profile.clone());
+            imported.push(profile);
+        }
+        Ok((diagnostics, imported))
+    }
+
+    /// Replaces an imported profile that is still at the expected version.
+    pub(crate) fn update_profile(
+        &mut self,
+        at: &Key,
+        item: Option<ProviderProfileImportItem>,
+        expected: u64,
+    ) -> Result<(Vec<ProviderProfileDiagnostic>, Option<ProviderProfile>), Status> {
+        let place = self.profile_place(&at.0)?;
+        let Some(item) = item else {
+            return Err(Status::invalid_argument("profile is required"));
+        };
+        if expected == 0 {
+            return Err(Status::invalid_argument("expected_resource_version is required"));
+        }
+        let diagnostics = Self::lint(std::slice::from_ref(&item))?;
+        let Some(kept) = self.profiles.get_mut(&(place, at.1.clone())) else {
+            return Err(Status::not_found(format!("provider profile '{}' not found", at.1)));
+        };
+        if kept.resource_version != expected {
+            return Err(Status::aborted("resource version mismatch"));
+        }
+        if !diagnostics.is_empty() {
+            return Ok((diagnostics, None));
+        }
+        let next = item.profile.unwrap_or_default();
+        *kept = ProviderProfile {
+            id: kept.id.clone(),
+            resource_version: kept.resource_version + 1,
+            source: kept.source.clone(),
+            scope: kept.scope.clone(),
+            ..next
+        };
+        Ok((diagnostics, Some(kept.clone())))
+    }
+
+    /// Takes an imported profile away; says whether there was one.
+    pub(crate) fn delete_profile(&mut self, at: &Key) -> Result<bool, Status> {
+        let place = self.profile_place(&at.0)?;
+        if PROFILES.iter().any(|profile| profile.id == at.1) {
+            return Err(Status::failed_precondition("built-in profiles cannot be deleted"));
+        }
+        Ok(self.profiles.remove(&(place, at.1.clone())).is_some())
+    }
+
+    /// Where an imported profile stands: an empty workspace is the platform.
+    fn profile_place(&self, workspace: &str) -> Result<String, Status> {
+        if workspace.is_empty() { Ok(String::new()) } else { self.workspace(workspace) }
+    }
+}

@@ -1,0 +1,362 @@
+//! Proposals to change a policy: how they come in and what may become of them.
+//!
+//! Invariants
+//! - a proposal is pending, approved or rejected, and nothing else;
+//! - a stored review token ages: a change of the policy leaves it as it is, the next approval that presents it
+//!   fails once and renews it, and only a renewed one is taken.
+
+use std::collections::BTreeMap;
+
+use tonic::{Code, Status};
+
+use super::meta::{self, now_ms, random_id};
+use super::policy::RESERVED_PREFIX;
+use super::settings::{self, APPROVAL_MODE};
+use super::verdict::{self, CLEAN, Verdict};
+use super::{ConfigUpdated, Key, Proposal, State, merge};
+use shoreguard_proto::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, setting_value};
+
+/// Proposals of one sandbox.
+pub(super) const CHUNKS_MAX: usize = 1_000;
+
+/// It waits for a decision.
+pub(super) const PENDING: &str = "pending";
+/// Its rule is in the policy.
+pub(super) const APPROVED: &str = "approved";
+/// It was refused, or overtaken.
+pub(super) const REJECTED: &str = "rejected";
+
+const STALE: &str = "proposal inputs changed; evaluation refreshed, refetch and review again";
+const MISMATCH: &str = "review token does not match the fetched proposal; refetch and review again";
+
+/// A proposal as the gateway keeps it.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunk {
+    /// The gateway's own id.
+    pub(crate) id: String,
+    /// `pending`, `approved` or `rejected`.
+    pub(crate) status: &'static str,
+    /// The name of the rule in the policy.
+    pub(crate) rule_name: String,
+    /// What it would allow.
+    pub(crate) rule: NetworkPolicyRule,
+    /// Why.
+    pub(crate) rationale: String,
+    /// `mechanistic` or `agent_authored`.
+    pub(crate) stage: &'static str,
+    /// The one that it overtook.
+    pub(crate) supersedes: String,
+    /// How often it was proposed.
+    pub(crate) hits: i32,
+    /// Milliseconds since 1970.
+    pub(crate) created_ms: i64,
+    /// Milliseconds since 1970.
+    pub(crate) seen_ms: i64,
+    /// Milliseconds since 1970; 0 while it waits.
+    pub(crate) decided_ms: i64,
+    /// Why it was rejected.
+    pub(crate) reason: String,
+    /// Counts submissions to the sandbox.
+    pub(crate) draft_version: u64,
+    /// What was thought of it when it was last judged.
+    pub(crate) verdict: Verdict,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone)]
+pub(crate) enum Submitted {
+    /// It is kept, under this id.
+    Kept(String),
+    /// It was refused, and why.
+    Refused(String),
+}
+
+/// What an approval of many names.
+#[derive(Debug)]
+pub(crate) struct Approvals {
+    /// Ids and review tokens; none for everything that waits.
+    pub(crate) exact: Vec<(String, String)>,
+    /// Also what looks dangerous.
+    pub(crate) include_flagged: bool,
+}
+
+impl Chunk {
+    /// What tells it from others: host, port and program of what it asks for first.
+    pub(crate) fn about(&self) -> (String, u32, String) {
+        let endpoint = self.rule.endpoints.first();
+        (
+            endpoint.map(|endpoint| endpoint.host.clone()).unwrap_or_default(),
+            endpoint
+                .and_then(|endpoint| verdict::ports(endpoint).first().copied())
+                .unwrap_or_default(),
+            self.rule.binaries.first().map(|binary| binary.path.clone()).unwrap_or_default(),
+        )
+    }
+
+    fn decide(&mut self, status: &'static str, reason: &str) {
+        self.status = status;
+        reason.clone_into(&mut self.reason);
+        self.decided_ms = if status == PENDING { 0 } else { now_ms() };
+    }
+}
+
+impl State {
+    /// Takes a proposal in, as from the sandbox's own supervisor.
+    pub(crate) fn submit(&mut self, at: &Key, proposal: Proposal) -> Result<Submitted, Status> {
+        if proposal.rule_name.starts_with(RESERVED_PREFIX) {
+            return Ok(Submitted::Refused(format!(
+                "rule name '{}' is reserved",
+                proposal.rule_name
+            )));
+        }
+        self.ensure_first(at)?;
+        let verdict = self.judge(at, &proposal.rule_name, &proposal.rule)?;
+        if proposal.agent_authored && !verdict.application_error.is_empty() {
+            return Ok(Submitted::Refused(verdict.application_error));
+        }
+        let chunks = &self.sandbox(at)?.chunks;
+        meta::room("proposals of a sandbox", chunks.len(), CHUNKS_MAX)?;
+        let now = now_ms();
+        let mut chunk = Chunk {
+            id: random_id(),
+            status: PENDING,
+            rule_name: proposal.rule_name,
+            rule: proposal.rule,
+            rationale: proposal.rationale,
+            stage: if proposal.agent_authored { "agent_authored" } else { "mechanistic" },
+            supersedes: String::new(),
+            hits: 1,
+            created_ms: now,
+            seen_ms: now,
+            decided_ms: 0,
+            reason: String::new(),
+            draft_version: draft_version(chunks) + 1,
+            verdict,
+        };
+        let id = self.place_chunk(at, &mut chunk)?;
+        let own = self.sandbox(at)?.settings.clone();
+        let auto = setting_value::Value::StringValue("auto".to_owned());
+        let clean = chunk.verdict.validation == CLEAN && chunk.status == PENDING;
+        if clean && !self.global_active && settings::is(&self.settings, &own, APPROVAL_MODE, &auto)
+        {
+            self.apply_chunk(at, &id)?;
+        }
+        self.reject_covered(at)?;
+        self.changed(at);
+        Ok(Submitted::Kept(id))
+    }
+
+    /// Puts a new chunk among those that ask for the same, and gives the id under which it is kept.
+    fn place_chunk(&mut self, at: &Key, chunk: &mut Chunk) -> Result<String, Status> {
+        let mechanistic = chunk.stage == "mechanistic";
+        let sandbox = self.sandbox(at)?;
+        sandbox.analyzed_ms = chunk.created_ms;
+        let about = chunk.about();
+        let alike = sandbox.chunks.iter_mut().filter(|other| other.about() == about);
+        for other in alike {
+            if mechanistic && other.stage == chunk.stage && other.status == PENDING {
+                other.hits += 1;
+                other.seen_ms = chunk.seen_ms;
+                other.draft_version = chunk.draft_version;
+                return Ok(other.id.clone());
+            }
+            if mechanistic && other.stage != chunk.stage && other.status == APPROVED {
+                chunk.decide(REJECTED, &format!("already covered by approved chunk {}", other.id));
+            } else if other.status == PENDING {
+                other.decide(REJECTED, &format!("superseded by chunk {}", chunk.id));
+                other.id.clone_into(&mut chunk.supersedes);
+            }
+        }
+        sandbox.chunks.push(chunk.clone());
+        Ok(chunk.id.clone())
+    }
+
+    /// Rejects what waits for something that the policy allows by now.
+    pub(super) fn reject_covered(&mut self, at: &Key) -> Result<(), Status> {
+        let sandbox = self.sandbox(at)?;
+        let Some(newest) = sandbox.revisions.last() else { return Ok(()) };
+        let reason = format!("covered by active policy revision {}", newest.version);
+        for chunk in sandbox.chunks.iter_mut().filter(|chunk| chunk.status == PENDING) {
+            if verdict::covers(&newest.policy, chunk) {
+                chunk.decide(REJECTED, &reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Approves one proposal, if the reviewer has seen what it now stands for.
+    pub(crate) fn approve(
+        &mut self,
+        at: &Key,
+        id: &str,
+        token: &str,
+    ) -> Result<ConfigUpdated, Status> {
+        let chunk = self.chunk(at, id)?.clone();
+        self.refuse_under_global("cannot approve rules")?;
+        if chunk.status == APPROVED {
+            return Err(Status::failed_precondition("draft chunk is already approved"));
+        }
+        if chunk.verdict.token != token {
+            return Err(Status::failed_precondition(MISMATCH));
+        }
+        if self.refresh(at, id)? {
+            return Err(Status::failed_precondition(STALE));
+        }
+        self.apply_chunk(at, id)?;
+        self.newest(at)
+    }
+
+    /// Approves many at once, all judged against the same policy and written as one revision.
+    ///
+    /// Says how many were approved and how many left.
+    pub(crate) fn approve_all(
+        &mut self,
+        at: &Key,
+        approvals: &Approvals,
+    ) -> Result<(ConfigUpdated, u32, u32), Status> {
+        self.refuse_under_global("cannot approve rules")?;
+        let exact = !approvals.exact.is_empty();
+        let waiting = self.sandbox(at)?.chunks.iter().filter(|chunk| chunk.status == PENDING);
+        let wanted = if exact {
+            approvals.exact.clone()
+        } else {
+            waiting.map(|chunk| (chunk.id.clone(), String::new())).collect()
+        };
+        let mut next = self.base(at)?;
+        let (mut approved, mut skipped) = (Vec::new(), 0);
+        for (id, token) in wanted {
+            let chunk = match self.chunk(at, &id) {
+                Ok(chunk) => chunk.clone(),
+                Err(status) if status.code() == Code::NotFound && exact => {
+                    skipped += 1;
+                    continue;
+                }
+                Err(status) => return Err(status),
+            };
+            let stale = exact && (chunk.verdict.token != token || self.refresh(at, &id)?);
+            let flagged = !chunk.verdict.security_notes.is_empty() && !approvals.include_flagged;
+            let done = chunk.status == APPROVED || !chunk.verdict.application_error.is_empty();
+            if stale || flagged || done {
+                skipped += 1;
+            } else if merge::add_rule(&mut next, &chunk.rule_name, &chunk.rule).is_ok() {
+                approved.push(id);
+            } else {
+                skipped += 1;
+            }
+        }
+        for id in &approved {
+            self.chunk(at, id)?.decide(APPROVED, "");
+        }
+        if !approved.is_empty() {
+            self.write(at, next, &BTreeMap::new())?;
+            self.log(
+                at,
+                "OCSF",
+                "gateway",
+                &format!("gateway approved {} draft chunks", approved.len()),
+            );
+        }
+        let count = u32::try_from(approved.len()).unwrap_or(u32::MAX);
+        Ok((self.newest(at)?, count, skipped))
+    }
+
+    /// Rejects a proposal. What was approved leaves the policy again.
+    pub(crate) fn reject(&mut self, at: &Key, id: &str, reason: &str) -> Result<(), Status> {
+        match self.chunk(at, id)?.status {
+            APPROVED => self.withdraw(at, id)?,
+            PENDING => {}
+            _ => return Err(Status::failed_precondition("draft chunk is already rejected")),
+        }
+        self.chunk(at, id)?.decide(REJECTED, reason);
+        self.changed(at);
+        Ok(())
+    }
+
+    /// Makes an approved proposal wait again; its rule leaves the policy.
+    pub(crate) fn undo(&mut self, at: &Key, id: &str) -> Result<ConfigUpdated, Status> {
+        if self.chunk(at, id)?.status != APPROVED {
+            return Err(Status::failed_precondition("draft chunk is not approved"));
+        }
+        self.withdraw(at, id)?;
+        self.chunk(at, id)?.decide(PENDING, "");
+        self.changed(at);
+        self.newest(at)
+    }
+
+    /// Changes what a waiting proposal asks for, and judges it anew.
+    pub(crate) fn edit(
+        &mut self,
+        at: &Key,
+        id: &str,
+        rule: Option<NetworkPolicyRule>,
+    ) -> Result<(), Status> {
+        let Some(rule) = rule else {
+            return Err(Status::invalid_argument("proposed_rule is required"));
+        };
+        let chunk = self.chunk(at, id)?;
+        if chunk.status != PENDING {
+            return Err(Status::failed_precondition("only pending draft chunks can be edited"));
+        }
+        chunk.rule = rule;
+        self.refresh(at, id)?;
+        self.changed(at);
+        Ok(())
+    }
+
+    /// Deletes what waits, and says how many they were.
+    pub(crate) fn clear(&mut self, at: &Key) -> Result<u32, Status> {
+        let chunks = &mut self.sandbox(at)?.chunks;
+        let before = chunks.len();
+        chunks.retain(|chunk| chunk.status != PENDING);
+        let cleared = before - chunks.len();
+        self.changed(at);
+        Ok(u32::try_from(cleared).unwrap_or(u32::MAX))
+    }
+
+    fn chunk(&mut self, at: &Key, id: &str) -> Result<&mut Chunk, Status> {
+        if id.is_empty() {
+            return Err(Status::invalid_argument("chunk_id is required"));
+        }
+        let chunks = &mut self.sandbox(at)?.chunks;
+        chunks
+            .iter_mut()
+            .find(|chunk| chunk.id == id)
+            .ok_or_else(|| Status::not_found("draft chunk not found"))
+    }
+
+    /// Judges a proposal again, and says whether the verdict is another one.
+    fn refresh(&mut self, at: &Key, id: &str) -> Result<bool, Status> {
+        let chunk = self.chunk(at, id)?.clone();
+        let verdict = self.judge(at, &chunk.rule_name, &chunk.rule)?;
+        let other = verdict.token != chunk.verdict.token;
+        self.chunk(at, id)?.verdict = verdict;
+        Ok(other)
+    }
+
+    fn apply_chunk(&mut self, at: &Key, id: &str) -> Result<(), Status> {
+        let chunk = self.chunk(at, id)?.clone();
+        if !chunk.verdict.application_error.is_empty() {
+            return Err(Status::failed_precondition(chunk.verdict.application_error));
+        }
+        let mut next = self.base(at)?;
+        merge::add_rule(&mut next, &chunk.rule_name, &chunk.rule)?;
+        self.chunk(at, id)?.decide(APPROVED, "");
+        self.write(at, next, &BTreeMap::new())?;
+        self.log(at, "OCSF", "gateway", &format!("gateway approved draft chunk {id}"));
+        self.changed(at);
+        Ok(())
+    }
+
+    fn withdraw(&mut self, at: &Key, id: &str) -> Result<(), Status> {
+        self.refuse_under_global("cannot remove rules")?;
+        let chunk = self.chunk(at, id)?.clone();
+        let mut next = self.base(at)?;
+        merge::remove_added(&mut next, &chunk.rule_name, &chunk.rule);
+        self.write(at, next, &BTreeMap::new())
+    }
+}
+
+/// The highest number of a submission; 0 when nothing is kept.
+pub(crate) fn draft_version(chunks: &[Chunk]) -> u64 {
+    chunks.iter().map(|chunk| chunk.draft_version).max().unwrap_or(0)
+}

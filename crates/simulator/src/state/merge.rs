@@ -1,0 +1,184 @@
+//! Changes of single rules, made to a copy of a policy and written as one revision.
+
+use tonic::Status;
+
+use super::policy::RESERVED_PREFIX;
+use shoreguard_proto::v0_0::openshell::sandbox::v1::{
+    L7DenyRule, L7Rule, NetworkEndpoint, NetworkPolicyRule, SandboxPolicy,
+};
+
+/// Changes of one request.
+pub(super) const MERGES_MAX: usize = 256;
+
+/// The endpoints that a change of their rules means. Every part that is set must match.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Target {
+    /// The rule's name; empty for any.
+    pub(crate) rule_name: String,
+    /// The endpoint's host.
+    pub(crate) host: String,
+    /// The endpoint's ports; empty for any.
+    pub(crate) ports: Vec<u32>,
+    /// The endpoint's path.
+    pub(crate) path: Option<String>,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(crate) enum Merge {
+    /// Adds a rule, or adds to the rule of that name.
+    AddRule(String, NetworkPolicyRule),
+    /// Takes a rule away.
+    RemoveRule(String),
+    /// Takes the endpoints of a host and port out of a rule, and the rule if it has no other.
+    RemoveEndpoint(String, String, u32),
+    /// Adds what is refused.
+    AddDenyRules(Target, Vec<L7DenyRule>),
+    /// Adds what is allowed.
+    AddAllowRules(Target, Vec<L7Rule>),
+    /// Takes a program out of a rule, and the rule if it has no other.
+    RemoveBinary(String, String),
+}
+
+/// Makes all changes or none.
+pub(super) fn merge(policy: &SandboxPolicy, changes: &[Merge]) -> Result<SandboxPolicy, Status> {
+    if changes.len() > MERGES_MAX {
+        return Err(Status::invalid_argument(format!("more than {MERGES_MAX} merge operations")));
+    }
+    let mut next = policy.clone();
+    for change in changes {
+        match change {
+            Merge::AddRule(name, rule) => add_rule(&mut next, name, rule)?,
+            Merge::RemoveRule(name) => {
+                next.network_policies.remove(name).ok_or_else(|| no_rule(name))?;
+            }
+            Merge::RemoveEndpoint(name, host, port) => {
+                remove_endpoint(&mut next, name, host, *port)?;
+            }
+            Merge::AddDenyRules(target, rules) => {
+                for endpoint in targets(&mut next, target)? {
+                    add_new(&mut endpoint.deny_rules, rules);
+                }
+            }
+            Merge::AddAllowRules(target, rules) => {
+                for endpoint in targets(&mut next, target)? {
+                    add_new(&mut endpoint.rules, rules);
+                }
+            }
+            Merge::RemoveBinary(name, path) => remove_binary(&mut next, name, path)?,
+        }
+    }
+    Ok(next)
+}
+
+/// Adds a rule, or what is new in it to the rule of that name.
+pub(super) fn add_rule(
+    policy: &mut SandboxPolicy,
+    name: &str,
+    rule: &NetworkPolicyRule,
+) -> Result<(), Status> {
+    if name.is_empty() {
+        return Err(Status::invalid_argument("rule_name is required"));
+    }
+    if name.starts_with(RESERVED_PREFIX) {
+        return Err(Status::invalid_argument(format!("network policy name '{name}' is reserved")));
+    }
+    if rule.endpoints.is_empty() {
+        return Err(Status::invalid_argument(format!("rule '{name}' has no endpoints")));
+    }
+    if let Some(endpoint) = rule
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.host.is_empty() && endpoint.allowed_ips.is_empty())
+    {
+        return Err(Status::invalid_argument(format!(
+            "rule '{name}' has an endpoint without host (port {})",
+            endpoint.port
+        )));
+    }
+    let kept = policy.network_policies.entry(name.to_owned()).or_insert_with(|| {
+        NetworkPolicyRule { name: rule.name.clone(), ..NetworkPolicyRule::default() }
+    });
+    add_new(&mut kept.endpoints, &rule.endpoints);
+    add_new(&mut kept.binaries, &rule.binaries);
+    Ok(())
+}
+
+/// Takes the endpoints of a rule out again, and the rule if nothing is left.
+pub(super) fn remove_added(policy: &mut SandboxPolicy, name: &str, rule: &NetworkPolicyRule) {
+    let Some(kept) = policy.network_policies.get_mut(name) else { return };
+    kept.endpoints.retain(|endpoint| !rule.endpoints.contains(endpoint));
+    if kept.endpoints.is_empty() {
+        policy.network_policies.remove(name);
+    }
+}
+
+/// Whether an endpoint speaks for a port.
+pub(super) fn has_port(endpoint: &NetworkEndpoint, port: u32) -> bool {
+    endpoint.port == port || endpoint.ports.contains(&port)
+}
+
+fn remove_endpoint(
+    policy: &mut SandboxPolicy,
+    name: &str,
+    host: &str,
+    port: u32,
+) -> Result<(), Status> {
+    let rule = policy.network_policies.get_mut(name).ok_or_else(|| no_rule(name))?;
+    let before = rule.endpoints.len();
+    rule.endpoints.retain(|endpoint| endpoint.host != host || !has_port(endpoint, port));
+    if rule.endpoints.len() == before {
+        return Err(Status::not_found(format!("rule '{name}' has no endpoint {host}:{port}")));
+    }
+    if rule.endpoints.is_empty() {
+        policy.network_policies.remove(name);
+    }
+    Ok(())
+}
+
+fn remove_binary(policy: &mut SandboxPolicy, name: &str, path: &str) -> Result<(), Status> {
+    let rule = policy.network_policies.get_mut(name).ok_or_else(|| no_rule(name))?;
+    let before = rule.binaries.len();
+    rule.binaries.retain(|binary| binary.path != path);
+    if rule.binaries.len() == before {
+        return Err(Status::not_found(format!("rule '{name}' has no binary '{path}'")));
+    }
+    // A rule without binaries would hold for every program.
+    if rule.binaries.is_empty() {
+        policy.network_policies.remove(name);
+    }
+    Ok(())
+}
+
+fn targets<'a>(
+    policy: &'a mut SandboxPolicy,
+    target: &Target,
+) -> Result<Vec<&'a mut NetworkEndpoint>, Status> {
+    let found: Vec<_> = policy
+        .network_policies
+        .iter_mut()
+        .filter(|(name, _)| target.rule_name.is_empty() || **name == target.rule_name)
+        .flat_map(|(_, rule)| rule.endpoints.iter_mut())
+        .filter(|endpoint| {
+            endpoint.host == target.host
+                && target.ports.iter().all(|port| has_port(endpoint, *port))
+                && target.path.as_ref().is_none_or(|path| *path == endpoint.path)
+        })
+        .collect();
+    if found.is_empty() {
+        return Err(Status::not_found(format!("no endpoint matches host '{}'", target.host)));
+    }
+    Ok(found)
+}
+
+fn add_new<T: Clone + PartialEq>(to: &mut Vec<T>, from: &[T]) {
+    for item in from {
+        if !to.contains(item) {
+            to.push(item.clone());
+        }
+    }
+}
+
+fn no_rule(name: &str) -> Status {
+    Status::not_found(format!("rule '{name}' not found"))
+}

@@ -1,0 +1,196 @@
+//! What every object has in common: ids, names, versions, labels, pages.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tonic::Status;
+
+use super::DEFAULT_WORKSPACE;
+
+/// The longest name that can be part of a sandbox's address.
+pub(super) const SANDBOX_NAME_CHARS_MAX: usize = 19;
+
+/// The longest name of anything else.
+pub(super) const NAME_CHARS_MAX: usize = 63;
+
+/// Labels or annotations of one object.
+pub(super) const LABELS_MAX: usize = 100;
+
+/// A page when the caller asks for no size.
+const PAGE_SIZE: usize = 100;
+
+/// The largest page.
+const PAGE_SIZE_MAX: usize = 1_000;
+
+/// The metadata of an object.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meta {
+    /// The gateway's own id.
+    pub(crate) id: String,
+    /// Unique among its kind in its workspace.
+    pub(crate) name: String,
+    /// Where it stands; empty for what stands nowhere.
+    pub(crate) workspace: String,
+    /// Milliseconds since 1970.
+    pub(crate) created_ms: i64,
+    /// Milliseconds since 1970; 0 while it is not being deleted.
+    pub(crate) deletion_ms: i64,
+    /// Free, and selectable.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Free.
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Counts every write.
+    pub(crate) resource_version: u64,
+}
+
+impl Meta {
+    /// The metadata of something new.
+    pub(crate) fn new(workspace: &str, name: &str) -> Self {
+        Self {
+            id: random_id(),
+            name: name.to_owned(),
+            workspace: workspace.to_owned(),
+            created_ms: now_ms(),
+            resource_version: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Notes a write.
+    pub(crate) fn touch(&mut self) {
+        self.resource_version += 1;
+    }
+
+    /// Refuses a write that was prepared against another version; 0 asks for no check.
+    pub(crate) fn expect(&self, version: u64) -> Result<(), Status> {
+        if version == 0 || version == self.resource_version {
+            return Ok(());
+        }
+        Err(Status::aborted(format!(
+            "resource version mismatch: expected {version}, current {}",
+            self.resource_version
+        )))
+    }
+
+    /// Whether the labels are those of the selector, `key=value` pairs split by commas.
+    pub(crate) fn selected(&self, selector: &str) -> Result<bool, Status> {
+        for pair in selector.split(',').filter(|pair| !pair.is_empty()) {
+            let Some((key, value)) = pair.split_once('=') else {
+                return Err(Status::invalid_argument(format!("invalid label selector '{pair}'")));
+            };
+            if self.labels.get(key).map(String::as_str) != Some(value) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A window of a list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    /// Things before it.
+    pub(crate) offset: usize,
+    /// Things in it; 0 for the gateway's own number.
+    pub(crate) size: usize,
+}
+
+impl Page {
+    /// The page of an offset and a limit.
+    pub(crate) fn at(offset: u32, limit: u32) -> Self {
+        Self {
+            offset: usize::try_from(offset).unwrap_or(usize::MAX),
+            size: usize::try_from(limit).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The page of a token, which is the offset in digits.
+    pub(crate) fn of_token(token: &str, size: i32) -> Result<Self, Status> {
+        let offset = match token {
+            "" => 0,
+            digits => digits.parse().map_err(|_| Status::invalid_argument("invalid page_token"))?,
+        };
+        let size = usize::try_from(size)
+            .map_err(|_| Status::invalid_argument("page_size must not be negative"))?;
+        Ok(Self { offset, size })
+    }
+
+    /// Cuts the page out, and the token of the one after it, empty when there is none.
+    pub(crate) fn cut<T>(self, all: impl Iterator<Item = T>) -> (Vec<T>, String) {
+        let size = if self.size == 0 { PAGE_SIZE } else { self.size.min(PAGE_SIZE_MAX) };
+        let mut page: Vec<T> = all.skip(self.offset).take(size + 1).collect();
+        if page.len() <= size {
+            return (page, String::new());
+        }
+        page.truncate(size);
+        (page, self.offset.saturating_add(size).to_string())
+    }
+}
+
+/// Milliseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "a gateway keeps its own time")]
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A new id.
+pub(crate) fn random_id() -> String {
+    uuid::Builder::from_random_bytes(random()).into_uuid().to_string()
+}
+
+/// Sixteen random bytes in hexadecimal digits: a token, or the end of a name.
+pub(crate) fn random_hex() -> String {
+    hex(&random())
+}
+
+/// Bytes in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}
+
+/// The workspace that a request means.
+pub(super) fn workspace_or_default(workspace: &str) -> &str {
+    if workspace.is_empty() { DEFAULT_WORKSPACE } else { workspace }
+}
+
+/// Refuses what is not a DNS label of at most `max` characters.
+pub(super) fn label(field: &str, name: &str, max: usize) -> Result<(), Status> {
+    let shape = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if shape && (1..=max).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "{field} must be a DNS label of 1..={max} characters, got '{name}'"
+    )))
+}
+
+/// Refuses too many labels or annotations.
+pub(super) fn few(field: &str, map: &BTreeMap<String, String>) -> Result<(), Status> {
+    if map.len() <= LABELS_MAX {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("{field} has more than {LABELS_MAX} entries")))
+}
+
+/// Refuses to let a collection grow past its limit.
+pub(super) fn room(kind: &str, count: usize, max: usize) -> Result<(), Status> {
+    if count < max {
+        return Ok(());
+    }
+    Err(Status::resource_exhausted(format!("the gateway holds at most {max} {kind}")))
+}

@@ -1,0 +1,387 @@
+//! Which policy a sandbox has: its revisions, the global policy over them, and every way to change either.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+use tonic::Status;
+
+use super::meta::{few, hex, now_ms};
+use super::settings::{self, PROVIDERS_V2};
+use super::{Change, Key, Merge, State, merge, policy};
+use shoreguard_proto::v0_0::openshell::sandbox::v1::{
+    EffectiveSetting, NetworkPolicyRule, SandboxPolicy, SettingValue, setting_value,
+};
+use shoreguard_proto::v0_0::openshell::v1::PolicyStatus;
+
+/// Revisions of one sandbox, or of the global policy; the oldest go first.
+const REVISIONS_MAX: usize = 1_000;
+
+/// The key under which the global policy is taken away.
+const POLICY_KEY: &str = "policy";
+
+/// One policy of a sandbox, as it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Revision {
+    /// From 1 upwards.
+    pub(crate) version: u32,
+    /// What it says.
+    pub(crate) policy: SandboxPolicy,
+    /// Its hash.
+    pub(crate) hash: String,
+    /// What became of it in the sandbox.
+    pub(crate) status: PolicyStatus,
+    /// Milliseconds since 1970.
+    pub(crate) created_ms: i64,
+    /// Milliseconds since 1970; 0 before.
+    pub(crate) loaded_ms: i64,
+    /// The annotations of the request that wrote it.
+    pub(crate) provenance: BTreeMap<String, String>,
+}
+
+/// What a request changes.
+#[derive(Debug)]
+pub(crate) enum ConfigChange {
+    /// The whole policy.
+    Policy(SandboxPolicy),
+    /// Single rules.
+    Merge(Vec<Merge>),
+    /// One setting; without a value it goes.
+    Setting(String, Option<SettingValue>),
+}
+
+/// A request to change a policy or a setting.
+#[derive(Debug)]
+pub(crate) struct ConfigUpdate {
+    /// The sandbox, or none for the whole gateway.
+    pub(crate) sandbox: Option<Key>,
+    /// What to change.
+    pub(crate) change: ConfigChange,
+    /// The sandbox's resource version, or 0.
+    pub(crate) expected: u64,
+    /// Kept with the revision.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// What has come of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ConfigUpdated {
+    /// The revision that is now the newest.
+    pub(crate) version: u32,
+    /// Its hash.
+    pub(crate) hash: String,
+    /// Of the scope that was written.
+    pub(crate) settings_revision: u64,
+    /// Whether something was there to be deleted.
+    pub(crate) deleted: bool,
+    /// The sandbox's annotations afterwards.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// What a sandbox runs with.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// With the global policy and the providers' rules; none before the sandbox has one.
+    pub(crate) policy: Option<SandboxPolicy>,
+    /// The sandbox's own newest revision; 0 before the first.
+    pub(crate) version: u32,
+    /// Of the policy.
+    pub(crate) hash: String,
+    /// What holds for each key.
+    pub(crate) settings: BTreeMap<String, EffectiveSetting>,
+    /// Changes with any of it.
+    pub(crate) revision: u64,
+    /// The version of the global policy while one is in force.
+    pub(crate) global_version: Option<u32>,
+    /// Changes with the attached providers.
+    pub(crate) provider_revision: u64,
+}
+
+impl State {
+    /// Changes a policy or a setting.
+    pub(crate) fn update_config(&mut self, update: ConfigUpdate) -> Result<ConfigUpdated, Status> {
+        few("annotations", &update.annotations)?;
+        let Some(at) = &update.sandbox else {
+            if !update.annotations.is_empty() {
+                let why = "annotations are only supported for sandbox-scoped updates";
+                return Err(Status::invalid_argument(why));
+            }
+            return self.update_global(update.change);
+        };
+        let sandbox = self.sandbox(at)?;
+        let at = sandbox.place();
+        sandbox.meta.expect(update.expected)?;
+        match update.change {
+            ConfigChange::Setting(key, value) => {
+                settings::known(&key)?;
+                if self.settings.values.contains_key(&key) {
+                    return Err(Status::failed_precondition(format!(
+                        "setting '{key}' is managed globally"
+                    )));
+                }
+                let sandbox = self.sandbox(&at)?;
+                let deleted = sandbox.settings.change(&key, value)?;
+                let settings_revision = sandbox.settings.revision;
+                self.changed(&at);
+                let newest = self.newest(&at)?;
+                Ok(ConfigUpdated { settings_revision, deleted, ..newest })
+            }
+            ConfigChange::Policy(next) => {
+                self.refuse_under_global("cannot update the policy")?;
+                policy::validate(&next)?;
+                self.ensure_first(&at)?;
+                self.write(&at, next, &update.annotations)?;
+                self.newest(&at)
+            }
+            ConfigChange::Merge(changes) => {
+                self.refuse_under_global("cannot update the policy")?;
+                self.ensure_first(&at)?;
+                let next = merge::merge(&self.base(&at)?, &changes)?;
+                policy::validate(&next)?;
+                self.write(&at, next, &update.annotations)?;
+                self.newest(&at)
+            }
+        }
+    }
+
+    fn update_global(&mut self, change: ConfigChange) -> Result<ConfigUpdated, Status> {
+        match change {
+            ConfigChange::Merge(_) => {
+                Err(Status::invalid_argument("merge_operations cannot be global"))
+            }
+            ConfigChange::Setting(key, None) if key == POLICY_KEY => {
+                let deleted = std::mem::take(&mut self.global_active);
+                self.changed_everywhere();
+                let settings_revision = self.settings.revision;
+                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
+            }
+            ConfigChange::Setting(key, value) => {
+                settings::known(&key)?;
+                let deleted = self.settings.change(&key, value)?;
+                let settings_revision = self.settings.revision;
+                self.changed_everywhere();
+                Ok(ConfigUpdated { settings_revision, deleted, ..ConfigUpdated::default() })
+            }
+            ConfigChange::Policy(next) => {
+                policy::validate(&next)?;
+                let hash = policy::hash(&next);
+                let same = self.global_active
+                    && self.global.last().is_some_and(|newest| newest.hash == hash);
+                if !same {
+                    push(&mut self.global, next, &BTreeMap::new());
+                    load_last(&mut self.global);
+                    self.global_active = true;
+                    self.changed_everywhere();
+                }
+                let version = self.global.last().map_or(0, |newest| newest.version);
+                let settings_revision = self.settings.revision;
+                Ok(ConfigUpdated { version, hash, settings_revision, ..ConfigUpdated::default() })
+            }
+        }
+    }
+
+    /// Refuses a change of a sandbox's policy while the global one is in force.
+    pub(super) fn refuse_under_global(&self, what: &str) -> Result<(), Status> {
+        if self.global_active {
+            return Err(Status::failed_precondition(format!(
+                "{what} while a global policy is active"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes a revision of a sandbox's policy, unless it would be the newest one again.
+    pub(super) fn write(
+        &mut self,
+        at: &Key,
+        next: SandboxPolicy,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(), Status> {
+        let sandbox = self.sandbox(at)?;
+        match &sandbox.spec.policy {
+            Some(base) => policy::keeps_static(base, &next)?,
+            None => sandbox.spec.policy = Some(next.clone()),
+        }
+        let hash = policy::hash(&next);
+        let same = |newest: &Revision| newest.hash == hash && newest.provenance == *annotations;
+        if sandbox.revisions.last().is_some_and(same) {
+            return Ok(());
+        }
+        sandbox.meta.annotations.extend(annotations.clone());
+        push(&mut sandbox.revisions, next, annotations);
+        let id = sandbox.meta.id.clone();
+        self.due.push(Change::Loaded(id));
+        self.reject_covered(at)?;
+        self.changed(at);
+        Ok(())
+    }
+
+    /// Writes revision 1 from the spec, which the gateway does when the configuration is first asked for.
+    pub(super) fn ensure_first(&mut self, at: &Key) -> Result<(), Status> {
+        let sandbox = self.sandbox(at)?;
+        if !sandbox.revisions.is_empty() {
+            return Ok(());
+        }
+        if let Some(base) = sandbox.spec.policy.clone() {
+            push(&mut sandbox.revisions, base, &BTreeMap::new());
+            load_last(&mut sandbox.revisions);
+        }
+        Ok(())
+    }
+
+    /// What the supervisor does once it is connected: it brings a policy if there is none, and loads the newest.
+    pub(crate) fn supervise(&mut self, at: &Key) {
+        let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
+        sandbox.spec.policy.get_or_insert_with(policy::built_in);
+        if self.ensure_first(at).is_ok() {
+            self.load_newest(at);
+        }
+    }
+
+    /// The supervisor reports the newest revision as loaded.
+    pub(super) fn load_newest(&mut self, at: &Key) {
+        let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
+        if sandbox.revisions.last().is_some_and(|last| last.status == PolicyStatus::Pending) {
+            load_last(&mut sandbox.revisions);
+            self.changed(at);
+        }
+    }
+
+    /// What the next change starts from: the newest revision, without what the gateway adds.
+    pub(super) fn base(&mut self, at: &Key) -> Result<SandboxPolicy, Status> {
+        let sandbox = self.sandbox(at)?;
+        Ok(sandbox.revisions.last().map(|last| last.policy.clone()).unwrap_or_default())
+    }
+
+    /// A policy as the sandbox would get it: with a rule for each attached provider, where those are switched on.
+    pub(super) fn effective(
+        &mut self,
+        at: &Key,
+        base: &SandboxPolicy,
+    ) -> Result<SandboxPolicy, Status> {
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let own = sandbox.settings.clone();
+        let on = setting_value::Value::BoolValue(true);
+        let mut policy = base.clone();
+        if !settings::is(&self.settings, &own, PROVIDERS_V2, &on) {
+            return Ok(policy);
+        }
+        for name in &providers {
+            let Some(provider) = self.providers.get(&(place.0.clone(), name.clone())) else {
+                continue;
+            };
+            let Some(profile) = self.profile(&place.0, &provider.kind) else {
+                continue;
+            };
+            let mut endpoints = profile.endpoints.clone();
+            for endpoint in &mut endpoints {
+                endpoint.provider_credentialed = true;
+            }
+            let key = format!("{}{name}", policy::RESERVED_PREFIX);
+            let rule = NetworkPolicyRule {
+                name: key.clone(),
+                endpoints,
+                binaries: profile.binaries.clone(),
+            };
+            policy.network_policies.insert(key, rule);
+        }
+        Ok(policy)
+    }
+
+    /// What a sandbox runs with. Writes revision 1 if it is not there yet.
+    pub(crate) fn config(&mut self, at: &Key) -> Result<Config, Status> {
+        self.ensure_first(at)?;
+        let sandbox = self.sandbox(at)?;
+        let (place, providers) = (sandbox.place(), sandbox.spec.providers.clone());
+        let (newest, own) = (sandbox.revisions.last().cloned(), sandbox.settings.clone());
+        let global = self.global.last().filter(|_| self.global_active).cloned();
+        let policy = match (&global, &newest) {
+            (Some(global), _) => Some(global.policy.clone()),
+            (None, Some(newest)) => Some(self.effective(&place, &newest.policy)?),
+            (None, None) => None,
+        };
+        let hash = policy.as_ref().map(policy::hash).unwrap_or_default();
+        let settings = settings::effective(&self.settings, &own);
+        let provider_revision = fingerprint(self.attached(&place.0, &providers).as_bytes());
+        let revision = fingerprint(format!("{hash}{settings:?}").as_bytes());
+        Ok(Config {
+            policy,
+            version: newest.map_or(0, |newest| newest.version),
+            hash,
+            settings,
+            revision,
+            global_version: global.map(|global| global.version),
+            provider_revision,
+        })
+    }
+
+    /// A sandbox's newest revision, as an answer.
+    pub(super) fn newest(&mut self, at: &Key) -> Result<ConfigUpdated, Status> {
+        let sandbox = self.sandbox(at)?;
+        let newest = sandbox.revisions.last();
+        Ok(ConfigUpdated {
+            version: newest.map_or(0, |newest| newest.version),
+            hash: newest.map(|newest| newest.hash.clone()).unwrap_or_default(),
+            settings_revision: sandbox.settings.revision,
+            deleted: false,
+            annotations: sandbox.meta.annotations.clone(),
+        })
+    }
+
+    /// The revisions of a sandbox, or of the global policy, newest first.
+    pub(crate) fn revisions(&mut self, at: Option<&Key>) -> Result<Vec<Revision>, Status> {
+        let revisions = match at {
+            Some(at) => &self.sandbox(at)?.revisions,
+            None => &self.global,
+        };
+        Ok(revisions.iter().rev().cloned().collect())
+    }
+
+    fn changed_everywhere(&mut self) {
+        let places: Vec<Key> = self.sandboxes.keys().cloned().collect();
+        for at in places {
+            self.changed(&at);
+        }
+    }
+}
+
+/// The version that was last loaded; 0 before the first.
+pub(crate) fn active(revisions: &[Revision]) -> u32 {
+    let loaded = |revision: &&Revision| revision.status == PolicyStatus::Loaded;
+    revisions.iter().rev().find(loaded).map_or(0, |revision| revision.version)
+}
+
+fn push(
+    revisions: &mut Vec<Revision>,
+    policy: SandboxPolicy,
+    annotations: &BTreeMap<String, String>,
+) {
+    let version = revisions.last().map_or(1, |newest| newest.version + 1);
+    if revisions.len() == REVISIONS_MAX {
+        revisions.remove(0);
+    }
+    revisions.push(Revision {
+        version,
+        hash: policy::hash(&policy),
+        policy,
+        status: PolicyStatus::Pending,
+        created_ms: now_ms(),
+        loaded_ms: 0,
+        provenance: annotations.clone(),
+    });
+}
+
+fn load_last(revisions: &mut [Revision]) {
+    let Some((newest, older)) = revisions.split_last_mut() else { return };
+    newest.status = PolicyStatus::Loaded;
+    newest.loaded_ms = now_ms();
+    for revision in older {
+        revision.status = PolicyStatus::Superseded;
+    }
+}
+
+/// Eight bytes of a hash.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let digest = hex(&Sha256::digest(bytes));
+    u64::from_str_radix(&digest[..16], 16).unwrap_or_default()
+}

@@ -1,0 +1,335 @@
+//! Sandboxes: made, started, stopped, deleted, with phases that pass by themselves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tonic::Status;
+
+use super::meta::{self, Meta, Page, SANDBOX_NAME_CHARS_MAX};
+use super::revisions::Revision;
+use super::{Chunk, LogLine, Notice, PlatformEvent, Settings, State, policy};
+use shoreguard_proto::v0_0::openshell::v1 as pb;
+
+/// Sandboxes of the whole gateway.
+pub(super) const SANDBOXES_MAX: usize = 10_000;
+
+/// The shortest time that a sandbox is seen while it goes.
+const DELETE_AFTER: Duration = Duration::from_millis(20);
+
+/// The stages of a sandbox's life: those of generation 0.1, which has one more than 0.0.
+pub(crate) use shoreguard_proto::v0_1::openshell::v1::SandboxPhase as Phase;
+
+/// What becomes of a sandbox that is being made or started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Settles {
+    /// It is ready.
+    #[default]
+    Ready,
+    /// It has failed, for this reason.
+    Failed(String),
+    /// Its command has ended already, which generation 0.1 alone has a phase for.
+    Completed,
+}
+
+/// A sandbox and all that hangs on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Sandbox {
+    /// Id, name, versions, labels.
+    pub(crate) meta: Meta,
+    /// What was asked for; its policy is the base line of the static sections.
+    pub(crate) spec: pb::SandboxSpec,
+    /// Where it is in its life.
+    pub(crate) phase: Phase,
+    /// Why it is there, where there is more to say.
+    pub(crate) why: String,
+    /// When it came there, in milliseconds since 1970.
+    pub(crate) phase_ms: i64,
+    /// Its policies, oldest first.
+    pub(crate) revisions: Vec<Revision>,
+    /// Its proposals, oldest first.
+    pub(crate) chunks: Vec<Chunk>,
+    /// When a proposal last came, in milliseconds since 1970.
+    pub(crate) analyzed_ms: i64,
+    /// Its own settings.
+    pub(crate) settings: Settings,
+    /// Its newest log lines.
+    pub(crate) logs: VecDeque<LogLine>,
+    /// Its newest platform events.
+    pub(crate) events: VecDeque<PlatformEvent>,
+}
+
+/// What is asked for when a sandbox is made.
+#[derive(Debug, Default)]
+pub(crate) struct NewSandbox {
+    /// Empty for the default.
+    pub(crate) workspace: String,
+    /// Empty for a name of the gateway's choice.
+    pub(crate) name: String,
+    /// Required.
+    pub(crate) spec: Option<pb::SandboxSpec>,
+    /// Free, and selectable.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Free.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+/// What happens by itself; the id is a sandbox's.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    /// Its supervisor has connected.
+    Ready(String),
+    /// Its processes have ended.
+    Stopped(String),
+    /// Its supervisor has loaded the newest policy.
+    Loaded(String),
+    /// Its record goes.
+    Gone(String),
+}
+
+impl Change {
+    /// How long it takes.
+    pub(super) fn after(&self, ready_after: Duration) -> Duration {
+        match self {
+            Self::Ready(_) | Self::Stopped(_) | Self::Loaded(_) => ready_after,
+            Self::Gone(_) => ready_after.max(DELETE_AFTER),
+        }
+    }
+}
+
+impl State {
+    /// The workspace that a request means, which must exist.
+    pub(crate) fn workspace(&self, name: &str) -> Result<String, Status> {
+        let name = meta::workspace_or_default(name);
+        if self.workspaces.contains_key(name) {
+            return Ok(name.to_owned());
+        }
+        Err(Status::not_found(format!("workspace '{name}' not found")))
+    }
+
+    /// The sandbox of a name.
+    pub(crate) fn sandbox(&mut self, at: &super::Key) -> Result<&mut Sandbox, Status> {
+        let workspace = self.workspace(&at.0)?;
+        if at.1.is_empty() {
+            return Err(Status::invalid_argument("sandbox name is required"));
+        }
+        self.sandboxes
+            .get_mut(&(workspace, at.1.clone()))
+            .ok_or_else(|| Status::not_found("sandbox not found"))
+    }
+
+    /// The place of the sandbox with an id.
+    pub(crate) fn place(&self, id: &str) -> Result<super::Key, Status> {
+        if id.is_empty() {
+            return Err(Status::invalid_argument("sandbox_id is required"));
+        }
+        self.places.get(id).cloned().ok_or_else(|| Status::not_found("sandbox not found"))
+    }
+
+    /// Makes a sandbox, which then becomes ready by itself.
+    pub(crate) fn create_sandbox(&mut self, new: NewSandbox) -> Result<Sandbox, Status> {
+        let workspace = self.workspace(&new.workspace)?;
+        let Some(spec) = new.spec else {
+            return Err(Status::invalid_argument("spec is required"));
+        };
+        let name = match new.name.as_str() {
+            "" => format!("sandbox-{}", &meta::random_hex()[..10]),
+            name => name.to_owned(),
+        };
+        meta::label("name", &name, SANDBOX_NAME_CHARS_MAX)?;
+        meta::few("labels", &new.labels)?;
+        meta::few("annotations", &new.annotations)?;
+        if let Some(policy) = &spec.policy {
+            policy::validate(policy)?;
+        }
+        for provider in &spec.providers {
+            if !self.providers.contains_key(&(workspace.clone(), provider.clone())) {
+                return Err(Status::failed_precondition(format!(
+                    "provider '{provider}' not found"
+                )));
+            }
+        }
+        meta::room("sandboxes", self.sandboxes.len(), SANDBOXES_MAX)?;
+        let at = (workspace.clone(), name.clone());
+        if self.sandboxes.contains_key(&at) {
+            return Err(Status::already_exists(format!("sandbox '{name}' already exists")));
+        }
+        let mut meta = Meta::new(&workspace, &name);
+        meta.labels = new.labels;
+        meta.annotations = new.annotations;
+        let id = meta.id.clone();
+        let sandbox = Sandbox {
+            phase_ms: meta.created_ms,
+            meta,
+            spec,
+            phase: Phase::Provisioning,
+            why: String::new(),
+            revisions: Vec::new(),
+            chunks: Vec::new(),
+            analyzed_ms: 0,
+            settings: Settings::default(),
+            logs: VecDeque::new(),
+            events: VecDeque::new(),
+        };
+        let answer = sandbox.clone();
+        self.sandboxes.insert(at.clone(), sandbox);
+        self.places.insert(id.clone(), at.clone());
+        self.event(&at, "Scheduled", "the sandbox was placed");
+        self.log(&at, "INFO", "gateway", "sandbox created");
+        self.due.push(Change::Ready(id));
+        Ok(answer)
+    }
+
+    /// The sandboxes of a workspace, or of all, oldest first.
+    pub(crate) fn list_sandboxes(
+        &self,
+        workspace: Option<&str>,
+        selector: &str,
+        page: Page,
+    ) -> Result<(Vec<Sandbox>, String), Status> {
+        let workspace = workspace.map(|name| self.workspace(name)).transpose()?;
+        let mut found = Vec::new();
+        for ((place, _), sandbox) in &self.sandboxes {
+            let wanted = workspace.as_ref().is_none_or(|workspace| workspace == place);
+            if wanted && sandbox.meta.selected(selector)? {
+                found.push(sandbox);
+            }
+        }
+        found.sort_by_key(|sandbox| (sandbox.meta.created_ms, &sandbox.meta.name));
+        let (page, next) = page.cut(found.into_iter());
+        Ok((page.into_iter().cloned().collect(), next))
+    }
+
+    /// Lets a sandbox go; the record follows later. Gives its id.
+    pub(crate) fn delete_sandbox(&mut self, at: &super::Key) -> Result<String, Status> {
+        let sandbox = self.sandbox(at)?;
+        let id = sandbox.meta.id.clone();
+        if sandbox.phase != Phase::Deleting {
+            sandbox.meta.deletion_ms = meta::now_ms();
+            let at = sandbox.place();
+            self.set_phase(&at, Phase::Deleting);
+            self.due.push(Change::Gone(id.clone()));
+        }
+        Ok(id)
+    }
+
+    /// Stops a sandbox; one that is stopped stays so.
+    pub(crate) fn stop_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+        let sandbox = self.sandbox(at)?;
+        let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
+        match sandbox.phase {
+            Phase::Stopping | Phase::Stopped => {}
+            Phase::Ready | Phase::Provisioning | Phase::Starting | Phase::Error => {
+                self.set_phase(&at, Phase::Stopping);
+                self.due.push(Change::Stopped(id));
+            }
+            Phase::Deleting | Phase::Unknown | Phase::Unspecified | Phase::Completed => {
+                return Err(Status::failed_precondition("sandbox cannot be stopped"));
+            }
+        }
+        Ok(self.sandbox(&at)?.clone())
+    }
+
+    /// Starts a sandbox that was stopped; one that runs goes on.
+    pub(crate) fn start_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
+        let sandbox = self.sandbox(at)?;
+        let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
+        match sandbox.phase {
+            Phase::Ready | Phase::Starting | Phase::Provisioning => {}
+            Phase::Stopped => {
+                self.set_phase(&at, Phase::Starting);
+                self.due.push(Change::Ready(id));
+            }
+            Phase::Stopping
+            | Phase::Error
+            | Phase::Deleting
+            | Phase::Unknown
+            | Phase::Unspecified
+            | Phase::Completed => {
+                return Err(Status::failed_precondition("sandbox is not stopped"));
+            }
+        }
+        Ok(self.sandbox(&at)?.clone())
+    }
+
+    /// Makes a change that has come due, if it still applies.
+    pub(super) fn apply(&mut self, change: &Change) {
+        let (Change::Ready(id) | Change::Stopped(id) | Change::Loaded(id) | Change::Gone(id)) =
+            change;
+        let Ok(at) = self.place(id) else { return };
+        let phase = self.sandboxes.get(&at).map(|sandbox| sandbox.phase);
+        match (change, phase) {
+            (Change::Ready(_), Some(Phase::Provisioning | Phase::Starting)) => {
+                self.come_up(&at);
+            }
+            (Change::Stopped(_), Some(Phase::Stopping)) => self.set_phase(&at, Phase::Stopped),
+            (Change::Loaded(_), Some(Phase::Ready)) => self.load_newest(&at),
+            (Change::Gone(_), Some(Phase::Deleting)) => self.forget(&at),
+            _ => {}
+        }
+    }
+
+    fn come_up(&mut self, at: &super::Key) {
+        let phase = match &self.settles {
+            Settles::Ready => Phase::Ready,
+            Settles::Completed => Phase::Completed,
+            Settles::Failed(why) => {
+                let why = why.clone();
+                if let Some(sandbox) = self.sandboxes.get_mut(at) {
+                    sandbox.why = why;
+                }
+                Phase::Error
+            }
+        };
+        self.set_phase(at, phase);
+        if phase == Phase::Ready {
+            self.log(at, "INFO", "sandbox", "supervisor connected");
+            self.supervise(at);
+        }
+    }
+
+    /// Moves a sandbox to a phase.
+    pub(crate) fn set_phase(&mut self, at: &super::Key, phase: Phase) {
+        let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
+        sandbox.phase = phase;
+        sandbox.phase_ms = meta::now_ms();
+        self.changed(at);
+    }
+
+    /// Counts a write of a sandbox and tells its watchers.
+    pub(super) fn changed(&mut self, at: &super::Key) {
+        let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
+        sandbox.meta.touch();
+        self.notices.push(Notice::Changed(sandbox.meta.id.clone()));
+    }
+
+    /// Takes the record of a sandbox away, and what hangs on it.
+    fn forget(&mut self, at: &super::Key) {
+        let Some(sandbox) = self.sandboxes.remove(at) else { return };
+        self.services.retain(|(workspace, name, _), _| (workspace, name) != (&at.0, &at.1));
+        self.ssh.retain(|_, session| session.sandbox_id != sandbox.meta.id);
+        self.places.remove(&sandbox.meta.id);
+        self.notices.push(Notice::Gone(sandbox.meta.id));
+    }
+}
+
+impl Sandbox {
+    /// Where it stands.
+    pub(crate) fn place(&self) -> super::Key {
+        (self.meta.workspace.clone(), self.meta.name.clone())
+    }
+
+    /// The environment of a command: the sandbox's own, and over it what comes with the command.
+    pub(crate) fn environment(&self, over: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut all = self.spec.environment.clone();
+        all.extend(over);
+        all
+    }
+
+    /// Refuses what only a running sandbox can do.
+    pub(crate) fn running(&self) -> Result<(), Status> {
+        if self.phase == Phase::Ready {
+            return Ok(());
+        }
+        Err(Status::failed_precondition("sandbox is not ready"))
+    }
+}

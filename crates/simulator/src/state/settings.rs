@@ -1,0 +1,105 @@
+//! Settings: four keys, of the gateway or of one sandbox, the gateway's first.
+
+use std::collections::BTreeMap;
+
+use tonic::Status;
+
+use shoreguard_proto::v0_0::openshell::sandbox::v1::{
+    EffectiveSetting, SettingScope, SettingValue, setting_value,
+};
+
+/// Whether providers add rules of their own.
+pub(super) const PROVIDERS_V2: &str = "providers_v2_enabled";
+
+/// Who approves proposals: `manual` or `auto`.
+pub(super) const APPROVAL_MODE: &str = "proposal_approval_mode";
+
+/// The keys, and whether they are true or false rather than text.
+const KEYS: [(&str, bool); 4] = [
+    (PROVIDERS_V2, true),
+    ("ocsf_json_enabled", true),
+    ("agent_policy_proposals_enabled", true),
+    (APPROVAL_MODE, false),
+];
+
+/// Settings of one scope.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    /// What is set.
+    pub(crate) values: BTreeMap<String, SettingValue>,
+    /// Counts changes.
+    pub(crate) revision: u64,
+}
+
+impl Settings {
+    /// Sets a key, or takes it away. Says whether it took one away.
+    pub(super) fn change(
+        &mut self,
+        key: &str,
+        value: Option<SettingValue>,
+    ) -> Result<bool, Status> {
+        let deleted = match value {
+            Some(value) => {
+                check(key, &value)?;
+                self.values.insert(key.to_owned(), value);
+                false
+            }
+            None => self.values.remove(key).is_some(),
+        };
+        self.revision += 1;
+        Ok(deleted)
+    }
+
+    /// Every key, with nothing for one that is not set.
+    pub(crate) fn all(&self) -> BTreeMap<String, SettingValue> {
+        KEYS.iter()
+            .map(|(key, _)| ((*key).to_owned(), self.values.get(*key).cloned().unwrap_or_default()))
+            .collect()
+    }
+}
+
+/// What holds for a sandbox.
+pub(super) fn effective(global: &Settings, own: &Settings) -> BTreeMap<String, EffectiveSetting> {
+    KEYS.iter()
+        .map(|(key, _)| {
+            let (value, scope) = match (global.values.get(*key), own.values.get(*key)) {
+                (Some(value), _) => (Some(value.clone()), SettingScope::Global),
+                (None, Some(value)) => (Some(value.clone()), SettingScope::Sandbox),
+                (None, None) => (None, SettingScope::Unspecified),
+            };
+            ((*key).to_owned(), EffectiveSetting { value, scope: scope.into() })
+        })
+        .collect()
+}
+
+/// Whether a text setting has a value for a sandbox.
+pub(super) fn is(
+    global: &Settings,
+    own: &Settings,
+    key: &str,
+    wanted: &setting_value::Value,
+) -> bool {
+    let value = global.values.get(key).or_else(|| own.values.get(key));
+    value.and_then(|value| value.value.as_ref()) == Some(wanted)
+}
+
+/// Refuses a key that does not exist.
+pub(super) fn known(key: &str) -> Result<bool, Status> {
+    KEYS.iter()
+        .find(|(known, _)| *known == key)
+        .map(|(_, switch)| *switch)
+        .ok_or_else(|| Status::invalid_argument(format!("unknown setting key '{key}'")))
+}
+
+fn check(key: &str, value: &SettingValue) -> Result<(), Status> {
+    use setting_value::Value;
+    let fits = match (known(key)?, &value.value) {
+        (true, Some(Value::BoolValue(_))) => true,
+        (false, Some(Value::StringValue(mode))) => matches!(mode.as_str(), "manual" | "auto"),
+        (_, _) => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!("invalid value for setting '{key}'")))
+}

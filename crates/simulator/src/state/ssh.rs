@@ -1,0 +1,65 @@
+//! Ssh sessions: tokens that open one sandbox for a while.
+
+use tonic::Status;
+
+use super::meta::{self, now_ms, random_hex};
+use super::{Key, State};
+
+/// Sessions of the whole gateway.
+const SESSIONS_MAX: usize = 10_000;
+
+/// How long a token opens its sandbox.
+const SESSION_MS: i64 = 60 * 60 * 1_000;
+
+/// A session.
+#[derive(Debug, Clone)]
+pub(crate) struct SshSession {
+    /// The sandbox that it opens.
+    pub(crate) sandbox_id: String,
+    /// Opens it.
+    pub(crate) token: String,
+    /// Milliseconds since 1970.
+    pub(crate) expires_ms: i64,
+}
+
+impl State {
+    /// Opens a session to a running sandbox.
+    pub(crate) fn create_ssh(&mut self, at: &Key) -> Result<SshSession, Status> {
+        let sandbox = self.sandbox(at)?;
+        sandbox.running()?;
+        let sandbox_id = sandbox.meta.id.clone();
+        let now = now_ms();
+        self.ssh.retain(|_, session| session.expires_ms > now);
+        meta::room("ssh sessions", self.ssh.len(), SESSIONS_MAX)?;
+        let session = SshSession { sandbox_id, token: random_hex(), expires_ms: now + SESSION_MS };
+        self.ssh.insert(session.token.clone(), session.clone());
+        Ok(session)
+    }
+
+    /// Closes a session; says whether there was one.
+    pub(crate) fn revoke_ssh(&mut self, token: &str) -> Result<bool, Status> {
+        if token.is_empty() {
+            return Err(Status::invalid_argument("token is required"));
+        }
+        Ok(self.ssh.remove(token).is_some())
+    }
+
+    /// Refuses a token that does not open the sandbox.
+    pub(crate) fn check_ssh(&self, sandbox_id: &str, token: &str) -> Result<(), Status> {
+        let token = token.trim();
+        if token.is_empty() {
+            let why = "authorization_token is required for ForwardTcp";
+            return Err(Status::unauthenticated(why));
+        }
+        let opens = |session: &SshSession| {
+            session.sandbox_id == sandbox_id && session.expires_ms > now_ms()
+        };
+        if self.ssh.get(token).is_some_and(opens) {
+            return Ok(());
+        }
+        Err(Status::unauthenticated("invalid or expired ssh session token"))
+    }
+}
+
+/// What ssh shows of the sandbox's key.
+pub(crate) const HOST_KEY: &str = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

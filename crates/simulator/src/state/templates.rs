@@ -1,0 +1,73 @@
+//! Workload templates, which only generation 0.1 has; their content is kept as it came.
+
+use tonic::Status;
+
+use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
+use super::{Key, State};
+use shoreguard_proto::v0_1::openshell::v1::SandboxWorkloadTemplateSpec;
+
+/// Templates of the whole gateway.
+const TEMPLATES_MAX: usize = 1_000;
+
+/// A template.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    /// Name, workspace, labels.
+    pub(crate) meta: Meta,
+    /// What a sandbox made from it gets.
+    pub(crate) spec: SandboxWorkloadTemplateSpec,
+}
+
+impl State {
+    /// Keeps a template.
+    pub(crate) fn create_template(
+        &mut self,
+        workspace: &str,
+        meta: Meta,
+        spec: SandboxWorkloadTemplateSpec,
+    ) -> Result<Template, Status> {
+        let workspace = self.workspace(workspace)?;
+        meta::label("template.metadata.name", &meta.name, NAME_CHARS_MAX)?;
+        meta::room("templates", self.templates.len(), TEMPLATES_MAX)?;
+        let key = (workspace, meta.name.clone());
+        if self.templates.contains_key(&key) {
+            return Err(Status::already_exists(format!("template '{}' already exists", meta.name)));
+        }
+        let template = Template { meta: Meta { workspace: key.0.clone(), ..meta }, spec };
+        self.templates.insert(key, template.clone());
+        Ok(template)
+    }
+
+    /// One template.
+    pub(crate) fn get_template(&self, at: &Key) -> Result<Template, Status> {
+        let workspace = self.workspace(&at.0)?;
+        self.templates
+            .get(&(workspace, at.1.clone()))
+            .cloned()
+            .ok_or_else(|| Status::not_found("template not found"))
+    }
+
+    /// The templates of a workspace, or of all.
+    pub(crate) fn list_templates(
+        &self,
+        workspace: Option<&str>,
+        selector: &str,
+        page: Page,
+    ) -> Result<(Vec<Template>, String), Status> {
+        let workspace = workspace.map(|name| self.workspace(name)).transpose()?;
+        let mut found = Vec::new();
+        for template in self.templates.values() {
+            let here = workspace.as_ref().is_none_or(|name| *name == template.meta.workspace);
+            if here && template.meta.selected(selector)? {
+                found.push(template.clone());
+            }
+        }
+        Ok(page.cut(found.into_iter()))
+    }
+
+    /// Takes a template away; says whether there was one.
+    pub(crate) fn delete_template(&mut self, at: &Key) -> Result<bool, Status> {
+        let workspace = self.workspace(&at.0)?;
+        Ok(self.templates.remove(&(workspace, at.1.clone())).is_some())
+    }
+}

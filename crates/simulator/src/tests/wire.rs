@@ -1,0 +1,76 @@
+//! What the adapters rely on: both descriptor sets guard every method, and messages can be read across.
+
+use std::collections::BTreeSet;
+
+use prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
+
+use crate::Generation;
+use crate::front::reserved;
+use shoreguard_proto::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
+
+fn pools() -> (DescriptorPool, DescriptorPool) {
+    let read = |bytes| DescriptorPool::decode(bytes).unwrap();
+    (read(V0_0_DESCRIPTORS), read(V0_1_DESCRIPTORS))
+}
+
+#[test]
+fn every_method_carries_its_guard() {
+    for pool in <[_; 2]>::from(pools()) {
+        let guard = pool.get_extension_by_name("shoreguard.options.v1.upstream").unwrap();
+        for service in pool.services() {
+            for method in service.methods() {
+                assert!(method.options().has_extension(&guard), "{}", method.full_name());
+            }
+        }
+    }
+    assert_eq!(reserved(Generation::V0_0).len(), 11);
+    assert_eq!(reserved(Generation::V0_1).len(), 20);
+}
+
+/// The only message whose fields have changed their types without changing their numbers.
+const SET_BY_HAND: &str = "openshell.sandbox.v1.NetworkEndpoint";
+
+fn compare(old: &MessageDescriptor, new: &MessageDescriptor, seen: &mut BTreeSet<String>) {
+    if old.full_name() == SET_BY_HAND || !seen.insert(old.full_name().to_owned()) {
+        return;
+    }
+    for field in old.fields() {
+        let Some(other) = new.get_field(field.number()) else { continue };
+        let name = field.full_name();
+        assert_eq!(field.is_list(), other.is_list(), "{name}");
+        match (field.kind(), other.kind()) {
+            (Kind::Message(old), Kind::Message(new)) => {
+                assert_eq!(old.full_name(), new.full_name(), "{name}");
+                compare(&old, &new, seen);
+            }
+            (Kind::Enum(old), Kind::Enum(new)) => assert_eq!(old.name(), new.name(), "{name}"),
+            (old, new) => assert_eq!(old, new, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_read_across_the_generations_has_equal_types_under_equal_numbers() {
+    let (old, new) = pools();
+    let mut seen = BTreeSet::new();
+    for name in [
+        "openshell.datamodel.v1.Provider",
+        "openshell.datamodel.v1.Workspace",
+        "openshell.sandbox.v1.GetSandboxConfigResponse",
+        "openshell.sandbox.v1.SandboxPolicy",
+        "openshell.v1.DraftHistoryEntry",
+        "openshell.v1.PlatformEvent",
+        "openshell.v1.PolicyChunk",
+        "openshell.v1.ProviderCredentialRefreshStatus",
+        "openshell.v1.ProviderProfile",
+        "openshell.v1.ProviderProfileDiagnostic",
+        "openshell.v1.Sandbox",
+        "openshell.v1.SandboxLogLine",
+        "openshell.v1.SandboxPolicyRevision",
+        "openshell.v1.ServiceEndpoint",
+        "openshell.v1.WorkspaceMember",
+    ] {
+        let message = |pool: &DescriptorPool| pool.get_message_by_name(name).unwrap();
+        compare(&message(&old), &message(&new), &mut seen);
+    }
+}

@@ -1,0 +1,216 @@
+//! What the state holds, in the messages of generation 0.1.
+//!
+//! What has kept its type has kept its number, so a message of one generation can be read as the other's; what
+//! has changed its type has a new number and is set here. The endpoints of policies are the one exception.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+
+use super::scope::time;
+use crate::state::{
+    Chunk, LogLine, Member, Meta, PlatformEvent, Provider, Refresh, Revision, Sandbox, Service,
+    Template, Workspace,
+};
+use crate::v0_0::render as old;
+use shoreguard_proto::v0_0::openshell::sandbox::v1 as old_sb;
+use shoreguard_proto::v0_0::openshell::v1 as old_pb;
+use shoreguard_proto::v0_1::openshell::datamodel::v1 as dm;
+use shoreguard_proto::v0_1::openshell::sandbox::v1 as sb;
+use shoreguard_proto::v0_1::openshell::v1 as pb;
+
+/// Reads a message as the other generation's. Only for messages without endpoints.
+pub(super) fn recast<A: Message, B: Message + Default>(message: &A) -> B {
+    B::decode(message.encode_to_vec().as_slice()).expect("equal numbers have equal types")
+}
+
+const TLS: [&str; 4] = ["", "skip", "terminate", "passthrough"];
+const ENFORCEMENT: [&str; 3] = ["", "enforce", "audit"];
+const ACCESS: [&str; 4] = ["", "read-only", "read-write", "full"];
+
+/// The number of a word; 0 for one that has none.
+fn number(words: &[&str], word: &str) -> i32 {
+    let at = words.iter().position(|known| *known == word);
+    at.and_then(|at| i32::try_from(at).ok()).unwrap_or_default()
+}
+
+/// The word of a number; empty for one that has none.
+fn word(words: &[&str], number: i32) -> String {
+    let at = usize::try_from(number).ok();
+    at.and_then(|at| words.get(at)).copied().unwrap_or_default().to_owned()
+}
+
+pub(super) fn endpoint(kept: &old_sb::NetworkEndpoint) -> sb::NetworkEndpoint {
+    let mut bare = kept.clone();
+    let tls = number(&TLS, &std::mem::take(&mut bare.tls));
+    let enforcement = number(&ENFORCEMENT, &std::mem::take(&mut bare.enforcement));
+    let access = number(&ACCESS, &std::mem::take(&mut bare.access));
+    sb::NetworkEndpoint { tls, enforcement, access, ..recast(&bare) }
+}
+
+fn endpoint_given(given: &sb::NetworkEndpoint) -> old_sb::NetworkEndpoint {
+    let bare = sb::NetworkEndpoint { tls: 0, enforcement: 0, access: 0, ..given.clone() };
+    old_sb::NetworkEndpoint {
+        tls: word(&TLS, given.tls),
+        enforcement: word(&ENFORCEMENT, given.enforcement),
+        access: word(&ACCESS, given.access),
+        ..recast(&bare)
+    }
+}
+
+pub(super) fn rule(kept: &old_sb::NetworkPolicyRule) -> sb::NetworkPolicyRule {
+    sb::NetworkPolicyRule {
+        name: kept.name.clone(),
+        endpoints: kept.endpoints.iter().map(endpoint).collect(),
+        binaries: kept.binaries.iter().map(recast).collect(),
+    }
+}
+
+pub(super) fn rule_given(given: &sb::NetworkPolicyRule) -> old_sb::NetworkPolicyRule {
+    old_sb::NetworkPolicyRule {
+        name: given.name.clone(),
+        endpoints: given.endpoints.iter().map(endpoint_given).collect(),
+        binaries: given.binaries.iter().map(recast).collect(),
+    }
+}
+
+pub(super) fn policy(kept: &old_sb::SandboxPolicy) -> sb::SandboxPolicy {
+    let mut bare = kept.clone();
+    let rules = std::mem::take(&mut bare.network_policies);
+    let network_policies = rules.iter().map(|(name, kept)| (name.clone(), rule(kept))).collect();
+    sb::SandboxPolicy { network_policies, ..recast(&bare) }
+}
+
+pub(super) fn policy_given(mut given: sb::SandboxPolicy) -> old_sb::SandboxPolicy {
+    let rules = std::mem::take(&mut given.network_policies);
+    let network_policies =
+        rules.iter().map(|(name, given)| (name.clone(), rule_given(given))).collect();
+    old_sb::SandboxPolicy { network_policies, ..recast(&given) }
+}
+
+pub(super) fn spec_given(mut given: pb::SandboxSpec) -> old_pb::SandboxSpec {
+    let policy = given.policy.take().map(policy_given);
+    old_pb::SandboxSpec { policy, ..recast(&given) }
+}
+
+pub(super) fn profile(kept: &old_pb::ProviderProfile) -> pb::ProviderProfile {
+    let mut bare = kept.clone();
+    let endpoints = std::mem::take(&mut bare.endpoints);
+    pb::ProviderProfile { endpoints: endpoints.iter().map(endpoint).collect(), ..recast(&bare) }
+}
+
+pub(super) fn profile_given(
+    given: pb::ProviderProfileImportItem,
+) -> old_pb::ProviderProfileImportItem {
+    let profile = given.profile.map(|mut profile| {
+        let endpoints = std::mem::take(&mut profile.endpoints);
+        old_pb::ProviderProfile {
+            endpoints: endpoints.iter().map(endpoint_given).collect(),
+            ..recast(&profile)
+        }
+    });
+    old_pb::ProviderProfileImportItem { profile, source: given.source }
+}
+
+pub(super) fn meta(meta: &Meta) -> dm::ObjectMeta {
+    dm::ObjectMeta {
+        created_time: time(meta.created_ms),
+        deletion_time: time(meta.deletion_ms),
+        ..recast(&old::meta(meta))
+    }
+}
+
+pub(super) fn sandbox(sandbox: &Sandbox) -> pb::Sandbox {
+    let mut kept = old::sandbox(sandbox);
+    let policy = kept.spec.as_mut().and_then(|spec| spec.policy.take());
+    let mut shown: pb::Sandbox = recast(&kept);
+    shown.metadata = Some(meta(&sandbox.meta));
+    if let Some(spec) = &mut shown.spec {
+        spec.policy = policy.as_ref().map(self::policy);
+    }
+    for condition in shown.status.iter_mut().flat_map(|status| &mut status.conditions) {
+        condition.transition_time = time(sandbox.phase_ms);
+    }
+    shown
+}
+
+pub(super) fn provider(provider: &Provider) -> dm::Provider {
+    let times: BTreeMap<_, _> = provider
+        .expires_ms
+        .iter()
+        .filter_map(|(key, ms)| time(*ms).map(|time| (key.clone(), time)))
+        .collect();
+    dm::Provider {
+        metadata: Some(meta(&provider.meta)),
+        credential_expiration_times: times,
+        ..recast(&old::provider(provider))
+    }
+}
+
+pub(super) fn refresh(refresh: &Refresh) -> pb::ProviderCredentialRefreshStatus {
+    pb::ProviderCredentialRefreshStatus {
+        expiration_time: time(refresh.expires_ms),
+        next_refresh_time: time(refresh.expires_ms),
+        last_refresh_time: time(refresh.last_ms),
+        ..recast(&old::refresh(refresh))
+    }
+}
+
+pub(super) fn service(service: &Service) -> pb::ServiceEndpoint {
+    pb::ServiceEndpoint {
+        metadata: Some(meta(&service.meta)),
+        authorization_mode: service.authorization,
+        ..recast(&old::service(service))
+    }
+}
+
+pub(super) fn workspace(workspace: &Workspace) -> dm::Workspace {
+    dm::Workspace { metadata: Some(meta(&workspace.meta)), ..recast(&old::workspace(workspace)) }
+}
+
+pub(super) fn member(member: &Member) -> pb::WorkspaceMember {
+    pb::WorkspaceMember { metadata: Some(meta(&member.meta)), ..recast(&old::member(member)) }
+}
+
+pub(super) fn template(template: &Template) -> pb::SandboxWorkloadTemplate {
+    pb::SandboxWorkloadTemplate {
+        metadata: Some(meta(&template.meta)),
+        spec: Some(template.spec.clone()),
+    }
+}
+
+pub(super) fn revision(revision: &Revision) -> pb::SandboxPolicyRevision {
+    let mut kept = old::revision(revision);
+    kept.policy = None;
+    pb::SandboxPolicyRevision {
+        created_time: time(revision.created_ms),
+        loaded_time: time(revision.loaded_ms),
+        policy: Some(policy(&revision.policy)),
+        ..recast(&kept)
+    }
+}
+
+pub(super) fn chunk(chunk: &Chunk) -> pb::PolicyChunk {
+    let mut kept = old::chunk(chunk);
+    let current = kept.current_effective_policy.take();
+    let candidate = kept.candidate_effective_policy.take();
+    kept.proposed_rule = None;
+    pb::PolicyChunk {
+        proposed_rule: Some(rule(&chunk.rule)),
+        created_time: time(chunk.created_ms),
+        decided_time: time(chunk.decided_ms),
+        first_seen_time: time(chunk.created_ms),
+        last_seen_time: time(chunk.seen_ms),
+        current_effective_policy: current.as_ref().map(policy),
+        candidate_effective_policy: candidate.as_ref().map(policy),
+        ..recast(&kept)
+    }
+}
+
+pub(super) fn log(sandbox_id: &str, line: &LogLine) -> pb::SandboxLogLine {
+    pb::SandboxLogLine { event_time: time(line.at_ms), ..recast(&old::log(sandbox_id, line)) }
+}
+
+pub(super) fn event(event: &PlatformEvent) -> pb::PlatformEvent {
+    pb::PlatformEvent { event_time: time(event.at_ms), ..recast(&old::event(event)) }
+}
