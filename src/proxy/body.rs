@@ -2,13 +2,15 @@
 //!
 //! Invariants
 //! - it always ends with a status: one that breaks off in the middle gets ours;
-//! - what it ends with is what the audit log gets, once; dropped before its end, the caller has gone.
+//! - no part of it goes to a caller that has lost the right to the call, or whose deadline has passed;
+//! - what it ends with is what the audit log gets, once; dropped before its end, the caller has gone, unless something
+//!   else has ended the call.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -23,7 +25,7 @@ use super::sandboxes::Learn;
 use super::upstream::{Meter, Part, Receiving};
 use super::watch::Watch;
 use crate::error::Error;
-use crate::transport::status::trailers;
+use crate::transport::status::{code_of, trailers};
 
 /// The body of an answer.
 #[derive(Default)]
@@ -50,6 +52,8 @@ pub(crate) struct Passing {
     pub(crate) request: Option<AbortOnDropHandle<()>>,
     /// What may end it early.
     pub(crate) watch: Watch,
+    /// Ends it from outside, where it streams and the caller takes nothing.
+    pub(crate) outside: Option<AbortOnDropHandle<()>>,
     /// What the audit log waits for.
     pub(crate) closing: Option<Closing>,
     /// Counts its bytes.
@@ -81,24 +85,17 @@ impl ProxiedBody {
 impl Passing {
     /// The next part. With the end, everything is closed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Part> {
-        let part = match self.receiving.poll_part(cx) {
-            Poll::Ready(Ok(Part::Data(data))) => {
-                if let Some(meter) = &self.meter {
-                    meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
-                if let Some(learn) = &mut self.learn {
-                    learn.push(&data);
-                }
-                return Poll::Ready(Part::Data(data));
-            }
-            Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
-            Poll::Ready(Err(why)) => Err(self.broken(&why)),
-            Poll::Pending => match self.watch.poll(cx) {
-                Poll::Ready(error) => Err(error),
-                Poll::Pending => return Poll::Pending,
+        let part = match self.watch.over() {
+            Some(error) => Err(error),
+            None => match self.receiving.poll_part(cx) {
+                Poll::Ready(Ok(Part::Data(data))) => return Poll::Ready(self.passes(data)),
+                Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
+                Poll::Ready(Err(why)) => Err(self.broken(&why)),
+                Poll::Pending => Err(ready!(self.watch.poll(cx))),
             },
         };
         self.request = None;
+        self.outside = None;
         let (code, trailers) = part.unwrap_or_else(|error| {
             let trailers = trailers(error);
             (headers::code(&trailers).unwrap_or_default(), Some(trailers))
@@ -110,6 +107,17 @@ impl Passing {
             learn.finish();
         }
         Poll::Ready(Part::End(trailers))
+    }
+
+    /// Counts and reads along what goes to the caller.
+    fn passes(&mut self, data: Bytes) -> Part {
+        if let Some(meter) = &self.meter {
+            meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        if let Some(learn) = &mut self.learn {
+            learn.push(&data);
+        }
+        Part::Data(data)
     }
 
     fn ended(&self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
@@ -138,6 +146,15 @@ impl Passing {
     }
 }
 
+impl Drop for Passing {
+    fn drop(&mut self) {
+        let Some(closing) = self.closing.take() else { return };
+        if let Some(error) = self.watch.over() {
+            closing.finish(code_of(&error).0 as i32);
+        }
+    }
+}
+
 impl Body for ProxiedBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -152,7 +169,7 @@ impl Body for ProxiedBody {
                 Some(data) => Part::Data(data),
                 None => Part::End(trailers.take()),
             },
-            State::Passing(passing) => std::task::ready!(passing.poll(cx)),
+            State::Passing(passing) => ready!(passing.poll(cx)),
         };
         Poll::Ready(match part {
             Part::Data(data) => Some(Ok(Frame::data(data))),

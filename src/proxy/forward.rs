@@ -195,10 +195,14 @@ where
         }
         return Ok(Response::from_parts(head, ProxiedBody::default()));
     }
+    let taking = admitted.call.taking.clone();
+    let taking = taking.filter(|_| admitted.row.streaming.answer_streams());
+    let outside = taking.map(|taking| super::own(admitted.watch.reset_unpolled(taking)));
     let version = admitted.lease.version();
     let learn =
         admitted.learns().then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version));
     let passing = Box::new(Passing {
+        outside: outside.map(AbortOnDropHandle::new),
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(super::own(pump))),
         watch: admitted.watch,

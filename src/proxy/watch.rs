@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::access::live::{Ended, LiveStream};
@@ -17,12 +17,17 @@ use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::transport::taking::Taking;
 
 /// How long a unary call waits before it is watched.
 const WATCHED_AFTER: Duration = Duration::from_millis(500);
 
 /// What a wait without an end is cut to: the timer must be at some time.
 const FAR: Duration = Duration::from_hours(24);
+
+/// How long a call that must end may go without its body being polled, before its stream is reset. A caller that reads
+/// gets a status within that time.
+const UNPOLLED_TIME: Duration = Duration::from_millis(250);
 
 /// Watches one call.
 pub(crate) struct Watch {
@@ -111,6 +116,42 @@ impl Watch {
         polled
     }
 
+    /// Returns why the call must end now, if it must. Asked before each part of an answer: where the next part is always
+    /// ready, nothing else would ask.
+    pub(crate) fn over(&self) -> Option<Error> {
+        if let Some(why) = self.live.as_ref().and_then(|live| live.stream.why()) {
+            return Some(why.into());
+        }
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Some(late());
+        }
+        self.recheck().err()
+    }
+
+    /// Waits until a registered call must end, and resets its stream if it is still there [`UNPOLLED_TIME`] later: the
+    /// body of an answer that the caller does not take is never polled, so it can't end itself.
+    pub(crate) fn reset_unpolled(
+        &self,
+        taking: Arc<Taking>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let ended = self.live.as_ref().map(|live| live.stream.ended());
+        let deadline = self.deadline;
+        async move {
+            let ended = async {
+                match ended {
+                    Some(ended) => ended.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ended => {}
+                () = passed(deadline) => {}
+            }
+            sleep(UNPOLLED_TIME).await;
+            taking.give_up();
+        }
+    }
+
     /// Checks whether the caller may still do what it was let in for: a request may take long to arrive.
     pub(crate) fn recheck(&self) -> Result<(), Error> {
         self.standing.check(&self.app.snapshot).map_err(Into::into)
@@ -124,17 +165,11 @@ impl Watch {
     /// Waits for something else no longer than the call may last, and no longer than the right to it where it is
     /// registered.
     pub(crate) async fn within<T>(&self, f: impl Future<Output = T>) -> Result<T, Error> {
-        let passed = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             done = f => Ok(done),
             why = self.ended() => Err(why.into()),
-            () = passed => Err(late()),
+            () = passed(self.deadline) => Err(late()),
         }
     }
 
@@ -155,6 +190,13 @@ impl Guard {
     /// Checks the caller as it is now.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.standing.check(&self.app.snapshot).map_err(Into::into)
+    }
+}
+
+async fn passed(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) enum Step {
     Err(Bytes),
     /// Time passes.
     Pause(Duration),
+    /// Written to the output again and again, as fast as it is read.
+    Repeat(Bytes),
 }
 
 /// A run.
@@ -133,6 +135,7 @@ impl Start {
                 let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
                 run.steps.push(Step::Pause(pause));
             }
+            ["yes"] => run.steps.push(Step::Repeat(Bytes::from("y\n".repeat(CHUNK_BYTES / 2)))),
             ["seq", last] => {
                 let mut lines = String::new();
                 for number in 1..=last.parse().unwrap_or(0_u32) {

@@ -155,6 +155,10 @@ fn play(
             let output = match steps.pop_front() {
                 Some(Step::Out(data)) => Output::Out(data),
                 Some(Step::Err(data)) => Output::Err(data),
+                Some(Step::Repeat(data)) => {
+                    steps.push_front(Step::Repeat(data.clone()));
+                    Output::Out(data)
+                }
                 Some(Step::Pause(time)) => {
                     let over = Instant::now() + time;
                     if let Some(end) = end.filter(|end| *end < over) {

@@ -5,6 +5,7 @@ mod actors;
 mod audited;
 mod credential;
 mod dedicated;
+mod overrun;
 mod passing;
 pub(crate) mod raw;
 mod refused;

@@ -116,7 +116,26 @@ impl<'a> Scene<'a> {
         (begun.into_body(), request)
     }
 
-    fn exec(&self, command: &[&str]) -> Bytes {
+    /// The first message of a command whose caller goes on typing.
+    pub(super) fn interactive(&self, command: &[&str]) -> Bytes {
+        use prost::Message as _;
+        let start = self.exec(command).slice(5..);
+        match self.generation {
+            Generation::V0_0 => {
+                let start = old::ExecSandboxRequest::decode(start).unwrap();
+                let payload = Some(old::exec_sandbox_input::Payload::Start(start));
+                framed(&old::ExecSandboxInput { payload })
+            }
+            Generation::V0_1 => {
+                let start = new::ExecSandboxRequest::decode(start).unwrap();
+                let payload = Some(new::exec_sandbox_input::Payload::Start(start));
+                framed(&new::ExecSandboxInput { payload })
+            }
+        }
+    }
+
+    /// The message that runs a command.
+    pub(super) fn exec(&self, command: &[&str]) -> Bytes {
         match self.generation {
             Generation::V0_0 => framed(&old::ExecSandboxRequest {
                 sandbox_id: self.id.clone(),
@@ -154,7 +173,8 @@ impl<'a> Scene<'a> {
         calls.buffer_unordered(8).filter(|failed| std::future::ready(*failed)).count().await
     }
 
-    async fn call(&self, caller: &Caller, n: usize) -> Result<(), Status> {
+    /// Lists, gets or runs something, depending on `n`.
+    pub(super) async fn call(&self, caller: &Caller, n: usize) -> Result<(), Status> {
         match (self.generation, n % 3) {
             (Generation::V0_0, 0) => {
                 let ask = to("alpha", old::ListSandboxesRequest::default());

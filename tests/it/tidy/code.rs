@@ -219,6 +219,7 @@ const LIMITED: &[&str] = &[
     "a_stalled_upload(",
     "block_on(",
     "block_on_within(",
+    "ends_with_its_right(",
     "limit()",
     "forty_unread_streams(",
     "forty_unread_streams_of_our_own_methods(",

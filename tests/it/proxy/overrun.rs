@@ -1,0 +1,161 @@
+//! Streams with output without an end: they end with the right to them and with their deadline, whether their caller
+//! reads or not.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
+use shoreguard::config::Config;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use shoreguard_simulator::Generation;
+use tonic::{Code, Status};
+
+use super::raw::Raw;
+use super::starved::{CALL_TIME, Scene};
+use super::*;
+
+/// Window of an answer, and what is read at once.
+const STEP_BYTES: u32 = 16 << 10;
+/// Within this time a stream must have ended: one second, and what a busy machine adds.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// When the deadline of a call is.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Runs a command and gives its output.
+const SERVER: &str = "ExecSandbox";
+/// The same, with an input.
+const INTERACTIVE: &str = "ExecSandboxInteractive";
+/// The number of the call that runs a command.
+const EXEC: usize = 2;
+
+/// What ends the calls of a service principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Rotated,
+    Demoted,
+    Late,
+}
+
+/// Each loss, with the name of who suffers it.
+const LOSSES: [(Loss, &str); 3] =
+    [(Loss::Rotated, "rotated"), (Loss::Demoted, "demoted"), (Loss::Late, "late")];
+
+impl Loss {
+    fn code(self) -> Code {
+        match self {
+            Self::Rotated => Code::Unauthenticated,
+            Self::Demoted => Code::PermissionDenied,
+            Self::Late => Code::DeadlineExceeded,
+        }
+    }
+
+    /// Ends what `name` may do; returns when that was.
+    async fn comes(self, sg: &TestServer, name: &str) -> Instant {
+        match self {
+            Self::Rotated => {
+                let name = name.to_owned();
+                let request = pb::RotateServicePrincipalRequest { name, ..Default::default() };
+                sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
+            }
+            Self::Demoted => sg.admin().bind(name, "alpha", pb::Role::Viewer).await,
+            Self::Late => return Instant::now() + TIMEOUT,
+        }
+        Instant::now()
+    }
+}
+
+/// One stream is all that a gateway carries, so that the next call shows whether the one before is gone.
+fn one_stream(config: &mut Config) {
+    config.gateways.streams_per_gateway = 1;
+}
+
+/// Runs a command whose output has no end. What is returned second keeps its input open.
+async fn begin(
+    scene: &Scene<'_>,
+    raw: &mut Raw,
+    method: &str,
+    loss: Loss,
+) -> (RecvStream, SendStream<Bytes>) {
+    let mut request = raw.request(method, "alpha");
+    if loss == Loss::Late {
+        request = request.header("grpc-timeout", format!("{}S", TIMEOUT.as_secs()));
+    }
+    let (response, mut typed) = raw.open(request);
+    match method {
+        INTERACTIVE => typed.send_data(scene.interactive(&["yes"]), false).unwrap(),
+        _ => typed.send_data(scene.exec(&["yes"]), true).unwrap(),
+    }
+    let begun = tokio::time::timeout(CALL_TIME, response).await.expect("it begins").unwrap();
+    assert!(!begun.headers().contains_key("grpc-status"), "{begun:?}");
+    (begun.into_body(), typed)
+}
+
+/// Reads to the end.
+async fn end(body: &mut RecvStream) -> Status {
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    Status::from_header_map(&body.trailers().await.unwrap().unwrap()).unwrap()
+}
+
+fn ends_with_its_right(generation: Generation, method: &'static str, reads: bool) {
+    run(Engine::Sqlite, one_stream, |sg| async move {
+        let gateway = simulated(generation).await;
+        let scene = Scene::new(&sg, generation, &gateway).await;
+        let other = sg.with(&sg.admin().key("other", pb::Role::Operator).await);
+        for (loss, name) in LOSSES {
+            let key = sg.admin().key(name, pb::Role::Operator).await;
+            let mut raw = Raw::connect_with_window(&sg, &key, STEP_BYTES).await;
+            let (mut body, typed) = begin(&scene, &mut raw, method, loss).await;
+            assert_eq!(gateway.commands(), 1);
+            let since = if reads {
+                let reading = tokio::time::timeout(CALL_TIME * 2, end(&mut body));
+                let (ended, since) = tokio::join!(reading, loss.comes(&sg, name));
+                let ended = ended.expect("it ends");
+                assert_eq!(ended.code(), loss.code(), "{ended:?}");
+                since
+            } else {
+                loss.comes(&sg, name).await
+            };
+            until("its stream is gone", || async { sg.app.live.count() == 0 }).await;
+            until("its command is gone", || async { gateway.commands() == 0 }).await;
+            assert!(since.elapsed() < ENDS_WITHIN, "{loss:?}: {:?}", since.elapsed());
+            until("its place is free", || async { scene.call(&other, EXEC).await.is_ok() }).await;
+            drop((body, typed, raw));
+        }
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_stream_without_an_end_that_is_read_ends_with_the_right_to_it_v0_0() {
+    ends_with_its_right(Generation::V0_0, SERVER, true);
+}
+
+#[test]
+fn a_stream_without_an_end_that_is_read_ends_with_the_right_to_it_v0_1() {
+    ends_with_its_right(Generation::V0_1, SERVER, true);
+}
+
+#[test]
+fn a_stream_without_an_end_that_is_not_read_ends_with_the_right_to_it_v0_0() {
+    ends_with_its_right(Generation::V0_0, SERVER, false);
+}
+
+#[test]
+fn a_stream_without_an_end_that_is_not_read_ends_with_the_right_to_it_v0_1() {
+    ends_with_its_right(Generation::V0_1, SERVER, false);
+}
+
+#[test]
+fn a_terminal_that_is_not_read_ends_with_the_right_to_it_v0_0() {
+    ends_with_its_right(Generation::V0_0, INTERACTIVE, false);
+}
+
+#[test]
+fn a_terminal_that_is_not_read_ends_with_the_right_to_it_v0_1() {
+    ends_with_its_right(Generation::V0_1, INTERACTIVE, false);
+}
