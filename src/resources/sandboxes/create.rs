@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::domain::reach;
+use super::domain::{reach, reach_to_act};
 use super::lost::{Lost, Mark, given_up, patiently, what_became};
 use super::made::{self, Hooks};
 use super::undo::undo;
@@ -80,7 +80,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
     if !template.is_empty() {
         begin_with(ctx, &mut create, &template)?;
     }
-    let gateway = reach(ctx).await?;
+    let gateway = reach_to_act(ctx).await?;
     gateway.permits(sandbox::CREATE)?;
     if gateway.wire() == Wire::V0_0 && !create.new.workload_template.is_empty() {
         let why = "is for gateways of generation 0.1, which have templates of their own";

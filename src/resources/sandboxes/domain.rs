@@ -76,6 +76,7 @@ pub async fn update(
 ) -> Result<Described, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let sandbox = reach(ctx).await?.get_sandbox(place).await?;
+    ctx.recheck()?;
     let now = ctx.now();
     let kept = store::get(&mut ctx.db().read().await?, gateway, place).await?;
     if let Some(kept) = kept.filter(|kept| !is_of(kept, &sandbox)) {

@@ -223,6 +223,7 @@ impl From<Failure> for Stopped {
 async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result<Sent, Stopped> {
     let ctx = running.ctx();
     let gateway = reach(ctx, call.wire).await?;
+    ctx.recheck()?;
     let new = gateway.asked_for(&call.message).unwrap_or_default();
     let NewSandbox { image, gpu, providers, log_level, .. } = &new;
     let details =
@@ -341,6 +342,7 @@ async fn follow(
 /// A deletion.
 pub(crate) async fn delete(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     let gateway = reach(&ctx, call.wire).await?;
+    ctx.recheck()?;
     let place = Place { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
     let (passed, deleted) =
         gateway.pass_delete((call.headers, call.deadline), &call.message).await?;

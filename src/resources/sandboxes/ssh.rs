@@ -52,6 +52,8 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
     let remembered = ctx
         .db()
         .transaction(async |conn| {
+            // The gateway was waited for.
+            ctx.recheck()?;
             store::insert_ssh(conn, gateway, place, &token_hash, (now, ends)).await?;
             let payload = about(place, serde_json::json!({}));
             events::enqueue(conn, NewEvent::of(ctx, "sandbox.ssh_session.created", payload)).await

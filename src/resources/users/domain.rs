@@ -193,6 +193,8 @@ pub async fn create(
     let id = ctx
         .db()
         .transaction(async |conn| {
+            // The password was hashed meanwhile.
+            ctx.recheck()?;
             let _locked = admins::lock(conn).await?;
             let id = store::insert(conn, email.as_str(), &hash, role, now).await?;
             within(conn, USERS_MAX).await?;

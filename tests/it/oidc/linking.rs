@@ -8,7 +8,7 @@ use shoreguard::pb::v1 as pb;
 use tonic::{Response, Status};
 
 use super::{AUDIENCE, ending, issuers};
-use crate::oidc_provider::Control;
+use crate::oidc_provider::{Control, How};
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
 
@@ -185,6 +185,31 @@ served! { tuned issuers;
         let ana = sg.login("ana@corp.example").await;
         sg.pass(Duration::from_mins(9)).await;
         link(&sg, &ana, "corp").await.unwrap();
+        sg.finish().await;
+    }
+
+    async fn a_session_that_ends_while_the_issuer_is_asked_links_nothing(sg: TestServer) {
+        sg.user("ana@corp.example", Role::Viewer).await;
+        let ana = sg.login("ana@corp.example").await;
+        let corp = sg.issuer("corp");
+        corp.person("1", "ana@corp.example", Value::Null).await;
+        let before = dump::table(&sg.app.db, "users").await;
+        let asked = corp.count("token").await;
+        corp.tell(Control::Behave("token".to_owned(), How::Late)).await;
+        let revoking = async {
+            while corp.count("token").await == asked {
+                crate::support::pause().await;
+            }
+            let request = pb::RevokeUserSessionsRequest {
+                user: "ana@corp.example".into(), ..Default::default()
+            };
+            sg.admin().users().revoke_user_sessions(request).await.unwrap();
+            corp.tell(Control::Behave("token".to_owned(), How::Well)).await;
+        };
+        let (linked, ()) = tokio::join!(link(&sg, &ana, "corp"), revoking);
+        assert_refused!(linked, Unauthenticated, "CREDENTIAL_INVALID");
+        let after = dump::table(&sg.app.db, "users").await;
+        assert_eq!(after.contains(&corp.url), before.contains(&corp.url), "{after}");
         sg.finish().await;
     }
 

@@ -77,6 +77,8 @@ pub(crate) enum How {
     Well,
     /// Never.
     Hang,
+    /// As it should be, once the issuer is told to do so.
+    Late,
     /// With a redirect to where clouds keep their secrets.
     Redirect,
     /// With an error of the server.

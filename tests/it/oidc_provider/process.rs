@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
@@ -68,9 +68,13 @@ impl Server {
         let body = body.collect().await.unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
         let (name, path) = head.uri.path()[1..].split_once('/').unwrap();
-        let how = self.tenant(name, |tenant| tenant.how(path));
+        let mut how = self.tenant(name, |tenant| tenant.how(path));
+        while how == How::Late {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            how = self.tenant(name, |tenant| tenant.behaves(path));
+        }
         let answer = match how {
-            How::Hang => std::future::pending().await,
+            How::Hang | How::Late => std::future::pending().await,
             How::Redirect => Answer::Redirect("http://169.254.169.254/latest/".to_owned()),
             How::Fail => Answer::Json(500, json!({})),
             How::Well => {

@@ -67,6 +67,11 @@ impl Tenant {
     /// Counts a request, and says how it is to be answered.
     pub(super) fn how(&mut self, path: &str) -> How {
         *self.counts.entry(path.to_owned()).or_default() += 1;
+        self.behaves(path)
+    }
+
+    /// Says how a request is to be answered now.
+    pub(super) fn behaves(&self, path: &str) -> How {
         self.behaviour.get(path).copied().unwrap_or(How::Well)
     }
 

@@ -2,6 +2,11 @@
 
 use std::time::Instant;
 
+use prost::Message as _;
+use shoreguard::access::policy::Streaming;
+use shoreguard::pb::{v0_0, v0_1};
+use shoreguard_simulator::{Script, Times};
+
 use super::*;
 use crate::access_bindings::set;
 
@@ -91,6 +96,40 @@ served! {
                 stopped(&sg, &operation, since).await;
                 until("it is gone", || is_gone(&sg, name, sandbox)).await;
             }
+        }
+    }
+
+    async fn a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+            let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
+            let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
+            let ask = match generation {
+                Generation::V0_0 => {
+                    v0_0::openshell::v1::DeleteSandboxRequest { name: "box".into(), ..Default::default() }.encode_to_vec()
+                }
+                Generation::V0_1 => {
+                    v0_1::openshell::v1::DeleteSandboxRequest { name: "box".into(), ..Default::default() }.encode_to_vec()
+                }
+            };
+            // Its own connection stands, and the one on which a deletion is sent does not yet.
+            let health = "/openshell.v1.OpenShell/Health";
+            let on = [("x-shoreguard-gateway", name)];
+            let path = "/openshell.v1.OpenShell/ListSandboxes";
+            ops.raw(path, Streaming::Unary, Vec::new(), &on).await.unwrap();
+            let probes = called(&simulator, health);
+            simulator.script("Health", Script::Delay(Duration::from_secs(1)), Times::All);
+            let losing = async {
+                until("it is being reached", || async { called(&simulator, health) > probes }).await;
+                lose(&sg, name, Loss::Rotated).await;
+                simulator.clear_scripts();
+            };
+            let path = "/openshell.v1.OpenShell/DeleteSandbox";
+            let deleting = ops.raw(path, Streaming::Unary, ask, &on);
+            let (deleted, ()) = tokio::join!(deleting, losing);
+            assert_refused!(deleted, Unauthenticated, "CREDENTIAL_INVALID");
+            assert_eq!(called(&simulator, "/DeleteSandbox"), 0);
         }
     }
 }

@@ -35,6 +35,8 @@ pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     let taken = || Error::exists(Kind::Identity, name);
     ctx.db()
         .transaction(async |conn| {
+            // The issuer was waited for.
+            ctx.recheck()?;
             let owner = store::by_identity(conn, issuer, name, claims.subject()).await?;
             if let Some(owner) = owner {
                 return if owner.id == user { Ok(()) } else { Err(taken()) };
