@@ -1,13 +1,19 @@
-//! Which gateway a call is for, and whether the caller may: before a byte of its body is read.
+//! Which gateway a call is for, and whether the caller may: before a byte of its body is read, but for what the message
+//! alone tells (`early`).
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body::Body;
+
 use super::connection::{Connection, Lease};
+use super::early::Early;
 use super::lane::Lane;
+use super::message::Read;
 use super::record::{self, Place};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
-use super::{Proxy, sandboxes};
+use super::{BoxError, Proxy, sandboxes};
 use crate::access::policy::{Guard, Streaming, UpstreamMethod};
 use crate::access::roles::Role;
 use crate::ctx::Call;
@@ -49,6 +55,16 @@ impl Rows {
         Ok((row, guard))
     }
 
+    /// The guard in a generation, or the one that asks for less where that is not known.
+    pub(super) fn of_generation(self, generation: Generation) -> Option<&'static Guard> {
+        let row = match generation {
+            Generation::V0_0 => self.v0_0,
+            Generation::V0_1 => self.v0_1,
+            Generation::Unknown | Generation::Unsupported => None,
+        };
+        row.and_then(|row| row.guard.as_ref()).or_else(|| self.any())
+    }
+
     /// The guard before the generation is known: the one that asks for less.
     fn any(self) -> Option<&'static Guard> {
         let guards = [self.v0_0, self.v0_1].into_iter().filter_map(|row| row?.guard.as_ref());
@@ -67,15 +83,22 @@ pub(super) struct Admitted<'a> {
     pub(super) generation: Generation,
     pub(super) lease: Lease,
     pub(super) watch: Watch,
+    /// The request, where it was read already.
+    pub(super) arrived: Option<Read>,
 }
 
 /// Which gateway, and may the caller there: before a byte of the body is read.
-pub(super) async fn admit<'a>(
+pub(super) async fn admit<'a, B>(
     proxy: &'a Proxy,
     call: Call,
     rows: Rows,
     parts: &http::request::Parts,
-) -> Result<Admitted<'a>, Error> {
+    body: &mut B,
+) -> Result<Admitted<'a>, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     let app = &proxy.app;
     let caller = call.caller.clone();
     let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
@@ -102,6 +125,9 @@ pub(super) async fn admit<'a>(
         rows.any().map_or(Role::Admin, |g| g.role),
         call.deadline,
     );
+    let generation = target.generation;
+    let early = Early { app, call: &call, rows, chosen: &chosen, generation, watch: &watch };
+    let arrived = early.read(&parts.headers, body).await?;
     let lane = Lane::of([rows.v0_0, rows.v0_1]);
     let leased = proxy.channels.lease_for(&target, lane, Some(principal));
     let lease = watch.within(leased).await??;
@@ -115,7 +141,7 @@ pub(super) async fn admit<'a>(
     if row.streaming != Streaming::Unary {
         watch.register(row.streaming.answer_streams());
     }
-    Ok(Admitted { proxy, call, chosen, target, row, guard, generation, lease, watch })
+    Ok(Admitted { proxy, call, chosen, target, row, guard, generation, lease, watch, arrived })
 }
 
 pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {

@@ -38,7 +38,7 @@ where
     B::Error: Into<BoxError>,
 {
     let (parts, mut body) = request.into_parts();
-    let mut admitted = admit(proxy, call, rows, &parts).await?;
+    let mut admitted = admit(proxy, call, rows, &parts, &mut body).await?;
     let mut prepared = prepare(&mut admitted, &parts.headers, &mut body).await?;
     // The connection was opened and the intent stored meanwhile.
     if let Err(error) = admitted.watch.recheck() {
@@ -75,11 +75,8 @@ where
         Err(error) => Err(error),
     };
     answered.inspect_err(|error| {
-        let Some(closing) = closing.take() else { return };
-        if matches!(error, Error::Unauthenticated { .. } | Error::Denied { .. }) {
-            closing.refused(error);
-        } else {
-            closing.finish(crate::transport::status::code_of(error).0 as i32);
+        if let Some(closing) = closing.take() {
+            closing.ended(error);
         }
     })
 }
@@ -195,17 +192,17 @@ where
         }
         return Ok(Response::from_parts(head, ProxiedBody::default()));
     }
-    let taking = admitted.call.taking.clone();
-    let taking = taking.filter(|_| admitted.row.streaming.answer_streams());
-    let outside = taking.map(|taking| super::own(admitted.watch.reset_unpolled(taking)));
     let version = admitted.lease.version();
     let learn =
         admitted.learns().then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version));
+    let taking = admitted.call.taking.clone();
+    let taking = taking.filter(|_| admitted.row.streaming.answer_streams());
+    let outside = taking.map(|taking| super::own(admitted.watch.reset_unpolled(taking)));
     let passing = Box::new(Passing {
-        outside: outside.map(AbortOnDropHandle::new),
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(super::own(pump))),
         watch: admitted.watch,
+        outside: outside.map(AbortOnDropHandle::new),
         closing: closing.take(),
         meter,
         learn,

@@ -18,6 +18,11 @@ mod field {
     pub(super) const GLOBAL: u32 = 6;
 }
 
+/// Whether the message of a method may ask for a higher role than the method.
+pub(crate) fn may_ask_for_more(path: &str) -> bool {
+    path == UPDATE_CONFIG
+}
+
 /// The role that a checked message asks for beyond its method's.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ pub(crate) mod bounds;
 pub(crate) mod channels;
 pub(crate) mod connection;
 mod drive;
+mod early;
 mod forward;
 mod governed;
 pub(crate) mod headers;

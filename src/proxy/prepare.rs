@@ -16,6 +16,7 @@ use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::ctx::Digest;
 use crate::error::Error;
 use crate::pb::wire;
+use crate::transport::complete::Complete;
 use crate::transport::request_body::HeldBody;
 
 /// What was found out of a request before it is sent.
@@ -41,6 +42,8 @@ where
     let (guard, app) = (admitted.guard, &admitted.proxy.app);
     let (read, place) = match read(admitted, headers, body).await {
         Ok(read) => read,
+        // A read that is late was not refused.
+        Err((error @ Error::Late { .. }, _)) if guard.audit == Audit::None => return Err(error),
         Err((error, place)) => {
             record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen), &error);
             return Err(error);
@@ -69,8 +72,7 @@ where
     let signed =
         |read| annotate::signed(admitted.row.path, read, actor.as_deref().unwrap_or_default());
     let read = read.map(signed).transpose()?;
-    let opened = record::open(app, &admitted.call, &admitted.chosen, guard, &place, digest);
-    let mut closing = admitted.watch.within(opened).await??;
+    let mut closing = record::open(app, admitted, &place, digest).await?;
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
     }
@@ -100,11 +102,17 @@ where
     }
     encoded.map_err(nowhere)?;
     let held = admitted.call.held.clone();
-    let mut body = HeldBody::new(body, held.as_ref());
     let arriving = async {
-        if streams { message::first(&mut body).await } else { message::whole(&mut body).await }
+        if streams {
+            return message::first(&mut HeldBody::new(body, held.as_ref())).await;
+        }
+        // Judged also where the caller resets its stream right after the message.
+        message::whole(&mut HeldBody::new(&mut Complete::new(body), held.as_ref())).await
     };
-    let read = arrived(admitted, arriving).await.map_err(nowhere)?;
+    let read = match admitted.arrived.take() {
+        Some(read) => read,
+        None => arrived(admitted, arriving).await.map_err(nowhere)?,
+    };
     if !governed && !named {
         skew::sound(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
         return Ok((Some(read), Place::default()));

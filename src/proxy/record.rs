@@ -1,13 +1,14 @@
 //! What the audit log gets of a forwarded call: an intent before anything is sent, an outcome when it is over.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tonic::Code;
 use tracing::error;
 
+use super::admit::Admitted;
 use super::ids::Counted;
 use super::target::Chosen;
 use super::upstream::Meter;
@@ -83,15 +84,15 @@ pub(crate) fn refuse(
 /// Stores the intent. Durable when it answers.
 ///
 /// # Errors
-/// `AUDIT_UNAVAILABLE`: nothing may be sent.
-pub(crate) async fn open(
+/// `AUDIT_UNAVAILABLE`: nothing may be sent. Why the call must end, if it must while this waits: an intent that is stored
+/// then is closed with that.
+pub(super) async fn open(
     app: &Arc<App>,
-    call: &Call,
-    chosen: &Chosen,
-    guard: &'static Guard,
+    admitted: &Admitted<'_>,
     place: &Place,
     digest: Digest,
 ) -> Result<Closing, Error> {
+    let Admitted { call, chosen, guard, watch, .. } = admitted;
     let intent = Intent {
         at: app.clock.now(),
         actor: call.caller.as_ref().map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
@@ -108,7 +109,9 @@ pub(crate) async fn open(
         detail: place.detail(),
     };
     let (app, started) = (Arc::clone(app), call.started);
-    let (opened, answer) = oneshot::channel();
+    let (opened, mut answer) = oneshot::channel::<Result<Closing, Error>>();
+    let given_up = Arc::new(OnceLock::<Ended>::new());
+    let why = Arc::clone(&given_up);
     // In a task of its own: where the caller hangs up meanwhile, what was stored must be closed all the same. The
     // closing is what travels, so one that nobody receives closes itself.
     let main = Arc::clone(&app);
@@ -116,12 +119,42 @@ pub(crate) async fn open(
         let entry = app.audit.open(intent).await;
         let closing =
             entry.map(|entry| Closing { app, entry: Some(entry), started, meter: None, ids: None });
-        drop(opened.send(closing));
+        if let Err(Ok(mut closing)) = opened.send(closing)
+            && let Some(Ended { ending, code }) = why.get()
+        {
+            closing.end(*ending, *code);
+        }
     });
-    answer.await.unwrap_or_else(|_| {
-        let why = "the audit log cannot be written";
-        Err(Error::unavailable(Reason::AuditUnavailable, why))
-    })
+    let error = match watch.within(&mut answer).await {
+        Ok(stored) => {
+            return stored.unwrap_or_else(|_| {
+                let why = "the audit log cannot be written";
+                Err(Error::unavailable(Reason::AuditUnavailable, why))
+            });
+        }
+        Err(error) => error,
+    };
+    let _ = given_up.set(Ended::of(&error));
+    answer.close();
+    if let Ok(Ok(closing)) = answer.try_recv() {
+        closing.ended(&error);
+    }
+    Err(error)
+}
+
+/// How a call has ended that the gateway has not answered.
+#[derive(Debug, Clone, Copy)]
+struct Ended {
+    ending: Ending,
+    code: i32,
+}
+
+impl Ended {
+    fn of(error: &Error) -> Self {
+        let denied = matches!(error, Error::Unauthenticated { .. } | Error::Denied { .. });
+        let ending = if denied { Ending::Denied } else { Ending::Failed };
+        Self { ending, code: code_of(error).0 as i32 }
+    }
 }
 
 /// An intent that waits for its outcome. Dropped without one, the caller has gone.
@@ -155,6 +188,15 @@ impl Closing {
     /// The call was refused after its intent had been stored; nothing was sent.
     pub(crate) fn refused(mut self, error: &Error) {
         self.end(Ending::Denied, code_of(error).0 as i32);
+    }
+
+    /// The call has ended with an error of ours.
+    pub(super) fn ended(mut self, error: &Error) {
+        let Ended { ending, code } = Ended::of(error);
+        if let (Some(ids), Ending::Failed) = (self.ids.take(), ending) {
+            ids.finish(code);
+        }
+        self.end(ending, code);
     }
 
     /// Hands the intent on: somebody else closes it.

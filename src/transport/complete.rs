@@ -14,7 +14,7 @@ const PREFIX_BYTES: usize = 5;
 
 /// A body of one message.
 #[derive(Debug)]
-pub(super) struct Complete<B> {
+pub(crate) struct Complete<B> {
     inner: B,
     prefix: [u8; PREFIX_BYTES],
     /// Bytes of the prefix that have arrived.
@@ -24,7 +24,8 @@ pub(super) struct Complete<B> {
 }
 
 impl<B> Complete<B> {
-    pub(super) fn new(inner: B) -> Self {
+    /// Wraps the body of a request that is one message.
+    pub(crate) fn new(inner: B) -> Self {
         Self { inner, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, message_bytes: 0 }
     }
 

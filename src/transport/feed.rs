@@ -25,9 +25,11 @@ use super::status::status;
 use super::streams::{Opened, Sink};
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::Rpc;
+use crate::access::roles::Role;
 use crate::access::standing::Standing;
 use crate::app::App;
 use crate::ctx::{Call, Grant, Refusal};
+use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 
 /// Answers that wait for a slow reader, per stream.
@@ -35,10 +37,13 @@ const STREAM_BUFFER: usize = 16;
 /// How long the status of a stream that is cut short may wait for its outcome to be stored.
 const CLOSE_TIME: Duration = Duration::from_millis(250);
 
+/// An answer that waits for its reader, with the role on a gateway that is needed to see it, where it is not the stream's.
+pub(super) type Message<R> = (R, Option<(GatewayId, Role)>);
+
 /// The messages of a stream, and the status that it ends with.
 #[derive(Debug)]
 pub struct Answers<R> {
-    messages: mpsc::Receiver<Result<R, Status>>,
+    messages: mpsc::Receiver<Message<R>>,
     /// Comes once, from the task.
     end: Option<oneshot::Receiver<End>>,
     /// What follows the last message.
@@ -79,6 +84,14 @@ impl<R> Answers<R> {
         standing.check(&app.snapshot).err()
     }
 
+    /// Returns whether the caller may see a message about a gateway, which it may have lost after the message was made.
+    fn sees(&self, needs: Option<(GatewayId, Role)>) -> bool {
+        let (Some((app, standing)), Some((gateway, least))) = (&self.right, needs) else {
+            return true;
+        };
+        app.snapshot.role_on(standing.caller().principal(), gateway) >= least
+    }
+
     fn end(&mut self, end: End) {
         self.end = None;
         match end {
@@ -103,9 +116,15 @@ impl<R> futures_util::Stream for Answers<R> {
             let gone = |_| End::Cut(status(Ended::Draining.into()));
             self.end(end.unwrap_or_else(gone));
         }
-        match ready!(self.messages.poll_recv(cx)) {
-            Some(message) => Poll::Ready(Some(match self.lost() {
-                None => message,
+        let message = loop {
+            match ready!(self.messages.poll_recv(cx)) {
+                Some((_, needs)) if !self.sees(needs) => {}
+                message => break message,
+            }
+        };
+        match message {
+            Some((message, _)) => Poll::Ready(Some(match self.lost() {
+                None => Ok(message),
                 Some(ended) => {
                     let why = status(ended.into());
                     self.end(End::Cut(why.clone()));
@@ -174,7 +193,7 @@ where
 
 /// The task's side of a stream.
 struct Feed<R> {
-    messages: mpsc::Sender<Result<R, Status>>,
+    messages: mpsc::Sender<Message<R>>,
     end: oneshot::Sender<End>,
 }
 
@@ -285,7 +304,7 @@ mod tests {
         ] {
             let (Feed { messages, end: says }, mut answers) = feed();
             for message in [1, 2] {
-                messages.send(Ok(message)).await.unwrap();
+                messages.send((message, None)).await.unwrap();
             }
             drop(messages);
             says.send(end).unwrap();

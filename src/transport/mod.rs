@@ -5,7 +5,7 @@ mod answer;
 mod answering;
 pub mod body;
 pub mod call;
-mod complete;
+pub(crate) mod complete;
 mod connections;
 mod descriptors;
 mod feed;

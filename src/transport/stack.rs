@@ -117,9 +117,13 @@ impl Stack {
         let mut response = match inner {
             Ok(Ok(response)) => response,
             Ok(Err((error, route))) => {
-                let late = matches!(error, Error::Late { .. });
                 // A write that has begun records itself, and a read that is late was not refused.
-                if !late || writes(route.as_ref()) && call.note.lock().give_up() {
+                let write = writes(route.as_ref());
+                let late = matches!(error, Error::Late { .. });
+                let ended =
+                    late || matches!(error, Error::Unavailable { reason: Reason::Draining, .. });
+                let recorded = if write && ended { call.note.lock().give_up() } else { !late };
+                if recorded {
                     audit::refused(app, &call, route.as_ref(), &error);
                 }
                 status::response(error)

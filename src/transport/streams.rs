@@ -18,16 +18,18 @@ use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::call::{Reply, call_of, close, write};
+use super::call::{Reply, call_of, close, late, write};
 use super::feed;
 use super::layers::open_calls::too_many_bytes;
 use super::status::{of_the_wire, status};
 use super::taking::Taking;
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::{Audit, Rpc};
+use crate::access::roles::Role;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::ctx::{self, Call, Grant, Refusal};
+use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 
 /// What a streaming handler answers.
@@ -39,7 +41,7 @@ const MESSAGE_TIME: Duration = Duration::from_secs(30);
 /// Where a stream's answers go.
 #[derive(Debug)]
 pub struct Sink<R> {
-    pub(super) answers: mpsc::Sender<Result<R, Status>>,
+    pub(super) answers: mpsc::Sender<feed::Message<R>>,
     /// Time that the reader may take for one answer.
     pub(super) within: Duration,
     pub(super) taking: Option<Arc<Taking>>,
@@ -51,7 +53,16 @@ impl<R> Sink<R> {
     /// # Errors
     /// `Late` if the reader is gone, or has taken nothing for `limits.answer_seconds`: its stream is reset then.
     pub async fn send(&self, answer: R) -> Result<(), Error> {
-        match self.answers.send_timeout(Ok(answer), self.within).await {
+        self.send_of(None, answer).await
+    }
+
+    /// Sends one answer that is dropped where the caller does not have this role on this gateway any more when the
+    /// answer's turn comes.
+    ///
+    /// # Errors
+    /// Those of [`Sink::send`].
+    pub async fn send_of(&self, needs: Option<(GatewayId, Role)>, answer: R) -> Result<(), Error> {
+        match self.answers.send_timeout((answer, needs), self.within).await {
             Ok(()) => Ok(()),
             Err(SendTimeoutError::Closed(_)) => {
                 Err(Error::Late { why: "the reader is gone".to_owned() })
@@ -256,11 +267,15 @@ where
     M: Rpc,
     M::Grant: Grant,
 {
+    let write = M::METHOD.audit == Audit::Write;
+    // From here on it records itself.
+    if write && !call.note.lock().begin() {
+        return Err(late());
+    }
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let unknown = || Error::Unauthenticated { reason: Reason::CredentialMissing };
     let standing = granted.standing().ok_or_else(unknown)?;
     let live = app.live.enter_as(standing.clone());
-    let write = M::METHOD.audit == Audit::Write;
     let digest = if write { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
     let refusal = granted.refusal();
     match M::Grant::grant(granted, digest, write).await {

@@ -5,7 +5,7 @@ use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
 use shoreguard::access::policy::{Access, METHODS, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb::v1 as pb;
-use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
 
 use crate::proxy::raw::{Answer, Raw, framed, prefixed};
@@ -13,6 +13,9 @@ use crate::support::server::{TestServer, reason};
 
 const CREATE: &str = "/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal";
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+
+const EXEC: &str = "/shoreguard.v1.SandboxService/ExecSandbox";
+const HEALTH: &str = "/openshell.v1.OpenShell/Health";
 
 /// A call whose head was sent.
 struct Begun {
@@ -63,6 +66,29 @@ fn create(name: &str) -> Bytes {
         role: pb::Role::Admin.into(),
         ..Default::default()
     })
+}
+
+/// A command on the first gateway.
+fn exec() -> Bytes {
+    framed(&pb::ExecSandboxRequest {
+        gateway: "edge".to_owned(),
+        sandbox: "box".to_owned(),
+        command: vec!["true".to_owned()],
+        ..Default::default()
+    })
+}
+
+/// Entries of a method, once there are so many and all are closed.
+async fn closed(sg: &TestServer, actor: &str, method: &str, most: usize) -> Vec<pb::AuditEntry> {
+    let open = i32::from(pb::AuditOutcome::Open);
+    loop {
+        let mut entries = entries_of(sg, actor).await;
+        entries.retain(|entry| entry.method == method);
+        if entries.len() >= most && entries.iter().all(|entry| entry.outcome != open) {
+            return entries;
+        }
+        crate::support::pause().await;
+    }
 }
 
 /// A way in which a credential ends, and what the caller is told.
@@ -232,6 +258,46 @@ served! {
         let recorded = writes.iter().filter(|entry| entry.outcome == ok).count();
         // One call, one record, and it says what was done.
         assert_eq!((writes.len(), recorded), (20, made), "{writes:?}");
+        sg.finish().await;
+    }
+
+    async fn a_command_that_is_too_late_to_begin_leaves_one_record(sg: TestServer) {
+        let fleet = fleet(&sg).await;
+        for n in 0..20 {
+            let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
+            let mut raw = Raw::connect_as(&sg, &key).await;
+            let head = raw.post(EXEC).header("grpc-timeout", "1n");
+            let code = raw.call(head, &[exec()]).await.status().code();
+            assert_eq!(code, Code::DeadlineExceeded);
+        }
+        let entries = closed(&sg, "sp:caller-", EXEC, 20).await;
+        assert_eq!(entries.len(), 20, "one call, one record: {entries:?}");
+        for (_, simulator) in fleet {
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn a_command_that_a_drain_ends_while_it_begins_leaves_one_record(sg: TestServer) {
+        let fleet = fleet(&sg).await;
+        let simulator = &fleet[0].1;
+        let probes = |simulator: &Simulator| simulator.calls().get(HEALTH).copied().unwrap_or_default();
+        let before = probes(simulator);
+        simulator.script("Health", Script::Hang, Times::All);
+        let mut raw = Raw::connect_as(&sg, &sg.admin().key("caller", pb::Role::Admin).await).await;
+        let (response, mut body) = raw.open(raw.post(EXEC));
+        body.send_data(exec(), true).unwrap();
+        while probes(simulator) == before {
+            crate::support::pause().await;
+        }
+        sg.app.stop.cancel();
+        assert_eq!(Answer::of(response).await.status().code(), Code::Unavailable);
+        sg.app.audit.drain().await;
+        let rows = crate::support::dump::table(&sg.app.db, "audit_log").await;
+        assert_eq!(rows.lines().filter(|row| row.contains(EXEC)).count(), 1, "{rows}");
+        for (_, simulator) in fleet {
+            simulator.stop().await;
+        }
         sg.finish().await;
     }
 }

@@ -191,7 +191,23 @@ served! {
         let gate = admin.key("gate", pb::Role::None).await;
         hang_up(&sg, &gate, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
 
-        // Proxied: by the gateway that is named, and by what the message asks for.
+        // Proxied: by what the message asks for, before a connection to the gateway stands and after.
+        let setting_key = "proposal_approval_mode".to_owned();
+        let update = v0_1::UpdateConfigRequest { sandbox: "box".into(), setting_key, ..Default::default() };
+        let path = "/openshell.v1.OpenShell/UpdateConfig";
+        for name in ["cold", "warm"] {
+            let operator = admin.key(name, pb::Role::None).await;
+            admin.bind(name, "edge", pb::Role::Operator).await;
+            hang_up(&sg, &operator, (path, "edge"), &update).await;
+            // On every core.
+            for _ in 0..8 {
+                let list = "/openshell.v1.OpenShell/ListSandboxes";
+                let edge = [("x-shoreguard-gateway", "edge")];
+                sg.with(&operator).raw(list, Streaming::Unary, Vec::new(), &edge).await.unwrap();
+            }
+        }
+
+        // Proxied: by the gateway that is named.
         let viewer = admin.key("viewer", pb::Role::None).await;
         admin.bind("viewer", "edge", pb::Role::Viewer).await;
         admin.bind("viewer", "elsewhere", pb::Role::Admin).await;
@@ -201,7 +217,7 @@ served! {
 
         tasks_are_over(&sg, before).await;
         sg.app.audit.drain().await;
-        for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer"] {
+        for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer", "sp:cold", "sp:warm"] {
             let (rows, total) = denied(&sg, actor).await;
             // The one whose caller waited is refused as well.
             assert_eq!(total, u64::from(HUNG_UP) + 1, "{actor}: {rows} rows");

@@ -6,6 +6,7 @@ use tonic::Request;
 
 use super::domain::{self, Filter, Follower, Start};
 use super::store::Event;
+use crate::access::roles::Role;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
@@ -62,8 +63,9 @@ impl EventService for Events {
                 let last = page.events.last().map(|event| event.sequence);
                 for event in page.events {
                     let sequence = event.sequence;
-                    sink.send(pb::WatchEventsResponse { event: Some(event.into()), sequence })
-                        .await?;
+                    let needs = event.gateway_id.map(|gateway| (gateway, Role::Viewer));
+                    let event = pb::WatchEventsResponse { event: Some(event.into()), sequence };
+                    sink.send_of(needs, event).await?;
                 }
                 if last.is_none() {
                     let sequence = page.next_after;

@@ -36,6 +36,8 @@ pub struct Event {
     /// What happened.
     pub name: String,
     /// The gateway concerned.
+    pub gateway_id: Option<GatewayId>,
+    /// Its name.
     pub gateway: Option<String>,
     /// Who did it.
     pub actor: Option<String>,
@@ -102,6 +104,7 @@ pub async fn between(
             .select((
                 events::sequence.assume_not_null(),
                 events::name,
+                events::gateway_id,
                 events::gateway_name,
                 events::actor,
                 events::payload_json,

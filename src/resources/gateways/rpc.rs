@@ -8,6 +8,7 @@ use super::messages::{self, status};
 use super::settings::{self, Of};
 use super::watch::Watcher;
 use super::{change, discovery, domain, health, rotate, unregister};
+use crate::access::roles::Role;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::openshell::settings::Key;
@@ -79,8 +80,10 @@ impl GatewayService for Gateways {
                 let (told, sequence) = watcher.next(&ctx).await?;
                 for told in told {
                     // A cursor that moves with the last of them: whoever breaks off is told the rest again.
+                    let needs = told.gateway().map(|gateway| (gateway, Role::Viewer));
                     let change = Some(told.into());
-                    sink.send(pb::WatchGatewaysResponse { change, sequence: before }).await?;
+                    let change = pb::WatchGatewaysResponse { change, sequence: before };
+                    sink.send_of(needs, change).await?;
                 }
                 before = sequence;
                 sink.send(pb::WatchGatewaysResponse { change: None, sequence }).await?;

@@ -43,6 +43,17 @@ pub enum Told {
     Present(Vec<String>),
 }
 
+impl Told {
+    /// The gateway that the caller must see to be told so.
+    #[must_use]
+    pub fn gateway(&self) -> Option<GatewayId> {
+        match self {
+            Self::Is(row) => Some(GatewayId(row.id)),
+            Self::Gone(_) | Self::Present(_) => None,
+        }
+    }
+}
+
 /// How a stream begins, and where it goes on: with every gateway.
 struct First {
     at: i64,

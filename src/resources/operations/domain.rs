@@ -20,7 +20,7 @@ use super::store::{self, Operation, Wanted};
 use crate::access::roles::Role;
 use crate::ctx::{Ctx, FleetCtx, Pending};
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::Timestamp;
+use crate::db::types::{GatewayId, Timestamp};
 use crate::error::{Error, Kind, Reason};
 
 /// Longest time that a call waits for an operation.
@@ -276,6 +276,13 @@ impl Follower {
         let sight = Sight::of(&ctx, &row, Eye::of(&ctx, &row).own);
         let id = id.to_owned();
         Ok(Self { ctx, waiter, id, first: Some(row), told: 0, ended: false, sight })
+    }
+
+    /// The role on a gateway that it takes to see a state; none for the owner.
+    #[must_use]
+    pub fn needs(&self, shown: &Shown) -> Option<(GatewayId, Role)> {
+        let row = &shown.operation;
+        (!Eye::of(&self.ctx, row).own).then_some((row.gateway_id, Role::Operator))
     }
 
     /// The next state; none after the end.

@@ -85,7 +85,9 @@ impl OperationService for Operations {
         };
         call_stream(&self.0, request, prepare, async move |mut follower: Follower, sink| {
             while let Some(shown) = follower.next().await? {
-                sink.send(pb::WatchOperationResponse { operation: Some(shown.into()) }).await?;
+                let needs = follower.needs(&shown);
+                let shown = pb::WatchOperationResponse { operation: Some(shown.into()) };
+                sink.send_of(needs, shown).await?;
             }
             Ok(())
         })

@@ -10,6 +10,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
 
+use super::raw::{Answer, Raw, framed};
 use super::*;
 
 #[derive(Debug, Queryable, Selectable)]
@@ -160,6 +161,54 @@ fn what_cannot_be_recorded_is_not_sent() {
         assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/CreateSandbox"));
         // What needs no record still works.
         sg.admin().openshell_v0_0().health(to("alpha", old::HealthRequest {})).await.unwrap();
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+/// Opens a call and says nothing.
+async fn silent(sg: &TestServer, method: &str) -> tonic::Status {
+    let mut raw = Raw::connect(sg).await;
+    let (response, _request) = raw.open(raw.request(method, "alpha").header("grpc-timeout", "50m"));
+    Answer::of(response).await.status()
+}
+
+#[test]
+fn a_read_that_is_late_is_no_entry() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        for method in ["GetSandbox", "DeleteSandbox"] {
+            assert_eq!(silent(&sg, method).await.code(), Code::DeadlineExceeded);
+        }
+        let late = one(&sg, "sandbox.delete").await;
+        assert_eq!((late.outcome.as_deref(), late.code), (Some("failed"), Some(4)));
+        sg.app.audit.drain().await;
+        assert!(entries(&sg, "sandbox.get").await.is_empty());
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}
+
+#[test]
+fn a_write_that_is_late_while_its_intent_is_stored_is_closed_as_it_is_answered() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_0).await;
+        sg.gateway("alpha", gateway.addr()).await;
+        // Its connection stands.
+        let mut raw = Raw::connect(&sg).await;
+        let list = framed(&old::ListSandboxesRequest::default());
+        let listed = raw.call(raw.request("ListSandboxes", "alpha"), &[list]).await;
+        assert_eq!(listed.code(), "0");
+        // Nothing is stored meanwhile.
+        let writer = sg.app.db.write().await.unwrap();
+        let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
+        let head = raw.request("StopSandbox", "alpha").header("grpc-timeout", "200m");
+        let answer = raw.call(head, &[framed(&stop)]).await;
+        assert_eq!(answer.status().code(), Code::DeadlineExceeded);
+        drop(writer);
+        let late = one(&sg, "sandbox.stop").await;
+        assert_eq!((late.outcome.as_deref(), late.code), (Some("failed"), Some(4)));
         sg.finish().await;
         gateway.stop().await;
     });
