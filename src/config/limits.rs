@@ -66,8 +66,8 @@ pub struct Limits {
     /// Default 30.
     #[serde(default = "body_seconds")]
     pub body_seconds: u64,
-    /// Time in which a caller must take 16 KiB of an answer of ours, or what is left of it, in seconds; the call is reset then.
-    /// Default 30.
+    /// Time in which a caller must take 16 KiB of an answer, or what is left of it, in seconds; the call is reset then.
+    /// Streams of gateways have none: who pages through the output of a command stops the command. Default 30.
     #[serde(default = "answer_seconds")]
     pub answer_seconds: u64,
     /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.

@@ -21,6 +21,7 @@ use super::watch::Watch;
 use super::{BoxError, Proxy, lifecycle, message, rewrite};
 use crate::ctx::Call;
 use crate::error::Error;
+use crate::fair::Held;
 use crate::transport::layers::{limits, request_id};
 
 /// Connections that are tried until one takes the call.
@@ -196,8 +197,10 @@ where
         return Ok(Response::from_parts(head, ProxiedBody::default()));
     }
     let version = admitted.lease.version();
-    let learn =
-        admitted.learns().then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version));
+    let share = || admitted.call.held.as_ref().map(Held::beside);
+    let learn = admitted
+        .learns()
+        .then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version, share()));
     let passing = Box::new(Passing {
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(super::own(pump))),

@@ -186,11 +186,16 @@ impl Stack {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
         let response = match &route {
-            Route::Proxied { path, v0_0, v0_1 } => self
-                .proxy
-                .forward(call.clone(), path, *v0_0, *v0_1, request)
-                .await
-                .map(Body::proxied),
+            Route::Proxied { path, v0_0, v0_1 } => {
+                let forwarded = self.proxy.forward(call.clone(), path, *v0_0, *v0_1, request);
+                let response = forwarded.await.map(Body::proxied);
+                // Who pages through the output of a command stops the command, as without us; streams have bounds of
+                // their own.
+                if let Some(taking) = call.taking.as_ref().filter(|_| route.streams()) {
+                    taking.be_patient();
+                }
+                Self::taken(call, response)
+            }
             Route::Own(_) => self.own(call, &route, request).await.map_err(refuse)?,
             Route::Open(_) => {
                 let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
@@ -266,10 +271,15 @@ impl Stack {
         if let Some(error) = status::of_the_framework(response.headers()) {
             return Err(error);
         }
-        Ok(match &call.taking {
+        Ok(Self::taken(call, response))
+    }
+
+    /// Notes whether the caller takes the answer.
+    fn taken(call: &Call, response: Response<Body>) -> Response<Body> {
+        match &call.taking {
             Some(taking) => response.map(|body| body.taken_by(taking)),
             None => response,
-        })
+        }
     }
 
     /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.

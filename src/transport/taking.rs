@@ -19,6 +19,9 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
 
+/// Bytes of one answer that wait for the socket in h2, where the window of the caller is larger.
+pub(super) const SEND_BUFFER_BYTES: usize = 64 << 10;
+
 /// Whether the answer of one call is being taken.
 #[derive(Debug, Default)]
 pub struct Taking {
@@ -29,6 +32,8 @@ pub struct Taking {
     /// The body waits for the last part to leave.
     ends: AtomicBool,
     given_up: AtomicBool,
+    /// The caller may pause for as long as it likes.
+    patient: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -55,6 +60,11 @@ impl Taking {
         if self.parts.fetch_sub(1, Ordering::SeqCst) == 1 && self.ends.load(Ordering::SeqCst) {
             self.waker.wake();
         }
+    }
+
+    /// Lets the caller pause for as long as it likes.
+    pub(super) fn be_patient(&self) {
+        self.patient.store(true, Ordering::Relaxed);
     }
 
     /// Ends the stream: nobody reads its answers.
@@ -169,7 +179,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         if this.taking.given_up.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        if !this.taking.waits() {
+        if !this.taking.waits() || this.taking.patient.load(Ordering::Relaxed) {
             this.timer = None;
             return Poll::Pending;
         }

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 
 use crate::support::server::TestServer;
 
+/// Window of a connection whose streams have windows of their own, which alone are to matter.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
 /// A connection to a server.
 pub(crate) struct Raw {
     send: SendRequest<Bytes>,
@@ -99,7 +102,7 @@ impl Raw {
     pub(crate) async fn to(address: &str, key: &str, window: u32) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(window);
+        builder.initial_window_size(window).initial_connection_window_size(CONNECTION_WINDOW);
         let (send, connection) = builder.handshake(socket).await.unwrap();
         own(connection);
         Self { send, authorization: format!("Bearer {key}"), address: address.to_owned() }
