@@ -47,8 +47,8 @@ pub struct Limits {
     /// thousand open calls needs a larger bound; one with a key that leaked does not get it.
     #[serde(default = "calls_per_principal")]
     pub calls_per_principal: u32,
-    /// Calls without a credential that may be open at one time from one address. Default 32: logins and health checks
-    /// are over at once.
+    /// Calls without a credential that may be open at one time from one address, plain HTTP included. Default 32: logins
+    /// and health checks are over at once.
     #[serde(default = "anonymous_calls_per_address")]
     pub anonymous_calls_per_address: u32,
     /// Streams of `shoreguard.v1`, health and reflection that one known caller, or one address without a credential, may

@@ -130,3 +130,55 @@ fn a_long_answer_is_not_lost_to_a_reader_that_is_only_slow() {
         },
     );
 }
+
+#[test]
+fn plain_http_that_is_not_taken_is_bounded_and_ends() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 2;
+        config.limits.anonymous_calls_per_address = 3;
+    };
+    on_sqlite(tune, async |sg| {
+        let get = || http::Request::get(format!("http://{}/gateways/x/jwks.json", sg.address));
+        let mut raw = Raw::connect_with_window(&sg, "", 0).await;
+        let mut open = Vec::new();
+        let mut codes = Vec::new();
+        for _ in 0..20 {
+            let (response, mut body) = raw.open(get());
+            body.send_data(Bytes::new(), true).unwrap();
+            let response = response.await.unwrap();
+            codes.push(response.status().as_u16());
+            if codes.last() == Some(&200) {
+                open.push(response.into_body());
+            }
+        }
+        codes.sort_unstable();
+        assert_eq!(codes, [vec![200; 3], vec![429; 17]].concat());
+        for answer in open {
+            reset(answer).await;
+        }
+        let (response, mut body) = raw.open(get());
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200, "the shares are free");
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_connection_of_plain_http_that_is_not_taken_can_be_displaced() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 1;
+        config.limits.connection_idle_seconds = 2;
+    };
+    on_sqlite(tune, async |sg| {
+        let mut raw = Raw::connect_with_window(&sg, "", 0).await;
+        let uri = format!("http://{}/gateways/x/jwks.json", sg.address);
+        let (response, mut body) = raw.open(http::Request::get(uri));
+        body.send_data(Bytes::new(), true).unwrap();
+        let answer = response.await.unwrap().into_body();
+        reset(answer).await;
+        // It counts as idle, so it is asked to go as any other that may be displaced.
+        let closed = tokio::time::timeout(Duration::from_secs(20), raw.closed()).await;
+        closed.expect("the connection is idle");
+        sg.finish().await;
+    });
+}

@@ -127,6 +127,13 @@ impl Raw {
         self.send.send_request(request.body(()).unwrap(), false).unwrap()
     }
 
+    /// Waits until the connection takes no more calls.
+    pub(crate) async fn closed(&mut self) {
+        while std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.is_ok() {
+            crate::support::pause().await;
+        }
+    }
+
     /// Sends everything and reads everything.
     pub(crate) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> Answer {
         let (response, mut stream) = self.open(request);
