@@ -19,6 +19,7 @@ use super::sandboxes::Learn;
 use super::upstream::{Answer, Exchange, Failed, Meter, Part, Source};
 use super::watch::Watch;
 use super::{BoxError, Proxy, lifecycle, message, rewrite};
+use crate::access::policy::Streaming;
 use crate::ctx::Call;
 use crate::error::Error;
 use crate::fair::Held;
@@ -53,12 +54,14 @@ where
         return lifecycle::run(admitted, &parts.headers, request_id, prepared).await;
     }
     let ended = prepared.read.as_ref().is_some_and(|read| read.ended);
+    let one_message = !matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
     let source = Source::new(
         prepared.read.map(|read| read.bytes),
         (!ended).then_some(body),
         prepared.meter.clone(),
     )
-    .guarded(admitted.watch.guard());
+    .guarded(admitted.watch.guard())
+    .arriving_within(one_message.then(|| proxy.app.config.limits.body()));
     let Admitted { call, .. } = &admitted;
     let request_id = request_id::value(call.request_id);
     let mut closing = prepared.closing;

@@ -8,6 +8,7 @@ use super::raw::{Answer, Raw, prefixed};
 use super::rogue::rogue;
 use super::starved::{CALL_TIME, LOUD, Scene};
 use super::*;
+use crate::support::server::reason;
 
 /// Longer than any deadline of these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -101,6 +102,41 @@ fn a_stream_whose_caller_pauses_is_not_cut() {
             until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
             sg.finish().await;
             gateway.stop().await;
+        },
+    );
+}
+
+#[test]
+fn a_compressed_request_that_does_not_arrive_is_late_like_any_other() {
+    run(
+        Engine::Sqlite,
+        |config| config.limits.body_seconds = 1,
+        async |sg| {
+            let (ended, mut ends) = mpsc::unbounded_channel();
+            let addr = rogue(move |_, mut request, respond| {
+                let ended = ended.clone();
+                async move {
+                    while let Some(Ok(_)) = request.body_mut().data().await {}
+                    let _ = ended.send(());
+                    drop(respond);
+                }
+            })
+            .await;
+            sg.gateway("alpha", addr).await;
+            let key = sg.admin().key("viewer", shoreguard::pb::v1::Role::Viewer).await;
+            let mut raw = Raw::connect_as(&sg, &key).await;
+            let late = async |raw: &mut Raw, encoding: &str| {
+                let head = raw.request("ListSandboxes", "alpha").header("grpc-encoding", encoding);
+                let (response, _request) = raw.open(head);
+                let answer = tokio::time::timeout(PATIENCE, Answer::of(response)).await;
+                let status = answer.expect("it has a deadline").status();
+                (status.code(), reason(&status), status.message().to_owned())
+            };
+            let plain = late(&mut raw, "identity").await;
+            assert_eq!(plain.0, tonic::Code::DeadlineExceeded, "{plain:?}");
+            assert_eq!(late(&mut raw, "gzip").await, plain);
+            tokio::time::timeout(PATIENCE, ends.recv()).await.expect("its stream is gone");
+            sg.finish().await;
         },
     );
 }
