@@ -176,6 +176,13 @@ impl Held {
         Ok(Self(Arc::new(Mutex::new(limit.take(holder, 0)?))))
     }
 
+    /// Opens an empty share of the same holder, which is returned by itself.
+    #[must_use]
+    pub fn beside(&self) -> Share {
+        let share = self.lock();
+        Share { limit: Arc::clone(&share.limit), holder: share.holder, amount: 0 }
+    }
+
     /// Returns the account.
     pub fn lock(&self) -> MutexGuard<'_, Share> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

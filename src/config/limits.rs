@@ -47,8 +47,8 @@ pub struct Limits {
     /// thousand open calls needs a larger bound; one with a key that leaked does not get it.
     #[serde(default = "calls_per_principal")]
     pub calls_per_principal: u32,
-    /// Calls without a credential that may be open at one time from one address. Default 32: logins and health checks
-    /// are over at once.
+    /// Calls without a credential that may be open at one time from one address, plain HTTP included. Default 32: logins
+    /// and health checks are over at once.
     #[serde(default = "anonymous_calls_per_address")]
     pub anonymous_calls_per_address: u32,
     /// Streams of `shoreguard.v1`, health and reflection that one known caller, or one address without a credential, may
@@ -62,11 +62,12 @@ pub struct Limits {
     /// MiB. Default 16: four messages of the largest size.
     #[serde(default = "held_mib_per_caller")]
     pub held_mib_per_caller: u64,
-    /// Time that the body of a request may take to arrive, in seconds; of a stream, each message. Default 30.
+    /// Time that the body of a request may take to arrive, in seconds; of a stream of `shoreguard.v1`, each message.
+    /// Default 30.
     #[serde(default = "body_seconds")]
     pub body_seconds: u64,
-    /// Time for which an answer of `shoreguard.v1`, health or reflection may wait for a caller that takes nothing, in
-    /// seconds; the call is reset then. Default 30.
+    /// Time in which a caller must take 16 KiB of an answer, or what is left of it, in seconds; the call is reset then.
+    /// Streams of gateways have none: who pages through the output of a command stops the command. Default 30.
     #[serde(default = "answer_seconds")]
     pub answer_seconds: u64,
     /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.
@@ -269,7 +270,7 @@ impl Limits {
         Duration::from_secs(self.body_seconds)
     }
 
-    /// Time for which an answer may wait for a caller that takes nothing.
+    /// Time in which a caller must take a part of an answer.
     #[must_use]
     pub fn answer(&self) -> Duration {
         Duration::from_secs(self.answer_seconds)

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::admit::{Rows, enough};
 use super::message::{self, Read};
+use super::prepare::late;
 use super::record::{self, Place};
 use super::target::Chosen;
 use super::watch::Watch;
@@ -70,9 +71,8 @@ impl Early<'_> {
         let held = self.call.held.clone();
         let mut body = Complete::new(body);
         let mut body = HeldBody::new(&mut body, held.as_ref());
-        let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
         let arriving = timeout(self.app.config.limits.body(), message::whole(&mut body));
-        let read = self.watch.within(arriving).await.and_then(|read| read.map_err(late)?);
+        let read = self.watch.within(arriving).await.and_then(|read| read.map_err(|_| late())?);
         let read = read.map_err(nowhere)?;
         let role = governed::role_of(self.rows.path, read.message()).unwrap_or(Role::None);
         match enough(self.chosen, role) {

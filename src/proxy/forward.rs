@@ -19,8 +19,10 @@ use super::sandboxes::Learn;
 use super::upstream::{Answer, Exchange, Failed, Meter, Part, Source};
 use super::watch::Watch;
 use super::{BoxError, Proxy, lifecycle, message, rewrite};
+use crate::access::policy::Streaming;
 use crate::ctx::Call;
 use crate::error::Error;
+use crate::fair::Held;
 use crate::transport::layers::{limits, request_id};
 
 /// Connections that are tried until one takes the call.
@@ -52,12 +54,14 @@ where
         return lifecycle::run(admitted, &parts.headers, request_id, prepared).await;
     }
     let ended = prepared.read.as_ref().is_some_and(|read| read.ended);
+    let one_message = !matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
     let source = Source::new(
         prepared.read.map(|read| read.bytes),
         (!ended).then_some(body),
         prepared.meter.clone(),
     )
-    .guarded(admitted.watch.guard());
+    .guarded(admitted.watch.guard())
+    .arriving_within(one_message.then(|| proxy.app.config.limits.body()));
     let Admitted { call, .. } = &admitted;
     let request_id = request_id::value(call.request_id);
     let mut closing = prepared.closing;
@@ -193,8 +197,10 @@ where
         return Ok(Response::from_parts(head, ProxiedBody::default()));
     }
     let version = admitted.lease.version();
-    let learn =
-        admitted.learns().then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version));
+    let share = || admitted.call.held.as_ref().map(Held::beside);
+    let learn = admitted
+        .learns()
+        .then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version, share()));
     let taking = admitted.call.taking.clone();
     let taking = taking.filter(|_| admitted.row.streaming.answer_streams());
     let outside = taking.map(|taking| super::own(admitted.watch.reset_unpolled(taking)));

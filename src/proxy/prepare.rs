@@ -139,12 +139,17 @@ where
     Ok((Some(read), place))
 }
 
+/// The error of a request of one message that does not arrive.
+pub(super) fn late() -> Error {
+    Error::Late { why: "the request has not arrived in time".to_owned() }
+}
+
 /// A request that must arrive soon, while its caller has the right to it.
 async fn arrived(
     admitted: &mut Admitted<'_>,
     arriving: impl Future<Output = Result<Read, Error>>,
 ) -> Result<Read, Error> {
-    let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
+    let late = |_| late();
     let within = admitted.proxy.app.config.limits.body();
     let read = admitted.watch.within(tokio::time::timeout(within, arriving)).await?;
     read.map_err(late)?

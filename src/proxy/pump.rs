@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::connection::Lease;
 use super::lane::Lane;
+use super::prepare::late;
 use super::reaper::Piece;
 use super::upstream::Source;
 use crate::error::Error;
@@ -27,9 +28,14 @@ const STALL_TIME: Duration = Duration::from_secs(1);
 /// Length of a message's prefix.
 const PREFIX_BYTES: usize = 5;
 
-/// The caller has broken its request off.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct CallerGone;
+/// Why the rest of a request does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The caller has broken it off.
+    CallerGone,
+    /// It has not arrived in time.
+    Late,
+}
 
 /// How a request has ended.
 #[derive(Debug)]
@@ -118,10 +124,11 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                     let _ = stream.send_data(Bytes::new(), true);
                     return self.over();
                 }
-                Some(Err(CallerGone)) => {
+                Some(Err(Broken::CallerGone)) => {
                     self.bury();
                     return Poll::Ready(Sent::CallerGone);
                 }
+                Some(Err(Broken::Late)) => return self.refused(late()),
             }
         }
     }

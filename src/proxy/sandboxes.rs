@@ -22,6 +22,7 @@ use super::record::Place;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::fair::Share;
 use crate::openshell::budget::Draw;
 use crate::openshell::credential;
 use crate::pb::wire::{self, Fields, Value};
@@ -205,21 +206,32 @@ pub(crate) struct Learn {
     version: u64,
     chunks: Option<Vec<Bytes>>,
     bytes: usize,
+    /// Counts what is kept for the caller, apart from what the call itself holds.
+    share: Option<Share>,
 }
 
 impl Learn {
-    /// For an answer on a connection of this version.
-    pub(crate) fn new(app: &Arc<App>, gateway: GatewayId, version: u64) -> Self {
-        Self { app: Arc::clone(app), gateway, version, chunks: Some(Vec::new()), bytes: 0 }
+    /// For an answer on a connection of this version. What is kept of it counts in a share of the caller.
+    pub(crate) fn new(
+        app: &Arc<App>,
+        gateway: GatewayId,
+        version: u64,
+        share: Option<Share>,
+    ) -> Self {
+        Self { app: Arc::clone(app), gateway, version, chunks: Some(Vec::new()), bytes: 0, share }
     }
 
-    /// Keeps a part of it, which costs no copy.
+    /// Keeps a part of it, which costs no copy. Nothing is kept of an answer that is too long, or whose caller holds too
+    /// much already: the gateway is asked when an id is needed.
     pub(crate) fn push(&mut self, data: &Bytes) {
         let Some(chunks) = &mut self.chunks else { return };
         self.bytes += data.len();
         chunks.push(data.clone());
-        if self.bytes > ANSWER_BYTES_MAX {
+        let bytes = (data.len() + size_of::<Bytes>()) as u64;
+        let counts = |share: &mut Share| share.grow(bytes).is_ok();
+        if self.bytes > ANSWER_BYTES_MAX || !self.share.as_mut().is_none_or(counts) {
             self.chunks = None;
+            self.share = None;
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,9 +22,10 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Response};
 use http_body::Body;
+use tokio::time::{Sleep, sleep};
 
 use super::connection::Lease;
-use super::pump::{CallerGone, Pump, Sent};
+use super::pump::{Broken, Pump, Sent};
 use super::reaper::Piece;
 use super::watch::Guard;
 use crate::digest::Streamed;
@@ -77,14 +79,22 @@ pub(crate) struct Source<B> {
     guard: Option<Guard>,
     /// How often it got no window.
     stalls: u32,
+    /// When the rest of it comes too late, if it has a time.
+    late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     /// `read` goes first; where nothing follows there is no body.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
         let (replay, held) = (read.into_iter().collect(), Some(VecDeque::new()));
-        let guard = None;
-        Self { replay, body, held, held_bytes: 0, meter, counted: 0, guard, stalls: 0 }
+        let (guard, late) = (None, None);
+        Self { replay, body, held, held_bytes: 0, meter, counted: 0, guard, stalls: 0, late }
+    }
+
+    /// Gives the rest of it, if there is one, so much time to arrive.
+    pub(crate) fn arriving_within(self, within: Option<Duration>) -> Self {
+        let within = within.filter(|_| self.body.is_some());
+        Self { late: within.map(|within| Box::pin(sleep(within))), ..self }
     }
 
     /// Checks the caller before each chunk is sent.
@@ -106,18 +116,22 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     pub(super) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, CallerGone>>> {
+    ) -> Poll<Option<Result<Bytes, Broken>>> {
         let chunk = if let Some(chunk) = self.replay.pop_front() {
             chunk
         } else {
             let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
-            match ready!(Pin::new(body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => data,
                     Err(_trailers) => return Poll::Ready(None),
                 },
-                Some(Err(_)) => return Poll::Ready(Some(Err(CallerGone))),
-                None => return Poll::Ready(None),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(Broken::CallerGone))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {
+                    let Some(late) = self.late.as_mut() else { return Poll::Pending };
+                    return late.as_mut().poll(cx).map(|()| Some(Err(Broken::Late)));
+                }
             }
         };
         self.hold(&chunk);

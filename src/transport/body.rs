@@ -1,8 +1,11 @@
 //! The body of an answer: one of our own, or one that passes from a gateway. No box on the proxied path.
+//!
+//! Invariants
+//! - a body whose taking is noted does not end before all of its parts have left: what the call holds is held till then.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -14,15 +17,22 @@ use super::in_flight::Counted;
 use super::layers::open_calls::Shares;
 use super::layers::telemetry::Measured;
 use super::status;
-use super::taking::Taking;
+use super::taking::{Part, Taking};
 use super::until::Until;
 use crate::fair::Held;
 use crate::proxy::ProxiedBody;
+
+/// Most bytes of a part, so that a caller that takes a large answer slowly is seen to take it.
+const PART_BYTES_MAX: usize = 16 << 10;
 
 /// The body of an answer, measured to its end.
 #[derive(Debug)]
 pub struct Body {
     inner: Inner,
+    /// What is left of the frame that was last read.
+    rest: Bytes,
+    /// The end, once it was read: with trailers or without.
+    end: Option<Option<HeaderMap>>,
     measured: Option<Measured>,
     /// Whether the caller takes it; of a proxied answer the gateway waits instead.
     taking: Option<Arc<Taking>>,
@@ -52,7 +62,8 @@ impl Default for Body {
 impl Body {
     fn new(inner: Inner) -> Self {
         let (taking, shares, until, counted) = (None, None, None, None);
-        Self { inner, measured: None, taking, shares, until, counted }
+        let (rest, end, measured) = (Bytes::new(), None, None);
+        Self { inner, rest, end, measured, taking, shares, until, counted }
     }
 
     /// From one of our own services.
@@ -80,10 +91,9 @@ impl Body {
         self
     }
 
-    /// Notes from now on whether the caller takes the answer.
+    /// Notes whether the caller takes the answer.
     #[must_use]
     pub(super) fn taken_by(mut self, taking: &Arc<Taking>) -> Self {
-        taking.ready();
         self.taking = Some(Arc::clone(taking));
         self
     }
@@ -115,16 +125,12 @@ impl Body {
     }
 }
 
-impl HttpBody for Body {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = self.get_mut();
-        let polled = match &mut this.inner {
+impl Body {
+    /// Reads the next frame, or what ends the body early.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let polled = match &mut self.inner {
             Inner::Empty => Poll::Ready(None),
             Inner::Whole(data, trailers) => Poll::Ready(
                 data.take()
@@ -135,36 +141,71 @@ impl HttpBody for Body {
             Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         };
-        let polled = match (polled, &mut this.until) {
+        match (polled, &mut self.until) {
             (Poll::Pending, Some(until)) => until.poll_unpin(cx).map(|error| {
-                this.inner = Inner::Empty;
-                this.until = None;
+                self.inner = Inner::Empty;
+                self.until = None;
                 Some(Ok(Frame::trailers(status::trailers(error))))
             }),
             (polled, _) => polled,
-        };
-        match (&this.taking, &polled) {
-            (Some(taking), Poll::Ready(_)) => taking.ready(),
-            (Some(taking), Poll::Pending) => taking.idle(),
-            (None, _) => {}
         }
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    let code = trailers
-                        .get("grpc-status")
-                        .map_or(Code::Unknown, |v| Code::from_bytes(v.as_bytes()));
-                    this.finish(code);
-                }
-            }
-            Poll::Ready(Some(Err(_))) => this.finish(Code::Unavailable),
-            Poll::Ready(None) => this.finish(Code::Unknown),
-            Poll::Pending => {}
-        }
-        polled
     }
 
+    /// Takes a part off what was read.
+    fn part(&mut self) -> Frame<Part> {
+        let data = self.rest.split_to(self.rest.len().min(PART_BYTES_MAX));
+        Frame::data(Part::new(data, self.taking.as_ref()))
+    }
+
+    fn waits(&self) -> bool {
+        self.taking.as_ref().is_some_and(|taking| taking.waits())
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Part;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Part>, Fault>>> {
+        let this = self.get_mut();
+        if !this.rest.is_empty() {
+            return Poll::Ready(Some(Ok(this.part())));
+        }
+        if this.end.is_none() {
+            let end = match ready!(this.poll_inner(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        this.rest = data;
+                        return Poll::Ready(Some(Ok(this.part())));
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                Some(Err(error)) => {
+                    this.finish(Code::Unavailable);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => None,
+            };
+            this.inner = Inner::Empty;
+            this.end = Some(end);
+        }
+        if let Some(taking) = &this.taking {
+            ready!(taking.poll_left(cx));
+        }
+        let trailers = this.end.replace(None).flatten();
+        let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+        this.finish(status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())));
+        Poll::Ready(trailers.map(Frame::trailers).map(Ok))
+    }
+
+    /// Is false while a part has not left: hyper would drop the body with the last part.
     fn is_end_stream(&self) -> bool {
+        if !self.rest.is_empty() || matches!(self.end, Some(Some(_))) || self.waits() {
+            return false;
+        }
         match &self.inner {
             Inner::Empty | Inner::Whole(None, None) => true,
             Inner::Whole(..) => false,
@@ -174,19 +215,58 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
+        let hint = match &self.inner {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Whole(data, _) => {
                 SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
             }
             Inner::Own(body) => body.size_hint(),
             Inner::Proxied(body) => body.size_hint(),
+        };
+        let rest = self.rest.len() as u64;
+        let mut all = SizeHint::new();
+        all.set_lower(hint.lower().saturating_add(rest));
+        if let Some(upper) = hint.upper() {
+            all.set_upper(upper.saturating_add(rest));
         }
+        all
     }
 }
 
 impl Drop for Body {
     fn drop(&mut self) {
         self.finish(Code::Cancelled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_ends_when_its_parts_have_left_and_not_before() {
+        let data = Bytes::from(vec![7; PART_BYTES_MAX + 1]);
+        let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+        for trailers in [Some(status), None] {
+            let taking = Arc::default();
+            let body = Body::whole(Some(data.clone()), trailers.clone());
+            let mut body = body.taken_by(&taking);
+            let mut parts = Vec::new();
+            for bytes in [PART_BYTES_MAX, 1] {
+                parts.push(body.frame().await.unwrap().unwrap().into_data().unwrap());
+                assert_eq!(parts.last().unwrap().remaining(), bytes);
+                assert!(!body.is_end_stream(), "hyper would drop it");
+            }
+            for _ in 0..2 {
+                assert!(body.frame().now_or_never().is_none());
+                parts.pop();
+            }
+            let end = body.frame().await.map(|end| end.unwrap().into_trailers().unwrap());
+            assert_eq!(end, trailers);
+            assert!(body.is_end_stream());
+        }
     }
 }

@@ -5,7 +5,6 @@
 //! One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
 //! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
 //! `stack`.
-//!
 //! `connections` bounds how many there are and ends idle ones.
 //!
 //! Stopping: no more connections, streams end at once, then the cores finish the calls that they have, then writes and
@@ -33,7 +32,7 @@ use super::layers::address_limit::AddressLimit;
 use super::layers::open_calls::OpenCalls;
 use super::plain::Plain;
 use super::stack::{Peer, Stack};
-use super::taking::Streams;
+use super::taking::{SEND_BUFFER_BYTES, Streams};
 use super::tls::Tls;
 use super::version::{self, Version};
 use super::{health, services};
@@ -333,6 +332,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(server.concurrent_streams_max)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(HEADER_BYTES_MAX.into())
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(ERROR_RESETS_MAX)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::response::IntoResponse;
 use futures_util::FutureExt;
 use http::header::HeaderName;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tonic::Code;
 use tower::ServiceExt;
@@ -86,7 +86,8 @@ impl Stack {
         // 1. What is no gRPC is no call: it has no status and no method, and nothing of it is forwarded.
         if let Err(code) = limits::check_grpc(&request) {
             let counted = peer.in_flight.enter();
-            return self.no_call(ip, request, code).await.map(|body| body.counted(Some(counted)));
+            let response = self.no_call(ip, taking, request, code).await;
+            return response.map(|body| body.counted(Some(counted)));
         }
         let route = gate::route(request.uri().path());
         let method = route.as_ref().map_or(UNKNOWN_METHOD, Route::path);
@@ -135,15 +136,23 @@ impl Stack {
     }
 
     /// Answers what is no gRPC call: one of the paths for plain HTTP, else nothing but `code` where it should have been
-    /// a call.
+    /// a call. It counts as a call of nobody.
     async fn no_call(
         &self,
         ip: IpAddr,
+        taking: Arc<Taking>,
         request: Request<Incoming>,
         code: StatusCode,
     ) -> Response<Body> {
         let known = gate::route(request.uri().path()).is_ok();
-        let mut response = if self.address_limit.admit(ip).is_err() {
+        let multiplexed = request.version() == Version::HTTP_2;
+        let mut shares = Shares::default();
+        let mut admit = || {
+            self.address_limit.admit(ip)?;
+            self.open_calls.arrived(&mut shares, ip)?;
+            self.open_calls.identified(&mut shares, ip, None)
+        };
+        let mut response = if admit().is_err() {
             StatusCode::TOO_MANY_REQUESTS.into_response()
         } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
             code.into_response()
@@ -151,7 +160,11 @@ impl Stack {
             self.plain.answer(&self.app, ip, request).await
         };
         plain::finish(response.headers_mut());
-        response.map(|body| Body::own(tonic::body::Body::new(body)))
+        response.map(|body| {
+            let body = Body::own(tonic::body::Body::new(body)).holding(shares, None);
+            // HTTP/1 has no windows: the socket takes the answer.
+            if multiplexed { body.taken_by(&taking) } else { body }
+        })
     }
 
     /// The layers that refuse, and what lies behind them.
@@ -190,11 +203,16 @@ impl Stack {
             return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
         }
         let response = match &route {
-            Route::Proxied { path, v0_0, v0_1 } => self
-                .proxy
-                .forward(call.clone(), path, *v0_0, *v0_1, request)
-                .await
-                .map(Body::proxied),
+            Route::Proxied { path, v0_0, v0_1 } => {
+                let forwarded = self.proxy.forward(call.clone(), path, *v0_0, *v0_1, request);
+                let response = forwarded.await.map(Body::proxied);
+                // Who pages through the output of a command stops the command, as without us; streams have bounds of
+                // their own.
+                if let Some(taking) = call.taking.as_ref().filter(|_| route.streams()) {
+                    taking.be_patient();
+                }
+                Self::taken(call, response)
+            }
             Route::Own(_) => self.own(call, &route, request).await.map_err(refuse)?,
             Route::Open(_) => {
                 let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
@@ -270,10 +288,15 @@ impl Stack {
         if let Some(error) = status::of_the_framework(response.headers()) {
             return Err(error);
         }
-        Ok(match &call.taking {
+        Ok(Self::taken(call, response))
+    }
+
+    /// Notes whether the caller takes the answer.
+    fn taken(call: &Call, response: Response<Body>) -> Response<Body> {
+        match &call.taking {
             Some(taking) => response.map(|body| body.taken_by(taking)),
             None => response,
-        })
+        }
     }
 
     /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.

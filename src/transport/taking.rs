@@ -3,44 +3,115 @@
 //! A caller that closes its HTTP/2 window, or reads nothing, leaves an answer in memory for as long as the stream lives.
 //! hyper does not poll a body that nobody takes, so the body itself cannot end: what ends is the task that hyper runs for
 //! the stream, which resets the stream and frees what it holds. The other streams of the connection do not notice.
+//!
+//! A window of one byte is enough for hyper to give a whole frame to h2, which keeps the rest until the window grows. So
+//! each [`Part`] of an answer tells when h2 drops it: it was written to the socket, or the stream was reset. A body does
+//! not end before that, and neither does the task of its stream.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep};
 
+/// Bytes of one answer that wait for the socket in h2, where the window of the caller is larger.
+pub(super) const SEND_BUFFER_BYTES: usize = 64 << 10;
+
 /// Whether the answer of one call is being taken.
 #[derive(Debug, Default)]
 pub struct Taking {
-    /// Something is ready and waits for the caller.
-    waits: AtomicBool,
-    /// Moves whenever the caller takes something.
+    /// Parts that were given to hyper and have not left.
+    parts: AtomicUsize,
+    /// Moves whenever a part leaves.
     taken: AtomicU32,
+    /// The body waits for the last part to leave.
+    ends: AtomicBool,
     given_up: AtomicBool,
+    /// The caller may pause for as long as it likes.
+    patient: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl Taking {
-    /// Notes that something is ready for the caller.
-    pub(super) fn ready(&self) {
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        self.waits.store(true, Ordering::Relaxed);
+    /// Whether a part waits for the caller.
+    pub(super) fn waits(&self) -> bool {
+        self.parts.load(Ordering::SeqCst) > 0
     }
 
-    /// Notes that the caller has taken everything that was ready.
-    pub(super) fn idle(&self) {
-        self.waits.store(false, Ordering::Relaxed);
+    /// Waits until every part has left.
+    pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waits() {
+            self.waker.register(cx.waker());
+            self.ends.store(true, Ordering::SeqCst);
+            if self.waits() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn left(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        if self.parts.fetch_sub(1, Ordering::SeqCst) == 1 && self.ends.load(Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// Lets the caller pause for as long as it likes.
+    pub(super) fn be_patient(&self) {
+        self.patient.store(true, Ordering::Relaxed);
     }
 
     /// Ends the stream: nobody reads its answers.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();
+    }
+}
+
+/// A part of an answer, on its way through hyper and h2 to the socket.
+#[derive(Debug)]
+pub struct Part {
+    data: Bytes,
+    /// Told when the part is dropped.
+    taking: Option<Arc<Taking>>,
+}
+
+impl Part {
+    /// Counts the part as one that waits, if somebody wants to know; an empty one needs no window.
+    pub(super) fn new(data: Bytes, taking: Option<&Arc<Taking>>) -> Self {
+        let taking = taking.filter(|_| !data.is_empty()).cloned();
+        if let Some(taking) = &taking {
+            taking.parts.fetch_add(1, Ordering::SeqCst);
+        }
+        Self { data, taking }
+    }
+}
+
+impl Buf for Part {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(taking) = &self.taking {
+            taking.left();
+        }
     }
 }
 
@@ -108,7 +179,7 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         if this.taking.given_up.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
-        if !this.taking.waits.load(Ordering::Relaxed) {
+        if !this.taking.waits() || this.taking.patient.load(Ordering::Relaxed) {
             this.timer = None;
             return Poll::Pending;
         }
@@ -142,14 +213,17 @@ mod tests {
         (taking, dropped)
     }
 
+    fn part(taking: &Arc<Taking>) -> Part {
+        Part::new(Bytes::from_static(b"part"), Some(taking))
+    }
+
     #[tokio::test]
     async fn a_stream_whose_answer_is_not_taken_ends_and_an_idle_one_does_not() {
         let within = Duration::from_millis(20);
         let (idle, mut kept) = stream(within);
-        idle.ready();
-        idle.idle();
+        drop(part(&idle));
         let (waiting, ended) = stream(within);
-        waiting.ready();
+        let _held = part(&waiting);
         assert!(ended.await.is_err(), "dropped");
         assert_eq!(kept.try_recv(), Err(oneshot::error::TryRecvError::Empty));
     }

@@ -104,16 +104,16 @@ fn files() -> Bytes {
     prefixed(&[&head[..], symbol].concat())
 }
 
-/// Calls reflection without a credential and reads nothing.
-async fn reflect(address: &str, _: &str) -> Vec<SendStream<Bytes>> {
+/// Calls reflection without a credential, and reads no more than the window.
+async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
     let mut bodies = Vec::new();
     for _ in 0..3 {
-        let mut raw = Raw::to(address, "", 0).await;
+        let mut raw = Raw::to(address, "", window).await;
         let mut open = Vec::new();
         for _ in 0..900 {
             let (response, mut body) = begin(&mut raw, REFLECTION, false);
-            // Refused ones may be over already.
-            let _ = body.send_data(files(), false);
+            // Refused ones may be over already. A call that ends leaves nothing but its answer.
+            let _ = body.send_data(files(), window > 0);
             open.push((response, body));
         }
         bodies.extend(settled(open, 900).await);
@@ -121,9 +121,9 @@ async fn reflect(address: &str, _: &str) -> Vec<SendStream<Bytes>> {
     bodies
 }
 
-/// Lists entries and reads nothing.
-async fn leave_unread(address: &str, key: &str) -> Vec<SendStream<Bytes>> {
-    let mut raw = Raw::to(address, key, 0).await;
+/// Lists entries, and reads no more than the window.
+async fn leave_unread(address: &str, key: &str, window: u32) -> Vec<SendStream<Bytes>> {
+    let mut raw = Raw::to(address, key, window).await;
     let mut open = Vec::new();
     for _ in 0..1000 {
         let (response, mut body) = begin(&mut raw, ENTRIES, true);
@@ -150,12 +150,30 @@ async fn leave_unfinished(address: &str, key: &str) -> Vec<SendStream<Bytes>> {
 
 #[test]
 fn t16_reflection_that_nobody_reads_holds_little() {
-    limit::block_on(held_by(reflect));
+    limit::block_on(held_by(async |address, _| reflect(address, 0).await));
 }
 
 #[test]
 fn t16_answers_that_nobody_reads_hold_little() {
-    limit::block_on(held_by(leave_unread));
+    limit::block_on(held_by(async |address, key| leave_unread(address, key, 0).await));
+}
+
+#[test]
+fn reflection_that_is_read_a_little_holds_little() {
+    limit::block_on(held_by(async |address, _| {
+        let mut open = reflect(address, 1).await;
+        open.extend(reflect(address, 64).await);
+        open
+    }));
+}
+
+#[test]
+fn answers_that_are_read_a_little_hold_little() {
+    limit::block_on(held_by(async |address, key| {
+        let mut open = leave_unread(address, key, 1).await;
+        open.extend(leave_unread(address, key, 64).await);
+        open
+    }));
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use h2::SendStream;
 use h2::client::ResponseFuture;
-use prost::Message;
 use prost::bytes::Bytes;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
@@ -205,30 +204,4 @@ fn an_answer_that_is_not_taken_in_time_is_reset() {
         until(&mut other, IDENTITY, Code::Ok).await;
         sg.finish().await;
     });
-}
-
-#[test]
-fn an_answer_of_a_page_is_not_lost_to_a_reader_that_is_only_slow() {
-    on_sqlite(
-        |config| config.limits.answer_seconds = 1,
-        async |sg| {
-            for n in 0..30 {
-                sg.admin().key(&format!("key-{n}"), pb::Role::Viewer).await;
-            }
-            let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 64).await;
-            let (response, mut body) = begin(&mut raw, LIST);
-            body.send_data(prefixed(&[]), true).unwrap();
-            let mut answer = response.await.unwrap().into_body();
-            let mut read = Vec::new();
-            while let Some(data) = answer.data().await {
-                let data = data.unwrap();
-                read.extend_from_slice(&data);
-                answer.flow_control().release_capacity(data.len()).unwrap();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            let listed = pb::ListServicePrincipalsResponse::decode(&read[5..]).unwrap();
-            assert_eq!(listed.service_principals.len(), 31);
-            sg.finish().await;
-        },
-    );
 }

@@ -75,5 +75,6 @@ mod tls_reload;
 mod token_service;
 mod traces;
 mod transport;
+mod untaken;
 mod users;
 mod workers;

@@ -13,6 +13,7 @@ pub(crate) mod rogue;
 mod skew;
 mod starved;
 mod streams;
+mod untaken;
 
 use std::future::Future;
 use std::time::Duration;

@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 
 use crate::support::server::TestServer;
 
+/// Window of a connection whose streams have windows of their own, which alone are to matter.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
 /// A connection to a server.
 pub(crate) struct Raw {
     send: SendRequest<Bytes>,
@@ -99,7 +102,7 @@ impl Raw {
     pub(crate) async fn to(address: &str, key: &str, window: u32) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(window);
+        builder.initial_window_size(window).initial_connection_window_size(CONNECTION_WINDOW);
         let (send, connection) = builder.handshake(socket).await.unwrap();
         own(connection);
         Self { send, authorization: format!("Bearer {key}"), address: address.to_owned() }
@@ -122,6 +125,13 @@ impl Raw {
     /// Opens a stream and leaves it to the test.
     pub(crate) fn open(&mut self, request: Builder) -> (ResponseFuture, SendStream<Bytes>) {
         self.send.send_request(request.body(()).unwrap(), false).unwrap()
+    }
+
+    /// Waits until the connection takes no more calls.
+    pub(crate) async fn closed(&mut self) {
+        while std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.is_ok() {
+            crate::support::pause().await;
+        }
     }
 
     /// Sends everything and reads everything.

@@ -1,0 +1,142 @@
+//! Answers of gateways of which a caller takes little or nothing.
+
+use h2::RecvStream;
+use shoreguard::db::Engine;
+use tokio::sync::mpsc;
+
+use super::raw::{Answer, Raw, prefixed};
+use super::rogue::rogue;
+use super::starved::{CALL_TIME, LOUD, Scene};
+use super::*;
+use crate::support::server::reason;
+
+/// Longer than any deadline of these tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What has become of the stream of a call at its gateway.
+type Ends = mpsc::UnboundedReceiver<()>;
+
+/// A gateway that gives answers of two MiB, and tells when the stream of one has ended.
+async fn generous() -> (std::net::SocketAddr, Ends) {
+    let (ended, ends) = mpsc::unbounded_channel();
+    let addr = rogue(move |_, _request, mut respond| {
+        let ended = ended.clone();
+        async move {
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            let mut stream = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            stream.send_data(prefixed(&vec![0; 2 << 20]), false).unwrap();
+            let _ = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+            let _ = ended.send(());
+        }
+    })
+    .await;
+    (addr, ends)
+}
+
+/// Begins a call, and takes of its answer what the window lets through.
+async fn leave(raw: &mut Raw, gateway: &str) -> RecvStream {
+    let (response, mut request) = raw.open(raw.request("ListProviders", gateway));
+    request.send_data(prefixed(&[]), true).unwrap();
+    let begun = tokio::time::timeout(CALL_TIME, response).await.expect("it begins");
+    let mut answer = begun.unwrap().into_body();
+    assert!(!answer.data().await.unwrap().unwrap().is_empty());
+    answer
+}
+
+#[test]
+fn a_unary_answer_that_is_not_taken_is_reset_and_holds_nothing_at_its_gateway() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 1;
+        config.limits.calls_per_principal = 2;
+    };
+    run(Engine::Sqlite, tune, async |sg| {
+        let (addr, mut ends) = generous().await;
+        sg.gateway("alpha", addr).await;
+        for window in [1, 64, 40_000] {
+            let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, window).await;
+            let mut answers = [leave(&mut raw, "alpha").await, leave(&mut raw, "alpha").await];
+            for answer in &mut answers {
+                let next = tokio::time::timeout(PATIENCE, async {
+                    loop {
+                        // Is taken and not given back: the window stays closed.
+                        if let Err(error) = answer.data().await.unwrap() {
+                            return error;
+                        }
+                    }
+                });
+                assert!(next.await.expect("it has a deadline").is_reset(), "{window}");
+                tokio::time::timeout(PATIENCE, ends.recv()).await.expect("the stream ends");
+            }
+        }
+        let mut raw = Raw::connect(&sg).await;
+        until("the shares are free", || {
+            let head = raw.post("/shoreguard.v1.AuthService/GetCurrentIdentity");
+            let (response, mut request) = raw.open(head);
+            request.send_data(prefixed(&[]), true).unwrap();
+            async { Answer::of(response).await.code() == "0" }
+        })
+        .await;
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_stream_whose_caller_pauses_is_not_cut() {
+    run(
+        Engine::Sqlite,
+        |config| config.limits.answer_seconds = 1,
+        async |sg| {
+            let (addr, mut ends) = generous().await;
+            sg.gateway("beta", addr).await;
+            let gateway = simulated(Generation::V0_0).await;
+            let scene = Scene::new(&sg, Generation::V0_0, &gateway).await;
+            let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 1).await;
+            let mut paused = scene.unread(&mut raw, &LOUD).await;
+            assert_eq!(paused.data().await.unwrap().unwrap().len(), 1);
+            // A unary answer that was left later meets its deadline meanwhile.
+            let unary = leave(&mut raw, "beta").await;
+            tokio::time::timeout(PATIENCE, ends.recv()).await.expect("the unary one ends");
+            paused.flow_control().release_capacity(1).unwrap();
+            assert_eq!(paused.data().await.unwrap().unwrap().len(), 1, "the stream goes on");
+            drop((paused, unary));
+            until("every stream is gone", || async { sg.app.live.count() == 0 }).await;
+            sg.finish().await;
+            gateway.stop().await;
+        },
+    );
+}
+
+#[test]
+fn a_compressed_request_that_does_not_arrive_is_late_like_any_other() {
+    run(
+        Engine::Sqlite,
+        |config| config.limits.body_seconds = 1,
+        async |sg| {
+            let (ended, mut ends) = mpsc::unbounded_channel();
+            let addr = rogue(move |_, mut request, respond| {
+                let ended = ended.clone();
+                async move {
+                    while let Some(Ok(_)) = request.body_mut().data().await {}
+                    let _ = ended.send(());
+                    drop(respond);
+                }
+            })
+            .await;
+            sg.gateway("alpha", addr).await;
+            let key = sg.admin().key("viewer", shoreguard::pb::v1::Role::Viewer).await;
+            let mut raw = Raw::connect_as(&sg, &key).await;
+            let late = async |raw: &mut Raw, encoding: &str| {
+                let head = raw.request("ListSandboxes", "alpha").header("grpc-encoding", encoding);
+                let (response, _request) = raw.open(head);
+                let answer = tokio::time::timeout(PATIENCE, Answer::of(response)).await;
+                let status = answer.expect("it has a deadline").status();
+                (status.code(), reason(&status), status.message().to_owned())
+            };
+            let plain = late(&mut raw, "identity").await;
+            assert_eq!(plain.0, tonic::Code::DeadlineExceeded, "{plain:?}");
+            assert_eq!(late(&mut raw, "gzip").await, plain);
+            tokio::time::timeout(PATIENCE, ends.recv()).await.expect("its stream is gone");
+            sg.finish().await;
+        },
+    );
+}

@@ -1,0 +1,184 @@
+//! Answers of which a caller takes little or nothing: what they hold is held until they have left, for a bounded time.
+
+use std::time::{Duration, Instant};
+
+use h2::RecvStream;
+use prost::bytes::Bytes;
+use shoreguard::db::Engine;
+use shoreguard::pb::v1 as pb;
+use tonic::Code;
+
+use crate::proxy::raw::{Raw, prefixed};
+use crate::support::server::{TestServer, reason, run};
+
+const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
+const LIST: &str = "/shoreguard.v1.ServicePrincipalService/ListServicePrincipals";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+fn on_sqlite<F: Future<Output = ()>>(
+    tune: fn(&mut shoreguard::config::Config),
+    test: impl FnOnce(TestServer) -> F,
+) {
+    run(Engine::Sqlite, tune, test);
+}
+
+/// Makes a call without fields and takes what the window lets through; leaves the rest.
+async fn leave(raw: &mut Raw, path: &str) -> RecvStream {
+    let (response, mut body) = raw.open(raw.post(path));
+    body.send_data(prefixed(&[]), true).unwrap();
+    let mut answer = response.await.unwrap().into_body();
+    assert!(!answer.data().await.unwrap().unwrap().is_empty());
+    answer
+}
+
+/// Waits until the server resets a stream.
+async fn reset(mut answer: RecvStream) {
+    let next = tokio::time::timeout(Duration::from_secs(20), answer.data()).await;
+    let reset = next.expect("the answer has a deadline").unwrap().unwrap_err();
+    assert!(reset.is_reset() && reset.is_remote(), "{reset:?}");
+}
+
+/// Makes a call without fields; returns its status.
+async fn call(raw: &mut Raw, path: &str) -> tonic::Status {
+    raw.call(raw.post(path), &[prefixed(&[])]).await.status()
+}
+
+/// Repeats a call until it is let in: what another stream held is returned a moment after its end.
+async fn until_let_in(raw: &mut Raw, path: &str) {
+    for _ in 0..500 {
+        if call(raw, path).await.code() == Code::Ok {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{path} is never let in");
+}
+
+#[test]
+fn a_window_of_one_byte_returns_no_share_before_the_answer_has_left() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 3;
+        config.limits.calls_per_principal = 1;
+    };
+    on_sqlite(tune, async |sg| {
+        let key = sg.admin().key("slow", pb::Role::Admin).await;
+        let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
+        let answer = leave(&mut raw, LIST).await;
+        let mut other = Raw::connect_as(&sg, &key).await;
+        let status = call(&mut other, IDENTITY).await;
+        assert_eq!(reason(&status), "TOO_MANY_CALLS", "{status:?}");
+        reset(answer).await;
+        until_let_in(&mut other, IDENTITY).await;
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_stream_of_which_one_byte_is_taken_holds_its_place_and_is_reset() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 3;
+        config.limits.streams_per_caller = 1;
+    };
+    on_sqlite(tune, async |sg| {
+        let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 1).await;
+        let (response, mut body) = raw.open(raw.post(REFLECTION));
+        body.send_data(files(), true).unwrap();
+        let mut answer = response.await.unwrap().into_body();
+        assert_eq!(answer.data().await.unwrap().unwrap().len(), 1);
+        let mut other = Raw::connect(&sg).await;
+        let status = call(&mut other, REFLECTION).await;
+        assert_eq!(reason(&status), "TOO_MANY_STREAMS", "{status:?}");
+        reset(answer).await;
+        sg.finish().await;
+    });
+}
+
+/// Asks reflection for the files of a service.
+fn files() -> Bytes {
+    let symbol = b"shoreguard.v1.AuthService";
+    let head = [0x22, u8::try_from(symbol.len()).unwrap()];
+    prefixed(&[&head[..], symbol].concat())
+}
+
+#[test]
+fn a_long_answer_is_not_lost_to_a_reader_that_is_only_slow() {
+    on_sqlite(
+        |config| config.limits.answer_seconds = 1,
+        async |sg| {
+            let mut raw = Raw::connect(&sg).await;
+            let asked = Bytes::from([&files()[..]; 4].concat());
+            let whole = raw.call(raw.post(REFLECTION), &[asked.clone()]).await.data;
+            let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 2048).await;
+            let begun = Instant::now();
+            let (response, mut body) = raw.open(raw.post(REFLECTION));
+            body.send_data(asked, true).unwrap();
+            let mut answer = response.await.unwrap().into_body();
+            let (mut read, mut pace) = (Vec::new(), begun);
+            while let Some(data) = answer.data().await {
+                let data = data.unwrap();
+                read.extend_from_slice(&data);
+                answer.flow_control().release_capacity(data.len()).unwrap();
+                // Is slower than the deadline for all of it, and faster than the deadline for a part of 16 KiB.
+                pace += Duration::from_micros(20) * u32::try_from(data.len()).unwrap();
+                tokio::time::sleep_until(pace.into()).await;
+            }
+            assert!(begun.elapsed() > Duration::from_secs(1), "{} bytes are too few", read.len());
+            assert_eq!(read, whole);
+            let trailers = answer.trailers().await.unwrap().unwrap();
+            assert_eq!(trailers["grpc-status"], "0");
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn plain_http_that_is_not_taken_is_bounded_and_ends() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 2;
+        config.limits.anonymous_calls_per_address = 3;
+    };
+    on_sqlite(tune, async |sg| {
+        let get = || http::Request::get(format!("http://{}/gateways/x/jwks.json", sg.address));
+        let mut raw = Raw::connect_with_window(&sg, "", 0).await;
+        let mut open = Vec::new();
+        let mut codes = Vec::new();
+        for _ in 0..20 {
+            let (response, mut body) = raw.open(get());
+            body.send_data(Bytes::new(), true).unwrap();
+            let response = response.await.unwrap();
+            codes.push(response.status().as_u16());
+            if codes.last() == Some(&200) {
+                open.push(response.into_body());
+            }
+        }
+        codes.sort_unstable();
+        assert_eq!(codes, [vec![200; 3], vec![429; 17]].concat());
+        for answer in open {
+            reset(answer).await;
+        }
+        let (response, mut body) = raw.open(get());
+        body.send_data(Bytes::new(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200, "the shares are free");
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_connection_of_plain_http_that_is_not_taken_can_be_displaced() {
+    let tune = |config: &mut shoreguard::config::Config| {
+        config.limits.answer_seconds = 1;
+        config.limits.connection_idle_seconds = 2;
+    };
+    on_sqlite(tune, async |sg| {
+        let mut raw = Raw::connect_with_window(&sg, "", 0).await;
+        let uri = format!("http://{}/gateways/x/jwks.json", sg.address);
+        let (response, mut body) = raw.open(http::Request::get(uri));
+        body.send_data(Bytes::new(), true).unwrap();
+        let answer = response.await.unwrap().into_body();
+        reset(answer).await;
+        // It counts as idle, so it is asked to go as any other that may be displaced.
+        let closed = tokio::time::timeout(Duration::from_secs(20), raw.closed()).await;
+        closed.expect("the connection is idle");
+        sg.finish().await;
+    });
+}
