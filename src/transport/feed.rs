@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use tonic::Status;
 
@@ -34,11 +34,20 @@ use crate::error::{Error, Kind};
 
 /// Answers that wait for a slow reader, per stream.
 const STREAM_BUFFER: usize = 16;
+/// Bytes of the answers that wait, per stream. A larger answer waits alone.
+pub(super) const BUFFER_BYTES: u32 = 128 << 10;
 /// How long the status of a stream that is cut short may wait for its outcome to be stored.
 const CLOSE_TIME: Duration = Duration::from_millis(250);
 
-/// An answer that waits for its reader, with the role on a gateway that is needed to see it, where it is not the stream's.
-pub(super) type Message<R> = (R, Option<(GatewayId, Role)>);
+/// An answer that waits for its reader.
+#[derive(Debug)]
+pub(super) struct Message<R> {
+    pub(super) answer: R,
+    /// The role on a gateway that is needed to see it, where it is not the stream's.
+    pub(super) needs: Option<(GatewayId, Role)>,
+    /// Its part of the stream's bytes, returned when the answer is taken.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
 
 /// The messages of a stream, and the status that it ends with.
 #[derive(Debug)]
@@ -118,13 +127,13 @@ impl<R> futures_util::Stream for Answers<R> {
         }
         let message = loop {
             match ready!(self.messages.poll_recv(cx)) {
-                Some((_, needs)) if !self.sees(needs) => {}
+                Some(Message { needs, .. }) if !self.sees(needs) => {}
                 message => break message,
             }
         };
         match message {
-            Some((message, _)) => Poll::Ready(Some(match self.lost() {
-                None => Ok(message),
+            Some(Message { answer, .. }) => Poll::Ready(Some(match self.lost() {
+                None => Ok(answer),
                 Some(ended) => {
                     let why = status(ended.into());
                     self.end(End::Cut(why.clone()));
@@ -219,7 +228,8 @@ impl<R> Feed<R> {
     {
         let Self { messages, mut end } = self;
         let (within, taking) = (app.config.limits.answer(), call.taking.clone());
-        let sink = Sink { answers: messages, within, taking };
+        let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
+        let sink = Sink { answers: messages, room, within, taking };
         let done = tokio::select! {
             biased;
             cut = cut(live, call.deadline) => Err(cut),
@@ -304,7 +314,7 @@ mod tests {
         ] {
             let (Feed { messages, end: says }, mut answers) = feed();
             for message in [1, 2] {
-                messages.send((message, None)).await.unwrap();
+                messages.send(Message { answer: message, needs: None, room: None }).await.unwrap();
             }
             drop(messages);
             says.send(end).unwrap();
@@ -320,5 +330,20 @@ mod tests {
         assert!(answers.next().now_or_never().is_none());
         drop(end);
         assert_eq!(codes(&mut answers), [Err(tonic::Code::Unavailable)]);
+    }
+
+    #[tokio::test]
+    async fn large_answers_wait_for_each_other_and_small_ones_do_not() {
+        let (Feed { messages, end: _end }, mut answers) = feed::<Vec<u8>>();
+        let room = Arc::new(Semaphore::new(BUFFER_BYTES as usize));
+        let within = Duration::from_hours(1);
+        let sink = Sink { answers: messages, room, within, taking: None };
+        let large = vec![0; 2 * BUFFER_BYTES as usize];
+        sink.send(large.clone()).now_or_never().expect("it waits alone").unwrap();
+        assert!(sink.send(vec![0; 1]).now_or_never().is_none(), "there is no room beside it");
+        assert_eq!(answers.next().now_or_never().unwrap().unwrap().unwrap(), large);
+        for _ in 0..STREAM_BUFFER {
+            sink.send(vec![0; 1]).now_or_never().expect("there is room").unwrap();
+        }
     }
 }

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -42,12 +41,14 @@ const MESSAGE_TIME: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Sink<R> {
     pub(super) answers: mpsc::Sender<feed::Message<R>>,
+    /// Bytes that may wait for the reader.
+    pub(super) room: Arc<Semaphore>,
     /// Time that the reader may take for one answer.
     pub(super) within: Duration,
     pub(super) taking: Option<Arc<Taking>>,
 }
 
-impl<R> Sink<R> {
+impl<R: Message> Sink<R> {
     /// Sends one answer.
     ///
     /// # Errors
@@ -62,18 +63,28 @@ impl<R> Sink<R> {
     /// # Errors
     /// Those of [`Sink::send`].
     pub async fn send_of(&self, needs: Option<(GatewayId, Role)>, answer: R) -> Result<(), Error> {
-        match self.answers.send_timeout((answer, needs), self.within).await {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Closed(_)) => {
-                Err(Error::Late { why: "the reader is gone".to_owned() })
-            }
-            Err(SendTimeoutError::Timeout(_)) => {
+        match timeout(self.within, self.enqueue(needs, answer)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Late { why: "the reader is gone".to_owned() }),
+            Err(_) => {
                 if let Some(taking) = &self.taking {
                     taking.give_up();
                 }
                 Err(Error::Late { why: "the reader takes no answers".to_owned() })
             }
         }
+    }
+
+    /// Waits until there is room for an answer. Returns whether there is a reader.
+    async fn enqueue(&self, needs: Option<(GatewayId, Role)>, answer: R) -> bool {
+        let bytes = u32::try_from(answer.encoded_len()).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(feed::BUFFER_BYTES));
+        let room = tokio::select! {
+            biased;
+            room = room => room.ok(),
+            () = self.answers.closed() => return false,
+        };
+        self.answers.send(feed::Message { answer, needs, room }).await.is_ok()
     }
 }
 
