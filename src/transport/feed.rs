@@ -46,7 +46,7 @@ pub(super) struct Message<R> {
     /// The role on a gateway that is needed to see it, where it is not the stream's.
     pub(super) needs: Option<(GatewayId, Role)>,
     /// Its part of the stream's bytes, returned when the answer is taken.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The messages of a stream, and the status that it ends with.
@@ -314,7 +314,7 @@ mod tests {
         ] {
             let (Feed { messages, end: says }, mut answers) = feed();
             for message in [1, 2] {
-                messages.send(Message { answer: message, needs: None, room: None }).await.unwrap();
+                messages.send(Message { answer: message, needs: None, _room: None }).await.unwrap();
             }
             drop(messages);
             says.send(end).unwrap();

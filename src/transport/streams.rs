@@ -84,7 +84,7 @@ impl<R: Message> Sink<R> {
             room = room => room.ok(),
             () = self.answers.closed() => return false,
         };
-        self.answers.send(feed::Message { answer, needs, room }).await.is_ok()
+        self.answers.send(feed::Message { answer, needs, _room: room }).await.is_ok()
     }
 }
 
