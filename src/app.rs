@@ -10,37 +10,39 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::access::authn::password::Hasher;
 use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
 use crate::access::credential_limit::CredentialLimit;
 use crate::access::live::Live;
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Snapshot;
+use crate::audit::recorder::Recorder;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
-use crate::ctx::Digest;
+use crate::db::heartbeat::Heartbeat;
 use crate::db::{Db, DbOptions};
+use crate::digest::Digest;
 use crate::digest::Digests;
+use crate::disk::Disk;
 use crate::error::Error;
+use crate::feed;
 use crate::net::http;
 use crate::net::names::Names;
 use crate::oidc::Oidc;
+use crate::outbox::feed::Feed;
 use crate::proxy::bounds::Bounds;
 use crate::proxy::channels::Channels;
 use crate::proxy::{RequestIds, SandboxIds};
-use crate::resources::audit::recorder::Recorder;
-use crate::resources::events::feed::Feed;
 use crate::resources::gateways::targets::Targets;
 use crate::resources::operations::keeper::Operations;
-use crate::resources::templates::{self, Template};
-use crate::resources::{access_bindings, auth, gateways, sboms};
+use crate::resources::{auth, gateways, sboms};
 use crate::seal::{MasterKeys, SealKey, TagKey};
 use crate::secret::Secret;
+use crate::templates::{self, Template};
 use crate::transport::reload;
 use crate::transport::tls::Tls;
 use crate::transport::traces::Traces;
-use crate::workers::disk::Disk;
-use crate::workers::heartbeat::Heartbeat;
 
 /// What lives as long as the process.
 pub struct App {
@@ -77,7 +79,7 @@ pub struct App {
     /// The operations that run here, and those that are waited for.
     pub operations: Operations,
     /// Who feeds the snapshot: one at a time.
-    pub feeding: access_bindings::feed::Feeding,
+    pub feeding: feed::Feeding,
     /// The gateways as the proxy reaches them.
     pub targets: Arc<Targets>,
     /// How the names of gateways are resolved, and those of their identity providers.
@@ -93,7 +95,7 @@ pub struct App {
     /// How many request ids of a gateway each principal has used.
     pub request_ids: RequestIds,
     /// Passwords are hashed in here, a bounded number at once (T16).
-    pub passwords: auth::password::Hasher,
+    pub passwords: Hasher,
     /// How many credentials one caller may make a minute.
     pub credential_limit: CredentialLimit,
     /// Where SBOMs are received and read, a bounded number at once (T16).
@@ -166,7 +168,7 @@ impl App {
             live: Arc::default(),
             feed: Feed::default(),
             operations: Operations::default(),
-            feeding: access_bindings::feed::Feeding::default(),
+            feeding: feed::Feeding::default(),
             channels: Channels::new(&targets, &Arc::new(config.gateways.clone()), &streams),
             streams,
             targets,
@@ -174,7 +176,7 @@ impl App {
             issuers,
             sandbox_ids: SandboxIds::default(),
             request_ids: RequestIds::default(),
-            passwords: auth::password::Hasher::new(&config.limits),
+            passwords: Hasher::new(&config.limits),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
             sboms: sboms::intake::Intake::default(),
             main: Handle::current(),
@@ -196,13 +198,13 @@ impl App {
             reload_told: Mutex::default(),
         });
         gateways::memory::load_targets(&app).await?;
-        access_bindings::feed::load(&app).await?;
+        feed::load(&app).await?;
         Ok(app)
     }
 
     /// Starts what runs in the background, until `stop`.
     pub fn start(self: &Arc<Self>) {
-        self.spawn(access_bindings::feed::follow(Arc::clone(self)));
+        self.spawn(feed::follow(Arc::clone(self)));
         crate::workers::start(self);
     }
 

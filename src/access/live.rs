@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::live_work::LiveWorks;
 use super::principal::Caller;
-use super::roles::Role;
 use super::snapshot::Snapshot;
 use super::standing::{Place, Standing};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::role::Role;
 
 /// Why a stream was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::principal::Began;
-use super::roles::Role;
 use super::snapshot::Snapshot;
 use crate::db::types::GatewayId;
+use crate::role::Role;
 
 /// Why work must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! How each rpc is guarded, as the proto options say: generated at build time, looked up by path.
 
-use crate::access::roles::Role;
+use crate::role::Role;
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

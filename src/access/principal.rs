@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::db::types::{GatewayId, ServicePrincipalId, SessionId, Timestamp, UserId};
+use crate::clock::Timestamp;
+use crate::db::types::{GatewayId, ServicePrincipalId, SessionId, UserId};
 
 /// What identifies a caller for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

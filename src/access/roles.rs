@@ -1,72 +1,8 @@
 //! Roles and how they combine. Pure: no clock, no database.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-/// What a caller may do, from least to most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Nothing: locks a caller out, globally or of one gateway.
-    None,
-    /// May look.
-    Viewer,
-    /// May work with sandboxes.
-    Operator,
-    /// May change who may do what.
-    Admin,
-}
-
-impl Role {
-    /// Every role, from least to most.
-    pub const ALL: [Self; 4] = [Self::None, Self::Viewer, Self::Operator, Self::Admin];
-
-    /// The role as it is stored and shown.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A role that is none of the four.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnknownRole(String);
-
-impl fmt::Display for UnknownRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not a role: none, viewer, operator or admin", self.0)
-    }
-}
-
-impl std::error::Error for UnknownRole {}
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(s: &str) -> Result<Self, UnknownRole> {
-        match s {
-            "none" => Ok(Self::None),
-            "viewer" => Ok(Self::Viewer),
-            "operator" => Ok(Self::Operator),
-            "admin" => Ok(Self::Admin),
-            other => Err(UnknownRole(other.to_owned())),
-        }
-    }
-}
+use crate::role::Role;
 
 /// The role where no gateway is concerned: the higher of the caller's own and the highest of its groups.
 #[must_use]
@@ -254,8 +190,8 @@ fn bindings(steps: &mut Vec<Step>, of: &Holding, group: Option<&Arc<str>>) -> Op
 
 #[cfg(test)]
 mod tests {
-    use super::Role::{Admin, None as Nothing, Operator, Viewer};
     use super::*;
+    use crate::role::Role::{Admin, None as Nothing, Operator, Viewer};
 
     /// Global role, role on the named gateway, roles by selectors that pick it.
     type Says = (Role, Option<Role>, &'static [Role]);

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::live::Ended;
 use super::principal::Caller;
-use super::roles::Role;
 use super::snapshot::Snapshot;
 use crate::db::types::GatewayId;
+use crate::role::Role;
 
 /// Where a role is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,15 +10,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{ConfigArgs, Failure, data_dir, output};
-use crate::access::roles::Role;
 use crate::app::App;
+use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Clock;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::names::Name;
-use crate::resources::audit::{Ending, Intent, Outcome};
 use crate::resources::service_principals::domain as principals;
 use crate::resources::users::domain::{self as users, Email};
+use crate::role::Role;
 use crate::seal::fill_random;
 use crate::secret::Secret;
 use crate::telemetry;

@@ -1,7 +1,7 @@
 //! `shoreguard check-config`: what a server would start with, or everything that would stop it.
 
 use super::{ConfigArgs, Failure, output};
-use crate::resources::templates;
+use crate::templates;
 
 /// Prints the configuration with its secrets as `***`.
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {

@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::serve::{Signals, bind, watch};
 use super::{Failure, data_dir, output};
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -28,6 +27,7 @@ use crate::resources::gateways::credentials::{AuthMode, Credentials};
 use crate::resources::gateways::domain::{self as gateways, NewGateway};
 use crate::resources::gateways::input::{Endpoint, Scheme};
 use crate::resources::service_principals::domain as principals;
+use crate::role::Role;
 use crate::secret::Secret;
 use crate::telemetry::{self, metrics};
 use crate::transport::server;

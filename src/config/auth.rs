@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
-use crate::access::roles::Role;
+use crate::role::Role;
 
 /// How sessions behave, and how people come to an account.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
-use crate::trusted;
+use crate::safe_paths;
 
 /// Which commands may run before a sandbox is created.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ impl Section for BootHooks {
     ];
 
     fn check(&self, faults: &mut Faults) {
-        if let Some(Err(why)) = self.pre_create_folder.as_deref().map(trusted::folder) {
+        if let Some(Err(why)) = self.pre_create_folder.as_deref().map(safe_paths::folder) {
             faults.add("boot_hooks.pre_create_folder", why);
         }
         if self.launcher.as_ref().is_some_and(|path| !path.is_absolute() || !path.is_file()) {

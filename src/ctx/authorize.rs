@@ -6,15 +6,13 @@ use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who, Wh
 use crate::access::live::Ended;
 use crate::access::policy::{About, Access, Method, Rpc, Scope, ScopeKind};
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
+use crate::audit::Intent;
 use crate::db::types::GatewayId;
+use crate::digest::Digest;
 use crate::error::{Error, Kind, Reason};
-use crate::resources::audit::Intent;
-
-/// Keyed digest of a request without its secrets, and the id of the key.
-pub type Digest = Option<(Arc<str>, Vec<u8>)>;
+use crate::role::Role;
 
 /// A call that was let through; turned into what its handler gets.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::refusal::{Guard, Refusal};
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
-use crate::db::types::{GatewayId, Timestamp};
+use crate::audit::OpenEntry;
+use crate::clock::Timestamp;
+use crate::db::types::GatewayId;
 use crate::fair::Held;
-use crate::resources::audit::OpenEntry;
+use crate::role::Role;
 use crate::transport::taking::Taking;
 
 /// What the layers found out about a call; the one extension that travels with it.

@@ -8,9 +8,9 @@ use super::Ctx;
 use crate::access::live::Ended;
 use crate::access::live_work::{LiveWork, Right};
 use crate::access::principal::{Began, Caller};
-use crate::access::roles::Role;
+use crate::audit::{Ending, OpenEntry, Outcome};
 use crate::error::Error;
-use crate::resources::audit::{Ending, OpenEntry, Outcome};
+use crate::role::Role;
 
 impl Ctx {
     /// Takes the open intent out of the call, which from here on neither closes it nor misses it: whoever takes it

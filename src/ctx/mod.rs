@@ -12,6 +12,7 @@ mod pending;
 mod proved;
 mod refusal;
 mod taken_over;
+mod transaction;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,15 +22,18 @@ use uuid::Uuid;
 
 use crate::access::policy::About;
 use crate::access::principal::{Caller, PrincipalId};
-use crate::access::roles::Role;
 use crate::access::snapshot::Visible;
 use crate::app::App;
+use crate::audit::Intent;
+use crate::clock::Timestamp;
 use crate::db::Db;
-use crate::db::types::{GatewayId, Timestamp, UserId};
+use crate::db::types::UserId;
+use crate::digest::Digest;
 use crate::error::{Error, Kind};
-use crate::resources::audit::Intent;
+use crate::outbox::NewEvent;
+use crate::role::Role;
 
-pub use self::authorize::{Digest, Grant, Granted};
+pub use self::authorize::{Grant, Granted};
 pub(crate) use self::authorize::{authorize, intent_of_read, of_own_call};
 use self::authorize::{enough, intent};
 pub use self::call::{Call, Note, Noted, Settled};
@@ -38,9 +42,8 @@ pub use self::proved::Proved;
 pub(crate) use self::refusal::record as record_refusal;
 pub use self::refusal::{Refusal, Why};
 pub(crate) use self::taken_over::TakenOver;
-
-/// A gateway that a call is about.
-pub type OnGateway = (GatewayId, Arc<str>);
+pub use self::transaction::Tx;
+pub use crate::db::types::OnGateway;
 
 /// A checked call: global, or on one gateway.
 #[derive(Debug, Clone)]
@@ -94,6 +97,13 @@ impl Ctx {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.app.clock.now()
+    }
+
+    /// Returns an event of now by this caller, about the gateway of the call if it has one.
+    #[must_use]
+    pub fn event(&self, name: &'static str, payload: Value) -> NewEvent {
+        let gateway = self.gateway().cloned();
+        NewEvent { name, gateway, actor: self.actor(), payload, at: self.now() }
     }
 
     /// The caller's name, for showing.

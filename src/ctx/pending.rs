@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::authorize::{enough, of_own_call, open};
-use super::{Ctx, Digest, OnGateway, Settled};
+use super::{Ctx, OnGateway, Settled};
 use crate::access::policy::{About, Audit, Method};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
+use crate::digest::Digest;
 use crate::error::{Error, Kind};
+use crate::role::Role;
 
 /// A call whose gateway only the stored object tells.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Call, Ctx, OnGateway, Who};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::app::App;
+use crate::audit::Intent;
 use crate::error::Error;
-use crate::resources::audit::Intent;
+use crate::role::Role;
 
 /// Who it is, and what is about to happen.
 #[derive(Debug)]

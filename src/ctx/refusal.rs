@@ -4,7 +4,7 @@
 //! - a refusal that was noted is recorded once: by the layer when the call is answered, else when the last holder of
 //!   the [`Note`] drops it. A caller that hangs up keeps no refusal out of the log;
 //! - the answer does not wait for the record: nothing has happened that could be lost;
-//! - repeats are counted, see [`Recorder::refused`](crate::resources::audit::recorder::Recorder::refused).
+//! - repeats are counted, see [`Recorder::refused`](crate::audit::recorder::Recorder::refused).
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::{Call, Note};
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
 use crate::app::App;
-use crate::db::types::{GatewayId, Timestamp};
+use crate::audit::{Ending, Intent, Outcome};
+use crate::clock::Timestamp;
+use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
-use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::role::Role;
 use crate::transport::status::code_of;
 
 /// gRPC's codes for what a caller may not do or may not know. Other codes are failures.

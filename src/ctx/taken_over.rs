@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use super::{Call, Ctx, Note, OnGateway, Who};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::app::App;
+use crate::audit::Intent;
 use crate::error::Error;
-use crate::resources::audit::Intent;
+use crate::role::Role;
 
 /// Whose work it is, as it was checked when it was begun.
 #[derive(Debug)]

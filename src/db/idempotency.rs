@@ -4,8 +4,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::schema::idempotency_keys;
-use super::types::Timestamp;
 use super::{Conn, on_conn};
+use crate::clock::Timestamp;
 use crate::error::Error;
 
 /// A key to claim.

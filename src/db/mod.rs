@@ -9,7 +9,9 @@
 //! - nothing here knows a resource.
 
 pub mod error;
+pub mod heartbeat;
 pub mod idempotency;
+pub mod leases;
 mod migrations;
 pub mod options;
 pub mod page;
@@ -34,10 +36,10 @@ use tracing::warn;
 
 use crate::error::{Error, Reason};
 
+use crate::clock::Timestamp;
 pub use crate::on_conn;
 pub use migrations::versions;
 pub use options::DbOptions;
-use types::Timestamp;
 
 /// A connection to PostgreSQL, as [`on_conn!`] hands it to a query.
 pub type PgConn = AsyncPgConnection;

@@ -6,8 +6,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::schema::replicas;
-use super::types::Timestamp;
 use super::{Conn, Db, on_conn};
+use crate::clock::Timestamp;
 use crate::error::Error;
 
 /// A replica that has said nothing for this long is dead.

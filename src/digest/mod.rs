@@ -13,8 +13,10 @@ use prost_reflect::{
 use ring::hmac;
 
 use crate::access::policy::Method;
-use crate::ctx::Digest;
 use crate::seal::MasterKeys;
+
+/// Keyed digest of a request without its secrets, and the id of the key.
+pub type Digest = Option<(Arc<str>, Vec<u8>)>;
 
 /// Makes digests.
 pub struct Digests {

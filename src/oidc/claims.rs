@@ -6,9 +6,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::config::{OidcProvider, OidcRule};
-use crate::db::types::Timestamp;
+use crate::role::Role;
 
 /// The claims of a token that was verified.
 #[derive(Debug, Clone)]

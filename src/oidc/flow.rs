@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::provider::{Discovery, Provider};
+use crate::clock::Timestamp;
 use crate::config::OidcProvider;
-use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::seal::fill_random;
 use crate::secret::Secret;

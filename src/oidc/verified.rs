@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::claims::Claims;
 use super::jwks::KeySet;
 use super::verify::LEEWAY_SECONDS;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 
 /// Tokens of one issuer that are remembered.
 const TOKENS_MAX: usize = 1_024;

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::claims::Claims;
 use super::jwks::KeySet;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 
 /// Bytes of a token that is looked at.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;

@@ -38,7 +38,7 @@ use prost::Message;
 use self::credential::CredentialCheck;
 use crate::access::policy::PolicyEffect;
 use crate::app::App;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 use crate::pb::v0_1::openshell::v1::{HealthResponse, ServiceStatus};
 use crate::proxy::connection::Connection;

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::gateway::{CALL_TIME, Passed};
 use super::{Gateway, Wire, v0_0, v0_1};
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Reason, Said};
 use crate::proxy::message::MESSAGE_BYTES_MAX;
 

@@ -3,7 +3,7 @@
 use super::gateway::{CALL_TIME, Gateway, Wire};
 use super::sandbox::{Place, about};
 use super::{v0_0, v0_1};
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::{Error, Said};
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSshSession";

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::gateway::{CALL_TIME, Messages};
 use super::sandbox::{Place, Sandbox, about, unreadable};
 use super::{Gateway, Wire, v0_0, v0_1};
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::Error;
 
 const LOGS: &str = "/openshell.v1.OpenShell/GetSandboxLogs";

@@ -15,11 +15,11 @@ use super::target::{self, Chosen, Said};
 use super::watch::Watch;
 use super::{BoxError, Proxy, sandboxes};
 use crate::access::policy::{Guard, Streaming, UpstreamMethod};
-use crate::access::roles::Role;
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::openshell::{Probe, capability};
 use crate::resources::gateways::targets::{Generation, Target};
+use crate::role::Role;
 
 /// How a method is guarded in each generation.
 #[derive(Debug, Clone, Copy)]

@@ -15,12 +15,12 @@ use super::record::{self, Place};
 use super::target::Chosen;
 use super::watch::Watch;
 use super::{BoxError, governed};
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::Error;
 use crate::pb::wire;
 use crate::resources::gateways::targets::Generation;
+use crate::role::Role;
 use crate::transport::complete::Complete;
 use crate::transport::request_body::HeldBody;
 

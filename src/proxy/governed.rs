@@ -1,9 +1,9 @@
 //! What a governed request asks for, where its method alone doesn't tell (T05).
 
-use crate::access::roles::Role;
 use crate::error::Error;
 use crate::openshell::settings;
 use crate::pb::wire;
+use crate::role::Role;
 
 const UPDATE_CONFIG: &str = "/openshell.v1.OpenShell/UpdateConfig";
 

@@ -13,7 +13,7 @@ use super::record::{self, Closing, Place};
 use super::upstream::Meter;
 use super::{BoxError, annotate, governed, skew};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
-use crate::ctx::Digest;
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::pb::wire;
 use crate::transport::complete::Complete;

@@ -14,9 +14,10 @@ use super::target::Chosen;
 use super::upstream::Meter;
 use crate::access::policy::{Guard, Streaming};
 use crate::app::App;
-use crate::ctx::{Call, Digest, Refusal};
+use crate::audit::{Ending, Intent, OpenEntry, Outcome};
+use crate::ctx::{Call, Refusal};
+use crate::digest::Digest;
 use crate::error::{Error, Reason};
-use crate::resources::audit::{Ending, Intent, OpenEntry, Outcome};
 use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
 use crate::transport::status::code_of;
@@ -75,7 +76,7 @@ pub(crate) fn refuse(
         resource: guard.map_or("gateway", |guard| guard.resource),
         target: place.target(),
         gateway: chosen.map(|chosen| (Some(chosen.id), Arc::clone(&chosen.name))),
-        role: chosen.map_or(crate::access::roles::Role::None, |chosen| chosen.role),
+        role: chosen.map_or(crate::role::Role::None, |chosen| chosen.role),
         why: error.into(),
     };
     call.note.lock().refused = Some(refusal);

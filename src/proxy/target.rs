@@ -7,10 +7,10 @@ use http::HeaderMap;
 use http::uri::Authority;
 
 use crate::access::principal::{Caller, PrincipalId};
-use crate::access::roles::Role;
 use crate::access::snapshot::Snapshot;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
+use crate::role::Role;
 
 /// The metadata that names a gateway.
 const HEADER: &str = "x-shoreguard-gateway";

@@ -61,7 +61,7 @@ impl Meter {
     }
 
     /// The digest of what has passed.
-    pub(crate) fn finish(&self) -> crate::ctx::Digest {
+    pub(crate) fn finish(&self) -> crate::digest::Digest {
         self.digest.lock().unwrap_or_else(PoisonError::into_inner).take()?.finish()
     }
 }

@@ -12,11 +12,11 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::access::live::{Ended, LiveStream};
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::role::Role;
 use crate::transport::taking::Taking;
 
 /// How long a unary call waits before it is watched.

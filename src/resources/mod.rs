@@ -15,5 +15,5 @@ pub mod operations;
 pub mod sandboxes;
 pub mod sboms;
 pub mod service_principals;
-pub mod templates;
+pub mod sessions;
 pub mod users;

@@ -31,8 +31,7 @@ pub struct Body {
     inner: Inner,
     /// What is left of the frame that was last read.
     rest: Bytes,
-    /// The end, once it was read: with trailers or without.
-    end: Option<Option<HeaderMap>>,
+    end: End,
     measured: Option<Measured>,
     /// Whether the caller takes it; of a proxied answer the gateway waits instead.
     taking: Option<Arc<Taking>>,
@@ -42,6 +41,14 @@ pub struct Body {
     until: Option<Until>,
     /// A drain waits for it.
     counted: Option<Counted>,
+}
+
+/// Whether the end was read.
+#[derive(Debug)]
+enum End {
+    Unread,
+    /// Read, and its trailers, which are taken once.
+    Read(Option<HeaderMap>),
 }
 
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Default for Body {
 impl Body {
     fn new(inner: Inner) -> Self {
         let (taking, shares, until, counted) = (None, None, None, None);
-        let (rest, end, measured) = (Bytes::new(), None, None);
+        let (rest, end, measured) = (Bytes::new(), End::Unread, None);
         Self { inner, rest, end, measured, taking, shares, until, counted }
     }
 
@@ -174,7 +181,7 @@ impl HttpBody for Body {
         if !this.rest.is_empty() {
             return Poll::Ready(Some(Ok(this.part())));
         }
-        if this.end.is_none() {
+        if matches!(this.end, End::Unread) {
             let end = match ready!(this.poll_inner(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
@@ -190,12 +197,15 @@ impl HttpBody for Body {
                 None => None,
             };
             this.inner = Inner::Empty;
-            this.end = Some(end);
+            this.end = End::Read(end);
         }
         if let Some(taking) = &this.taking {
             ready!(taking.poll_left(cx));
         }
-        let trailers = this.end.replace(None).flatten();
+        let trailers = match std::mem::replace(&mut this.end, End::Read(None)) {
+            End::Read(trailers) => trailers,
+            End::Unread => None,
+        };
         let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
         this.finish(status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())));
         Poll::Ready(trailers.map(Frame::trailers).map(Ok))
@@ -203,7 +213,7 @@ impl HttpBody for Body {
 
     /// Is false while a part has not left: hyper would drop the body with the last part.
     fn is_end_stream(&self) -> bool {
-        if !self.rest.is_empty() || matches!(self.end, Some(Some(_))) || self.waits() {
+        if !self.rest.is_empty() || matches!(self.end, End::Read(Some(_))) || self.waits() {
             return false;
         }
         match &self.inner {

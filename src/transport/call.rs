@@ -17,10 +17,11 @@ use super::status::{code_of, status};
 use crate::access::policy::{Audit, Rpc, ScopeKind};
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
-use crate::ctx::{self, Call, Digest, Grant, Granted};
+use crate::audit::{Ending, Outcome};
+use crate::ctx::{self, Call, Grant, Granted};
 use crate::db::types::GatewayId;
+use crate::digest::Digest;
 use crate::error::{Error, Kind};
-use crate::resources::audit::{Ending, Outcome};
 
 /// What a handler answers.
 pub type Reply<R> = Result<Response<R>, Status>;

@@ -25,12 +25,12 @@ use super::status::status;
 use super::streams::{Opened, Sink};
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::Rpc;
-use crate::access::roles::Role;
 use crate::access::standing::Standing;
 use crate::app::App;
 use crate::ctx::{Call, Grant, Refusal};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
+use crate::role::Role;
 
 /// Answers that wait for a slow reader, per stream.
 const STREAM_BUFFER: usize = 16;

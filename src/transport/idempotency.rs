@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use crate::access::policy::Method;
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::{Ctx, Settled};
 use crate::db::idempotency as store;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::role::Role;
 use crate::seal::Aad;
 use crate::workers::{Worked, Worker};
 

@@ -13,10 +13,9 @@ use tracing::{error, info, warn};
 
 use super::tls::{Content, Served, Tls};
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::db::types::Timestamp;
 use crate::error::Error;
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::gateways::certificates;
 use crate::telemetry::metrics::CERTIFICATE_EXPIRY;
 use crate::workers::{Worked, Worker};
@@ -93,9 +92,8 @@ async fn refused(ctx: &Ctx, what: Refused, why: &Error) -> Result<bool, Error> {
 }
 
 async fn tell(ctx: &Ctx, name: &'static str, payload: serde_json::Value) -> Result<(), Error> {
-    let event = NewEvent::of(ctx, name, payload);
-    ctx.db().transaction(async |conn| events::enqueue(conn, event.clone()).await).await?;
-    ctx.app().feed.written();
+    let event = ctx.event(name, payload);
+    ctx.transaction(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 

@@ -29,12 +29,12 @@ use super::taking::Taking;
 use super::until::Until;
 use crate::access::authn::PeerCertificate;
 use crate::access::policy::{Access, Method, Streaming};
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::proxy::Proxy;
 use crate::resources::gateways::targets::Generation;
+use crate::role::Role;
 use crate::transport::traces::CallSpan;
 
 /// Stands in for the method of a path that no table has.

@@ -24,12 +24,12 @@ use super::status::{of_the_wire, status};
 use super::taking::Taking;
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::{Audit, Rpc};
-use crate::access::roles::Role;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::ctx::{self, Call, Grant, Refusal};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::role::Role;
 
 /// What a streaming handler answers.
 pub type Stream<R> = feed::Answers<R>;

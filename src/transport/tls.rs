@@ -20,8 +20,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::access::authn::PeerCertificate;
+use crate::clock::Timestamp;
 use crate::config;
-use crate::db::types::Timestamp;
 use crate::error::{Error, Reason};
 use crate::resources::gateways::certificates;
 use crate::seal::joined;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::access::roles::Role;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::pb::v1 as pb;
+use crate::role::Role;
 
 impl From<Role> for pb::Role {
     fn from(role: Role) -> Self {

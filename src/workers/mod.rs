@@ -1,13 +1,11 @@
 //! Background work: each job is a tick that runs again and again, on one replica at a time where it holds a lease.
 //!
 //! Invariants
-//! - one holder at a time: a worker holds a [`lease`], and proves it inside the transaction in which it writes;
+//! - one holder at a time: a worker holds a [`leases::Lease`], and proves it inside the transaction in which it writes;
 //! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
 //! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
 
 pub mod disk;
-pub mod heartbeat;
-pub mod lease;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,13 +20,13 @@ use tracing::{Instrument, debug, info_span, warn};
 use crate::app::App;
 use crate::config::Config;
 use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::resources::{
     access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
     service_principals,
 };
 use crate::transport::{idempotency, reload};
-use lease::Lease;
 
 /// How long a lease is held without being renewed: so long does a job stand still after its replica has died.
 const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -103,7 +101,7 @@ pub fn start(app: &Arc<App>) {
     for worker in ALL {
         spawn(app, *worker);
     }
-    events::feed::follow(app);
+    events::follow::follow(app);
 }
 
 /// Starts one job.
@@ -119,12 +117,12 @@ pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Err
     if !worker.lease {
         return (worker.tick)(&ctx, None).await.map(Some);
     }
-    let Some(lease) = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? else {
+    let Some(lease) = leases::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? else {
         return Ok(None);
     };
     let done = (worker.tick)(&ctx, Some(&lease)).await;
     // Taken over in the meantime is as good as released.
-    let _ = lease::release(&app.db, lease).await;
+    let _ = leases::release(&app.db, lease).await;
     done.map(Some)
 }
 
@@ -155,7 +153,7 @@ async fn run(app: Arc<App>, worker: Worker) {
         }
     }
     if let Some(lease) = held
-        && let Err(error) = lease::release(&app.db, lease).await
+        && let Err(error) = leases::release(&app.db, lease).await
     {
         debug!(error = &error as &dyn std::error::Error, "a lease was not released");
     }
@@ -165,7 +163,7 @@ async fn run(app: Arc<App>, worker: Worker) {
 async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result<Worked, Error> {
     let app = ctx.app();
     if worker.lease && held.is_none() {
-        *held = lease::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
+        *held = leases::acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
         if held.is_none() {
             return Ok(Worked::NOTHING);
         }
@@ -205,7 +203,7 @@ async fn renewing<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) ->
         tokio::select! {
             answer = &mut work => return (answer, held),
             () = tokio::time::sleep(RENEW_EVERY), if held => {
-                match lease::renew(&app.db, lease, LEASE_TTL).await {
+                match leases::renew(&app.db, lease, LEASE_TTL).await {
                     Ok(()) => {}
                     Err(Error::Conflict { .. }) => held = false,
                     Err(error) => {

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use shoreguard::access::roles::Role;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
+use shoreguard::role::Role;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{Caller, TestServer};

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use shoreguard::access::roles::Role;
+use shoreguard::clock::Timestamp;
 use shoreguard::db::on_conn;
 use shoreguard::db::schema::{access_changes, gateways, service_principals};
-use shoreguard::db::types::Timestamp;
+use shoreguard::feed::{self, store};
+use shoreguard::outbox::{self, Subject};
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
-use shoreguard::resources::access_bindings::feed::{self, Subject, store};
 use shoreguard::resources::access_bindings::worker;
+use shoreguard::role::Role;
 use shoreguard::workers;
 
 use crate::access_bindings::{
@@ -314,11 +315,11 @@ served! {
                 .set(service_principals::role.eq("none"))
                 .execute(c)
                 .await)?;
-            store::log_change(conn, Subject::ServicePrincipal(ids[0].into()), at).await?;
+            outbox::log_change(conn, Subject::ServicePrincipal(ids[0].into()), at).await?;
             on_conn!(conn, |c| diesel::delete(gateways::table.find(east.get())).execute(c).await)?;
-            store::log_change(conn, Subject::Gateway(east), at).await?;
+            outbox::log_change(conn, Subject::Gateway(east), at).await?;
             // The one that is left is about somebody else.
-            store::log_change(conn, Subject::User(999.into()), at).await?;
+            outbox::log_change(conn, Subject::User(999.into()), at).await?;
             let all = store::forget(conn, sg.app.clock.now().plus(Duration::from_mins(1)), 1_000).await?;
             assert!(all > 2);
             Ok(())

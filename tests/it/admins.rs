@@ -1,8 +1,8 @@
 //! The last active admin stays, whoever takes admins away and however many at once.
 
-use shoreguard::access::roles::Role;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::store;
+use shoreguard::role::Role;
 use tonic::Status;
 
 use crate::support::server::{ADMIN_EMAIL, Caller, TestServer, reason};

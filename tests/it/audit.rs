@@ -9,16 +9,17 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
 use shoreguard::access::principal::PrincipalId;
-use shoreguard::access::roles::Role;
+use shoreguard::audit::recorder::Recorder;
+use shoreguard::audit::{Ending, Intent, Outcome};
 use shoreguard::clock::Clock;
+use shoreguard::clock::Timestamp;
 use shoreguard::config::{self, Config};
 use shoreguard::db::schema::audit_log;
-use shoreguard::db::types::{AuditId, GatewayId, Timestamp, UserId};
+use shoreguard::db::types::{AuditId, GatewayId, UserId};
 use shoreguard::db::{self, Db, Engine, on_conn};
 use shoreguard::error::{Error, Reason};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::audit::recorder::Recorder;
-use shoreguard::resources::audit::{Ending, Intent, Outcome};
+use shoreguard::role::Role;
 use uuid::Uuid;
 
 pub(crate) fn settings() -> config::Audit {

@@ -35,7 +35,7 @@ served! {
         let who = caller.auth().get_current_identity(WHO).await.unwrap().into_inner();
         assert_eq!((who.actor.as_str(), who.expire_time), (ADMIN_EMAIL, session.expire_time));
         sg.app.clock.advance(Duration::from_secs(15 * 60 + 1));
-        shoreguard::resources::access_bindings::feed::refresh(&sg.app).await.unwrap();
+        shoreguard::feed::refresh(&sg.app).await.unwrap();
         assert_refused!(caller.auth().get_current_identity(WHO).await, Unauthenticated, "CREDENTIAL_INVALID");
         sg.finish().await;
     }

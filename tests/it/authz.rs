@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, Kind, Value};
 use shoreguard::access::policy::{Access, Audit, METHODS, Streaming, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb;
 use shoreguard::pb::v1 as sg_v1;
-use shoreguard::resources::auth::budget;
+use shoreguard::resources::sessions::budget;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shoreguard::config::Config;
+use shoreguard::db::leases;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::DiscoveryOutcome::{AlreadyRegistered, Refused, Registered, Registrable};
-use shoreguard::workers::lease;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 
@@ -182,9 +182,9 @@ served! { tuned registering;
             address("inside.fleet.test", "127.0.0.1"),
         ]);
         let ttl = Duration::from_mins(1);
-        let held = lease::acquire(&sg.app.db, "gateway.discovery-run", "another replica", ttl).await.unwrap().unwrap();
+        let held = leases::acquire(&sg.app.db, "gateway.discovery-run", "another replica", ttl).await.unwrap().unwrap();
         assert_refused!(discover(&sg.admin(), &[]).await, FailedPrecondition, "DISCOVERY_RUNNING");
-        lease::release(&sg.app.db, held).await.unwrap();
+        leases::release(&sg.app.db, held).await.unwrap();
 
         let found = discover(&sg.admin(), &["fleet.test"]).await.unwrap();
         let name = format!("edge-{port}");

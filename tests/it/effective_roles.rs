@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use shoreguard::access::roles::Role;
 use shoreguard::ctx::Call;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
 use shoreguard::resources::users;
+use shoreguard::role::Role;
 use shoreguard::transport::call::call_write;
 use tokio::sync::oneshot;
 use tonic::Request;

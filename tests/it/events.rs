@@ -9,9 +9,9 @@ use serde_json::json;
 use shoreguard::app::App;
 use shoreguard::db::on_conn;
 use shoreguard::db::types::GatewayId;
+use shoreguard::feed;
+use shoreguard::outbox::{self, NewEvent};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed;
-use shoreguard::resources::events::domain::{self, NewEvent};
 use shoreguard::resources::events::worker;
 use shoreguard::workers;
 
@@ -32,7 +32,7 @@ async fn write(app: &App, on: Option<(GatewayId, Arc<str>)>, what: &str, held: D
     };
     app.db
         .transaction(async |conn| {
-            domain::enqueue(conn, event).await?;
+            outbox::enqueue(conn, event).await?;
             tokio::time::sleep(held).await;
             Ok(())
         })

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use h2::server::SendResponse;
 use prost::bytes::Bytes;
+use shoreguard::feed;
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayFindingKind::CredentialUnusable;
 use shoreguard::pb::v1::GatewayStatus::{Degraded, Healthy};
-use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Power, Script, Simulator, SimulatorOptions, Times};

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shoreguard::db::leases;
 use shoreguard::error::{Error, Kind};
+use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::GatewayStatus::{Healthy, Unreachable};
-use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::gateways::findings::LOOKS;
 use shoreguard::resources::gateways::worker::PROBES;
-use shoreguard::workers::{self, lease};
+use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
 
@@ -154,7 +155,7 @@ served! {
             until_asked(&edge, method, times).await;
             // It is held up for so long that another goes on.
             pass(&sg, Duration::from_secs(31)).await;
-            let taken = lease::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
+            let taken = leases::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
             assert!(taken.is_some(), "{}", worker.name);
             let lost = round.await.unwrap();
             assert!(matches!(&lost, Err(Error::Conflict { kind: Kind::Lease, .. })), "{}: {lost:?}", worker.name);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use shoreguard::access::roles::Role;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::groups::domain::{GROUP_MEMBERS_MAX, GROUPS_MAX, GROUPS_OF_A_USER_MAX};
+use shoreguard::role::Role;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 use tonic::Status;
 

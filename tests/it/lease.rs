@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shoreguard::db::Db;
+use shoreguard::db::leases::{Lease, acquire, release, renew, still_held};
 use shoreguard::error::{Error, Kind};
-use shoreguard::workers::lease::{Lease, acquire, release, renew, still_held};
 use tokio::task::JoinSet;
 
 const TTL: Duration = Duration::from_secs(30);

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use shoreguard::audit::Ending;
+use shoreguard::audit::recorder::Recorder;
 use shoreguard::clock::Clock;
 use shoreguard::db::schema::audit_log;
 use shoreguard::db::{Db, DbOptions, Engine, on_conn};
-use shoreguard::resources::audit::Ending;
-use shoreguard::resources::audit::recorder::Recorder;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::watch;

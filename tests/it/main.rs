@@ -8,6 +8,7 @@ mod support;
 mod access_bindings;
 mod access_explained;
 mod admins;
+mod after_commit;
 mod audit;
 mod auth;
 mod authz;

@@ -7,9 +7,9 @@ use serde_json::json;
 use shoreguard::access::authn::token::Grant;
 use shoreguard::access::principal::Caller as Known;
 use shoreguard::db::Engine;
+use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{OperationErrorCode as Code, OperationStatus as Status};
-use shoreguard::resources::access_bindings::feed;
 
 use crate::access_bindings::{of, set};
 use crate::boot_hook_runs::{lives, waiting};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use shoreguard::app::App;
 use shoreguard::db::{Conn, Engine};
+use shoreguard::outbox::{self, NewEvent};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::events::domain::{self, NewEvent};
 use shoreguard::resources::events::worker::SEQUENCER;
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
@@ -63,7 +63,7 @@ async fn write(app: &App, what: &str) {
         payload: json!({ "what": what }),
         at: app.clock.now(),
     };
-    app.db.transaction(async |conn| domain::enqueue(conn, event).await).await.unwrap();
+    app.db.transaction(async |conn| outbox::enqueue(conn, event).await).await.unwrap();
     app.feed.written();
 }
 

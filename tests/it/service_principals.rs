@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use shoreguard::access::policy::Streaming;
+use shoreguard::feed;
+use shoreguard::outbox::{Subject, log_change};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed::{self, Subject, store::log_change};
 use shoreguard::resources::service_principals::domain::{OVERLAP_MAX, SERVICE_PRINCIPALS_MAX};
 use shoreguard::resources::service_principals::worker::LAST_USED;
 use shoreguard::workers;

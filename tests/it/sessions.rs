@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use shoreguard::access::live::Ended;
+use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed;
-use shoreguard::resources::auth::sessions::SESSIONS_MAX;
+use shoreguard::resources::sessions::SESSIONS_MAX;
 
 use crate::support::dump;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};

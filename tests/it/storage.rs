@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use shoreguard::clock::Timestamp;
 use shoreguard::db::page::{PageScope, PageSize, PageToken};
 use shoreguard::db::schema::{event_head, gateways, group_members, groups, users};
-use shoreguard::db::types::{GatewayId, GroupId, Json, Timestamp, UserId};
+use shoreguard::db::types::{GatewayId, GroupId, Json, UserId};
 use shoreguard::db::{Conn, Db, Engine, on_conn};
 use shoreguard::error::{Error, Kind, Reason};
 use shoreguard::seal::{Aad, MasterKeys};

@@ -107,7 +107,7 @@ fn a_long_answer_is_not_lost_to_a_reader_that_is_only_slow() {
         async |sg| {
             let mut raw = Raw::connect(&sg).await;
             let asked = Bytes::from([&files()[..]; 4].concat());
-            let whole = raw.call(raw.post(REFLECTION), &[asked.clone()]).await.data;
+            let whole = raw.call(raw.post(REFLECTION), std::slice::from_ref(&asked)).await.data;
             let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 2048).await;
             let begun = Instant::now();
             let (response, mut body) = raw.open(raw.post(REFLECTION));

@@ -7,12 +7,13 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use shoreguard::app::App;
+use shoreguard::audit::Ending;
+use shoreguard::audit::recorder::Recorder;
 use shoreguard::db::schema::{audit_log, leases, replicas};
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::error::Error;
 use shoreguard::resources::audit;
-use shoreguard::resources::audit::recorder::Recorder;
-use shoreguard::workers::{self, Worked, Worker, lease};
+use shoreguard::workers::{self, Worked, Worker};
 use tokio::sync::Notify;
 
 use crate::audit::{intent, settings};
@@ -29,7 +30,9 @@ const COUNTING: Worker = Worker {
     tick: |ctx, lease| {
         Box::pin(async move {
             let lease = lease.unwrap();
-            ctx.db().transaction(async |conn| lease::still_held(conn, lease).await).await?;
+            ctx.db()
+                .transaction(async |conn| shoreguard::db::leases::still_held(conn, lease).await)
+                .await?;
             let tick = count(ctx.app());
             assert_ne!(tick, 2, "a panic of a job");
             if tick == 3 {
@@ -98,11 +101,11 @@ served! {
 
     async fn a_job_that_another_replica_holds_is_left_to_it(sg: TestServer) {
         let ttl = Duration::from_secs(30);
-        let theirs = lease::acquire(&sg.app.db, COUNTING.name, "other", ttl).await.unwrap().unwrap();
+        let theirs = shoreguard::db::leases::acquire(&sg.app.db, COUNTING.name, "other", ttl).await.unwrap().unwrap();
         assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), None);
         sg.app.db.move_clock(ttl);
         assert_eq!(workers::once(&sg.app, &COUNTING).await.unwrap(), Some(Worked { done: 1, more: false }));
-        assert!(lease::renew(&sg.app.db, &theirs, ttl).await.is_err());
+        assert!(shoreguard::db::leases::renew(&sg.app.db, &theirs, ttl).await.is_err());
         sg.finish().await;
     }
 
@@ -134,7 +137,7 @@ served! {
         let app = &sg.app;
         app.audit.open(intent("open")).await.unwrap();
         let closed = app.audit.open(intent("closed")).await.unwrap();
-        app.audit.close(closed, crate::audit::outcome(audit::Ending::Ok)).await.unwrap();
+        app.audit.close(closed, crate::audit::outcome(Ending::Ok)).await.unwrap();
         app.audit.settled().await;
         app.clock.advance(Duration::from_hours(24 * 89));
         app.db.move_clock(Duration::from_secs(31));

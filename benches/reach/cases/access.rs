@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shoreguard::access::principal::PrincipalId;
-use shoreguard::access::roles::Role;
 use shoreguard::access::snapshot::{
     Bindings, Change, GatewayFacts, GroupFacts, SelectorRole, Snapshot, UserFacts,
 };
 use shoreguard::clock::Clock;
 use shoreguard::db::types::{GatewayId, GroupId, UserId};
 use shoreguard::labels::{Labels, Selector};
+use shoreguard::role::Role;
 
 use crate::figure::{Figure, Target};
 use crate::{Bench, Fault};

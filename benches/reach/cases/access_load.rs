@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use diesel_async::RunQueryDsl as _;
 use shoreguard::access::principal::PrincipalId;
-use shoreguard::access::roles::Role;
 use shoreguard::access::snapshot::Snapshot;
 use shoreguard::clock::Clock;
-use shoreguard::db::types::{GatewayId, Timestamp, UserId};
+use shoreguard::clock::Timestamp;
+use shoreguard::db::types::{GatewayId, UserId};
 use shoreguard::db::{Db, Engine, on_conn};
-use shoreguard::resources::access_bindings::feed;
+use shoreguard::feed;
+use shoreguard::role::Role;
 
 use crate::figure::{Figure, Target};
 use crate::place::{self, ENGINES, Place};

@@ -1,6 +1,7 @@
 //! From what a call carries to who is calling. One credential a call (T19).
 
 mod foreign;
+pub mod password;
 pub mod token;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::principal::{Caller, PrincipalId};
 use super::snapshot::Snapshot;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 use crate::oidc::claims::Claims;
 use crate::oidc::{Oidc, Provider};

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::snapshot::Snapshot;
 use crate::clock::Clock;
-use crate::db::types::{GatewayId, SessionId, Timestamp};
+use crate::clock::Timestamp;
+use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
 
 /// What a token is good for.
@@ -201,10 +202,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::access::roles::Role;
     use crate::access::snapshot::{Change, GatewayFacts, UserFacts};
     use crate::db::types::UserId;
     use crate::labels::Labels;
+    use crate::role::Role;
 
     const ANA: PrincipalId = PrincipalId::User(UserId(1));
 

@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::access::roles::{self, Role};
+use crate::access::roles;
 use crate::db::types::GatewayId;
 use crate::labels::{Labels, Selector};
+use crate::role::Role;
 
 /// What access needs to know of a gateway.
 #[derive(Debug, Clone)]

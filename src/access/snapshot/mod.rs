@@ -6,6 +6,7 @@
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
 mod bindings;
+mod freshness;
 mod state;
 mod survey;
 #[cfg(test)]
@@ -18,13 +19,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::principal::{Began, Caller, PrincipalId};
-use super::roles::Role;
-use crate::clock::Clock;
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
-use crate::error::{Error, Reason};
+use crate::clock::{Clock, Timestamp};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId};
+use crate::error::Error;
 use crate::labels::Selector;
+use crate::role::Role;
 
 pub use self::bindings::{Bindings, GatewayFacts, SelectorRole};
+use self::freshness::Freshness;
 use self::state::State;
 pub use self::survey::{Access, After, Moved};
 
@@ -119,8 +121,7 @@ pub struct Snapshot {
     revision: watch::Sender<i64>,
     /// Moves with each change of the state, while the state is locked.
     version: AtomicU64,
-    fresh_at_ms: AtomicU64,
-    stale_after: Duration,
+    freshness: Freshness,
     clock: Clock,
 }
 
@@ -132,8 +133,7 @@ impl Snapshot {
             state: RwLock::default(),
             revision: watch::Sender::new(0),
             version: AtomicU64::new(0),
-            fresh_at_ms: AtomicU64::new(0),
-            stale_after,
+            freshness: Freshness::new(clock.clone(), stale_after),
             clock,
         }
     }
@@ -175,10 +175,16 @@ impl Snapshot {
             }
             self.version.fetch_add(1, Ordering::Release);
         }
-        self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
+        self.freshness.confirm(asked_at);
         if moved || revision > self.revision() {
             self.revision.send_modify(|at| *at = revision.max(*at));
         }
+    }
+
+    /// Makes the snapshot stale until it is read again, after a committed change that could not be read: every check is
+    /// refused meanwhile.
+    pub fn mark_unconfirmed(&self) {
+        self.freshness.mark_unconfirmed();
     }
 
     /// Puts everything in anew, as of `revision`, which was read at `asked_at` since boot.
@@ -191,7 +197,7 @@ impl Snapshot {
         let replaced = std::mem::replace(&mut *state, fresh);
         self.version.fetch_add(1, Ordering::Release);
         drop(state);
-        self.fresh_at_ms.fetch_max(millis(asked_at), Ordering::Release);
+        self.freshness.confirm(asked_at);
         self.revision.send_modify(|at| *at = revision.max(*at));
         // Out of everyone's way.
         drop(replaced);
@@ -200,17 +206,12 @@ impl Snapshot {
     /// How long ago the data was last confirmed.
     #[must_use]
     pub fn age(&self) -> Duration {
-        let now = millis(self.clock.since_boot());
-        Duration::from_millis(now.saturating_sub(self.fresh_at_ms.load(Ordering::Acquire)))
+        self.freshness.age()
     }
 
     /// Refuses where the data can't be confirmed to be fresh.
     pub fn check_fresh(&self) -> Result<(), Error> {
-        if self.age() <= self.stale_after {
-            return Ok(());
-        }
-        let why = "the access data cannot be confirmed to be fresh";
-        Err(Error::unavailable(Reason::AccessStale, why))
+        self.freshness.check()
     }
 
     /// The holder of an API key. Constant work for known and unknown ones: one look-up of its hash.
@@ -392,8 +393,4 @@ impl Snapshot {
         seen.truncate(limit);
         (seen, cut)
     }
-}
-
-fn millis(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }

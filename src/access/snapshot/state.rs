@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::bindings::{Bindings, GatewayFacts};
 use super::{Change, GroupFacts, ServicePrincipalFacts, UserFacts};
 use crate::access::principal::{Began, Caller, PrincipalId};
-use crate::access::roles::{self, Role};
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
+use crate::access::roles;
+use crate::clock::Timestamp;
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId};
 use crate::labels::{Labels, UNLABELLED};
+use crate::role::Role;
 
 /// A service principal, and its name as a caller, which is made once and not in each call.
 #[derive(Debug)]

@@ -8,9 +8,10 @@ use super::Snapshot;
 use super::bindings::Bindings;
 use super::state::State;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{self, Explanation, Holding, Role};
+use crate::access::roles::{self, Explanation, Holding};
 use crate::db::types::GatewayId;
 use crate::labels::Labels;
+use crate::role::Role;
 
 /// A caller whose role somewhere changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,8 +17,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::access::roles::Role;
 use crate::config::shown::secret;
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// Who else may say who somebody is.

@@ -14,7 +14,7 @@ use super::sandbox::{
 };
 use super::ssh::SshSession;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
 use crate::pb::v0_0::openshell::v1 as pb;

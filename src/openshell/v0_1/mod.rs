@@ -15,7 +15,7 @@ use super::sandbox::{
 use super::ssh::SshSession;
 use super::templates::WorkloadTemplate;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::pb::v0_1::openshell::datamodel::v1::{
     AllWorkspaces, WorkspaceSelector, workspace_selector::Selection,

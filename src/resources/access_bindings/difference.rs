@@ -37,7 +37,7 @@ fn shown(moved: &[Moved]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::roles::Role;
+    use crate::role::Role;
 
     #[test]
     fn the_first_are_named_and_all_are_counted() {

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::effect;
 use super::store::{self, Place};
-use super::{effect, feed};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::labels::Selector;
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::outbox::{self};
+use crate::role::Role;
 use crate::words;
 
 /// Most roles by selector of one subject: each is asked of the labels at each of its calls.
@@ -99,11 +99,11 @@ impl Holder {
 
     /// As the change log names it.
     #[must_use]
-    pub fn changed(self) -> feed::Subject {
+    pub fn changed(self) -> outbox::Subject {
         match self.kind {
-            HolderKind::User => feed::Subject::User(self.id.into()),
-            HolderKind::ServicePrincipal => feed::Subject::ServicePrincipal(self.id.into()),
-            HolderKind::Group => feed::Subject::Group(self.id.into()),
+            HolderKind::User => outbox::Subject::User(self.id.into()),
+            HolderKind::ServicePrincipal => outbox::Subject::ServicePrincipal(self.id.into()),
+            HolderKind::Group => outbox::Subject::Group(self.id.into()),
         }
     }
 }
@@ -226,38 +226,36 @@ pub async fn set(
     group_is_global(ctx, &subject)?;
     let now = ctx.now();
     let version = ctx
-        .db()
-        .transaction(async |conn| {
-            effect::turn(conn).await?;
-            let holder = holder(conn, &subject).await?;
-            let before = effect::before(ctx, conn, holder, asked.gateway(), role).await?;
+        .transaction(async |tx| {
+            effect::turn(tx).await?;
+            let holder = holder(tx, &subject).await?;
+            let before = effect::before(ctx, tx, holder, asked.gateway(), role).await?;
             let conflict = || Error::conflict(Kind::GatewayRole, subject.shown());
-            let version = match store::get(conn, holder, asked.place()).await? {
+            let version = match store::get(tx, holder, asked.place()).await? {
                 Some(stands) => {
                     etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
-                    if !store::update(conn, holder.kind, asked.place(), stands, role).await? {
+                    if !store::update(tx, holder.kind, asked.place(), stands, role).await? {
                         return Err(conflict());
                     }
                     stands.version + 1
                 }
                 None if !given_etag.is_empty() => return Err(conflict()),
                 None => {
-                    store::insert(conn, holder, asked.place(), role, now).await?;
+                    store::insert(tx, holder, asked.place(), role, now).await?;
                     1
                 }
             };
             if let Some(before) = before {
-                before.allow(ctx, conn, role).await?;
+                before.allow(ctx, tx, role).await?;
             }
             let payload =
                 json!({ place: shown, "subject": subject.shown(), "role": role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "gateway_role.set", payload)).await?;
-            feed::store::log_change(conn, holder.changed(), now).await?;
-            check_count(conn, holder, &subject).await?;
+            tx.emit(ctx.event("gateway_role.set", payload)).await?;
+            tx.access_changed(holder.changed()).await?;
+            check_count(tx, holder, &subject).await?;
             Ok(version)
         })
         .await?;
-    changed(ctx).await?;
     Ok(Binding { subject, on: asked.on(), role, version })
 }
 
@@ -272,31 +270,23 @@ pub async fn remove(
     let (place, shown) = asked.shown();
     ctx.detail(place, shown.clone());
     group_is_global(ctx, &subject)?;
-    let now = ctx.now();
-    ctx.db()
-        .transaction(async |conn| {
-            effect::turn(conn).await?;
-            let holder = holder(conn, &subject).await?;
-            let missing = || Error::missing(Kind::GatewayRole, subject.shown());
-            let stands = store::get(conn, holder, asked.place()).await?.ok_or_else(missing)?;
-            let before = effect::before(ctx, conn, holder, asked.gateway(), stands.role).await?;
-            etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
-            if !store::delete(conn, holder.kind, asked.place(), stands).await? {
-                return Err(Error::conflict(Kind::GatewayRole, subject.shown()));
-            }
-            if let Some(before) = before {
-                before.allow(ctx, conn, stands.role).await?;
-            }
-            let payload = json!({ place: shown, "subject": subject.shown() });
-            events::enqueue(conn, NewEvent::of(ctx, "gateway_role.removed", payload)).await?;
-            feed::store::log_change(conn, holder.changed(), now).await
-        })
-        .await?;
-    changed(ctx).await
-}
-
-/// What follows on a committed change of access: it is in the snapshot before it is answered, and events wake.
-pub async fn changed(ctx: &Ctx) -> Result<(), Error> {
-    ctx.app().feed.written();
-    feed::refresh(ctx.app()).await
+    ctx.transaction(async |tx| {
+        effect::turn(tx).await?;
+        let holder = holder(tx, &subject).await?;
+        let missing = || Error::missing(Kind::GatewayRole, subject.shown());
+        let stands = store::get(tx, holder, asked.place()).await?.ok_or_else(missing)?;
+        let before = effect::before(ctx, tx, holder, asked.gateway(), stands.role).await?;
+        etag::check(given_etag, stands.version, Kind::GatewayRole, subject.shown())?;
+        if !store::delete(tx, holder.kind, asked.place(), stands).await? {
+            return Err(Error::conflict(Kind::GatewayRole, subject.shown()));
+        }
+        if let Some(before) = before {
+            before.allow(ctx, tx, stands.role).await?;
+        }
+        let payload = json!({ place: shown, "subject": subject.shown() });
+        tx.emit(ctx.event("gateway_role.removed", payload)).await?;
+        tx.access_changed(holder.changed()).await
+    })
+    .await?;
+    Ok(())
 }

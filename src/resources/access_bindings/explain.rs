@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::domain::{HolderKind, Subject};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{Explanation, Role};
+use crate::access::roles::Explanation;
 use crate::access::snapshot::{Access, After};
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::{Error, Kind, Reason};
+use crate::role::Role;
 
 /// A caller's role and how it came about.
 #[derive(Debug)]

@@ -12,7 +12,6 @@ pub mod difference;
 pub mod domain;
 pub mod effect;
 pub mod explain;
-pub mod feed;
 pub mod list;
 pub mod rpc;
 pub mod store;

@@ -7,7 +7,7 @@ use tonic::Request;
 use super::domain::{self, Binding, HolderKind, On, Subject};
 use super::{explain, list};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{Explanation, Role, Rule, Step, StepKind};
+use crate::access::roles::{Explanation, Rule, Step, StepKind};
 use crate::access::snapshot;
 use crate::app::App;
 use crate::db::page::PageSize;
@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::access_service_server::{AccessService, AccessServiceServer};
+use crate::role::Role;
 use crate::transport::call::{Reply, call, call_write};
 use crate::transport::wire;
 

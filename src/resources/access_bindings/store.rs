@@ -5,15 +5,16 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::domain::{Holder, HolderKind};
-use super::feed::store::role;
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::db::schema::{
     gateways, group_gateway_roles, groups, selector_bindings, service_principals, sp_gateway_roles,
     user_gateway_roles, users,
 };
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::feed::store::role;
+use crate::role::Role;
 
 /// Where a role holds.
 #[derive(Debug, Clone, Copy)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::feed::store;
 use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::lease::{self, Lease};
+use crate::feed::store;
 use crate::workers::{Worked, Worker};
 
 /// How long a change is kept: replicas ask several times a second.
@@ -29,7 +29,7 @@ async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                lease::still_held(conn, held).await?;
+                leases::still_held(conn, held).await?;
             }
             store::forget(conn, before, limit).await
         })

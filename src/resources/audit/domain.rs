@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::Ending;
 use super::store::{self, Closed, Named, Row, Same, Took};
+use crate::audit::Ending;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{AuditId, GatewayId, Timestamp};
+use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, Db};
 use crate::error::Error;
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tonic::Request;
 
-use super::Ending;
 use super::domain::{self, Filter, State};
 use super::store::{Row, Same};
 use crate::app::App;
+use crate::audit::Ending;
+use crate::clock::Timestamp;
 use crate::db::page::PageSize;
-use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::audit_service_server::{AuditService, AuditServiceServer};

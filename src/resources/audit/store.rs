@@ -5,9 +5,10 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 
-use super::Ending;
+use crate::audit::Ending;
+use crate::clock::Timestamp;
 use crate::db::schema::{audit_log, replicas};
-use crate::db::types::{AuditId, GatewayId, Timestamp};
+use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

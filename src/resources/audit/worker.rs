@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::store;
 use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
 use crate::db::replicas::{self, DEAD_AFTER};
 use crate::error::Error;
-use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Entries that are closed in one transaction.
@@ -38,7 +38,7 @@ async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error>
     let done = db
         .transaction(async |conn| {
             if let Some(held) = held {
-                lease::still_held(conn, held).await?;
+                leases::still_held(conn, held).await?;
             }
             let now = db.now(conn).await?;
             let alive_since = now.minus(DEAD_AFTER);
@@ -63,7 +63,7 @@ async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                lease::still_held(conn, held).await?;
+                leases::still_held(conn, held).await?;
             }
             let limit = i64::try_from(FORGET_MAX).unwrap_or(i64::MAX);
             store::delete_old(conn, cutoff, limit).await

@@ -5,22 +5,21 @@ use std::sync::Arc;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use super::budget::{self, Try};
-use super::password::Hasher;
-use super::sessions::{self, NewSession, RefreshToken, Session, SessionKind};
 use super::{setup, store};
+use crate::access::authn::password::Hasher;
 use crate::access::principal::{Caller, PrincipalId};
-use crate::access::roles::Role;
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::ctx::{Anonymous, Ctx};
-use crate::db::types::{GatewayId, Timestamp, UserId};
+use crate::db::types::{GatewayId, UserId};
 use crate::error::{Error, Kind, Reason};
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::outbox::Subject;
+use crate::resources::sessions::budget::{self, Try};
+use crate::resources::sessions::{self, NewSession, RefreshToken, Session, SessionKind};
 use crate::resources::users::domain::{Email, set_password};
 use crate::resources::users::invite;
 use crate::resources::users::store as users;
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// Creates the first admin, once, with the token that the server printed.
@@ -46,21 +45,19 @@ pub async fn set_up(
     let ctx = anonymous.becomes(email.as_str().into(), None, Role::Admin).await?;
     let now = ctx.now();
     let id = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             // Whoever takes the token is the only one: a second call finds none.
-            if !store::take_setup_token(conn, &given).await? || users::any(conn).await? {
+            if !store::take_setup_token(tx, &given).await? || users::any(tx).await? {
                 return Err(already());
             }
-            let id = users::insert(conn, email.as_str(), &hash, Role::Admin, now).await?;
+            let id = users::insert(tx, email.as_str(), &hash, Role::Admin, now).await?;
             let payload = json!({ "user": email.as_str(), "role": Role::Admin.as_str() });
-            events::enqueue(conn, NewEvent::of(&ctx, "user.created", payload)).await?;
-            log_change(conn, Subject::User(id), now).await?;
+            tx.emit(ctx.event("user.created", payload)).await?;
+            tx.access_added(Subject::User(id)).await?;
             Ok(id)
         })
         .await?;
     let _ = tokio::fs::remove_file(setup::file(&app)).await;
-    changed(&ctx).await?;
     Ok(id)
 }
 

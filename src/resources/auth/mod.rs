@@ -8,13 +8,10 @@
 //! - whom an issuer of OIDC vouches for comes in as `oidc` says, and no other way;
 //! - keys that tokens are signed with are sealed in the database and shared by replicas.
 
-pub mod budget;
 pub mod domain;
 pub mod keys;
 pub mod oidc;
-pub mod password;
 pub mod rpc;
-pub mod sessions;
 pub mod setup;
 pub mod store;
 pub mod worker;

@@ -6,7 +6,6 @@ use tonic::Request;
 
 use super::domain;
 use super::oidc::{self, Ended};
-use super::sessions::{self, SessionKind, Shown};
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::db::page::{PAGE_SIZE_MAX, PageSize};
@@ -17,6 +16,7 @@ use crate::oidc::flow::Answer;
 use crate::pb::v1 as pb;
 use crate::pb::v1::auth_service_server::{AuthService, AuthServiceServer};
 use crate::resources::device_codes::domain::{self as device_codes, Decision, UserCode};
+use crate::resources::sessions::{self, SessionKind, Shown};
 use crate::resources::users;
 use crate::resources::users::domain::Email;
 use crate::secret::Secret;

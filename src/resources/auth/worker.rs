@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{budget, sessions};
 use crate::ctx::Ctx;
 use crate::error::Error;
+use crate::resources::sessions;
+use crate::resources::sessions::budget;
 use crate::workers::{Worked, Worker};
 
 /// Rows of a kind that are forgotten in one transaction.

@@ -8,15 +8,14 @@ use super::input::{Environment, Phase, Place};
 use super::run::{self, Outcome, Reached};
 use super::sealed::{self, destination};
 use super::store::{self, Hook};
-use crate::access::roles::Role;
 use crate::app::App;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::{BootHookId, Json};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::role::Role;
 use crate::seal::joined;
 
 /// Most hooks of one sandbox, both phases together.
@@ -98,14 +97,14 @@ fn note(ctx: &Ctx, place: &Place, hook: &Hook) {
 
 async fn tell(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     place: &Place,
     name: &'static str,
     mut payload: Value,
 ) -> Result<(), Error> {
     payload["sandbox"] = place.sandbox.as_str().into();
     payload["workspace"] = place.workspace.as_str().into();
-    events::enqueue(conn, NewEvent::of(ctx, name, payload).on(place.gateway.clone())).await
+    tx.emit(ctx.event(name, payload).on(place.gateway.clone())).await
 }
 
 fn about(hook: &Hook) -> Value {
@@ -146,25 +145,23 @@ pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Erro
     };
     sealed::seal(ctx.app(), &mut hook, &new.environment)?;
     let created = ctx
-        .db()
-        .transaction(async |conn| {
-            store::lock(conn).await?;
-            hook.order = store::next_order(conn, place, hook.phase).await?;
-            let created = store::insert(conn, &hook).await?;
-            if store::count(conn, place).await? > HOOKS_MAX {
+        .transaction(async |tx| {
+            store::lock(tx).await?;
+            hook.order = store::next_order(tx, place, hook.phase).await?;
+            let created = store::insert(tx, &hook).await?;
+            if store::count(tx, place).await? > HOOKS_MAX {
                 let why = format!("a sandbox may have at most {HOOKS_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
-            if store::count_on(conn, &place.gateway.1).await? > HOOKS_OF_GATEWAY_MAX {
+            if store::count_on(tx, &place.gateway.1).await? > HOOKS_OF_GATEWAY_MAX {
                 let why = format!("a gateway may have at most {HOOKS_OF_GATEWAY_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
-            tell(ctx, conn, place, "boot_hook.created", about(&created)).await?;
+            tell(ctx, tx, place, "boot_hook.created", about(&created)).await?;
             Ok(created)
         })
         .await?;
     ctx.detail("hook_id", created.id.get());
-    ctx.app().feed.written();
     Ok(created)
 }
 
@@ -254,9 +251,8 @@ pub async fn update(
 ) -> Result<Hook, Error> {
     let (app, now) = (ctx.app(), ctx.now());
     let updated = ctx
-        .db()
-        .transaction(async |conn| {
-            let mut hook = found(conn, place, id).await?;
+        .transaction(async |tx| {
+            let mut hook = found(tx, place, id).await?;
             note(ctx, place, &hook);
             may_write(ctx, hook.phase)?;
             switched_on(ctx, hook.phase)?;
@@ -264,14 +260,13 @@ pub async fn update(
             apply(app, &mut hook, change)?;
             hook.updated_at = now;
             hook.version += 1;
-            if !store::update(conn, place, &hook).await? {
+            if !store::update(tx, place, &hook).await? {
                 return Err(Error::conflict(Kind::BootHook, id));
             }
-            tell(ctx, conn, place, "boot_hook.updated", about(&hook)).await?;
+            tell(ctx, tx, place, "boot_hook.updated", about(&hook)).await?;
             Ok(hook)
         })
         .await?;
-    app.feed.written();
     Ok(updated)
 }
 
@@ -282,19 +277,17 @@ pub async fn delete(
     id: BootHookId,
     given_etag: &str,
 ) -> Result<(), Error> {
-    ctx.db()
-        .transaction(async |conn| {
-            let hook = found(conn, place, id).await?;
-            note(ctx, place, &hook);
-            may_write(ctx, hook.phase)?;
-            etag::check(given_etag, hook.version, Kind::BootHook, id)?;
-            if !store::delete(conn, place, id, hook.version).await? {
-                return Err(Error::conflict(Kind::BootHook, id));
-            }
-            tell(ctx, conn, place, "boot_hook.deleted", about(&hook)).await
-        })
-        .await?;
-    ctx.app().feed.written();
+    ctx.transaction(async |tx| {
+        let hook = found(tx, place, id).await?;
+        note(ctx, place, &hook);
+        may_write(ctx, hook.phase)?;
+        etag::check(given_etag, hook.version, Kind::BootHook, id)?;
+        if !store::delete(tx, place, id, hook.version).await? {
+            return Err(Error::conflict(Kind::BootHook, id));
+        }
+        tell(ctx, tx, place, "boot_hook.deleted", about(&hook)).await
+    })
+    .await?;
     Ok(())
 }
 
@@ -311,10 +304,9 @@ pub async fn reorder(
     may_write(ctx, phase)?;
     let now = ctx.now();
     let ordered = ctx
-        .db()
-        .transaction(async |conn| {
-            store::lock(conn).await?;
-            let mut hooks = store::page(conn, place, Some(phase), None, HOOKS_MAX).await?;
+        .transaction(async |tx| {
+            store::lock(tx).await?;
+            let mut hooks = store::page(tx, place, Some(phase), None, HOOKS_MAX).await?;
             let given: HashSet<BootHookId> = ids.iter().copied().collect();
             let stored: HashSet<BootHookId> = hooks.iter().map(|hook| hook.id).collect();
             if given != stored || ids.len() != hooks.len() {
@@ -326,16 +318,15 @@ pub async fn reorder(
             for (order, hook) in (0..).zip(&mut hooks).filter(|(order, hook)| hook.order != *order)
             {
                 (hook.order, hook.updated_at, hook.version) = (order, now, hook.version + 1);
-                if !store::update(conn, place, hook).await? {
+                if !store::update(tx, place, hook).await? {
                     return Err(Error::conflict(Kind::BootHook, hook.id));
                 }
             }
             let payload = json!({ "phase": phase.as_str(), "count": hooks.len() });
-            tell(ctx, conn, place, "boot_hook.reordered", payload).await?;
+            tell(ctx, tx, place, "boot_hook.reordered", payload).await?;
             Ok(hooks)
         })
         .await?;
-    ctx.app().feed.written();
     Ok(ordered)
 }
 

@@ -5,8 +5,9 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::input::{Phase, Place, Status};
+use crate::clock::Timestamp;
 use crate::db::schema::sandbox_boot_hooks as t;
-use crate::db::types::{BootHookId, Json, Timestamp};
+use crate::db::types::{BootHookId, Json};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

@@ -11,14 +11,13 @@ use sha2::{Digest, Sha256};
 
 use super::store;
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::db::types::{DeviceCodeId, GatewayId, SessionId, Timestamp, UserId};
+use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::net::guard::host_of;
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 use crate::words;
@@ -300,25 +299,23 @@ pub async fn decide(
     let (id, name, role) = seen.filter(|(_, _, role)| *role > Role::None).ok_or_else(missing)?;
     ctx.detail("gateway", &*name);
     ctx.detail("client_ip", pending.client_ip.clone());
-    ctx.db()
-        .transaction(async |conn| {
-            if let Some(decision) = decision {
-                let (state, event) = match decision {
-                    Decision::Approve => (State::Approved, "device.approved"),
-                    Decision::Deny => (State::Denied, "device.denied"),
-                };
-                let by = store::Decided { state, gateway: id, user, session };
-                if !store::decide(conn, pending.id, &by).await? {
-                    return Err(missing());
-                }
-                let payload = json!({ "user": &*ctx.actor(), "client_ip": pending.client_ip });
-                let event = NewEvent::of(ctx, event, payload).on((id, Arc::clone(&name)));
-                events::enqueue(conn, event).await?;
+    ctx.transaction(async |tx| {
+        if let Some(decision) = decision {
+            let (state, event) = match decision {
+                Decision::Approve => (State::Approved, "device.approved"),
+                Decision::Deny => (State::Denied, "device.denied"),
+            };
+            let by = store::Decided { state, gateway: id, user, session };
+            if !store::decide(tx, pending.id, &by).await? {
+                return Err(missing());
             }
-            store::give_back(conn, user).await
-        })
-        .await?;
-    changed(ctx).await?;
+            let payload = json!({ "user": &*ctx.actor(), "client_ip": pending.client_ip });
+            let event = ctx.event(event, payload).on((id, Arc::clone(&name)));
+            tx.emit(event).await?;
+        }
+        store::give_back(tx, user).await
+    })
+    .await?;
     let Pending { client_ip, created_at, expires_at, .. } = pending;
     Ok(Shown { gateway: name, role, client_ip, created_at, expires_at })
 }

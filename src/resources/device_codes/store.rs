@@ -4,8 +4,9 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::domain::{Pending, State};
+use crate::clock::Timestamp;
 use crate::db::schema::{device_codes, device_tries};
-use crate::db::types::{DeviceCodeId, GatewayId, SessionId, Timestamp, UserId};
+use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::domain::{KEPT, WINDOW};
 use super::store;
 use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Rows of each that are forgotten in one transaction.
@@ -28,7 +28,7 @@ async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                lease::still_held(conn, held).await?;
+                leases::still_held(conn, held).await?;
             }
             store::forget_tries(conn, now.minus(WINDOW)).await?;
             store::forget(conn, now.minus(KEPT), limit).await

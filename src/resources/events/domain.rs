@@ -1,85 +1,28 @@
 //! What is written of a change, and what a reader gets.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::warn;
 
 use super::store::{self, Event, Kept, Wanted};
 use crate::access::snapshot::Visible;
-use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::ctx::FleetCtx;
+use crate::db::Db;
 use crate::db::page::PageSize;
-use crate::db::types::{GatewayId, Timestamp};
-use crate::db::{Conn, Db};
+use crate::db::types::GatewayId;
 use crate::error::Error;
 
 /// Names that a reader may ask for at once.
 pub const NAMES_MAX: usize = 50;
 /// Longest name that is looked for.
 pub const NAME_CHARS_MAX: usize = 100;
-/// Longer payloads are replaced by how long they were.
-pub const PAYLOAD_BYTES_MAX: usize = 262_144;
 /// Events that one query looks at, whether or not they may be shown: an invisible stretch must not hold a call up.
 pub const SCAN_MAX: i64 = 10_000;
 /// Events that a stream reads at once.
 const WATCH_BATCH: i32 = 200;
 /// How often a stream tells that only events have passed that its reader may not see.
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
-const ACTOR_CHARS_MAX: usize = 254;
-
-/// A change to tell of.
-#[derive(Debug, Clone)]
-pub struct NewEvent {
-    /// What happened, as `resource.participle`.
-    pub name: &'static str,
-    /// The gateway concerned: those who may read it get the event. Without one it is for global admins.
-    pub gateway: Option<OnGateway>,
-    /// Who did it.
-    pub actor: Arc<str>,
-    /// A JSON object, without secrets.
-    pub payload: Value,
-    /// When.
-    pub at: Timestamp,
-}
-
-impl NewEvent {
-    /// By the caller of `ctx`, now, about the gateway of the call where there is one.
-    #[must_use]
-    pub fn of(ctx: &Ctx, name: &'static str, payload: Value) -> Self {
-        Self { name, gateway: ctx.gateway().cloned(), actor: ctx.actor(), payload, at: ctx.now() }
-    }
-
-    /// About a gateway that is not the scope of the call.
-    #[must_use]
-    pub fn on(mut self, gateway: OnGateway) -> Self {
-        self.gateway = Some(gateway);
-        self
-    }
-}
-
-/// Writes an event in the transaction of the change that it tells of. After the commit the caller calls
-/// [`super::feed::Feed::written`].
-pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
-    let mut payload = event.payload.to_string();
-    if payload.len() > PAYLOAD_BYTES_MAX {
-        // The change itself must not fail for it.
-        warn!(event = event.name, bytes = payload.len(), "the payload of an event is too long");
-        payload = serde_json::json!({ "left_out_bytes": payload.len() }).to_string();
-    }
-    let actor: String = event.actor.chars().take(ACTOR_CHARS_MAX).collect();
-    let row = store::NewRow {
-        name: event.name,
-        gateway_id: event.gateway.as_ref().map(|(id, _)| *id),
-        gateway_name: event.gateway.as_ref().map(|(_, name)| &**name),
-        actor: &actor,
-        payload_json: &payload,
-        occurred_at: event.at,
-    };
-    store::insert(conn, &row).await
-}
 
 /// Which events a reader asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! - the oldest sequence that is kept is known, so a reader whose place is gone is told so.
 
 pub mod domain;
-pub mod feed;
+pub mod follow;
 pub mod rpc;
 pub mod store;
 pub mod worker;

@@ -6,11 +6,11 @@ use tonic::Request;
 
 use super::domain::{self, Filter, Follower, Start};
 use super::store::Event;
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
+use crate::role::Role;
 use crate::transport::call::{Reply, call};
 use crate::transport::streams::{Stream, call_stream};
 use crate::transport::wire;

@@ -5,28 +5,11 @@ use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 
 use crate::access::snapshot::Visible;
+use crate::clock::Timestamp;
 use crate::db::schema::{event_head, events};
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-
-/// An event to keep.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = events)]
-pub struct NewRow<'a> {
-    /// What happened.
-    pub name: &'static str,
-    /// The gateway concerned.
-    pub gateway_id: Option<GatewayId>,
-    /// Its name at that time.
-    pub gateway_name: Option<&'a str>,
-    /// Who did it.
-    pub actor: &'a str,
-    /// A JSON object.
-    pub payload_json: &'a str,
-    /// When.
-    pub occurred_at: Timestamp,
-}
 
 /// An event that has its place in the order.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
@@ -67,12 +50,6 @@ pub struct Wanted<'a> {
     pub gateway: Option<GatewayId>,
     /// Only of these names, where there are any.
     pub names: &'a [String],
-}
-
-/// Writes an event, without a place yet.
-pub async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<(), Error> {
-    on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
-    Ok(())
 }
 
 /// Which sequences can be read.

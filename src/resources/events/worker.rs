@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::store::{self, Kept};
 use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Events that get their places in one transaction.
@@ -59,7 +59,7 @@ async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                lease::still_held(conn, held).await?;
+                leases::still_held(conn, held).await?;
             }
             let kept = store::kept_locked(conn).await?;
             let first = store::first(conn, kept.oldest, limit(FORGET_MAX)).await?;

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use crate::access::authn::token::Grant;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
+use crate::audit::{Ending, Intent, Outcome};
+use crate::clock::Timestamp;
 use crate::ctx::{Call, Ctx, OnGateway, Proved, record_refusal};
-use crate::db::types::Timestamp;
 use crate::error::{Error, Kind, Reason};
-use crate::resources::audit::{Ending, Intent, Outcome};
-use crate::resources::auth::sessions::{
+use crate::resources::device_codes::domain::{self as device_codes, Approved, NoGrant, Polled};
+use crate::resources::sessions::{
     self, Family, Live, NewSession, RefreshToken, Session, SessionKind,
 };
-use crate::resources::device_codes::domain::{self as device_codes, Approved, NoGrant, Polled};
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// The audit action of each.

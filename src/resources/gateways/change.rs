@@ -14,9 +14,8 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::outbox::Subject;
 use crate::resources::access_bindings::{difference, effect};
-use crate::resources::events::domain::{self as events, NewEvent};
 
 /// What is to change of a gateway; none is what stays.
 #[derive(Debug, Default)]
@@ -171,21 +170,20 @@ fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
 /// Changes the gateway of the call.
 pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
     let (id, name) = ctx.on_gateway()?.clone();
-    let (app, now) = (ctx.app(), ctx.now());
+    let app = ctx.app();
     ctx.detail("fields", change.fields());
     admit(&change, ctx.is_global_admin())?;
     let oidc_client = change.oidc_client.as_ref().and_then(Option::as_ref);
     domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             ctx.recheck()?;
             // Before the row is locked, as in every transaction that changes access.
-            effect::turn(conn).await?;
-            let global = effect::is_global_admin(ctx, conn).await?;
+            effect::turn(tx).await?;
+            let global = effect::is_global_admin(ctx, tx).await?;
             admit(&change, global)?;
             let missing = || Error::missing(Kind::Gateway, &name);
-            let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
+            let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, &name)?;
             let before = row.clone();
             let labels_before = Labels::from_json(row.labels_json.as_deref());
@@ -199,20 +197,20 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             let destination = targets::destination(&row);
             apply(app, &mut row, &change)?;
             if targets::destination(&row) != destination {
-                store::forget_found(conn, &mut row).await?;
+                store::forget_found(tx, &mut row).await?;
             }
             if targets::connection_version(&row) != targets::connection_version(&before) {
-                findings::forget_credential(ctx, conn, &mut row).await?;
+                findings::forget_credential(ctx, tx, &mut row).await?;
             }
-            certificates::note(ctx, conn, &row).await?;
+            certificates::note(ctx, tx, &row).await?;
             row.version += 1;
-            if !store::update(conn, &row, change.labels.as_ref()).await? {
+            if !store::update(tx, &row, change.labels.as_ref()).await? {
                 return Err(Error::conflict(Kind::Gateway, &name));
             }
             let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
             let on = (id, Arc::clone(&name));
-            events::enqueue(conn, NewEvent::of(ctx, "gateway.updated", payload).on(on)).await?;
-            log_change(conn, Subject::Gateway(id), now).await?;
+            tx.emit(ctx.event("gateway.updated", payload).on(on)).await?;
+            tx.access_changed(Subject::Gateway(id)).await?;
             Ok((row, before))
         })
         .await?;
@@ -220,7 +218,6 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
     if let Some(after) = &change.labels {
         difference::note(ctx, id, &Labels::from_json(before.labels_json.as_deref()), after);
     }
-    domain::known(ctx).await;
     if change.moves_destination() || change.credentials.is_some() {
         worker::probe_changed(ctx, id).await;
         return Ok(domain::changed_to(ctx, updated).await);

@@ -12,18 +12,17 @@ use super::store::{self, Row};
 use super::targets::{self, Generation};
 use super::{certificates, findings, worker};
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::db::leases::{self, Lease};
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
 use crate::openshell::Probe;
+use crate::outbox::Subject;
 use crate::resources::access_bindings::difference;
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
-use crate::workers::lease::{self, Lease};
 
 /// A gateway to register; valid.
 #[derive(Debug)]
@@ -113,35 +112,25 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     row.note(&probed, worker::problem(&found));
     let usable = worker::usable(&found);
     let stored = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             // The gateway was asked meanwhile.
             ctx.recheck()?;
             if let Some(lease) = lease {
-                lease::still_held(conn, lease).await?;
+                leases::still_held(tx, lease).await?;
             }
-            let mut stored = store::insert(conn, &row, &new.labels).await?;
-            certificates::note(ctx, conn, &stored).await?;
-            health::note(conn, &stored, &probed, row.last_error.as_deref()).await?;
+            let mut stored = store::insert(tx, &row, &new.labels).await?;
+            certificates::note(ctx, tx, &stored).await?;
+            health::note(tx, &stored, &probed, row.last_error.as_deref()).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
             let on = (GatewayId(stored.id), Arc::from(stored.name.as_str()));
-            events::enqueue(conn, NewEvent::of(ctx, "gateway.registered", payload).on(on)).await?;
-            findings::note_credential(ctx, conn, &mut stored, usable).await?;
-            log_change(conn, Subject::Gateway(GatewayId(stored.id)), now).await?;
+            tx.emit(ctx.event("gateway.registered", payload).on(on)).await?;
+            findings::note_credential(ctx, tx, &mut stored, usable).await?;
+            tx.access_changed(Subject::Gateway(GatewayId(stored.id))).await?;
             Ok(stored)
         })
         .await?;
     difference::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
-    known(ctx).await;
     Ok(stored)
-}
-
-/// Makes a committed change known here before it is answered. Where that fails now, the follower of changes will make it
-/// known: the change stands, so the call has not failed.
-pub(super) async fn known(ctx: &Ctx) {
-    if let Err(error) = changed(ctx).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a change is not known here yet");
-    }
 }
 
 /// The gateway of the call after a committed change; where it can't be read now, as the change has left it.

@@ -14,7 +14,7 @@ use super::store::Row;
 use super::targets::Generation;
 use super::unregister::Gone;
 use super::watch::Told;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;

@@ -16,9 +16,8 @@ use super::{certificates, domain, findings, targets, worker};
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
+use crate::outbox::Subject;
 use crate::proxy::connection::Connection;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
 
 /// What a rotation is asked for with.
 #[derive(Debug)]
@@ -62,27 +61,25 @@ pub async fn rotate(
         client.and_then(|(_, ends)| ends).map(|at| at.to_string())
     };
     let (was, is) = (ends(&before), ends(&sealed));
-    let rotated = ctx
-        .db()
-        .transaction(async |conn| {
+    let rotated = ctx.transaction(async |tx| {
             ctx.recheck()?;
             // Read again: proving takes its time, and what was found of the gateway meanwhile stays.
-            let mut row = store::lock(conn, id).await?.ok_or_else(missing)?;
+            let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;
             row.take_credentials(&sealed);
             row.version += 1;
-            findings::forget_credential(ctx, conn, &mut row).await?;
-            certificates::note(ctx, conn, &row).await?;
-            if !store::update(conn, &row, None).await? {
+            findings::forget_credential(ctx, tx, &mut row).await?;
+            certificates::note(ctx, tx, &row).await?;
+            if !store::update(tx, &row, None).await? {
                 return Err(Error::conflict(Kind::Gateway, &name));
             }
             let payload = json!({
                 "gateway": &*name, "auth_mode": mode.as_str(), "expire_time": is, "proven": !rotation.unproven,
             });
             let on = (id, Arc::clone(&name));
-            let event = NewEvent::of(ctx, "gateway.credentials_rotated", payload).on(on);
-            events::enqueue(conn, event).await?;
-            log_change(conn, Subject::Gateway(id), ctx.now()).await?;
+            let event = ctx.event("gateway.credentials_rotated", payload).on(on);
+            tx.emit(event).await?;
+            tx.access_changed(Subject::Gateway(id)).await?;
             Ok(row)
         })
         .await?;
@@ -90,7 +87,6 @@ pub async fn rotate(
     ctx.detail("proven", !rotation.unproven);
     ctx.detail("certificate_ended", was);
     ctx.detail("certificate_ends", is);
-    domain::known(ctx).await;
     worker::probe_changed(ctx, id).await;
     Ok((domain::changed_to(ctx, rotated).await, true))
 }

@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Place;
 use crate::openshell::settings::{APPROVAL_MODE, Changed, Key, Scope, Setting, Value};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::sandboxes;
 
 /// Of the whole gateway, or of one of its sandboxes.
@@ -90,9 +89,8 @@ async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> 
     if let Some(place) = &of.0 {
         payload = sandboxes::domain::about(place, payload);
     }
-    let event = NewEvent::of(ctx, name, payload).on((id, Arc::clone(&gateway)));
-    ctx.db().transaction(async |conn| events::enqueue(conn, event.clone()).await).await?;
-    ctx.app().feed.written();
+    let event = ctx.event(name, payload).on((id, Arc::clone(&gateway)));
+    ctx.transaction(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{domain, store};
+use super::store;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
+use crate::outbox::Subject;
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::audit::domain as audit;
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::operations::of_gateway as operations;
 use crate::resources::sandboxes::domain as sandboxes;
 use crate::resources::{boot_hooks::domain as boot_hooks, sboms::domain as sboms};
@@ -48,32 +47,30 @@ pub async fn unregister(
     given_etag: &str,
     force: bool,
 ) -> Result<Gone, Error> {
-    let now = ctx.now();
     let (gone, stopped) = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             let missing = || Error::missing(Kind::Gateway, name);
-            let id = GatewayId(store::by_name(conn, name).await?.ok_or_else(missing)?.id);
+            let id = GatewayId(store::by_name(tx, name).await?.ok_or_else(missing)?.id);
             // Held from here on: what a probe finds meanwhile comes before, or finds nothing to be stored at.
-            let row = store::lock(conn, id).await?.ok_or_else(missing)?;
+            let row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
-            let gone = counted(ctx, conn, id, name).await?;
+            let gone = counted(ctx, tx, id, name).await?;
             if !force {
-                refuse_in_use(conn, id, name, gone).await?;
+                refuse_in_use(tx, id, name, gone).await?;
             }
-            let stopped = operations::cancel(ctx, conn, id).await?;
-            let holders = bindings::holders_on(conn, id).await?;
-            sboms::delete_on(conn, name).await?;
-            if !store::delete(conn, id, row.version).await? {
+            let stopped = operations::cancel(ctx, tx, id).await?;
+            let holders = bindings::holders_on(tx, id).await?;
+            sboms::delete_on(tx, name).await?;
+            if !store::delete(tx, id, row.version).await? {
                 return Err(Error::conflict(Kind::Gateway, name));
             }
             let payload = json!({ "gateway": name, "forced": force });
-            let event = NewEvent::of(ctx, "gateway.unregistered", payload);
-            events::enqueue(conn, event.on((id, Arc::from(name)))).await?;
+            let event = ctx.event("gateway.unregistered", payload);
+            tx.emit(event.on((id, Arc::from(name)))).await?;
             for holder in &holders {
-                log_change(conn, holder.changed(), now).await?;
+                tx.access_changed(holder.changed()).await?;
             }
-            log_change(conn, Subject::Gateway(id), now).await?;
+            tx.access_changed(Subject::Gateway(id)).await?;
             let roles = i64::try_from(holders.len()).unwrap_or(i64::MAX);
             Ok((Gone { roles, ..gone }, stopped))
         })
@@ -91,7 +88,6 @@ pub async fn unregister(
         ctx.detail(what, count);
     }
     operations::stop(ctx.app(), &stopped);
-    domain::known(ctx).await;
     Ok(gone)
 }
 

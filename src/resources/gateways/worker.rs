@@ -19,13 +19,13 @@ use super::store::{self, Probed};
 use super::targets::{self, Target};
 use super::{budgets, certificates, findings, health};
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::leases::{self, Lease};
+use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::openshell::{Health, Probe};
-use crate::resources::access_bindings::feed::{self, Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
-use crate::workers::lease::{self, Lease};
+use crate::outbox::Subject;
 use crate::workers::{Worked, Worker};
 
 /// Probes at once of gateways that have answered last time.
@@ -146,26 +146,24 @@ async fn store_found(
     let now = ctx.now();
     let (error, usable) = (problem(found), usable(found));
     let found = probed(found, asked_at, now);
-    let moved = ctx
-        .db()
-        .transaction(async |conn| {
+    ctx.transaction(async |tx| {
             if let Some(lease) = lease {
-                lease::still_held(conn, lease).await?;
+                leases::still_held(tx, lease).await?;
             }
-            let Some(before) = store::lock(conn, target.id).await? else { return Ok(false) };
+            let Some(before) = store::lock(tx, target.id).await? else { return Ok(()) };
             let changed = targets::connection_version(&before) != target.connection_version;
             let is_later = |last: Timestamp| last > asked_at && last.since(asked_at) < LATER_MAX;
             if changed || before.probed_at.is_some_and(is_later) {
-                return Ok(false);
+                return Ok(());
             }
-            let (probed, over) = budgets::judged(conn, before.id, found.clone()).await?;
+            let (probed, over) = budgets::judged(tx, before.id, found.clone()).await?;
             let error = error.clone().or(over);
-            store::store_probe(conn, target.id, &probed, error.as_deref()).await?;
-            health::note(conn, &before, &probed, error.as_deref()).await?;
+            store::store_probe(tx, target.id, &probed, error.as_deref()).await?;
+            health::note(tx, &before, &probed, error.as_deref()).await?;
             let mut after = before.clone();
             after.note(&probed, error.clone());
-            certificates::note(ctx, conn, &after).await?;
-            let finding = findings::note_credential(ctx, conn, &mut after, usable).await?;
+            certificates::note(ctx, tx, &after).await?;
+            findings::note_credential(ctx, tx, &mut after, usable).await?;
             let up = |status: &str| !matches!(status, "unreachable" | "unknown");
             let event = match (up(&before.last_status), up(&probed.last_status)) {
                 (false, true) => Some("gateway.up"),
@@ -176,24 +174,20 @@ async fn store_found(
             let on = || (target.id, Arc::clone(&target.name));
             let payload = json!({ "gateway": &*target.name, "status": probed.last_status, "version": probed.gateway_version });
             if let Some(name) = event {
-                events::enqueue(conn, NewEvent::of(ctx, name, payload.clone()).on(on())).await?;
+                tx.emit(ctx.event(name, payload.clone()).on(on())).await?;
             }
             let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.gateway_version;
             if new_version && before.gateway_version.is_some() {
-                events::enqueue(conn, NewEvent::of(ctx, "gateway.version_changed", payload).on(on())).await?;
+                tx.emit(ctx.event("gateway.version_changed", payload).on(on())).await?;
             }
             let generation = probed.wire_generation.as_ref().is_some_and(|now| *now != before.wire_generation);
             if generation {
                 // Every replica's proxy must know.
-                log_change(conn, Subject::Gateway(target.id), now).await?;
+                tx.access_changed(Subject::Gateway(target.id)).await?;
             }
-            Ok(generation || event.is_some() || new_version || finding)
+            Ok(())
         })
         .await?;
-    if moved {
-        ctx.app().feed.written();
-        feed::refresh(ctx.app()).await?;
-    }
     Ok(())
 }
 

@@ -6,20 +6,19 @@
 use serde_json::json;
 
 use super::store;
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{GroupId, Timestamp, UserId};
+use crate::db::types::{GroupId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::names::Name;
-use crate::resources::access_bindings::domain::changed;
+use crate::outbox::Subject;
 use crate::resources::access_bindings::effect;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
+use crate::role::Role;
 
 /// Most characters of a description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
@@ -129,19 +128,17 @@ pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
     ctx.detail("role", new.role.as_str());
     let now = ctx.now();
     let created = ctx
-        .db()
-        .transaction(async |conn| {
-            let _locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let created = store::insert(conn, &new, now).await?;
-            within(store::count(conn).await?, GROUPS_MAX, "groups")?;
+        .transaction(async |tx| {
+            let _locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let created = store::insert(tx, &new, now).await?;
+            within(store::count(tx).await?, GROUPS_MAX, "groups")?;
             let payload = json!({ "group": created.name, "role": created.role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "group.created", payload)).await?;
-            log_change(conn, Subject::Group(created.id), now).await?;
+            tx.emit(ctx.event("group.created", payload)).await?;
+            tx.access_added(Subject::Group(created.id)).await?;
             Ok(created)
         })
         .await?;
-    changed(ctx).await?;
     Ok(created)
 }
 
@@ -189,13 +186,11 @@ pub async fn update(
     given_etag: &str,
 ) -> Result<Group, Error> {
     note(ctx, &change);
-    let now = ctx.now();
     let updated = ctx
-        .db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let before = found(ctx, conn, name).await?;
+        .transaction(async |tx| {
+            let locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let before = found(ctx, tx, name).await?;
             etag::check(given_etag, before.version, Kind::Group, name)?;
             let mut group = before.clone();
             if let Some(name) = &change.name {
@@ -207,101 +202,92 @@ pub async fn update(
             group.role = change.role.unwrap_or(group.role);
             ctx.not_above(group.role)?;
             group.version += 1;
-            if !store::update(conn, &group).await? {
+            if !store::update(tx, &group).await? {
                 return Err(Error::conflict(Kind::Group, name));
             }
-            admins::must_remain(conn, locked).await?;
+            admins::must_remain(tx, locked).await?;
             let payload = json!({
                 "group": group.name,
                 "name_before": before.name,
                 "role": group.role.as_str(),
             });
-            events::enqueue(conn, NewEvent::of(ctx, "group.updated", payload)).await?;
-            log_change(conn, Subject::Group(group.id), now).await?;
+            tx.emit(ctx.event("group.updated", payload)).await?;
+            tx.access_changed(Subject::Group(group.id)).await?;
             Ok(group)
         })
         .await?;
-    changed(ctx).await?;
     Ok(updated)
 }
 
 /// Deletes a group with its memberships and its roles on gateways.
 pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<Removed, Error> {
-    let now = ctx.now();
     let removed = ctx
-        .db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let group = found(ctx, conn, name).await?;
+        .transaction(async |tx| {
+            let locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let group = found(ctx, tx, name).await?;
             etag::check(given_etag, group.version, Kind::Group, name)?;
-            let removed = store::count_of(conn, group.id).await?;
-            if !store::delete(conn, group.id, group.version).await? {
+            let removed = store::count_of(tx, group.id).await?;
+            if !store::delete(tx, group.id, group.version).await? {
                 return Err(Error::conflict(Kind::Group, name));
             }
-            admins::must_remain(conn, locked).await?;
+            admins::must_remain(tx, locked).await?;
             let payload = json!({ "group": group.name, "members": removed.members });
-            events::enqueue(conn, NewEvent::of(ctx, "group.deleted", payload)).await?;
-            log_change(conn, Subject::Group(group.id), now).await?;
+            tx.emit(ctx.event("group.deleted", payload)).await?;
+            tx.access_changed(Subject::Group(group.id)).await?;
             Ok(removed)
         })
         .await?;
     ctx.detail("members_removed", removed.members);
     ctx.detail("gateway_roles_removed", removed.gateway_roles);
     ctx.detail("selector_bindings_removed", removed.selector_bindings);
-    changed(ctx).await?;
     Ok(removed)
 }
 
 /// Makes a user a member.
 pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, Error> {
     ctx.detail("user", email.as_str());
-    let now = ctx.now();
     let added = ctx
-        .db()
-        .transaction(async |conn| {
-            let _locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let group = found(ctx, conn, name).await?;
-            let user = users::id_of(conn, email).await?;
-            let added = store::insert_member(conn, group.id, user, email.as_str()).await?;
+        .transaction(async |tx| {
+            let _locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let group = found(ctx, tx, name).await?;
+            let user = users::id_of(tx, email).await?;
+            let added = store::insert_member(tx, group.id, user, email.as_str()).await?;
             within(group.members + 1, GROUP_MEMBERS_MAX, "members in a group")?;
-            let groups = store::count_groups_of(conn, user).await?;
+            let groups = store::count_groups_of(tx, user).await?;
             within(groups, GROUPS_OF_A_USER_MAX, "groups that a user is in")?;
             let payload = json!({ "group": group.name, "user": added.email });
-            events::enqueue(conn, NewEvent::of(ctx, "group.member_added", payload)).await?;
-            log_change(conn, Subject::User(user), now).await?;
+            tx.emit(ctx.event("group.member_added", payload)).await?;
+            tx.access_changed(Subject::User(user)).await?;
             Ok(added)
         })
         .await?;
     ctx.detail("user_id", added.id.get());
-    changed(ctx).await?;
     Ok(added)
 }
 
 /// Ends a membership.
 pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), Error> {
     ctx.detail("user", email.as_str());
-    let now = ctx.now();
     let user = ctx
-        .db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let group = found(ctx, conn, name).await?;
-            let user = users::id_of(conn, email).await?;
-            if !store::delete_member(conn, group.id, user).await? {
+        .transaction(async |tx| {
+            let locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let group = found(ctx, tx, name).await?;
+            let user = users::id_of(tx, email).await?;
+            if !store::delete_member(tx, group.id, user).await? {
                 return Err(Error::missing(Kind::GroupMember, email.as_str()));
             }
-            admins::must_remain(conn, locked).await?;
+            admins::must_remain(tx, locked).await?;
             let payload = json!({ "group": group.name, "user": email.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "group.member_removed", payload)).await?;
-            log_change(conn, Subject::User(user), now).await?;
+            tx.emit(ctx.event("group.member_removed", payload)).await?;
+            tx.access_changed(Subject::User(user)).await?;
             Ok(user)
         })
         .await?;
     ctx.detail("user_id", user.get());
-    changed(ctx).await
+    Ok(())
 }
 
 /// A page of members by e-mail address.

@@ -5,11 +5,12 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::domain::{Group, Member, NewGroup, Removed};
+use crate::clock::Timestamp;
 use crate::db::schema::{group_gateway_roles, group_members, groups, selector_bindings, users};
-use crate::db::types::{GroupId, Timestamp, UserId};
+use crate::db::types::{GroupId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::resources::access_bindings::feed::store::role;
+use crate::feed::store::role;
 
 type Row = (i64, String, Option<String>, String, Timestamp, i64);
 

@@ -18,10 +18,8 @@ use super::state::Status;
 use super::store::{self, NewRow, Operation};
 use super::{Failure, INPUT_BYTES_MAX, New, OperationKind, plain};
 use crate::app::App;
-use crate::ctx::{Ctx, OnGateway};
-use crate::db::Conn;
+use crate::ctx::{Ctx, OnGateway, Tx};
 use crate::error::{Error, Reason};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::hex;
 
 /// Longest key, in characters.
@@ -86,7 +84,6 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
         }
         tries += 1;
     };
-    app.feed.written();
     let resumable = super::takeover::resume_of(new.kind).is_some();
     Ok((Running::of(ctx.clone(), &row, written, seat, (began, resumable)), row))
 }
@@ -101,8 +98,7 @@ async fn insert(
     let (now, actor) = (ctx.now(), plain(&ctx.actor(), ACTOR_CHARS_MAX));
     let principal = ctx.principal().map(|principal| principal.to_string());
     let (request_id, idempotency_key) = (ctx.request_id().to_string(), ctx.idempotency_key());
-    let db = ctx.db();
-    db.transaction(async |conn| {
+    ctx.transaction(async |tx| {
         let row = NewRow {
             id,
             status,
@@ -120,12 +116,12 @@ async fn insert(
             gateway_id: *gateway_id,
             request_id: &request_id,
             owner: &ctx.app().replica,
-            lease_expires_at: db.now(conn).await?.plus(LEASE_TTL),
+            lease_expires_at: ctx.db().now(tx).await?.plus(LEASE_TTL),
             input,
             keeps_output: new.keeps_output,
         };
-        let stored = store::insert(conn, &row).await?;
-        tell(conn, ctx, "operation.created", &stored).await?;
+        let stored = store::insert(tx, &row).await?;
+        tell(tx, ctx, "operation.created", &stored).await?;
         Ok(stored)
     })
     .await
@@ -133,7 +129,7 @@ async fn insert(
 
 /// The event of a change of an operation; never what its work has said.
 pub(super) async fn tell(
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     ctx: &Ctx,
     name: &'static str,
     row: &Operation,
@@ -150,7 +146,7 @@ pub(super) async fn tell(
         payload["error_code"] = code.as_str().into();
     }
     let gateway: OnGateway = (row.gateway_id, row.gateway_name.as_str().into());
-    events::enqueue(conn, NewEvent::of(ctx, name, payload).on(gateway)).await
+    tx.emit(ctx.event(name, payload).on(gateway)).await
 }
 
 async fn running_of(app: &App, kind: OperationKind, key: &str) -> Result<Option<String>, Error> {

@@ -17,11 +17,12 @@ use super::run::aad;
 use super::sight::Sight;
 use super::state::Status;
 use super::store::{self, Operation, Wanted};
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::ctx::{Ctx, FleetCtx, Pending};
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
+use crate::role::Role;
 
 /// Longest time that a call waits for an operation.
 pub const WAIT_MAX: Duration = Duration::from_mins(1);
@@ -320,11 +321,10 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
     ctx.detail("sandbox", super::target(&row.workspace, &row.sandbox));
     let now = ctx.now();
     let asked = ctx
-        .db()
-        .transaction(async |conn| {
-            let asked = store::cancel(conn, id, row.gateway_id, now).await?;
+        .transaction(async |tx| {
+            let asked = store::cancel(tx, id, row.gateway_id, now).await?;
             if let Some(row) = &asked {
-                tell(conn, &ctx, "operation.cancelling", row).await?;
+                tell(tx, &ctx, "operation.cancelling", row).await?;
             }
             Ok(asked)
         })
@@ -338,7 +338,6 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
         // Somebody asked before.
         return shown(&ctx, row).await;
     };
-    ctx.app().feed.written();
     ctx.app().operations.feed.moved(id, row.version);
     ctx.app().operations.cancel(id);
     shown(&ctx, row).await

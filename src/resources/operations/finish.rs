@@ -17,10 +17,9 @@ use super::run::{Work, aad};
 use super::state::Status;
 use super::store::{self, End, Operation};
 use super::{Code, Failure, TEXT_CHARS_MAX, plain};
-use crate::ctx::Ctx;
-use crate::db::Conn;
+use crate::audit::Ending;
+use crate::ctx::{Ctx, Tx};
 use crate::error::{Error, Kind};
-use crate::resources::audit::Ending;
 use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
 
 /// How often an end is tried to be stored; after it the lease is let go, and another replica ends the operation.
@@ -184,8 +183,8 @@ async fn write(
     (id, fence): (&str, i64),
     ended: &Ended,
 ) -> Result<Option<Operation>, Error> {
-    let write = async |conn: &mut Conn| write_in(conn, ctx, (id, fence), ended).await;
-    let written = ctx.db().transaction(write).await?;
+    let write = async |tx: &mut Tx<'_>| write_in(tx, ctx, (id, fence), ended).await;
+    let written = ctx.transaction(write).await?;
     if let Some(row) = &written {
         wake(ctx, row);
     }
@@ -194,13 +193,12 @@ async fn write(
 
 /// Wakes whoever waits for an end that was committed, or for its event.
 pub(super) fn wake(ctx: &Ctx, row: &Operation) {
-    ctx.app().feed.written();
     ctx.app().operations.feed.moved(&row.id, row.version);
 }
 
 /// The same inside a transaction; after the commit comes [`wake`].
 pub(super) async fn write_in(
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     ctx: &Ctx,
     (id, fence): (&str, i64),
     ended: &Ended,
@@ -217,8 +215,8 @@ pub(super) async fn write_in(
     let message = failure.map(|failure| plain(&failure.message, TEXT_CHARS_MAX));
     let code = failure.map(|failure| failure.code);
     let end = End { status, result, code, message: message.as_deref(), at: now };
-    let Some(row) = store::end(conn, id, fence, &end).await? else { return Ok(None) };
-    tell(conn, ctx, event, &row).await?;
+    let Some(row) = store::end(tx, id, fence, &end).await? else { return Ok(None) };
+    tell(tx, ctx, event, &row).await?;
     Ok(Some(row))
 }
 

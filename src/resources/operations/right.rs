@@ -18,11 +18,11 @@ use super::run::aad;
 use super::store::{self, Operation};
 use crate::access::live_work::Right;
 use crate::access::principal::{Began, PrincipalId};
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
+use crate::role::Role;
 
 /// Begins an input that holds a credential. Without it the input is that of an older build.
 const MARK: &[u8] = b"began ";
@@ -121,19 +121,17 @@ pub(super) async fn store_lost(app: &Arc<App>, held: &[Arc<Held>]) -> Result<(),
     let ctx = Ctx::system(app, "operation-rights");
     for (held, gateway) in held.iter().filter_map(|held| Some((held, held.to_store()?))) {
         let now = ctx.now();
-        let stopped = app
-            .db
-            .transaction(async |conn| {
-                let stopped = store::cancel(conn, &held.id, gateway, now).await?;
+        let stopped = ctx
+            .transaction(async |tx| {
+                let stopped = store::cancel(tx, &held.id, gateway, now).await?;
                 if let Some(row) = &stopped {
-                    tell(conn, &ctx, "operation.cancelling", row).await?;
+                    tell(tx, &ctx, "operation.cancelling", row).await?;
                 }
                 Ok(stopped)
             })
             .await?;
         held.note_stored();
         if let Some(row) = stopped {
-            app.feed.written();
             app.operations.feed.moved(&row.id, row.version);
         }
     }

@@ -20,10 +20,10 @@ use super::state::Status;
 use super::store::{self, Mark, Operation};
 use super::{Code, Failure, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
 use crate::access::principal::Began;
+use crate::audit::OpenEntry;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::{Error, Kind};
-use crate::resources::audit::OpenEntry;
 use crate::seal::Aad;
 
 /// How long work that was told to stop may take to do so, where it asks for no more.

@@ -3,9 +3,9 @@
 use super::domain::missing;
 use super::store::Operation;
 use crate::access::live::{Ended, LiveStream};
-use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::error::Error;
+use crate::role::Role;
 
 /// The right of a caller to see one operation, registered so that its loss ends the call within a second.
 #[derive(Debug)]

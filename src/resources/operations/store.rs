@@ -10,8 +10,9 @@ use super::state::{Move, Status, active};
 use super::{Code, OperationKind};
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Visible;
+use crate::clock::Timestamp;
 use crate::db::schema::{gateways, operations};
-use crate::db::types::{GatewayId, Timestamp};
+use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

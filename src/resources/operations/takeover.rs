@@ -20,11 +20,11 @@ use super::run::Running;
 use super::state::Status;
 use super::store::{self, Operation};
 use super::{Code, Failure, OperationKind, target};
-use crate::access::roles::Role;
 use crate::app::App;
+use crate::audit::{Ending, Intent, Outcome};
 use crate::ctx::{Ctx, TakenOver};
 use crate::error::Error;
-use crate::resources::audit::{Ending, Intent, Outcome};
+use crate::role::Role;
 use crate::workers::{Worked, Worker};
 
 /// Operations that one tick looks at.
@@ -137,15 +137,14 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
         }
     };
     let ended = Ended::Failed(failure.clone(), None);
-    let (app, db) = (ctx.app(), ctx.db());
-    let ended = db
-        .transaction(async |conn| {
-            let now = db.now(conn).await?;
+    let app = ctx.app();
+    let ended = ctx
+        .transaction(async |tx| {
+            let now = ctx.db().now(tx).await?;
             // Its replica may have come back since it was found.
-            let taken =
-                leases::take_over(conn, row, &app.replica, now, now.plus(LEASE_TTL)).await?;
+            let taken = leases::take_over(tx, row, &app.replica, now, now.plus(LEASE_TTL)).await?;
             let Some(taken) = taken else { return Ok(None) };
-            finish::write_in(conn, ctx, (&taken.id, taken.fence), &ended).await
+            finish::write_in(tx, ctx, (&taken.id, taken.fence), &ended).await
         })
         .await?;
     let Some(ended) = ended else { return Ok(false) };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::store;
 use crate::ctx::Ctx;
+use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Operations that are forgotten in one transaction.
@@ -27,7 +27,7 @@ async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
         .db()
         .transaction(async |conn| {
             if let Some(held) = held {
-                lease::still_held(conn, held).await?;
+                leases::still_held(conn, held).await?;
             }
             store::delete_old(conn, cutoff, i64::try_from(FORGET_MAX).unwrap_or(i64::MAX)).await
         })

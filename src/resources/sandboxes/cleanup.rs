@@ -5,8 +5,8 @@
 use serde_json::{Value, json};
 
 use super::store;
+use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::types::Timestamp;
 use crate::error::Error;
 use crate::openshell::sandbox::Place;
 use crate::resources::{boot_hooks, sboms};

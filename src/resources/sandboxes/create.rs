@@ -19,7 +19,6 @@ use super::lost::{Lost, Mark, given_up, patiently, what_became};
 use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{former, input, proxied};
-use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::labels::Labels;
@@ -28,7 +27,8 @@ use crate::openshell::{Gateway, Wire, annotation};
 use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
-use crate::resources::templates;
+use crate::role::Role;
+use crate::templates;
 
 /// Before anything was sent.
 const BEGUN: &str = "begun";
@@ -122,7 +122,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
 
 /// What a template says, where the caller has said nothing.
 fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
-    let template = templates::find(ctx.app(), name)
+    let template = templates::find(&ctx.app().templates, name)
         .ok_or_else(|| Error::invalid("template", format!("`{name}` is none of this server's")))?;
     ctx.detail("template", name);
     let new = &mut create.new;

@@ -12,7 +12,6 @@ use crate::etag;
 use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Place, Sandbox};
-use crate::resources::events::domain::{self as events, NewEvent};
 
 /// A sandbox, as its gateway tells, and what is kept about it.
 #[derive(Debug)]
@@ -85,25 +84,24 @@ pub async fn update(
         former::forget(ctx, None, &kept, seen).await?;
     }
     let meta = ctx
-        .db()
-        .transaction(async |conn| {
-            let mut meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
+        .transaction(async |tx| {
+            let mut meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
             if !is_of(&meta, &sandbox) {
                 return Err(Error::conflict(Kind::Sandbox, &place.name));
             }
             etag::check(given_etag, meta.version, Kind::Sandbox, &place.name)?;
-            store::seen_as(conn, meta.id, &sandbox.id).await?;
+            store::seen_as(tx, meta.id, &sandbox.id).await?;
             let labels = change
                 .labels
                 .clone()
                 .unwrap_or_else(|| Labels::from_json(meta.labels_json.as_deref()));
             let description = change.description.as_ref().unwrap_or(&meta.description).clone();
             let at = (meta.id, meta.version);
-            if !store::describe(conn, at, description.as_deref(), &labels, now).await? {
+            if !store::describe(tx, at, description.as_deref(), &labels, now).await? {
                 return Err(Error::conflict(Kind::Sandbox, &place.name));
             }
             let payload = about(place, json!({ "labels": labels.clone().into_map() }));
-            events::enqueue(conn, NewEvent::of(ctx, "sandbox.metadata.updated", payload)).await?;
+            tx.emit(ctx.event("sandbox.metadata.updated", payload)).await?;
             meta.labels_json = labels.to_json()?;
             (meta.description, meta.updated_at) = (description, Some(now));
             meta.version += 1;
@@ -111,7 +109,6 @@ pub async fn update(
             Ok(meta)
         })
         .await?;
-    ctx.app().feed.written();
     Ok(Described { gateway: gateway.to_string(), sandbox, meta: Some(meta) })
 }
 
@@ -140,9 +137,8 @@ pub async fn stop(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
 }
 
 async fn announce(ctx: &Ctx, event: &'static str, place: &Place) -> Result<(), Error> {
-    let event = NewEvent::of(ctx, event, about(place, json!({})));
-    ctx.db().transaction(async |conn| events::enqueue(conn, event.clone()).await).await?;
-    ctx.app().feed.written();
+    let event = ctx.event(event, about(place, json!({})));
+    ctx.transaction(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 
@@ -167,15 +163,13 @@ pub async fn delete(ctx: &Ctx, place: &Place, validate_only: bool) -> Result<Gon
 pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let gone = ctx
-        .db()
-        .transaction(async |conn| {
-            let gone = cleanup::forget(conn, gateway, place, (Which::All, Which::All)).await?;
+        .transaction(async |tx| {
+            let gone = cleanup::forget(tx, gateway, place, (Which::All, Which::All)).await?;
             let payload = about(place, json!({ "gone": gone.to_json() }));
-            events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
+            tx.emit(ctx.event("sandbox.deleted", payload)).await?;
             Ok(gone)
         })
         .await?;
-    ctx.app().feed.written();
     ctx.detail("gone", gone.to_json());
     Ok(gone)
 }
@@ -183,19 +177,17 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
 /// A creation was undone: what was noted of its sandbox goes, and what was written for the name before it stays.
 pub(super) async fn taken_back(ctx: &Ctx, place: &Place) -> Result<(), Error> {
     let (_, gateway) = ctx.on_gateway()?;
-    ctx.db()
-        .transaction(async |conn| {
-            // What was noted was told of.
-            let noted = store::lock(conn, gateway, place).await?.is_some();
-            let gone = cleanup::forget(conn, gateway, place, (Which::None, Which::None)).await?;
-            if noted {
-                let payload = about(place, json!({ "gone": gone.to_json() }));
-                events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
-            }
-            Ok(())
-        })
-        .await?;
-    ctx.app().feed.written();
+    ctx.transaction(async |tx| {
+        // What was noted was told of.
+        let noted = store::lock(tx, gateway, place).await?.is_some();
+        let gone = cleanup::forget(tx, gateway, place, (Which::None, Which::None)).await?;
+        if noted {
+            let payload = about(place, json!({ "gone": gone.to_json() }));
+            tx.emit(ctx.event("sandbox.deleted", payload)).await?;
+        }
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

@@ -9,14 +9,13 @@ use tracing::info;
 use super::cleanup::{self, Gone, Which};
 use super::domain::{self, about};
 use super::store::{self, Meta};
+use crate::audit::{Ending, Intent, Outcome};
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
-use crate::db::types::Timestamp;
+use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Place;
-use crate::resources::audit::{Ending, Intent, Outcome};
-use crate::resources::events::domain::{self as events, NewEvent};
-use crate::workers::lease::{self, Lease};
 
 /// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks and an
 /// SBOM that were written since it was last known to be there are for the one to come.
@@ -54,26 +53,24 @@ pub(super) async fn forget(
     let (_, gateway) = ctx.on_gateway()?;
     let place = meta.place();
     let gone = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             if let Some(lease) = lease {
-                lease::still_held(conn, lease).await?;
+                leases::still_held(tx, lease).await?;
             }
-            let now = store::lock(conn, gateway, &place).await?;
+            let now = store::lock(tx, gateway, &place).await?;
             // Who has deleted or made it anew in between has cleaned up.
             if now.is_none_or(|now| now.id != meta.id || now.sandbox_id != meta.sandbox_id) {
                 return Ok(None);
             }
             let old = Which::By(written_by);
-            let gone = cleanup::forget(conn, gateway, &place, (old, old)).await?;
+            let gone = cleanup::forget(tx, gateway, &place, (old, old)).await?;
             let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
-            events::enqueue(conn, NewEvent::of(ctx, "sandbox.deleted", payload)).await?;
+            tx.emit(ctx.event("sandbox.deleted", payload)).await?;
             Ok(Some(gone))
         })
         .await?;
     let Some(gone) = gone else { return Ok(false) };
     info!(gateway = %gateway, workspace = place.workspace, sandbox = place.name, "a sandbox is gone");
-    ctx.app().feed.written();
     record(ctx, &place, gone).await?;
     Ok(true)
 }

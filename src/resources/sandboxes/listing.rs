@@ -5,7 +5,8 @@ use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::Error;
 use crate::openshell::templates::WorkloadTemplate;
-use crate::resources::{gateways, templates};
+use crate::resources::gateways;
+use crate::templates;
 
 /// A template, wherever it is kept.
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed,
         }
         Err(error) => (Vec::new(), Some(gateways::worker::shown_error(&error))),
     };
-    let ours = templates::all(ctx.app()).iter().cloned().map(Template::Ours);
+    let ours = ctx.app().templates.iter().cloned().map(Template::Ours);
     let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
     all.sort_by_key(Template::key);
     all.retain(|template| after.as_ref().is_none_or(|after| template.key() > *after.position()));

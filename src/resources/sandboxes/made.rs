@@ -19,7 +19,6 @@ use crate::openshell::sandbox::{Phase, Place, Sandbox};
 use crate::openshell::watch::{Follow, Seen};
 use crate::resources::boot_hooks::input::Place as HookPlace;
 use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::operations::patience::is_anothers;
 use crate::resources::operations::{Code, Failure, Running};
 
@@ -137,24 +136,22 @@ pub async fn store(
 ) -> Result<(), Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let (place, now) = (&sandbox.place, ctx.now());
-    ctx.db()
-        .transaction(async |conn| {
-            let mut meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
-            if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
-                let sbom = Which::By(former::last_seen(ctx, &meta));
-                cleanup::forget(conn, gateway, place, (Which::None, sbom)).await?;
-                meta = store::see(conn, gateway, place, &sandbox.id, now).await?;
-            }
-            store::seen_as(conn, meta.id, &sandbox.id).await?;
-            if description.is_some() || labels.iter().next().is_some() {
-                let at = (meta.id, meta.version);
-                store::describe(conn, at, description, labels, now).await?;
-            }
-            let payload = about(place, details.clone());
-            events::enqueue(conn, NewEvent::of(ctx, "sandbox.created", payload)).await
-        })
-        .await?;
-    ctx.app().feed.written();
+    ctx.transaction(async |tx| {
+        let mut meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
+        if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
+            let sbom = Which::By(former::last_seen(ctx, &meta));
+            cleanup::forget(tx, gateway, place, (Which::None, sbom)).await?;
+            meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
+        }
+        store::seen_as(tx, meta.id, &sandbox.id).await?;
+        if description.is_some() || labels.iter().next().is_some() {
+            let at = (meta.id, meta.version);
+            store::describe(tx, at, description, labels, now).await?;
+        }
+        let payload = about(place, details.clone());
+        tx.emit(ctx.event("sandbox.created", payload)).await
+    })
+    .await?;
     Ok(())
 }
 

@@ -17,7 +17,6 @@ use crate::error::{Error, Kind, Said};
 use crate::openshell::sandbox::Place;
 use crate::openshell::ssh::SshSession;
 use crate::proxy::PublicAddress;
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::seal::hex;
 
 /// How long a session is remembered whose end the gateway doesn't tell.
@@ -50,13 +49,12 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
     let ends = session.expires_at.unwrap_or_else(|| now.plus(KEPT));
     let token_hash = hash(&session.token);
     let remembered = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             // The gateway was waited for.
             ctx.recheck()?;
-            store::insert_ssh(conn, gateway, place, &token_hash, (now, ends)).await?;
+            store::insert_ssh(tx, gateway, place, &token_hash, (now, ends)).await?;
             let payload = about(place, serde_json::json!({}));
-            events::enqueue(conn, NewEvent::of(ctx, "sandbox.ssh_session.created", payload)).await
+            tx.emit(ctx.event("sandbox.ssh_session.created", payload)).await
         })
         .await;
     if let Err(error) = remembered {
@@ -66,7 +64,6 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
         }
         return Err(error);
     }
-    ctx.app().feed.written();
     let (host, port, scheme) = PublicAddress::parse(&ctx.app().config.server.public_url())?.parts();
     Ok(SshSession { host, port: u32::from(port), scheme, ..session })
 }
@@ -96,18 +93,16 @@ pub async fn revoke(ctx: &Ctx, place: &Place, token: &str) -> Result<(), Error> 
     }
     drop(conn);
     let revoked = reach_to_act(ctx).await?.revoke_ssh_session(token).await?;
-    ctx.db()
-        .transaction(async |conn| {
-            store::delete_ssh(conn, gateway, &token_hash).await?;
-            if revoked {
-                let payload = about(place, serde_json::json!({}));
-                let event = NewEvent::of(ctx, "sandbox.ssh_session.revoked", payload);
-                events::enqueue(conn, event).await?;
-            }
-            Ok(())
-        })
-        .await?;
-    ctx.app().feed.written();
+    ctx.transaction(async |tx| {
+        store::delete_ssh(tx, gateway, &token_hash).await?;
+        if revoked {
+            let payload = about(place, serde_json::json!({}));
+            let event = ctx.event("sandbox.ssh_session.revoked", payload);
+            tx.emit(event).await?;
+        }
+        Ok(())
+    })
+    .await?;
     if revoked { Ok(()) } else { Err(missing()) }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use crate::clock::Timestamp;
 use crate::db::schema::{sandbox_labels, sandbox_meta, ssh_sessions};
-use crate::db::types::Timestamp;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};

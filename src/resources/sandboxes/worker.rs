@@ -18,11 +18,11 @@ use super::former;
 use super::store::{self, Meta};
 use crate::app::App;
 use crate::ctx::{Ctx, OnGateway};
+use crate::db::leases::{self, Lease};
 use crate::error::{Error, Kind};
 use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Place, Sandbox};
-use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Gateways that are asked at once.
@@ -197,7 +197,7 @@ async fn note(ctx: &Ctx, lease: Option<&Lease>, noticed: Noticed<'_>) -> Result<
     ctx.db()
         .transaction(async |conn| {
             if let Some(lease) = lease {
-                lease::still_held(conn, lease).await?;
+                leases::still_held(conn, lease).await?;
             }
             match noticed {
                 Noticed::Missing(id) => store::missed(conn, id, now).await,

@@ -17,7 +17,6 @@ use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
-use crate::resources::events::domain::{self as events, NewEvent};
 
 /// Most SBOMs of the sandboxes of one gateway, which need not exist: the names alone must not fill the database. Uploads at
 /// once may pass it by as many as are received at once.
@@ -119,7 +118,6 @@ pub async fn upload(
             })
             .await?;
         if let Some(snapshot) = replace(ctx, place, &taken, before, &difference).await? {
-            ctx.app().feed.written();
             let (skipped, cut) = (taken.skipped, taken.cut);
             let cut_paths = taken.cut_paths.clone();
             let replaced = before.is_some();
@@ -154,40 +152,38 @@ async fn replace(
     difference: &Difference,
 ) -> Result<Option<Snapshot>, Error> {
     let actor: String = ctx.actor().chars().take(UPLOADED_BY_CHARACTERS_MAX).collect();
-    ctx.db()
-        .transaction(async |conn| {
-            // The document was received and read meanwhile.
-            ctx.recheck()?;
-            store::lock(conn, place).await?;
-            let now = store::snapshot(conn, place).await?;
-            if now.map(|now| now.id) != before {
-                return Ok(None);
-            }
-            store::delete_of(conn, &place.gateway, place.of(), None).await?;
-            if before.is_none() && store::count_on(conn, &place.gateway).await? >= SBOMS_MAX {
-                let why =
-                    format!("there may be at most {SBOMS_MAX} SBOMs of a gateway's sandboxes");
-                return Err(Error::refused(Reason::LimitReached, why));
-            }
-            let id = store::insert(conn, &new(ctx, place, taken, &actor)).await?;
-            store::insert_content(conn, id, &taken.rows).await?;
-            let stored = store::snapshot(conn, place).await?;
-            let stored = stored.ok_or_else(|| Error::internal("an SBOM that was just stored"))?;
-            let payload = json!({
-                "gateway": place.gateway,
-                "workspace": place.workspace,
-                "sandbox": place.sandbox,
-                "components": stored.component_count,
-                "vulnerabilities": stored.vulnerability_count,
-                "max_severity": stored.max_severity.map(Severity::as_str),
-                "vulnerabilities_added": difference.vulnerabilities.added,
-                "vulnerabilities_removed": difference.vulnerabilities.removed,
-                "sha256": stored.sha256,
-            });
-            events::enqueue(conn, NewEvent::of(ctx, "sbom.uploaded", payload)).await?;
-            Ok(Some(stored))
-        })
-        .await
+    ctx.transaction(async |tx| {
+        // The document was received and read meanwhile.
+        ctx.recheck()?;
+        store::lock(tx, place).await?;
+        let now = store::snapshot(tx, place).await?;
+        if now.map(|now| now.id) != before {
+            return Ok(None);
+        }
+        store::delete_of(tx, &place.gateway, place.of(), None).await?;
+        if before.is_none() && store::count_on(tx, &place.gateway).await? >= SBOMS_MAX {
+            let why = format!("there may be at most {SBOMS_MAX} SBOMs of a gateway's sandboxes");
+            return Err(Error::refused(Reason::LimitReached, why));
+        }
+        let id = store::insert(tx, &new(ctx, place, taken, &actor)).await?;
+        store::insert_content(tx, id, &taken.rows).await?;
+        let stored = store::snapshot(tx, place).await?;
+        let stored = stored.ok_or_else(|| Error::internal("an SBOM that was just stored"))?;
+        let payload = json!({
+            "gateway": place.gateway,
+            "workspace": place.workspace,
+            "sandbox": place.sandbox,
+            "components": stored.component_count,
+            "vulnerabilities": stored.vulnerability_count,
+            "max_severity": stored.max_severity.map(Severity::as_str),
+            "vulnerabilities_added": difference.vulnerabilities.added,
+            "vulnerabilities_removed": difference.vulnerabilities.removed,
+            "sha256": stored.sha256,
+        });
+        tx.emit(ctx.event("sbom.uploaded", payload)).await?;
+        Ok(Some(stored))
+    })
+    .await
 }
 
 fn new<'a>(ctx: &Ctx, place: &'a Place, taken: &'a Taken, actor: &'a str) -> NewSnapshot<'a> {
@@ -221,21 +217,19 @@ pub async fn get(ctx: &Ctx, place: &Place) -> Result<Snapshot, Error> {
 /// Deletes the SBOM of a sandbox.
 pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Error> {
     ctx.detail("workspace", place.workspace.as_str());
-    ctx.db()
-        .transaction(async |conn| {
-            store::lock(conn, place).await?;
-            let found = snapshot(conn, place).await?;
-            etag::check(given_etag, found.id, Kind::Sbom, place)?;
-            store::delete_of(conn, &place.gateway, place.of(), None).await?;
-            let payload = json!({
-                "gateway": place.gateway,
-                "workspace": place.workspace,
-                "sandbox": place.sandbox,
-            });
-            events::enqueue(conn, NewEvent::of(ctx, "sbom.deleted", payload)).await
-        })
-        .await?;
-    ctx.app().feed.written();
+    ctx.transaction(async |tx| {
+        store::lock(tx, place).await?;
+        let found = snapshot(tx, place).await?;
+        etag::check(given_etag, found.id, Kind::Sbom, place)?;
+        store::delete_of(tx, &place.gateway, place.of(), None).await?;
+        let payload = json!({
+            "gateway": place.gateway,
+            "workspace": place.workspace,
+            "sandbox": place.sandbox,
+        });
+        tx.emit(ctx.event("sbom.deleted", payload)).await
+    })
+    .await?;
     Ok(())
 }
 

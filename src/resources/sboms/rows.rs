@@ -3,8 +3,8 @@
 use diesel::prelude::*;
 
 use super::cyclonedx::Severity;
+use crate::clock::Timestamp;
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
-use crate::db::types::Timestamp;
 
 /// References to components that a vulnerability is shown with.
 pub const AFFECTS_SHOWN_MAX: i32 = 100;

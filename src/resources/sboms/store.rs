@@ -14,8 +14,8 @@ use super::rows::{
     AFFECTS_SHOWN_MAX, ComponentRow, NewContent, NewSnapshot, Snapshot, VulnerabilityColumns,
     VulnerabilityRow,
 };
+use crate::clock::Timestamp;
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
-use crate::db::types::Timestamp;
 use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
 

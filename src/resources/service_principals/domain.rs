@@ -9,19 +9,18 @@ use sha2::{Digest, Sha256};
 
 use super::store;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::config::MADE_FOR_RULES;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::{ServicePrincipalId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::names::Name;
-use crate::resources::access_bindings::domain::changed;
+use crate::outbox::Subject;
 use crate::resources::access_bindings::effect;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
@@ -149,17 +148,15 @@ pub async fn create(
         expires_at,
     };
     let created = ctx
-        .db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let created = add(conn, &new).await?;
+        .transaction(async |tx| {
+            effect::turn_of_global_admin(ctx, tx).await?;
+            let created = add(tx, &new).await?;
             let payload = json!({ "service_principal": created.name, "role": role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "service_principal.created", payload)).await?;
-            log_change(conn, Subject::ServicePrincipal(created.id), now).await?;
+            tx.emit(ctx.event("service_principal.created", payload)).await?;
+            tx.access_added(Subject::ServicePrincipal(created.id)).await?;
             Ok(created)
         })
         .await?;
-    changed(ctx).await?;
     Ok((created, key.key))
 }
 
@@ -212,25 +209,23 @@ pub async fn update(
         ctx.detail("expires_at", expires_at.map(|at| at.to_string()));
     }
     let updated = ctx
-        .db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let mut principal = found(ctx, conn, name, given_etag).await?;
+        .transaction(async |tx| {
+            effect::turn_of_global_admin(ctx, tx).await?;
+            let mut principal = found(ctx, tx, name, given_etag).await?;
             let (id, version) = (principal.id, principal.version);
             principal.role = change.role.unwrap_or(principal.role);
             principal.expires_at = change.expires_at.unwrap_or(principal.expires_at);
             principal.version += 1;
-            if !store::update(conn, id, version, principal.role, principal.expires_at).await? {
+            if !store::update(tx, id, version, principal.role, principal.expires_at).await? {
                 return Err(Error::conflict(Kind::ServicePrincipal, name));
             }
             let payload =
                 json!({ "service_principal": principal.name, "role": principal.role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "service_principal.updated", payload)).await?;
-            log_change(conn, Subject::ServicePrincipal(id), now).await?;
+            tx.emit(ctx.event("service_principal.updated", payload)).await?;
+            tx.access_changed(Subject::ServicePrincipal(id)).await?;
             Ok(principal)
         })
         .await?;
-    changed(ctx).await?;
     Ok(updated)
 }
 
@@ -260,40 +255,36 @@ pub async fn rotate(
         previous_ends_at: (!overlap.is_zero()).then(|| now.plus(overlap)),
     };
     let rotated = ctx
-        .db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let found = found(ctx, conn, name, given_etag).await?;
-            if !store::set_key(conn, found.id, found.version, &new).await? {
+        .transaction(async |tx| {
+            effect::turn_of_global_admin(ctx, tx).await?;
+            let found = found(ctx, tx, name, given_etag).await?;
+            if !store::set_key(tx, found.id, found.version, &new).await? {
                 return Err(Error::conflict(Kind::ServicePrincipal, name));
             }
             let payload = json!({ "service_principal": found.name });
-            events::enqueue(conn, NewEvent::of(ctx, "service_principal.rotated", payload)).await?;
-            log_change(conn, Subject::ServicePrincipal(found.id), now).await?;
+            tx.emit(ctx.event("service_principal.rotated", payload)).await?;
+            tx.access_changed(Subject::ServicePrincipal(found.id)).await?;
             let missing = || Error::missing(Kind::ServicePrincipal, name);
-            store::by_name(conn, name).await?.ok_or_else(missing)
+            store::by_name(tx, name).await?.ok_or_else(missing)
         })
         .await?;
-    changed(ctx).await?;
     Ok((rotated, key.key))
 }
 
 /// Deletes one, with its roles on gateways.
 pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error> {
-    let now = ctx.now();
-    ctx.db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let found = found(ctx, conn, name, given_etag).await?;
-            if !store::delete(conn, found.id, found.version).await? {
-                return Err(Error::conflict(Kind::ServicePrincipal, name));
-            }
-            let payload = json!({ "service_principal": found.name });
-            events::enqueue(conn, NewEvent::of(ctx, "service_principal.deleted", payload)).await?;
-            log_change(conn, Subject::ServicePrincipal(found.id), now).await
-        })
-        .await?;
-    changed(ctx).await
+    ctx.transaction(async |tx| {
+        effect::turn_of_global_admin(ctx, tx).await?;
+        let found = found(ctx, tx, name, given_etag).await?;
+        if !store::delete(tx, found.id, found.version).await? {
+            return Err(Error::conflict(Kind::ServicePrincipal, name));
+        }
+        let payload = json!({ "service_principal": found.name });
+        tx.emit(ctx.event("service_principal.deleted", payload)).await?;
+        tx.access_changed(Subject::ServicePrincipal(found.id)).await
+    })
+    .await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use serde_json::json;
 
 use super::domain::{add, new_key};
 use super::store;
-use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::feed;
+use crate::outbox::Subject;
+use crate::role::Role;
 
 /// What is shown of a key that nobody has.
 const NO_KEY: &str = "none";
@@ -38,13 +37,12 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
         expires_at: None,
     };
     let moved = ctx
-        .db()
-        .transaction(async |conn| {
-            let (id, what) = match store::by_name(conn, name).await? {
-                None => (add(conn, &new).await?.id, "service_principal.created"),
+        .transaction(async |tx| {
+            let (id, what) = match store::by_name(tx, name).await? {
+                None => (add(tx, &new).await?.id, "service_principal.created"),
                 Some(found) if found.role != role => {
                     let (id, version) = (found.id, found.version);
-                    if !store::update(conn, id, version, role, found.expires_at).await? {
+                    if !store::update(tx, id, version, role, found.expires_at).await? {
                         return Err(Error::conflict(Kind::ServicePrincipal, name));
                     }
                     (id, "service_principal.updated")
@@ -52,14 +50,14 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
                 Some(_) => return Ok(false),
             };
             let payload = json!({ "service_principal": name, "role": role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, what, payload)).await?;
-            log_change(conn, Subject::ServicePrincipal(id), now).await?;
+            tx.emit(ctx.event(what, payload)).await?;
+            tx.access_changed(Subject::ServicePrincipal(id)).await?;
             Ok(true)
         })
         .await?;
     // Another call may have made it and not told this replica yet.
-    if moved || ctx.app().snapshot.live_service_principal(name).is_none() {
-        changed(ctx).await?;
+    if !moved && ctx.app().snapshot.live_service_principal(name).is_none() {
+        feed::refresh(ctx.app()).await?;
     }
     Ok(())
 }

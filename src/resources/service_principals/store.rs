@@ -4,12 +4,13 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::domain::ServicePrincipal;
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::db::schema::service_principals;
-use crate::db::types::{ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::{ServicePrincipalId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::resources::access_bindings::feed::store::role;
+use crate::feed::store::role;
+use crate::role::Role;
 
 /// Serialises those who make one on PostgreSQL, so that their number is the true one.
 const NUMBER_LOCK: i64 = 0x5348_4f52_4553_504e;

@@ -14,19 +14,17 @@ use super::domain::{self, Named, User};
 use super::invite::{self, RESET, store::Waiting};
 use super::store;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::db::types::SessionId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
-use crate::resources::access_bindings::domain::changed;
+use crate::outbox::Subject;
 use crate::resources::access_bindings::effect;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::auth::budget;
-use crate::resources::auth::sessions::{self, Shown};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::sessions::budget;
+use crate::resources::sessions::{self, Shown};
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// What is to change of a user; none is what stays.
@@ -90,11 +88,10 @@ pub async fn update(
     }
     let now = ctx.now();
     let updated = ctx
-        .db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let user = found(ctx, conn, named).await?;
+        .transaction(async |tx| {
+            let locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let user = found(ctx, tx, named).await?;
             if change.is_active == Some(false) {
                 not_own(ctx, &user, "deactivates")?;
             }
@@ -102,40 +99,37 @@ pub async fn update(
             let role = change.role.unwrap_or(user.role);
             let is_active = change.is_active.unwrap_or(user.is_active);
             let version = user.version;
-            taken(store::update(conn, user.id, version, role, is_active).await?, named)?;
-            admins::must_remain(conn, locked).await?;
+            taken(store::update(tx, user.id, version, role, is_active).await?, named)?;
+            admins::must_remain(tx, locked).await?;
             if !is_active {
-                sessions::end_all(conn, user.id, now).await?;
+                sessions::end_all(tx, user.id, now).await?;
             }
             let payload =
                 json!({ "user": user.email, "role": role.as_str(), "is_active": is_active });
-            events::enqueue(conn, NewEvent::of(ctx, "user.updated", payload)).await?;
-            let updated = domain::find(conn, &Named::Id(user.id)).await?;
-            log_change(conn, Subject::User(user.id), now).await?;
+            tx.emit(ctx.event("user.updated", payload)).await?;
+            let updated = domain::find(tx, &Named::Id(user.id)).await?;
+            tx.access_changed(Subject::User(user.id)).await?;
             Ok(updated)
         })
         .await?;
-    changed(ctx).await?;
     Ok(updated)
 }
 
 /// Deletes a user with what hangs on it; service principals that it made stay.
 pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Error> {
-    let now = ctx.now();
     let removed = ctx
-        .db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let user = found(ctx, conn, named).await?;
+        .transaction(async |tx| {
+            let locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let user = found(ctx, tx, named).await?;
             not_own(ctx, &user, "deletes")?;
             etag::check(given_etag, user.version, Kind::User, named)?;
-            let removed = store::belongings(conn, user.id).await?;
-            taken(store::delete(conn, user.id, user.version).await?, named)?;
-            admins::must_remain(conn, locked).await?;
+            let removed = store::belongings(tx, user.id).await?;
+            taken(store::delete(tx, user.id, user.version).await?, named)?;
+            admins::must_remain(tx, locked).await?;
             let payload = json!({ "user": user.email, "id": user.id.get() });
-            events::enqueue(conn, NewEvent::of(ctx, "user.deleted", payload)).await?;
-            log_change(conn, Subject::User(user.id), now).await?;
+            tx.emit(ctx.event("user.deleted", payload)).await?;
+            tx.access_changed(Subject::User(user.id)).await?;
             Ok(removed)
         })
         .await?;
@@ -148,7 +142,7 @@ pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Er
     ] {
         ctx.detail(what, count);
     }
-    changed(ctx).await
+    Ok(())
 }
 
 /// Takes password and sessions away, and makes a token with which the person sets a new password.
@@ -162,11 +156,10 @@ pub async fn reset_password(
     let made = invite::new_token()?;
     let waiting = Waiting { token_hash: &made.hash, expires_at: now.plus(RESET) };
     let reset = ctx
-        .db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let user = found(ctx, conn, named).await?;
+        .transaction(async |tx| {
+            let locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let user = found(ctx, tx, named).await?;
             // Else a stolen session would be as good as the password, which ChangePassword asks for.
             not_own(ctx, &user, "resets")?;
             etag::check(given_etag, user.version, Kind::User, named)?;
@@ -174,32 +167,29 @@ pub async fn reset_password(
             // not keep an admin from taking the account back.
             let most = if given_etag.is_empty() { i64::MAX } else { user.version };
             let versions = user.version..=most;
-            taken(invite::store::reset(conn, user.id, versions, waiting).await?, named)?;
-            admins::must_remain(conn, locked).await?;
-            sessions::end_all(conn, user.id, now).await?;
+            taken(invite::store::reset(tx, user.id, versions, waiting).await?, named)?;
+            admins::must_remain(tx, locked).await?;
+            sessions::end_all(tx, user.id, now).await?;
             let payload = json!({ "user": user.email });
-            events::enqueue(conn, NewEvent::of(ctx, "user.password_reset", payload)).await?;
-            let reset = domain::find(conn, &Named::Id(user.id)).await?;
-            log_change(conn, Subject::User(user.id), now).await?;
+            tx.emit(ctx.event("user.password_reset", payload)).await?;
+            let reset = domain::find(tx, &Named::Id(user.id)).await?;
+            tx.access_changed(Subject::User(user.id)).await?;
             Ok(reset)
         })
         .await?;
-    changed(ctx).await?;
     Ok((reset, made.token))
 }
 
 /// Forgets the failed logins at a user's account, wherever they came from.
 pub async fn unlock(ctx: &Ctx, named: &Named) -> Result<(), Error> {
-    ctx.db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let user = found(ctx, conn, named).await?;
-            budget::forgive(ctx.app(), conn, &user.email).await?;
-            let payload = json!({ "user": user.email });
-            events::enqueue(conn, NewEvent::of(ctx, "user.unlocked", payload)).await
-        })
-        .await?;
-    ctx.app().feed.written();
+    ctx.transaction(async |tx| {
+        effect::turn_of_global_admin(ctx, tx).await?;
+        let user = found(ctx, tx, named).await?;
+        budget::forgive(ctx.app(), tx, &user.email).await?;
+        let payload = json!({ "user": user.email });
+        tx.emit(ctx.event("user.unlocked", payload)).await
+    })
+    .await?;
     Ok(())
 }
 
@@ -222,22 +212,20 @@ pub async fn revoke_sessions(
 ) -> Result<usize, Error> {
     let now = ctx.now();
     let ended = ctx
-        .db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let user = found(ctx, conn, named).await?;
+        .transaction(async |tx| {
+            effect::turn_of_global_admin(ctx, tx).await?;
+            let user = found(ctx, tx, named).await?;
             let ended = match only {
-                None => sessions::end_all(conn, user.id, now).await?,
-                Some(id) if sessions::end_one(conn, user.id, id, now).await? => 1,
+                None => sessions::end_all(tx, user.id, now).await?,
+                Some(id) if sessions::end_one(tx, user.id, id, now).await? => 1,
                 Some(id) => return Err(Error::missing(Kind::Session, id)),
             };
             let payload = json!({ "user": user.email, "sessions": ended });
-            events::enqueue(conn, NewEvent::of(ctx, "user.sessions_revoked", payload)).await?;
-            log_change(conn, Subject::User(user.id), now).await?;
+            tx.emit(ctx.event("user.sessions_revoked", payload)).await?;
+            tx.access_changed(Subject::User(user.id)).await?;
             Ok(ended)
         })
         .await?;
     ctx.detail("sessions", ended);
-    changed(ctx).await?;
     Ok(ended)
 }

@@ -5,17 +5,16 @@ use std::fmt;
 use serde_json::json;
 
 use super::{admins, store};
-use crate::access::roles::Role;
+use crate::access::authn::password::Hasher;
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::auth::password::Hasher;
-use crate::resources::auth::sessions;
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::outbox::Subject;
+use crate::resources::sessions;
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// Most characters of an e-mail address.
@@ -191,20 +190,18 @@ pub async fn create(
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
     let id = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             // The password was hashed meanwhile.
             ctx.recheck()?;
-            let _locked = admins::lock(conn).await?;
-            let id = store::insert(conn, email.as_str(), &hash, role, now).await?;
-            within(conn, USERS_MAX).await?;
+            let _locked = admins::lock(tx).await?;
+            let id = store::insert(tx, email.as_str(), &hash, role, now).await?;
+            within(tx, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "user.created", payload)).await?;
-            log_change(conn, Subject::User(id), now).await?;
+            tx.emit(ctx.event("user.created", payload)).await?;
+            tx.access_added(Subject::User(id)).await?;
             Ok(id)
         })
         .await?;
-    changed(ctx).await?;
     Ok(id)
 }
 
@@ -231,20 +228,18 @@ pub async fn set_password(
     let hash = ctx.app().passwords.hash(password).await?;
     let now = ctx.now();
     let version = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             // The password was hashed meanwhile.
             ctx.recheck()?;
-            let version = store::set_password(conn, user, instead_of, &hash).await?;
+            let version = store::set_password(tx, user, instead_of, &hash).await?;
             let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
-            sessions::end_all(conn, user, now).await?;
+            sessions::end_all(tx, user, now).await?;
             let payload = json!({ "user": user.get() });
-            events::enqueue(conn, NewEvent::of(ctx, "user.password_set", payload)).await?;
-            log_change(conn, Subject::User(user), now).await?;
+            tx.emit(ctx.event("user.password_set", payload)).await?;
+            tx.access_changed(Subject::User(user)).await?;
             Ok(version)
         })
         .await?;
-    changed(ctx).await?;
     Ok(version)
 }
 

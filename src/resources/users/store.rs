@@ -7,15 +7,17 @@ use diesel_async::RunQueryDsl;
 
 use super::changes::Removed;
 use super::domain::{Filter, Named, User};
-use crate::access::roles::{self, Role};
+use crate::access::roles;
+use crate::clock::Timestamp;
 use crate::db::schema::{
     group_members, groups, selector_bindings, service_principals, sessions, user_gateway_roles,
     users,
 };
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::resources::access_bindings::feed::store::role;
+use crate::feed::store::role;
+use crate::role::Role;
 
 /// A row as an admin sees it: whether there is a password and a token, and neither of them.
 #[derive(Queryable, Selectable)]

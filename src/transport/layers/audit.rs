@@ -9,10 +9,10 @@
 use std::sync::Arc;
 
 use crate::access::policy::Method;
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::ctx::{Call, Refusal};
 use crate::error::Error;
+use crate::role::Role;
 use crate::transport::layers::gate::Route;
 use crate::transport::status::code_of;
 

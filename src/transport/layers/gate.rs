@@ -7,9 +7,9 @@ use crate::access::policy::{
     self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
 use crate::access::principal::Caller;
-use crate::access::roles::Role;
 use crate::app::App;
 use crate::error::{Error, Reason};
+use crate::role::Role;
 
 /// What a path is.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shoreguard::access::roles::Role;
 use shoreguard::pb::v1 as pb;
+use shoreguard::role::Role;
 use tonic::{Response, Status};
 
 use super::{AUDIENCE, ending, issuers};

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use shoreguard::config::Config;
+use shoreguard::feed;
+use shoreguard::outbox::{Subject, log_change};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed::{self, Subject, store::log_change};
 use shoreguard::resources::users::domain::{Email, id_of};
 use tonic::{Response, Status};
 

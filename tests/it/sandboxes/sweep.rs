@@ -1,6 +1,6 @@
 //! Sandboxes that come and go without us.
 
-use shoreguard::resources::access_bindings::feed;
+use shoreguard::feed;
 use shoreguard::resources::sandboxes::worker::SWEEP;
 use shoreguard::workers;
 

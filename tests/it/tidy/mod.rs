@@ -3,6 +3,7 @@
 
 mod code;
 mod documents;
+mod layers;
 mod tracing;
 mod tree;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use shoreguard::feed;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed;
 use tonic::{Code, Status, Streaming};
 
 use super::{by_key, gateway, key_for, list, token};

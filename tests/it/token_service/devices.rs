@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use shoreguard::config::Config;
+use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed;
 use shoreguard::resources::device_codes::worker::EXPIRY;
 use shoreguard::workers;
 use tonic::Status;

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use shoreguard::db::Engine;
+use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::access_bindings::feed;
 
 use super::{CLIENT, audited, by_key, discover, gateway, key_for, list, token};
 use crate::refusals::denied_of;

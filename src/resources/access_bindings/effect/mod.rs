@@ -12,12 +12,13 @@ pub mod store;
 
 use super::domain::{Holder, HolderKind};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::{self, Role, Share};
+use crate::access::roles::{self, Share};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::resources::users;
+use crate::role::Role;
 
 /// Waits for the turn to change anybody's access. The first thing in the transaction: what was read before it may have
 /// changed.

@@ -6,17 +6,18 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::db::schema::{
     gateways, group_gateway_roles, group_members, groups, selector_bindings, service_principals,
     sp_gateway_roles, user_gateway_roles, users,
 };
-use crate::db::types::{GatewayId, Timestamp, UserId};
+use crate::db::types::{GatewayId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::feed::store::role;
 use crate::labels::{Labels, Selector};
 use crate::resources::access_bindings::domain::HolderKind;
-use crate::resources::access_bindings::feed::store::role;
+use crate::role::Role;
 
 /// A principal's own global role, and whether it can call at all.
 #[derive(Debug, Clone, Copy)]

@@ -6,11 +6,11 @@
 //!   never one with a password, another link or an admin's role: its owner links that while logged in (T11);
 //! - nothing is made for an address that was not verified, that somebody has, or whose domain another issuer speaks for.
 
-use crate::access::roles::Role;
 use crate::config::OidcProvider;
 use crate::db::types::UserId;
 use crate::oidc::claims::Claims;
 use crate::resources::users::domain::Email;
+use crate::role::Role;
 
 /// An account, as far as this decides about it.
 #[derive(Debug, Clone)]

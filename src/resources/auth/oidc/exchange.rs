@@ -12,12 +12,12 @@ use tracing::warn;
 
 use crate::access::authn::token::Grant;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::ctx::Anonymous;
-use crate::db::types::Timestamp;
 use crate::error::{Error, Reason};
 use crate::oidc::provider::Failure;
 use crate::resources::service_principals;
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// How long a session token of an exchange lives at most.

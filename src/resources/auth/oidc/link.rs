@@ -9,10 +9,8 @@ use super::{Ended, link_to, store, vouched};
 use crate::access::principal::Caller;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Reason};
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::auth::sessions;
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::outbox::Subject;
+use crate::resources::sessions;
 
 /// How lately a user must have shown who it is: a session that was left open links nobody's identity.
 pub const SHOWN_WITHIN: Duration = Duration::from_mins(10);
@@ -33,46 +31,43 @@ pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     ctx.detail("provider", name.as_str());
     let identity = store::Identity { provider: name, issuer, subject: claims.subject() };
     let taken = || Error::exists(Kind::Identity, name);
-    ctx.db()
-        .transaction(async |conn| {
-            // The issuer was waited for.
-            ctx.recheck()?;
-            let owner = store::by_identity(conn, issuer, name, claims.subject()).await?;
-            if let Some(owner) = owner {
-                return if owner.id == user { Ok(()) } else { Err(taken()) };
-            }
-            let own = store::by_id(conn, user).await?;
-            let own = own.ok_or_else(|| Error::missing(Kind::User, user))?;
-            if let Some(at) = own.linked_at {
-                return Err(Error::exists(Kind::Identity, at));
-            }
-            link_to(ctx, conn, user, &identity, &own.email).await?;
-            log_change(conn, Subject::User(user), ctx.now()).await
-        })
-        .await?;
-    changed(ctx).await?;
+    ctx.transaction(async |tx| {
+        // The issuer was waited for.
+        ctx.recheck()?;
+        let owner = store::by_identity(tx, issuer, name, claims.subject()).await?;
+        if let Some(owner) = owner {
+            return if owner.id == user { Ok(()) } else { Err(taken()) };
+        }
+        let own = store::by_id(tx, user).await?;
+        let own = own.ok_or_else(|| Error::missing(Kind::User, user))?;
+        if let Some(at) = own.linked_at {
+            return Err(Error::exists(Kind::Identity, at));
+        }
+        link_to(ctx, tx, user, &identity, &own.email).await?;
+        tx.access_changed(Subject::User(user)).await
+    })
+    .await?;
     Ok(name.clone())
 }
 
 /// Takes the link from the caller's own account. Whatever was made from it ends, every session of the account too.
 pub async fn unlink(ctx: &Ctx) -> Result<(), Error> {
     let (user, now) = (ctx.user()?, ctx.now());
-    ctx.db()
-        .transaction(async |conn| {
-            let own = store::by_id(conn, user).await?;
-            let own = own.ok_or_else(|| Error::missing(Kind::User, user))?;
-            let missing = || Error::missing(Kind::Identity, &own.email);
-            let provider = own.linked_at.ok_or_else(missing)?;
-            if !store::unlink(conn, user).await? {
-                let why = "the account has no password: nobody could log in to it again";
-                return Err(Error::refused(Reason::NoOtherLogin, why));
-            }
-            sessions::end_all(conn, user, now).await?;
-            ctx.detail("provider", provider.as_str());
-            let payload = json!({ "user": own.email, "provider": provider });
-            events::enqueue(conn, NewEvent::of(ctx, "user.unlinked", payload)).await?;
-            log_change(conn, Subject::User(user), now).await
-        })
-        .await?;
-    changed(ctx).await
+    ctx.transaction(async |tx| {
+        let own = store::by_id(tx, user).await?;
+        let own = own.ok_or_else(|| Error::missing(Kind::User, user))?;
+        let missing = || Error::missing(Kind::Identity, &own.email);
+        let provider = own.linked_at.ok_or_else(missing)?;
+        if !store::unlink(tx, user).await? {
+            let why = "the account has no password: nobody could log in to it again";
+            return Err(Error::refused(Reason::NoOtherLogin, why));
+        }
+        sessions::end_all(tx, user, now).await?;
+        ctx.detail("provider", provider.as_str());
+        let payload = json!({ "user": own.email, "provider": provider });
+        tx.emit(ctx.event("user.unlinked", payload)).await?;
+        tx.access_changed(Subject::User(user)).await
+    })
+    .await?;
+    Ok(())
 }

@@ -20,24 +20,23 @@ use serde_json::json;
 use tracing::warn;
 
 use self::account::{Decision, Mapped, Seen};
-use super::sessions::{self, NewSession, Session, SessionKind};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::app::App;
-use crate::ctx::{Anonymous, Ctx};
+use crate::clock::Timestamp;
+use crate::ctx::{Anonymous, Ctx, Tx};
 use crate::db::Conn;
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
 use crate::oidc::Provider;
 use crate::oidc::claims::Claims;
 use crate::oidc::flow::{Answer, Pending};
 use crate::oidc::provider::Failure;
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::outbox::Subject;
+use crate::resources::sessions::{self, NewSession, Session, SessionKind};
 use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
 use crate::resources::users::invite::USERS_TO_REGISTER_MAX;
+use crate::role::Role;
 use crate::secret::Secret;
 
 /// What the sealed token of a login is bound to.
@@ -144,7 +143,6 @@ pub async fn complete(anonymous: Anonymous, ended: &Ended) -> Result<Session, Er
         }
         settled => settled,
     }?;
-    changed(&ctx).await?;
     let session = sessions::begin(&ctx, &settled).await?;
     ctx.detail("role", session.role.as_str());
     Ok(session)
@@ -194,73 +192,70 @@ async fn settle(
         issuer: &provider.config.issuer,
         subject: claims.subject(),
     };
-    ctx.db()
-        .transaction(async |conn| {
-            let locked = admins::lock(conn).await?;
-            let seen = look_up(conn, ctx.app(), provider, claims).await?;
-            let (user, password_version, moved) = match account::decide(&seen, mapped) {
-                Decision::Refuse(why) => return Err(refused(name, why)),
-                Decision::Create { address, role } => {
-                    let (user, version) =
-                        store::insert(conn, &address, role, &identity, now).await?;
-                    // Who comes by itself leaves room for those who are invited.
-                    users::within(conn, USERS_TO_REGISTER_MAX).await?;
-                    ctx.detail("created", true);
-                    let payload =
-                        json!({ "user": address, "role": role.as_str(), "provider": name });
-                    events::enqueue(conn, NewEvent::of(ctx, "user.created", payload)).await?;
-                    (user, version, true)
-                }
-                Decision::Enter { user, password_version, link, role } => {
-                    if link {
-                        ctx.detail("linked", true);
-                        link_to(ctx, conn, user, &identity, &seen.address()).await?;
-                    }
-                    // One that was linked before issuers were told apart.
-                    let named = store::name_issuer(conn, user, &identity).await?;
-                    set_role(ctx, conn, user, role, &seen.address()).await?;
-                    (user, password_version, link || named || role.is_some())
-                }
-            };
-            admins::must_remain(conn, locked).await?;
-            if moved {
-                log_change(conn, Subject::User(user), now).await?;
+    ctx.transaction(async |tx| {
+        let locked = admins::lock(tx).await?;
+        let seen = look_up(tx, ctx.app(), provider, claims).await?;
+        let (user, password_version, moved) = match account::decide(&seen, mapped) {
+            Decision::Refuse(why) => return Err(refused(name, why)),
+            Decision::Create { address, role } => {
+                let (user, version) = store::insert(tx, &address, role, &identity, now).await?;
+                // Who comes by itself leaves room for those who are invited.
+                users::within(tx, USERS_TO_REGISTER_MAX).await?;
+                ctx.detail("created", true);
+                let payload = json!({ "user": address, "role": role.as_str(), "provider": name });
+                tx.emit(ctx.event("user.created", payload)).await?;
+                (user, version, true)
             }
-            Ok(NewSession {
-                user,
-                password_version,
-                kind: SessionKind::Oidc,
-                gateway: None,
-                authenticated_at: now,
-            })
+            Decision::Enter { user, password_version, link, role } => {
+                if link {
+                    ctx.detail("linked", true);
+                    link_to(ctx, tx, user, &identity, &seen.address()).await?;
+                }
+                // One that was linked before issuers were told apart.
+                let named = store::name_issuer(tx, user, &identity).await?;
+                set_role(ctx, tx, user, role, &seen.address()).await?;
+                (user, password_version, link || named || role.is_some())
+            }
+        };
+        admins::must_remain(tx, locked).await?;
+        if moved {
+            tx.access_changed(Subject::User(user)).await?;
+        }
+        Ok(NewSession {
+            user,
+            password_version,
+            kind: SessionKind::Oidc,
+            gateway: None,
+            authenticated_at: now,
         })
-        .await
+    })
+    .await
 }
 
 /// Links an account that is not linked, and ends its invitation: the person has come in already.
 async fn link_to(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     user: UserId,
     identity: &store::Identity<'_>,
     address: &str,
 ) -> Result<(), Error> {
-    if !store::link(conn, user, identity).await? {
+    if !store::link(tx, user, identity).await? {
         return Err(Error::exists(Kind::Identity, identity.provider));
     }
     let payload = json!({ "user": address, "provider": identity.provider });
-    events::enqueue(conn, NewEvent::of(ctx, "user.linked", payload)).await
+    tx.emit(ctx.event("user.linked", payload)).await
 }
 
 async fn set_role(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     user: UserId,
     role: Option<Role>,
     address: &str,
 ) -> Result<(), Error> {
     let Some(role) = role else { return Ok(()) };
-    store::set_role(conn, user, role).await?;
+    store::set_role(tx, user, role).await?;
     let payload = json!({ "user": address, "role": role.as_str(), "is_active": true });
-    events::enqueue(conn, NewEvent::of(ctx, "user.updated", payload)).await
+    tx.emit(ctx.event("user.updated", payload)).await
 }

@@ -4,12 +4,14 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::account::Account;
-use crate::access::roles::{self, Role};
+use crate::access::roles;
+use crate::clock::Timestamp;
 use crate::db::schema::{group_members, groups, users};
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
-use crate::resources::access_bindings::feed::store::role;
+use crate::feed::store::role;
+use crate::role::Role;
 
 /// Whom an issuer vouches for.
 #[derive(Debug, Clone, Copy)]

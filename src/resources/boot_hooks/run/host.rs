@@ -12,7 +12,7 @@ use crate::error::{Error, Reason};
 use crate::resources::boot_hooks::input::{self, Environment, OURS, Phase, Place};
 use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
-use crate::trusted;
+use crate::safe_paths;
 
 /// Where a hook finds programs, whatever the server's own environment has.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -66,11 +66,11 @@ fn job(
     environment: &Environment,
 ) -> Result<Job, String> {
     let folder = folder(app).map_err(|error| error.to_string())?;
-    let folder = trusted::folder(folder).map_err(|why| format!("the folder of hooks {why}"))?;
+    let folder = safe_paths::folder(folder).map_err(|why| format!("the folder of hooks {why}"))?;
     let mut words = input::words_of(&hook.command).map_err(|why| format!("the command {why}"))?;
     let program = words.remove(0);
     let found =
-        trusted::executable(&folder, &program).map_err(|why| format!("the command {why}"))?;
+        safe_paths::executable(&folder, &program).map_err(|why| format!("the command {why}"))?;
     environment.fits("environment", Phase::PreCreate).map_err(|error| error.to_string())?;
     let ours = [
         ("SANDBOX_NAME", place.sandbox.as_str()),

@@ -25,7 +25,6 @@ use super::store::{self, Hook};
 use crate::ctx::Ctx;
 use crate::db::types::BootHookId;
 use crate::error::{Error, Reason};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::operations::{Running, patience};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
@@ -253,19 +252,18 @@ async fn keep(
         "name": hook.name, "phase": phase, "status": status.as_str(),
     });
     let store = || async {
-        ctx.db()
-            .transaction(async |conn| {
-                let version = match &fence {
-                    Some((running, step)) => Some(running.step_in(conn, step.as_deref()).await?),
-                    None => None,
-                };
-                // One that was deleted while it ran is told of all the same.
-                store::ran(conn, place, hook.id, now, status, written).await?;
-                let event = NewEvent::of(ctx, "boot_hook.run", payload.clone());
-                events::enqueue(conn, event.on(place.gateway.clone())).await?;
-                Ok(version)
-            })
-            .await
+        ctx.transaction(async |tx| {
+            let version = match &fence {
+                Some((running, step)) => Some(running.step_in(tx, step.as_deref()).await?),
+                None => None,
+            };
+            // One that was deleted while it ran is told of all the same.
+            store::ran(tx, place, hook.id, now, status, written).await?;
+            let event = ctx.event("boot_hook.run", payload.clone());
+            tx.emit(event.on(place.gateway.clone())).await?;
+            Ok(version)
+        })
+        .await
     };
     let version = match &fence {
         // What has run in a creation is not lost because the database is away for a moment.
@@ -275,7 +273,6 @@ async fn keep(
     if let (Some((running, _)), Some(version)) = (&fence, version) {
         running.committed(version);
     }
-    ctx.app().feed.written();
     let (hook_id, name) = (hook.id, hook.name.clone());
     Ok(Outcome { hook_id, name, phase: hook.phase, status, summary, output })
 }

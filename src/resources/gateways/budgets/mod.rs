@@ -19,7 +19,6 @@ use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
 use crate::openshell::budget::Sent;
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::workers::{Worked, Worker};
 
 /// How long a gateway stays degraded after its last excess: longer than the rest between two sweeps.
@@ -50,26 +49,24 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
     let now = ctx.now();
     let limit = target.budget.limit(sent);
     let told = ctx
-        .db()
-        .transaction(async |conn| {
-            let Some(gateway) = gateways::lock(conn, target.id).await? else { return Ok(false) };
+        .transaction(async |tx| {
+            let Some(gateway) = gateways::lock(tx, target.id).await? else { return Ok(false) };
             let row = Row {
                 gateway_id: gateway.id,
                 sent: sent.as_str().to_owned(),
                 most: i64::try_from(limit).unwrap_or(i64::MAX),
                 until_at: now.plus(HELD),
             };
-            if !store::put(conn, &row, now).await? {
+            if !store::put(tx, &row, now).await? {
                 return Ok(false);
             }
             let on = || (target.id, Arc::clone(&target.name));
             let payload =
                 json!({ "gateway": &*target.name, "sent": sent.as_str(), "limit": limit });
-            events::enqueue(conn, NewEvent::of(ctx, "gateway.over_budget", payload).on(on()))
-                .await?;
+            tx.emit(ctx.event("gateway.over_budget", payload).on(on())).await?;
             if lowered(&gateway.last_status) {
                 let why = words(&row);
-                gateways::degrade(conn, target.id, &why).await?;
+                gateways::degrade(tx, target.id, &why).await?;
                 let state = State {
                     gateway_id: gateway.id,
                     began_at: now,
@@ -77,21 +74,20 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
                     gateway_version: gateway.gateway_version.clone(),
                     error: Some(why),
                 };
-                health::change(conn, state).await?;
+                health::change(tx, state).await?;
                 let payload = json!({
                     "gateway": &*target.name,
                     "status": "degraded",
                     "version": gateway.gateway_version,
                 });
-                let event = NewEvent::of(ctx, "gateway.status_changed", payload).on(on());
-                events::enqueue(conn, event).await?;
+                let event = ctx.event("gateway.status_changed", payload).on(on());
+                tx.emit(event).await?;
             }
             Ok(true)
         })
         .await?;
     if told {
         tracing::warn!(gateway = %target.name, sent = sent.as_str(), limit, "a gateway is over its budget");
-        ctx.app().feed.written();
     }
     Ok(())
 }

@@ -16,11 +16,10 @@ use serde_json::json;
 
 use self::store::Row;
 use super::store::Row as Gateway;
-use crate::ctx::Ctx;
-use crate::db::Conn;
-use crate::db::types::{GatewayId, Timestamp};
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, Tx};
+use crate::db::types::GatewayId;
 use crate::error::Error;
-use crate::resources::events::domain::{self as events, NewEvent};
 
 /// Days before its end when a certificate is told of, fewest first.
 pub const TOLD_AT_DAYS: [i64; 3] = [1, 7, 30];
@@ -73,14 +72,14 @@ pub fn of(gateway: &Gateway) -> [(Kind, Option<Timestamp>); 3] {
 }
 
 /// Notes what is known now of the certificates of a gateway, and tells of those that end soon.
-pub async fn note(ctx: &Ctx, conn: &mut Conn, gateway: &Gateway) -> Result<(), Error> {
-    let known = store::of(conn, gateway.id).await?;
+pub async fn note(ctx: &Ctx, tx: &mut Tx<'_>, gateway: &Gateway) -> Result<(), Error> {
+    let known = store::of(tx, gateway.id).await?;
     for (kind, ends) in of(gateway) {
         let before = known.iter().find(|row| row.kind == kind.as_str());
         match (ends, before) {
             (None, None) => {}
-            (None, Some(_)) => store::forget(conn, gateway.id, kind).await?,
-            (Some(ends), before) => note_one(ctx, conn, gateway, kind, ends, before).await?,
+            (None, Some(_)) => store::forget(tx, gateway.id, kind).await?,
+            (Some(ends), before) => note_one(ctx, tx, gateway, kind, ends, before).await?,
         }
     }
     Ok(())
@@ -88,7 +87,7 @@ pub async fn note(ctx: &Ctx, conn: &mut Conn, gateway: &Gateway) -> Result<(), E
 
 async fn note_one(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     gateway: &Gateway,
     kind: Kind,
     ends: Timestamp,
@@ -104,7 +103,7 @@ async fn note_one(
         expires_at: ends,
         told_days: due,
     };
-    store::put(conn, &row).await?;
+    store::put(tx, &row).await?;
     if let Some(days) = due {
         let payload = json!({
             "gateway": gateway.name,
@@ -113,7 +112,7 @@ async fn note_one(
             "expire_time": ends.to_string(),
         });
         let on = (GatewayId(gateway.id), Arc::from(gateway.name.as_str()));
-        events::enqueue(conn, NewEvent::of(ctx, "gateway.cert_expiring", payload).on(on)).await?;
+        tx.emit(ctx.event("gateway.cert_expiring", payload).on(on)).await?;
     }
     Ok(())
 }

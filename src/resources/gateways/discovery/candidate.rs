@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::labels::Labels;
 use crate::net::names::Service;

@@ -12,18 +12,17 @@ use super::candidate::{Candidate, ordered};
 use super::store::{self, Run};
 use super::{Answer, Found, Judged, Outcome};
 use crate::app::App;
+use crate::audit::{self, Ending, Intent};
+use crate::clock::Timestamp;
 use crate::config::Discovery;
 use crate::ctx::Ctx;
-use crate::db::types::Timestamp;
+use crate::db::leases::{self, Lease};
 use crate::error::{Error, Kind, Reason};
 use crate::net::names::Service;
-use crate::resources::audit::{self, Ending, Intent};
-use crate::resources::events::domain::{self as events, NewEvent};
 use crate::resources::gateways::domain::{self, NewGateway};
 use crate::resources::gateways::input::Scheme;
 use crate::resources::gateways::store as gateways;
 use crate::resources::gateways::worker::shown_error;
-use crate::workers::lease::{self, Lease};
 
 /// Answers of one domain that are looked at.
 pub const ANSWERS_MAX: usize = 100;
@@ -71,12 +70,12 @@ fn chosen(config: &Discovery, asked: &[String]) -> Result<Vec<String>, Error> {
 /// Looks at these domains; none while another look is going on.
 pub async fn run(ctx: &Ctx, domains: &[String]) -> Result<Option<Found>, Error> {
     let app = ctx.app();
-    let Some(lease) = lease::acquire(&app.db, LEASE, &app.replica, lease_time(app)).await? else {
+    let Some(lease) = leases::acquire(&app.db, LEASE, &app.replica, lease_time(app)).await? else {
         return Ok(None);
     };
     let found = look(ctx, &lease, domains).await;
     // Taken over in the meantime is as good as released.
-    let _ = lease::release(&app.db, lease).await;
+    let _ = leases::release(&app.db, lease).await;
     found.map(Some)
 }
 
@@ -102,7 +101,7 @@ async fn look(ctx: &Ctx, lease: &Lease, domains: &[String]) -> Result<Found, Err
             continue;
         }
         judged.push(judge.judge(candidate).await?);
-        lease::renew(&app.db, lease, lease_time(app)).await?;
+        leases::renew(&app.db, lease, lease_time(app)).await?;
     }
     let run = kept(ctx, began_at, &answers, &judged)?;
     store_run(ctx, lease, &run).await?;
@@ -278,29 +277,22 @@ fn counts(run: &Run) -> [(&'static str, i64); 4] {
 /// Stores a run with its event. A worker's that is like the one before is no event: one every few minutes would bury
 /// the others.
 async fn store_run(ctx: &Ctx, lease: &Lease, run: &Run) -> Result<(), Error> {
-    let told = ctx
-        .db()
-        .transaction(async |conn| {
-            lease::still_held(conn, lease).await?;
-            let before = store::last(conn).await?;
-            store::add(conn, run, RUNS_KEPT).await?;
-            let what = |run: &Run| (run.found, run.failed, run.domains_json.clone());
-            let same = before.is_some_and(|before| what(&before) == what(run));
-            if same && run.registered == 0 && ctx.caller().is_none() {
-                return Ok(false);
-            }
-            let counts = counts(run).into_iter().map(|(key, count)| (key.to_owned(), json!(count)));
-            let mut payload: serde_json::Map<String, Value> = counts.collect();
-            let domains = run.answers().into_iter().map(|answer| json!(answer.domain)).collect();
-            payload.insert("domains".to_owned(), Value::Array(domains));
-            events::enqueue(conn, NewEvent::of(ctx, "gateway.discovered", payload.into())).await?;
-            Ok(true)
-        })
-        .await?;
-    if told {
-        ctx.app().feed.written();
-    }
-    Ok(())
+    ctx.transaction(async |tx| {
+        leases::still_held(tx, lease).await?;
+        let before = store::last(tx).await?;
+        store::add(tx, run, RUNS_KEPT).await?;
+        let what = |run: &Run| (run.found, run.failed, run.domains_json.clone());
+        let same = before.is_some_and(|before| what(&before) == what(run));
+        if same && run.registered == 0 && ctx.caller().is_none() {
+            return Ok(());
+        }
+        let counts = counts(run).into_iter().map(|(key, count)| (key.to_owned(), json!(count)));
+        let mut payload: serde_json::Map<String, Value> = counts.collect();
+        let domains = run.answers().into_iter().map(|answer| json!(answer.domain)).collect();
+        payload.insert("domains".to_owned(), Value::Array(domains));
+        tx.emit(ctx.event("gateway.discovered", payload.into())).await
+    })
+    .await
 }
 
 #[cfg(test)]

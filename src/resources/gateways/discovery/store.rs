@@ -4,8 +4,8 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::Answer;
+use crate::clock::Timestamp;
 use crate::db::schema::gateway_discovery_runs as t;
-use crate::db::types::Timestamp;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

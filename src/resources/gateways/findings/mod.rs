@@ -21,14 +21,13 @@ use tracing::debug;
 
 use super::store::Row;
 use super::targets::Generation;
-use crate::ctx::{Ctx, OnGateway};
-use crate::db::Conn;
-use crate::db::types::{GatewayId, Timestamp};
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, OnGateway, Tx};
+use crate::db::leases::{self, Lease};
+use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
-use crate::resources::events::domain::{self as events, NewEvent};
-use crate::workers::lease::{self, Lease};
 use crate::workers::{Worked, Worker};
 
 /// Gateways that are asked at once.
@@ -146,17 +145,13 @@ async fn note(
     so: bool,
 ) -> Result<bool, Error> {
     let news = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             if let Some(lease) = lease {
-                lease::still_held(conn, lease).await?;
+                leases::still_held(tx, lease).await?;
             }
-            set(ctx, conn, on, kind, so.then(|| ctx.now())).await
+            set(ctx, tx, on, kind, so.then(|| ctx.now())).await
         })
         .await?;
-    if news {
-        ctx.app().feed.written();
-    }
     Ok(news)
 }
 
@@ -164,17 +159,17 @@ async fn note(
 /// is news.
 async fn set(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     on: &OnGateway,
     kind: Kind,
     since: Option<Timestamp>,
 ) -> Result<bool, Error> {
-    let news = store::note(conn, on.0, kind, since).await?;
+    let news = store::note(tx, on.0, kind, since).await?;
     if news {
         let opened = since.is_some();
         let name = if opened { "gateway.finding_opened" } else { "gateway.finding_closed" };
         let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
-        events::enqueue(conn, NewEvent::of(ctx, name, payload).on(on.clone())).await?;
+        tx.emit(ctx.event(name, payload).on(on.clone())).await?;
     }
     Ok(news)
 }
@@ -183,14 +178,14 @@ async fn set(
 /// news. A check without a result changes nothing.
 pub(super) async fn note_credential(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     row: &mut Row,
     usable: Option<bool>,
 ) -> Result<bool, Error> {
     let Some(usable) = usable else { return Ok(false) };
     let on = (GatewayId(row.id), Arc::from(row.name.as_str()));
     let since = (!usable).then(|| ctx.now());
-    let news = set(ctx, conn, &on, Kind::CredentialUnusable, since).await?;
+    let news = set(ctx, tx, &on, Kind::CredentialUnusable, since).await?;
     if news {
         row.credential_unusable_since = since;
     }
@@ -200,8 +195,8 @@ pub(super) async fn note_credential(
 /// Closes the finding about a credential that is replaced or is for another destination from now on.
 pub(super) async fn forget_credential(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     row: &mut Row,
 ) -> Result<bool, Error> {
-    note_credential(ctx, conn, row, Some(true)).await
+    note_credential(ctx, tx, row, Some(true)).await
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use self::store::{Hour, State};
 use super::store::{Probed, Row};
+use crate::clock::Timestamp;
 use crate::config;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::types::Timestamp;
 use crate::error::Error;
 
 /// How far back is looked.

@@ -3,8 +3,8 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use crate::clock::Timestamp;
 use crate::db::schema::{gateway_probe_hours as hours, gateway_states as states};
-use crate::db::types::Timestamp;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

@@ -3,8 +3,8 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use crate::clock::Timestamp;
 use crate::db::schema::operations;
-use crate::db::types::Timestamp;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::resources::operations::Operation;

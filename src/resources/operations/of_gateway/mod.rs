@@ -5,7 +5,7 @@ mod store;
 use super::begin::tell;
 use super::store::Operation;
 use crate::app::App;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
@@ -18,12 +18,12 @@ pub async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Erro
 /// Asks all of them to stop, in the transaction that takes the gateway out; [`stop`] tells their work.
 pub async fn cancel(
     ctx: &Ctx,
-    conn: &mut Conn,
+    tx: &mut Tx<'_>,
     gateway: GatewayId,
 ) -> Result<Vec<Operation>, Error> {
-    let asked = store::cancel(conn, gateway, ctx.now()).await?;
+    let asked = store::cancel(tx, gateway, ctx.now()).await?;
     for row in &asked {
-        tell(conn, ctx, "operation.cancelling", row).await?;
+        tell(tx, ctx, "operation.cancelling", row).await?;
     }
     Ok(asked)
 }

@@ -18,17 +18,16 @@ use sha2::{Digest, Sha256};
 use self::store::Waiting;
 use super::domain::{self, Email, Named, USERS_MAX, User};
 use super::{admins, store as users};
+use crate::access::authn::password::Hasher;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::ctx::{Anonymous, Ctx};
 use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
-use crate::resources::access_bindings::domain::changed;
+use crate::outbox::Subject;
 use crate::resources::access_bindings::effect;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::auth::password::Hasher;
-use crate::resources::auth::{budget, sessions};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::resources::sessions;
+use crate::resources::sessions::budget;
+use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
@@ -76,20 +75,18 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
     let expires_at = now.plus(ctx.app().config.auth.invite());
     let waiting = Waiting { token_hash: &made.hash, expires_at };
     let user = ctx
-        .db()
-        .transaction(async |conn| {
-            let _locked = admins::lock(conn).await?;
-            effect::require_global_admin(ctx, conn).await?;
-            let id = store::insert_invited(conn, email.as_str(), role, waiting, now).await?;
-            domain::within(conn, USERS_MAX).await?;
+        .transaction(async |tx| {
+            let _locked = admins::lock(tx).await?;
+            effect::require_global_admin(ctx, tx).await?;
+            let id = store::insert_invited(tx, email.as_str(), role, waiting, now).await?;
+            domain::within(tx, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            events::enqueue(conn, NewEvent::of(ctx, "user.invited", payload)).await?;
-            let user = domain::find(conn, &Named::Id(id)).await?;
-            log_change(conn, Subject::User(id), now).await?;
+            tx.emit(ctx.event("user.invited", payload)).await?;
+            let user = domain::find(tx, &Named::Id(id)).await?;
+            tx.access_added(Subject::User(id)).await?;
             Ok(user)
         })
         .await?;
-    changed(ctx).await?;
     Ok((user, made.token))
 }
 
@@ -101,24 +98,22 @@ pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
     let expires_at = now.plus(ctx.app().config.auth.invite());
     let waiting = Waiting { token_hash: &made.hash, expires_at };
     let user = ctx
-        .db()
-        .transaction(async |conn| {
-            effect::turn_of_global_admin(ctx, conn).await?;
-            let found = domain::find(conn, named).await?;
+        .transaction(async |tx| {
+            effect::turn_of_global_admin(ctx, tx).await?;
+            let found = domain::find(tx, named).await?;
             ctx.not_above(found.effective_role)?;
             if !found.pending_invite {
                 let why = format!("no invitation of user `{}` waits", found.email);
                 return Err(Error::refused(Reason::NoInvite, why));
             }
-            if !store::set_waiting(conn, found.id, found.version, waiting).await? {
+            if !store::set_waiting(tx, found.id, found.version, waiting).await? {
                 return Err(Error::conflict(Kind::User, named));
             }
             let payload = json!({ "user": found.email });
-            events::enqueue(conn, NewEvent::of(ctx, "user.invite_resent", payload)).await?;
-            domain::find(conn, &Named::Id(found.id)).await
+            tx.emit(ctx.event("user.invite_resent", payload)).await?;
+            domain::find(tx, &Named::Id(found.id)).await
         })
         .await?;
-    ctx.app().feed.written();
     Ok((user, made.token))
 }
 
@@ -155,19 +150,17 @@ pub async fn accept(
     let ctx = anonymous.becomes(email.as_str().into(), Some(principal), role).await?;
     let now = ctx.now();
     let password_version = ctx
-        .db()
-        .transaction(async |conn| {
+        .transaction(async |tx| {
             // Whoever takes the token is the only one: a second call finds none.
-            let accepted = store::accept(conn, &token_hash, &hash, now).await?;
+            let accepted = store::accept(tx, &token_hash, &hash, now).await?;
             let (user, password_version) = accepted.ok_or_else(invalid)?;
-            sessions::end_all(conn, user, now).await?;
+            sessions::end_all(tx, user, now).await?;
             let payload = json!({ "user": email });
-            events::enqueue(conn, NewEvent::of(&ctx, "user.invite_accepted", payload)).await?;
-            log_change(conn, Subject::User(user), now).await?;
+            tx.emit(ctx.event("user.invite_accepted", payload)).await?;
+            tx.access_changed(Subject::User(user)).await?;
             Ok(password_version)
         })
         .await?;
-    changed(&ctx).await?;
     Ok(Joined { ctx, user, password_version })
 }
 
@@ -207,18 +200,16 @@ pub async fn register(
     let ctx = anonymous.becomes(email.as_str().into(), None, role).await?;
     let now = ctx.now();
     let user = ctx
-        .db()
-        .transaction(async |conn| {
-            let _locked = admins::lock(conn).await?;
-            let user = users::insert(conn, email.as_str(), &hash, role, now).await?;
-            domain::within(conn, USERS_TO_REGISTER_MAX).await?;
+        .transaction(async |tx| {
+            let _locked = admins::lock(tx).await?;
+            let user = users::insert(tx, email.as_str(), &hash, role, now).await?;
+            domain::within(tx, USERS_TO_REGISTER_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            events::enqueue(conn, NewEvent::of(&ctx, "user.registered", payload)).await?;
-            log_change(conn, Subject::User(user), now).await?;
+            tx.emit(ctx.event("user.registered", payload)).await?;
+            tx.access_added(Subject::User(user)).await?;
             Ok(user)
         })
         .await?;
-    changed(&ctx).await?;
     Ok(Joined { ctx, user, password_version: FIRST_PASSWORD })
 }
 

@@ -5,11 +5,12 @@ use std::ops::RangeInclusive;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use crate::access::roles::Role;
+use crate::clock::Timestamp;
 use crate::db::schema::users;
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::role::Role;
 
 /// A token that stands for a person until it sets a password.
 #[derive(Debug, Clone, Copy)]

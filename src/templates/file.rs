@@ -44,10 +44,10 @@ const KEY: &str = "sandboxes.templates_folder";
 
 /// Those that come with the binary.
 const BUNDLED: [(&str, &str); 4] = [
-    ("data-science.yaml", include_str!("../../../templates/data-science.yaml")),
-    ("openclaw.yaml", include_str!("../../../templates/openclaw.yaml")),
-    ("secure-coding.yaml", include_str!("../../../templates/secure-coding.yaml")),
-    ("web-dev.yaml", include_str!("../../../templates/web-dev.yaml")),
+    ("data-science.yaml", include_str!("../../templates/data-science.yaml")),
+    ("openclaw.yaml", include_str!("../../templates/openclaw.yaml")),
+    ("secure-coding.yaml", include_str!("../../templates/secure-coding.yaml")),
+    ("web-dev.yaml", include_str!("../../templates/web-dev.yaml")),
 ];
 
 /// A file, as it is written.

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::App;
-
 /// What sandboxes of a kind begin with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
@@ -25,15 +23,9 @@ pub struct Template {
     pub presets: Vec<String>,
 }
 
-/// Every template of this server, by name.
+/// Returns the template of a name. They are in the order of their names.
 #[must_use]
-pub fn all(app: &App) -> &[Template] {
-    &app.templates
-}
-
-/// The template of a name.
-#[must_use]
-pub fn find<'a>(app: &'a App, name: &str) -> Option<&'a Template> {
-    let at = app.templates.binary_search_by(|template| template.name.as_str().cmp(name)).ok()?;
-    app.templates.get(at)
+pub fn find<'a>(templates: &'a [Template], name: &str) -> Option<&'a Template> {
+    let at = templates.binary_search_by(|template| template.name.as_str().cmp(name)).ok()?;
+    templates.get(at)
 }

@@ -1,12 +1,14 @@
 //! The one clock. Tests move it; nothing else reads the time.
 
+mod timestamp;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::db::types::Timestamp;
+pub use self::timestamp::Timestamp;
 
 /// Wall clock and a clock that counts sleep, both shifted by the same offset.
 #[derive(Debug, Clone, Default)]

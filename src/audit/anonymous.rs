@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::batch::Entry;
 use super::{Ending, Intent, Outcome};
 use crate::access::policy;
-use crate::access::roles::Role;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
+use crate::role::Role;
 
 /// Different refusals that are told apart within a minute.
 pub(super) const KEYS_MAX: usize = 1_000;

@@ -18,8 +18,9 @@ use serde::{Serialize, Serializer};
 
 use super::upsert::{self, Doubtful};
 use super::{Ending, Intent, Outcome};
+use crate::clock::Timestamp;
 use crate::db::schema::audit_log;
-use crate::db::types::{AuditId, GatewayId, Timestamp};
+use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, Db, PgConn};
 use crate::error::Error;
 
@@ -191,8 +192,7 @@ impl From<Error> for NotStored {
     }
 }
 
-/// Ids that were taken from the database and not used yet. Known before the entries are sent, so that one that was
-/// perhaps stored can be closed; PostgreSQL gives none twice.
+/// Unused ids from the database. They are known before the entries are sent, so a doubtful entry can be closed.
 #[derive(Debug, Default)]
 pub(super) struct Ids(VecDeque<AuditId>);
 

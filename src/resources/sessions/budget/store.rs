@@ -4,8 +4,9 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{ADDRESS_KNOWN, Level};
+use crate::clock::Timestamp;
 use crate::db::schema::{known_addresses, login_budgets};
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

@@ -7,6 +7,7 @@
 //! - a user has a bounded number: one more ends the one that was refreshed least lately; how many a user may start or
 //!   refresh a minute is bounded too.
 
+pub mod budget;
 pub mod store;
 
 use std::time::Duration;
@@ -18,16 +19,15 @@ use sha2::{Digest, Sha256};
 
 use crate::access::authn::token::Grant;
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
 use crate::app::App;
-use crate::ctx::Ctx;
+use crate::clock::Timestamp;
+use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{GatewayId, SessionId, Timestamp, UserId};
+use crate::db::types::{GatewayId, SessionId, UserId};
 use crate::error::{Error, Kind, Reason};
-use crate::resources::access_bindings::domain::changed;
-use crate::resources::access_bindings::feed::{Subject, store::log_change};
-use crate::resources::events::domain::{self as events, NewEvent};
+use crate::outbox::Subject;
+use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 use crate::words;
@@ -166,10 +166,9 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     let stored = RefreshToken::of(family, secret);
     let expires_at = now.plus(FAMILY);
     let client_ip = ctx.client_ip().map(|ip| ip.to_string());
-    let (id, ended) = ctx
-        .db()
-        .transaction(async |conn| {
-            may_log_in(conn, new).await?;
+    let id = ctx
+        .transaction(async |tx| {
+            may_log_in(tx, new).await?;
             let row = store::New {
                 session: new,
                 family_hash: &stored.family_hash,
@@ -178,20 +177,17 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
                 now,
                 expires_at,
             };
-            let id = store::insert(conn, &row).await?;
-            let ended = store::end_beyond(conn, new.user, SESSIONS_MAX, now).await?;
+            let id = store::insert(tx, &row).await?;
+            let ended = store::end_beyond(tx, new.user, SESSIONS_MAX, now).await?;
             let payload =
                 json!({ "session": id.get(), "kind": new.kind.as_str(), "user": &*ctx.actor() });
-            events::enqueue(conn, NewEvent::of(ctx, "session.started", payload)).await?;
+            tx.emit(ctx.event("session.started", payload)).await?;
             if ended > 0 {
-                log_change(conn, Subject::User(new.user), now).await?;
+                tx.access_changed(Subject::User(new.user)).await?;
             }
-            Ok((id, ended))
+            Ok(id)
         })
         .await?;
-    if ended > 0 {
-        changed(ctx).await?;
-    }
     ctx.detail("session", id.get());
     tokens(ctx.app(), id, new, expires_at, &family, &secret)
 }
@@ -229,23 +225,21 @@ pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<
     fill_random(&mut secret)?;
     let after = RefreshToken::of(before.family, secret);
     let fresh = ctx
-        .db()
-        .transaction(async |conn| {
-            may_log_in(conn, &found.new).await?;
+        .transaction(async |tx| {
+            may_log_in(tx, &found.new).await?;
             let (before, after) = (&before.refresh_hash, &after.refresh_hash);
-            if store::swap(conn, found.id, before, after, now).await? {
+            if store::swap(tx, found.id, before, after, now).await? {
                 return Ok(true);
             }
             let payload = json!({ "session": found.id.get(), "user": found.email });
-            events::enqueue(conn, NewEvent::of(ctx, "session.reused", payload)).await?;
-            end(conn, found.new.user, found.id, now).await?;
+            tx.emit(ctx.event("session.reused", payload)).await?;
+            end(tx, found.new.user, found.id, now).await?;
             Ok(false)
         })
         .await?;
     ctx.detail("session", found.id.get());
     if !fresh {
         ctx.detail("reused", true);
-        changed(ctx).await?;
         return Err(Error::Unauthenticated { reason: Reason::CredentialInvalid });
     }
     tokens(ctx.app(), found.id, &found.new, found.expires_at, &before.family, &secret)
@@ -260,10 +254,10 @@ async fn may_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error> {
     Err(Error::Unauthenticated { reason: Reason::CredentialInvalid })
 }
 
-async fn end(conn: &mut Conn, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
-    let ended = store::end(conn, user, id, now).await?;
+async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, now: Timestamp) -> Result<bool, Error> {
+    let ended = store::end(tx, user, id, now).await?;
     if ended {
-        log_change(conn, Subject::User(user), now).await?;
+        tx.access_changed(Subject::User(user)).await?;
     }
     Ok(ended)
 }
@@ -304,16 +298,15 @@ fn tokens(
 /// Ends one session of a user.
 pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error> {
     let now = ctx.now();
-    ctx.db()
-        .transaction(async |conn| {
-            if !end(conn, user, id, now).await? {
-                return Err(Error::missing(Kind::Session, id));
-            }
-            let payload = json!({ "session": id.get(), "user": user.get() });
-            events::enqueue(conn, NewEvent::of(ctx, "session.revoked", payload)).await
-        })
-        .await?;
-    changed(ctx).await
+    ctx.transaction(async |tx| {
+        if !end(tx, user, id, now).await? {
+            return Err(Error::missing(Kind::Session, id));
+        }
+        let payload = json!({ "session": id.get(), "user": user.get() });
+        tx.emit(ctx.event("session.revoked", payload)).await
+    })
+    .await?;
+    Ok(())
 }
 
 /// Ends one session of a user, within a transaction that logs the user's change; answers whether there was one.

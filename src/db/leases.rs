@@ -15,8 +15,8 @@ use std::time::Duration;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
+use crate::clock::Timestamp;
 use crate::db::schema::leases;
-use crate::db::types::Timestamp;
 use crate::db::{Conn, Db, on_conn};
 use crate::error::{Error, Kind};
 

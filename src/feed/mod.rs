@@ -12,27 +12,16 @@ use tracing::warn;
 
 use crate::access::snapshot::Change;
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, Timestamp, UserId};
+use crate::db::types::GatewayId;
 use crate::error::Error;
-use crate::resources::auth::sessions::REMEMBERED;
+use crate::outbox::Subject;
 use crate::resources::gateways;
+use crate::resources::sessions::REMEMBERED;
 
 /// Changes that are read at once.
 const BATCH: i64 = 1_000;
-
-/// A kind of subject whose facts the snapshot holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// A user.
-    User(UserId),
-    /// A service principal.
-    ServicePrincipal(ServicePrincipalId),
-    /// A group.
-    Group(GroupId),
-    /// A gateway.
-    Gateway(GatewayId),
-}
 
 /// Fills the snapshot from the database, at start.
 pub async fn load(app: &App) -> Result<(), Error> {
@@ -105,6 +94,13 @@ pub struct Feeding {
     begun: AtomicU64,
     /// Number of the reading that was put in last. Held while one is at it.
     done: tokio::sync::Mutex<u64>,
+}
+
+impl Feeding {
+    /// Keeps everybody from reading while it is held, for tests.
+    pub async fn hold(&self) -> impl Sized {
+        self.done.lock().await
+    }
 }
 
 /// Puts in whatever has been committed since. A local write calls it before it answers; the follower calls it all the

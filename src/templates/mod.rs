@@ -8,4 +8,4 @@
 pub mod domain;
 pub mod file;
 
-pub use domain::{Template, all, find};
+pub use domain::{Template, find};

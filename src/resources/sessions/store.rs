@@ -4,8 +4,9 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{Family, Live, NewSession, SessionKind, Shown};
+use crate::clock::Timestamp;
 use crate::db::schema::{gateways, sessions, users};
-use crate::db::types::{GatewayId, SessionId, Timestamp, UserId};
+use crate::db::types::{GatewayId, SessionId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 

@@ -6,45 +6,25 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::Subject;
-use crate::access::roles::Role;
 use crate::access::snapshot::{
     Bindings, GatewayFacts, GroupFacts, PreviousKey, SelectorRole, ServicePrincipalFacts, UserFacts,
 };
+use crate::clock::Timestamp;
 use crate::db::schema::{
     access_changes, gateways, group_gateway_roles, group_members, groups, selector_bindings,
     service_principals, sp_gateway_roles, user_gateway_roles, users,
 };
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, Timestamp, UserId};
+use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Selector};
-use crate::resources::auth::sessions;
-
-/// Serialises writers of the change log on PostgreSQL, so that revisions commit in order and a reader skips none.
-const CHANGE_LOG_LOCK: i64 = 0x5348_4f52_4541_4343;
+use crate::outbox::Subject;
+use crate::resources::sessions;
+use crate::role::Role;
 
 /// A role as it is stored; anything else is a fault of the database, never the weakest role.
 pub fn role(text: &str) -> Result<Role, Error> {
     text.parse().map_err(Error::internal)
-}
-
-/// Logs that a subject's access has changed. The last thing before the end of the transaction.
-pub async fn log_change(conn: &mut Conn, subject: Subject, at: Timestamp) -> Result<(), Error> {
-    let (kind, id) = match subject {
-        Subject::User(id) => ("user", id.get()),
-        Subject::ServicePrincipal(id) => ("service_principal", id.get()),
-        Subject::Group(id) => ("group", id.get()),
-        Subject::Gateway(id) => ("gateway", id.get()),
-    };
-    conn.serialise(CHANGE_LOG_LOCK).await?;
-    let row = (
-        access_changes::subject_kind.eq(kind),
-        access_changes::subject_id.eq(id),
-        access_changes::changed_at.eq(at),
-    );
-    on_conn!(conn, |c| diesel::insert_into(access_changes::table).values(row).execute(c).await)?;
-    Ok(())
 }
 
 /// The newest revision.

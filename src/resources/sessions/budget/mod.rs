@@ -14,8 +14,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::app::App;
+use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::types::{Timestamp, UserId};
+use crate::db::types::UserId;
 use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
 

@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::batch::{self, Entry};
 use super::{Ending, Intent, Outcome};
 use crate::access::principal::PrincipalId;
-use crate::access::roles::Role;
-use crate::db::types::Timestamp;
+use crate::clock::Timestamp;
+use crate::role::Role;
 
 /// Different refusals of one principal that are told apart within a minute.
 pub(super) const KEYS_PER_PRINCIPAL_MAX: usize = 64;

@@ -1,0 +1,99 @@
+//! Recording of the audit log: who did what, kept before it happens and closed once after.
+//!
+//! Invariants
+//! - an intent is durable before anything happens; where it can't be stored, nothing happens;
+//! - intent columns never change, outcome columns are written once;
+//! - nothing secret is kept: no bodies, only a keyed digest of a request without its secrets.
+
+mod anonymous;
+mod batch;
+pub mod recorder;
+mod repeats;
+mod unclaimed;
+mod upsert;
+mod writer;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::access::principal::PrincipalId;
+use crate::clock::Timestamp;
+use crate::db::types::{AuditId, GatewayId};
+use crate::role::Role;
+use crate::words;
+
+/// What is about to happen, or was refused.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// When it began.
+    pub at: Timestamp,
+    /// Who calls: an e-mail address, `sp:` and a name, or `anonymous`.
+    pub actor: Arc<str>,
+    /// Who calls, for good.
+    pub principal: Option<PrincipalId>,
+    /// The role that the caller has there.
+    pub role: Role,
+    /// What, as `resource.verb`.
+    pub action: &'static str,
+    /// The kind of thing concerned.
+    pub resource_type: &'static str,
+    /// Which one; cut at 253 characters.
+    pub resource_id: String,
+    /// The gateway concerned.
+    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
+    /// Where the call comes from.
+    pub client_ip: Option<IpAddr>,
+    /// As in the log.
+    pub request_id: Uuid,
+    /// Path of the method.
+    pub method: Arc<str>,
+    /// Keyed digest of the request without its secrets, with the id of the key.
+    pub digest: Option<(Arc<str>, Vec<u8>)>,
+    /// What else is known before it happens.
+    pub detail: Option<serde_json::Value>,
+}
+
+words! {
+    /// How a call ended.
+    pub enum Ending {
+        /// It was done.
+        Ok = "ok",
+        /// The caller may not.
+        Denied = "denied",
+        /// It failed.
+        Failed = "failed",
+        /// The caller is not known; such entries are counts over a minute.
+        Unauthenticated = "unauthenticated",
+        /// The process went away before it ended.
+        Unknown = "unknown",
+    }
+}
+
+/// What is known when a call has ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How.
+    pub ending: Ending,
+    /// The gRPC status code.
+    pub code: i32,
+    /// How long it took.
+    pub took: Duration,
+    /// What else is known after it happened.
+    pub detail: Option<serde_json::Value>,
+    /// For streams: bytes from the caller and to the caller.
+    pub bytes: Option<(u64, u64)>,
+    /// What it was about, where only its end tells: the name that a gateway gave. Cut at 253 characters.
+    pub target: Option<String>,
+}
+
+/// An intent that is stored and waits for its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenEntry {
+    /// Id of the entry.
+    pub id: AuditId,
+}

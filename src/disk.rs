@@ -1,0 +1,71 @@
+//! The disk reserve: below it only audit entries and admins' writes are taken (T16), so that a full disk can still be
+//! dealt with and what is refused can still be recorded.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::fs::statvfs;
+use tracing::{info, warn};
+
+use crate::error::{Error, Reason};
+use crate::role::Role;
+
+/// When to try again while the disk is low.
+const RETRY_IN: Duration = Duration::from_mins(1);
+
+/// Whether the disk of the database's folder has less left than the reserve.
+#[derive(Debug)]
+pub struct Disk {
+    folder: PathBuf,
+    reserve_bytes: u64,
+    low: AtomicBool,
+}
+
+impl Disk {
+    /// Of the disk that holds `folder`.
+    #[must_use]
+    pub fn new(folder: PathBuf, reserve_mib: u64) -> Self {
+        let reserve_bytes = reserve_mib.saturating_mul(1024 * 1024);
+        Self { folder, reserve_bytes, low: AtomicBool::new(false) }
+    }
+
+    /// As of the last look.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a write of a caller below admin while the disk is low.
+    ///
+    /// # Errors
+    /// `DISK_LOW`.
+    pub fn admit(&self, role: Role) -> Result<(), Error> {
+        if role < Role::Admin && self.is_low() {
+            return Err(Error::Exhausted { reason: Reason::DiskLow, retry_in: RETRY_IN });
+        }
+        Ok(())
+    }
+
+    /// Looks at the disk. Blocks where its file system hangs.
+    pub fn look(&self) {
+        // A folder that can't be asked about is no reason to refuse: the writes themselves will tell.
+        let Some(free) = free_bytes(&self.folder) else { return };
+        let low = free < self.reserve_bytes;
+        if self.low.swap(low, Ordering::Relaxed) != low {
+            if low {
+                warn!(
+                    free_bytes = free,
+                    "the disk is below its reserve: only admins' writes are taken"
+                );
+            } else {
+                info!(free_bytes = free, "the disk is above its reserve again");
+            }
+        }
+    }
+}
+
+fn free_bytes(folder: &Path) -> Option<u64> {
+    let found = statvfs(folder).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}

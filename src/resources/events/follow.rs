@@ -1,0 +1,47 @@
+//! Follows what other replicas number: a poll, one a process, and only while somebody reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::store;
+use crate::app::App;
+use crate::db::Engine;
+use crate::error::Error;
+
+/// How late another replica's events may be noticed.
+const POLL_EVERY: Duration = Duration::from_millis(250);
+
+/// Follows what other replicas number, until the process stops.
+pub fn follow(app: &Arc<App>) {
+    // On SQLite there is no other replica.
+    if app.db.engine() == Engine::Postgres {
+        let app_of_task = Arc::clone(app);
+        app.spawn(async move {
+            let stop = app_of_task.stop.clone();
+            stop.run_until_cancelled(poll(&app_of_task)).await;
+        });
+    }
+}
+
+async fn poll(app: &App) {
+    loop {
+        let (reads, begins) = app.feed.readers();
+        if !reads {
+            begins.notified().await;
+        }
+        match head(app).await {
+            Ok(head) => app.feed.moved_to(head),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "events cannot be followed");
+            }
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+async fn head(app: &App) -> Result<i64, Error> {
+    let mut conn = app.db.read().await?;
+    Ok(store::kept(&mut conn).await?.head)
+}
