@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - it moves by increments from the change log; the whole is loaded at start, and where increments were missed;
-//! - it is fed by `resources::access_bindings`; it does not fetch;
+//! - it is fed by `feed`; it does not fetch;
 //! - a check past the freshness bound is refused, whoever asks (T13).
 
 mod bindings;

@@ -77,7 +77,7 @@ pub(crate) enum How {
     Well,
     /// Never.
     Hang,
-    /// As it should be, once the issuer is told to do so.
+    /// Correctly, but not before the test lets the issuer answer.
     Late,
     /// With a redirect to where clouds keep their secrets.
     Redirect,

@@ -257,7 +257,7 @@ async fn keep(
                 Some((running, step)) => Some(running.step_in(tx, step.as_deref()).await?),
                 None => None,
             };
-            // One that was deleted while it ran is told of all the same.
+            // The event is emitted even if the hook was deleted while it ran.
             store::ran(tx, place, hook.id, now, status, written).await?;
             let event = ctx.event("boot_hook.run", payload.clone());
             tx.emit(event.on(place.gateway.clone())).await?;
