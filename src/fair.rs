@@ -10,9 +10,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::access::principal::PrincipalId;
+use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
+
+/// When to try again after a bound was reached: calls end all the time.
+pub const RETRY_IN: Duration = Duration::from_secs(1);
 
 /// Locks among which callers are spread, so that cores rarely wait for each other.
 const SHARDS: usize = 16;
@@ -187,6 +192,12 @@ impl Held {
     pub fn lock(&self) -> MutexGuard<'_, Share> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The error for bytes that the bounds do not allow.
+#[must_use]
+pub fn too_many_bytes() -> Error {
+    Error::Exhausted { reason: Reason::TooManyBytes, retry_in: RETRY_IN }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Names that callers give to things that they make: service principals and groups.
+//! Names that callers give to things that they make, service principals and groups, and the texts of principals.
 
 use crate::error::Error;
 
@@ -30,6 +30,16 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Splits the text by which a configuration names a principal, `user:<id>` or `service_principal:<id>`. `None` unless it
+/// is written exactly so, so that each principal has one text.
+#[must_use]
+pub fn principal(text: &str) -> Option<(&str, i64)> {
+    let (kind, digits) = text.split_once(':')?;
+    let id: i64 = digits.parse().ok()?;
+    let exact = matches!(kind, "user" | "service_principal") && id > 0 && id.to_string() == digits;
+    exact.then_some((kind, id))
 }
 
 /// A name to look for. Stored ones may be older than the rules of [`Name`]; what no database takes is refused.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, ServicePrincipalId, SessionId, UserId};
+use crate::names;
 
 /// What identifies a caller for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,12 +21,8 @@ impl PrincipalId {
     /// them, so that each principal has one text.
     #[must_use]
     pub fn parse_exact(text: &str) -> Option<Self> {
-        let parsed = Self::parse(text).filter(|parsed| parsed.to_string() == text)?;
-        let id = match parsed {
-            Self::User(id) => id.get(),
-            Self::ServicePrincipal(id) => id.get(),
-        };
-        (id > 0).then_some(parsed)
+        names::principal(text)?;
+        Self::parse(text)
     }
 
     /// Back from its text.

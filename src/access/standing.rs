@@ -4,12 +4,14 @@
 //! during each wait, so the check is made again right before the act (T13, T14). A check from memory that finds nothing
 //! changed since the last one costs two atomic loads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::live::Ended;
 use super::principal::Caller;
 use super::snapshot::Snapshot;
 use crate::db::types::GatewayId;
+use crate::error::Error;
 use crate::role::Role;
 
 /// Where a role is held.
@@ -141,5 +143,28 @@ impl Standing {
             (_, role) if role < self.least => Err(Ended::RoleTooLow),
             (_, role) => Ok(role),
         }
+    }
+}
+
+/// Checks a caller whenever a part of its request is about to be sent.
+#[derive(Debug)]
+pub struct Guard {
+    snapshot: Arc<Snapshot>,
+    standing: Standing,
+}
+
+impl Guard {
+    /// Checks against the current state of `snapshot`.
+    #[must_use]
+    pub fn new(snapshot: &Arc<Snapshot>, standing: Standing) -> Self {
+        Self { snapshot: Arc::clone(snapshot), standing }
+    }
+
+    /// Checks the caller as it is now.
+    ///
+    /// # Errors
+    /// The reason for which the call must end.
+    pub fn check(&self) -> Result<(), Error> {
+        self.standing.check(&self.snapshot).map_err(Into::into)
     }
 }

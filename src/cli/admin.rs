@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::{ConfigArgs, Failure, data_dir, output};
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
+use crate::boot;
 use crate::clock::Clock;
 use crate::ctx::Ctx;
 use crate::error::Error;
@@ -73,7 +74,7 @@ pub(super) async fn run(args: AdminArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
     telemetry::init_logging(&config.telemetry)?;
     data_dir::make(&config.server.data_dir)?;
-    let app = App::build(config, Clock::system()).await?;
+    let app = boot::build(config, Clock::system()).await?;
     let ctx = Ctx::system(&app, JOB);
     let done = match args.command {
         AdminCommand::CreateUser { email, role, password_stdin } => {
@@ -160,10 +161,7 @@ async fn recorded<T>(
     let outcome = Outcome {
         at: now,
         ending: if done.is_ok() { Ending::Ok } else { Ending::Failed },
-        code: done
-            .as_ref()
-            .err()
-            .map_or(0, |error| crate::transport::status::code_of(error).0 as i32),
+        code: done.as_ref().err().map_or(0, |error| crate::status::code_of(error).0 as i32),
         took: now.since(at),
         detail: None,
         bytes: None,

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::serve::{Signals, bind, watch};
 use super::{Failure, data_dir, output};
 use crate::app::App;
+use crate::boot;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ctx::Ctx;
@@ -23,14 +24,14 @@ use crate::labels::Labels;
 use crate::names::Name;
 use crate::resources::access_bindings::domain as bindings;
 use crate::resources::gateways::change::{self, Change};
-use crate::resources::gateways::credentials::{AuthMode, Credentials};
 use crate::resources::gateways::domain::{self as gateways, NewGateway};
-use crate::resources::gateways::input::{Endpoint, Scheme};
 use crate::resources::service_principals::domain as principals;
 use crate::role::Role;
 use crate::secret::Secret;
+use crate::server::listen;
 use crate::telemetry::{self, metrics};
-use crate::transport::server;
+use crate::upstream::credentials::{AuthMode, Credentials};
+use crate::upstream::endpoint::{Endpoint, Scheme};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 const JOB: &str = "dev";
@@ -94,16 +95,16 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     let metrics = metrics::install()?;
     let metrics_listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let metrics_address = metrics_listener.local_addr()?;
-    let app = App::build(config, Clock::system()).await?;
+    let app = boot::build(config, Clock::system()).await?;
     let admin_key = key(&app, "dev-admin", Role::Admin).await?;
     let mut fleet = Vec::new();
     for (name, generation) in [("dev-0-0", Generation::V0_0), ("dev-0-1", Generation::V0_1)] {
         fleet.push(gateway(&app, name, generation).await?);
     }
-    app.start();
+    boot::start(&app);
     let until = CancellationToken::new();
     let watched = app.spawn(watch(metrics_listener, metrics, Arc::clone(&app), until.clone()));
-    let running = server::serve(&app, listener).await?;
+    let running = listen::serve(&app, listener).await?;
     let listen = running.address();
     let about = if args.json { as_json } else { as_text };
     output::announce(about(listen, metrics_address, &admin_key, &fleet)).await?;

@@ -1,7 +1,7 @@
 //! `shoreguard migrate`: brings the database's schema up to date and serves nothing, for a rollout that wants it apart.
 
 use super::{Failure, data_dir, output};
-use crate::app::db_options;
+use crate::boot::db_options;
 use crate::config::Config;
 use crate::db::Db;
 use crate::telemetry;

@@ -15,11 +15,13 @@ use tracing::{info, warn};
 
 use super::{Failure, data_dir, output};
 use crate::app::App;
+use crate::boot;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::resources::auth::setup;
+use crate::server::reload::Listener;
+use crate::server::{health, listen};
 use crate::telemetry::{self, endpoint, metrics};
-use crate::transport::{health, server};
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
@@ -30,7 +32,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         Some(address) => Some((bind(address).await?, metrics::install()?)),
         None => None,
     };
-    let app = App::build(config, Clock::system()).await?;
+    let app = boot::build(config, Clock::system()).await?;
     if let Some(token) = setup::offer(&app).await? {
         let file = setup::file(&app);
         let text = format!(
@@ -49,8 +51,8 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         watchers.spawn(watch(listener, handle, Arc::clone(&app), watched.clone()));
     }
     let listener = bind(app.config.server.listen).await?;
-    app.start();
-    let running = server::serve(&app, listener).await?;
+    boot::start(&app);
+    let running = listen::serve(&app, listener).await?;
 
     let signal = signals.next(&app).await;
     info!(signal, "stopping");
@@ -99,7 +101,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => app.reload.notify_one(),
+                _ = self.hangup.recv() => app.part::<Listener>().reload(),
             }
         }
     }

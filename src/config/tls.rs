@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use crate::access::principal::PrincipalId;
+use crate::names;
 
 /// TLS of the listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ impl ClientIdentity {
         if !follows(&self.san, &["URI:", "DNS:", "email:"]) {
             faults.add(format!("{key}.san"), "must be `URI:…`, `DNS:…` or `email:…`");
         }
-        if PrincipalId::parse_exact(&self.principal).is_none() {
+        if names::principal(&self.principal).is_none() {
             let why = "must be `user:<id>` or `service_principal:<id>` with the numeric id, not a name; \
                        GetUser and GetServicePrincipal show it as `id`";
             faults.add(format!("{key}.principal"), why);

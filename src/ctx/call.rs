@@ -13,8 +13,8 @@ use crate::audit::OpenEntry;
 use crate::clock::Timestamp;
 use crate::db::types::GatewayId;
 use crate::fair::Held;
+use crate::net::taking::Taking;
 use crate::role::Role;
-use crate::transport::taking::Taking;
 
 /// What the layers found out about a call; the one extension that travels with it.
 #[derive(Debug, Clone)]

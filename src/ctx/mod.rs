@@ -15,6 +15,7 @@ mod taken_over;
 mod transaction;
 
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -30,6 +31,7 @@ use crate::db::Db;
 use crate::db::types::UserId;
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
+use crate::labels::Selector;
 use crate::outbox::NewEvent;
 use crate::role::Role;
 
@@ -264,6 +266,12 @@ impl FleetCtx {
             None if self.ctx.is_system() => Visible::All,
             None => Visible::Only(Vec::new()),
         }
+    }
+
+    /// Returns the gateways that the caller may see and `selector` matches, by name, from `from` on.
+    #[must_use]
+    pub fn matching(&self, selector: &Selector, from: Bound<&str>) -> Vec<OnGateway> {
+        self.ctx.app.snapshot.matching(&self.visible(), selector, from)
     }
 
     /// Narrows to one gateway, which the caller must see.

@@ -20,7 +20,7 @@ use crate::clock::Timestamp;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::role::Role;
-use crate::transport::status::code_of;
+use crate::status::code_of;
 
 /// gRPC's codes for what a caller may not do or may not know. Other codes are failures.
 const DENIALS: [i32; 3] = [5, 7, 16];

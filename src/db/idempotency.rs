@@ -1,4 +1,4 @@
-//! Rows of `idempotency_keys`. What they mean stands in `transport::idempotency`.
+//! Rows of `idempotency_keys`. What they mean stands in `rpc::idempotency`.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;

@@ -1,7 +1,7 @@
 //! The one error of domain and store. Its variants are what the caller can *do* about it.
 //!
 //! Invariants
-//! - nothing here knows gRPC: `transport::status` turns an [`Error`] into a status, once, at the edge;
+//! - nothing here knows gRPC: `status` turns an [`Error`] into a status, once, at the edge;
 //! - [`Error::Internal`] holds what went wrong for the log; its text never reaches a client;
 //! - messages are lowercase, without full stop, and name the thing in backticks.
 

@@ -1,6 +1,7 @@
 //! Keeps the access snapshot true: the whole at start, then by increments from the change log. A replica that slept past
 //! what the log still holds reads the whole again.
 
+pub mod gateways;
 pub mod store;
 
 use std::collections::HashSet;
@@ -17,9 +18,9 @@ use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::outbox::Subject;
-use crate::resources::gateways;
-use crate::resources::sessions::REMEMBERED;
 
+/// How long an ended session is remembered: longer than any token that was made from it.
+pub const REMEMBERED: Duration = Duration::from_hours(25);
 /// Changes that are read at once.
 const BATCH: i64 = 1_000;
 
@@ -60,9 +61,9 @@ async fn reload(app: &App) -> Result<(), Error> {
         Change::User(..) | Change::ServicePrincipal(..) | Change::Group(..) => None,
     });
     let gone_or_there: HashSet<GatewayId> =
-        there.chain(app.targets.all().iter().map(|target| target.id)).collect();
+        there.chain(app.fleet.targets.all().iter().map(|target| target.id)).collect();
     let gateways: Vec<GatewayId> = gone_or_there.into_iter().collect();
-    gateways::memory::refresh_targets(app, &gateways).await?;
+    gateways::refresh_targets(app, &gateways).await?;
     app.snapshot.replace(revision, changes, asked_at);
     app.live.sweep(&app.snapshot);
     Ok(())
@@ -106,13 +107,13 @@ impl Feeding {
 /// Puts in whatever has been committed since. A local write calls it before it answers; the follower calls it all the
 /// time. One at a time, so that an older reading never overwrites a newer one; those who wait meanwhile share the next.
 pub async fn refresh(app: &App) -> Result<(), Error> {
-    let before = app.feeding.begun.load(Ordering::SeqCst);
-    let mut done = app.feeding.done.lock().await;
+    let before = app.part::<Feeding>().begun.load(Ordering::SeqCst);
+    let mut done = app.part::<Feeding>().done.lock().await;
     if *done > before {
         // It was begun after we had committed, so it has seen what we have.
         return Ok(());
     }
-    let number = app.feeding.begun.fetch_add(1, Ordering::SeqCst) + 1;
+    let number = app.part::<Feeding>().begun.fetch_add(1, Ordering::SeqCst) + 1;
     read_on(app).await?;
     *done = number;
     Ok(())
@@ -148,7 +149,7 @@ async fn read_on(app: &App) -> Result<(), Error> {
                 Subject::User(_) | Subject::ServicePrincipal(_) | Subject::Group(_) => None,
             })
             .collect();
-        let refreshed = gateways::memory::refresh_targets(app, &gateways).await?;
+        let refreshed = gateways::refresh_targets(app, &gateways).await?;
         changes.extend(refreshed.into_iter().map(|(id, facts)| Change::Gateway(id, facts)));
         let moved = !changes.is_empty();
         app.snapshot.apply(last, changes, asked_at);
@@ -195,7 +196,7 @@ async fn facts_of(
 pub async fn follow(app: Arc<App>) {
     let every = app.config.access.poll();
     let mut failing = false;
-    while !app.calls_over.is_cancelled() || app.operations.count() > 0 {
+    while !app.calls_over.is_cancelled() || app.operations_running.load(Ordering::SeqCst) > 0 {
         match tokio::time::timeout(every.max(Duration::from_secs(2)), refresh(&app)).await {
             Ok(Ok(())) => failing = false,
             Ok(Err(error)) => {

@@ -19,7 +19,6 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Selector};
 use crate::outbox::Subject;
-use crate::resources::sessions;
 use crate::role::Role;
 
 /// A role as it is stored; anything else is a fault of the database, never the weakest role.
@@ -97,7 +96,7 @@ pub async fn gateway_facts(conn: &mut Conn) -> Result<Vec<(GatewayId, GatewayFac
         .load(c)
         .await)?;
     let facts = |(id, name, labels): (i64, String, Option<String>)| {
-        let labels = Labels::from_json(labels.as_deref()).of_access();
+        let labels = Labels::from_json(labels.as_deref());
         (id.into(), GatewayFacts { name: name.into(), labels })
     };
     Ok(rows.into_iter().map(facts).collect())
@@ -168,6 +167,24 @@ pub async fn group_facts(
     rows.into_iter().map(facts).collect()
 }
 
+/// Sessions that were ended since, of one user or of all, each with its user.
+async fn ended_sessions(
+    conn: &mut Conn,
+    only: Option<i64>,
+    since: Timestamp,
+) -> Result<Vec<(UserId, SessionId)>, Error> {
+    use crate::db::schema::sessions as t;
+    let rows: Vec<(i64, i64)> = on_conn!(conn, |c| {
+        let mut query =
+            t::table.select((t::user_id, t::id)).filter(t::revoked_at.ge(since)).into_boxed();
+        if let Some(user) = only {
+            query = query.filter(t::user_id.eq(user));
+        }
+        query.load(c).await
+    })?;
+    Ok(rows.into_iter().map(|(user, id)| (UserId(user), SessionId(id))).collect())
+}
+
 /// Facts of one user or of all, with the sessions that were ended since.
 pub async fn user_facts(
     conn: &mut Conn,
@@ -198,7 +215,7 @@ pub async fn user_facts(
         groups.entry(user).or_default().push(group.into());
     }
     let mut revoked: HashMap<i64, Vec<SessionId>> = HashMap::new();
-    for (user, session) in sessions::store::ended_since(conn, only, ended_since).await? {
+    for (user, session) in ended_sessions(conn, only, ended_since).await? {
         revoked.entry(user.get()).or_default().push(session);
     }
     let facts = |(id, email, text, active, password_version, identity): UserRow| {

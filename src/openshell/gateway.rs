@@ -26,18 +26,20 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 use tracing::warn;
 
-use super::budget::{Budget, Draw};
 use super::outgoing;
-use super::said::refusal;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
-use crate::proxy::connection::{Connection, Lease};
-use crate::proxy::lane::Lane;
-use crate::proxy::upstream::{Answer, Exchange, Failed, Part, Receiving, Source};
-use crate::proxy::{headers, message, own};
-use crate::resources::gateways::targets::{Generation, Target};
+use crate::net::own;
+use crate::upstream::budget::{Budget, Draw};
+use crate::upstream::connection::{Connection, Lease};
+use crate::upstream::exchange::{Answer, Exchange, Failed, Part, Receiving, Source};
+use crate::upstream::generation::Generation;
+use crate::upstream::lane::Lane;
+use crate::upstream::said::refusal;
+use crate::upstream::targets::Target;
+use crate::upstream::{headers, message};
 
 /// How long a unary call may take that says nothing else.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
@@ -78,9 +80,9 @@ impl Gateway {
     /// # Errors
     /// `GATEWAY_UNREACHABLE`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED` where this build does not speak its generation.
     pub async fn reach(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
-        let target = app.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
+        let target = app.fleet.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
         target.budget.check(Draw::Single)?;
-        let lease = app.channels.lease(&target).await?;
+        let lease = app.fleet.channels.lease(&target).await?;
         let wire = match lease.probe().generation {
             Generation::V0_0 => Wire::V0_0,
             Generation::V0_1 => Wire::V0_1,

@@ -5,8 +5,8 @@ use std::time::Instant;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue};
 
-use crate::proxy::connection::Lease;
-use crate::transport::layers::limits;
+use crate::net::deadline;
+use crate::upstream::connection::Lease;
 
 /// Of a call of our own.
 pub(super) fn own(lease: &Lease) -> HeaderMap {
@@ -26,7 +26,7 @@ pub(super) fn passed(from: &HeaderMap, until: Option<Instant>, lease: &Lease) ->
     if let Some(authorization) = lease.authorization() {
         headers.insert(AUTHORIZATION, authorization);
     }
-    let left = until.map(|until| limits::remaining(until, Instant::now()));
+    let left = until.map(|until| deadline::remaining(until, Instant::now()));
     if let Some(left) = left.and_then(|left| HeaderValue::from_str(&left).ok()) {
         headers.insert("grpc-timeout", left);
     }

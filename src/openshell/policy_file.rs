@@ -13,9 +13,9 @@ use prost_reflect::{
 use serde_json::{Map, Value};
 
 use super::Wire;
-use super::said::words;
 use crate::error::Error;
 use crate::pb::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
+use crate::upstream::said::words;
 
 const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
 const MATCHER: &str = "openshell.sandbox.v1.L7QueryMatcher";

@@ -6,13 +6,13 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use super::capability;
 use super::gateway::{Gateway, Wire};
 use crate::access::policy;
 use crate::access::principal::PrincipalId;
 use crate::error::Error;
-use crate::proxy::connection::{Connection, Lease};
-use crate::proxy::lane::Lane;
+use crate::upstream::capability;
+use crate::upstream::connection::{Connection, Lease};
+use crate::upstream::lane::Lane;
 
 impl Gateway {
     /// Counts the streams that are opened through this handle as a caller's.
@@ -44,17 +44,17 @@ impl Gateway {
     /// A share of the connection that calls went through so far, or of another where that one takes no stream any more
     /// or was opened with what is no longer the gateway's. A call that streams gets a share of a connection for such calls.
     pub(super) async fn current(&self, lane: Lane) -> Result<Lease, Error> {
-        let target = self.app.targets.still(&self.target)?;
+        let target = self.app.fleet.targets.still(&self.target)?;
         let lease = self.held().again();
         if lane != Lane::Unary {
-            let leased = self.app.channels.lease_for(&self.target, lane, self.caller).await?;
+            let leased = self.app.fleet.channels.lease_for(&self.target, lane, self.caller).await?;
             return self.alike(&lease, leased);
         }
         if lease.version() == target.connection_version && lease.is_open() {
             target.identity.ready().await?;
             return Ok(lease);
         }
-        let renewed = self.app.channels.renew(&self.target, &lease).await?;
+        let renewed = self.app.fleet.channels.renew(&self.target, &lease).await?;
         let renewed = self.alike(&lease, renewed)?;
         *self.held() = renewed.again();
         Ok(renewed)

@@ -11,7 +11,8 @@ use super::gateway::{CALL_TIME, Passed};
 use super::{Gateway, Wire, v0_0, v0_1};
 use crate::clock::Timestamp;
 use crate::error::{Error, Kind, Reason, Said};
-use crate::proxy::message::MESSAGE_BYTES_MAX;
+use crate::upstream::budget::SANDBOXES_MAX;
+use crate::upstream::message::MESSAGE_BYTES_MAX;
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
@@ -26,8 +27,6 @@ const CREATE_TIME: Duration = Duration::from_mins(2);
 pub(super) const PAGE: u32 = 200;
 /// Pages of a listing that are read at most: a gateway may give short ones.
 const PAGES_MAX: usize = 500;
-/// Sandboxes of one gateway that are listed at most (T20).
-pub const SANDBOXES_MAX: usize = 10_000;
 /// Longest text of a gateway that is kept, in characters.
 const TEXT_CHARACTERS_MAX: usize = 1_024;
 /// Entries of a map, and items of a list, that are kept.

@@ -6,20 +6,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body::Body;
 
-use super::connection::{Connection, Lease};
 use super::early::Early;
-use super::lane::Lane;
-use super::message::Read;
 use super::record::{self, Place};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
-use super::{BoxError, Proxy, sandboxes};
+use super::{Proxy, sandboxes};
 use crate::access::policy::{Guard, Streaming, UpstreamMethod};
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
-use crate::openshell::{Probe, capability};
-use crate::resources::gateways::targets::{Generation, Target};
+use crate::net::BoxError;
 use crate::role::Role;
+use crate::upstream::capability;
+use crate::upstream::connection::{Connection, Lease};
+use crate::upstream::generation::Generation;
+use crate::upstream::lane::Lane;
+use crate::upstream::message::Read;
+use crate::upstream::probe::Probe;
+use crate::upstream::targets::Target;
 
 /// How a method is guarded in each generation.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +119,7 @@ where
     if let Some(guard) = rows.any() {
         enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
-    let target = app.targets.get(chosen.id).ok_or_else(away)?;
+    let target = app.fleet.targets.get(chosen.id).ok_or_else(away)?;
     let principal = caller.principal();
     let mut watch = Watch::new(
         app,

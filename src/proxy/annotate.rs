@@ -7,10 +7,10 @@
 //! - a change of a setting has no revision that could keep it, and goes on as it came;
 //! - so does a change for the whole gateway: gateways take annotations for sandboxes alone.
 
-use super::message::Read;
 use crate::error::Error;
 use crate::openshell::annotation;
 use crate::pb::wire::{self, Fields, Value};
+use crate::upstream::message::Read;
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
@@ -87,7 +87,7 @@ mod tests {
     }
 
     fn read(message: &[u8]) -> Read {
-        Read::of(crate::proxy::message::framed(message))
+        Read::of(crate::upstream::message::framed(message))
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         let mut expected = update;
         expected.annotations.insert("shoreguard/actor".into(), "sp:ci".into());
         assert_eq!(Update::decode(sent.message()).unwrap(), expected);
-        let framed = crate::proxy::message::framed(sent.message());
+        let framed = crate::upstream::message::framed(sent.message());
         assert_eq!(sent.bytes, framed, "the prefix counts what goes on");
 
         let create = Create { name: "one".into(), ..Default::default() };
@@ -139,7 +139,11 @@ mod tests {
     #[test]
     fn what_would_be_too_large_with_it_is_refused() {
         let mut large = Vec::new();
-        wire::put_bytes(&mut large, POLICY, &vec![0; crate::proxy::message::MESSAGE_BYTES_MAX - 8]);
+        wire::put_bytes(
+            &mut large,
+            POLICY,
+            &vec![0; crate::upstream::message::MESSAGE_BYTES_MAX - 8],
+        );
         let refused = signed(UPDATE, read(&large), "sp:ci").unwrap_err();
         assert!(refused.to_string().contains("1048576 bytes"), "{refused}");
     }

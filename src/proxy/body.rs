@@ -18,14 +18,14 @@ use http_body::{Body, Frame};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::connection::Connection;
-use super::headers;
 use super::record::Closing;
 use super::sandboxes::Learn;
-use super::upstream::{Meter, Part, Receiving};
 use super::watch::Watch;
 use crate::error::Error;
-use crate::transport::status::{code_of, trailers};
+use crate::status::{code_of, trailers};
+use crate::upstream::connection::Connection;
+use crate::upstream::exchange::{Meter, Part, Receiving};
+use crate::upstream::headers;
 
 /// The body of an answer.
 #[derive(Default)]

@@ -9,20 +9,21 @@ use http_body::Body;
 use tokio::time::timeout;
 
 use super::admit::{Rows, enough};
-use super::message::{self, Read};
-use super::prepare::late;
+use super::governed;
 use super::record::{self, Place};
 use super::target::Chosen;
 use super::watch::Watch;
-use super::{BoxError, governed};
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::Error;
+use crate::net::BoxError;
+use crate::net::deadline::late_request;
 use crate::pb::wire;
-use crate::resources::gateways::targets::Generation;
 use crate::role::Role;
-use crate::transport::complete::Complete;
-use crate::transport::request_body::HeldBody;
+use crate::rpc::complete::Complete;
+use crate::rpc::request_body::HeldBody;
+use crate::upstream::generation::Generation;
+use crate::upstream::message::{self, Read};
 
 /// A call whose gateway is not reached yet.
 pub(super) struct Early<'a> {
@@ -72,7 +73,8 @@ impl Early<'_> {
         let mut body = Complete::new(body);
         let mut body = HeldBody::new(&mut body, held.as_ref());
         let arriving = timeout(self.app.config.limits.body(), message::whole(&mut body));
-        let read = self.watch.within(arriving).await.and_then(|read| read.map_err(|_| late())?);
+        let read =
+            self.watch.within(arriving).await.and_then(|read| read.map_err(|_| late_request())?);
         let read = read.map_err(nowhere)?;
         let role = governed::role_of(self.rows.path, read.message()).unwrap_or(Role::None);
         match enough(self.chosen, role) {

@@ -11,19 +11,22 @@ use tracing::{debug, warn};
 
 use super::admit::{Admitted, Rows, admit};
 use super::body::{Passing, ProxiedBody};
-use super::connection::Connection;
-use super::headers::{self, Ours};
 use super::prepare::prepare;
 use super::record::Closing;
 use super::sandboxes::Learn;
-use super::upstream::{Answer, Exchange, Failed, Meter, Part, Source};
 use super::watch::Watch;
-use super::{BoxError, Proxy, lifecycle, message, rewrite};
+use super::{Proxy, lifecycle, rewrite};
 use crate::access::policy::Streaming;
 use crate::ctx::Call;
 use crate::error::Error;
 use crate::fair::Held;
-use crate::transport::layers::{limits, request_id};
+use crate::net::BoxError;
+use crate::net::deadline;
+use crate::rpc::request_id;
+use crate::upstream::connection::Connection;
+use crate::upstream::exchange::{Answer, Exchange, Failed, Meter, Part, Source};
+use crate::upstream::headers::{self, Ours};
+use crate::upstream::message;
 
 /// Connections that are tried until one takes the call.
 const TRIES: u32 = 4;
@@ -104,7 +107,7 @@ where
         let deadline = admitted.call.deadline;
         let ours = Ours {
             authorization: admitted.lease.authorization(),
-            timeout: deadline.map(|at| limits::remaining(at, std::time::Instant::now())),
+            timeout: deadline.map(|at| deadline::remaining(at, std::time::Instant::now())),
             request_id: request_id.clone(),
             read: read || admitted.learns(),
             traceparent: admitted.call.traceparent.clone(),
@@ -203,10 +206,10 @@ where
         .then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version, share()));
     let taking = admitted.call.taking.clone();
     let taking = taking.filter(|_| admitted.row.streaming.answer_streams());
-    let outside = taking.map(|taking| super::own(admitted.watch.reset_unpolled(taking)));
+    let outside = taking.map(|taking| crate::net::own(admitted.watch.reset_unpolled(taking)));
     let passing = Box::new(Passing {
         receiving: answer.body,
-        request: answer.pump.map(|pump| AbortOnDropHandle::new(super::own(pump))),
+        request: answer.pump.map(|pump| AbortOnDropHandle::new(crate::net::own(pump))),
         watch: admitted.watch,
         outside: outside.map(AbortOnDropHandle::new),
         closing: closing.take(),
@@ -235,7 +238,7 @@ async fn rewritten(mut passing: Box<Passing>, proxy: &Proxy) -> Result<ProxiedBo
             Part::End(trailers) => {
                 let failed = trailers.as_ref().and_then(headers::code) != Some(0);
                 let ours = message::single(bytes.freeze())
-                    .and_then(|answer| proxy.public.rewrite(&answer))
+                    .and_then(|answer| rewrite::rewrite(&proxy.public, &answer))
                     .map(|answer| message::framed(&answer));
                 return match ours {
                     Some(data) => Ok(ProxiedBody::whole(Some(data), trailers)),

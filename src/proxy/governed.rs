@@ -53,7 +53,7 @@ mod tests {
 
     fn role(update: &Update) -> Result<Role, Reason> {
         role_of(UPDATE_CONFIG, &update.encode_to_vec())
-            .map_err(|error| crate::transport::status::code_of(&error).1)
+            .map_err(|error| crate::status::code_of(&error).1)
     }
 
     #[test]

@@ -19,12 +19,12 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::admit::Admitted;
-use super::message::Read;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::pb::wire;
+use crate::upstream::message::Read;
 
 /// How long a gateway keeps the id of a confirmed success, in seconds.
 const CONFIRMED_SECONDS: i64 = 24 * 60 * 60;
@@ -138,7 +138,7 @@ pub(super) fn admit(
     if let Some((holder, asked)) = place {
         let max = app.config.gateways.request_ids_per_principal as usize;
         let now = app.clock.now().unix_seconds();
-        app.request_ids.take(holder, asked, max, now).inspect_err(|_| {
+        app.part::<RequestIds>().take(holder, asked, max, now).inspect_err(|_| {
             count(&gateway, "refused");
             let actor = caller.actor();
             debug!(%gateway, %actor, max, "a principal has used up its request ids on a gateway");
@@ -160,7 +160,7 @@ impl Counted {
         if code == Code::Ok {
             if let Some((holder, asked)) = self.place {
                 let now = self.app.clock.now().unix_seconds();
-                self.app.request_ids.confirm(holder, asked, now);
+                self.app.part::<RequestIds>().confirm(holder, asked, now);
             }
             return count(&self.gateway, "confirmed");
         }

@@ -10,17 +10,18 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::admit::Admitted;
 use super::body::ProxiedBody;
-use super::headers::{self, Ours};
-use super::message;
 use super::prepare::Prepared;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::openshell::Wire;
 use crate::openshell::gateway::Passed;
-use crate::resources::gateways::targets::Generation;
+use crate::proxy::SandboxIds;
 use crate::resources::sandboxes::proxied::{self, Forwarded};
-use crate::transport::call;
-use crate::transport::status::code_of;
+use crate::rpc::call;
+use crate::status::code_of;
+use crate::upstream::generation::Generation;
+use crate::upstream::headers::{self, Ours};
+use crate::upstream::message;
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
@@ -90,7 +91,7 @@ pub(super) async fn run(
     });
     let passed = admitted.watch.within(task).await?.map_err(Error::internal)??;
     if let (true, Some(message)) = (admitted.learns(), &passed.message) {
-        app.sandbox_ids.learn(admitted.chosen.id, admitted.lease.version(), message);
+        app.part::<SandboxIds>().learn(admitted.chosen.id, admitted.lease.version(), message);
     }
     Ok(answer(passed, &admitted, request_id))
 }

@@ -10,52 +10,36 @@
 
 mod admit;
 mod annotate;
-mod ask;
 mod body;
-pub(crate) mod bounds;
-pub(crate) mod channels;
-pub(crate) mod connection;
-mod drive;
 mod early;
 mod forward;
 mod governed;
-pub(crate) mod headers;
 mod ids;
-pub(crate) mod lane;
 mod lifecycle;
-pub(crate) mod message;
 mod prepare;
-mod pump;
-mod reaper;
 mod record;
 mod rewrite;
 mod sandboxes;
 mod skew;
-mod spare;
-mod streams;
 mod target;
-pub(crate) mod upstream;
 mod watch;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body::Body;
-use tokio::task::JoinHandle;
 
 pub use self::body::ProxiedBody;
 pub use self::ids::RequestIds;
-pub(crate) use self::rewrite::PublicAddress;
 pub use self::sandboxes::SandboxIds;
 
-use self::channels::Channels;
 use crate::access::policy::UpstreamMethod;
 use crate::app::App;
 use crate::ctx::Call;
-use crate::transport::status::response;
-
-/// An error of a body, whatever its source.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::net::BoxError;
+use crate::net::public_address::PublicAddress;
+use crate::status::response;
+use crate::upstream::channels::Channels;
 
 /// Forwards the calls of one runtime. Its connections are used from that runtime alone.
 #[derive(Debug)]
@@ -75,7 +59,11 @@ impl Proxy {
         let public = PublicAddress::parse(&app.config.server.public_url());
         let public = public.expect("the configuration was checked");
         let config = Arc::new(app.config.gateways.clone());
-        Self { channels: Channels::new(&app.targets, &config, &app.streams), app, public }
+        Self {
+            channels: Channels::new(&app.fleet.targets, &config, &app.fleet.streams),
+            app,
+            public,
+        }
     }
 
     /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the
@@ -95,15 +83,4 @@ impl Proxy {
         let rows = admit::Rows { path, v0_0, v0_1 };
         forward::run(self, call, rows, request).await.unwrap_or_else(response)
     }
-}
-
-/// Starts a task that ends with the connection or the call that it belongs to. It must run on the runtime of the
-/// connection, so it can't be one of main's.
-#[expect(clippy::disallowed_methods, reason = "owned by a connection or a call, on its runtime")]
-pub(crate) fn own<F>(task: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send,
-{
-    tokio::spawn(task)
 }

@@ -8,16 +8,19 @@ use http_body::Body;
 
 use super::admit::{Admitted, enough};
 use super::ids::{self, Counted};
-use super::message::{self, Read};
 use super::record::{self, Closing, Place};
-use super::upstream::Meter;
-use super::{BoxError, annotate, governed, skew};
+use super::{annotate, governed, skew};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::net::BoxError;
+use crate::net::deadline::late_request;
 use crate::pb::wire;
-use crate::transport::complete::Complete;
-use crate::transport::request_body::HeldBody;
+use crate::proxy::SandboxIds;
+use crate::rpc::complete::Complete;
+use crate::rpc::request_body::HeldBody;
+use crate::upstream::exchange::Meter;
+use crate::upstream::message::{self, Read};
 
 /// What was found out of a request before it is sent.
 pub(super) struct Prepared {
@@ -131,7 +134,7 @@ where
     // The request may have taken long to arrive, and the right to it may have gone meanwhile.
     admitted.watch.recheck().map_err(|error| (error, place.clone()))?;
     if guard.sandbox_key == SandboxKey::Id {
-        let ids = &admitted.proxy.app.sandbox_ids;
+        let ids = &admitted.proxy.app.part::<SandboxIds>();
         let found = ids.place(admitted.chosen.id, &admitted.lease, &place.sandbox);
         let found = admitted.watch.within(found).await.and_then(|found| found);
         place = found.map_err(|error| (error, place))?.as_ref().clone();
@@ -139,18 +142,12 @@ where
     Ok((Some(read), place))
 }
 
-/// The error of a request of one message that does not arrive.
-pub(super) fn late() -> Error {
-    Error::Late { why: "the request has not arrived in time".to_owned() }
-}
-
 /// A request that must arrive soon, while its caller has the right to it.
 async fn arrived(
     admitted: &mut Admitted<'_>,
     arriving: impl Future<Output = Result<Read, Error>>,
 ) -> Result<Read, Error> {
-    let late = |_| late();
     let within = admitted.proxy.app.config.limits.body();
     let read = admitted.watch.within(tokio::time::timeout(within, arriving)).await?;
-    read.map_err(late)?
+    read.map_err(|_| late_request())?
 }

@@ -11,7 +11,6 @@ use tracing::error;
 use super::admit::Admitted;
 use super::ids::Counted;
 use super::target::Chosen;
-use super::upstream::Meter;
 use crate::access::policy::{Guard, Streaming};
 use crate::app::App;
 use crate::audit::{Ending, Intent, OpenEntry, Outcome};
@@ -20,7 +19,8 @@ use crate::digest::Digest;
 use crate::error::{Error, Reason};
 use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
-use crate::transport::status::code_of;
+use crate::status::code_of;
+use crate::upstream::exchange::Meter;
 
 /// The sandbox that a request means.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! The one answer that is changed: `CreateSshSession` says where to connect to, which must stay here. A client that
 //! followed the gateway's own address would go around every check.
 
-use http::Uri;
-
-use crate::error::Error;
+use crate::net::public_address::PublicAddress;
 use crate::pb::wire::{self, Fields};
 
 const CREATE_SSH_SESSION: &str = "/openshell.v1.OpenShell/CreateSshSession";
@@ -23,49 +21,23 @@ pub(crate) fn applies(path: &str) -> bool {
     path == CREATE_SSH_SESSION
 }
 
-/// Where callers reach us.
-#[derive(Debug)]
-pub(crate) struct PublicAddress {
-    host: String,
-    port: u16,
-    scheme: String,
-}
-
-impl PublicAddress {
-    /// From the configured URL.
-    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let fault = || Error::invalid("server.public_url", "is no URL");
-        let uri: Uri = url.parse().map_err(|_| fault())?;
-        let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
-        let host = uri.host().ok_or_else(fault)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
-        Ok(Self { host, port, scheme })
-    }
-
-    /// Host, port and scheme.
-    pub(crate) fn parts(self) -> (String, u16, String) {
-        (self.host, self.port, self.scheme)
-    }
-
-    /// The answer with our address in place of the gateway's; none where it can't be read. Every other field stays as
-    /// it came.
-    pub(crate) fn rewrite(&self, answer: &[u8]) -> Option<Vec<u8>> {
-        let mut rewritten = Vec::with_capacity(answer.len() + self.host.len() + 16);
-        let mut fields = Fields::of(answer);
-        loop {
-            let before = fields.rest;
-            let Some((number, _)) = fields.field().ok()? else { break };
-            if !matches!(number, field::HOST | field::PORT | field::SCHEME) {
-                let length = before.len() - fields.rest.len();
-                rewritten.extend_from_slice(&before[..length]);
-            }
+/// Returns the answer with our address in place of the gateway's; `None` if it can't be read. Every other field stays as it
+/// came.
+pub(crate) fn rewrite(address: &PublicAddress, answer: &[u8]) -> Option<Vec<u8>> {
+    let mut rewritten = Vec::with_capacity(answer.len() + address.host.len() + 16);
+    let mut fields = Fields::of(answer);
+    loop {
+        let before = fields.rest;
+        let Some((number, _)) = fields.field().ok()? else { break };
+        if !matches!(number, field::HOST | field::PORT | field::SCHEME) {
+            let length = before.len() - fields.rest.len();
+            rewritten.extend_from_slice(&before[..length]);
         }
-        wire::put_bytes(&mut rewritten, field::HOST, self.host.as_bytes());
-        wire::put_number(&mut rewritten, field::PORT, u64::from(self.port));
-        wire::put_bytes(&mut rewritten, field::SCHEME, self.scheme.as_bytes());
-        Some(rewritten)
     }
+    wire::put_bytes(&mut rewritten, field::HOST, address.host.as_bytes());
+    wire::put_number(&mut rewritten, field::PORT, u64::from(address.port));
+    wire::put_bytes(&mut rewritten, field::SCHEME, address.scheme.as_bytes());
+    Some(rewritten)
 }
 
 #[cfg(test)]
@@ -90,7 +62,7 @@ mod tests {
         let mut bytes = theirs.encode_to_vec();
         wire::put_bytes(&mut bytes, 3, b"again.internal");
         wire::put_bytes(&mut bytes, 900, b"new");
-        let rewritten = ours.rewrite(&bytes).unwrap();
+        let rewritten = rewrite(&ours, &bytes).unwrap();
         assert_eq!(wire::bytes_field(&rewritten, 900), Some(&b"new"[..]));
         assert!(!String::from_utf8_lossy(&rewritten).contains("internal"));
         let expected = Session {
@@ -100,7 +72,7 @@ mod tests {
             ..theirs
         };
         assert_eq!(Session::decode(rewritten.as_slice()).unwrap(), expected);
-        assert!(ours.rewrite(&[0xff]).is_none());
+        assert!(rewrite(&ours, &[0xff]).is_none());
     }
 
     #[test]

@@ -15,17 +15,17 @@ use tokio::time::{Instant, timeout};
 use tonic::Code;
 use tracing::warn;
 
-use super::ask::Unanswered;
-use super::connection::Connection;
-use super::message;
 use super::record::Place;
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::fair::Share;
-use crate::openshell::budget::Draw;
-use crate::openshell::credential;
 use crate::pb::wire::{self, Fields, Value};
+use crate::upstream::budget::Draw;
+use crate::upstream::connection::Connection;
+use crate::upstream::credential;
+use crate::upstream::message;
+use crate::upstream::unary::Unanswered;
 
 /// Ids that are kept of one gateway; past them it is begun anew.
 const IDS_MAX: usize = 20_000;
@@ -238,7 +238,8 @@ impl Learn {
     /// It is whole.
     pub(crate) fn finish(self) {
         // An answer that came from where the gateway no longer is tells nothing.
-        let current = self.app.targets.get(self.gateway).map(|target| target.connection_version);
+        let current =
+            self.app.fleet.targets.get(self.gateway).map(|target| target.connection_version);
         let Some(chunks) = self.chunks.filter(|_| current == Some(self.version)) else { return };
         let answer = match <[Bytes; 1]>::try_from(chunks) {
             Ok([one]) => one,
@@ -251,7 +252,7 @@ impl Learn {
             }
         };
         if let Some(answer) = message::single(answer) {
-            self.app.sandbox_ids.learn(self.gateway, self.version, &answer);
+            self.app.part::<SandboxIds>().learn(self.gateway, self.version, &answer);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::access::policy::{self, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
 use crate::error::{Error, Reason};
 use crate::pb::strict::{Schema, Unknown};
 use crate::pb::wire;
-use crate::resources::gateways::targets::Generation;
+use crate::upstream::generation::Generation;
 
 /// Reads a request strictly in the gateway's generation.
 ///
@@ -89,7 +89,7 @@ mod tests {
     use crate::pb::v0_0::openshell::v1 as old;
     use crate::pb::v0_1::openshell::datamodel::v1 as model;
     use crate::pb::v0_1::openshell::v1 as new;
-    use crate::transport::status::code_of;
+    use crate::status::code_of;
 
     #[expect(clippy::unnecessary_wraps, reason = "the type of the field")]
     fn scope(selection: model::workspace_selector::Selection) -> Option<model::WorkspaceSelector> {

@@ -12,12 +12,14 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::access::live::{Ended, LiveStream};
 use crate::access::principal::Caller;
+use crate::access::standing::Guard;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::net::deadline::late;
+use crate::net::taking::Taking;
 use crate::role::Role;
-use crate::transport::taking::Taking;
 
 /// How long a unary call waits before it is watched.
 const WATCHED_AFTER: Duration = Duration::from_millis(500);
@@ -159,7 +161,7 @@ impl Watch {
 
     /// Returns the same check for the body of the request, which may be sent by a task of its own.
     pub(crate) fn guard(&self) -> Guard {
-        Guard { app: Arc::clone(&self.app), standing: self.standing.clone() }
+        Guard::new(&self.app.snapshot, self.standing.clone())
     }
 
     /// Waits for something else no longer than the call may last, and no longer than the right to it where it is
@@ -180,26 +182,9 @@ impl Watch {
     }
 }
 
-/// Checks a caller whenever a part of its request is about to be sent.
-pub(crate) struct Guard {
-    app: Arc<App>,
-    standing: Standing,
-}
-
-impl Guard {
-    /// Checks the caller as it is now.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        self.standing.check(&self.app.snapshot).map_err(Into::into)
-    }
-}
-
 async fn passed(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-fn late() -> Error {
-    Error::Late { why: "the deadline has passed before the gateway had answered".to_owned() }
 }

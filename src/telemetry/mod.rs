@@ -11,6 +11,7 @@ mod logging;
 pub mod metrics;
 mod queue;
 mod redact;
+pub mod traces;
 
 pub use logging::{flush_log, init_logging, log_line};
 pub use redact::redact;

@@ -9,3 +9,7 @@ pub mod domain;
 pub mod file;
 
 pub use domain::{Template, find};
+
+/// The templates of this process, by name.
+#[derive(Debug)]
+pub struct Templates(pub Vec<Template>);

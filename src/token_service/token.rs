@@ -19,8 +19,8 @@ use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::resources::device_codes::domain::NoGrant;
 use crate::resources::gateway_tokens::domain::{self, ByCode, Issued};
+use crate::rpc::call::close;
 use crate::secret::Secret;
-use crate::transport::call::close;
 
 /// The grant of RFC 8628.
 pub(super) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";

@@ -22,11 +22,6 @@ use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
-use crate::resources::{
-    access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
-    service_principals,
-};
-use crate::transport::{idempotency, reload};
 
 /// How long a lease is held without being renewed: so long does a job stand still after its replica has died.
 const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -71,37 +66,6 @@ impl Worked {
     pub fn batch(done: usize, limit: usize) -> Self {
         Self { done, more: done >= limit }
     }
-}
-
-/// Every job there is.
-pub const ALL: &[Worker] = &[
-    access_bindings::worker::RETENTION,
-    audit::worker::ORPHANS,
-    audit::worker::RETENTION,
-    auth::worker::RETENTION,
-    device_codes::worker::EXPIRY,
-    events::worker::SEQUENCER,
-    events::worker::RETENTION,
-    gateways::budgets::EXCESSES,
-    gateways::findings::LOOKS,
-    gateways::worker::PROBES,
-    gateways::discovery::worker::DISCOVERY,
-    operations::takeover::TAKEOVER,
-    operations::worker::RETENTION,
-    sandboxes::worker::SWEEP,
-    sandboxes::worker::SSH_RETENTION,
-    service_principals::worker::LAST_USED,
-    idempotency::WORKER,
-    disk::WORKER,
-    reload::RELOAD,
-];
-
-/// Starts every job; they end when the process stops.
-pub fn start(app: &Arc<App>) {
-    for worker in ALL {
-        spawn(app, *worker);
-    }
-    events::follow::follow(app);
 }
 
 /// Starts one job.

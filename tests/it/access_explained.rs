@@ -162,7 +162,7 @@ served! {
         let expires = pb::CreateServicePrincipalRequest {
             name: "brief".into(),
             role: pb::Role::Viewer.into(),
-            expire_time: Some(shoreguard::transport::wire::time(sg.app.clock.now().plus(Duration::from_mins(1)))),
+            expire_time: Some(shoreguard::rpc::wire::time(sg.app.clock.now().plus(Duration::from_mins(1)))),
             ..Default::default()
         };
         admin.service_principals().create_service_principal(expires).await.unwrap();
@@ -327,7 +327,7 @@ served! {
         done.await.unwrap();
         feed::refresh(&sg.app).await.unwrap();
         assert!(sees(&ci).await.is_empty());
-        assert!(sg.app.snapshot.gateway_id("east").is_none() && sg.app.targets.get(east).is_none());
+        assert!(sg.app.snapshot.gateway_id("east").is_none() && sg.app.fleet.targets.get(east).is_none());
         assert_eq!(sees(&admin).await, ["west ROLE_ADMIN"]);
         // And goes on by increments.
         admin.bind("ci", "west", pb::Role::Operator).await;

@@ -8,6 +8,7 @@ use tonic::{Response, Status};
 
 use crate::support::pause;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
+use shoreguard::feed::Feeding;
 
 /// Connections for reading that the server has.
 const READERS: usize = 2;
@@ -22,7 +23,7 @@ async fn unread<T: Send + 'static>(
     change: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
     meanwhile: impl AsyncFnOnce(),
 ) -> T {
-    let feeding = sg.app.feeding.hold().await;
+    let feeding = sg.app.part::<Feeding>().hold().await;
     let before = revision(sg).await;
     let mut calls = JoinSet::new();
     calls.spawn(change);

@@ -14,7 +14,7 @@ use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
-use shoreguard::transport::server::Running;
+use shoreguard::server::listen::Running;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

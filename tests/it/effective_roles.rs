@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use shoreguard::ctx::Call;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::subject::Subject as Kind;
-use shoreguard::resources::users;
+use shoreguard::resources::access_bindings::effect;
 use shoreguard::role::Role;
-use shoreguard::transport::call::call_write;
+use shoreguard::rpc::call::call_write;
 use tokio::sync::oneshot;
 use tonic::Request;
 
@@ -169,7 +169,7 @@ served! {
         // Another change has its turn: the group becomes admin, and that is not committed yet.
         let mut removing = None;
         let turn = sg.app.db.transaction(async |conn| {
-            users::store::lock_admins(conn).await?;
+            effect::turn(conn).await?;
             let (begun, has_begun) = oneshot::channel();
             let lead = lead.clone();
             removing = Some(sg.app.spawn(async move {

@@ -206,7 +206,7 @@ served! {
         let admin = sg.admin();
         let request = pb::RegisterGatewayRequest { credentials: Some(token("one")), ..plain(&simulator) };
         admin.gateways().register_gateway(request).await.unwrap();
-        let held = Gateway::reach(&sg.app, sg.app.targets.all()[0].id).await.unwrap();
+        let held = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
         held.settings(None).await.unwrap();
         simulator.require_bearer(&["one", "two"]);
         assert!(rotate(&admin, token("two"), false).await.unwrap().rotated);
@@ -224,7 +224,7 @@ served! {
         admin.gateways().update_gateway(moved).await.unwrap();
         let refused = held.settings(None).await.unwrap_err();
         assert!(refused.to_string().contains("gateway `edge` has changed"), "{refused}");
-        let now = Gateway::reach(&sg.app, sg.app.targets.all()[0].id).await.unwrap();
+        let now = Gateway::reach(&sg.app, sg.app.fleet.targets.all()[0].id).await.unwrap();
         now.settings(None).await.unwrap();
         drop((held, now));
         simulator.stop().await;

@@ -7,7 +7,7 @@ use serde_json::json;
 use shoreguard::config::Config;
 use shoreguard::pb::v0_1::openshell::v1 as openshell;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::gateways::identity::RETRY;
+use shoreguard::upstream::identity::RETRY;
 use shoreguard_simulator::Simulator;
 use tonic::Request;
 

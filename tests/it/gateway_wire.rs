@@ -177,7 +177,7 @@ served! {
         }
         let untouched = listener.accept().unwrap_err();
         assert_eq!(untouched.kind(), std::io::ErrorKind::WouldBlock, "somebody has connected");
-        assert!(sg.app.targets.all().is_empty(), "a name has left something in memory");
+        assert!(sg.app.fleet.targets.all().is_empty(), "a name has left something in memory");
         assert_eq!(dump::table(&sg.app.db, "gateways").await, "");
         assert_eq!(events().await, before, "a name has left an event");
         sg.finish().await;
@@ -267,7 +267,7 @@ served! {
         assert_eq!(delete(&admin, "nightly", "none").await.unwrap_err().code(), Code::NotFound);
         let unpinned = pin(&sg, "nightly", pb::WireGeneration::Unspecified).await;
         assert_eq!(unpinned.wire_generation(), pb::WireGeneration::Unsupported);
-        assert!(sg.app.targets.all().iter().all(|target| target.pinned.is_none()));
+        assert!(sg.app.fleet.targets.all().iter().all(|target| target.pinned.is_none()));
         simulator.stop().await;
         nightly.stop().await;
         sg.finish().await;

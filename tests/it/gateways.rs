@@ -284,11 +284,11 @@ served! {
         // Moved to another gateway's row, or to another endpoint, it does not open.
         let mut other = row.clone();
         other.name = "other".into();
-        assert!(shoreguard::resources::gateways::targets::from_row(&sg.app, &other).is_err());
+        assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &other).is_err());
         let mut moved = row.clone();
         moved.endpoint = "127.0.0.1:2".into();
-        assert!(shoreguard::resources::gateways::targets::from_row(&sg.app, &moved).is_err());
-        assert!(shoreguard::resources::gateways::targets::from_row(&sg.app, &row).is_ok());
+        assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &moved).is_err());
+        assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &row).is_ok());
         sg.finish().await;
     }
 }

@@ -77,7 +77,8 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
         let mut open = Vec::new();
         for _ in 0..100 {
             let (response, mut body) = begin(&mut warm, ENTRIES, true);
-            body.send_data(all(), true).unwrap();
+            // One that is refused for the bytes of the others may be over before its message is sent.
+            let _ = body.send_data(all(), true);
             open.push(Answer::of(response));
         }
         futures_util::future::join_all(open).await;

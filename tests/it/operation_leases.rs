@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shoreguard::app::App;
+use shoreguard::boot::TAKEOVER;
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
 use shoreguard::resources::audit;
 use shoreguard::resources::operations::keeper::Stop;
-use shoreguard::resources::operations::takeover::{Resume, TAKEOVER, take_over};
+use shoreguard::resources::operations::takeover::{Resume, take_over, worker};
 use shoreguard::resources::operations::worker::RETENTION;
 use shoreguard::resources::operations::{Failure, OperationKind, Running};
 use shoreguard::workers::{self, Worker};
@@ -20,13 +21,13 @@ use tokio::runtime::Runtime;
 
 use crate::support::server::{TestServer, Tune, build, run_quiet};
 use crate::support::work::{ACTION, Begin, Held, held};
+use shoreguard::resources::operations::keeper::Operations;
 
 /// Longer than a lease.
 const PAST_THE_LEASE: Duration = Duration::from_secs(31);
 
-/// As [`TAKEOVER`], with work that can go on.
-pub(crate) const RESUMING: Worker =
-    Worker { tick: |ctx, _| Box::pin(take_over(ctx, resume_of)), ..TAKEOVER };
+/// As the server's own job, with work that can go on.
+pub(crate) const RESUMING: Worker = worker(|ctx, _| Box::pin(take_over(ctx, resume_of)));
 
 /// Goes on where it was; at the step `wait` until it is told to stop.
 fn resume_of(kind: OperationKind) -> Option<Resume> {
@@ -391,7 +392,7 @@ fn wp95_what_moves_on_another_replica_is_noticed_by_one_poll_for_all() {
             assert_eq!(last.status(), Status::Succeeded);
             assert!(stream.message().await.unwrap().is_none());
         }
-        let polls = sg.app.operations.feed.polls();
+        let polls = sg.app.part::<Operations>().feed.polls();
         assert!((1..=begun.elapsed().as_secs() + 1).contains(&polls), "{polls} polls");
         stopped(other).await;
         sg.finish().await;

@@ -13,6 +13,7 @@ use shoreguard::seal::hex;
 use crate::support::dump;
 use crate::support::server::Caller;
 use crate::support::work::{Begin, start};
+use shoreguard::resources::operations::keeper::Operations;
 
 /// A text or a number of the result.
 fn text(operation: &pb::Operation, key: &str) -> Option<String> {
@@ -95,7 +96,7 @@ served! {
             Engine::Sqlite => 0,
             Engine::Postgres => begun.elapsed().as_secs() + 1,
         };
-        assert!(sg.app.operations.feed.polls() <= most, "{} polls", sg.app.operations.feed.polls());
+        assert!(sg.app.part::<Operations>().feed.polls() <= most, "{} polls", sg.app.part::<Operations>().feed.polls());
         sg.finish().await;
     }
 

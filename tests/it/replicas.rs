@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use shoreguard::app::App;
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
-use shoreguard::transport::server::Running;
+use shoreguard::server::listen::Running;
 use tonic::transport::Endpoint;
 
 use crate::support::server::{Bearer, Caller, TestServer, boot, config};

@@ -95,7 +95,7 @@ served! {
         let request = pb::CreateServicePrincipalRequest {
             name: "brief".into(),
             role: pb::Role::Viewer.into(),
-            expire_time: Some(shoreguard::transport::wire::time(at)),
+            expire_time: Some(shoreguard::rpc::wire::time(at)),
             ..Default::default()
         };
         let key = sg.admin().service_principals().create_service_principal(request).await.unwrap().into_inner().key;
@@ -175,7 +175,7 @@ served! {
         assert_refused!(admin.service_principals().update_service_principal(lower).await, Aborted, "CONCURRENT_CHANGE");
 
         let at = sg.app.clock.now().plus(Duration::from_secs(2));
-        let at = Some(shoreguard::transport::wire::time(at));
+        let at = Some(shoreguard::rpc::wire::time(at));
         let brief = pb::UpdateServicePrincipalRequest { expire_time: at, ..update("ci", &["expire_time"]) };
         let changed = admin.service_principals().update_service_principal(brief).await.unwrap().into_inner().service_principal.unwrap();
         assert_eq!((changed.expire_time, changed.role()), (at, pb::Role::None));
@@ -191,7 +191,7 @@ served! {
     async fn an_update_that_is_wrong_changes_nothing(sg: TestServer) {
         let admin = sg.admin();
         admin.key("ci", pb::Role::Viewer).await;
-        let now = Some(shoreguard::transport::wire::time(sg.app.clock.now()));
+        let now = Some(shoreguard::rpc::wire::time(sg.app.clock.now()));
         for request in [
             update("ci", &[]),
             pb::UpdateServicePrincipalRequest { update_mask: None, ..update("ci", &[]) },
@@ -217,7 +217,7 @@ served! {
         let ends = sg.app.clock.now().plus(overlap);
         // The first one tells its own end, the second has none.
         let told = who(&first).await.unwrap().expire_time.unwrap();
-        assert!(told.seconds <= shoreguard::transport::wire::time(ends).seconds);
+        assert!(told.seconds <= shoreguard::rpc::wire::time(ends).seconds);
         assert_eq!(get(&admin, "ci").await.previous_key_expire_time, Some(told));
         assert_eq!(who(&second).await.unwrap().expire_time, None);
 
@@ -234,7 +234,7 @@ served! {
     async fn an_overlap_is_a_week_at_most_and_ends_with_the_principal(sg: TestServer) {
         let admin = sg.admin();
         let at = sg.app.clock.now().plus(Duration::from_secs(2));
-        let expire_time = Some(shoreguard::transport::wire::time(at));
+        let expire_time = Some(shoreguard::rpc::wire::time(at));
         let request = pb::CreateServicePrincipalRequest { expire_time, ..create("ci", pb::Role::Viewer) };
         let first = sg.with(&admin.service_principals().create_service_principal(request).await.unwrap().into_inner().key);
         for overlap in [

@@ -136,7 +136,7 @@ served! {
             }
         };
         let status = tokio::time::timeout(Duration::from_secs(10), ended).await.expect("within a second, and ten where the machine is busy");
-        let expected = shoreguard::transport::status::status(Ended::CredentialGone.into());
+        let expected = shoreguard::status::status(Ended::CredentialGone.into());
         assert_eq!((status.code(), status.message()), (expected.code(), expected.message()));
         sg.finish().await;
     }

@@ -72,7 +72,7 @@ async fn ended(mut events: Streaming<pb::WatchEventsResponse>, why: Ended) {
     let status = tokio::time::timeout(Duration::from_secs(10), end)
         .await
         .expect("within a second, and ten where the machine is busy");
-    let expected = shoreguard::transport::status::status(why.into());
+    let expected = shoreguard::status::status(why.into());
     assert_eq!((status.code(), status.message()), (expected.code(), expected.message()));
 }
 

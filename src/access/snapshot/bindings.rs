@@ -15,7 +15,7 @@ use crate::role::Role;
 pub struct GatewayFacts {
     /// Name.
     pub name: Arc<str>,
-    /// Its labels under `access/`.
+    /// Its labels.
     pub labels: Labels,
 }
 

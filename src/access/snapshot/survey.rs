@@ -1,16 +1,16 @@
 //! Questions that no call asks on its way: how a role came about, and those about everyone at once.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use super::Snapshot;
 use super::bindings::Bindings;
 use super::state::State;
+use super::{Snapshot, Visible};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::{self, Explanation, Holding};
 use crate::db::types::GatewayId;
-use crate::labels::Labels;
+use crate::labels::{Labels, Selector};
 use crate::role::Role;
 
 /// A caller whose role somewhere changes.
@@ -97,6 +97,33 @@ fn beyond<'a, I: Copy>(
 }
 
 impl Snapshot {
+    /// Returns the visible gateways that `selector` matches, by name, from `from` on.
+    #[must_use]
+    pub fn matching(
+        &self,
+        visible: &Visible,
+        selector: &Selector,
+        from: Bound<&str>,
+    ) -> Vec<(GatewayId, Arc<str>)> {
+        let state = self.read();
+        let seen: Option<HashSet<GatewayId>> = match visible {
+            Visible::All => None,
+            Visible::Only(ids) => Some(ids.iter().copied().collect()),
+        };
+        let from: (Bound<&str>, Bound<&str>) = (from, Bound::Unbounded);
+        let mut found: Vec<(GatewayId, Arc<str>)> = state
+            .gateways
+            .iter()
+            .filter(|(id, _)| seen.as_ref().is_none_or(|seen| seen.contains(id)))
+            .filter(|(_, gateway)| RangeBounds::<str>::contains(&from, &*gateway.name))
+            .filter(|(_, gateway)| selector.picks(&gateway.labels))
+            .map(|(id, gateway)| (*id, Arc::clone(&gateway.name)))
+            .collect();
+        drop(state);
+        found.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
+        found
+    }
+
     /// The role on a gateway or, without one, globally, and how it came about. None where there is no such principal.
     #[must_use]
     pub fn explain(

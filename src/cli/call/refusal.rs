@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::transport::layers::telemetry::code_name;
+use crate::status::code_name;
 
 /// The header that names a call in the server's log.
 const REQUEST_ID: &str = "x-request-id";

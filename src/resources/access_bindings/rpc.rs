@@ -16,8 +16,8 @@ use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::access_service_server::{AccessService, AccessServiceServer};
 use crate::role::Role;
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

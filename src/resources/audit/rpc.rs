@@ -14,8 +14,8 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::audit_service_server::{AuditService, AuditServiceServer};
-use crate::transport::call::{Reply, call};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

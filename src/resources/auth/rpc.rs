@@ -19,9 +19,9 @@ use crate::resources::device_codes::domain::{self as device_codes, Decision, Use
 use crate::resources::sessions::{self, SessionKind, Shown};
 use crate::resources::users;
 use crate::resources::users::domain::Email;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::{idempotency, wire};
 use crate::secret::Secret;
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::{idempotency, wire};
 
 /// The service.
 #[derive(Debug)]
@@ -184,7 +184,8 @@ impl AuthService for Auth {
         request: Request<pb::ListOidcProvidersRequest>,
     ) -> Reply<pb::ListOidcProvidersResponse> {
         call(&self.0, request, async |anonymous, _| {
-            let all = anonymous.app().oidc.all().iter().filter(|provider| provider.has_login());
+            let all =
+                anonymous.app().authn.oidc.all().iter().filter(|provider| provider.has_login());
             let shown = |provider: &Arc<Provider>| pb::OidcProvider {
                 name: provider.config.name.clone(),
                 display_name: provider.config.shown_as().to_owned(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::resources::sessions;
-use crate::resources::sessions::budget;
+use crate::feed::REMEMBERED;
+use crate::resources::sessions::{self, budget};
 use crate::workers::{Worked, Worker};
 
 /// Rows of a kind that are forgotten in one transaction.
@@ -26,7 +26,7 @@ async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
     let (sessions, failures, addresses) = ctx
         .db()
         .transaction(async |conn| {
-            let ended = now.minus(sessions::REMEMBERED);
+            let ended = now.minus(REMEMBERED);
             let unused = now.minus(budget::ADDRESS_KNOWN);
             Ok((
                 sessions::store::forget(conn, ended, limit).await?,

@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::boot_hook_service_server::{BootHookService, BootHookServiceServer};
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use crate::db::page::PageSize;
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
 use crate::role::Role;
-use crate::transport::call::{Reply, call};
-use crate::transport::streams::{Stream, call_stream};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call};
+use crate::rpc::streams::{Stream, call_stream};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::credentials::{AuthMode, Credentials, fit_oidc};
-use super::input::{Endpoint, OidcClient, Scheme};
-use super::store::{self, Row};
-use super::targets::{self, Generation};
+use super::store;
 use super::{certificates, domain, findings, worker};
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -16,6 +13,12 @@ use crate::etag;
 use crate::labels::Labels;
 use crate::outbox::Subject;
 use crate::resources::access_bindings::{difference, effect};
+use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
+use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
+use crate::upstream::generation::Generation;
+use crate::upstream::row::Row;
+use crate::upstream::sealed;
+use crate::upstream::targets;
 
 /// What is to change of a gateway; none is what stays.
 #[derive(Debug, Default)]
@@ -72,7 +75,7 @@ impl Change {
 
 /// Applies a change to a row. Whatever moves the destination drops the secrets that are not given anew (T04).
 fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
-    let destination = targets::destination(row);
+    let destination = sealed::destination(row);
     if let Some(endpoint) = &change.endpoint {
         row.endpoint = endpoint.shown();
     }
@@ -102,16 +105,16 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     if let Some(labels) = &change.labels {
         row.labels_json = labels.to_json()?;
     }
-    let moved = targets::destination(row) != destination;
+    let moved = sealed::destination(row) != destination;
     if moved {
-        targets::seal_into(app, row, &Credentials::default())?;
+        sealed::seal_into(&app.master, row, &Credentials::default())?;
     }
     let (mode, scheme) =
         (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
     fit_oidc(mode, row.oidc_client().as_ref())?;
     if let Some(credentials) = &change.credentials {
         credentials.fit(mode, scheme)?;
-        targets::seal_into(app, row, credentials)?;
+        sealed::seal_into(&app.master, row, credentials)?;
     } else if moved {
         // Fits only where none are needed: what was stored was meant for another destination.
         Credentials::default().fit(mode, scheme)?;
@@ -194,9 +197,9 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
                 let why = "labels under `access/` are changed by a global admin only";
                 return Err(Error::Denied { why: why.to_owned() });
             }
-            let destination = targets::destination(&row);
+            let destination = sealed::destination(&row);
             apply(app, &mut row, &change)?;
-            if targets::destination(&row) != destination {
+            if sealed::destination(&row) != destination {
                 store::forget_found(tx, &mut row).await?;
             }
             if targets::connection_version(&row) != targets::connection_version(&before) {

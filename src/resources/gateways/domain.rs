@@ -5,24 +5,27 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::credentials::{AuthMode, Credentials};
 use super::health::{self, honest};
-use super::input::{Endpoint, OidcClient, Scheme};
-use super::store::{self, Row};
-use super::targets::{self, Generation};
+use super::store;
 use super::{certificates, findings, worker};
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, FleetCtx, OnGateway};
+use crate::ctx::{Ctx, FleetCtx};
 use crate::db::leases::{self, Lease};
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
-use crate::openshell::Probe;
 use crate::outbox::Subject;
 use crate::resources::access_bindings::difference;
+use crate::upstream::credentials::{AuthMode, Credentials};
+use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
+use crate::upstream::generation::Generation;
+use crate::upstream::probe::Probe;
+use crate::upstream::row::Row;
+use crate::upstream::sealed;
+use crate::upstream::targets;
 
 /// A gateway to register; valid.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         credential_unusable_since: None,
     };
     row.set_oidc_client(new.oidc_client.as_ref());
-    targets::seal_into(app, &mut row, &new.credentials)?;
+    sealed::seal_into(&app.master, &mut row, &new.credentials)?;
     Ok(row)
 }
 
@@ -105,11 +108,11 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     }
     // Before anything is asked of anybody: a probe that gets no token never comes to the gateway's own address.
     check_addresses(app, Some(&new.endpoint), new.oidc_client.as_ref()).await?;
-    let target = targets::from_row(app, &row)?;
+    let target = targets::from_row(&app.reach(), &row)?;
     let found = worker::probe(app, &target).await;
     refuse_forbidden(&found)?;
     let probed = worker::probed(&found, now, ctx.now());
-    row.note(&probed, worker::problem(&found));
+    probed.note_on(&mut row, worker::problem(&found));
     let usable = worker::usable(&found);
     let stored = ctx
         .transaction(async |tx| {
@@ -151,7 +154,7 @@ pub(super) async fn check_addresses(
     let (networks, within) = (&config.allowed_networks, config.connect_timeout());
     let hosts = endpoint.map(|endpoint| endpoint.host.clone());
     for host in hosts.into_iter().chain(oidc_client.and_then(OidcClient::token_host)) {
-        net::connect::check(&app.names, &host, networks, within).await?;
+        net::connect::check(&app.fleet.names, &host, networks, within).await?;
     }
     Ok(())
 }
@@ -202,19 +205,6 @@ pub async fn list(
         Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
     };
     Ok((page, next))
-}
-
-/// Some of those that the caller may see now and the selector picks, in the order of their names, from a name on.
-pub async fn picked(
-    ctx: &FleetCtx,
-    selector: &Selector,
-    from: Bound<&str>,
-    limit: usize,
-) -> Result<Vec<OnGateway>, Error> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut conn = ctx.db().read().await?;
-    let rows = store::page(&mut conn, &ctx.visible(), selector, from, limit).await?;
-    Ok(rows.into_iter().map(|row| (GatewayId(row.id), row.name.into())).collect())
 }
 
 /// Probes the gateway of the call now, with what is stored, and checks the credential.

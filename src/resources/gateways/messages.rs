@@ -2,27 +2,29 @@
 
 use super::certificates;
 use super::change::Change;
-use super::credentials::{AuthMode, Credentials, fit_oidc};
 use super::domain::NewGateway;
 use super::findings;
 use super::health::Health;
 use super::health::store::State;
-use super::input::{self, Endpoint, OidcClient, Scheme};
+use super::input;
 use super::rotate::Rotation;
 use super::settings::Of;
-use super::store::Row;
-use super::targets::Generation;
 use super::unregister::Gone;
 use super::watch::Told;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
-use crate::openshell::capability::{self, Capability};
+use crate::net::x509;
 use crate::openshell::settings::{Key, Scope, Setting, Value};
 use crate::pb::v1 as pb;
+use crate::rpc::wire;
 use crate::secret::Secret;
-use crate::transport::wire;
+use crate::upstream::capability::{self, Capability};
+use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
+use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
+use crate::upstream::generation::Generation;
+use crate::upstream::row::Row;
 
 fn scheme(wire: i32) -> Result<Option<Scheme>, Error> {
     match pb::GatewayScheme::try_from(wire) {
@@ -77,7 +79,7 @@ fn ca_cert(pem: &[u8]) -> Result<Option<Vec<u8>>, Error> {
     if pem.is_empty() {
         return Ok(None);
     }
-    input::certificates("ca_cert", pem)?;
+    x509::certificates("ca_cert", pem)?;
     Ok(Some(pem.to_vec()))
 }
 

@@ -9,15 +9,19 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::credentials::{AuthMode, Credentials};
-use super::input::Scheme;
-use super::store::{self, Row};
-use super::{certificates, domain, findings, targets, worker};
+use super::store;
+use super::{certificates, domain, findings, worker};
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::outbox::Subject;
-use crate::proxy::connection::Connection;
+use crate::upstream::connection::Connection;
+use crate::upstream::credentials::{AuthMode, Credentials};
+use crate::upstream::endpoint::Scheme;
+use crate::upstream::probe;
+use crate::upstream::row::Row;
+use crate::upstream::sealed;
+use crate::upstream::targets;
 
 /// What a rotation is asked for with.
 #[derive(Debug)]
@@ -46,12 +50,12 @@ pub async fn rotate(
         return Err(Error::invalid("credentials", "the gateway has auth mode `none`"));
     }
     rotation.credentials.fit(mode, Scheme::stored(&before.scheme)?)?;
-    if targets::opened(app, &before)? == rotation.credentials {
+    if sealed::opened(&app.master, &before)? == rotation.credentials {
         ctx.detail("rotated", false);
         return Ok((domain::get(ctx).await?, false));
     }
     let mut sealed = before.clone();
-    targets::seal_into(app, &mut sealed, &rotation.credentials)?;
+    sealed::seal_into(&app.master, &mut sealed, &rotation.credentials)?;
     if !rotation.unproven {
         prove(ctx, &sealed).await?;
     }
@@ -93,7 +97,7 @@ pub async fn rotate(
 
 /// Connects with the new credentials and checks that the gateway accepts them and permits them something.
 async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
-    let target = targets::from_row(ctx.app(), row)?;
+    let target = targets::from_row(&ctx.app().reach(), row)?;
     let config = &ctx.app().config.gateways;
     let unproven = |why: &str| {
         let name = &row.name;
@@ -105,7 +109,7 @@ async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
     let connection = match Connection::open(&target, config).await {
         Ok(connection) => connection,
         Err(error @ Error::Refused { .. }) => return Err(error),
-        Err(error) => return Err(unproven(&worker::shown_error(&error))),
+        Err(error) => return Err(unproven(&probe::display_error(&error))),
     };
     let check = connection.check_credential(config.probe_timeout()).await;
     check.problem().map_or(Ok(()), |why| Err(unproven(why)))

@@ -14,9 +14,9 @@ use crate::openshell::settings::Key;
 use crate::pb::v1 as pb;
 use crate::pb::v1::gateway_service_server::{GatewayService, GatewayServiceServer};
 use crate::role::Role;
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::streams::{Stream, call_stream};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::streams::{Stream, call_stream};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

@@ -10,11 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::health::honest;
-use super::store::{self, Row};
+use super::store;
 use crate::ctx::FleetCtx;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::resources::events::domain::{Filter, Follower, Start};
+use crate::upstream::row::Row;
+use crate::upstream::store as registry;
 
 /// Events after which a gateway is sent again.
 const NAMES: [&str; 10] = [
@@ -117,7 +119,7 @@ impl Watcher {
         let mut told: Vec<Told> = gone.collect();
         let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());
         for ids in ids.chunks(BATCH) {
-            let rows = store::by_ids(&mut ctx.db().read().await?, ids).await?;
+            let rows = registry::by_ids(&mut ctx.db().read().await?, ids).await?;
             told.extend(rows.into_iter().map(|row| Told::Is(Box::new(honest(row, config, at)))));
         }
         Ok(told)

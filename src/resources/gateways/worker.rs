@@ -16,16 +16,16 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::store::{self, Probed};
-use super::targets::{self, Target};
 use super::{budgets, certificates, findings, health};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::db::types::GatewayId;
-use crate::error::{Error, Kind, Reason};
-use crate::openshell::{Health, Probe};
+use crate::error::{Error, Kind};
 use crate::outbox::Subject;
+use crate::upstream::probe::{self, Health, Probe};
+use crate::upstream::targets::{self, Target};
 use crate::workers::{Worked, Worker};
 
 /// Probes at once of gateways that have answered last time.
@@ -40,9 +40,6 @@ const STORING_AT_ONCE: usize = 1;
 /// How much later another probe may have been begun than one that ends after it: more is a clock that was wrong.
 const LATER_MAX: Duration = Duration::from_mins(1);
 
-/// Longest error of a probe that is stored, in characters.
-const ERROR_CHARACTERS_MAX: usize = 500;
-
 /// How a status is stored.
 #[must_use]
 pub fn status_word(status: Health) -> &'static str {
@@ -54,24 +51,15 @@ pub fn status_word(status: Health) -> &'static str {
     }
 }
 
-/// What a probe that failed says to whoever may read the gateway: never an address that a name resolved to.
-#[must_use]
-pub fn shown_error(error: &Error) -> String {
-    if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {
-        return "the address must not be connected to".to_owned();
-    }
-    error.to_string().chars().take(ERROR_CHARACTERS_MAX).collect()
-}
-
 /// Why a gateway is not usable, as a probe found; `None` if it is usable.
 #[must_use]
 pub fn problem(found: &Result<Probe, Error>) -> Option<String> {
     match found {
         Ok(probe) => {
             let why = probe.credential_problem()?;
-            Some(why.chars().take(ERROR_CHARACTERS_MAX).collect())
+            Some(why.chars().take(probe::ERROR_CHARACTERS_MAX).collect())
         }
-        Err(error) => Some(shown_error(error)),
+        Err(error) => Some(probe::display_error(error)),
     }
 }
 
@@ -91,7 +79,8 @@ fn status_of(probe: &Probe) -> &'static str {
 
 /// Asks a gateway how it is, and checks our credential.
 pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
-    let found = crate::openshell::probe(app, target, app.config.gateways.probe_timeout()).await;
+    let config = &app.config.gateways;
+    let found = probe::probe(config, target, config.probe_timeout()).await;
     let outcome = match &found {
         Ok(probe) if probe.credential_problem().is_some() => "unusable",
         Ok(_) => "answered",
@@ -104,11 +93,11 @@ pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
 /// Probes a gateway with what is stored and stores what was found.
 pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, String>, Error> {
     let app = ctx.app();
-    let target = app.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
+    let target = app.fleet.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
     let asked_at = ctx.now();
     let found = probe(app, &target).await;
     store_found(ctx, None, &target, asked_at, &found).await?;
-    Ok(found.map_err(|error| shown_error(&error)))
+    Ok(found.map_err(|error| probe::display_error(&error)))
 }
 
 /// Probes a gateway after a change that is committed. What it finds stands in the row; that it finds nothing, or that it
@@ -161,7 +150,7 @@ async fn store_found(
             store::store_probe(tx, target.id, &probed, error.as_deref()).await?;
             health::note(tx, &before, &probed, error.as_deref()).await?;
             let mut after = before.clone();
-            after.note(&probed, error.clone());
+            probed.note_on(&mut after, error.clone());
             certificates::note(ctx, tx, &after).await?;
             findings::note_credential(ctx, tx, &mut after, usable).await?;
             let up = |status: &str| !matches!(status, "unreachable" | "unknown");
@@ -230,8 +219,13 @@ async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
 async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>), Error> {
     let silent = store::silent(&mut ctx.db().read().await?).await?;
     let places: HashMap<GatewayId, usize> = silent.into_iter().zip(0..).collect();
-    let (mut silent, answering): (Vec<_>, Vec<_>) =
-        ctx.app().targets.all().into_iter().partition(|target| places.contains_key(&target.id));
+    let (mut silent, answering): (Vec<_>, Vec<_>) = ctx
+        .app()
+        .fleet
+        .targets
+        .all()
+        .into_iter()
+        .partition(|target| places.contains_key(&target.id));
     silent.sort_by_key(|target| places.get(&target.id));
     Ok((answering, silent))
 }

@@ -13,8 +13,8 @@ use crate::names::{self, Name};
 use crate::pb::v1 as pb;
 use crate::pb::v1::group_service_server::{GroupService, GroupServiceServer};
 use crate::resources::users::domain::Email;
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use super::{Failure, INPUT_BYTES_MAX, New, OperationKind, plain};
 use crate::app::App;
 use crate::ctx::{Ctx, OnGateway, Tx};
 use crate::error::{Error, Reason};
+use crate::resources::operations::keeper::Operations;
 use crate::seal::hex;
 
 /// Longest key, in characters.
@@ -63,7 +64,7 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
     if new.input.as_ref().is_some_and(|input| input.len() > INPUT_BYTES_MAX) {
         return Err(Error::internal("the input of an operation is too long"));
     }
-    let seat = app.operations.seat(ctx.principal_text())?;
+    let seat = app.part::<Operations>().seat(ctx.principal_text())?;
     let id = app.new_id().to_string();
     let key = key(&ctx.on_gateway()?.1, &new, &id);
     let began = ctx.began();
@@ -84,7 +85,7 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
         }
         tries += 1;
     };
-    let resumable = super::takeover::resume_of(new.kind).is_some();
+    let resumable = new.kind.is_resumable();
     Ok((Running::of(ctx.clone(), &row, written, seat, (began, resumable)), row))
 }
 

@@ -22,6 +22,7 @@ use crate::ctx::{Ctx, FleetCtx, Pending};
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
+use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 
 /// Longest time that a call waits for an operation.
@@ -338,8 +339,8 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
         // Somebody asked before.
         return shown(&ctx, row).await;
     };
-    ctx.app().operations.feed.moved(id, row.version);
-    ctx.app().operations.cancel(id);
+    ctx.app().part::<Operations>().feed.moved(id, row.version);
+    ctx.app().part::<Operations>().cancel(id);
     shown(&ctx, row).await
 }
 

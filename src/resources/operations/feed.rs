@@ -17,6 +17,7 @@ use crate::access::live::Ended;
 use crate::app::App;
 use crate::db::Engine;
 use crate::error::Error;
+use crate::resources::operations::keeper::Operations;
 
 /// How late another replica's moves may be noticed.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -73,7 +74,7 @@ impl Waiter {
     /// Waits for one from here on. Taken before reading, so that nothing comes in between unseen.
     #[must_use]
     pub fn new(app: &Arc<App>, id: &str) -> Self {
-        let mut waiting = app.operations.feed.lock();
+        let mut waiting = app.part::<Operations>().feed.lock();
         let sender = waiting.versions.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(0));
         let versions = sender.subscribe();
         // On SQLite there is no other replica.
@@ -106,7 +107,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut waiting = self.app.operations.feed.lock();
+        let mut waiting = self.app.part::<Operations>().feed.lock();
         // Under the lock nobody else subscribes: the one that is left is this one.
         if waiting.versions.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.versions.remove(&self.id);
@@ -119,7 +120,7 @@ async fn poll(app: Arc<App>) {
     loop {
         tokio::time::sleep(POLL_EVERY).await;
         let ids: Vec<String> = {
-            let mut waiting = app.operations.feed.lock();
+            let mut waiting = app.part::<Operations>().feed.lock();
             if waiting.versions.is_empty() {
                 waiting.polling = false;
                 return;
@@ -138,7 +139,7 @@ async fn poll(app: Arc<App>) {
 async fn ask(app: &App, ids: &[String]) -> Result<(), Error> {
     let mut conn = app.db.read().await?;
     for (id, version) in store::versions(&mut conn, ids).await? {
-        app.operations.feed.moved(&id, version);
+        app.part::<Operations>().feed.moved(&id, version);
     }
     Ok(())
 }

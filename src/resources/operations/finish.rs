@@ -20,6 +20,7 @@ use super::{Code, Failure, TEXT_CHARS_MAX, plain};
 use crate::audit::Ending;
 use crate::ctx::{Ctx, Tx};
 use crate::error::{Error, Kind};
+use crate::resources::operations::keeper::Operations;
 use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
 
 /// How often an end is tried to be stored; after it the lease is let go, and another replica ends the operation.
@@ -51,7 +52,7 @@ impl Work {
             Ok(false) => self.written(result).await,
             Err(error) => Err(error),
         };
-        self.ctx.app().operations.leave(&self.held);
+        self.ctx.app().part::<Operations>().leave(self.ctx.app(), &self.held);
         if let Err(error) = &ended {
             warn!(
                 operation = self.held.id,
@@ -193,7 +194,7 @@ async fn write(
 
 /// Wakes whoever waits for an end that was committed, or for its event.
 pub(super) fn wake(ctx: &Ctx, row: &Operation) {
-    ctx.app().operations.feed.moved(&row.id, row.version);
+    ctx.app().part::<Operations>().feed.moved(&row.id, row.version);
 }
 
 /// The same inside a transaction; after the commit comes [`wake`].

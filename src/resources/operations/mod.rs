@@ -68,6 +68,15 @@ impl OperationKind {
             Self::Exec => "sandbox.exec",
         }
     }
+
+    /// Whether another replica can go on with one. A running command cannot: its output went with the connection.
+    #[must_use]
+    pub fn is_resumable(self) -> bool {
+        match self {
+            Self::Sandbox => true,
+            Self::Exec => false,
+        }
+    }
 }
 
 words! {

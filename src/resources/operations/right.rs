@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
+use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 
 /// Begins an input that holds a credential. Without it the input is that of an older build.
@@ -132,7 +133,7 @@ pub(super) async fn store_lost(app: &Arc<App>, held: &[Arc<Held>]) -> Result<(),
             .await?;
         held.note_stored();
         if let Some(row) = stopped {
-            app.operations.feed.moved(&row.id, row.version);
+            app.part::<Operations>().feed.moved(&row.id, row.version);
         }
     }
     Ok(())

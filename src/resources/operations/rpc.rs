@@ -15,9 +15,9 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::pb::v1 as pb;
 use crate::pb::v1::operation_service_server::{OperationService, OperationServiceServer};
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::streams::{Stream, call_stream};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::streams::{Stream, call_stream};
+use crate::rpc::wire;
 
 /// Longest name of a gateway that is looked for, in characters.
 const GATEWAY_CHARS_MAX: usize = 253;

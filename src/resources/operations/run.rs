@@ -24,6 +24,7 @@ use crate::audit::OpenEntry;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::{Error, Kind};
+use crate::resources::operations::keeper::Operations;
 use crate::seal::Aad;
 
 /// How long work that was told to stop may take to do so, where it asks for no more.
@@ -128,7 +129,7 @@ impl Running {
             ctx,
         });
         let app = work.ctx.app();
-        app.operations.keep(app, &work.held);
+        app.part::<Operations>().keep(app, &work.held);
         if row.status == Status::Cancelling {
             work.held.stop(Stop::Cancelled);
         }
@@ -248,7 +249,7 @@ impl Running {
 
     /// What was kept in a transaction is there: whoever watches is told.
     pub fn committed(&self, version: i64) {
-        self.ctx().app().operations.feed.moved(self.id(), version);
+        self.ctx().app().part::<Operations>().feed.moved(self.id(), version);
     }
 
     /// The gateway has named the sandbox: the operation, its events and the audit log name it from here on.
@@ -286,7 +287,7 @@ impl Running {
 
     fn moved(&self, version: Option<i64>) -> Result<(), Error> {
         let lost = || Error::conflict(Kind::Operation, self.id());
-        self.ctx().app().operations.feed.moved(self.id(), version.ok_or_else(lost)?);
+        self.ctx().app().part::<Operations>().feed.moved(self.id(), version.ok_or_else(lost)?);
         Ok(())
     }
 

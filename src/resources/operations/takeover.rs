@@ -24,8 +24,9 @@ use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::ctx::{Ctx, TakenOver};
 use crate::error::Error;
+use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
-use crate::workers::{Worked, Worker};
+use crate::workers::{Tick, Worked, Worker};
 
 /// Operations that one tick looks at.
 const TAKE_MAX: usize = 50;
@@ -34,24 +35,18 @@ const TAKE_MAX: usize = 50;
 /// was cancelled its token is so from the start: it undoes what it must.
 pub type Resume = fn(Running, String, Vec<u8>) -> BoxFuture<'static, Result<Value, Failure>>;
 
-/// How work of a kind goes on after its replica is gone; none where it can't.
+/// Takes over what no replica works on. Runs on each replica: the first that looks gets it. `tick` calls [`take_over`]
+/// with what is known of each kind.
 #[must_use]
-pub fn resume_of(kind: OperationKind) -> Option<Resume> {
-    match kind {
-        OperationKind::Sandbox => Some(crate::resources::sandboxes::create::resume),
-        // What a command has said so far went with the connection that it was said on.
-        OperationKind::Exec => None,
+pub const fn worker(tick: Tick) -> Worker {
+    Worker {
+        name: "operation-takeover",
+        every: |_| std::time::Duration::from_secs(5),
+        lease: false,
+        wake: None,
+        tick,
     }
 }
-
-/// Takes over what nobody works on. On each replica: the first that looks has it.
-pub const TAKEOVER: Worker = Worker {
-    name: "operation-takeover",
-    every: |_| std::time::Duration::from_secs(5),
-    lease: false,
-    wake: None,
-    tick: |ctx, _| Box::pin(take_over(ctx, resume_of)),
-};
 
 /// One look, with a way to go on for each kind.
 pub async fn take_over(
@@ -66,7 +61,7 @@ pub async fn take_over(
     };
     let (count, mut done) = (found.len(), 0);
     // What runs here is kept here: its lease is renewed as soon as the database answers again.
-    for row in found.into_iter().filter(|row| !app.operations.holds(&row.id)) {
+    for row in found.into_iter().filter(|row| !app.part::<Operations>().holds(&row.id)) {
         let taken = match resume_of(row.kind) {
             Some(resume) => go_on(app, &row, resume).await?,
             None => give_up(ctx, &row, "its replica is gone").await?,
@@ -78,7 +73,8 @@ pub async fn take_over(
 
 /// Makes the work this replica's, and goes on with it.
 async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool, Error> {
-    let Ok(seat) = app.operations.seat(found.principal.clone().unwrap_or_default()) else {
+    let Ok(seat) = app.part::<Operations>().seat(found.principal.clone().unwrap_or_default())
+    else {
         // Another replica may have room, or this one at its next look.
         return Ok(false);
     };

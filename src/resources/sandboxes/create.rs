@@ -28,7 +28,7 @@ use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
 use crate::role::Role;
-use crate::templates;
+use crate::templates::{self, Templates};
 
 /// Before anything was sent.
 const BEGUN: &str = "begun";
@@ -122,7 +122,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
 
 /// What a template says, where the caller has said nothing.
 fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
-    let template = templates::find(&ctx.app().templates, name)
+    let template = templates::find(&ctx.app().part::<Templates>().0, name)
         .ok_or_else(|| Error::invalid("template", format!("`{name}` is none of this server's")))?;
     ctx.detail("template", name);
     let new = &mut create.new;

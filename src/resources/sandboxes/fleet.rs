@@ -9,8 +9,6 @@
 //! - a gateway that was named on a page is not asked again on the next one, but for the rest of what it has told;
 //! - whether the caller may see a gateway is asked just before the gateway is.
 
-use std::collections::VecDeque;
-use std::future::ready;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,15 +26,13 @@ use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Place, Sandbox};
-use crate::resources::gateways;
 use crate::seal::joined;
+use crate::upstream::probe;
 
 /// Gateways that are asked at once by one call.
 const AT_ONCE: usize = 32;
 /// Gateways that are asked at once to begin with, since the first may fill the page: twice as many after each answer.
 const AT_ONCE_FIRST: usize = 4;
-/// Gateways that are read from the database at once.
-const BATCH: usize = 200;
 /// Bytes that are read of one gateway: about 10,000 sandboxes.
 const GATEWAY_BYTES_MAX: usize = 8 << 20;
 /// How long a page goes on asking. With many gateways that don't answer the rest is for the next page, before the caller
@@ -98,16 +94,15 @@ async fn fill(
     size: PageSize,
     after: Option<&Position>,
 ) -> Result<(Page, Option<Position>), Error> {
-    let mut ahead = Ahead::after(after);
+    let mut ahead = ctx.matching(gateways, begin(after)).into_iter();
     let mut filling = Filling { page: Page::default(), size, done: None };
-    let (mut asking, mut early) = (FuturesOrdered::new(), VecDeque::new());
+    let mut asking = FuturesOrdered::new();
     let (mut at_once, until) = (AT_ONCE_FIRST, Instant::now() + PAGE_TIME);
     loop {
-        while asking.len() + early.len() < at_once {
-            let next = beside(&mut asking, &mut early, ahead.next(ctx, gateways)).await?;
-            let Some(on) = next else { break };
+        while asking.len() < at_once {
+            let Some(on) = ahead.next() else { break };
             if ctx.only(&on.1).is_err() {
-                // The role was lost since the batch was read.
+                // The role was lost while others were asked.
                 continue;
             }
             let shown = after.filter(|after| *after.gateway == *on.1).and_then(|a| a.place.clone());
@@ -115,7 +110,6 @@ async fn fill(
         }
         let told = tokio::select! {
             biased;
-            () = ready(()), if !early.is_empty() => early.pop_front(),
             told = asking.next() => told,
             // The first is waited for, which has a deadline of its own: each page gets on.
             () = sleep_until(until), if filling.done.is_some() => {
@@ -131,54 +125,12 @@ async fn fill(
     }
 }
 
-/// Waits for something while those that are asked go on. They hold connections of the database: where nothing drove them
-/// on, whoever waits for one would wait for those.
-async fn beside<F: Future, T>(
-    asking: &mut FuturesOrdered<F>,
-    early: &mut VecDeque<F::Output>,
-    wanted: impl Future<Output = T>,
-) -> T {
-    tokio::pin!(wanted);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut wanted => return done,
-            Some(told) = asking.next() => early.push_back(told),
-        }
-    }
-}
-
-/// The gateways that are yet to be asked, in order.
-struct Ahead {
-    from: Bound<String>,
-    batch: VecDeque<OnGateway>,
-    is_last: bool,
-}
-
-impl Ahead {
-    fn after(position: Option<&Position>) -> Self {
-        let from = match position {
-            None => Bound::Unbounded,
-            Some(Position { gateway, place: None }) => Bound::Excluded(gateway.clone()),
-            Some(Position { gateway, place: Some(_) }) => Bound::Included(gateway.clone()),
-        };
-        Self { from, batch: VecDeque::new(), is_last: false }
-    }
-
-    async fn next(
-        &mut self,
-        ctx: &FleetCtx,
-        selector: &Selector,
-    ) -> Result<Option<OnGateway>, Error> {
-        if self.batch.is_empty() && !self.is_last {
-            let from = self.from.as_ref().map(String::as_str);
-            self.batch = gateways::domain::picked(ctx, selector, from, BATCH).await?.into();
-            self.is_last = self.batch.len() < BATCH;
-            if let Some((_, last)) = self.batch.back() {
-                self.from = Bound::Excluded(last.to_string());
-            }
-        }
-        Ok(self.batch.pop_front())
+/// Returns the first gateway name of a page that goes on at `position`.
+fn begin(position: Option<&Position>) -> Bound<&str> {
+    match position {
+        None => Bound::Unbounded,
+        Some(Position { gateway, place: None }) => Bound::Excluded(gateway),
+        Some(Position { gateway, place: Some(_) }) => Bound::Included(gateway),
     }
 }
 
@@ -212,7 +164,7 @@ fn live(
             let why = format!("gateway `{gateway}` tells of more sandboxes than are taken");
             (live, Some(why))
         }
-        Some(Err(error)) => (Vec::new(), Some(gateways::worker::shown_error(&error))),
+        Some(Err(error)) => (Vec::new(), Some(probe::display_error(&error))),
         None => {
             (Vec::new(), Some(format!("gateway `{gateway}` has not told its sandboxes in time")))
         }
@@ -305,27 +257,6 @@ mod tests {
         assert_eq!(behind.take(told("c", &[], None)), None);
         assert_eq!(behind.take(told("d", &["1"], Some("endless"))), Some(at("c", None)));
         assert_eq!((behind.page.sandboxes.len(), behind.page.unreachable.len()), (2, 1));
-    }
-
-    #[tokio::test]
-    async fn whoever_is_asked_goes_on_while_the_next_are_looked_for() {
-        // As a connection of the database: one holds it when the other one's turn has come.
-        let turn = tokio::sync::Semaphore::new(1);
-        let ask = |n: u32| {
-            let turn = &turn;
-            async move {
-                let _turn = turn.acquire().await.unwrap();
-                tokio::task::yield_now().await;
-                n
-            }
-        };
-        let mut asking: FuturesOrdered<_> = [1, 2].map(ask).into_iter().collect();
-        let mut early = VecDeque::new();
-        // The first takes its turn.
-        assert!(futures_util::poll!(asking.next()).is_pending());
-        let next = timeout(Duration::from_secs(5), beside(&mut asking, &mut early, turn.acquire()));
-        let _turn = next.await.expect("it is driven on").unwrap();
-        assert_eq!(early.pop_front(), Some(1));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use crate::ctx::Ctx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::Error;
 use crate::openshell::templates::WorkloadTemplate;
-use crate::resources::gateways;
-use crate::templates;
+use crate::templates::{self, Templates};
+use crate::upstream::probe;
 
 /// A template, wherever it is kept.
 #[derive(Debug, Clone)]
@@ -55,9 +55,9 @@ pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed,
         Ok((theirs, false)) => {
             (theirs, Some(format!("gateway `{gateway}` has more templates than are read")))
         }
-        Err(error) => (Vec::new(), Some(gateways::worker::shown_error(&error))),
+        Err(error) => (Vec::new(), Some(probe::display_error(&error))),
     };
-    let ours = ctx.app().templates.iter().cloned().map(Template::Ours);
+    let ours = ctx.app().part::<Templates>().0.iter().cloned().map(Template::Ours);
     let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
     all.sort_by_key(Template::key);
     all.retain(|template| after.as_ref().is_none_or(|after| template.key() > *after.position()));

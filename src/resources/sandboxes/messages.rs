@@ -15,7 +15,7 @@ use crate::openshell::sandbox::{Condition, NewSandbox, Phase};
 use crate::openshell::ssh::SshSession;
 use crate::openshell::watch::{Follow, LogLine, LogQuery, PlatformEvent};
 use crate::pb::v1 as pb;
-use crate::transport::wire;
+use crate::rpc::wire;
 
 /// Sources that a log line can come from.
 const SOURCES: [&str; 2] = ["gateway", "sandbox"];

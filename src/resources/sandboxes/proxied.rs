@@ -30,10 +30,10 @@ use crate::labels::Labels;
 use crate::openshell::gateway::Passed;
 use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
 use crate::openshell::{Gateway, Wire};
-use crate::proxy::connection::Connection;
 use crate::resources::boot_hooks::run::Ran;
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
+use crate::upstream::connection::Connection;
 
 /// How long a caller waits for what its sandbox is noted as, once the gateway has answered.
 const NOTED_WITHIN: Duration = Duration::from_secs(2);

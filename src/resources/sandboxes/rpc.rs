@@ -18,9 +18,9 @@ use crate::openshell::exec::{Command, Input, Output};
 use crate::openshell::watch::{Seen, Watching};
 use crate::pb::v1 as pb;
 use crate::pb::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::streams::{Sink, Stream, Upload, call_duplex, call_stream};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::streams::{Sink, Stream, Upload, call_duplex, call_stream};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use super::domain::{about, reach_to_act};
 use super::store;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Said};
+use crate::net::public_address::PublicAddress;
 use crate::openshell::sandbox::Place;
 use crate::openshell::ssh::SshSession;
-use crate::proxy::PublicAddress;
 use crate::seal::hex;
 
 /// How long a session is remembered whose end the gateway doesn't tell.
@@ -64,7 +64,8 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
         }
         return Err(error);
     }
-    let (host, port, scheme) = PublicAddress::parse(&ctx.app().config.server.public_url())?.parts();
+    let PublicAddress { host, port, scheme } =
+        PublicAddress::parse(&ctx.app().config.server.public_url())?;
     Ok(SshSession { host, port: u32::from(port), scheme, ..session })
 }
 

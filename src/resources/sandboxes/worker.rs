@@ -57,7 +57,7 @@ async fn forget_ssh(ctx: &Ctx) -> Result<Worked, Error> {
 }
 
 async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
-    let gateways = ctx.app().targets.all();
+    let gateways = ctx.app().fleet.targets.all();
     // Each is compared where it was looked at: nothing here waits for the database while others that hold a connection
     // are not driven on.
     let is_lost = AtomicBool::new(false);

@@ -17,6 +17,7 @@ use crate::db::Conn;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
+use crate::resources::sboms::intake::Intake;
 
 /// Most SBOMs of the sandboxes of one gateway, which need not exist: the names alone must not fill the database. Uploads at
 /// once may pass it by as many as are received at once.
@@ -99,7 +100,7 @@ pub async fn upload(
     incoming: Incoming,
     sha256: Option<String>,
 ) -> Result<Uploaded, Error> {
-    let intake = &ctx.app().sboms;
+    let intake = &ctx.app().part::<Intake>();
     let taken = intake.work(move || Taken::of(incoming.0, sha256.as_deref())).await??;
     let taken = Arc::new(taken);
     ctx.detail("workspace", place.workspace.as_str());
@@ -305,7 +306,7 @@ pub async fn diff(
     let key = &ctx.app().page_key;
     let token = PageToken::<Position>::open(key, &scope, token)?;
     let missing = |place: &Place| Error::missing(Kind::Sbom, place);
-    let _turn = ctx.app().sboms.turn_to_compare().await?;
+    let _turn = ctx.app().part::<Intake>().turn_to_compare().await?;
     let before = content(ctx, place).await?.ok_or_else(|| missing(place))?;
     let after = content(ctx, other).await?.ok_or_else(|| missing(other))?;
     let snapshots = (before.0, after.0);
@@ -318,7 +319,7 @@ pub async fn diff(
     }
     let shown = position.map_or(0, |position| position.shown);
     let work = move || difference::between(&before.1, &after.1);
-    let mut found = ctx.app().sboms.work(work).await?;
+    let mut found = ctx.app().part::<Intake>().work(work).await?;
     let limit = usize::try_from(size.limit()).unwrap_or(usize::MAX);
     let rest = found.changes.into_iter().skip(shown).take(limit).collect();
     let (page, more) = fit(size, rest, difference::Change::bytes);

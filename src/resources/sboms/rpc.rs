@@ -20,9 +20,10 @@ use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::sbom_service_server::{SbomService, SbomServiceServer};
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::streams::{Stream, Upload, call_stream, call_upload};
-use crate::transport::wire;
+use crate::resources::sboms::intake::Intake;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::streams::{Stream, Upload, call_stream, call_upload};
+use crate::rpc::wire;
 
 /// How long a document may take to arrive: its place is one that others wait for.
 const RECEIVE_TIME_MAX: Duration = Duration::from_mins(5);
@@ -49,7 +50,7 @@ impl SbomService for Sboms {
             domain::only(&[("chunk", req.chunk.is_empty())], "the first message")?;
             let sha256 = domain::given_sha256(&req.sha256)?;
             let place = Place::parse(req.gateway, req.workspace, req.sandbox)?;
-            let _turn = ctx.app().sboms.turn(&ctx.principal_text()).await?;
+            let _turn = ctx.app().part::<Intake>().turn(&ctx.principal_text()).await?;
             let late = |_| Error::Late { why: "the document took too long to arrive".to_owned() };
             let incoming = timeout(RECEIVE_TIME_MAX, receive(rest)).await.map_err(late)??;
             ctx.passed(incoming.size(), 0);

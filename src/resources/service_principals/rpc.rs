@@ -15,8 +15,8 @@ use crate::pb::v1 as pb;
 use crate::pb::v1::service_principal_service_server::{
     ServicePrincipalService, ServicePrincipalServiceServer,
 };
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

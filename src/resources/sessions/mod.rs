@@ -34,8 +34,6 @@ use crate::words;
 
 /// How long a family of refresh tokens lives.
 pub const FAMILY: Duration = Duration::from_hours(30 * 24);
-/// How long an ended session is remembered: longer than any token that was made from it.
-pub const REMEMBERED: Duration = Duration::from_hours(25);
 /// Live sessions of one user.
 pub const SESSIONS_MAX: i64 = 32;
 

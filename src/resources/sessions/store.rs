@@ -254,24 +254,6 @@ pub async fn page(
     Ok(rows.into_iter().map(shown).collect())
 }
 
-/// Sessions that were ended since, of one user or of all, each with its user.
-pub async fn ended_since(
-    conn: &mut Conn,
-    only: Option<i64>,
-    since: Timestamp,
-) -> Result<Vec<(UserId, SessionId)>, Error> {
-    use sessions as t;
-    let rows: Vec<(i64, i64)> = on_conn!(conn, |c| {
-        let mut query =
-            t::table.select((t::user_id, t::id)).filter(t::revoked_at.ge(since)).into_boxed();
-        if let Some(user) = only {
-            query = query.filter(t::user_id.eq(user));
-        }
-        query.load(c).await
-    })?;
-    Ok(rows.into_iter().map(|(user, id)| (UserId(user), SessionId(id))).collect())
-}
-
 /// Forgets sessions that ended before; answers how many.
 pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use sessions as t;

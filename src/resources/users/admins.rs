@@ -10,6 +10,7 @@
 use super::store;
 use crate::db::Conn;
 use crate::error::{Error, Reason};
+use crate::resources::access_bindings::effect;
 
 /// That a transaction holds the lock, and what it found.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Locked {
 /// Waits for the turn to change who is admin. The first thing in the transaction: whatever was read before it may be
 /// gone by now.
 pub async fn lock(conn: &mut Conn) -> Result<Locked, Error> {
-    store::lock_admins(conn).await?;
+    effect::turn(conn).await?;
     Ok(Locked { any_before: store::any_active_admin(conn).await? })
 }
 

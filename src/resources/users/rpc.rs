@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::etag;
 use crate::pb::v1 as pb;
 use crate::pb::v1::user_service_server::{UserService, UserServiceServer};
-use crate::transport::call::{Reply, call, call_write};
-use crate::transport::wire;
+use crate::rpc::call::{Reply, call, call_write};
+use crate::rpc::wire;
 
 /// The service.
 #[derive(Debug)]

@@ -131,14 +131,6 @@ pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| users::table.count().get_result(c).await)?)
 }
 
-/// Serialises whatever can take an admin away on PostgreSQL, so that two such changes never each count the other's admin.
-const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
-
-/// Waits for the turn to change who is admin; until the end of the transaction.
-pub async fn lock_admins(conn: &mut Conn) -> Result<(), Error> {
-    conn.serialise(ADMINS_LOCK).await
-}
-
 /// Whether there is a user that is active, can log in, and is admin by its own role or by a group's.
 pub async fn any_active_admin(conn: &mut Conn) -> Result<bool, Error> {
     let admin = Role::Admin.as_str();

@@ -1,10 +1,10 @@
 //! A creation goes on where its replica has died.
 
+use shoreguard::boot::TAKEOVER;
 use shoreguard::db::Engine;
 use shoreguard::openshell::annotation;
 use shoreguard::openshell::sandbox::NewSandbox;
 use shoreguard::pb::v0_0::openshell::v1 as old;
-use shoreguard::resources::operations::takeover::TAKEOVER;
 use shoreguard::resources::sandboxes::create::Create;
 use shoreguard_simulator::{Script, Times};
 use tonic::Code;

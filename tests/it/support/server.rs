@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shoreguard::app::App;
+use shoreguard::boot;
 use shoreguard::clock::Clock;
 use shoreguard::config::Config;
 use shoreguard::db::Engine;
 use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::auth::setup;
-use shoreguard::transport::server::{self, Running};
+use shoreguard::server::listen;
+use shoreguard::server::listen::Running;
 use tokio::net::TcpListener;
 use tonic::codegen::InterceptedService;
 use tonic::metadata::MetadataValue;
@@ -123,7 +125,7 @@ impl TestServer {
         let app = build(config(&place, data.path(), |_| {})).await;
         app.spawn(feed::follow(Arc::clone(&app)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let running = server::serve(&app, listener).await.unwrap();
+        let running = listen::serve(&app, listener).await.unwrap();
         let address = running.address();
         let mut server =
             Self { app, address, engine, admin_key: String::new(), running, place, data };
@@ -273,7 +275,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
 
 /// Builds, and neither serves nor works.
 pub(crate) async fn build(config: Config) -> Arc<App> {
-    App::build(config, Clock::system()).await.unwrap()
+    boot::build(config, Clock::system()).await.unwrap()
 }
 
 /// Builds and serves. Its public address is the one that it listens on; an empty one that a test sets stands for none.
@@ -283,8 +285,8 @@ pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
     let public = config.server.public_url.take().unwrap_or_else(listens);
     config.server.public_url = Some(public).filter(|url| !url.is_empty());
     let app = build(config).await;
-    app.start();
-    let running = server::serve(&app, listener).await.unwrap();
+    boot::start(&app);
+    let running = listen::serve(&app, listener).await.unwrap();
     (app, running)
 }
 

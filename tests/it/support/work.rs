@@ -11,7 +11,7 @@ use shoreguard::app::App;
 use shoreguard::ctx::Call;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::operations::{self, Failure, New, OperationKind, Running};
-use shoreguard::transport::call::call_write;
+use shoreguard::rpc::call::call_write;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Status};
 

@@ -20,7 +20,10 @@ const BANS: &[Ban] = &[
     Ban {
         words: &["tonic::", "pb::"],
         allowed: &[
-            "src/transport/",
+            "src/rpc/",
+            "src/server/",
+            "src/status.rs",
+            "src/upstream/",
             "src/proxy/",
             "src/openshell/",
             "src/cli/",
@@ -30,6 +33,7 @@ const BANS: &[Ban] = &[
         exempt: &[
             ("src/digest/mod.rs", "finds the fields marked secret in the descriptors"),
             ("src/telemetry/redact.rs", "its test reads the descriptors"),
+            ("src/telemetry/traces.rs", "a span ends with the code of its call"),
         ],
         rule: "only the edges know gRPC: translate in the resource's rpc.rs, and give the rest a type of ours",
     },
@@ -63,12 +67,12 @@ const BANS: &[Ban] = &[
             "Status::data_loss(",
             "Status::unauthenticated(",
         ],
-        allowed: &["src/transport/status.rs", "src/cli/"],
+        allowed: &["src/status.rs", "src/cli/"],
         exempt: &[
-            ("src/openshell/said.rs", "its test plays the answer of a gateway"),
-            ("src/proxy/headers_tests.rs", "plays the answer of a gateway"),
+            ("src/upstream/said.rs", "its test plays the answer of a gateway"),
+            ("src/upstream/headers_tests.rs", "plays the answer of a gateway"),
         ],
-        rule: "only transport/status.rs makes a Status: return an `Error`",
+        rule: "only status.rs makes a Status: return an `Error`",
     },
     Ban {
         words: &[concat!("#[ign", "ore"), concat!("#[should_", "panic")],
@@ -84,8 +88,8 @@ const BANS: &[Ban] = &[
     },
 ];
 
-/// What resources may use of the transport, and which files.
-const TRANSPORT_USE: &[(&str, &[&str])] = &[
+/// What resources may use of `rpc`, and which files.
+const RPC_USE: &[(&str, &[&str])] = &[
     ("call::", &["rpc.rs"]),
     ("streams::", &["rpc.rs"]),
     ("wire", &["rpc.rs", "messages.rs"]),
@@ -155,7 +159,7 @@ fn access_knows_of_the_database_only_its_types() {
 }
 
 #[test]
-fn resources_know_little_of_the_transport_and_of_each_other() {
+fn resources_know_little_of_rpc_and_of_each_other() {
     let mut faults = Faults::default();
     let mut needed = BTreeSet::new();
     for file in rust(&["src/resources"]) {
@@ -163,10 +167,10 @@ fn resources_know_little_of_the_transport_and_of_each_other() {
         let (own, name) = (parts.next().unwrap_or_default(), file.path.rsplit('/').next().unwrap());
         for (line, text) in file.lines() {
             let text = code(text);
-            if let Some((_, used)) = text.split_once("crate::transport::") {
-                let known = TRANSPORT_USE.iter().find(|(what, _)| used.starts_with(what));
+            if let Some((_, used)) = text.split_once("crate::rpc::") {
+                let known = RPC_USE.iter().find(|(what, _)| used.starts_with(what));
                 if !known.is_some_and(|(_, files)| files.contains(&name)) {
-                    let rule = "only rpc.rs uses the transport, and of it `call` and `wire`";
+                    let rule = "only rpc.rs uses the rpc module, and of it `call` and `wire`";
                     faults.add(&file.path, line, rule);
                 }
             }

@@ -17,13 +17,12 @@ use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
-use crate::resources::users;
 use crate::role::Role;
 
 /// Waits for the turn to change anybody's access. The first thing in the transaction: what was read before it may have
 /// changed.
 pub async fn turn(conn: &mut Conn) -> Result<(), Error> {
-    users::store::lock_admins(conn).await
+    store::lock_admins(conn).await
 }
 
 /// Waits for the turn and requires that the caller is a global admin then.

@@ -19,6 +19,14 @@ use crate::labels::{Labels, Selector};
 use crate::resources::access_bindings::domain::HolderKind;
 use crate::role::Role;
 
+/// Serialises whatever can take an admin away on PostgreSQL, so that two such changes never each count the other's admin.
+const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
+
+/// Waits for the turn to change who is admin; until the end of the transaction.
+pub async fn lock_admins(conn: &mut Conn) -> Result<(), Error> {
+    conn.serialise(ADMINS_LOCK).await
+}
+
 /// A principal's own global role, and whether it can call at all.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {

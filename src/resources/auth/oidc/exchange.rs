@@ -49,7 +49,7 @@ pub async fn exchange(
 ) -> Result<Exchanged, Error> {
     let app = Arc::clone(anonymous.app());
     let unknown = || refused("unknown", "there is no such provider");
-    let provider = app.oidc.named(provider).ok_or_else(unknown)?;
+    let provider = app.authn.oidc.named(provider).ok_or_else(unknown)?;
     let config = &provider.config;
     let claims = match provider.access(token.expose()).await {
         Ok(claims) => claims,

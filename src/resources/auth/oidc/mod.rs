@@ -37,7 +37,12 @@ use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
 use crate::resources::users::invite::USERS_TO_REGISTER_MAX;
 use crate::role::Role;
+use crate::seal::SealKey;
 use crate::secret::Secret;
+
+/// Seals logins that are in progress at a provider; the same key on every replica.
+#[derive(Debug)]
+pub struct LoginKey(pub SealKey);
 
 /// What the sealed token of a login is bound to.
 const SEALED_FOR: &[u8] = b"oidc login";
@@ -82,11 +87,11 @@ pub async fn begin(
 ) -> Result<Begun, Error> {
     let app = Arc::clone(anonymous.app());
     let shown: String = provider.chars().take(80).collect();
-    let found = app.oidc.named(provider).filter(|found| found.has_login());
+    let found = app.authn.oidc.named(provider).filter(|found| found.has_login());
     let found = found.ok_or_else(|| Error::missing(Kind::OidcProvider, shown))?;
     let (authorization_url, pending) = found.begin(redirect_uri).await?;
     let plain = serde_json::to_vec(&pending).map_err(Error::internal)?;
-    let sealed = URL_SAFE_NO_PAD.encode(app.oidc_key.seal(SEALED_FOR, &plain)?);
+    let sealed = URL_SAFE_NO_PAD.encode(app.part::<LoginKey>().0.seal(SEALED_FOR, &plain)?);
     anonymous.becomes("anonymous".into(), None, Role::None).await?;
     Ok(Begun {
         authorization_url,
@@ -101,11 +106,11 @@ async fn vouched(app: &App, ended: &Ended) -> Result<(Arc<Provider>, Claims), Er
     let pending: Option<Pending> = Some(token)
         .filter(|token| token.len() <= LOGIN_TOKEN_BYTES_MAX)
         .and_then(|token| URL_SAFE_NO_PAD.decode(token).ok())
-        .and_then(|sealed| app.oidc_key.open(SEALED_FOR, &sealed))
+        .and_then(|sealed| app.part::<LoginKey>().0.open(SEALED_FOR, &sealed))
         .and_then(|plain| serde_json::from_slice(&plain).ok());
     let pending = pending.ok_or_else(failed)?;
     // It may have gone from the configuration since.
-    let provider = app.oidc.named(&pending.provider).ok_or_else(failed)?;
+    let provider = app.authn.oidc.named(&pending.provider).ok_or_else(failed)?;
     match provider.complete(&pending, &ended.answer).await {
         Ok(claims) => Ok((Arc::clone(provider), claims)),
         Err(Failure::Refused(why)) => Err(refused(&pending.provider, why)),
@@ -168,7 +173,7 @@ async fn look_up(
     let speaks_for = |provider: &Provider| {
         domain.is_some_and(|domain| provider.config.email_domains.iter().any(|d| d == domain))
     };
-    let mut others = app.oidc.all().iter().filter(|other| other.config.name != config.name);
+    let mut others = app.authn.oidc.all().iter().filter(|other| other.config.name != config.name);
     Ok(Seen {
         of_address: of_address.filter(|_| linked.is_none()),
         linked,

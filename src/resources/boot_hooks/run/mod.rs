@@ -33,6 +33,10 @@ pub use inside::{Finished, Inside, Reached};
 pub use output::CHARACTERS_MAX;
 pub use progress::Progress;
 
+/// Turns of boot hooks on this host.
+#[derive(Debug)]
+pub struct HookTurns(pub Semaphore);
+
 /// What a hook before the creation may know of the sandbox that is to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spec {
@@ -126,7 +130,7 @@ pub async fn pre_create(
 ) -> Result<Ran, Error> {
     let mut ran = Ran { outcomes: Vec::new(), aborted: false };
     for hook in enabled(ctx, place, Phase::PreCreate).await? {
-        let turn = turn(&ctx.app().boot_hooks, cancel).await;
+        let turn = turn(&ctx.app().part::<HookTurns>().0, cancel).await;
         let begun = Instant::now();
         let attempt = match &turn {
             Some(_) => host::run(ctx.app(), place, &hook, spec, cancel).await,
@@ -196,7 +200,7 @@ pub(super) async fn on_host(
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
     let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
-    let turn = ctx.app().boot_hooks.try_acquire().map_err(busy)?;
+    let turn = ctx.app().part::<HookTurns>().0.try_acquire().map_err(busy)?;
     let begun = Instant::now();
     let attempt = host::run(ctx.app(), place, hook, &Spec::default(), cancel).await;
     drop(turn);

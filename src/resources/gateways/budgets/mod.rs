@@ -14,11 +14,11 @@ use serde_json::json;
 use self::store::Row;
 use super::health::{self, store::State};
 use super::store::{self as gateways, Probed};
-use super::targets::Target;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::openshell::budget::Sent;
+use crate::upstream::budget::Sent;
+use crate::upstream::targets::Target;
 use crate::workers::{Worked, Worker};
 
 /// How long a gateway stays degraded after its last excess: longer than the rest between two sweeps.
@@ -35,7 +35,7 @@ pub const EXCESSES: Worker = Worker {
 
 async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
     let mut done = 0;
-    for target in ctx.app().targets.all() {
+    for target in ctx.app().fleet.targets.all() {
         if let Some(sent) = target.budget.exceeded() {
             exceeded(ctx, &target, sent).await?;
             target.budget.told(sent);

@@ -15,11 +15,12 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
 use self::store::Row;
-use super::store::Row as Gateway;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::net::x509;
+use crate::upstream::row::Row as Gateway;
 
 /// Days before its end when a certificate is told of, fewest first.
 pub const TOLD_AT_DAYS: [i64; 3] = [1, 7, 30];
@@ -48,16 +49,9 @@ impl Kind {
     }
 }
 
-/// When a certificate ends; none where it can't be read.
-#[must_use]
-pub fn expiry(der: &[u8]) -> Option<Timestamp> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    Some(Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp()))
-}
-
 fn expiries(pem: Option<&[u8]>) -> Vec<Timestamp> {
     let certificates = CertificateDer::pem_slice_iter(pem.unwrap_or_default());
-    certificates.filter_map(|der| expiry(&der.ok()?)).collect()
+    certificates.filter_map(|der| x509::expiry(&der.ok()?)).collect()
 }
 
 /// When the certificates end that have to do with a gateway.

@@ -6,9 +6,10 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::labels::Labels;
 use crate::net::names::Service;
-use crate::resources::gateways::credentials::{AuthMode, Credentials};
 use crate::resources::gateways::domain::NewGateway;
-use crate::resources::gateways::input::{self, Endpoint, NAME_CHARACTERS_MAX, Scheme};
+use crate::resources::gateways::input::{self, NAME_CHARACTERS_MAX};
+use crate::upstream::credentials::{AuthMode, Credentials};
+use crate::upstream::endpoint::{Endpoint, Scheme};
 
 /// Ports that a name needs not tell apart: HTTPS, and the one that gateways listen on by default.
 const USUAL_PORTS: [u16; 2] = [443, 30051];

@@ -4,7 +4,7 @@ use super::store::Run;
 use super::{Answer, Found, Judged, Outcome};
 use crate::ctx::Ctx;
 use crate::pb::v1 as pb;
-use crate::transport::wire;
+use crate::rpc::wire;
 
 impl From<Found> for pb::DiscoverGatewaysResponse {
     fn from(found: Found) -> Self {

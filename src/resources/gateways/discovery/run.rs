@@ -20,9 +20,9 @@ use crate::db::leases::{self, Lease};
 use crate::error::{Error, Kind, Reason};
 use crate::net::names::Service;
 use crate::resources::gateways::domain::{self, NewGateway};
-use crate::resources::gateways::input::Scheme;
 use crate::resources::gateways::store as gateways;
-use crate::resources::gateways::worker::shown_error;
+use crate::upstream::endpoint::Scheme;
+use crate::upstream::probe::display_error;
 
 /// Answers of one domain that are looked at.
 pub const ANSWERS_MAX: usize = 100;
@@ -112,7 +112,7 @@ async fn look(ctx: &Ctx, lease: &Lease, domains: &[String]) -> Result<Found, Err
 async fn ask(app: &App, domain: &str) -> (Answer, Vec<Service>) {
     let name = format!("_openshell._tcp.{domain}");
     let within = app.config.discovery.timeout();
-    let (services, error) = match timeout(within, app.names.services(&name)).await {
+    let (services, error) = match timeout(within, app.fleet.names.services(&name)).await {
         Ok(Ok(services)) => (ordered(services), None),
         Ok(Err(why)) => (Vec::new(), Some(why.chars().take(ERROR_CHARACTERS_MAX).collect())),
         Err(_) => (Vec::new(), Some("no answer in time".to_owned())),
@@ -203,7 +203,7 @@ impl Judge<'_> {
         let (ctx, started) = (self.ctx, Instant::now());
         let entry = ctx.app().audit.open(intent(ctx, &new)).await?;
         let registered = domain::add(ctx, new, Some(self.lease)).await;
-        let error = registered.as_ref().err().map(shown_error);
+        let error = registered.as_ref().err().map(display_error);
         let outcome = audit::Outcome {
             at: ctx.now(),
             ending: if error.is_none() { Ending::Ok } else { Ending::Failed },

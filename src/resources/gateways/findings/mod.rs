@@ -19,8 +19,6 @@ use serde_json::json;
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::store::Row;
-use super::targets::Generation;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, OnGateway, Tx};
 use crate::db::leases::{self, Lease};
@@ -28,6 +26,8 @@ use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
+use crate::upstream::generation::Generation;
+use crate::upstream::row::Row;
 use crate::workers::{Worked, Worker};
 
 /// Gateways that are asked at once.
@@ -91,7 +91,8 @@ pub const LOOKS: Worker = Worker {
 
 async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let known = |generation| matches!(generation, Generation::V0_0 | Generation::V0_1);
-    let targets = ctx.app().targets.all().into_iter().filter(|target| known(target.generation));
+    let targets =
+        ctx.app().fleet.targets.all().into_iter().filter(|target| known(target.generation));
     let looks = targets.map(|target| {
         let (ctx, on) = (ctx.clone(), (target.id, Arc::clone(&target.name)));
         async move { (told(&ctx, &on).await, on) }

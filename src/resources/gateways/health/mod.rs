@@ -9,12 +9,13 @@ pub mod store;
 use std::time::Duration;
 
 use self::store::{Hour, State};
-use super::store::{Probed, Row};
+use super::store::Probed;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
+use crate::upstream::row::Row;
 
 /// How far back is looked.
 pub const KEPT: Duration = Duration::from_hours(24);

@@ -218,7 +218,7 @@ impl Operations {
         if let Some(older) = kept.held.insert(held.id.clone(), Arc::clone(held)) {
             older.stop(Stop::LeaseLost);
         }
-        gauge!(OPERATIONS_RUNNING).set(count(kept.held.len()));
+        note_running(app, kept.held.len());
         if !kept.keeping {
             kept.keeping = true;
             app.spawn(keep(Arc::clone(app)));
@@ -226,12 +226,12 @@ impl Operations {
     }
 
     /// It runs here no longer.
-    pub(in crate::resources::operations) fn leave(&self, held: &Held) {
+    pub(in crate::resources::operations) fn leave(&self, app: &App, held: &Held) {
         let mut kept = self.kept();
         if kept.held.get(&held.id).is_some_and(|there| there.fence == held.fence) {
             kept.held.remove(&held.id);
         }
-        gauge!(OPERATIONS_RUNNING).set(count(kept.held.len()));
+        note_running(app, kept.held.len());
     }
 
     /// Tells one that it was cancelled, where it runs here.
@@ -250,8 +250,9 @@ impl Operations {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count in a metric")]
-fn count(count: usize) -> f64 {
-    count as f64
+fn note_running(app: &App, count: usize) {
+    app.operations_running.store(count, Ordering::SeqCst);
+    gauge!(OPERATIONS_RUNNING).set(count as f64);
 }
 
 /// Keeps what runs here, until nothing does.
@@ -260,7 +261,7 @@ async fn keep(app: Arc<App>) {
     let mut drained_at = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let held = app.operations.all();
+        let held = app.part::<Operations>().all();
         if held.is_empty() {
             return;
         }

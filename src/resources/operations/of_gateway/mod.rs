@@ -9,6 +9,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::resources::operations::keeper::Operations;
 
 /// How many have not ended.
 pub async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
@@ -31,7 +32,7 @@ pub async fn cancel(
 /// Tells the work of those that run here; on other replicas it is seen within a second.
 pub fn stop(app: &App, asked: &[Operation]) {
     for row in asked {
-        app.operations.feed.moved(&row.id, row.version);
-        app.operations.cancel(&row.id);
+        app.part::<Operations>().feed.moved(&row.id, row.version);
+        app.part::<Operations>().cancel(&row.id);
     }
 }

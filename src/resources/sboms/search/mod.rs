@@ -15,6 +15,7 @@ use super::version;
 use crate::ctx::FleetCtx;
 use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::Error;
+use crate::resources::sboms::intake::Intake;
 
 /// Longest text that is searched for.
 pub const SEARCH_CHARACTERS_MAX: usize = 256;
@@ -162,7 +163,7 @@ pub async fn page(
         gateway: query.gateway.as_deref(),
         after: after.as_ref().map(PageToken::position),
     };
-    let _turn = ctx.app().sboms.turn_to_search(&principal).await?;
+    let _turn = ctx.app().part::<Intake>().turn_to_search(&principal).await?;
     let mut conn = ctx.db().read().await?;
     let rows = store::page(&mut conn, &wanted, size.limit()).await?;
     let (page, more) = fit(size, rows, Found::bytes);

@@ -19,6 +19,7 @@ use crate::db::Conn;
 use crate::db::types::UserId;
 use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
+use crate::seal::TagKey;
 
 /// How long an address from which a login succeeded is remembered.
 pub const ADDRESS_KNOWN: Duration = Duration::from_hours(90 * 24);
@@ -94,6 +95,15 @@ impl Level {
     }
 }
 
+/// Tags what failed logins are counted under; the same key on every replica.
+pub struct BudgetKey(pub TagKey);
+
+impl std::fmt::Debug for BudgetKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BudgetKey")
+    }
+}
+
 /// A try that was let through and charged.
 #[derive(Debug)]
 pub struct Try {
@@ -107,7 +117,9 @@ impl Try {
         // The same text for an address that is not known: nobody gets more tries by hiding it.
         let address = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
         let (email, address) = (email.as_bytes(), address.as_bytes());
-        let tag = |kind: &str, parts: &[&[u8]]| format!("{kind}:{}", app.budget_key.tag(parts));
+        let tag = |kind: &str, parts: &[&[u8]]| {
+            format!("{kind}:{}", app.part::<BudgetKey>().0.tag(parts))
+        };
         Self {
             account: tag("account", &[email]),
             address: tag("address", &[address]),

@@ -1,0 +1,168 @@
+//! What lives as long as the process and everyone needs.
+//!
+//! State of a single module is a part, which `boot` adds and the module reads by [`App::part`].
+
+mod parts;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub use self::parts::Parts;
+
+use crate::access::authn::Authn;
+use crate::access::authn::password::Hasher;
+use crate::access::credential_limit::CredentialLimit;
+use crate::access::live::Live;
+use crate::access::policy::Method;
+use crate::access::snapshot::Snapshot;
+use crate::audit::recorder::Recorder;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::Db;
+use crate::db::heartbeat::Heartbeat;
+use crate::digest::{Digest, Digests, Streamed};
+use crate::disk::Disk;
+use crate::outbox::feed::Feed;
+use crate::seal::{MasterKeys, SealKey};
+use crate::telemetry::traces::Traces;
+use crate::upstream::fleet::Fleet;
+use crate::upstream::targets::Reach;
+
+/// What lives as long as the process and everyone needs.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Seals secrets at rest.
+    pub master: MasterKeys,
+    /// Seals page tokens; the same key on every replica.
+    pub page_key: SealKey,
+    /// The access data of the fleet.
+    pub snapshot: Arc<Snapshot>,
+    /// Verifies credentials.
+    pub authn: Authn,
+    /// Open streams, which end when their caller loses the right to them.
+    pub live: Arc<Live>,
+    /// Records calls.
+    pub audit: Recorder,
+    /// Wakes the readers of events.
+    pub feed: Feed,
+    /// The gateways as this process reaches them.
+    pub fleet: Fleet,
+    /// Hashes passwords, a bounded number at once (T16).
+    pub passwords: Hasher,
+    /// Bounds how many credentials one caller may make a minute.
+    pub credential_limit: CredentialLimit,
+    /// Watches the free space of the disk.
+    pub disk: Disk,
+    /// Exports spans; `None` if that is switched off.
+    pub traces: Option<Traces>,
+    /// Name of this replica: new at each start.
+    pub replica: Arc<str>,
+    /// Operations that run in this process. Access data is refreshed until there are none.
+    pub operations_running: AtomicUsize,
+    /// Cancelled when the process is to stop.
+    pub stop: CancellationToken,
+    /// Cancelled when the last call has ended, after `stop`: what calls need runs until then.
+    pub calls_over: CancellationToken,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) digests: Digests,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) main: Handle,
+    pub(crate) parts: Parts,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("replica", &self.replica).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Returns the state of one module.
+    ///
+    /// # Panics
+    /// If `boot` has not added it, which every test that starts a server would show.
+    #[must_use]
+    pub fn part<T: Any>(&self) -> &T {
+        self.parts.get().expect("boot adds the parts of every module")
+    }
+
+    /// Returns what it takes to make the target of a stored gateway.
+    #[must_use]
+    pub fn reach(&self) -> Reach<'_> {
+        Reach {
+            master: &self.master,
+            names: &self.fleet.names,
+            issuers: &self.fleet.issuers,
+            clock: &self.clock,
+            config: &self.config.gateways,
+        }
+    }
+
+    /// A new id.
+    #[must_use]
+    pub fn new_id(&self) -> Uuid {
+        new_id()
+    }
+
+    /// Runs a task on main that is waited for when the process stops.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn_on(task, &self.main)
+    }
+
+    /// The multi-thread runtime.
+    #[must_use]
+    pub fn main(&self) -> &Handle {
+        &self.main
+    }
+
+    /// Keyed digest of a request of our own API, without its secrets.
+    #[must_use]
+    pub fn digest(&self, message: &str, bytes: &[u8]) -> Digest {
+        self.digests.of(message, bytes)
+    }
+
+    /// Whether the answers of a method hold a secret.
+    #[must_use]
+    pub fn answers_secret(&self, method: &Method) -> bool {
+        self.digests.answers_secret(method)
+    }
+
+    /// Starts a digest of bytes as they pass.
+    #[must_use]
+    pub fn streamed_digest(&self) -> Streamed {
+        self.digests.streamed()
+    }
+
+    /// Waits for every task, then for what they have recorded; new ones are still taken until the last is done.
+    pub async fn drained(&self) {
+        self.calls_over.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.audit.drain().await;
+        self.heartbeat.stop().await;
+        if let Some(traces) = &self.traces {
+            traces.end().await;
+        }
+    }
+}
+
+/// Returns a new id.
+#[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
+pub(crate) fn new_id() -> Uuid {
+    Uuid::new_v4()
+}

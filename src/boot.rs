@@ -1,0 +1,209 @@
+//! Builds the process and starts its background jobs: the one file that knows every module.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access::authn::password::Hasher;
+use crate::access::authn::token::TokenKeys;
+use crate::access::authn::{Authn, CertificateIdentity};
+use crate::access::credential_limit::CredentialLimit;
+use crate::access::principal::PrincipalId;
+use crate::access::snapshot::Snapshot;
+use crate::app::{App, Parts, new_id};
+use crate::audit::recorder::Recorder;
+use crate::clock::Clock;
+use crate::config::{ClientIdentity, Config, DatabaseUrl, Faults};
+use crate::db::heartbeat::Heartbeat;
+use crate::db::{Db, DbOptions};
+use crate::digest::Digests;
+use crate::disk::Disk;
+use crate::error::Error;
+use crate::feed::{self, Feeding};
+use crate::oidc::Oidc;
+use crate::outbox::feed::Feed;
+use crate::proxy::{RequestIds, SandboxIds};
+use crate::resources::auth::oidc::LoginKey;
+use crate::resources::boot_hooks::run::HookTurns;
+use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::{OperationKind, takeover};
+use crate::resources::sboms::intake::Intake;
+use crate::resources::sessions::budget::BudgetKey;
+use crate::resources::{
+    access_bindings, audit, auth, device_codes, events, gateways, operations, sandboxes,
+    service_principals,
+};
+use crate::rpc::idempotency;
+use crate::seal::MasterKeys;
+use crate::secret::Secret;
+use crate::server::reload::{self, Listener};
+use crate::telemetry::traces::Traces;
+use crate::templates::{self, Templates};
+use crate::upstream::fleet::Fleet;
+use crate::workers::{self, Worker, disk};
+
+/// Every background job.
+pub const WORKERS: &[Worker] = &[
+    access_bindings::worker::RETENTION,
+    audit::worker::ORPHANS,
+    audit::worker::RETENTION,
+    auth::worker::RETENTION,
+    device_codes::worker::EXPIRY,
+    events::worker::SEQUENCER,
+    events::worker::RETENTION,
+    gateways::budgets::EXCESSES,
+    gateways::findings::LOOKS,
+    gateways::worker::PROBES,
+    gateways::discovery::worker::DISCOVERY,
+    TAKEOVER,
+    operations::worker::RETENTION,
+    sandboxes::worker::SWEEP,
+    sandboxes::worker::SSH_RETENTION,
+    service_principals::worker::LAST_USED,
+    idempotency::WORKER,
+    disk::WORKER,
+    reload::RELOAD,
+];
+
+/// Goes on with operations whose replica is gone.
+pub const TAKEOVER: Worker =
+    takeover::worker(|ctx, _| Box::pin(takeover::take_over(ctx, resume_of)));
+
+/// Returns how an operation goes on after its replica is gone; `None` if it cannot.
+#[must_use]
+pub fn resume_of(kind: OperationKind) -> Option<takeover::Resume> {
+    match kind {
+        OperationKind::Sandbox => Some(sandboxes::create::resume),
+        OperationKind::Exec => None,
+    }
+}
+
+/// Adds the state of each module that has some.
+fn parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
+    let templates = templates::file::load(config.sandboxes.templates_folder.as_deref())?;
+    Ok(Parts::default()
+        .with(BudgetKey(master.tag_key("login budgets")))
+        .with(Feeding::default())
+        .with(HookTurns(Semaphore::new(config.boot_hooks.running_max as usize)))
+        .with(Intake::default())
+        .with(Listener::default())
+        .with(LoginKey(master.seal_key("oidc login")))
+        .with(Operations::default())
+        .with(RequestIds::default())
+        .with(SandboxIds::default())
+        .with(Templates(templates)))
+}
+
+/// Opens the database, brings its schema up to date, loads keys and access data. Must run on main.
+///
+/// # Errors
+/// What prevents the process from serving.
+pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
+    let master = master_keys(&config)?;
+    let parts = parts(&config, &master)?;
+    let db = Db::open(&db_options(&config)).await?;
+    let tokens = auth::keys::token_keys(&db, &master, &clock, new_id).await?;
+    let identities = config.server.tls.client_identities.iter();
+    let certificates = identities.map(certificate_identity).collect::<Result<_, _>>()?;
+    let oidc = Arc::new(Oidc::new(&config.oidc, &clock)?);
+    let replica: Arc<str> = new_id().to_string().into();
+    let traces = Traces::start(&config.telemetry, &replica)?;
+    let heartbeat = Heartbeat::start(&db, &replica).await?;
+    let audit = Recorder::start(&db, &clock, &replica, &config.audit);
+    let stale_after = config.access.stale_after();
+    let app = Arc::new(App {
+        page_key: master.seal_key("page tokens"),
+        digests: Digests::new(&master),
+        snapshot: Arc::new(Snapshot::new(clock.clone(), stale_after)),
+        authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates, oidc },
+        live: Arc::default(),
+        feed: Feed::default(),
+        fleet: Fleet::new(&config.gateways)?,
+        passwords: Hasher::new(&config.limits),
+        credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
+        disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
+        config,
+        db,
+        clock,
+        master,
+        audit,
+        heartbeat,
+        replica,
+        traces,
+        operations_running: AtomicUsize::new(0),
+        stop: CancellationToken::new(),
+        calls_over: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        main: Handle::current(),
+        parts,
+    });
+    feed::gateways::load_targets(&app).await?;
+    feed::load(&app).await?;
+    Ok(app)
+}
+
+/// Starts every background job; they end when the process stops.
+pub fn start(app: &Arc<App>) {
+    app.spawn(feed::follow(Arc::clone(app)));
+    for worker in WORKERS {
+        workers::spawn(app, *worker);
+    }
+    events::follow::follow(app);
+}
+
+/// The database as the configuration has it.
+#[must_use]
+pub fn db_options(config: &Config) -> DbOptions {
+    let database = &config.database;
+    let url = match (&database.url, config.sqlite_path()) {
+        (DatabaseUrl::Postgres(url), _) => Secret::new(url.expose()),
+        (_, Some(path)) => Secret::new(path.display().to_string()),
+        (DatabaseUrl::DataDir | DatabaseUrl::Sqlite(_), None) => Secret::new(""),
+    };
+    DbOptions {
+        readers: database.readers as usize,
+        writers: database.pool_size as usize,
+        pool_wait: database.acquire_timeout(),
+        statement_timeout: database.statement_timeout(),
+        idle_in_transaction_timeout: database.idle_in_transaction_timeout(),
+        busy_timeout: database.busy_timeout(),
+        ..DbOptions::new(url)
+    }
+}
+
+/// From the configuration; beside a SQLite database a missing one is made in a 0600 file.
+pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
+    let faults = |faults: Faults| Error::invalid("keys", faults.to_string());
+    if let Some(keys) = config.keys.open().map_err(faults)? {
+        return Ok(keys);
+    }
+    let path = config.sqlite_path().ok_or_else(|| {
+        Error::invalid("keys.master_key", "is required where the database is not a file")
+    })?;
+    MasterKeys::load_or_create(&path.with_extension("key"))
+}
+
+fn certificate_identity(configured: &ClientIdentity) -> Result<CertificateIdentity, Error> {
+    let bad = || Error::invalid("server.tls.client_identities", "has a principal without an id");
+    Ok(CertificateIdentity {
+        issuer: configured.issuer.clone(),
+        san: configured.san.clone(),
+        principal: PrincipalId::parse_exact(&configured.principal).ok_or_else(bad)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_is_resumable_has_a_way_to_go_on() {
+        for kind in OperationKind::ALL {
+            assert_eq!(kind.is_resumable(), resume_of(*kind).is_some(), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The address under which callers reach this server.
+
+use http::Uri;
+
+use crate::error::Error;
+
+/// Where callers reach us.
+#[derive(Debug)]
+pub struct PublicAddress {
+    /// A name or an address, an IPv6 address without brackets.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+    /// `http` or `https`.
+    pub scheme: String,
+}
+
+impl PublicAddress {
+    /// From the configured URL.
+    pub fn parse(url: &str) -> Result<Self, Error> {
+        let fault = || Error::invalid("server.public_url", "is no URL");
+        let uri: Uri = url.parse().map_err(|_| fault())?;
+        let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
+        let host = uri.host().ok_or_else(fault)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+        Ok(Self { host, port, scheme })
+    }
+}

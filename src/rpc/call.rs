@@ -1,0 +1,251 @@
+//! From a decoded message to a checked call: policy check, [`Ctx`](crate::ctx::Ctx), domain function, status.
+//!
+//! Reads go through [`call`], which is dropped with its caller. Writes go through [`call_write`], which runs in a task
+//! of its own to its end, so that a caller that hangs up neither leaves a transaction open nor loses the outcome.
+//! What streams goes through [`super::streams`].
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use prost::Message;
+use tonic::{Request, Response, Status};
+use tracing::warn;
+
+use super::idempotency::{self, Claim, Kept};
+use crate::access::policy::{Audit, Rpc, ScopeKind};
+use crate::access::standing::{Place, Standing};
+use crate::app::App;
+use crate::audit::{Ending, Outcome};
+use crate::ctx::{self, Call, Grant, Granted};
+use crate::db::types::GatewayId;
+use crate::digest::Digest;
+use crate::error::{Error, Kind};
+use crate::status::{code_of, status};
+
+/// What a handler answers.
+pub type Reply<R> = Result<Response<R>, Status>;
+
+pub(super) fn call_of<M>(request: Request<M>) -> Result<(Call, M), Error> {
+    let (_, mut extensions, message) = request.into_parts();
+    // Without it the layers were not run: nothing is known of the caller, so nothing is done.
+    let call =
+        extensions.remove::<Call>().ok_or_else(|| Error::internal("a call without layers"))?;
+    Ok((call, message))
+}
+
+/// A read: checked, run, answered. Dropped with its caller.
+pub async fn call<M, R>(
+    app: &Arc<App>,
+    request: Request<M>,
+    f: impl AsyncFnOnce(&M::Grant, M) -> Result<R, Error>,
+) -> Reply<R>
+where
+    M: Rpc,
+    M::Grant: Grant,
+{
+    read(app, request, f).await.map(Response::new).map_err(status)
+}
+
+async fn read<M, R>(
+    app: &Arc<App>,
+    request: Request<M>,
+    f: impl AsyncFnOnce(&M::Grant, M) -> Result<R, Error>,
+) -> Result<R, Error>
+where
+    M: Rpc,
+    M::Grant: Grant,
+{
+    let (call, message) = call_of(request)?;
+    let sensitive = M::METHOD.audit == Audit::Read;
+    let digest =
+        if sensitive { app.digest(M::METHOD.request, &message.encode_to_vec()) } else { None };
+    let granted = ctx::authorize(app, call.clone(), &message)?;
+    let intent = sensitive.then(|| ctx::intent_of_read(&granted, digest));
+    let refusal = granted.refusal();
+    let standing = granted.standing();
+    let grant = M::Grant::grant(granted, None, false).await?;
+    let answer = f(&grant, message).await;
+    // The work may have waited, and the caller may have lost its right to the answer meanwhile.
+    let answer = match standing.map_or(Ok(()), |standing| standing.check(&app.snapshot)) {
+        Ok(()) => answer,
+        Err(ended) => Err(ctx::of_own_call(ended, refusal.gateway_id())),
+    };
+    if let Some(intent) = intent {
+        // Stored before the answer leaves, so that nobody reads unseen.
+        app.audit.record(intent, outcome(app, &call, answer.as_ref().err())).await?;
+    } else if let Err(
+        error @ (Error::Denied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::Missing { kind: Kind::Gateway, .. }),
+    ) = &answer
+    {
+        // The exact scope was the domain's to check, and it did not hold.
+        call.note.lock().refused = Some(refusal.because(error));
+    }
+    answer
+}
+
+/// A write: checked, its intent stored, run to its end, its outcome stored.
+pub async fn call_write<M, R, F, Fut>(app: &Arc<App>, request: Request<M>, f: F) -> Reply<R>
+where
+    M: Rpc,
+    M::Grant: Grant,
+    R: Message + Default + 'static,
+    F: FnOnce(M::Grant, M) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<R, Error>> + Send,
+{
+    let (call, message) = call_of(request).map_err(status)?;
+    let (task_app, span) = (Arc::clone(app), tracing::Span::current());
+    let task = app.spawn(tracing::Instrument::instrument(
+        async move { write(&task_app, call, message, f).await },
+        span,
+    ));
+    match task.await {
+        Ok(answer) => answer.map(Response::new).map_err(status),
+        Err(gone) => Err(status(Error::internal(gone))),
+    }
+}
+
+pub(super) async fn write<M, R, F, Fut>(
+    app: &Arc<App>,
+    call: Call,
+    message: M,
+    f: F,
+) -> Result<R, Error>
+where
+    M: Rpc,
+    M::Grant: Grant,
+    R: Message + Default,
+    F: FnOnce(M::Grant, M) -> Fut,
+    Fut: Future<Output = Result<R, Error>>,
+{
+    if !call.note.lock().begin() {
+        return Err(late());
+    }
+    let granted = ctx::authorize(app, call.clone(), &message)?;
+    let digest = app.digest(M::METHOD.request, &message.encode_to_vec());
+    let key = message.request_id();
+    call.note.lock().idempotency_key = (!key.is_empty()).then(|| key.to_owned());
+    let claim =
+        idempotency::claim(app, granted.caller(), M::METHOD, message.request_id(), digest.as_ref())
+            .await?;
+    let claimed = match claim {
+        Claim::Replay(kept) => return replay(app, &call, &granted, digest, kept).await,
+        Claim::First(claimed) => claimed,
+    };
+    let unsettled = (M::METHOD.scope == ScopeKind::Loaded).then(|| granted.refusal());
+    let answer = match M::Grant::grant(granted, digest, true).await {
+        Err(error) => Err(error),
+        Ok(grant) => AssertUnwindSafe(f(grant, message))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("a handler panicked"))),
+    };
+    if let Some(claimed) = claimed {
+        let settled = call.note.lock().settled;
+        let kept = answer.as_ref().ok().map(|answer| Kept::new(answer.encode_to_vec(), settled));
+        if let Err(error) = claimed.finish(app, kept).await {
+            warn!(error = &error as &dyn std::error::Error, "an idempotency key was not kept");
+        }
+    }
+    if let Err(error) = &answer
+        && call.caller.is_none()
+        && call.note.lock().entry.is_none()
+    {
+        // A wrong guess of nobody: counted, never an entry of its own (T16).
+        app.audit.count_anonymous(call.client_ip, call.method, code_of(error).1.as_str());
+    }
+    close(app, &call, answer.as_ref().err()).await;
+    let mut note = call.note.lock();
+    let without = note.entry.is_none() && !note.deferred;
+    if without && let Err(error) = &answer {
+        // What it is about could not be loaded, or not by this caller: refused like what the scope refuses.
+        note.refused =
+            note.refused.take().or_else(|| unsettled.map(|refusal| refusal.because(error)));
+    }
+    if without && answer.is_ok() {
+        // The domain returned without settling its scope: a fault of ours, and a refusal for the caller.
+        return Err(Error::internal("a write without an intent"));
+    }
+    answer
+}
+
+/// The error of a call whose deadline has passed.
+pub(super) fn late() -> Error {
+    Error::Late { why: "the deadline of the call has passed".to_owned() }
+}
+
+/// Answers a repeated call as it was answered first, if the caller may still make it. The repeat is a record of its own.
+async fn replay<R: Message + Default>(
+    app: &Arc<App>,
+    call: &Call,
+    granted: &Granted,
+    digest: Digest,
+    kept: Kept,
+) -> Result<R, Error> {
+    let gateway = match may_replay(app, granted, &kept) {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            call.note.lock().refused = Some(granted.refusal().because(&error));
+            return Err(error);
+        }
+    };
+    let mut intent = ctx::intent_of_read(granted, digest);
+    intent.gateway = gateway.or(intent.gateway);
+    intent.detail = Some(serde_json::json!({ "replay": true }));
+    app.audit.record(intent, outcome(app, call, None)).await?;
+    R::decode(kept.answer.as_slice()).map_err(Error::internal)
+}
+
+/// Checks the role of a repeated call as it is now, also on the gateway that only the stored object told (T17).
+/// Returns that gateway.
+fn may_replay(app: &App, granted: &Granted, kept: &Kept) -> Result<Option<NamedGateway>, Error> {
+    granted.recheck()?;
+    let (Some(settled), Some(caller)) = (kept.settled()?, granted.caller()) else {
+        return Ok(None);
+    };
+    let standing = Standing::new(caller.clone(), Place::Kept(settled.gateway), settled.needed);
+    let checked = standing.check(&app.snapshot);
+    checked.map_err(|ended| ctx::of_own_call(ended, Some(settled.gateway)))?;
+    let name = app.snapshot.gateway_name(settled.gateway);
+    Ok(name.map(|name| (Some(settled.gateway), name)))
+}
+
+/// A gateway as the audit log names it.
+type NamedGateway = (Option<GatewayId>, Arc<str>);
+
+/// Closes the intent of a call, once. That it can't be stored does not undo what was done.
+pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
+    let entry = call.note.lock().entry;
+    if let Some(entry) = entry
+        && let Err(error) = app.audit.close(entry, outcome(app, call, error)).await
+    {
+        warn!(error = &error as &dyn std::error::Error, "an outcome was not stored yet");
+    }
+}
+
+/// How a call ended, for the audit log.
+pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
+    let ending = match error {
+        None => Ending::Ok,
+        Some(Error::Denied { .. } | Error::Unauthenticated { .. }) => Ending::Denied,
+        Some(_) => Ending::Failed,
+    };
+    let mut note = call.note.lock();
+    let (mut detail, target) = (std::mem::take(&mut note.detail), note.named.take());
+    let bytes = note.bytes;
+    drop(note);
+    if let Some(error) = error {
+        detail.insert("reason".to_owned(), code_of(error).1.as_str().into());
+    }
+    Outcome {
+        at: app.clock.now(),
+        ending,
+        code: error.map_or(0, |error| code_of(error).0 as i32),
+        took: call.started.elapsed(),
+        detail: (!detail.is_empty()).then_some(detail.into()),
+        bytes,
+        target,
+    }
+}

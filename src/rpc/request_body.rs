@@ -1,0 +1,301 @@
+//! The body of a request to one of our own rpcs, on its way to the decoder.
+//!
+//! Invariants
+//! - a message that has begun to arrive ends within the configured time, and so does the whole body of a unary call: a
+//!   caller that stops sending does not hold memory;
+//! - bytes of a message that is not complete count for their caller; those of a unary call count until the call ends;
+//! - an error carries a status of ours, which the decoder passes on.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body as HttpBody, Frame};
+use tokio::time::Sleep;
+
+use crate::error::Error;
+use crate::fair::Held;
+use crate::fair::too_many_bytes;
+use crate::status::status;
+
+/// What stands before a message: one byte of compression, four of length.
+const PREFIX_BYTES: usize = 5;
+
+/// What the body of a request consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One message, then the end.
+    One,
+    /// Any number of messages, whenever they come.
+    Many,
+}
+
+/// Wraps the body of a request.
+#[derive(Debug)]
+pub(crate) struct RequestBody<B> {
+    body: B,
+    shape: Shape,
+    held: Held,
+    within: Duration,
+    began: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    frames: Frames,
+}
+
+impl<B> RequestBody<B> {
+    /// Bounds a body that began to arrive at `began`: in time to `within`, in bytes to what `held` may hold.
+    pub(crate) fn new(body: B, shape: Shape, held: Held, began: Instant, within: Duration) -> Self {
+        Self { body, shape, held, within, began, timer: None, frames: Frames::default() }
+    }
+
+    /// Whether something is awaited that must come within the time.
+    fn is_timed(&self) -> bool {
+        self.shape == Shape::One || self.frames.is_within_a_message()
+    }
+
+    fn took(&mut self, data: &Bytes) -> Result<(), Error> {
+        let before = self.frames;
+        self.frames.pass(data);
+        let mut held = self.held.lock();
+        if self.shape == Shape::Many && self.frames.messages > before.messages {
+            held.clear();
+            self.began = Instant::now();
+            self.timer = None;
+            return held.grow(self.frames.arrived).map_err(|_| too_many_bytes());
+        }
+        if self.shape == Shape::Many && !before.is_within_a_message() {
+            self.began = Instant::now();
+        }
+        held.grow(data.len() as u64).map_err(|_| too_many_bytes())
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_timed() {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let ends = self.began + self.within;
+        let timer =
+            self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(ends.into())));
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl<B> HttpBody for RequestBody<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let refused = |error| Poll::Ready(Some(Err(status(error).into())));
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                match frame.data_ref().map_or(Ok(()), |data| this.took(data)) {
+                    Ok(()) => Poll::Ready(Some(Ok(frame))),
+                    Err(error) => refused(error),
+                }
+            }
+            Poll::Ready(ended) => Poll::Ready(ended.map(|ended| ended.map_err(Into::into))),
+            Poll::Pending => match this.poll_late(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => refused(Error::Late {
+                    why: format!("the request has not arrived within {} s", this.within.as_secs()),
+                }),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// Follows the frames of gRPC in a body.
+#[derive(Debug, Default, Clone, Copy)]
+struct Frames {
+    prefix: [u8; PREFIX_BYTES],
+    prefix_bytes: usize,
+    /// Bytes that are missing of the message.
+    missing: u64,
+    /// Bytes of the message that have arrived, its prefix included.
+    arrived: u64,
+    /// Messages that are complete.
+    messages: u64,
+}
+
+impl Frames {
+    fn is_within_a_message(&self) -> bool {
+        self.arrived > 0
+    }
+
+    fn pass(&mut self, data: &[u8]) {
+        let mut data = data;
+        while !data.is_empty() {
+            if self.prefix_bytes < PREFIX_BYTES {
+                let n = data.len().min(PREFIX_BYTES - self.prefix_bytes);
+                self.prefix[self.prefix_bytes..self.prefix_bytes + n].copy_from_slice(&data[..n]);
+                self.prefix_bytes += n;
+                self.arrived += n as u64;
+                data.advance(n);
+                if self.prefix_bytes == PREFIX_BYTES {
+                    self.missing = (&self.prefix[1..]).get_u32().into();
+                }
+            } else {
+                let n = u64::min(data.len() as u64, self.missing);
+                self.missing -= n;
+                self.arrived += n;
+                data.advance(usize::try_from(n).unwrap_or(data.len()));
+            }
+            if self.prefix_bytes == PREFIX_BYTES && self.missing == 0 {
+                let messages = self.messages + 1;
+                *self = Self { messages, ..Self::default() };
+            }
+        }
+    }
+}
+
+/// Wraps a body whose bytes count for the caller until the call ends: what the proxy reads whole.
+#[derive(Debug)]
+pub(crate) struct HeldBody<'a, B> {
+    body: &'a mut B,
+    held: Option<&'a Held>,
+}
+
+impl<'a, B> HeldBody<'a, B> {
+    /// Counts the bytes of `body` in `held`, if the call has an account.
+    pub(crate) fn new(body: &'a mut B, held: Option<&'a Held>) -> Self {
+        Self { body, held }
+    }
+}
+
+impl<B> HttpBody for HeldBody<'_, B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut *this.body).poll_frame(cx).map_err(Into::into);
+        if let (Poll::Ready(Some(Ok(frame))), Some(held)) = (&polled, this.held)
+            && let Some(data) = frame.data_ref()
+            && held.lock().grow(data.len() as u64).is_err()
+        {
+            return Poll::Ready(Some(Err(too_many_bytes().into())));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full as Whole, StreamBody};
+    use tonic::Status;
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::access::principal::PrincipalId;
+    use crate::db::types::UserId;
+    use crate::fair::{Holder, Limit};
+
+    const ANA: Holder = Holder::Principal(PrincipalId::User(UserId(1)));
+
+    fn body<B>(body: B, shape: Shape, limit: &Arc<Limit>) -> (RequestBody<B>, Held) {
+        let held = Held::open(limit, ANA).unwrap();
+        let within = Duration::from_millis(20);
+        (RequestBody::new(body, shape, held.clone(), Instant::now(), within), held)
+    }
+
+    fn message(length: u8) -> Vec<u8> {
+        let mut message = vec![0, 0, 0, 0, length];
+        message.resize(5 + usize::from(length), 7);
+        message
+    }
+
+    #[test]
+    fn frames_are_followed_over_any_cut() {
+        let all = [message(3), message(0), message(200), message(1)].concat();
+        for cut in 1..all.len() {
+            let mut frames = Frames::default();
+            for part in all.chunks(cut) {
+                frames.pass(part);
+            }
+            assert_eq!((frames.messages, frames.is_within_a_message()), (4, false), "{cut}");
+        }
+        let mut frames = Frames::default();
+        frames.pass(&all[..10]);
+        assert_eq!((frames.messages, frames.arrived), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_unary_body_counts_until_the_call_ends_and_is_refused_one_past_the_bound() {
+        for (bound, fits) in [(25, true), (24, false)] {
+            let limit = Limit::new(0, bound);
+            let (read, held) = body(Whole::new(Bytes::from(message(20))), Shape::One, &limit);
+            let collected = read.collect().await;
+            assert_eq!(collected.is_ok(), fits);
+            if let Err(error) = collected {
+                let status = error.downcast::<Status>().unwrap();
+                assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+            }
+            drop(held);
+            assert_eq!(limit.taken(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_counts_its_unfinished_message_alone() {
+        let limit = Limit::new(0, 25);
+        let parts = [message(20), message(20), message(20)[..9].to_vec()];
+        let parts = parts.map(|part| Ok::<_, Error>(Frame::data(Bytes::from(part))));
+        let stream = StreamBody::new(futures_util::stream::iter(parts));
+        let (mut read, _held) = body(stream, Shape::Many, &limit);
+        for left in [0, 0, 9] {
+            read.frame().await.unwrap().unwrap();
+            assert_eq!(limit.taken(), left);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_is_late_and_a_stream_between_messages_is_not() {
+        let limit = Limit::new(0, 0);
+        for (shape, part, late) in [
+            (Shape::Many, message(20), false),
+            (Shape::One, message(20), true),
+            (Shape::Many, message(20)[..24].to_vec(), true),
+        ] {
+            let part = Ok::<_, Error>(Frame::data(Bytes::from(part)));
+            let rest = futures_util::stream::pending();
+            let parts = futures_util::StreamExt::chain(futures_util::stream::iter([part]), rest);
+            let (mut read, _held) = body(StreamBody::new(parts), shape, &limit);
+            read.frame().await.unwrap().unwrap();
+            if !late {
+                // Twice the time that the other bodies have.
+                let next = tokio::time::timeout(Duration::from_millis(40), read.frame()).await;
+                assert!(next.is_err(), "{shape:?}");
+                continue;
+            }
+            let error = read.frame().await.unwrap().unwrap_err();
+            let status = error.downcast::<Status>().unwrap();
+            assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "{shape:?}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! From a request on a connection to the layer stack. A call is in flight until its answer is sent or dropped.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+
+use super::connections::{Counted, Slot};
+use super::stack::{Peer, Stack};
+use crate::net::taking::Streams;
+
+/// What answers the requests of one connection.
+pub(super) fn answering(
+    stack: Arc<Stack>,
+    peer: Peer,
+    slot: Arc<Slot>,
+    streams: Option<Streams>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Counted>,
+    Error = Infallible,
+    Future: Send + 'static,
+> {
+    let peer = Arc::new(peer);
+    service_fn(move |request| {
+        let (stack, peer, call) = (Arc::clone(&stack), Arc::clone(&peer), slot.call());
+        let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
+        // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
+        Box::pin(async move {
+            let response = stack.answer(&peer, taking, request).await;
+            Ok(response.map(|body| Counted::new(body, call)))
+        })
+    })
+}

@@ -1,0 +1,282 @@
+//! The body of an answer: one of our own, or one that passes from a gateway. No box on the proxied path.
+//!
+//! Invariants
+//! - a body whose taking is noted does not end before all of its parts have left: what the call holds is held till then.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Code;
+
+use super::in_flight::Counted;
+use super::layers::open_calls::Shares;
+use super::layers::telemetry::Measured;
+use super::until::Until;
+use crate::fair::Held;
+use crate::net::taking::{Part, Taking};
+use crate::proxy::ProxiedBody;
+use crate::status;
+
+/// Most bytes of a part, so that a caller that takes a large answer slowly is seen to take it.
+const PART_BYTES_MAX: usize = 16 << 10;
+
+/// The body of an answer, measured to its end.
+#[derive(Debug)]
+pub struct Body {
+    inner: Inner,
+    /// What is left of the frame that was last read.
+    rest: Bytes,
+    end: End,
+    measured: Option<Measured>,
+    /// Whether the caller takes it; of a proxied answer the gateway waits instead.
+    taking: Option<Arc<Taking>>,
+    /// What the call holds until its answer has been taken.
+    shares: Option<(Shares, Option<Held>)>,
+    /// What ends it early, where the body itself does not know.
+    until: Option<Until>,
+    /// A drain waits for it.
+    counted: Option<Counted>,
+}
+
+/// Whether the end was read.
+#[derive(Debug)]
+enum End {
+    Unread,
+    /// Read, and its trailers, which are taken once.
+    Read(Option<HeaderMap>),
+}
+
+#[derive(Debug)]
+enum Inner {
+    Empty,
+    /// The whole answer of a unary call of our own, encoded.
+    Whole(Option<Bytes>, Option<HeaderMap>),
+    Own(tonic::body::Body),
+    Proxied(ProxiedBody),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::new(Inner::Empty)
+    }
+}
+
+impl Body {
+    fn new(inner: Inner) -> Self {
+        let (taking, shares, until, counted) = (None, None, None, None);
+        let (rest, end, measured) = (Bytes::new(), End::Unread, None);
+        Self { inner, rest, end, measured, taking, shares, until, counted }
+    }
+
+    /// From one of our own services.
+    #[must_use]
+    pub fn own(body: tonic::body::Body) -> Self {
+        Self::new(Inner::Own(body))
+    }
+
+    /// From one of our own services, encoded.
+    #[must_use]
+    pub fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
+        Self::new(Inner::Whole(data, trailers))
+    }
+
+    /// From a gateway.
+    #[must_use]
+    pub fn proxied(body: ProxiedBody) -> Self {
+        Self::new(Inner::Proxied(body))
+    }
+
+    /// Holds what the call has taken until the answer has been taken.
+    #[must_use]
+    pub(super) fn holding(mut self, shares: Shares, held: Option<Held>) -> Self {
+        self.shares = Some((shares, held));
+        self
+    }
+
+    /// Notes whether the caller takes the answer.
+    #[must_use]
+    pub(super) fn taken_by(mut self, taking: &Arc<Taking>) -> Self {
+        self.taking = Some(Arc::clone(taking));
+        self
+    }
+
+    /// Ends it early, with a status.
+    pub(super) fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
+        self
+    }
+
+    /// Counts it as a call in flight to its end.
+    pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
+        self.counted = counted;
+        self
+    }
+
+    /// Counts the call when the body ends, by its trailers; one that is dropped before was cancelled.
+    #[must_use]
+    pub fn measured(mut self, measured: Measured) -> Self {
+        self.measured = Some(measured);
+        self
+    }
+
+    fn finish(&mut self, code: Code) {
+        drop(self.counted.take());
+        if let Some(measured) = self.measured.take() {
+            measured.finish(code);
+        }
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+impl Body {
+    /// Reads the next frame, or what ends the body early.
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let polled = match &mut self.inner {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Whole(data, trailers) => Poll::Ready(
+                data.take()
+                    .map(Frame::data)
+                    .or_else(|| trailers.take().map(Frame::trailers))
+                    .map(Ok),
+            ),
+            Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        };
+        match (polled, &mut self.until) {
+            (Poll::Pending, Some(until)) => until.poll_unpin(cx).map(|error| {
+                self.inner = Inner::Empty;
+                self.until = None;
+                Some(Ok(Frame::trailers(status::trailers(error))))
+            }),
+            (polled, _) => polled,
+        }
+    }
+
+    /// Takes a part off what was read.
+    fn part(&mut self) -> Frame<Part> {
+        let data = self.rest.split_to(self.rest.len().min(PART_BYTES_MAX));
+        Frame::data(Part::new(data, self.taking.as_ref()))
+    }
+
+    fn waits(&self) -> bool {
+        self.taking.as_ref().is_some_and(|taking| taking.waits())
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Part;
+    type Error = Fault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Part>, Fault>>> {
+        let this = self.get_mut();
+        if !this.rest.is_empty() {
+            return Poll::Ready(Some(Ok(this.part())));
+        }
+        if matches!(this.end, End::Unread) {
+            let end = match ready!(this.poll_inner(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        this.rest = data;
+                        return Poll::Ready(Some(Ok(this.part())));
+                    }
+                    Err(frame) => frame.into_trailers().ok(),
+                },
+                Some(Err(error)) => {
+                    this.finish(Code::Unavailable);
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => None,
+            };
+            this.inner = Inner::Empty;
+            this.end = End::Read(end);
+        }
+        if let Some(taking) = &this.taking {
+            ready!(taking.poll_left(cx));
+        }
+        let trailers = match std::mem::replace(&mut this.end, End::Read(None)) {
+            End::Read(trailers) => trailers,
+            End::Unread => None,
+        };
+        let status = trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+        this.finish(status.map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes())));
+        Poll::Ready(trailers.map(Frame::trailers).map(Ok))
+    }
+
+    /// Is false while a part has not left: hyper would drop the body with the last part.
+    fn is_end_stream(&self) -> bool {
+        if !self.rest.is_empty() || matches!(self.end, End::Read(Some(_))) || self.waits() {
+            return false;
+        }
+        match &self.inner {
+            Inner::Empty | Inner::Whole(None, None) => true,
+            Inner::Whole(..) => false,
+            Inner::Own(body) => body.is_end_stream(),
+            Inner::Proxied(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = match &self.inner {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Whole(data, _) => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
+            Inner::Own(body) => body.size_hint(),
+            Inner::Proxied(body) => body.size_hint(),
+        };
+        let rest = self.rest.len() as u64;
+        let mut all = SizeHint::new();
+        all.set_lower(hint.lower().saturating_add(rest));
+        if let Some(upper) = hint.upper() {
+            all.set_upper(upper.saturating_add(rest));
+        }
+        all
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_ends_when_its_parts_have_left_and_not_before() {
+        let data = Bytes::from(vec![7; PART_BYTES_MAX + 1]);
+        let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+        for trailers in [Some(status), None] {
+            let taking = Arc::default();
+            let body = Body::whole(Some(data.clone()), trailers.clone());
+            let mut body = body.taken_by(&taking);
+            let mut parts = Vec::new();
+            for bytes in [PART_BYTES_MAX, 1] {
+                parts.push(body.frame().await.unwrap().unwrap().into_data().unwrap());
+                assert_eq!(parts.last().unwrap().remaining(), bytes);
+                assert!(!body.is_end_stream(), "hyper would drop it");
+            }
+            for _ in 0..2 {
+                assert!(body.frame().now_or_never().is_none());
+                parts.pop();
+            }
+            let end = body.frame().await.map(|end| end.unwrap().into_trailers().unwrap());
+            assert_eq!(end, trailers);
+            assert!(body.is_end_stream());
+        }
+    }
+}

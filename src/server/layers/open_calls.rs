@@ -1,0 +1,120 @@
+//! Bounds on the calls that are open at one time: in all, of one address, and of one caller.
+//!
+//! A rate bounds what a caller sends; these bound what it holds. The shares of a call are returned when its answer has
+//! been taken or its stream has ended.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::gate::Route;
+use crate::access::policy::{Method, Streaming};
+use crate::access::principal::Caller;
+use crate::config::Limits;
+use crate::error::{Error, Reason};
+use crate::fair::{Held, Holder, Limit, RETRY_IN, Share, too_many_bytes};
+
+/// Bytes of a MiB.
+const MIB: u64 = 1 << 20;
+
+/// What all calls of this process share.
+#[derive(Debug)]
+pub struct OpenCalls {
+    /// Calls, in all and of one address.
+    addresses: Arc<Limit>,
+    /// Calls of one known caller.
+    principals: Arc<Limit>,
+    /// Calls without a credential, of one address.
+    anonymous: Arc<Limit>,
+    /// Streams of our own, of one caller or, without a credential, of one address.
+    streams: Arc<Limit>,
+    /// Bytes of requests and answers, in all and of one caller or address.
+    bytes: Arc<Limit>,
+}
+
+/// What one call has taken.
+#[derive(Debug, Default)]
+pub struct Shares {
+    calls: [Option<Share>; 2],
+    stream: Option<Share>,
+}
+
+impl OpenCalls {
+    /// Sets the bounds of the configuration.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            addresses: Limit::new(limits.calls_max.into(), limits.calls_per_address.into()),
+            principals: Limit::new(0, limits.calls_per_principal.into()),
+            anonymous: Limit::new(0, limits.anonymous_calls_per_address.into()),
+            streams: Limit::new(0, limits.streams_per_caller.into()),
+            bytes: Limit::new(limits.held_mib_max * MIB, limits.held_mib_per_caller * MIB),
+        }
+    }
+
+    /// Takes one call of an address, before it is known who calls.
+    ///
+    /// # Errors
+    /// `TOO_MANY_CALLS`.
+    pub fn arrived(&self, shares: &mut Shares, address: IpAddr) -> Result<(), Error> {
+        shares.calls[0] = Some(take(&self.addresses, Holder::of_address(address))?);
+        Ok(())
+    }
+
+    /// Takes one call of the caller, or of its address if it has no credential.
+    ///
+    /// # Errors
+    /// `TOO_MANY_CALLS`.
+    pub fn identified(
+        &self,
+        shares: &mut Shares,
+        address: IpAddr,
+        caller: Option<&Caller>,
+    ) -> Result<(), Error> {
+        let limit = if caller.is_some() { &self.principals } else { &self.anonymous };
+        shares.calls[1] = Some(take(limit, holder(address, caller))?);
+        Ok(())
+    }
+
+    /// Takes one stream, if the call is one of our own, health and reflection included. Proxied streams are bounded where
+    /// their connections are.
+    ///
+    /// # Errors
+    /// `TOO_MANY_STREAMS`.
+    pub fn routed(
+        &self,
+        shares: &mut Shares,
+        address: IpAddr,
+        caller: Option<&Caller>,
+        route: &Route,
+    ) -> Result<(), Error> {
+        let streams = match route {
+            Route::Own(Method { streaming, .. }) => *streaming != Streaming::Unary,
+            Route::Open(_) => true,
+            Route::Proxied { .. } => false,
+        };
+        if streams {
+            let share = self.streams.take(holder(address, caller), 1);
+            let full = |_| Error::Exhausted { reason: Reason::TooManyStreams, retry_in: RETRY_IN };
+            shares.stream = Some(share.map_err(full)?);
+        }
+        Ok(())
+    }
+
+    /// Opens the account of the bytes that a call holds.
+    ///
+    /// # Errors
+    /// `TOO_MANY_BYTES`.
+    pub fn held(&self, address: IpAddr, caller: Option<&Caller>) -> Result<Held, Error> {
+        Held::open(&self.bytes, holder(address, caller)).map_err(|_| too_many_bytes())
+    }
+}
+
+fn holder(address: IpAddr, caller: Option<&Caller>) -> Holder {
+    caller
+        .map_or_else(|| Holder::of_address(address), |caller| Holder::Principal(caller.principal()))
+}
+
+fn take(limit: &Arc<Limit>, holder: Holder) -> Result<Share, Error> {
+    let full = |_| Error::Exhausted { reason: Reason::TooManyCalls, retry_in: RETRY_IN };
+    limit.take(holder, 1).map_err(full)
+}

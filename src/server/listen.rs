@@ -1,0 +1,400 @@
+//! The listener, the cores behind it, and how they stop.
+//!
+//! One port for HTTP/2, which calls come by, and for HTTP/1, by which tokens are asked for.
+//!
+//! One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
+//! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
+//! `stack`. `connections` bounds how many there are and ends idle ones.
+//!
+//! Stopping: no more connections, streams end at once, then the cores finish the calls that they have, then writes and
+//! outcomes, then main. A connection is closed when it has no call in flight, whether or not its streams were read.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::answering::answering;
+use super::connections::{Bounds, Connections, Leave, Refused, Slot};
+use super::descriptors::{self, Spare};
+use super::in_flight::InFlight;
+use super::layers::address_limit::AddressLimit;
+use super::layers::open_calls::OpenCalls;
+use super::plain::Plain;
+use super::reload::Listener;
+use super::stack::{Peer, Stack};
+use super::tls::Tls;
+use super::version::{self, Version};
+use super::{health, services};
+use crate::access::live::Ended;
+use crate::app::App;
+use crate::error::Error;
+use crate::net::taking::{SEND_BUFFER_BYTES, Streams};
+use crate::proxy::Proxy;
+
+/// HTTP/2 flow-control window of a stream, in bytes: exec and file streams need more than the protocol's 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// HTTP/2 flow-control window of a connection, in bytes.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Most bytes of request headers, in either version of HTTP.
+const HEADER_BYTES_MAX: u16 = 16 * 1024;
+/// Streams that a caller may have reset before we have looked at them.
+const PENDING_RESETS_MAX: usize = 1_000;
+/// Streams of one connection that we may have reset for errors of its caller.
+const ERROR_RESETS_MAX: usize = 1_024;
+/// How long the acceptor waits where not even the spare descriptor helps.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Accepted connections that wait for their core.
+const CORE_QUEUE_MAX: usize = 1_024;
+/// How long the end of a core waits for blocking work, such as names that are resolved.
+const CORE_END_TIME: Duration = Duration::from_secs(1);
+
+/// A core, seen from the acceptor.
+struct Core {
+    sockets: mpsc::Sender<Accepted>,
+    connections: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// A connection on its way to a core.
+struct Accepted {
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+    slot: Slot,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    stopped: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped, after `app.stop` was cancelled.
+    pub async fn stopped(self) {
+        let _ = self.stopped.await;
+    }
+}
+
+/// Starts to serve on a bound listener.
+///
+/// # Errors
+/// `Unavailable` for a certificate or key that can't be read, or threads that can't be started.
+pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Error> {
+    let address = listener.local_addr().map_err(Error::internal)?;
+    if let Some(tls) = Tls::load(&app.config.server.tls).await? {
+        let _ = app.part::<Listener>().tls.set(tls);
+    }
+    let limits = &app.config.limits;
+    let address_limit = Arc::new(AddressLimit::new(
+        limits.address_requests_per_second,
+        limits.address_burst,
+        app.config.server.trusted_proxies.clone(),
+    ));
+    let public_limit = Arc::new(AddressLimit::of_public_methods(
+        limits.anonymous_requests_per_minute,
+        limits.anonymous_burst,
+    ));
+    let router = services::routes(app, health::start(app)).prepare().into_axum_router();
+    let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
+    let open_calls = Arc::new(OpenCalls::new(&app.config.limits));
+    let plain = Plain::new(app);
+    let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
+    let descriptors = descriptors::raise();
+    let bounds = Bounds::of(limits, descriptors::room(descriptors, &app.config, core_count));
+    let connections = Connections::new(bounds, app.config.server.trusted_proxies.clone());
+    for number in 0..core_count {
+        let stack = Stack {
+            app: Arc::clone(app),
+            address_limit: Arc::clone(&address_limit),
+            public_limit: Arc::clone(&public_limit),
+            open_calls: Arc::clone(&open_calls),
+            router: router.clone(),
+            reflection_v0_0: reflection_v0_0.clone(),
+            proxy: Proxy::new(Arc::clone(app)),
+            plain: plain.clone(),
+        };
+        cores.push(start_core(number, stack).map_err(Error::internal)?);
+    }
+    let tls = app.part::<Listener>().tls.get().is_some();
+    let Bounds { total, address: each, .. } = bounds;
+    info!(%address, cores = core_count, tls, descriptors, connections_max = total, address_connections_max = each, "serving");
+    let task_app = Arc::clone(app);
+    let stopped = app.main().spawn(accept(task_app, listener, connections, cores));
+    app.part::<Listener>().listening.store(true, Ordering::Release);
+    Ok(Running { address, stopped })
+}
+
+fn core_count(configured: u16) -> usize {
+    match configured {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n.into(),
+    }
+}
+
+/// Takes connections until the process stops, then waits for the cores.
+async fn accept(
+    app: Arc<App>,
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    cores: Vec<Core>,
+) {
+    let mut spare = Spare::new();
+    loop {
+        let accepted = tokio::select! {
+            () = app.stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, address)) => {
+                if let Err(refused) = hand_over(&connections, &cores, socket, address) {
+                    refused.count();
+                }
+            }
+            Err(error) if descriptors::are_exhausted(&error) => {
+                Refused::Descriptors.count();
+                connections.make_room();
+                if !spare.refuse_one(&listener).await {
+                    warn!(error = &error as &dyn std::error::Error, "no connection is accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+            // This one alone is lost.
+            Err(error) => {
+                debug!(error = &error as &dyn std::error::Error, "a connection was not accepted");
+            }
+        }
+    }
+    drop(listener);
+    app.live.drain();
+    let threads: Vec<_> = cores.into_iter().map(|core| core.thread).collect();
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|t| t.join().is_ok()));
+    if !matches!(joined.await, Ok(true)) {
+        warn!("a core ended in a panic");
+    }
+}
+
+/// Hands a connection to the core with the fewest, or closes it.
+fn hand_over(
+    connections: &Arc<Connections>,
+    cores: &[Core],
+    socket: TcpStream,
+    address: SocketAddr,
+) -> Result<(), Refused> {
+    let slot = connections.admit(address.ip())?;
+    let socket = socket.into_std().map_err(|_| Refused::Descriptors)?;
+    let least = cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
+    let core = least.ok_or(Refused::Core)?;
+    core.connections.fetch_add(1, Ordering::Relaxed);
+    core.sockets.try_send(Accepted { socket, address, slot }).map_err(|_| {
+        core.connections.fetch_sub(1, Ordering::Relaxed);
+        Refused::Core
+    })
+}
+
+fn start_core(number: usize, stack: Stack) -> io::Result<Core> {
+    let (sockets, receiver) = mpsc::channel(CORE_QUEUE_MAX);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let counted = Arc::clone(&connections);
+    let thread = std::thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+        runtime.block_on(run_core(Arc::new(stack), receiver, counted));
+        runtime.shutdown_timeout(CORE_END_TIME);
+    })?;
+    Ok(Core { sockets, connections, thread })
+}
+
+/// One core: a task for each connection, until the process stops and they are done.
+async fn run_core(
+    stack: Arc<Stack>,
+    mut sockets: mpsc::Receiver<Accepted>,
+    connections: Arc<AtomicUsize>,
+) {
+    let tasks = TaskTracker::new();
+    let stop = stack.app.stop.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            received = sockets.recv() => match received {
+                Some(received) => received,
+                None => break,
+            },
+        };
+        let (stack, connections) = (Arc::clone(&stack), Arc::clone(&connections));
+        let Accepted { socket, address, slot } = accepted;
+        tasks.spawn(async move {
+            let slot = Arc::new(slot);
+            let ended = tokio::select! {
+                ended = connection(stack, socket, address, &slot) => ended,
+                () = slot.cut() => Ok(()),
+            };
+            if let Err(error) = ended {
+                debug!(error = &*error, %address, "a connection ended");
+            }
+            connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+    tasks.close();
+    let drain = stack.app.config.server.drain();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        // The callers had their time: what is still open is told so.
+        stack.app.live.end_all(Ended::Draining);
+        let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+async fn connection(
+    stack: Arc<Stack>,
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+    slot: &Arc<Slot>,
+) -> Result<(), Fault> {
+    let socket = TcpStream::from_std(socket)?;
+    socket.set_nodelay(true)?;
+    let app = Arc::clone(&stack.app);
+    let in_flight = Arc::default();
+    let Some(tls) = app.part::<Listener>().tls.get() else {
+        return speak(stack, socket, Peer { address, certificate: None, in_flight }, slot).await;
+    };
+    let within = app.config.server.handshake();
+    let (socket, verified) = tokio::select! {
+        shaken = tokio::time::timeout(within, tls.accept(socket)) => shaken??,
+        () = app.stop.cancelled() => return Ok(()),
+    };
+    let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
+    let spoken = speak(stack, socket, Peer { address, certificate, in_flight }, slot);
+    match verified {
+        None => spoken.await,
+        // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
+        // streams end with it: the caller connects anew, and is looked at anew.
+        Some(mut verified) => tokio::select! {
+            spoken = spoken => spoken,
+            () = verified.outdated() => Ok(()),
+        },
+    }
+}
+
+/// Finds out the version of HTTP and speaks it to its end. A connection that doesn't say what it speaks ends soon (T16).
+async fn speak<S>(stack: Arc<Stack>, socket: S, peer: Peer, slot: &Arc<Slot>) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stop = stack.app.stop.clone();
+    let within = stack.app.config.server.handshake();
+    let told = tokio::select! {
+        told = tokio::time::timeout(within, version::of(socket)) => told,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let (version, socket) = told??;
+    slot.speaks();
+    match version {
+        Version::Http1 => speak_http1(stack, socket, peer, slot).await,
+        Version::Http2 => speak_http2(stack, socket, peer, slot).await,
+    }
+}
+
+/// Speaks HTTP/2. After a stop the caller is told not to send more, and calls in flight are finished. An idle connection ends the
+/// same way, and is closed where its caller does not follow.
+async fn speak_http2<S>(
+    stack: Arc<Stack>,
+    socket: S,
+    peer: Peer,
+    slot: &Arc<Slot>,
+) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let server = &stack.app.config.server;
+    let stop = stack.app.stop.clone();
+    let streams = Streams::new(stack.app.config.limits.answer());
+    let mut builder = http2::Builder::new(streams.clone());
+    let in_flight = Arc::clone(&peer.in_flight);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(server.concurrent_streams_max)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX.into())
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(ERROR_RESETS_MAX)
+        .keep_alive_interval(server.keepalive())
+        .keep_alive_timeout(server.keepalive());
+    let answers = answering(stack, peer, Arc::clone(slot), Some(streams));
+    let serving = builder.serve_connection(TokioIo::new(socket), answers);
+    tokio::pin!(serving);
+    let leave = tokio::select! {
+        ended = serving.as_mut() => return ended.map_err(Into::into),
+        () = stop.cancelled() => None,
+        leave = slot.leave() => Some(leave),
+    };
+    serving.as_mut().graceful_shutdown();
+    match leave {
+        // Who is displaced is cut from outside.
+        Some(Leave::Displaced) => serving.await.map_err(Into::into),
+        None => finished(serving, &in_flight).await,
+        Some(Leave::Idle) => tokio::select! {
+            ended = serving => ended.map_err(Into::into),
+            () = slot.unused() => Ok(()),
+        },
+    }
+}
+
+/// Speaks HTTP/1, in which there are no calls. The head of each request has its time, from the end of the answer before
+/// it, so that an idle connection ends too. After a stop the present request is answered and no more is read.
+async fn speak_http1<S>(
+    stack: Arc<Stack>,
+    socket: S,
+    peer: Peer,
+    slot: &Arc<Slot>,
+) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stop = stack.app.stop.clone();
+    let in_flight = Arc::clone(&peer.in_flight);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(stack.app.config.server.handshake())
+        .max_buf_size(HEADER_BYTES_MAX.into());
+    let answers = answering(stack, peer, Arc::clone(slot), None);
+    let serving = builder.serve_connection(TokioIo::new(socket), answers);
+    tokio::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => return ended.map_err(Into::into),
+        () = stop.cancelled() => {}
+        _ = slot.leave() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    finished(serving, &in_flight).await
+}
+
+/// Waits for the end of a connection that is draining.
+async fn finished<E: Into<Fault>>(
+    serving: impl Future<Output = Result<(), E>>,
+    in_flight: &InFlight,
+) -> Result<(), Fault> {
+    tokio::select! {
+        ended = serving => ended.map_err(Into::into),
+        () = in_flight.over() => Ok(()),
+    }
+}

@@ -1,0 +1,18 @@
+//! The listener and what every request passes on its way to a service or to the proxy.
+
+mod answer;
+mod answering;
+pub mod body;
+mod connections;
+mod descriptors;
+pub mod health;
+mod in_flight;
+pub mod layers;
+pub mod listen;
+mod plain;
+pub mod reload;
+pub mod services;
+mod stack;
+pub mod tls;
+mod until;
+mod version;

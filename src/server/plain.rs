@@ -1,0 +1,155 @@
+//! What is no gRPC call: plain HTTP, for the token service alone.
+//!
+//! Invariants
+//! - nothing of it goes to a gateway;
+//! - it has a limiter of its own beside that of every address, a bound for its body and one for its time;
+//! - a path that nobody serves costs a look-up and gets no body.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::response::IntoResponse;
+use futures_util::FutureExt;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+use tracing::{Instrument, info, info_span, warn};
+
+use super::layers::address_limit::AddressLimit;
+use super::layers::{cross, telemetry};
+use crate::app::App;
+use crate::ctx::Call;
+use crate::error::Error;
+use crate::rpc::request_id;
+use crate::token_service::{self, Refusal};
+
+/// Most bytes of a request's body. A form with a key in it has some hundred.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// How long a body may take to come.
+const BODY: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The routes and their limiter.
+#[derive(Clone)]
+pub(super) struct Plain {
+    router: Option<axum::Router>,
+    limit: Arc<AddressLimit>,
+}
+
+impl Plain {
+    /// As the configuration has it.
+    pub(super) fn new(app: &Arc<App>) -> Self {
+        let per_minute = app.config.limits.token_requests_per_minute;
+        let limit = Arc::new(AddressLimit::of_public_methods(per_minute, per_minute));
+        Self { router: token_service::router(app), limit }
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(
+        &self,
+        app: &Arc<App>,
+        ip: IpAddr,
+        request: Request<Incoming>,
+    ) -> axum::response::Response {
+        let Some((path, router)) =
+            token_service::path(request.uri().path()).zip(self.router.clone())
+        else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let call = Call {
+            request_id: request_id::of(request.headers(), || app.new_id()),
+            at: app.clock.now(),
+            started: Instant::now(),
+            deadline: None,
+            client_ip: Some(ip),
+            caller: None,
+            method: path,
+            note: Arc::default(),
+            traceparent: None,
+            held: None,
+            taking: None,
+        };
+        let (id, started) = (call.request_id, call.started);
+        let answering = AssertUnwindSafe(self.limited(app, ip, call, router, request));
+        let mut response = match answering.catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(refusal)) => refusal.into_response(),
+            Err(_) => Refusal::fault().into_response(),
+        };
+        telemetry::measure_http(path, response.status(), started);
+        if !response.status().is_success() {
+            let status = response.status().as_u16();
+            info!(request_id = %id, path, status, "refused or failed");
+        }
+        response.headers_mut().insert(request_id::HEADER, request_id::value(id));
+        response
+    }
+
+    async fn limited(
+        &self,
+        app: &Arc<App>,
+        ip: IpAddr,
+        call: Call,
+        router: axum::Router,
+        request: Request<Incoming>,
+    ) -> Result<axum::response::Response, Refusal> {
+        if let Err(Error::Exhausted { retry_in, .. }) = self.limit.admit(ip) {
+            return Err(Refusal::too_many(retry_in));
+        }
+        if app.stop.is_cancelled() {
+            return Err(Refusal::unavailable("the server is stopping"));
+        }
+        let span = info_span!("request", request_id = %call.request_id, path = call.method);
+        let request = read(call, request).await?;
+        let answering = cross::run(app.main(), router.oneshot(request).instrument(span));
+        match tokio::time::timeout(ANSWER, answering).await {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Err(error)) => {
+                warn!(error = &error as &dyn std::error::Error, "a request ended in a panic");
+                Err(Refusal::fault())
+            }
+            Err(_) => Err(Refusal::unavailable("the answer took too long")),
+        }
+    }
+}
+
+/// The request with its body read whole, on the core: a slow caller holds nothing of main.
+async fn read(
+    call: Call,
+    request: Request<Incoming>,
+) -> Result<Request<axum::body::Body>, Refusal> {
+    let (mut head, body) = request.into_parts();
+    let reading = Limited::new(body, BODY_BYTES_MAX).collect();
+    let body = match tokio::time::timeout(BODY, reading).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let why = format!("the body is larger than {BODY_BYTES_MAX} bytes");
+            return Err(Refusal::body(StatusCode::PAYLOAD_TOO_LARGE, &why));
+        }
+        Ok(Err(_)) => return Err(Refusal::body(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => return Err(Refusal::body(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+    };
+    head.extensions.insert(call);
+    Ok(Request::from_parts(head, body.into()))
+}
+
+/// Puts on what every answer by plain HTTP carries: it is not to be kept, guessed at, shown inside another page, or told
+/// to another site.
+pub(super) fn finish(headers: &mut HeaderMap) {
+    let policy = "default-src 'none'; frame-ancestors 'none'";
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, policy),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

@@ -1,0 +1,235 @@
+//! TLS of our own listener, and what a caller's certificate says.
+//!
+//! A certificate proves a caller only under the CA that is for callers; which one stands for whom is configured.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+use crate::access::authn::PeerCertificate;
+use crate::clock::Timestamp;
+use crate::config;
+use crate::error::{Error, Reason};
+use crate::net::x509;
+use crate::seal::joined;
+
+/// How the listener speaks TLS: what is served is swapped while it runs, and connections that stand go on.
+#[derive(Debug)]
+pub struct Tls {
+    config: config::Tls,
+    served: ArcSwap<Served>,
+    /// Moves when the CA for callers is another one.
+    callers: watch::Sender<u64>,
+}
+
+/// What was read from the files at one moment.
+pub(super) struct Served {
+    pub(super) content: Content,
+    pub(super) ends: Option<Timestamp>,
+    acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served").field("ends", &self.ends).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256 of what the files hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    /// Certificate and key.
+    pub(super) own: [u8; 32],
+    /// The CA for callers.
+    callers: [u8; 32],
+}
+
+/// The files, as they were read.
+pub(super) struct Files {
+    cert: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+    ca: Option<Vec<u8>>,
+}
+
+impl Files {
+    /// Which content it is.
+    pub(super) fn content(&self) -> Content {
+        let ca = self.ca.as_deref().unwrap_or_default();
+        Content {
+            own: Sha256::digest(joined(&[&self.cert, &self.key])).into(),
+            callers: Sha256::digest(ca).into(),
+        }
+    }
+}
+
+fn unusable(what: &str, error: &impl std::fmt::Display) -> Error {
+    Error::unavailable(Reason::Internal, format!("`{what}` cannot be used: {error}"))
+}
+
+/// Whose certificate was verified, and until when that holds.
+#[derive(Debug)]
+pub(super) struct Verified {
+    /// What it says.
+    pub(super) certificate: PeerCertificate,
+    changed: watch::Receiver<u64>,
+}
+
+impl Verified {
+    /// Waits until the CA that it was verified under is no longer the one for callers (T14).
+    pub(super) async fn outdated(&mut self) {
+        if self.changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Tls {
+    /// Reads certificate, key and the callers' CA; none where TLS is off.
+    pub async fn load(config: &config::Tls) -> Result<Option<Self>, Error> {
+        if !config.is_on() {
+            return Ok(None);
+        }
+        let served = Served::of(&read(config).await?)?;
+        let served = ArcSwap::from_pointee(served);
+        Ok(Some(Self { config: config.clone(), served, callers: watch::channel(0).0 }))
+    }
+
+    /// What is served now.
+    pub(super) fn served(&self) -> Arc<Served> {
+        self.served.load_full()
+    }
+
+    /// The files as they are now.
+    pub(super) async fn read(&self) -> Result<Files, Error> {
+        read(&self.config).await
+    }
+
+    /// Serves new connections with this. Those of callers who were known by a certificate under another CA end.
+    pub(super) fn swap(&self, served: Served) {
+        let callers = served.content.callers;
+        let before = self.served.swap(Arc::new(served));
+        if before.content.callers != callers {
+            self.callers.send_modify(|version| *version += 1);
+        }
+    }
+
+    /// The handshake; answers what the caller's certificate says, where it showed one.
+    pub(super) async fn accept(
+        &self,
+        socket: TcpStream,
+    ) -> std::io::Result<(TlsStream<TcpStream>, Option<Verified>)> {
+        // Before the CA is looked at, so that a change in between is seen.
+        let changed = self.callers.subscribe();
+        let acceptor = self.served.load().acceptor.clone();
+        let stream = acceptor.accept(socket).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let certificate = shown.and_then(|der| peer_certificate(der));
+        Ok((stream, certificate.map(|certificate| Verified { certificate, changed })))
+    }
+}
+
+impl Served {
+    /// From files that fit together.
+    ///
+    /// # Errors
+    /// Which of them can't be used, and why.
+    pub(super) fn of(files: &Files) -> Result<Self, Error> {
+        let config = server_config(&files.cert, &files.key, files.ca.as_deref())?;
+        let first = CertificateDer::from_pem_slice(&files.cert);
+        let ends = first.ok().and_then(|der| x509::expiry(&der));
+        Ok(Self { content: files.content(), ends, acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+}
+
+async fn read(config: &config::Tls) -> Result<Files, Error> {
+    let file = async |key: &str, path: &Path| {
+        tokio::fs::read(path).await.map_err(|error| unusable(key, &error))
+    };
+    let (Some(cert), Some(key)) = (&config.cert_path, &config.key_path) else {
+        return Err(Error::internal("TLS without files"));
+    };
+    Ok(Files {
+        cert: file("server.tls.cert_path", cert).await?,
+        key: file("server.tls.key_path", key).await?.into(),
+        ca: match &config.client_ca_path {
+            None => None,
+            Some(path) => Some(file("server.tls.client_ca_path", path).await?),
+        },
+    })
+}
+
+fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerConfig, Error> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert)
+        .collect::<Result<_, _>>()
+        .map_err(|e| unusable("server.tls.cert_path", &e))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|e| unusable("server.tls.key_path", &e))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::internal)?;
+    let builder = match ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for der in CertificateDer::pem_slice_iter(ca) {
+                let der = der.map_err(|e| unusable("server.tls.client_ca_path", &e))?;
+                roots.add(der).map_err(|e| unusable("server.tls.client_ca_path", &e))?;
+            }
+            // Optional: people log in with a password, programs come with a key.
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|e| unusable("server.tls.client_ca_path", &e))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
+    if ca.is_some() {
+        // A resumed session carries the certificate of the first one without verifying it again: it would go on after the
+        // certificate has ended. Each connection shows its certificate anew.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    // Calls come by HTTP/2, which is preferred; tokens are asked for by HTTP/1.1 too.
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Issuer, names and end of a certificate. `None` if it cannot be parsed.
+fn peer_certificate(der: &[u8]) -> Option<PeerCertificate> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map(|san| san.value.general_names.as_slice()).unwrap_or_default();
+    let names = names
+        .iter()
+        .filter_map(|name| {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "other kinds of names stand for nobody"
+            )]
+            match name {
+                GeneralName::DNSName(dns) => Some(format!("DNS:{dns}")),
+                GeneralName::URI(uri) => Some(format!("URI:{uri}")),
+                GeneralName::RFC822Name(email) => Some(format!("email:{email}")),
+                _ => None,
+            }
+        })
+        .collect();
+    let ends_at = Timestamp::from_unix_seconds(certificate.validity().not_after.timestamp());
+    Some(PeerCertificate { issuer: certificate.issuer().to_string(), names, ends_at })
+}

@@ -1,0 +1,58 @@
+//! What ends a call of ours from outside: its deadline, and for a stream the drain.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, sleep_until};
+
+use crate::access::live::Ended;
+use crate::app::App;
+use crate::error::Error;
+use crate::net::deadline;
+
+/// Becomes ready with the error that the call ends with.
+pub(super) struct Until(Pin<Box<dyn Future<Output = Error> + Send>>);
+
+impl Until {
+    /// The deadline, and the begin of a drain where a time after it is given.
+    pub(super) fn of(app: &App, deadline: Option<Instant>, after_stop: Option<Duration>) -> Self {
+        let stop = app.stop.clone();
+        let late = async move {
+            match deadline {
+                Some(deadline) => sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let drained = async move {
+            match after_stop {
+                Some(time) => {
+                    stop.cancelled().await;
+                    sleep(time).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        Self(Box::pin(async move {
+            tokio::select! {
+                () = late => deadline::late(),
+                () = drained => Ended::Draining.into(),
+            }
+        }))
+    }
+}
+
+impl Future for Until {
+    type Output = Error;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Error> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Until").finish_non_exhaustive()
+    }
+}

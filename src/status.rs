@@ -1,0 +1,288 @@
+//! From [`Error`] to a gRPC status with google.rpc details: the only maker of [`Status`].
+//!
+//! A client gets a reason for programs and a sentence for people; what went wrong inside goes to the log, once, here.
+
+use std::collections::HashMap;
+
+use http::HeaderMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::error;
+
+use crate::error::{Error, Reason, Said};
+use crate::pb::codec;
+use crate::pb::strict::Fault;
+
+/// The domain of our reasons in google.rpc.ErrorInfo.
+pub const DOMAIN: &str = "shoreguard";
+
+/// The gRPC code and the reason of an error.
+#[must_use]
+pub fn code_of(error: &Error) -> (Code, Reason) {
+    match error {
+        Error::Invalid { .. } => (Code::InvalidArgument, Reason::InvalidField),
+        Error::Missing { .. } => (Code::NotFound, Reason::NotFound),
+        Error::Exists { .. } => (Code::AlreadyExists, Reason::AlreadyExists),
+        Error::Conflict { .. } => (Code::Aborted, Reason::ConcurrentChange),
+        Error::Refused { reason, .. } => (refused_code(*reason), *reason),
+        Error::Denied { .. } => (Code::PermissionDenied, Reason::RoleTooLow),
+        Error::Unauthenticated { reason } => (Code::Unauthenticated, *reason),
+        Error::Exhausted { reason, .. } => (Code::ResourceExhausted, *reason),
+        Error::OutOfRange { .. } => (Code::OutOfRange, Reason::CursorExpired),
+        Error::Unavailable { reason, .. } => (Code::Unavailable, *reason),
+        Error::Late { .. } => (Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        Error::Gateway { said: Said::Uncertain, .. } => {
+            (said_code(Said::Uncertain), Reason::RequestInFlight)
+        }
+        Error::Gateway { said, .. } => (said_code(*said), Reason::GatewayRefused),
+        Error::Unimplemented { .. } => (Code::Unimplemented, Reason::MethodUnknown),
+        Error::Internal(_) => (Code::Internal, Reason::Internal),
+    }
+}
+
+/// The code that a gateway has answered with, but for what it thinks of our credential, which is no fault of the caller's.
+fn said_code(said: Said) -> Code {
+    match said {
+        Said::Invalid => Code::InvalidArgument,
+        Said::Missing => Code::NotFound,
+        Said::Exists => Code::AlreadyExists,
+        Said::Refused | Said::Uncertain => Code::FailedPrecondition,
+        Said::Changed => Code::Aborted,
+        Said::Exhausted => Code::ResourceExhausted,
+        Said::Unimplemented => Code::Unimplemented,
+        Said::Unavailable => Code::Unavailable,
+        Said::Failed => Code::Internal,
+    }
+}
+
+/// Most refusals are about state; a few are about the message or about who may ever send it.
+fn refused_code(reason: Reason) -> Code {
+    match reason {
+        Reason::MessageAmbiguous
+        | Reason::MalformedMessage
+        | Reason::GatewayAmbiguous
+        | Reason::RequestIdReused
+        | Reason::SettingUnknown
+        | Reason::WireMismatch
+        | Reason::AddressForbidden => Code::InvalidArgument,
+        Reason::MethodNotSupported => Code::Unimplemented,
+        Reason::MethodNotForwarded | Reason::CredentialBound => Code::PermissionDenied,
+        Reason::MessageTooLarge => Code::ResourceExhausted,
+        Reason::RequestInFlight => Code::Aborted,
+        Reason::SandboxUnplaced => Code::NotFound,
+        Reason::InvalidField
+        | Reason::NotFound
+        | Reason::AlreadyExists
+        | Reason::ConcurrentChange
+        | Reason::RoleTooLow
+        | Reason::CredentialMissing
+        | Reason::CredentialInvalid
+        | Reason::CredentialAmbiguous
+        | Reason::LoginFailed
+        | Reason::AlreadySetUp
+        | Reason::RateLimited
+        | Reason::Busy
+        | Reason::TooManyCalls
+        | Reason::TooManyStreams
+        | Reason::TooManyBytes
+        | Reason::DiskLow
+        | Reason::AuditUnavailable
+        | Reason::StorageUnavailable
+        | Reason::AccessStale
+        | Reason::GatewayUnreachable
+        | Reason::GatewayRefused
+        | Reason::HostUnreachable
+        | Reason::IssuerUnavailable
+        | Reason::WireUnsupported
+        | Reason::WireContradicted
+        | Reason::MethodUnknown
+        | Reason::LastAdmin
+        | Reason::NoSession
+        | Reason::FeatureDisabled
+        | Reason::NoInvite
+        | Reason::OwnAccount
+        | Reason::LimitReached
+        | Reason::LoginStale
+        | Reason::OperationRunning
+        | Reason::OperationEnded
+        | Reason::OperationFailed
+        | Reason::GatewayTokenUnavailable
+        | Reason::CredentialsUnproven
+        | Reason::GatewayInUse
+        | Reason::DiscoveryRunning
+        | Reason::GatewayOverBudget
+        | Reason::GatewayBusy
+        | Reason::GatewayCredentialRefused
+        | Reason::NoOtherLogin
+        | Reason::CursorExpired
+        | Reason::DeadlineExceeded
+        | Reason::Draining
+        | Reason::Internal => Code::FailedPrecondition,
+    }
+}
+
+/// The code as metrics and logs show it.
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// The status of an error. An internal one is logged with its chain.
+#[must_use]
+pub fn status(error: Error) -> Status {
+    let (code, reason) = code_of(&error);
+    let message = error.to_string();
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, HashMap::new());
+    match error {
+        Error::Invalid { field, why } => {
+            details.add_bad_request_violation(field, why);
+        }
+        Error::Exists { kind, name } => {
+            details.set_resource_info(kind.words(), name, "", message.as_str());
+        }
+        Error::Missing { kind, id } | Error::Conflict { kind, id } => {
+            details.set_resource_info(kind.words(), id, "", message.as_str());
+        }
+        Error::Refused { reason, why } if code == Code::FailedPrecondition => {
+            details.add_precondition_failure_violation(reason.as_str(), "", why);
+        }
+        Error::Exhausted { retry_in, .. } => {
+            details.set_retry_info(Some(retry_in));
+        }
+        Error::Internal(source) => {
+            error!(error = &*source, "a call failed");
+        }
+        Error::Refused { .. }
+        | Error::Denied { .. }
+        | Error::Unauthenticated { .. }
+        | Error::OutOfRange { .. }
+        | Error::Unavailable { .. }
+        | Error::Late { .. }
+        | Error::Gateway { .. }
+        | Error::Unimplemented { .. } => {}
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// What the framework says of a message that is too large, before its limit.
+const LIMIT_IS: &str = "the limit is: ";
+
+/// The error behind a status that the framework or the codec made of what a caller sent. `None` for a status with
+/// details, which is ours, and for one that is not about the message.
+#[must_use]
+pub fn of_the_wire(status: &Status) -> Option<Error> {
+    if !status.details().is_empty() {
+        return None;
+    }
+    let (code, message) = (status.code(), status.message());
+    if code == Code::InvalidArgument {
+        let field = codec::refused_field(status)?;
+        return Some(Error::from(Fault::Nul(field.to_owned())));
+    }
+    if code == Code::OutOfRange && message.contains("too large") {
+        return Some(too_large(message));
+    }
+    // Made before a handler ran, so it is about the bytes: no message, a bad flag, a stream that broke off.
+    matches!(code, Code::Internal | Code::Unknown)
+        .then(|| Error::refused(Reason::MalformedMessage, codec::UNDECODABLE))
+}
+
+fn too_large(said: &str) -> Error {
+    let limit = said.split_once(LIMIT_IS).and_then(|(_, rest)| rest.split(' ').next());
+    let limit = limit.filter(|limit| limit.bytes().all(|byte| byte.is_ascii_digit()));
+    let of = limit.map(|limit| format!(" of {limit} bytes")).unwrap_or_default();
+    let why = format!("the message is larger than the limit{of}: send less in one message");
+    Error::refused(Reason::MessageTooLarge, why)
+}
+
+/// The error behind a status that was made before a handler ran.
+#[must_use]
+pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
+    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bytes") {
+        return None;
+    }
+    of_the_wire(&Status::from_header_map(headers)?)
+}
+
+/// The error of a call as trailers, for an answer that has begun.
+#[must_use]
+pub fn trailers(error: Error) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(4);
+    // A status of ours is made of text that headers can carry; where it were not, its code alone would be there.
+    let _ = status(error).add_header(&mut trailers);
+    trailers
+}
+
+/// The error of a call as an HTTP response: trailers-only, as gRPC has it.
+#[must_use]
+pub fn response<B: Default>(error: Error) -> http::Response<B> {
+    status(error).into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn every_status_has_a_reason_of_ours() {
+        let refused = status(Error::missing(Kind::Gateway, "edge"));
+        assert_eq!(refused.code(), Code::NotFound);
+        let details = refused.get_error_details();
+        let info = details.error_info().expect("a reason");
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("NOT_FOUND", "shoreguard"));
+    }
+
+    #[test]
+    fn a_refusal_of_the_codec_or_the_framework_is_an_error_of_ours() {
+        let refused = codec::refuse(&Fault::Nul("labels".to_owned()));
+        let Some(Error::Invalid { field, .. }) = of_the_wire(&refused) else { panic!() };
+        assert_eq!(field, "labels");
+        let said = "Error, decoded message length too large: found 9 bytes, the limit is: 8 bytes";
+        let large = of_the_wire(&Status::out_of_range(said)).unwrap();
+        assert_eq!(code_of(&large), (Code::ResourceExhausted, Reason::MessageTooLarge));
+        assert!(large.to_string().contains("limit of 8 bytes"), "{large}");
+        for said in ["Missing request message.", "protocol error: received message with flag"] {
+            let malformed = of_the_wire(&Status::new(Code::Internal, said)).unwrap();
+            assert_eq!(code_of(&malformed).1, Reason::MalformedMessage, "{said}");
+        }
+        assert!(of_the_wire(&status(Error::internal("x"))).is_none(), "ours has details");
+        assert!(of_the_wire(&Status::invalid_argument("x")).is_none());
+    }
+
+    #[test]
+    fn what_went_wrong_inside_stays_inside() {
+        let status = status(Error::internal("relation users does not exist"));
+        assert_eq!(status.message(), "a fault of the server");
+        assert!(!format!("{status:?}").contains("relation"));
+    }
+
+    #[test]
+    fn reasons_are_those_of_the_proto() {
+        for reason in Reason::ALL {
+            let name = format!("ERROR_REASON_{}", reason.as_str());
+            assert!(crate::pb::v1::ErrorReason::from_str_name(&name).is_some(), "{name}");
+        }
+        let in_proto =
+            (1..100).filter(|n| crate::pb::v1::ErrorReason::try_from(*n).is_ok()).count();
+        assert_eq!(in_proto, Reason::ALL.len());
+    }
+}

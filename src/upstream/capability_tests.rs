@@ -1,0 +1,121 @@
+//! Versions, and what follows from them.
+
+use super::*;
+use crate::status::code_of;
+
+const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
+const TEMPLATES: &str = "/openshell.v1.OpenShell/ListSandboxTemplates";
+const ROUTE: &str = "/openshell.inference.v1.Inference/GetInferenceRoute";
+
+fn held(generation: Generation, version: &str) -> Vec<Capability> {
+    Capability::ALL.into_iter().filter(|c| c.is_held(generation, version)).collect()
+}
+
+#[test]
+fn capabilities_follow_from_generation_and_version() {
+    use Capability::{
+        CurrentUser, InferenceRoutes, MainProcessExit, ProviderCredentials, ProviderStatus,
+        RequestIds, RootfsStaging, SandboxNames, SandboxTemplates, StartStop, SubjectTokens,
+    };
+    let old = [InferenceRoutes, CurrentUser, StartStop, MainProcessExit, SubjectTokens];
+    let new = [
+        CurrentUser,
+        StartStop,
+        MainProcessExit,
+        SubjectTokens,
+        SandboxTemplates,
+        RootfsStaging,
+        ProviderStatus,
+        RequestIds,
+        SandboxNames,
+        ProviderCredentials,
+    ];
+    let table: [(&str, Generation, &[Capability]); 16] = [
+        ("0.0.88", Generation::V0_0, &old[..1]),
+        ("0.0.94", Generation::V0_0, &old[..1]),
+        ("0.0.95", Generation::V0_0, &old[..2]),
+        ("0.0.104", Generation::V0_0, &old[..2]),
+        ("0.0.105", Generation::V0_0, &old[..3]),
+        ("0.0.105-dev.3+gabc", Generation::V0_0, &old[..3]),
+        ("0.0.110", Generation::V0_0, &old[..3]),
+        ("0.0.111", Generation::V0_0, &old[..4]),
+        ("0.0.113", Generation::V0_0, &old),
+        ("0.0.116", Generation::V0_0, &old),
+        ("0.1.0", Generation::V0_1, &new[..9]),
+        ("0.1.4", Generation::V0_1, &new[..9]),
+        ("0.1.5", Generation::V0_1, &new),
+        // Set by hand, since the version tells nothing.
+        ("latest", Generation::V0_0, &old),
+        ("latest", Generation::V0_1, &new),
+        ("0.0.36", Generation::Unsupported, &[]),
+    ];
+    for (version, generation, expected) in table {
+        assert_eq!(held(generation, version), expected, "{version} as {generation:?}");
+    }
+}
+
+#[test]
+fn the_four_families_are_told_apart() {
+    let table = [
+        ("0.0.36", Family::Before0_0_37),
+        ("0.0.37", Family::Before0_0_88),
+        ("0.0.87", Family::Before0_0_88),
+        ("0.0.88", Family::V0_0),
+        ("0.0.112-dev.7+g2f7fb6559", Family::V0_0),
+        ("0.0.116", Family::V0_0),
+        ("0.0.117", Family::Unknown),
+        ("v0.1.0", Family::V0_1),
+        ("0.1.99", Family::V0_1),
+        ("0.2.0", Family::Unknown),
+        ("0.1", Family::Unknown),
+        ("", Family::Unknown),
+    ];
+    for (version, family) in table {
+        assert_eq!(Family::of(version), family, "{version}");
+    }
+    assert!(unsupported("0.0.36").starts_with("version `0.0.36` is of the family before 0.0.37"));
+    assert!(unsupported("0.0.50").contains("0.0.37 to 0.0.87"));
+    assert!(unsupported("latest").contains("of no family"));
+}
+
+#[test]
+fn a_method_that_is_missing_is_named_with_its_version() {
+    let missing = |path, generation, version| {
+        let refused = needs(path, "edge", generation, version).err()?;
+        assert_eq!(code_of(&refused).1, Reason::MethodNotSupported);
+        Some(refused.to_string())
+    };
+    assert_eq!(missing(STOP, Generation::V0_0, "0.0.105"), None);
+    assert_eq!(missing(STOP, Generation::V0_1, "0.1.0"), None);
+    assert_eq!(missing("/openshell.v1.OpenShell/GetSandbox", Generation::V0_0, "0.0.88"), None);
+    assert_eq!(
+        missing(STOP, Generation::V0_0, "0.0.104").unwrap(),
+        "`StopSandbox` exists since version 0.0.105, gateway `edge` reports `0.0.104` and speaks generation 0.0"
+    );
+    let templates = missing(TEMPLATES, Generation::V0_0, "0.0.116").unwrap();
+    assert!(templates.contains("since version 0.1.0"), "{templates}");
+    let route = missing(ROUTE, Generation::V0_1, "0.1.5").unwrap();
+    assert!(route.contains("up to version 0.0.116"), "{route}");
+}
+
+#[test]
+fn t09_a_generation_that_the_version_contradicts_governs_nothing() {
+    let table = [
+        (Generation::V0_0, "0.0.100", false),
+        (Generation::V0_1, "0.1.5", false),
+        (Generation::V0_0, "0.1.5", true),
+        (Generation::V0_1, "0.0.116", true),
+        (Generation::V0_0, "0.0.36", true),
+        (Generation::V0_1, "0.0.87", true),
+        // A version of no family says nothing against what was set.
+        (Generation::V0_0, "latest", false),
+        (Generation::V0_1, "0.3.0", false),
+    ];
+    for (set, version, contradicted) in table {
+        assert_eq!(contradicts(set, version), contradicted, "{set:?} {version}");
+        let refused = governable(PolicyEffect::Sandbox, "edge", set, version);
+        assert_eq!(refused.is_err(), contradicted, "{set:?} {version}");
+        governable(PolicyEffect::None, "edge", set, version).expect("a read passes");
+        assert_eq!(note(set, version).is_empty(), !contradicted, "{set:?} {version}");
+    }
+}

@@ -1,0 +1,93 @@
+//! One connection to a simulated gateway.
+
+use super::*;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::types::GatewayId;
+use crate::net::names::Names;
+use crate::upstream::generation::Generation;
+use shoreguard_simulator::{self as simulator, Simulator, SimulatorOptions};
+
+const LANES: [Lane; 3] = [Lane::Unary, Lane::Streams, Lane::Exclusive];
+
+async fn simulated() -> (Simulator, Target, Gateways) {
+    let options = SimulatorOptions::plain(simulator::Generation::V0_0);
+    let simulator = Simulator::start(options).await.unwrap();
+    let text = "[gateways]\nallowed_networks = ['127.0.0.0/8']";
+    let config = Config::from_toml(text).unwrap().gateways;
+    let target = Target {
+        id: GatewayId(1),
+        name: "edge".into(),
+        host: simulator.addr().ip().to_string(),
+        port: simulator.addr().port(),
+        names: Names::of_system(),
+        tls: None,
+        identity: Identity::None,
+        budget: Budget::new(&config, Clock::system()),
+        generation: Generation::Unknown,
+        pinned: None,
+        connection_version: 1,
+    };
+    (simulator, target, config)
+}
+
+#[test]
+fn the_window_of_a_connection_holds_what_all_its_streams_may_leave_unread() {
+    for lane in LANES {
+        let streams = u64::try_from(lane.handles_max()).unwrap();
+        let unread = streams * u64::from(lane.stream_window());
+        assert!(unread <= u64::from(lane.connection_window()), "{lane:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_takes_as_many_streams_as_its_window_is_made_for() {
+    let (simulator, target, config) = simulated().await;
+    for lane in LANES {
+        let purpose = Purpose { lane, seat: None, spare: Weak::new() };
+        let connection = Connection::open_for(purpose, &target, &config).await.unwrap();
+        let connection = Arc::new(connection);
+        let mut held: Vec<_> =
+            (0..lane.handles_max()).map(|_| connection.lease().unwrap()).collect();
+        assert!(connection.lease().is_none(), "{lane:?}");
+        assert!(connection.is_open(), "{lane:?}: it is full and not retired");
+        held.pop();
+        // A connection that one call has had to itself goes elsewhere, and here there is nowhere to go.
+        let again = connection.lease();
+        assert_eq!(again.is_some(), lane != Lane::Exclusive, "{lane:?}");
+        assert_eq!(connection.is_open(), lane != Lane::Exclusive, "{lane:?}");
+    }
+    simulator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proven_connection_is_kept_and_one_without_window_is_closed() {
+    let (simulator, target, config) = simulated().await;
+    let spare = Arc::new(Spare::new(Duration::from_millis(500)));
+    let purpose = Purpose { lane: Lane::Exclusive, seat: None, spare: Arc::downgrade(&spare) };
+    let connection = Connection::open_for(purpose, &target, &config).await.unwrap();
+    let (connection, version) = (Arc::new(connection), target.connection_version);
+    drop(connection.lease().unwrap());
+    let lease = loop {
+        if let Some(lease) = spare.take(version) {
+            break lease;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(spare.take(version).is_none(), "one call at a time");
+    // The gateway reads nothing of what fills its window.
+    simulator.script("ListProviders", simulator::Script::Hang, simulator::Times::All);
+    let path = "/openshell.v1.OpenShell/ListProviders";
+    let (response, mut request) = lease.start(path, HeaderMap::new(), false).unwrap();
+    request.send_data(Bytes::from(vec![0; 60_000]), false).unwrap();
+    drop(lease);
+    while connection.is_open() {
+        assert!(spare.take(version).is_none(), "it is not proven");
+        tokio::task::yield_now().await;
+    }
+    drop((response, request, connection));
+    while simulator.connections_open() > 0 {
+        tokio::task::yield_now().await;
+    }
+    simulator.stop().await;
+}

@@ -1,0 +1,114 @@
+//! The task that drives a connection: its frames, its resets, its keepalive and its end.
+//!
+//! Invariants
+//! - it ends when the connection does, and the connection's seat is free from then on;
+//! - a connection without streams ends: unused after the configured time, retired after [`CLOSING`] at the latest,
+//!   whether or not the gateway takes its last bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::{Ping, PingPong};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::bounds::Seat;
+use super::connection::Load;
+use super::reaper::{Piece, Reaper};
+
+/// How often a connection in use is asked whether it lives; it must have answered by the next time.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long a retired connection without streams may take to close.
+const CLOSING: Duration = Duration::from_secs(20);
+
+/// What drives a connection.
+pub(crate) struct Task {
+    /// How much is going on on it.
+    pub(crate) load: Arc<Load>,
+    /// Name of the gateway.
+    pub(crate) gateway: Arc<str>,
+    /// How long it stays open unused.
+    pub(crate) idle: Duration,
+    /// Its streams that are to be reset.
+    pub(crate) reaper: Reaper,
+    /// Held until it has ended.
+    pub(crate) _seat: Option<Seat>,
+}
+
+impl Task {
+    /// Runs to the end of the connection.
+    pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(
+        mut self,
+        mut h2: h2::client::Connection<T, Bytes>,
+        mut ping: Option<PingPong>,
+        mut buried: UnboundedReceiver<Piece>,
+    ) {
+        let mut asked = false;
+        let mut opened = 0;
+        let (mut used, mut keepalive) = (Instant::now(), Instant::now() + KEEPALIVE);
+        loop {
+            let reap = self.reaper.next();
+            tokio::select! {
+                biased;
+                ended = &mut h2 => {
+                    if let Err(error) = ended {
+                        debug!(gateway = %self.gateway, %error, "a connection has ended");
+                    }
+                    break;
+                }
+                Some(piece) = buried.recv() => {
+                    self.reaper.bury(piece);
+                    while let Ok(more) = buried.try_recv() {
+                        self.reaper.bury(more);
+                    }
+                    self.reap();
+                }
+                () = sleep_until(reap.unwrap_or(keepalive)), if reap.is_some() => self.reap(),
+                () = pong(&mut ping), if asked => asked = false,
+                () = sleep_until(keepalive.min(used + self.idle())) => {
+                    let now = Instant::now();
+                    let since = std::mem::replace(&mut opened, self.load.opened.load(Ordering::Relaxed));
+                    if self.load.active() > 0 || opened != since {
+                        used = now;
+                    } else if now >= used + self.idle() && self.load.close_idle() {
+                        break;
+                    }
+                    if now >= keepalive {
+                        if asked {
+                            warn!(gateway = %self.gateway, "a connection has gone silent");
+                            break;
+                        }
+                        keepalive = now + KEEPALIVE;
+                        asked = self.load.active() > 0 && send_ping(&mut ping);
+                    }
+                }
+            }
+        }
+        self.load.retire();
+    }
+
+    fn reap(&mut self) {
+        self.reaper.work(Instant::now());
+        self.load.backlog.store(self.reaper.backlog(), Ordering::Relaxed);
+    }
+
+    /// How long it stays open without streams.
+    fn idle(&self) -> Duration {
+        if self.load.is_retired() { self.idle.min(CLOSING) } else { self.idle }
+    }
+}
+
+fn send_ping(ping: &mut Option<PingPong>) -> bool {
+    ping.as_mut().is_some_and(|ping| ping.send_ping(Ping::opaque()).is_ok())
+}
+
+async fn pong(ping: &mut Option<PingPong>) {
+    if let Some(ping) = ping {
+        // An error ends the connection itself, which is seen there.
+        let _ = std::future::poll_fn(|cx| ping.poll_pong(cx)).await;
+    }
+}

@@ -1,0 +1,195 @@
+//! Where a gateway and its identity provider are: endpoints, schemes, token URLs.
+
+use std::net::Ipv6Addr;
+
+use crate::error::Error;
+use crate::net::guard::is_loopback;
+
+/// Most characters of an endpoint.
+pub const ENDPOINT_CHARACTERS_MAX: usize = 260;
+
+/// A host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// From `host:port`; an IPv6 address stands in brackets. No scheme, no path, no user.
+    pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
+        let bad = || Error::invalid(field, "must be `host:port`, an IPv6 address in brackets");
+        if text.len() > ENDPOINT_CHARACTERS_MAX {
+            let why =
+                format!("must be at most {ENDPOINT_CHARACTERS_MAX} characters, got {}", text.len());
+            return Err(Error::invalid(field, why));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
+        let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
+        let port = Some(port)
+            .filter(|_| digits)
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port > 0);
+        let port =
+            port.ok_or_else(|| Error::invalid(field, "must have a port between 1 and 65535"))?;
+        let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(inner) => inner.parse::<Ipv6Addr>().map_err(|_| bad())?.to_string(),
+            None if is_host(host) => host.to_ascii_lowercase(),
+            None => return Err(bad()),
+        };
+        Ok(Self { host, port })
+    }
+
+    /// As it is stored and shown.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+}
+
+/// Most characters of a token URL.
+pub const TOKEN_URL_CHARACTERS_MAX: usize = 2_000;
+/// Most characters of a scope or an audience.
+pub const SCOPE_CHARACTERS_MAX: usize = 1_000;
+
+/// How tokens for a gateway are asked for at its identity provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OidcClient {
+    /// The token endpoint.
+    pub token_url: String,
+    /// What is asked for, where something is.
+    pub scope: Option<String>,
+    /// Whom the token is for, where the provider wants to be told.
+    pub audience: Option<String>,
+}
+
+impl OidcClient {
+    /// From what a caller says. The URL is under https, unless it leads to this very machine.
+    pub fn parse(token_url: &str, scope: &str, audience: &str) -> Result<Self, Error> {
+        let uri = token_url.parse::<http::Uri>().ok();
+        let authority = uri.as_ref().and_then(http::Uri::authority);
+        let local = authority.is_some_and(|at| is_loopback(at.host()));
+        let sound = token_url.len() <= TOKEN_URL_CHARACTERS_MAX
+            && token_url.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && b != b'\\')
+            && authority.is_some_and(|at| !at.as_str().contains('@'))
+            && (token_url.starts_with("https://") || (local && token_url.starts_with("http://")));
+        if !sound {
+            let why = "must be an https URL of at most 2000 characters, without user and fragment";
+            return Err(Error::invalid("oidc_client.token_url", why));
+        }
+        let text = |field: &str, text: &str| {
+            if text.len() > SCOPE_CHARACTERS_MAX
+                || !text.bytes().all(|b| (b' '..=b'~').contains(&b))
+            {
+                let why = format!("must be at most {SCOPE_CHARACTERS_MAX} ASCII characters");
+                return Err(Error::invalid(format!("oidc_client.{field}"), why));
+            }
+            Ok((!text.is_empty()).then(|| text.to_owned()))
+        };
+        let (scope, audience) = (text("scope", scope)?, text("audience", audience)?);
+        Ok(Self { token_url: token_url.to_owned(), scope, audience })
+    }
+
+    /// Host of the token URL: a name, an IPv4 address, or an IPv6 address without brackets.
+    #[must_use]
+    pub fn token_host(&self) -> Option<String> {
+        let uri = self.token_url.parse::<http::Uri>().ok()?;
+        Some(uri.host()?.trim_matches(['[', ']']).to_owned())
+    }
+}
+
+/// How a gateway is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// From what is stored.
+    pub fn stored(text: &str) -> Result<Self, Error> {
+        match text {
+            "http" => Ok(Self::Http),
+            "https" => Ok(Self::Https),
+            other => Err(Error::internal(format!("unknown scheme {other}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_a_host_and_a_port_and_nothing_else() {
+        let shown = |text: &str| Endpoint::parse("endpoint", text).map(|e| e.shown());
+        assert_eq!(shown("Gate.Example.com:443").unwrap(), "gate.example.com:443");
+        assert_eq!(shown("[2001:DB8::1]:8080").unwrap(), "[2001:db8::1]:8080");
+        assert_eq!(shown("10.0.0.1:65535").unwrap(), "10.0.0.1:65535");
+        for bad in [
+            "",
+            "host",
+            "host:",
+            ":443",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "https://host:443",
+            "user@host:443",
+            "host:443/path",
+            "2001:db8::1:443",
+            "[::1]",
+            "[host]:443",
+            "a b:443",
+            "host\n:443",
+            "..:443",
+            &format!("{}:443", "a".repeat(64)),
+        ] {
+            assert!(shown(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_fetched_under_https() {
+        let parse = |url: &str| OidcClient::parse(url, "openid", "");
+        assert!(parse("https://id.example.com/token").is_ok());
+        assert!(parse("http://127.0.0.1:8080/token").is_ok());
+        for bad in [
+            "",
+            "http://id.example.com/token",
+            "ftp://127.0.0.1/token",
+            "https://user@id.example.com/token",
+            "https://id.example.com/token#a",
+            "https:///token",
+            &format!("https://id.example.com/{}", "a".repeat(TOKEN_URL_CHARACTERS_MAX)),
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(OidcClient::parse("https://a/b", "a\nb", "").is_err());
+    }
+}

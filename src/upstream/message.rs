@@ -1,0 +1,244 @@
+//! gRPC framing: one byte of compression, four of length, then the message.
+//!
+//! A request that is read is read whole: its bytes are checked, and those very bytes go on.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Body;
+
+use crate::error::{Error, Reason};
+use crate::net::BoxError;
+
+/// The largest request that is read: gateways take no larger one.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// What stands before a message.
+const PREFIX_BYTES: usize = 5;
+
+/// A request of which the first message was read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// What was read, as it came, the prefix included; may go beyond the message.
+    pub(crate) bytes: Bytes,
+    /// How long the message is, without its prefix.
+    length: usize,
+    /// Whether nothing follows.
+    pub(crate) ended: bool,
+}
+
+impl Read {
+    /// One message that is there, with its prefix.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        Self { length: bytes.len() - PREFIX_BYTES, bytes, ended: true }
+    }
+
+    /// The message.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.bytes[PREFIX_BYTES..PREFIX_BYTES + self.length]
+    }
+
+    /// The same request with more at the end of its message, under a prefix that counts it. It must be one message.
+    ///
+    /// # Errors
+    /// `MESSAGE_TOO_LARGE`.
+    pub(crate) fn with(self, more: &[u8]) -> Result<Self, Error> {
+        let length = self.length + more.len();
+        if length > MESSAGE_BYTES_MAX {
+            return Err(too_large(length));
+        }
+        let bytes = framed(&[self.message(), more].concat());
+        Ok(Self { bytes, length, ended: self.ended })
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn message_bytes(&self) -> Bytes {
+        self.bytes.slice(PREFIX_BYTES..PREFIX_BYTES + self.length)
+    }
+}
+
+/// Refuses what can't be read: a compressed message would have to be unpacked to be checked, and then be packed by
+/// somebody else again.
+pub(crate) fn identity(headers: &HeaderMap) -> Result<(), Error> {
+    let mut encodings = headers.get_all("grpc-encoding").iter();
+    match (encodings.next(), encodings.next()) {
+        (None, _) => Ok(()),
+        (Some(one), None) if one == "identity" => Ok(()),
+        _ => Err(ambiguous("the message must not be compressed")),
+    }
+}
+
+/// Reads the first message of a request.
+pub(crate) async fn first<B>(body: &mut B) -> Result<Read, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let (mut bytes, mut ended) = (Bytes::new(), false);
+    loop {
+        if let Some(length) = length_of(&bytes)?
+            && bytes.len() - PREFIX_BYTES >= length
+        {
+            ended = ended || body.is_end_stream();
+            return Ok(Read { bytes, length, ended });
+        }
+        if ended {
+            let why = if bytes.is_empty() { "there is no message" } else { "it is cut off" };
+            return Err(Error::refused(Reason::MalformedMessage, why));
+        }
+        match next(body).await? {
+            Some(data) => bytes = joined(bytes, data),
+            None => ended = true,
+        }
+    }
+}
+
+/// Reads a request that must be exactly one message.
+pub(crate) async fn whole<B>(body: &mut B) -> Result<Read, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let mut read = first(body).await?;
+    while !read.ended {
+        match next(body).await? {
+            // An empty frame says nothing; only what carries bytes could be a second message.
+            Some(data) if data.is_empty() => {}
+            Some(_) => return Err(ambiguous("exactly one message is taken")),
+            None => read.ended = true,
+        }
+    }
+    if read.bytes.len() != PREFIX_BYTES + read.length {
+        return Err(ambiguous("exactly one message is taken"));
+    }
+    Ok(read)
+}
+
+async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await;
+    match frame {
+        None => Ok(None),
+        // A request has no trailers in gRPC; where they come nothing else does.
+        Some(Ok(frame)) => Ok(frame.into_data().ok()),
+        Some(Err(error)) => Err(match error.into().downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(_) => Error::refused(Reason::MalformedMessage, "the request broke off"),
+        }),
+    }
+}
+
+fn joined(before: Bytes, data: Bytes) -> Bytes {
+    if before.is_empty() {
+        return data;
+    }
+    let mut all = BytesMut::from(before);
+    all.extend_from_slice(&data);
+    all.freeze()
+}
+
+fn length_of(bytes: &Bytes) -> Result<Option<usize>, Error> {
+    let Some(mut prefix) = bytes.get(..PREFIX_BYTES) else { return Ok(None) };
+    if prefix.get_u8() != 0 {
+        return Err(ambiguous("the message must not be compressed"));
+    }
+    let length = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
+    if length > MESSAGE_BYTES_MAX {
+        return Err(too_large(length));
+    }
+    Ok(Some(length))
+}
+
+fn too_large(length: usize) -> Error {
+    let why = format!("a message of at most {MESSAGE_BYTES_MAX} bytes is taken, got {length}");
+    Error::refused(Reason::MessageTooLarge, why)
+}
+
+/// The message of an answer that is exactly one, not compressed.
+pub(crate) fn single(mut bytes: Bytes) -> Option<Bytes> {
+    if bytes.len() < PREFIX_BYTES || bytes.get_u8() != 0 {
+        return None;
+    }
+    let length = usize::try_from(bytes.get_u32()).ok()?;
+    (bytes.len() == length).then_some(bytes)
+}
+
+/// Puts the prefix before a message.
+pub(crate) fn framed(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).expect("an answer is shorter than 4 GiB");
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    frame.extend_from_slice(&[0]);
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(message);
+    frame.freeze()
+}
+
+fn ambiguous(why: &str) -> Error {
+    Error::refused(Reason::MessageAmbiguous, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full, StreamBody};
+
+    use super::*;
+
+    fn body(chunks: &[&[u8]]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin {
+        let frames: Vec<_> =
+            chunks.iter().map(|c| Ok(http_body::Frame::data(Bytes::copy_from_slice(c)))).collect();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    async fn refused(chunks: &[&[u8]]) -> Reason {
+        crate::status::code_of(&whole(&mut body(chunks)).await.unwrap_err()).1
+    }
+
+    #[tokio::test]
+    async fn a_message_may_come_in_any_pieces() {
+        let mut one = Full::new(framed(b"hello")).map_err(|never| match never {});
+        assert_eq!(whole(&mut one).await.unwrap().message(), b"hello");
+        let pieces: Vec<Vec<u8>> = framed(b"hello").iter().map(|b| vec![*b]).collect();
+        let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+        let read = whole(&mut body(&pieces)).await.unwrap();
+        assert_eq!((read.message(), read.ended), (&b"hello"[..], true));
+        assert_eq!(whole(&mut body(&[&framed(b""), b""])).await.unwrap().message(), b"");
+    }
+
+    #[tokio::test]
+    async fn anything_but_one_plain_message_is_refused() {
+        let (a, b) = (framed(b"a"), framed(b"b"));
+        assert_eq!(refused(&[&a, &b]).await, Reason::MessageAmbiguous);
+        assert_eq!(refused(&[&[&a[..], &b[..]].concat()]).await, Reason::MessageAmbiguous);
+        assert_eq!(refused(&[&a, &[0]]).await, Reason::MessageAmbiguous);
+        assert_eq!(refused(&[&[1, 0, 0, 0, 1, b'a']]).await, Reason::MessageAmbiguous);
+        assert_eq!(refused(&[]).await, Reason::MalformedMessage);
+        assert_eq!(refused(&[&a[..5]]).await, Reason::MalformedMessage);
+        assert_eq!(refused(&[&[0, 0, 0]]).await, Reason::MalformedMessage);
+        assert_eq!(refused(&[&[0, 0, 0x10, 0, 1]]).await, Reason::MessageTooLarge);
+        assert_eq!(refused(&[&[0, 0xff, 0xff, 0xff, 0xff]]).await, Reason::MessageTooLarge);
+    }
+
+    #[tokio::test]
+    async fn of_a_stream_only_the_first_message_is_read() {
+        let (a, b) = (framed(b"a"), framed(b"b"));
+        let start = [&a[..], &b[..2]].concat();
+        let chunks: [&[u8]; 2] = [&start, &b[2..]];
+        let mut stream = body(&chunks);
+        let read = first(&mut stream).await.unwrap();
+        assert_eq!((read.message(), read.ended), (&b"a"[..], false));
+        assert_eq!(read.bytes, [&a[..], &b[..2]].concat());
+    }
+
+    #[test]
+    fn a_declared_encoding_is_refused_as_well() {
+        let mut headers = HeaderMap::new();
+        assert!(identity(&headers).is_ok());
+        headers.append("grpc-encoding", "identity".parse().unwrap());
+        assert!(identity(&headers).is_ok());
+        headers.append("grpc-encoding", "gzip".parse().unwrap());
+        assert!(identity(&headers).is_err());
+    }
+}
