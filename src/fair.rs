@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::access::principal::PrincipalId;
+use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
 
@@ -29,6 +30,8 @@ pub enum Holder {
     Principal(PrincipalId),
     /// An address; of IPv6 the /64.
     Address(IpAddr),
+    /// A caller that is known, on one gateway.
+    OnGateway(PrincipalId, GatewayId),
 }
 
 impl Holder {

@@ -76,6 +76,7 @@ impl Place {
             [gateways]
             allowed_networks = ["127.0.0.0/8"]
             probe_interval_seconds = 600
+            unary_calls_per_caller = 0
             streams_per_caller = 16000
             uploads_per_caller = 16000
             streams_per_gateway = 16000

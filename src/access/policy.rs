@@ -9,6 +9,8 @@ pub enum Access {
     Public,
     /// Any caller that is known.
     Authenticated,
+    /// A user that is known.
+    User,
     /// A caller that holds at least this role, within the scope.
     Role(Role),
 }
@@ -112,7 +114,7 @@ impl Method {
     pub fn least(&self) -> Role {
         match self.access {
             Access::Role(role) => role,
-            Access::Public | Access::Authenticated => Role::None,
+            Access::Public | Access::Authenticated | Access::User => Role::None,
         }
     }
 

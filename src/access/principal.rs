@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, ServicePrincipalId, SessionId, UserId};
+use crate::error::Error;
 use crate::names;
 
 /// What identifies a caller for good.
@@ -44,6 +45,22 @@ impl fmt::Display for PrincipalId {
             Self::User(id) => write!(f, "user:{id}"),
             Self::ServicePrincipal(id) => write!(f, "service_principal:{id}"),
         }
+    }
+}
+
+/// The error for a method that only users have.
+pub(crate) fn not_a_user() -> Error {
+    Error::Denied { why: "only a user has this".to_owned() }
+}
+
+/// Returns the user.
+///
+/// # Errors
+/// `ROLE_TOO_LOW` for a service principal.
+pub(crate) fn only_user(principal: PrincipalId) -> Result<UserId, Error> {
+    match principal {
+        PrincipalId::User(id) => Ok(id),
+        PrincipalId::ServicePrincipal(_) => Err(not_a_user()),
     }
 }
 

@@ -8,6 +8,7 @@
 mod anonymous;
 mod batch;
 pub mod recorder;
+pub mod refused_writes;
 mod repeats;
 mod unclaimed;
 mod upsert;

@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::anonymous::Anonymous;
 use super::batch::{Closing, End, Entry};
+use super::refused_writes::RefusedWrites;
 use super::repeats::{First, Repeats};
 use super::unclaimed::{Desk, Unclaimed};
 use super::writer::Writer;
@@ -42,6 +43,7 @@ struct Inner {
     entries: mpsc::Sender<Asked>,
     closings: mpsc::UnboundedSender<Closing>,
     shared: Arc<Shared>,
+    refused_writes: RefusedWrites,
     owner: Arc<str>,
     stopping: watch::Sender<bool>,
     tasks: TaskTracker,
@@ -77,6 +79,7 @@ impl Recorder {
     /// [`Recorder::drain`].
     #[must_use]
     pub fn start(db: &Db, clock: &Clock, replica: &Arc<str>, config: &config::Audit) -> Self {
+        let refused_writes = RefusedWrites::new(config.refused_writes_per_minute);
         let (entries, asked) = mpsc::channel(QUEUE_ENTRIES_MAX);
         let (closings, closed) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -107,7 +110,8 @@ impl Recorder {
         tasks.spawn(writer.run());
         tasks.close();
         let owner = Arc::clone(replica);
-        Self { inner: Arc::new(Inner { entries, closings, shared, owner, stopping, tasks }) }
+        let inner = Inner { entries, closings, shared, refused_writes, owner, stopping, tasks };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Stores an intent. Durable when it answers; else nothing may happen.
@@ -171,6 +175,12 @@ impl Recorder {
         }
         repeats.count_unwritten(first);
         None
+    }
+
+    /// Bounds the refused writes of each caller.
+    #[must_use]
+    pub fn refused_writes(&self) -> &RefusedWrites {
+        &self.inner.refused_writes
     }
 
     /// Whether the last attempt to write was a success.

@@ -16,6 +16,11 @@ pub struct Audit {
     /// in it waits milliseconds.
     #[serde(default = "batch_max")]
     pub batch_max: u32,
+    /// Writes of one caller that may be refused after their entry was stored, a minute; further writes of that caller are
+    /// refused until the minute ends, and counted together. 0 is no bound. Default 100: people and programs that make
+    /// mistakes stay below it, and a caller without a role cannot fill the disk with entries.
+    #[serde(default = "refused_writes_per_minute")]
+    pub refused_writes_per_minute: u32,
 }
 
 fn retention_days() -> u32 {
@@ -26,9 +31,16 @@ fn batch_max() -> u32 {
     512
 }
 
+fn refused_writes_per_minute() -> u32 {
+    100
+}
+
 impl Section for Audit {
-    const KEYS: &'static [Key] =
-        &[Key::new("retention_days", Kind::Number), Key::new("batch_max", Kind::Number)];
+    const KEYS: &'static [Key] = &[
+        Key::new("retention_days", Kind::Number),
+        Key::new("batch_max", Kind::Number),
+        Key::new("refused_writes_per_minute", Kind::Number),
+    ];
 
     fn check(&self, faults: &mut Faults) {
         faults.range("audit.retention_days", self.retention_days, &(1..=3650));

@@ -41,6 +41,10 @@ pub struct Gateways {
     /// Most connections to one gateway from each core for unary calls. Default 2: more were slower when measured.
     #[serde(default = "connections_per_core")]
     pub connections_per_core: u32,
+    /// Unary calls that one caller may have open to one gateway at one time, in each process; 0 is no bound. Default 320:
+    /// half of what the connections of one core carry, so that one caller leaves the other half to the others.
+    #[serde(default = "unary_calls_per_caller")]
+    pub unary_calls_per_caller: u32,
     /// Most streaming calls that one caller may have open to one gateway at a time, in a process: watches, logs, commands,
     /// uploads. Default 128: a watch of every sandbox that a page shows, and an unread one holds at most 256 KiB.
     #[serde(default = "streams_per_caller")]
@@ -112,6 +116,10 @@ fn connections_per_core() -> u32 {
     2
 }
 
+fn unary_calls_per_caller() -> u32 {
+    320
+}
+
 fn streams_per_caller() -> u32 {
     128
 }
@@ -137,6 +145,7 @@ impl Section for Gateways {
         Key::new("connect_timeout_seconds", Kind::Number),
         Key::new("idle_seconds", Kind::Number),
         Key::new("connections_per_core", Kind::Number),
+        Key::new("unary_calls_per_caller", Kind::Number),
         Key::new("streams_per_caller", Kind::Number),
         Key::new("uploads_per_caller", Kind::Number),
         Key::new("streams_per_gateway", Kind::Number),
@@ -157,6 +166,8 @@ impl Section for Gateways {
         faults.range("gateways.idle_seconds", self.idle_seconds, &(1..=86_400));
         faults.range("gateways.connections_per_core", self.connections_per_core, &(1..=16));
         let streams = 1..=65_536;
+        let unary = self.unary_calls_per_caller;
+        faults.range("gateways.unary_calls_per_caller", unary, &(0..=1_000_000));
         faults.range("gateways.streams_per_caller", self.streams_per_caller, &streams);
         faults.range("gateways.uploads_per_caller", self.uploads_per_caller, &streams);
         faults.range("gateways.streams_per_gateway", self.streams_per_gateway, &streams);

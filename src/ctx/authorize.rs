@@ -6,6 +6,7 @@ use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who, Wh
 use crate::access::live::Ended;
 use crate::access::policy::{About, Access, Method, Rpc, Scope, ScopeKind};
 use crate::access::principal::Caller;
+use crate::access::principal::only_user;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::audit::Intent;
@@ -246,12 +247,16 @@ fn decide(
     let needed = match method.access {
         Access::Public => return Ok(public),
         Access::Authenticated => Role::None,
+        Access::User => Role::None,
         Access::Role(role) => role,
     };
     let unknown = |reason| (Error::Unauthenticated { reason }, None, Role::None);
     let Some(caller) = call.caller.clone() else { return Err(unknown(Reason::CredentialMissing)) };
     let principal = caller.principal();
     app.snapshot.check_fresh().map_err(|error| (error, None, Role::None))?;
+    if method.access == Access::User {
+        only_user(principal).map_err(|error| (error, None, Role::None))?;
+    }
     // The head of the call may have come long before its body.
     if !app.snapshot.is_live(&caller) {
         return Err(unknown(Reason::CredentialInvalid));

@@ -22,7 +22,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::access::policy::About;
-use crate::access::principal::{Caller, PrincipalId};
+use crate::access::principal::{self, Caller, PrincipalId};
 use crate::access::snapshot::Visible;
 use crate::app::App;
 use crate::audit::Intent;
@@ -213,12 +213,8 @@ impl Ctx {
     /// # Errors
     /// `ROLE_TOO_LOW` for a service principal: the method is for people.
     pub fn user(&self) -> Result<UserId, Error> {
-        match self.principal() {
-            Some(PrincipalId::User(id)) => Ok(id),
-            Some(PrincipalId::ServicePrincipal(_)) | None => {
-                Err(Error::Denied { why: "only a user has this".to_owned() })
-            }
-        }
+        let caller = self.principal().ok_or_else(principal::not_a_user)?;
+        principal::only_user(caller)
     }
 
     /// Id of the call, as in the log; fresh for a background job.

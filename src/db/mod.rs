@@ -5,6 +5,7 @@
 //! - a connection of [`Db::read`] cannot write: the engine itself refuses;
 //! - SQLite has one writer connection, which takes the write lock at the start, so there is no "database is locked";
 //! - what a dropped transaction had begun is gone with its connection, at once;
+//! - one caller takes at most half of a pool at a time, the server's own work has no such bound (`turns`);
 //! - connections are made on the runtime that asks for them, and live there: only the multi-thread runtime asks;
 //! - nothing here knows a resource.
 
@@ -20,9 +21,11 @@ pub mod replicas;
 pub mod schema;
 mod sqlite;
 mod transaction;
+pub mod turns;
 pub mod types;
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -32,11 +35,13 @@ use diesel::sql_types::BigInt;
 use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
 use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
+use self::turns::{AllTurns, BUSY_RETRY_IN, CallerKey, Turns};
+use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
 
-use crate::clock::Timestamp;
 pub use crate::on_conn;
 pub use migrations::versions;
 pub use options::DbOptions;
@@ -57,6 +62,27 @@ pub enum Engine {
     Postgres,
 }
 
+/// A connection of a pool with the turn of the caller that took it.
+pub struct Taken<P> {
+    pooled: P,
+    /// `None` for the server's own work.
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl<P: Deref> Deref for Taken<P> {
+    type Target = P::Target;
+
+    fn deref(&self) -> &P::Target {
+        &self.pooled
+    }
+}
+
+impl<P: DerefMut> DerefMut for Taken<P> {
+    fn deref_mut(&mut self) -> &mut P::Target {
+        &mut self.pooled
+    }
+}
+
 /// A connection taken from a pool; it goes back when it is dropped.
 #[expect(
     clippy::large_enum_variant,
@@ -64,9 +90,9 @@ pub enum Engine {
 )]
 pub enum Conn {
     /// To PostgreSQL.
-    Pg(Object<PgConn>),
+    Pg(Taken<Object<PgConn>>),
     /// To SQLite.
-    Sqlite(Object<SqliteConn>),
+    Sqlite(Taken<Object<SqliteConn>>),
 }
 
 /// Runs one query text on whichever engine the connection is of.
@@ -98,6 +124,7 @@ pub struct Db {
 
 struct Inner {
     pools: Pools,
+    turns: Arc<AllTurns>,
     /// How far tests have moved the clock, in microseconds.
     clock_offset_us: AtomicI64,
 }
@@ -126,7 +153,13 @@ impl Db {
             options::Address::Sqlite(path) => sqlite::open(&path, options).await?,
             options::Address::Postgres(config) => postgres::open(*config, options).await?,
         };
-        let db = Self { inner: Arc::new(Inner { pools, clock_offset_us: AtomicI64::new(0) }) };
+        let writers = match pools {
+            Pools::Pg { .. } => options.writers,
+            Pools::Sqlite { .. } => 1,
+        };
+        let turns = AllTurns::new(options.readers, writers, options.pool_wait);
+        let clock_offset_us = AtomicI64::new(0);
+        let db = Self { inner: Arc::new(Inner { pools, turns, clock_offset_us }) };
         db.ping().await?;
         Ok(db)
     }
@@ -140,13 +173,30 @@ impl Db {
         }
     }
 
+    /// Runs `work` with its connections counted as those of one caller: it takes no more than the caller's turns, which
+    /// it shares with the caller's other work. A task that `work` starts is counted where it is [`turns::inherited`].
+    pub fn run_as<F: Future>(
+        &self,
+        caller: CallerKey,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        self.inner.turns.run_as(caller, work)
+    }
+
     /// A connection for reading only.
+    ///
+    /// # Errors
+    /// `BUSY` if none is free in time, `STORAGE_UNAVAILABLE`.
     pub async fn read(&self) -> Result<Conn, Error> {
+        let turn = self.inner.turns.turn(Turns::readers).await?;
         Ok(match &self.inner.pools {
-            Pools::Pg { readers, .. } => Conn::Pg(readers.get().await.map_err(no_connection)?),
-            Pools::Sqlite { readers, .. } => {
-                Conn::Sqlite(readers.get().await.map_err(no_connection)?)
+            Pools::Pg { readers, .. } => {
+                Conn::Pg(Taken { pooled: readers.get().await.map_err(no_connection)?, _turn: turn })
             }
+            Pools::Sqlite { readers, .. } => Conn::Sqlite(Taken {
+                pooled: readers.get().await.map_err(no_connection)?,
+                _turn: turn,
+            }),
         })
     }
 
@@ -154,12 +204,19 @@ impl Db {
     ///
     /// When the connection is lost during the statement, nobody knows whether it took effect, though the error says
     /// `Unavailable`: for statements that may be repeated only.
+    ///
+    /// # Errors
+    /// As [`Db::read`].
     pub async fn write(&self) -> Result<Conn, Error> {
+        let turn = self.inner.turns.turn(Turns::writers).await?;
         Ok(match &self.inner.pools {
-            Pools::Pg { writers, .. } => Conn::Pg(writers.get().await.map_err(no_connection)?),
-            Pools::Sqlite { writer, .. } => {
-                Conn::Sqlite(writer.get().await.map_err(no_connection)?)
+            Pools::Pg { writers, .. } => {
+                Conn::Pg(Taken { pooled: writers.get().await.map_err(no_connection)?, _turn: turn })
             }
+            Pools::Sqlite { writer, .. } => Conn::Sqlite(Taken {
+                pooled: writer.get().await.map_err(no_connection)?,
+                _turn: turn,
+            }),
         })
     }
 
@@ -224,8 +281,8 @@ impl Conn {
     /// Closes the connection instead of giving it back: whatever it had begun is rolled back.
     fn close(self) {
         match self {
-            Self::Pg(pooled) => drop(Object::take(pooled)),
-            Self::Sqlite(pooled) => drop(Object::take(pooled)),
+            Self::Pg(pooled) => drop(Object::take(pooled.pooled)),
+            Self::Sqlite(pooled) => drop(Object::take(pooled.pooled)),
         }
     }
 }
@@ -241,9 +298,6 @@ impl fmt::Debug for Db {
         write!(f, "Db({:?})", self.engine())
     }
 }
-
-/// The wait of a caller whose turn did not come.
-const BUSY_RETRY_IN: Duration = Duration::from_secs(1);
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
 fn no_connection(error: PoolError) -> Error {

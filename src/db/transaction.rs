@@ -10,7 +10,7 @@ use diesel::QueryResult;
 use diesel::connection::AnsiTransactionManager;
 use diesel_async::{AsyncConnection, TransactionManager};
 
-use super::{Conn, Db, on_conn};
+use super::{Conn, Db, PgConn, on_conn};
 use crate::error::Error;
 
 impl Db {
@@ -49,7 +49,7 @@ impl Open {
         // Owned by the guard before the first await: beginning may be dropped halfway, too.
         let mut open = Self { conn: Some(conn) };
         match open.conn()? {
-            Conn::Pg(c) => begin(&mut **c).await?,
+            Conn::Pg(c) => begin::<PgConn>(c).await?,
             Conn::Sqlite(c) => {
                 c.spawn_blocking(|c| {
                     AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE")

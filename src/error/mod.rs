@@ -205,6 +205,27 @@ impl Kind {
 }
 
 impl Error {
+    /// Whether the request was refused, and not attempted without success.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Invalid { .. }
+            | Self::Missing { .. }
+            | Self::Exists { .. }
+            | Self::Conflict { .. }
+            | Self::Refused { .. }
+            | Self::Denied { .. }
+            | Self::Unauthenticated { .. }
+            | Self::Exhausted { .. }
+            | Self::OutOfRange { .. }
+            | Self::Unimplemented { .. } => true,
+            Self::Gateway { .. }
+            | Self::Unavailable { .. }
+            | Self::Late { .. }
+            | Self::Internal(_) => false,
+        }
+    }
+
     /// A field of the request is wrong.
     pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Invalid {

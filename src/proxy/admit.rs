@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body::Body;
 
-use super::early::Early;
+use super::early::{Arrived, Early};
 use super::record::{self, Place};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
@@ -14,13 +14,13 @@ use super::{Proxy, sandboxes};
 use crate::access::policy::{Guard, Streaming, UpstreamMethod};
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
+use crate::fair::Share;
 use crate::net::BoxError;
 use crate::role::Role;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::generation::Generation;
 use crate::upstream::lane::Lane;
-use crate::upstream::message::Read;
 use crate::upstream::probe::Probe;
 use crate::upstream::targets::Target;
 
@@ -68,6 +68,12 @@ impl Rows {
         row.and_then(|row| row.guard.as_ref()).or_else(|| self.any())
     }
 
+    /// Whether the requests of the method are streams in some generation.
+    pub(super) fn stream_requests(self) -> bool {
+        let rows = [self.v0_0, self.v0_1].into_iter().flatten();
+        rows.into_iter().any(|row| matches!(row.streaming, Streaming::Client | Streaming::Both))
+    }
+
     /// The guard before the generation is known: the one that asks for less.
     fn any(self) -> Option<&'static Guard> {
         let guards = [self.v0_0, self.v0_1].into_iter().filter_map(|row| row?.guard.as_ref());
@@ -86,8 +92,10 @@ pub(super) struct Admitted<'a> {
     pub(super) generation: Generation,
     pub(super) lease: Lease,
     pub(super) watch: Watch,
-    /// The request, where it was read already.
-    pub(super) arrived: Option<Read>,
+    /// What has arrived of the request.
+    pub(super) arrived: Arrived,
+    /// Its place among the unary calls of its caller.
+    pub(super) unary: Option<Share>,
 }
 
 /// Which gateway, and may the caller there: before a byte of the body is read.
@@ -132,6 +140,9 @@ where
     let early = Early { app, call: &call, rows, chosen: &chosen, generation, watch: &watch };
     let arrived = early.read(&parts.headers, body).await?;
     let lane = Lane::of([rows.v0_0, rows.v0_1]);
+    let unary = (lane == Lane::Unary)
+        .then(|| app.fleet.streams.admit_unary(chosen.id, principal))
+        .transpose()?;
     let leased = proxy.channels.lease_for(&target, lane, Some(principal));
     let lease = watch.within(leased).await??;
     let generation = lease.probe().generation;
@@ -144,7 +155,19 @@ where
     if row.streaming != Streaming::Unary {
         watch.register(row.streaming.answer_streams());
     }
-    Ok(Admitted { proxy, call, chosen, target, row, guard, generation, lease, watch, arrived })
+    Ok(Admitted {
+        proxy,
+        call,
+        chosen,
+        target,
+        row,
+        guard,
+        generation,
+        lease,
+        watch,
+        arrived,
+        unary,
+    })
 }
 
 pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {

@@ -22,10 +22,14 @@ use super::record::Closing;
 use super::sandboxes::Learn;
 use super::watch::Watch;
 use crate::error::Error;
+use crate::fair::{Share, too_many_bytes};
 use crate::status::{code_of, trailers};
 use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Meter, Part, Receiving};
 use crate::upstream::headers;
+
+/// Largest part of an answer that does not count for its caller: the number of calls is bounded, and most answers are small.
+const SMALL_PART_BYTES: usize = 4 << 10;
 
 /// The body of an answer.
 #[derive(Default)]
@@ -62,6 +66,10 @@ pub(crate) struct Passing {
     pub(crate) learn: Option<Learn>,
     /// A status that came in the headers already.
     pub(crate) code: Option<i32>,
+    /// Counts the part of a unary answer that waits for the caller.
+    pub(crate) share: Option<Share>,
+    /// The place of a unary call among those of its caller.
+    pub(crate) _unary: Option<Share>,
 }
 
 impl std::fmt::Debug for ProxiedBody {
@@ -88,7 +96,10 @@ impl Passing {
         let part = match self.watch.over() {
             Some(error) => Err(error),
             None => match self.receiving.poll_part(cx) {
-                Poll::Ready(Ok(Part::Data(data))) => return Poll::Ready(self.passes(data)),
+                Poll::Ready(Ok(Part::Data(data))) => match self.hold(data.len()) {
+                    Ok(()) => return Poll::Ready(self.passes(data)),
+                    Err(error) => Err(error),
+                },
                 Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
                 Poll::Ready(Err(why)) => Err(self.broken(&why)),
                 Poll::Pending => Err(ready!(self.watch.poll(cx))),
@@ -107,6 +118,16 @@ impl Passing {
             learn.finish();
         }
         Poll::Ready(Part::End(trailers))
+    }
+
+    /// Counts a part that is about to wait for the caller, in place of the one before it, which was taken.
+    fn hold(&mut self, bytes: usize) -> Result<(), Error> {
+        let Some(share) = &mut self.share else { return Ok(()) };
+        share.clear();
+        if bytes <= SMALL_PART_BYTES {
+            return Ok(());
+        }
+        share.grow(bytes as u64).map_err(|_| too_many_bytes())
     }
 
     /// Counts and reads along what goes to the caller.

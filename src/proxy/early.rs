@@ -1,7 +1,9 @@
-//! Judges a request by its message before its gateway is reached, where the role that it takes is in the message.
+//! Reads a request before its gateway is reached, and judges it where the role that it takes is in the message.
 //!
 //! A caller that hangs up while a connection is opened has been judged by then, so that its refusal is recorded; and one
 //! that may not do what it asks for makes us connect to nothing.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,6 +15,7 @@ use super::governed;
 use super::record::{self, Place};
 use super::target::Chosen;
 use super::watch::Watch;
+use crate::access::policy::Audit;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::Error;
@@ -23,7 +26,7 @@ use crate::role::Role;
 use crate::rpc::complete::Complete;
 use crate::rpc::request_body::HeldBody;
 use crate::upstream::generation::Generation;
-use crate::upstream::message::{self, Read};
+use crate::upstream::message::{self, Encoding, Read};
 
 /// A call whose gateway is not reached yet.
 pub(super) struct Early<'a> {
@@ -36,51 +39,54 @@ pub(super) struct Early<'a> {
     pub(super) watch: &'a Watch,
 }
 
+/// What has arrived of a request before its gateway is reached.
+pub(super) struct Arrived {
+    pub(super) encoding: Encoding,
+    /// The request, if it is one message.
+    pub(super) read: Option<Read>,
+}
+
 impl Early<'_> {
-    /// Reads the request where its message may ask for more than its method and the caller may not do all. What can be
-    /// found wrong with it otherwise is found later.
+    /// Reads a request that is one message: it waits for its gateway in memory that counts for its caller, and holds no
+    /// place on a connection before it has arrived. Where the message may ask for more than its method, it is judged.
+    /// What can be found wrong with it otherwise is found later.
     ///
     /// # Errors
     /// `ROLE_TOO_LOW`, or that the message could not be read.
-    pub(super) async fn read<B>(
-        &self,
-        headers: &HeaderMap,
-        body: &mut B,
-    ) -> Result<Option<Read>, Error>
+    pub(super) async fn read<B>(&self, headers: &HeaderMap, body: &mut B) -> Result<Arrived, Error>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let asks = governed::may_ask_for_more(self.rows.path) && self.chosen.role < Role::Admin;
-        if !asks || message::identity(headers).is_err() {
-            return Ok(None);
-        }
         let guard = self.rows.of_generation(self.generation);
-        let judged = self.judged(body).await.map_err(|(error, place)| {
-            record::refuse(self.call, guard, &place, Some(self.chosen), &error);
+        self.judged(headers, body).await.map_err(|(error, place)| {
+            let unaudited = guard.is_some_and(|guard| guard.audit == Audit::None);
+            // A read that is late was not refused.
+            if !(unaudited && matches!(error, Error::Late { .. })) {
+                record::refuse(self.call, guard, &place, Some(self.chosen), &error);
+            }
             error
-        });
-        judged.map(Some)
+        })
     }
 
-    async fn judged<B>(&self, body: &mut B) -> Result<Read, (Error, Place)>
+    async fn judged<B>(&self, headers: &HeaderMap, body: &mut B) -> Result<Arrived, (Error, Place)>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
         let nowhere = |error| (error, Place::default());
-        let held = self.call.held.clone();
-        let mut body = Complete::new(body);
-        let mut body = HeldBody::new(&mut body, held.as_ref());
-        let arriving = timeout(self.app.config.limits.body(), message::whole(&mut body));
-        let read =
-            self.watch.within(arriving).await.and_then(|read| read.map_err(|_| late_request())?);
-        let read = read.map_err(nowhere)?;
-        let role = governed::role_of(self.rows.path, read.message()).unwrap_or(Role::None);
-        match enough(self.chosen, role) {
-            Ok(()) => Ok(read),
-            Err(error) => Err((error, self.place(read.message()))),
+        let encoding = message::encoding(headers).map_err(nowhere)?;
+        if self.rows.stream_requests() {
+            return Ok(Arrived { encoding, read: None });
         }
+        let within = self.app.config.limits.body();
+        let read = whole(self.call, self.watch, encoding, within, body).await.map_err(nowhere)?;
+        let asks = governed::may_ask_for_more(self.rows.path) && self.chosen.role < Role::Admin;
+        if asks && encoding == Encoding::Identity {
+            let role = governed::role_of(self.rows.path, read.message()).unwrap_or(Role::None);
+            enough(self.chosen, role).map_err(|error| (error, self.place(read.message())))?;
+        }
+        Ok(Arrived { encoding, read: Some(read) })
     }
 
     /// What the message names, if that is a name.
@@ -92,4 +98,23 @@ impl Early<'_> {
         let place = Place { workspace: at(guard.workspace_path), sandbox: at(guard.sandbox_path) };
         if place.bounded().is_ok() { place } else { Place::default() }
     }
+}
+
+/// Reads a request that must be one message and must arrive soon, while its caller has the right to it. It is read to
+/// its end also where the caller resets its stream right after the message.
+pub(super) async fn whole<B>(
+    call: &Call,
+    watch: &Watch,
+    encoding: Encoding,
+    within: Duration,
+    body: &mut B,
+) -> Result<Read, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let mut body = Complete::new(body);
+    let mut body = HeldBody::new(&mut body, call.held.as_ref());
+    let arriving = timeout(within, message::whole(&mut body, encoding));
+    watch.within(arriving).await?.map_err(|_| late_request())?
 }

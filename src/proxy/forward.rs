@@ -44,7 +44,7 @@ where
 {
     let (parts, mut body) = request.into_parts();
     let mut admitted = admit(proxy, call, rows, &parts, &mut body).await?;
-    let mut prepared = prepare(&mut admitted, &parts.headers, &mut body).await?;
+    let mut prepared = prepare(&mut admitted, &mut body).await?;
     // The connection was opened and the intent stored meanwhile.
     if let Err(error) = admitted.watch.recheck() {
         if let Some(closing) = prepared.closing.take() {
@@ -216,6 +216,8 @@ where
         meter,
         learn,
         code,
+        share: admitted.unary.is_some().then(share).flatten(),
+        _unary: admitted.unary,
     });
     let body = if rewrite::applies(admitted.row.path) {
         rewritten(passing, admitted.proxy).await?

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::Body;
 
 use super::admit::{Admitted, enough};
@@ -17,10 +16,9 @@ use crate::net::BoxError;
 use crate::net::deadline::late_request;
 use crate::pb::wire;
 use crate::proxy::SandboxIds;
-use crate::rpc::complete::Complete;
 use crate::rpc::request_body::HeldBody;
 use crate::upstream::exchange::Meter;
-use crate::upstream::message::{self, Read};
+use crate::upstream::message::{self, Encoding, Read};
 
 /// What was found out of a request before it is sent.
 pub(super) struct Prepared {
@@ -33,17 +31,13 @@ pub(super) struct Prepared {
 }
 
 /// Reads what has to be read, and records what has to be recorded.
-pub(super) async fn prepare<B>(
-    admitted: &mut Admitted<'_>,
-    headers: &HeaderMap,
-    body: &mut B,
-) -> Result<Prepared, Error>
+pub(super) async fn prepare<B>(admitted: &mut Admitted<'_>, body: &mut B) -> Result<Prepared, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     let (guard, app) = (admitted.guard, &admitted.proxy.app);
-    let (read, place) = match read(admitted, headers, body).await {
+    let (read, place) = match read(admitted, body).await {
         Ok(read) => read,
         // A read that is late was not refused.
         Err((error @ Error::Late { .. }, _)) if guard.audit == Audit::None => return Err(error),
@@ -86,7 +80,6 @@ where
 /// request id is read too, and is not checked.
 async fn read<B>(
     admitted: &mut Admitted<'_>,
-    headers: &HeaderMap,
     body: &mut B,
 ) -> Result<(Option<Read>, Place), (Error, Place)>
 where
@@ -97,24 +90,17 @@ where
     let governed = guard.effect != PolicyEffect::None;
     let nowhere = |error| (error, Place::default());
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
-    let encoded = message::identity(headers);
+    let encoding = admitted.arrived.encoding;
     let named = guard.sandbox_key != SandboxKey::None;
-    if !governed && !named && admitted.row.request_id.is_empty() && (streams || encoded.is_err()) {
+    let plain = encoding == Encoding::Identity;
+    if !governed && !named && admitted.row.request_id.is_empty() && (streams || !plain) {
         // It names no sandbox and would be read to judge its text alone. What streams or is compressed passes as bytes.
-        return Ok((None, Place::default()));
+        return Ok((admitted.arrived.read.take(), Place::default()));
     }
-    encoded.map_err(nowhere)?;
-    let held = admitted.call.held.clone();
-    let arriving = async {
-        if streams {
-            return message::first(&mut HeldBody::new(body, held.as_ref())).await;
-        }
-        // Judged also where the caller resets its stream right after the message.
-        message::whole(&mut HeldBody::new(&mut Complete::new(body), held.as_ref())).await
-    };
-    let read = match admitted.arrived.take() {
+    encoding.readable().map_err(nowhere)?;
+    let read = match admitted.arrived.read.take() {
         Some(read) => read,
-        None => arrived(admitted, arriving).await.map_err(nowhere)?,
+        None => first(admitted, body).await.map_err(nowhere)?,
     };
     if !governed && !named {
         skew::sound(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
@@ -142,12 +128,15 @@ where
     Ok((Some(read), place))
 }
 
-/// A request that must arrive soon, while its caller has the right to it.
-async fn arrived(
-    admitted: &mut Admitted<'_>,
-    arriving: impl Future<Output = Result<Read, Error>>,
-) -> Result<Read, Error> {
+/// Reads the first message of a request that streams. It must arrive soon, while its caller has the right to it.
+async fn first<B>(admitted: &Admitted<'_>, body: &mut B) -> Result<Read, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     let within = admitted.proxy.app.config.limits.body();
-    let read = admitted.watch.within(tokio::time::timeout(within, arriving)).await?;
-    read.map_err(|_| late_request())?
+    let (held, encoding) = (admitted.call.held.as_ref(), admitted.arrived.encoding);
+    let mut body = HeldBody::new(body, held);
+    let arriving = tokio::time::timeout(within, message::first(&mut body, encoding));
+    admitted.watch.within(arriving).await?.map_err(|_| late_request())?
 }

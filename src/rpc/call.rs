@@ -14,10 +14,12 @@ use tracing::warn;
 
 use super::idempotency::{self, Claim, Kept};
 use crate::access::policy::{Audit, Rpc, ScopeKind};
+use crate::access::principal::Caller;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::audit::{Ending, Outcome};
 use crate::ctx::{self, Call, Grant, Granted};
+use crate::db::turns::inherited;
 use crate::db::types::GatewayId;
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
@@ -97,10 +99,8 @@ where
 {
     let (call, message) = call_of(request).map_err(status)?;
     let (task_app, span) = (Arc::clone(app), tracing::Span::current());
-    let task = app.spawn(tracing::Instrument::instrument(
-        async move { write(&task_app, call, message, f).await },
-        span,
-    ));
+    let work = async move { write(&task_app, call, message, f).await };
+    let task = app.spawn(tracing::Instrument::instrument(inherited(work), span));
     match task.await {
         Ok(answer) => answer.map(Response::new).map_err(status),
         Err(gone) => Err(status(Error::internal(gone))),
@@ -124,6 +124,13 @@ where
         return Err(late());
     }
     let granted = ctx::authorize(app, call.clone(), &message)?;
+    let principal = call.caller.as_ref().map(Caller::principal);
+    if let Some(principal) = principal
+        && let Err(error) = app.audit.refused_writes().admit(principal, app.clock.now())
+    {
+        call.note.lock().refused = Some(granted.refusal().because(&error));
+        return Err(error);
+    }
     let digest = app.digest(M::METHOD.request, &message.encode_to_vec());
     let key = message.request_id();
     call.note.lock().idempotency_key = (!key.is_empty()).then(|| key.to_owned());
@@ -157,6 +164,12 @@ where
         app.audit.count_anonymous(call.client_ip, call.method, code_of(error).1.as_str());
     }
     close(app, &call, answer.as_ref().err()).await;
+    if let (Some(principal), Err(error)) = (principal, &answer)
+        && error.is_refusal()
+        && call.note.lock().entry.is_some()
+    {
+        app.audit.refused_writes().count(principal, app.clock.now());
+    }
     let mut note = call.note.lock();
     let without = note.entry.is_none() && !note.deferred;
     if without && let Err(error) = &answer {

@@ -26,6 +26,7 @@ use crate::access::policy::Rpc;
 use crate::access::standing::Standing;
 use crate::app::App;
 use crate::ctx::{Call, Grant, Refusal};
+use crate::db::turns::inherited;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 use crate::net::deadline;
@@ -196,7 +197,7 @@ where
             }
         }
     };
-    app.spawn(tracing::Instrument::instrument(task, span));
+    app.spawn(tracing::Instrument::instrument(inherited(task), span));
     begins.await.map_err(Error::internal)?
 }
 

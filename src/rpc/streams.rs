@@ -24,6 +24,7 @@ use crate::access::policy::{Audit, Rpc};
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::ctx::{self, Call, Grant, Refusal};
+use crate::db::turns::inherited;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::fair::too_many_bytes;
@@ -189,13 +190,10 @@ where
     let (call, message, mut rest) = first(app, request).await.map_err(status)?;
     rest.of(ctx::authorize(app, call.clone(), &message).map_err(status)?.standing());
     let (task_app, span) = (Arc::clone(app), tracing::Span::current());
-    let task =
-        app.spawn(tracing::Instrument::instrument(
-            async move {
-                write(&task_app, call, message, |grant, message| f(grant, message, rest)).await
-            },
-            span,
-        ));
+    let work = async move {
+        write(&task_app, call, message, |grant, message| f(grant, message, rest)).await
+    };
+    let task = app.spawn(tracing::Instrument::instrument(inherited(work), span));
     match task.await {
         Ok(answer) => answer.map(Response::new).map_err(status),
         Err(gone) => Err(status(Error::internal(gone))),

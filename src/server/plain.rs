@@ -25,7 +25,9 @@ use super::layers::address_limit::AddressLimit;
 use super::layers::{cross, telemetry};
 use crate::app::App;
 use crate::ctx::Call;
+use crate::db::turns::CallerKey;
 use crate::error::Error;
+use crate::net::guard::host_of;
 use crate::rpc::request_id;
 use crate::token_service::{self, Refusal};
 
@@ -108,7 +110,11 @@ impl Plain {
         }
         let span = info_span!("request", request_id = %call.request_id, path = call.method);
         let request = read(call, request).await?;
-        let answering = cross::run(app.main(), router.oneshot(request).instrument(span));
+        let answering = cross::run(
+            app.main(),
+            app.db
+                .run_as(CallerKey::Address(host_of(ip)), router.oneshot(request).instrument(span)),
+        );
         match tokio::time::timeout(ANSWER, answering).await {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Err(error)) => {

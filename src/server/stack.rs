@@ -1,6 +1,6 @@
 //! The layer stack: what every call passes, in this order, whether it is unary, a stream or proxied.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,10 +25,13 @@ use super::plain::{self, Plain};
 use super::until::Until;
 use crate::access::authn::PeerCertificate;
 use crate::access::policy::{Access, Method, Streaming};
+use crate::access::principal::{Caller, PrincipalId};
 use crate::app::App;
 use crate::ctx::Call;
+use crate::db::turns::CallerKey;
 use crate::error::{Error, Reason};
 use crate::net::deadline;
+use crate::net::guard::host_of;
 use crate::net::taking::Taking;
 use crate::proxy::Proxy;
 use crate::role::Role;
@@ -38,6 +41,9 @@ use crate::rpc::request_id;
 use crate::status::{self, code_name};
 use crate::telemetry::traces::CallSpan;
 use crate::upstream::generation::Generation;
+
+/// Address of a caller whose address is not known.
+const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Stands in for the method of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
@@ -276,6 +282,7 @@ impl Stack {
             if IN_MEMORY.contains(&call.method) {
                 Ok(answered.await)
             } else {
+                let answered = self.app.db.run_as(db_caller(call), answered);
                 cross::run(self.app.main(), answered).await
             }
         };
@@ -343,4 +350,13 @@ impl Stack {
 
 fn writes(route: Option<&Route>) -> bool {
     route.is_some_and(gate::writes)
+}
+
+/// Whose turns at the database a call takes.
+fn db_caller(call: &Call) -> CallerKey {
+    match call.caller.as_ref().map(Caller::principal) {
+        Some(PrincipalId::User(id)) => CallerKey::User(id.get()),
+        Some(PrincipalId::ServicePrincipal(id)) => CallerKey::ServicePrincipal(id.get()),
+        None => CallerKey::Address(host_of(call.client_ip.unwrap_or(UNSPECIFIED))),
+    }
 }

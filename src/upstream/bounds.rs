@@ -1,9 +1,9 @@
-//! How many streams and connections for streams callers may have open to a gateway, in the whole process.
+//! How many calls, and connections for streams, callers may have open to a gateway, in the whole process.
 //!
 //! Invariants
 //! - a count is held by a value whose drop releases it;
 //! - nothing is kept of a gateway or caller without open streams;
-//! - unary calls are not counted here and take no lock.
+//! - unary calls share no lock: they are counted in shards, and those on our own account are not counted.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use crate::access::principal::PrincipalId;
 use crate::config::Gateways;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
+use crate::fair::{Holder, Limit, Share};
 
 /// When a caller at the bound may try again. Streams have no planned end, so that this is only a pace.
 const RETRY_IN: Duration = Duration::from_secs(2);
@@ -21,6 +22,8 @@ const RETRY_IN: Duration = Duration::from_secs(2);
 /// What is open to every gateway.
 #[derive(Debug)]
 pub(crate) struct Bounds {
+    /// Unary calls of one caller to one gateway.
+    unary: Arc<Limit>,
     streams_per_caller: u32,
     uploads_per_caller: u32,
     streams_per_gateway: u32,
@@ -68,12 +71,25 @@ impl Bounds {
     /// Nothing open yet.
     pub(crate) fn new(config: &Gateways) -> Self {
         Self {
+            unary: Limit::new(0, config.unary_calls_per_caller.into()),
             streams_per_caller: config.streams_per_caller,
             uploads_per_caller: config.uploads_per_caller,
             streams_per_gateway: config.streams_per_gateway,
             connections_per_gateway: config.stream_connections_per_gateway,
             open: Mutex::default(),
         }
+    }
+
+    /// Counts a unary call of a caller.
+    ///
+    /// # Errors
+    /// `GATEWAY_BUSY` at the bound.
+    pub(crate) fn admit_unary(
+        &self,
+        gateway: GatewayId,
+        caller: PrincipalId,
+    ) -> Result<Share, Error> {
+        self.unary.take(Holder::OnGateway(caller, gateway), 1).map_err(|_| busy())
     }
 
     /// Counts a stream of a caller; of none, where it is our own.
@@ -196,6 +212,20 @@ mod tests {
         admit(ANA, Lane::Exclusive).unwrap();
         drop(held);
         assert!(bounds.lock().is_empty(), "nothing is kept");
+    }
+
+    #[test]
+    fn t16_a_caller_leaves_unary_calls_to_the_others() {
+        let mut config = crate::config::Config::from_toml("").unwrap().gateways;
+        config.unary_calls_per_caller = 2;
+        let bounds = Bounds::new(&config);
+        let (ana, ben) = (ANA.unwrap(), BEN.unwrap());
+        let held = [(); 2].map(|()| bounds.admit_unary(GATEWAY, ana).unwrap());
+        assert!(is_busy(&bounds.admit_unary(GATEWAY, ana)));
+        bounds.admit_unary(GATEWAY, ben).unwrap();
+        bounds.admit_unary(GatewayId(2), ana).unwrap();
+        drop(held);
+        bounds.admit_unary(GATEWAY, ana).unwrap();
     }
 
     #[test]

@@ -57,26 +57,51 @@ impl Read {
     }
 }
 
-/// Refuses what can't be read: a compressed message would have to be unpacked to be checked, and then be packed by
-/// somebody else again.
-pub(crate) fn identity(headers: &HeaderMap) -> Result<(), Error> {
+/// How the messages of a request are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// As they are.
+    Identity,
+    /// Compressed. Such a message is not read: it would have to be unpacked to be checked, and then be packed again.
+    Compressed,
+}
+
+/// Reads `grpc-encoding`.
+///
+/// # Errors
+/// `MESSAGE_AMBIGUOUS` for a header that is there more than once: a gateway may choose another value than this server.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Error> {
     let mut encodings = headers.get_all("grpc-encoding").iter();
     match (encodings.next(), encodings.next()) {
-        (None, _) => Ok(()),
-        (Some(one), None) if one == "identity" => Ok(()),
-        _ => Err(ambiguous("the message must not be compressed")),
+        (None, _) => Ok(Encoding::Identity),
+        (Some(one), None) if one == "identity" => Ok(Encoding::Identity),
+        (Some(_), None) => Ok(Encoding::Compressed),
+        (Some(_), Some(_)) => Err(ambiguous("`grpc-encoding` must be there at most once")),
+    }
+}
+
+impl Encoding {
+    /// Refuses what can't be read.
+    ///
+    /// # Errors
+    /// `MESSAGE_AMBIGUOUS` if the message is compressed.
+    pub(crate) fn readable(self) -> Result<(), Error> {
+        match self {
+            Self::Identity => Ok(()),
+            Self::Compressed => Err(ambiguous("the message must not be compressed")),
+        }
     }
 }
 
 /// Reads the first message of a request.
-pub(crate) async fn first<B>(body: &mut B) -> Result<Read, Error>
+pub(crate) async fn first<B>(body: &mut B, encoding: Encoding) -> Result<Read, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     let (mut bytes, mut ended) = (Bytes::new(), false);
     loop {
-        if let Some(length) = length_of(&bytes)?
+        if let Some(length) = length_of(&bytes, encoding)?
             && bytes.len() - PREFIX_BYTES >= length
         {
             ended = ended || body.is_end_stream();
@@ -94,12 +119,12 @@ where
 }
 
 /// Reads a request that must be exactly one message.
-pub(crate) async fn whole<B>(body: &mut B) -> Result<Read, Error>
+pub(crate) async fn whole<B>(body: &mut B, encoding: Encoding) -> Result<Read, Error>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let mut read = first(body).await?;
+    let mut read = first(body, encoding).await?;
     while !read.ended {
         match next(body).await? {
             // An empty frame says nothing; only what carries bytes could be a second message.
@@ -140,10 +165,12 @@ fn joined(before: Bytes, data: Bytes) -> Bytes {
     all.freeze()
 }
 
-fn length_of(bytes: &Bytes) -> Result<Option<usize>, Error> {
+fn length_of(bytes: &Bytes, encoding: Encoding) -> Result<Option<usize>, Error> {
     let Some(mut prefix) = bytes.get(..PREFIX_BYTES) else { return Ok(None) };
-    if prefix.get_u8() != 0 {
-        return Err(ambiguous("the message must not be compressed"));
+    match (prefix.get_u8(), encoding) {
+        (0, _) | (1, Encoding::Compressed) => {}
+        (_, Encoding::Identity) => Encoding::Compressed.readable()?,
+        (_, Encoding::Compressed) => return Err(ambiguous("the flag of a message is 0 or 1")),
     }
     let length = usize::try_from(prefix.get_u32()).unwrap_or(usize::MAX);
     if length > MESSAGE_BYTES_MAX {
@@ -193,18 +220,21 @@ mod tests {
     }
 
     async fn refused(chunks: &[&[u8]]) -> Reason {
-        crate::status::code_of(&whole(&mut body(chunks)).await.unwrap_err()).1
+        crate::status::code_of(&whole(&mut body(chunks), Encoding::Identity).await.unwrap_err()).1
     }
 
     #[tokio::test]
     async fn a_message_may_come_in_any_pieces() {
         let mut one = Full::new(framed(b"hello")).map_err(|never| match never {});
-        assert_eq!(whole(&mut one).await.unwrap().message(), b"hello");
+        assert_eq!(whole(&mut one, Encoding::Identity).await.unwrap().message(), b"hello");
         let pieces: Vec<Vec<u8>> = framed(b"hello").iter().map(|b| vec![*b]).collect();
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-        let read = whole(&mut body(&pieces)).await.unwrap();
+        let read = whole(&mut body(&pieces), Encoding::Identity).await.unwrap();
         assert_eq!((read.message(), read.ended), (&b"hello"[..], true));
-        assert_eq!(whole(&mut body(&[&framed(b""), b""])).await.unwrap().message(), b"");
+        assert_eq!(
+            whole(&mut body(&[&framed(b""), b""]), Encoding::Identity).await.unwrap().message(),
+            b""
+        );
     }
 
     #[tokio::test]
@@ -227,7 +257,7 @@ mod tests {
         let start = [&a[..], &b[..2]].concat();
         let chunks: [&[u8]; 2] = [&start, &b[2..]];
         let mut stream = body(&chunks);
-        let read = first(&mut stream).await.unwrap();
+        let read = first(&mut stream, Encoding::Identity).await.unwrap();
         assert_eq!((read.message(), read.ended), (&b"a"[..], false));
         assert_eq!(read.bytes, [&a[..], &b[..2]].concat());
     }
@@ -235,10 +265,10 @@ mod tests {
     #[test]
     fn a_declared_encoding_is_refused_as_well() {
         let mut headers = HeaderMap::new();
-        assert!(identity(&headers).is_ok());
+        assert_eq!(encoding(&headers).unwrap(), Encoding::Identity);
         headers.append("grpc-encoding", "identity".parse().unwrap());
-        assert!(identity(&headers).is_ok());
+        assert_eq!(encoding(&headers).unwrap(), Encoding::Identity);
         headers.append("grpc-encoding", "gzip".parse().unwrap());
-        assert!(identity(&headers).is_err());
+        assert!(!matches!(encoding(&headers), Ok(Encoding::Identity)));
     }
 }

@@ -76,6 +76,7 @@ mod tls_reload;
 mod token_service;
 mod traces;
 mod transport;
+mod turns;
 mod untaken;
 mod users;
 mod workers;

@@ -37,7 +37,7 @@ const END_HEADERS: u8 = 4;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
 /// The rows of an actor that was denied, and how many calls they stand for.
-async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
+pub(crate) async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
     let mut conn = sg.app.db.read().await.unwrap();
     let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
         .filter(audit_log::actor.eq(actor).and(audit_log::outcome.eq("denied")))

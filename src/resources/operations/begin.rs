@@ -19,6 +19,7 @@ use super::store::{self, NewRow, Operation};
 use super::{Failure, INPUT_BYTES_MAX, New, OperationKind, plain};
 use crate::app::App;
 use crate::ctx::{Ctx, OnGateway, Tx};
+use crate::db::turns::inherited;
 use crate::error::{Error, Reason};
 use crate::resources::operations::keeper::Operations;
 use crate::seal::hex;
@@ -44,7 +45,7 @@ where
     let span = info_span!("operation", id = %row.id, kind = %row.kind);
     let work_of = running.clone();
     let task = async move { running.through(async move { work(work_of).await }).await };
-    ctx.app().spawn(task.instrument(span));
+    ctx.app().spawn(inherited(task).instrument(span));
     Ok(row)
 }
 

@@ -7,6 +7,7 @@ use crate::access::policy::{
     self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
 use crate::access::principal::Caller;
+use crate::access::principal::only_user;
 use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::role::Role;
@@ -112,7 +113,7 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
             return app.disk.admit(Role::None);
         }
         Route::Open(_) | Route::Own(Method { access: Access::Public, .. }) => return Ok(()),
-        Route::Own(Method { access: Access::Authenticated, .. }) => Role::None,
+        Route::Own(Method { access: Access::Authenticated | Access::User, .. }) => Role::None,
         Route::Own(Method { access: Access::Role(role), .. }) => *role,
         Route::Proxied { path, v0_0, v0_1 } => {
             let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
@@ -130,6 +131,9 @@ pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Er
     };
     let caller = caller.ok_or(Error::Unauthenticated { reason: Reason::CredentialMissing })?;
     app.snapshot.check_fresh()?;
+    if let Route::Own(Method { access: Access::User, .. }) = route {
+        only_user(caller.principal())?;
+    }
     let best = match bound {
         None => app.snapshot.best_role(caller.principal()),
         Some(gateway) => app.snapshot.role_on(caller.principal(), gateway),

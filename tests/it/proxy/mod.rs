@@ -5,6 +5,7 @@ mod actors;
 mod audited;
 mod credential;
 mod dedicated;
+mod one_caller;
 mod overrun;
 mod passing;
 pub(crate) mod raw;

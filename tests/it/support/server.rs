@@ -269,6 +269,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config.limits.anonymous_requests_per_minute = 0;
     config.limits.token_requests_per_minute = 0;
     config.limits.credentials_per_minute = 0;
+    config.audit.refused_writes_per_minute = 0;
     tune(&mut config);
     config
 }

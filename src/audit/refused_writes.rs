@@ -1,0 +1,94 @@
+//! Bounds how many refused writes one caller can have recorded a minute.
+//!
+//! A write has its intent stored before it is judged by the domain, so each one that the domain refuses is a row of its
+//! own. Without a bound, a caller without any role could fill the disk with refusals (T16).
+//!
+//! Invariants
+//! - a write beyond the bound is refused before its intent, and counted like other repeated refusals;
+//! - only refusals count: a caller whose writes succeed has no such bound.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::access::principal::PrincipalId;
+use crate::clock::Timestamp;
+use crate::error::{Error, Reason};
+
+const MINUTE_SECONDS: i64 = 60;
+
+/// The refused writes of each caller in the current minute.
+#[derive(Debug)]
+pub struct RefusedWrites {
+    each: u32,
+    minute: Mutex<Minute>,
+}
+
+#[derive(Debug, Default)]
+struct Minute {
+    number: i64,
+    counts: HashMap<PrincipalId, u32>,
+}
+
+impl Minute {
+    fn at(&mut self, now: Timestamp) -> &mut HashMap<PrincipalId, u32> {
+        let number = now.unix_seconds().div_euclid(MINUTE_SECONDS);
+        if number != self.number {
+            *self = Self { number, counts: HashMap::new() };
+        }
+        &mut self.counts
+    }
+}
+
+impl RefusedWrites {
+    /// Allows `each` refused writes of one caller a minute; 0 is no bound.
+    pub(super) fn new(each: u32) -> Self {
+        let each = if each == 0 { u32::MAX } else { each };
+        Self { each, minute: Mutex::default() }
+    }
+
+    /// Refuses a further write of a caller that had too many refused in this minute.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`.
+    pub fn admit(&self, principal: PrincipalId, now: Timestamp) -> Result<(), Error> {
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        if minute.at(now).get(&principal).is_none_or(|count| *count < self.each) {
+            return Ok(());
+        }
+        let left = MINUTE_SECONDS - now.unix_seconds().rem_euclid(MINUTE_SECONDS);
+        let retry_in = Duration::from_secs(left.unsigned_abs());
+        Err(Error::Exhausted { reason: Reason::RateLimited, retry_in })
+    }
+
+    /// Counts a write whose intent was stored and that was then refused.
+    pub fn count(&self, principal: PrincipalId, now: Timestamp) {
+        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        *minute.at(now).entry(principal).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::types::UserId;
+
+    #[test]
+    fn a_caller_at_the_bound_is_refused_until_the_minute_ends() {
+        let refused = RefusedWrites::new(2);
+        let (ana, bob) = (PrincipalId::User(UserId(1)), PrincipalId::User(UserId(2)));
+        let now = Timestamp::from_unix_seconds(90);
+        for _ in 0..2 {
+            refused.admit(ana, now).unwrap();
+            refused.count(ana, now);
+        }
+        let Err(Error::Exhausted { reason: Reason::RateLimited, retry_in }) =
+            refused.admit(ana, now)
+        else {
+            unreachable!("it is at the bound")
+        };
+        assert_eq!(retry_in, Duration::from_secs(30));
+        refused.admit(bob, now).unwrap();
+        refused.admit(ana, Timestamp::from_unix_seconds(120)).unwrap();
+    }
+}

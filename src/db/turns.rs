@@ -1,0 +1,167 @@
+//! Turns of callers at the connections of the database.
+//!
+//! A pool serves its requests in their order. Without turns, a caller with a thousand calls in flight would fill the
+//! queue, and the server's own work, such as following changes of access and renewing leases, would wait behind it (T16).
+//!
+//! Invariants
+//! - one caller holds or waits for at most half of the connections of a pool; its other requests wait among themselves;
+//! - the server's own work has no such bound;
+//! - a caller without calls in flight costs no memory.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Reason};
+
+/// When to try again after no turn came.
+pub(super) const BUSY_RETRY_IN: Duration = Duration::from_secs(1);
+
+tokio::task_local! {
+    static CALLER: Arc<Entered>;
+}
+
+/// Whose turns are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallerKey {
+    /// A user, by id.
+    User(i64),
+    /// A service principal, by id.
+    ServicePrincipal(i64),
+    /// Callers without a credential, by address.
+    Address(IpAddr),
+}
+
+/// The turns of one caller.
+#[derive(Debug)]
+pub(super) struct Turns {
+    readers: Arc<Semaphore>,
+    writers: Arc<Semaphore>,
+}
+
+/// The turns of every caller with a call in flight.
+#[derive(Debug)]
+pub(super) struct AllTurns {
+    readers_each: usize,
+    writers_each: usize,
+    wait: Duration,
+    callers: Mutex<HashMap<CallerKey, Arc<Turns>>>,
+}
+
+impl AllTurns {
+    /// Shares pools of these sizes. No request waits longer than `wait` for its turn.
+    pub(super) fn new(readers: usize, writers: usize, wait: Duration) -> Arc<Self> {
+        let each = |size: usize| (size / 2).max(1);
+        let (readers_each, writers_each) = (each(readers), each(writers));
+        Arc::new(Self { readers_each, writers_each, wait, callers: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<CallerKey, Arc<Turns>>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, key: CallerKey) -> Arc<Entered> {
+        let turns = Arc::clone(self.lock().entry(key).or_insert_with(|| {
+            let turns = |each| Arc::new(Semaphore::new(each));
+            Arc::new(Turns { readers: turns(self.readers_each), writers: turns(self.writers_each) })
+        }));
+        Arc::new(Entered { key, turns, all: Arc::clone(self) })
+    }
+
+    /// Runs `work` with its requests counted as those of `key`.
+    pub(super) fn run_as<F: Future>(
+        self: &Arc<Self>,
+        key: CallerKey,
+        work: F,
+    ) -> impl Future<Output = F::Output> + use<F> {
+        CALLER.scope(self.enter(key), work)
+    }
+
+    /// Waits for the turn of the current caller; the server's own work needs none.
+    ///
+    /// # Errors
+    /// `BUSY` if there is none in time.
+    pub(super) async fn turn(
+        &self,
+        of: fn(&Turns) -> &Arc<Semaphore>,
+    ) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let Ok(turns) = CALLER.try_with(|caller| Arc::clone(of(&caller.turns))) else {
+            return Ok(None);
+        };
+        if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
+            return Ok(Some(turn));
+        }
+        let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: BUSY_RETRY_IN };
+        let turn = tokio::time::timeout(self.wait, turns.acquire_owned()).await.map_err(busy)?;
+        turn.map(Some).map_err(Error::internal)
+    }
+}
+
+impl Turns {
+    pub(super) fn readers(&self) -> &Arc<Semaphore> {
+        &self.readers
+    }
+
+    pub(super) fn writers(&self) -> &Arc<Semaphore> {
+        &self.writers
+    }
+}
+
+/// A caller with work in flight.
+#[derive(Debug)]
+struct Entered {
+    key: CallerKey,
+    turns: Arc<Turns>,
+    all: Arc<AllTurns>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut callers = self.all.lock();
+        // The map's and this one: under the lock nobody else enters.
+        if Arc::strong_count(&self.turns) <= 2 {
+            callers.remove(&self.key);
+        }
+    }
+}
+
+/// Lets `work` count as the current caller's, for a task of its own that a call starts.
+pub fn inherited<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let caller = CALLER.try_with(Arc::clone).ok();
+    async move {
+        match caller {
+            Some(caller) => CALLER.scope(caller, work).await,
+            None => work.await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: CallerKey = CallerKey::User(1);
+
+    #[tokio::test]
+    async fn a_caller_waits_for_its_own_turns_and_the_server_for_none() {
+        let all = AllTurns::new(4, 1, Duration::from_millis(20));
+        let reader = || all.turn(Turns::readers);
+        all.run_as(KEY, async {
+            let held = [reader().await.unwrap(), reader().await.unwrap()];
+            assert!(held.iter().all(Option::is_some));
+            let third = reader().await;
+            assert!(matches!(third, Err(Error::Exhausted { reason: Reason::Busy, .. })));
+            // Another caller and the server are not concerned.
+            assert!(all.run_as(CallerKey::User(2), reader()).await.unwrap().is_some());
+            assert!(all.turn(Turns::writers).await.unwrap().is_some());
+            drop(held);
+            assert!(inherited(reader()).await.unwrap().is_some());
+        })
+        .await;
+        assert!(reader().await.unwrap().is_none());
+        assert!(all.lock().is_empty());
+    }
+}

@@ -1,0 +1,203 @@
+//! T16: what one caller asks of a gateway at once leaves room for the others.
+
+use std::net::SocketAddr;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use shoreguard::db::Engine;
+use tokio::net::TcpListener;
+
+use super::raw::{Answer, Raw, own, prefixed};
+use super::rogue::rogue;
+use super::*;
+
+/// Longer than any of these calls should take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Connections of the caller, so that each core has some.
+const CONNECTIONS: usize = 8;
+
+async fn viewer(sg: &TestServer, name: &str) -> String {
+    sg.admin().key(name, shoreguard::pb::v1::Role::Viewer).await
+}
+
+/// A gateway that takes connections and says nothing.
+async fn silent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    own(async move {
+        let mut taken = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            taken.push(socket);
+        }
+    });
+    addr
+}
+
+#[test]
+fn t16_calls_whose_message_does_not_arrive_hold_no_place_at_a_gateway() {
+    run(
+        Engine::Sqlite,
+        |_| {},
+        async |sg| {
+            let gateway = simulated(Generation::V0_1).await;
+            sg.gateway("alpha", gateway.addr()).await;
+            let (greedy, other) = (viewer(&sg, "greedy").await, viewer(&sg, "other").await);
+            let mut open = Vec::new();
+            for n in 0..CONNECTIONS {
+                let mut raw = Raw::connect_as(&sg, &greedy).await;
+                for _ in 0..125 {
+                    let encoding = if n % 2 == 0 { "identity" } else { "gzip" };
+                    let head = raw.request("ListProviders", "alpha");
+                    open.push(raw.open(head.header("grpc-encoding", encoding)));
+                }
+                // Streams are taken in their order: those before have arrived.
+                let head = raw.post("/shoreguard.v1.AuthService/GetCurrentIdentity");
+                raw.call(head, &[prefixed(&[])]).await;
+            }
+            for _ in 0..CONNECTIONS {
+                let mut raw = Raw::connect_as(&sg, &other).await;
+                let message = [prefixed(&[])];
+                let answer = raw.call(raw.request("ListProviders", "alpha"), &message);
+                assert_eq!(tokio::time::timeout(PATIENCE, answer).await.unwrap().code(), "0");
+            }
+            drop(open);
+            sg.finish().await;
+            gateway.stop().await;
+        },
+    );
+}
+
+#[test]
+fn t16_a_caller_at_its_bound_of_unary_calls_leaves_the_others_alone() {
+    run(
+        Engine::Sqlite,
+        |config| config.gateways.unary_calls_per_caller = 3,
+        async |sg| {
+            let (asked, mut calls) = tokio::sync::mpsc::unbounded_channel();
+            let addr = rogue(move |_, request, mut respond| {
+                let asked = asked.clone();
+                async move {
+                    let _ = asked.send(());
+                    let _request = request;
+                    let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+                }
+            })
+            .await;
+            sg.gateway("alpha", addr).await;
+            let (greedy, other) = (viewer(&sg, "greedy").await, viewer(&sg, "other").await);
+            let mut raw = Raw::connect_as(&sg, &greedy).await;
+            let begin = |raw: &mut Raw| {
+                let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
+                request.send_data(prefixed(&[]), true).unwrap();
+                response
+            };
+            let mut open = Vec::new();
+            for _ in 0..3 {
+                open.push(begin(&mut raw));
+                calls.recv().await.unwrap();
+            }
+            let refused = Answer::of(begin(&mut raw)).await;
+            assert_eq!(refused.refused(), ("8", "GATEWAY_BUSY".to_owned()));
+            let mut raw = Raw::connect_as(&sg, &other).await;
+            open.push(begin(&mut raw));
+            tokio::time::timeout(PATIENCE, calls.recv()).await.expect("it reaches the gateway");
+            drop(open);
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn t16_messages_that_wait_for_a_gateway_count_for_their_caller() {
+    run(
+        Engine::Sqlite,
+        |config| config.limits.held_mib_per_caller = 4,
+        async |sg| {
+            sg.gateway("alpha", silent().await).await;
+            let mut raw = Raw::connect_as(&sg, &viewer(&sg, "greedy").await).await;
+            let message = prefixed(&vec![0; (1 << 20) - 16]);
+            let mut answers = FuturesUnordered::new();
+            for _ in 0..20 {
+                let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
+                // One that was refused already is over.
+                let _ = request.send_data(message.clone(), true);
+                answers.push(Answer::of(response));
+            }
+            // Four of them fit and wait.
+            for _ in 0..16 {
+                let answer = tokio::time::timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
+                assert_eq!(answer.refused(), ("8", "TOO_MANY_BYTES".to_owned()));
+            }
+            drop(answers);
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn t16_unary_answers_that_nobody_takes_count_for_their_caller() {
+    run(
+        Engine::Sqlite,
+        |config| config.limits.held_mib_per_caller = 1,
+        async |sg| {
+            let addr = rogue(move |_, _request, mut respond| async move {
+                let head = http::Response::builder().header("content-type", "application/grpc");
+                let mut stream = respond.send_response(head.body(()).unwrap(), false).unwrap();
+                stream.send_data(prefixed(&vec![0; 1 << 20]), false).unwrap();
+                let _ = std::future::poll_fn(|cx| stream.poll_reset(cx)).await;
+            })
+            .await;
+            sg.gateway("alpha", addr).await;
+            let key = viewer(&sg, "greedy").await;
+            let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
+            let mut answers = FuturesUnordered::new();
+            for _ in 0..80 {
+                let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
+                let _ = request.send_data(prefixed(&[]), true);
+                answers.push(async move {
+                    let (_, mut body) = response.await.unwrap().into_parts();
+                    // The window lets one byte through, which is not given back.
+                    while let Some(Ok(_)) = body.data().await {}
+                    body.trailers().await
+                });
+            }
+            let refused = async {
+                loop {
+                    let ended = answers.next().await.unwrap();
+                    if let Ok(Some(trailers)) = ended
+                        && trailers["grpc-status"] == "8"
+                    {
+                        return;
+                    }
+                }
+            };
+            tokio::time::timeout(PATIENCE, refused).await.expect("one is over the bound");
+            drop(answers);
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn t09_an_encoding_that_is_said_twice_is_refused() {
+    for generation in [Generation::V0_0, Generation::V0_1] {
+        proxied(move |sg| async move {
+            let gateway = simulated(generation).await;
+            sg.gateway("alpha", gateway.addr()).await;
+            let before = gateway.calls();
+            let mut raw = Raw::connect(&sg).await;
+            // A field that is there twice is refused in plain; nothing said twice gets past that.
+            let twice = prefixed(&[0x0a, 1, b'a', 0x0a, 1, b'b']);
+            for method in ["GetProvider", "ListProviders", "WatchSandbox"] {
+                let head = raw.request(method, "alpha").header("grpc-encoding", "identity");
+                let head = head.header("grpc-encoding", "identity");
+                let answer = raw.call(head, std::slice::from_ref(&twice)).await;
+                let (code, reason) = answer.refused();
+                assert_eq!((code, reason.as_str()), ("3", "MESSAGE_AMBIGUOUS"), "{method}");
+            }
+            assert_eq!(gateway.calls(), before);
+            sg.finish().await;
+            gateway.stop().await;
+        });
+    }
+}
