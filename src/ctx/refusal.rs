@@ -150,6 +150,11 @@ impl Call {
 }
 
 impl Note {
+    /// Returns who calls, once that is known.
+    pub(crate) fn caller(&self) -> Option<&Caller> {
+        self.guard.get().map(|guard| &guard.caller)
+    }
+
     /// Records what was noted as refused, once.
     pub(crate) fn record_refusal(&self) {
         let refusal = self.lock().refused.take();

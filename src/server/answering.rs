@@ -6,14 +6,17 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
+use tower::ServiceExt;
 
 use super::connections::{Counted, Slot};
-use super::stack::{Peer, Stack};
+use super::shared::Shared;
+use super::stack;
+use super::stages::{Arriving, Peer};
 use crate::net::taking::Streams;
 
 /// What answers the requests of one connection.
 pub(super) fn answering(
-    stack: Arc<Stack>,
+    shared: Arc<Shared>,
     peer: Peer,
     slot: Arc<Slot>,
     streams: Option<Streams>,
@@ -23,13 +26,14 @@ pub(super) fn answering(
     Error = Infallible,
     Future: Send + 'static,
 > {
-    let peer = Arc::new(peer);
+    let (peer, stack) = (Arc::new(peer), stack::stack());
     service_fn(move |request| {
-        let (stack, peer, call) = (Arc::clone(&stack), Arc::clone(&peer), slot.call());
+        let (stack, shared) = (stack.clone(), Arc::clone(&shared));
+        let (peer, call) = (Arc::clone(&peer), slot.call());
         let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
         // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
         Box::pin(async move {
-            let response = stack.answer(&peer, taking, request).await;
+            let response = stack.oneshot(Arriving { shared, peer, taking, request }).await?;
             Ok(response.map(|body| Counted::new(body, call)))
         })
     })

@@ -31,7 +31,8 @@ use super::layers::address_limit::AddressLimit;
 use super::layers::open_calls::OpenCalls;
 use super::plain::Plain;
 use super::reload::Listener;
-use super::stack::{Peer, Stack};
+use super::shared::Shared;
+use super::stages::Peer;
 use super::tls::Tls;
 use super::version::{self, Version};
 use super::{health, services};
@@ -120,7 +121,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     let bounds = Bounds::of(limits, descriptors::room(descriptors, &app.config, core_count));
     let connections = Connections::new(bounds, app.config.server.trusted_proxies.clone());
     for number in 0..core_count {
-        let stack = Stack {
+        let shared = Shared {
             app: Arc::clone(app),
             address_limit: Arc::clone(&address_limit),
             public_limit: Arc::clone(&public_limit),
@@ -130,7 +131,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             proxy: Proxy::new(Arc::clone(app)),
             plain: plain.clone(),
         };
-        cores.push(start_core(number, stack).map_err(Error::internal)?);
+        cores.push(start_core(number, shared).map_err(Error::internal)?);
     }
     let tls = app.part::<Listener>().tls.get().is_some();
     let Bounds { total, address: each, .. } = bounds;
@@ -208,13 +209,13 @@ fn hand_over(
     })
 }
 
-fn start_core(number: usize, stack: Stack) -> io::Result<Core> {
+fn start_core(number: usize, shared: Shared) -> io::Result<Core> {
     let (sockets, receiver) = mpsc::channel(CORE_QUEUE_MAX);
     let connections = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let counted = Arc::clone(&connections);
     let thread = std::thread::Builder::new().name(format!("core-{number}")).spawn(move || {
-        runtime.block_on(run_core(Arc::new(stack), receiver, counted));
+        runtime.block_on(run_core(Arc::new(shared), receiver, counted));
         runtime.shutdown_timeout(CORE_END_TIME);
     })?;
     Ok(Core { sockets, connections, thread })
@@ -222,12 +223,12 @@ fn start_core(number: usize, stack: Stack) -> io::Result<Core> {
 
 /// One core: a task for each connection, until the process stops and they are done.
 async fn run_core(
-    stack: Arc<Stack>,
+    shared: Arc<Shared>,
     mut sockets: mpsc::Receiver<Accepted>,
     connections: Arc<AtomicUsize>,
 ) {
     let tasks = TaskTracker::new();
-    let stop = stack.app.stop.clone();
+    let stop = shared.app.stop.clone();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -236,12 +237,12 @@ async fn run_core(
                 None => break,
             },
         };
-        let (stack, connections) = (Arc::clone(&stack), Arc::clone(&connections));
+        let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
         let Accepted { socket, address, slot } = accepted;
         tasks.spawn(async move {
             let slot = Arc::new(slot);
             let ended = tokio::select! {
-                ended = connection(stack, socket, address, &slot) => ended,
+                ended = connection(shared, socket, address, &slot) => ended,
                 () = slot.cut() => Ok(()),
             };
             if let Err(error) = ended {
@@ -251,10 +252,10 @@ async fn run_core(
         });
     }
     tasks.close();
-    let drain = stack.app.config.server.drain();
+    let drain = shared.app.config.server.drain();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
         // The callers had their time: what is still open is told so.
-        stack.app.live.end_all(Ended::Draining);
+        shared.app.live.end_all(Ended::Draining);
         let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
     }
 }
@@ -262,17 +263,17 @@ async fn run_core(
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 async fn connection(
-    stack: Arc<Stack>,
+    shared: Arc<Shared>,
     socket: std::net::TcpStream,
     address: SocketAddr,
     slot: &Arc<Slot>,
 ) -> Result<(), Fault> {
     let socket = TcpStream::from_std(socket)?;
     socket.set_nodelay(true)?;
-    let app = Arc::clone(&stack.app);
+    let app = Arc::clone(&shared.app);
     let in_flight = Arc::default();
     let Some(tls) = app.part::<Listener>().tls.get() else {
-        return speak(stack, socket, Peer { address, certificate: None, in_flight }, slot).await;
+        return speak(shared, socket, Peer { address, certificate: None, in_flight }, slot).await;
     };
     let within = app.config.server.handshake();
     let (socket, verified) = tokio::select! {
@@ -280,7 +281,7 @@ async fn connection(
         () = app.stop.cancelled() => return Ok(()),
     };
     let certificate = verified.as_ref().map(|verified| verified.certificate.clone());
-    let spoken = speak(stack, socket, Peer { address, certificate, in_flight }, slot);
+    let spoken = speak(shared, socket, Peer { address, certificate, in_flight }, slot);
     match verified {
         None => spoken.await,
         // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
@@ -293,12 +294,12 @@ async fn connection(
 }
 
 /// Finds out the version of HTTP and speaks it to its end. A connection that doesn't say what it speaks ends soon (T16).
-async fn speak<S>(stack: Arc<Stack>, socket: S, peer: Peer, slot: &Arc<Slot>) -> Result<(), Fault>
+async fn speak<S>(shared: Arc<Shared>, socket: S, peer: Peer, slot: &Arc<Slot>) -> Result<(), Fault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stop = stack.app.stop.clone();
-    let within = stack.app.config.server.handshake();
+    let stop = shared.app.stop.clone();
+    let within = shared.app.config.server.handshake();
     let told = tokio::select! {
         told = tokio::time::timeout(within, version::of(socket)) => told,
         () = stop.cancelled() => return Ok(()),
@@ -306,15 +307,15 @@ where
     let (version, socket) = told??;
     slot.speaks();
     match version {
-        Version::Http1 => speak_http1(stack, socket, peer, slot).await,
-        Version::Http2 => speak_http2(stack, socket, peer, slot).await,
+        Version::Http1 => speak_http1(shared, socket, peer, slot).await,
+        Version::Http2 => speak_http2(shared, socket, peer, slot).await,
     }
 }
 
 /// Speaks HTTP/2. After a stop the caller is told not to send more, and calls in flight are finished. An idle connection ends the
 /// same way, and is closed where its caller does not follow.
 async fn speak_http2<S>(
-    stack: Arc<Stack>,
+    shared: Arc<Shared>,
     socket: S,
     peer: Peer,
     slot: &Arc<Slot>,
@@ -322,9 +323,9 @@ async fn speak_http2<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let server = &stack.app.config.server;
-    let stop = stack.app.stop.clone();
-    let streams = Streams::new(stack.app.config.limits.answer());
+    let server = &shared.app.config.server;
+    let stop = shared.app.stop.clone();
+    let streams = Streams::new(shared.app.config.limits.answer());
     let mut builder = http2::Builder::new(streams.clone());
     let in_flight = Arc::clone(&peer.in_flight);
     builder
@@ -338,7 +339,7 @@ where
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
         .keep_alive_interval(server.keepalive())
         .keep_alive_timeout(server.keepalive());
-    let answers = answering(stack, peer, Arc::clone(slot), Some(streams));
+    let answers = answering(Arc::clone(&shared), peer, Arc::clone(slot), Some(streams));
     let serving = builder.serve_connection(TokioIo::new(socket), answers);
     tokio::pin!(serving);
     let leave = tokio::select! {
@@ -361,7 +362,7 @@ where
 /// Speaks HTTP/1, in which there are no calls. The head of each request has its time, from the end of the answer before
 /// it, so that an idle connection ends too. After a stop the present request is answered and no more is read.
 async fn speak_http1<S>(
-    stack: Arc<Stack>,
+    shared: Arc<Shared>,
     socket: S,
     peer: Peer,
     slot: &Arc<Slot>,
@@ -369,14 +370,14 @@ async fn speak_http1<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stop = stack.app.stop.clone();
+    let stop = shared.app.stop.clone();
     let in_flight = Arc::clone(&peer.in_flight);
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(stack.app.config.server.handshake())
+        .header_read_timeout(shared.app.config.server.handshake())
         .max_buf_size(HEADER_BYTES_MAX.into());
-    let answers = answering(stack, peer, Arc::clone(slot), None);
+    let answers = answering(Arc::clone(&shared), peer, Arc::clone(slot), None);
     let serving = builder.serve_connection(TokioIo::new(socket), answers);
     tokio::pin!(serving);
     tokio::select! {

@@ -3,7 +3,7 @@
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
-use shoreguard::access::policy::{Access, METHODS, UPSTREAM_V0_0, UPSTREAM_V0_1};
+use shoreguard::access::policy::{Access, METHODS, Method, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
@@ -179,8 +179,13 @@ served! {
         let key = sg.admin().key("leaked", pb::Role::Admin).await;
         let mut raw = Raw::connect_as(&sg, &key).await;
         let mut begun = Vec::new();
-        for method in METHODS.iter().filter(|method| method.access != Access::Public) {
+        let others = |method: &&Method| !matches!(method.access, Access::Public | Access::User);
+        for method in METHODS.iter().filter(others) {
             begun.push(raw.begin(method.path, None));
+        }
+        let mut person = Raw::connect_as(&sg, &holder(&sg, "deactivated").await).await;
+        for method in METHODS.iter().filter(|method| method.access == Access::User) {
+            begun.push(person.begin(method.path, None));
         }
         for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
             for row in rows.iter().filter(|row| row.guard.is_some()) {
@@ -188,7 +193,9 @@ served! {
             }
         }
         raw.seen().await;
+        person.seen().await;
         rotate(&sg, "leaked").await;
+        end(&sg, "deactivated").await;
         for call in &mut begun {
             // A stream may have been ended already.
             let _ = call.body.send_data(prefixed(&[]), true);

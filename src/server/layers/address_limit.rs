@@ -5,16 +5,39 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use ipnet::IpNet;
+use tower::{Service, ServiceExt};
 
 use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
+use crate::server::body::Body;
+use crate::server::stages::{Begun, Failure};
+
+/// Refuses a call of an address that makes too many, before any work that a flood could buy: hashing, signatures, bodies.
+pub(in crate::server) async fn admit<S>(
+    mut begun: Begun,
+    inner: S,
+) -> Result<Response<Body>, Failure>
+where
+    S: Service<Begun, Response = Response<Body>, Error = Failure>,
+{
+    let shared = Arc::clone(&begun.shared);
+    let admitted = shared
+        .address_limit
+        .admit(begun.ip)
+        .and_then(|()| shared.open_calls.arrived(&mut begun.shares, begun.ip));
+    match admitted {
+        Ok(()) => inner.oneshot(begun).await,
+        Err(error) => Err(Failure::Refused(error, begun.route.ok())),
+    }
+}
 
 /// Addresses that are remembered before idle ones are forgotten.
 const ADDRESSES_MAX: usize = 100_000;

@@ -6,24 +6,54 @@
 //! the proxy themselves, before it happens. The record belongs to the call's note: it is made when the note is dropped,
 //! also if the caller hangs up and nobody is there to finish the call.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::gate::Route;
+use http::Response;
+use tower::{Service, ServiceExt};
+
+use super::gate::{self, Route};
 use crate::access::policy::Method;
 use crate::app::App;
 use crate::ctx::{Call, Refusal};
-use crate::error::Error;
+use crate::error::{Error, Reason};
 use crate::role::Role;
-use crate::status::code_of;
+use crate::server::body::Body;
+use crate::server::stages::{Begun, Failure};
+use crate::status::{self, code_of};
 
-/// Notes who calls, so that a refusal of this call is recorded however the call ends.
-pub fn begin(app: &Arc<App>, call: &Call) {
-    call.guard_refusals(app);
+/// Answers a call that failed with the status of its error, and records a refusal.
+pub(in crate::server) async fn record<S>(
+    begun: Begun,
+    inner: S,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Begun, Response = Response<Body>, Error = Failure>,
+{
+    let (shared, call) = (Arc::clone(&begun.shared), begun.call.clone());
+    let response = match inner.oneshot(begun).await {
+        Ok(response) => response,
+        Err(Failure::Panic) => status::response(Error::internal("a panic while answering")),
+        Err(Failure::Refused(error, route)) => {
+            // A write that has begun records itself, and a read that is late was not refused.
+            let write = route.as_ref().is_some_and(gate::writes);
+            let late = matches!(error, Error::Late { .. });
+            let ended =
+                late || matches!(error, Error::Unavailable { reason: Reason::Draining, .. });
+            let recorded = if write && ended { call.note.lock().give_up() } else { !late };
+            if recorded {
+                refused(&shared.app, &call, route.as_ref(), &error);
+            }
+            status::response(error)
+        }
+    };
+    call.note.record_refusal();
+    Ok(response)
 }
 
 /// Notes that a call was refused before it reached its handler: by authentication, by the gate, or by a limit.
-pub fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
-    if call.caller.is_none() {
+fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
+    if call.note.caller().is_none() {
         let (_, reason) = code_of(error);
         app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
         return;
@@ -42,9 +72,4 @@ pub fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
     let (target, gateway, role) = (String::new(), None, Role::None);
     let refusal = Refusal { action, resource, target, gateway, role, why: error.into() };
     call.note.lock().refused.get_or_insert(refusal);
-}
-
-/// Records what was noted as refused, once the call is over.
-pub fn finish(call: &Call) {
-    call.note.record_refusal();
 }

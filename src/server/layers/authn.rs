@@ -5,17 +5,37 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
+use tower::{Service, ServiceExt};
 use tracing::debug;
 
 use crate::access::authn::{PeerCertificate, Unknown};
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::error::{Error, Reason};
-use crate::oidc::provider::Failure;
+use crate::oidc::provider;
+use crate::server::body::Body;
+use crate::server::stages::{Begun, Failure, Identified};
+
+/// Finds out who calls, and from then on has a refusal of the call recorded however it ends.
+pub(in crate::server) async fn identify<S>(
+    mut begun: Begun,
+    inner: S,
+) -> Result<Response<Body>, Failure>
+where
+    S: Service<Identified, Response = Response<Body>, Error = Failure>,
+{
+    let certificate = begun.peer.certificate.as_ref();
+    match caller(&begun.shared.app, begun.request.headers(), certificate).await {
+        Ok(caller) => begun.call.caller = caller,
+        Err(error) => return Err(Failure::Refused(error, begun.route.ok())),
+    }
+    begun.call.guard_refusals(&begun.shared.app);
+    inner.oneshot(Identified(begun)).await
+}
 
 /// The caller, or none where no credential was sent.
-pub async fn caller(
+async fn caller(
     app: &App,
     headers: &HeaderMap,
     certificate: Option<&PeerCertificate>,
@@ -31,8 +51,8 @@ pub async fn caller(
     let claims = app.spawn(async move { asked.access(&token).await }).await;
     let claims = match claims.map_err(Error::internal)? {
         Ok(claims) => claims,
-        Err(Failure::Away(error)) => return Err(error),
-        Err(Failure::Refused(why)) => {
+        Err(provider::Failure::Away(error)) => return Err(error),
+        Err(provider::Failure::Refused(why)) => {
             debug!(provider = provider.config.name, why, "a token of an issuer is not taken");
             return Err(invalid());
         }

@@ -3,6 +3,9 @@
 //! A path that no table describes is refused; so is a caller that holds the role of a method nowhere, and one whose
 //! credential is good for a gateway but calls ours (T02). The exact scope is checked later, on the decoded message.
 
+use http::Response;
+use tower::{Service, ServiceExt};
+
 use crate::access::policy::{
     self, Access, Audit, Method, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod,
 };
@@ -11,6 +14,26 @@ use crate::access::principal::only_user;
 use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::role::Role;
+use crate::server::body::Body;
+use crate::server::stages::{Begun, Failure, Gated, Identified};
+
+/// Refuses what no table describes, and a caller that could never pass the exact check.
+pub(in crate::server) async fn admit<S>(
+    identified: Identified,
+    inner: S,
+) -> Result<Response<Body>, Failure>
+where
+    S: Service<Gated, Response = Response<Body>, Error = Failure>,
+{
+    let Identified(Begun { shared, ip, call, route, shares, request, .. }) = identified;
+    let route = route.map_err(|error| Failure::Refused(error, None))?;
+    let refuse = |error| Failure::Refused(error, Some(route));
+    if let Route::Own(Method { access: Access::Public, .. }) = &route {
+        shared.public_limit.admit(ip).map_err(refuse)?;
+    }
+    judge(&shared.app, &route, call.caller.as_ref()).map_err(refuse)?;
+    inner.oneshot(Gated { shared, ip, call, route, shares, request }).await
+}
 
 /// What a path is.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +121,7 @@ pub fn route(path: &str) -> Result<Route, Error> {
 }
 
 /// Refuses a caller that could never pass the exact check.
-pub fn admit(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
+fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
     let bound = caller.and_then(Caller::bound);
     if let (Route::Own(method), Some(_)) = (route, bound)
         && method.path != OF_BOUND

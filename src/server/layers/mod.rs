@@ -1,13 +1,14 @@
-//! The layers, one a file. Their order, with a reason a line, stands in [`super::listen`].
-//!
-//! They are plain functions that `server::answer` calls one after the other: nothing is boxed, nothing is hidden in a
-//! type, and unary calls, streams and proxied calls pass the same ones. They touch memory only.
+//! The layers, one a file. Their order, with a reason a line, stands in `server::stack`.
 
 pub mod address_limit;
 pub mod audit;
 pub mod authn;
+pub mod call;
 pub mod cross;
+pub mod deadline;
 pub mod gate;
 pub mod limits;
 pub mod open_calls;
+pub mod panics;
+pub mod plain_http;
 pub mod telemetry;

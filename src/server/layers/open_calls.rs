@@ -6,15 +6,52 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::Response;
+use tower::{Service, ServiceExt};
+
 use super::gate::Route;
 use crate::access::policy::{Method, Streaming};
 use crate::access::principal::Caller;
 use crate::config::Limits;
 use crate::error::{Error, Reason};
 use crate::fair::{Held, Holder, Limit, RETRY_IN, Share, too_many_bytes};
+use crate::server::body::Body;
+use crate::server::stages::{Admitted, Failure, Gated, Identified};
 
 /// Bytes of a MiB.
 const MIB: u64 = 1 << 20;
+
+/// Counts a call for its caller, or for its address if it has no credential.
+pub(in crate::server) async fn count<S>(
+    identified: Identified,
+    inner: S,
+) -> Result<Response<Body>, Failure>
+where
+    S: Service<Identified, Response = Response<Body>, Error = Failure>,
+{
+    let Identified(mut begun) = identified;
+    let caller = begun.call.caller.as_ref();
+    match begun.shared.open_calls.identified(&mut begun.shares, begun.ip, caller) {
+        Ok(()) => inner.oneshot(Identified(begun)).await,
+        Err(error) => Err(Failure::Refused(error, begun.route.ok())),
+    }
+}
+
+/// Counts a stream of our own, and opens the account of the bytes that the call holds. Both are returned when its answer
+/// was taken.
+pub(in crate::server) async fn hold<S>(gated: Gated, inner: S) -> Result<Response<Body>, Failure>
+where
+    S: Service<Admitted, Response = Response<Body>, Error = Failure>,
+{
+    let Gated { shared, ip, mut call, route, mut shares, request } = gated;
+    let refuse = |error| Failure::Refused(error, Some(route));
+    let (open_calls, caller) = (&shared.open_calls, call.caller.as_ref());
+    open_calls.routed(&mut shares, ip, caller, &route).map_err(refuse)?;
+    let held = open_calls.held(ip, caller).map_err(refuse)?;
+    call.held = Some(held.clone());
+    let response = inner.oneshot(Admitted { shared, call, route, request }).await?;
+    Ok(response.map(|body| body.holding(shares, Some(held))))
+}
 
 /// What all calls of this process share.
 #[derive(Debug)]

@@ -1,12 +1,69 @@
 //! What is counted and logged of each call, refused ones too. Outside audit and authn, so that it sees their refusals.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Instant;
 
+use http::Response;
+use http::header::HeaderName;
 use metrics::{counter, histogram};
 use tonic::Code;
+use tower::{Service, ServiceExt};
+use tracing::info;
 
+use crate::ctx::Call;
+use crate::rpc::request_id;
+use crate::server::body::Body;
+use crate::server::stages::Begun;
 use crate::status::code_name;
 use crate::telemetry::traces::CallSpan;
+
+/// Counts, times, traces and logs a call.
+pub(in crate::server) async fn observe<S>(
+    mut begun: Begun,
+    inner: S,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Begun, Response = Response<Body>, Error = Infallible>,
+{
+    let (traces, call) = (&begun.shared.app.traces, &mut begun.call);
+    let headers = begun.request.headers();
+    let span = traces.as_ref().and_then(|traces| traces.begin(headers, call.method));
+    call.traceparent = span.as_ref().map(CallSpan::traceparent);
+    let measured = Measured {
+        method: call.method,
+        gateway: None,
+        started: call.started,
+        request_id: call.request_id,
+        span,
+    };
+    let call = call.clone();
+    let mut response = inner.oneshot(begun).await?;
+    finish(&call, measured, &mut response);
+    Ok(response)
+}
+
+/// Counts and logs what became of a call: now, if its answer is its headers, else at the end of its body.
+fn finish(call: &Call, mut measured: Measured, response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    // The proxy says so itself, and takes out what a gateway says.
+    let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());
+    measured.gateway = gateway.map(Arc::from);
+    let id = request_id::value(call.request_id);
+    headers.insert(HeaderName::from_static(request_id::HEADER), id);
+    let in_headers = headers.get("grpc-status").map(|v| Code::from_bytes(v.as_bytes()));
+    let Some(code) = in_headers else {
+        let body = std::mem::take(response.body_mut());
+        *response.body_mut() = body.measured(measured);
+        return;
+    };
+    measured.finish(code);
+    if code != Code::Ok {
+        let caller = call.note.caller().map(|caller| caller.principal().to_string());
+        let (id, method) = (call.request_id, call.method);
+        info!(request_id = %id, method, code = code_name(code), caller, "refused or failed");
+    }
+}
 
 /// A call that is being measured.
 #[derive(Debug)]
@@ -14,7 +71,7 @@ pub struct Measured {
     /// Path in the table's own bytes, so that a caller can't make new series.
     pub method: &'static str,
     /// The gateway, for a proxied call.
-    pub gateway: Option<std::sync::Arc<str>>,
+    pub gateway: Option<Arc<str>>,
     /// When it arrived.
     pub started: Instant,
     /// Its id.

@@ -1,0 +1,166 @@
+//! The innermost layer: a call goes to the proxy, or to our router on main.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tower::ServiceExt;
+use tracing::{Instrument, info_span};
+
+use super::answer as answers;
+use super::body::Body;
+use super::layers::cross;
+use super::layers::gate::{self, Route};
+use super::shared::Shared;
+use super::stages::{Admitted, Failure};
+use super::until::Until;
+use crate::access::policy::Streaming;
+use crate::access::principal::{Caller, PrincipalId};
+use crate::ctx::Call;
+use crate::db::turns::CallerKey;
+use crate::error::Error;
+use crate::net::guard::host_of;
+use crate::role::Role;
+use crate::rpc::complete::Complete;
+use crate::rpc::request_body::{RequestBody, Shape};
+use crate::status;
+use crate::upstream::generation::Generation;
+
+/// Address of a caller whose address is not known.
+const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// Ours that touch memory only and are over at once: answered where they arrive. On main they would take two threads
+/// and wake each of them.
+const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
+
+/// How long a stream of health or reflection goes on after a stop: who watches is told first that we don't serve.
+const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
+
+/// Answers a call that was let through.
+pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>, Failure> {
+    let Admitted { shared, call, route, request } = admitted;
+    let refuse = |error| Failure::Refused(error, Some(route));
+    match &route {
+        Route::Proxied { path, v0_0, v0_1 } => {
+            let forwarded = shared.proxy.forward(call.clone(), path, *v0_0, *v0_1, request);
+            let response = forwarded.await.map(Body::proxied);
+            // Who pages through the output of a command stops the command, as without us; streams have bounds of their
+            // own.
+            if let Some(taking) = call.taking.as_ref().filter(|_| route.streams()) {
+                taking.be_patient();
+            }
+            Ok(taken(&call, response))
+        }
+        Route::Own(_) => shared.own(&call, &route, request).await.map_err(refuse),
+        Route::Open(_) => {
+            let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
+            let until = Until::of(&shared.app, call.deadline, after_stop);
+            let response = shared.own(&call, &route, request).await.map_err(refuse)?;
+            Ok(response.map(|body| body.until(until)))
+        }
+    }
+}
+
+impl Shared {
+    /// One of our own rpcs, on main unless it touches memory only. The beginning of a drain ends it where its answer
+    /// streams and has not begun.
+    async fn own(
+        &self,
+        call: &Call,
+        route: &Route,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Error> {
+        request.extensions_mut().insert(call.clone());
+        let held = call.held.clone().ok_or_else(|| Error::internal("a call without an account"))?;
+        let streaming = match route {
+            Route::Own(method) => method.streaming,
+            Route::Open(_) | Route::Proxied { .. } => Streaming::Both,
+        };
+        let shape = match streaming {
+            Streaming::Unary | Streaming::Server => Shape::One,
+            Streaming::Client | Streaming::Both => Shape::Many,
+        };
+        let within = self.app.config.limits.body();
+        let (body_held, done) = (held.clone(), gate::writes(route));
+        let request = request.map(|body| match shape {
+            Shape::One => axum::body::Body::new(RequestBody::new(
+                Complete::new(body),
+                shape,
+                body_held,
+                call.started,
+                within,
+            )),
+            Shape::Many => axum::body::Body::new(RequestBody::new(
+                body,
+                shape,
+                body_held,
+                call.started,
+                within,
+            )),
+        });
+        let span = info_span!("call", request_id = %call.request_id, method = call.method);
+        let router = self.router_for(call, request.headers());
+        let answered = async move {
+            let Ok(response) = router.oneshot(request).await;
+            match streaming {
+                Streaming::Unary | Streaming::Client => answers::whole(response, &held, done).await,
+                Streaming::Server | Streaming::Both => Ok(response.map(answers::streamed)),
+            }
+        };
+        let answered = answered.instrument(span);
+        let answer = async {
+            if IN_MEMORY.contains(&call.method) {
+                Ok(answered.await)
+            } else {
+                let answered = self.app.db.run_as(db_caller(call), answered);
+                cross::run(self.app.main(), answered).await
+            }
+        };
+        let after_stop = route.streams().then_some(Duration::ZERO);
+        let until = Until::of(&self.app, call.deadline, after_stop);
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer?,
+            why = until => return Err(why),
+        };
+        let response = answer?;
+        if let Some(error) = status::of_the_framework(response.headers()) {
+            return Err(error);
+        }
+        Ok(taken(call, response))
+    }
+
+    /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
+    fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
+        let old = || {
+            let caller = call.caller.as_ref()?;
+            let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
+            let (id, _, role) = self.app.snapshot.gateway(caller.principal(), name)?;
+            let shown = role > Role::None && caller.bound().is_none_or(|bound| bound == id);
+            let target = self.app.fleet.targets.get(id).filter(|_| shown)?;
+            Some(target.generation == Generation::V0_0)
+        };
+        if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
+            return self.reflection_v0_0.clone();
+        }
+        self.router.clone()
+    }
+}
+
+/// Whose turns at the database a call takes.
+fn db_caller(call: &Call) -> CallerKey {
+    match call.caller.as_ref().map(Caller::principal) {
+        Some(PrincipalId::User(id)) => CallerKey::User(id.get()),
+        Some(PrincipalId::ServicePrincipal(id)) => CallerKey::ServicePrincipal(id.get()),
+        None => CallerKey::Address(host_of(call.client_ip.unwrap_or(UNSPECIFIED))),
+    }
+}
+
+/// Notes whether the caller takes the answer.
+fn taken(call: &Call, response: Response<Body>) -> Response<Body> {
+    match &call.taking {
+        Some(taking) => response.map(|body| body.taken_by(taking)),
+        None => response,
+    }
+}

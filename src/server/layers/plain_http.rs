@@ -1,0 +1,58 @@
+//! What is no gRPC call ends here: it has no status and no method, and nothing of it is forwarded.
+
+use std::convert::Infallible;
+
+use axum::response::IntoResponse;
+use http::{Response, StatusCode, Version};
+use tower::{Service, ServiceExt};
+
+use super::gate;
+use super::limits;
+use super::open_calls::Shares;
+use crate::server::body::Body;
+use crate::server::plain;
+use crate::server::stages::Arriving;
+
+/// Answers plain HTTP: one of the paths for it, else nothing but a status. It counts as a call of nobody.
+pub(in crate::server) async fn split<S>(
+    arriving: Arriving,
+    inner: S,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Arriving, Response = Response<Body>, Error = Infallible>,
+{
+    match limits::check_grpc(&arriving.request) {
+        Ok(()) => inner.oneshot(arriving).await,
+        Err(code) => {
+            let counted = arriving.peer.in_flight.enter();
+            let response = answer(arriving, code).await;
+            Ok(response.map(|body| body.counted(Some(counted))))
+        }
+    }
+}
+
+async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
+    let Arriving { shared, peer, taking, request } = arriving;
+    let ip = shared.address_limit.client_ip(peer.address.ip(), request.headers());
+    let known = gate::route(request.uri().path()).is_ok();
+    let multiplexed = request.version() == Version::HTTP_2;
+    let mut shares = Shares::default();
+    let mut admit = || {
+        shared.address_limit.admit(ip)?;
+        shared.open_calls.arrived(&mut shares, ip)?;
+        shared.open_calls.identified(&mut shares, ip, None)
+    };
+    let mut response = if admit().is_err() {
+        StatusCode::TOO_MANY_REQUESTS.into_response()
+    } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
+        code.into_response()
+    } else {
+        shared.plain.answer(&shared.app, ip, request).await
+    };
+    plain::finish(response.headers_mut());
+    response.map(|body| {
+        let body = Body::own(tonic::body::Body::new(body)).holding(shares, None);
+        // HTTP/1 has no windows: the socket takes the answer.
+        if multiplexed { body.taken_by(&taking) } else { body }
+    })
+}

@@ -1,0 +1,76 @@
+//! The stages of a call on its way through the stack. Each layer makes the next stage of the one before it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+
+use super::in_flight::InFlight;
+use super::layers::gate::Route;
+use super::layers::open_calls::Shares;
+use super::shared::Shared;
+use crate::access::authn::PeerCertificate;
+use crate::ctx::Call;
+use crate::error::Error;
+use crate::net::taking::Taking;
+
+/// The other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) certificate: Option<PeerCertificate>,
+    /// What a drain of its connection waits for.
+    pub(super) in_flight: Arc<InFlight>,
+}
+
+/// A request as it comes from a connection.
+pub(super) struct Arriving {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: Arc<Peer>,
+    /// Whether its caller takes the answer.
+    pub(super) taking: Arc<Taking>,
+    pub(super) request: Request<Incoming>,
+}
+
+/// A gRPC call with an id and, if a table has its path, a route.
+pub(super) struct Begun {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: Arc<Peer>,
+    /// The address of the caller, which a trusted proxy may have told.
+    pub(super) ip: IpAddr,
+    pub(super) call: Call,
+    pub(super) route: Result<Route, Error>,
+    pub(super) shares: Shares,
+    pub(super) request: Request<Incoming>,
+}
+
+/// A call of which it is known who makes it, or that nobody says so.
+pub(super) struct Identified(pub(super) Begun);
+
+/// A call that its caller may ever make, judged before its body is read.
+pub(super) struct Gated {
+    pub(super) shared: Arc<Shared>,
+    pub(super) ip: IpAddr,
+    pub(super) call: Call,
+    pub(super) route: Route,
+    pub(super) shares: Shares,
+    pub(super) request: Request<Incoming>,
+}
+
+/// A call that counts for its caller until its answer was taken.
+pub(super) struct Admitted {
+    pub(super) shared: Arc<Shared>,
+    pub(super) call: Call,
+    pub(super) route: Route,
+    pub(super) request: Request<Incoming>,
+}
+
+/// Why a call has no answer of its own.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was refused, or ended before it was answered; with its route, if a table has its path.
+    Refused(Error, Option<Route>),
+    /// A layer or a handler panicked.
+    Panic,
+}
