@@ -1,5 +1,8 @@
 //! Shoreguard: the control plane for fleets of OpenShell gateways.
 
+// The future of a call nests one layer of the stack in the next.
+#![recursion_limit = "256"]
+
 pub use shoreguard_proto as pb;
 
 pub mod access;

@@ -65,10 +65,29 @@ pub struct Server {
     /// How many cores take and forward calls; 0 is one per CPU. Default 0.
     #[serde(default = "cores")]
     pub cores: u16,
+    /// Origins of web pages that may call this API by gRPC-Web, such as `https://console.example.com`; that of
+    /// `server.public_url` may always. Default: none. `*` is refused, since every page would then call with what its reader
+    /// may do.
+    #[serde(default = "browser_origins")]
+    pub browser_origins: Vec<String>,
     /// Networks of the proxies whose `forwarded` addresses are believed. Default: none, since anyone could name
     /// another's address.
     #[serde(default = "trusted_proxies")]
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Most origins of web pages.
+const ORIGINS_MAX: usize = 64;
+
+/// Whether a text is an origin as browsers write it (RFC 6454, section 6.2).
+fn is_origin(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let default = if scheme == "https" { 443 } else { 80 };
+    matches!(scheme, "https" | "http")
+        && text == format!("{scheme}://{authority}")
+        && !text.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'@' || byte == b'*')
+        && authority.port_u16() != Some(default)
 }
 
 fn listen() -> SocketAddr {
@@ -107,6 +126,10 @@ fn cores() -> u16 {
     0
 }
 
+fn browser_origins() -> Vec<String> {
+    Vec::new()
+}
+
 fn trusted_proxies() -> Vec<IpNet> {
     Vec::new()
 }
@@ -129,6 +152,7 @@ impl Section for Server {
         Key::new("handshake_seconds", Kind::Number),
         Key::new("concurrent_streams_max", Kind::Number),
         Key::new("cores", Kind::Number),
+        Key::new("browser_origins", Kind::List),
         Key::new("trusted_proxies", Kind::List),
     ];
 
@@ -158,6 +182,16 @@ impl Section for Server {
         let streams = 1..=65_536;
         faults.range("server.concurrent_streams_max", self.concurrent_streams_max, &streams);
         faults.range("server.cores", self.cores, &(0..=1024));
+        if self.browser_origins.len() > ORIGINS_MAX {
+            faults.add("server.browser_origins", format!("must be at most {ORIGINS_MAX} origins"));
+        }
+        for (i, origin) in self.browser_origins.iter().enumerate() {
+            if !is_origin(origin) {
+                let why = "must be an origin such as `https://console.example.com`: a scheme, a host in lower case and \
+                           a port if it is not the scheme's own, without a slash at the end";
+                faults.add(format!("server.browser_origins[{i}]"), why);
+            }
+        }
         for (i, network) in self.trusted_proxies.iter().enumerate() {
             if network.prefix_len() == 0 {
                 faults.add(format!("server.trusted_proxies[{i}]"), "would believe everybody");

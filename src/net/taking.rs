@@ -93,6 +93,13 @@ impl Part {
     }
 }
 
+impl Part {
+    /// Returns the bytes of a part that goes on in another form.
+    pub(crate) fn into_bytes(mut self) -> Bytes {
+        std::mem::take(&mut self.data)
+    }
+}
+
 impl Buf for Part {
     fn remaining(&self) -> usize {
         self.data.remaining()

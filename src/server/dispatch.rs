@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use tower::ServiceExt;
 use tracing::{Instrument, info_span};
 
@@ -13,7 +12,7 @@ use super::body::Body;
 use super::layers::cross;
 use super::layers::gate::{self, Route};
 use super::shared::Shared;
-use super::stages::{Admitted, Failure};
+use super::stages::{Admitted, Failure, Source};
 use super::until::Until;
 use crate::access::policy::Streaming;
 use crate::access::principal::{Caller, PrincipalId};
@@ -69,7 +68,7 @@ impl Shared {
         &self,
         call: &Call,
         route: &Route,
-        mut request: Request<Incoming>,
+        mut request: Request<Source>,
     ) -> Result<Response<Body>, Error> {
         request.extensions_mut().insert(call.clone());
         let held = call.held.clone().ok_or_else(|| Error::internal("a call without an account"))?;

@@ -28,6 +28,7 @@ use super::connections::{Bounds, Connections, Leave, Refused, Slot};
 use super::descriptors::{self, Spare};
 use super::in_flight::InFlight;
 use super::layers::address_limit::AddressLimit;
+use super::layers::grpc_web::Origins;
 use super::layers::open_calls::OpenCalls;
 use super::plain::Plain;
 use super::reload::Listener;
@@ -115,7 +116,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
     let open_calls = Arc::new(OpenCalls::new(&app.config.limits));
-    let plain = Plain::new(app);
+    let (plain, origins) = (Plain::new(app), Origins::new(&app.config.server));
     let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
     let descriptors = descriptors::raise();
     let bounds = Bounds::of(limits, descriptors::room(descriptors, &app.config, core_count));
@@ -129,6 +130,7 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
             router: router.clone(),
             reflection_v0_0: reflection_v0_0.clone(),
             proxy: Proxy::new(Arc::clone(app)),
+            origins: origins.clone(),
             plain: plain.clone(),
         };
         cores.push(start_core(number, shared).map_err(Error::internal)?);

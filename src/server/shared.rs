@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::layers::address_limit::AddressLimit;
+use super::layers::grpc_web::Origins;
 use super::layers::open_calls::OpenCalls;
 use super::plain::Plain;
 use crate::app::App;
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     /// Reflection for whoever selects a gateway of generation 0.0.
     pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
+    /// Pages that may call by gRPC-Web.
+    pub(super) origins: Origins,
     /// What is no call.
     pub(super) plain: Plain,
 }

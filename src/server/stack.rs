@@ -7,12 +7,14 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use http::Response;
+use hyper::body::Incoming;
 use tower::Service;
 
 use super::body::Body;
 use super::dispatch;
 use super::layers::{
-    address_limit, audit, authn, call, deadline, gate, open_calls, panics, plain_http, telemetry,
+    address_limit, audit, authn, call, deadline, gate, grpc_web, open_calls, panics, plain_http,
+    telemetry,
 };
 use super::stages::Arriving;
 
@@ -68,8 +70,9 @@ impl<S> Stack<S> {
 
 /// Returns the stack of one core, innermost layer first. The types are the stages: what a layer takes, and what it hands on.
 pub(super) fn stack()
--> impl Service<Arriving, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send
-{
+-> impl Service<Arriving<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send {
     Stack::new(())
         .push(dispatch::answer) //     Admitted   -> answer      the proxy, or our router on main
         .push(deadline::bound) //      Admitted   -> Admitted    grpc-timeout; refused while draining
@@ -82,6 +85,7 @@ pub(super) fn stack()
         .push(audit::record) //        Begun      -> Begun       outside authentication: refused credentials count
         .push(telemetry::observe) //   Begun      -> Begun       outside everything that refuses
         .push(call::begin) //          Arriving   -> Begun       id, time, method
+        .push(grpc_web::translate) //  Arriving   -> Arriving    gRPC-Web to gRPC: audit sees the status that is put into the body
         .push(plain_http::split) //    Arriving   -> Arriving    what is no gRPC ends here
         .into_inner()
 }
@@ -95,7 +99,7 @@ mod tests {
     /// Bytes of the future of one call. `limits.calls_max` counts with a multiple of it.
     const FUTURE_BYTES_MAX: usize = 24 << 10;
 
-    fn size<F: Future>(_: impl FnOnce(Arriving) -> F) -> usize {
+    fn size<F: Future>(_: impl FnOnce(Arriving<Incoming>) -> F) -> usize {
         size_of::<F>()
     }
 

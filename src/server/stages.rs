@@ -1,9 +1,13 @@
 //! The stages of a call on its way through the stack. Each layer makes the next stage of the one before it.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::Request;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::in_flight::InFlight;
@@ -13,7 +17,45 @@ use super::shared::Shared;
 use crate::access::authn::PeerCertificate;
 use crate::ctx::Call;
 use crate::error::Error;
+use crate::net::BoxError;
 use crate::net::taking::Taking;
+
+/// The body of a request.
+pub(super) enum Source {
+    /// As it comes from a connection.
+    Http(Incoming),
+    /// Translated from gRPC-Web.
+    Web(tonic::body::Body),
+}
+
+impl Body for Source {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Http(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Web(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http(body) => body.is_end_stream(),
+            Self::Web(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http(body) => body.size_hint(),
+            Self::Web(body) => body.size_hint(),
+        }
+    }
+}
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
@@ -24,13 +66,13 @@ pub(super) struct Peer {
     pub(super) in_flight: Arc<InFlight>,
 }
 
-/// A request as it comes from a connection.
-pub(super) struct Arriving {
+/// A request as it comes from a connection, or from gRPC-Web.
+pub(super) struct Arriving<B = Source> {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Arc<Peer>,
     /// Whether its caller takes the answer.
     pub(super) taking: Arc<Taking>,
-    pub(super) request: Request<Incoming>,
+    pub(super) request: Request<B>,
 }
 
 /// A gRPC call with an id and, if a table has its path, a route.
@@ -42,7 +84,7 @@ pub(super) struct Begun {
     pub(super) call: Call,
     pub(super) route: Result<Route, Error>,
     pub(super) shares: Shares,
-    pub(super) request: Request<Incoming>,
+    pub(super) request: Request<Source>,
 }
 
 /// A call of which it is known who makes it, or that nobody says so.
@@ -55,7 +97,7 @@ pub(super) struct Gated {
     pub(super) call: Call,
     pub(super) route: Route,
     pub(super) shares: Shares,
-    pub(super) request: Request<Incoming>,
+    pub(super) request: Request<Source>,
 }
 
 /// A call that counts for its caller until its answer was taken.
@@ -63,7 +105,7 @@ pub(super) struct Admitted {
     pub(super) shared: Arc<Shared>,
     pub(super) call: Call,
     pub(super) route: Route,
-    pub(super) request: Request<Incoming>,
+    pub(super) request: Request<Source>,
 }
 
 /// Why a call has no answer of its own.

@@ -1,27 +1,75 @@
-//! Rejects requests that are not gRPC.
+//! Tells what a request is: gRPC, gRPC-Web, or plain HTTP.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 
-/// Refuses what is not a gRPC call, with the HTTP status for it.
-pub fn check_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
-    if request.method() != Method::POST {
-        return Err(StatusCode::METHOD_NOT_ALLOWED);
-    }
-    is_grpc(request.headers())?;
-    // In HTTP/1 there are no trailers that a client would read, so no status.
-    if request.version() < Version::HTTP_2 {
-        return Err(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
-    }
-    Ok(())
+/// What a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// gRPC-Web, over either version of HTTP.
+    GrpcWeb,
+    /// Neither; with the HTTP status for a path of a call.
+    Plain(StatusCode),
 }
 
-fn is_grpc(headers: &HeaderMap) -> Result<(), StatusCode> {
-    let content = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
-    let rest =
-        content.strip_prefix(b"application/grpc").ok_or(StatusCode::UNSUPPORTED_MEDIA_TYPE)?;
-    match rest.first() {
-        None | Some(b'+' | b';') => Ok(()),
-        Some(_) => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+impl Protocol {
+    /// Tells it from method, content type and version.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        if request.method() != Method::POST {
+            return Self::Plain(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let content = content_type(request.headers());
+        // The forms that gRPC-Web defines; `-text` is Base64, for browsers that cannot read bytes as they come.
+        if matches!(
+            content,
+            b"application/grpc-web"
+                | b"application/grpc-web+proto"
+                | b"application/grpc-web-text"
+                | b"application/grpc-web-text+proto"
+        ) {
+            return Self::GrpcWeb;
+        }
+        let rest = content.strip_prefix(b"application/grpc").map(<[u8]>::first);
+        if !matches!(rest, Some(None | Some(b'+' | b';'))) {
+            return Self::Plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        }
+        // In HTTP/1 there are no trailers that a client would read, so no status.
+        if request.version() < Version::HTTP_2 {
+            return Self::Plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+        }
+        Self::Grpc
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> &[u8] {
+    headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_type_tells_the_protocol() {
+        let unsupported = Protocol::Plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        for (content, version, expected) in [
+            ("application/grpc", Version::HTTP_2, Protocol::Grpc),
+            ("application/grpc+proto", Version::HTTP_2, Protocol::Grpc),
+            ("application/grpc-web", Version::HTTP_2, Protocol::GrpcWeb),
+            ("application/grpc-web-text+proto", Version::HTTP_11, Protocol::GrpcWeb),
+            ("application/grpc-web+json", Version::HTTP_2, unsupported),
+            ("application/grpcx", Version::HTTP_2, unsupported),
+            ("application/json", Version::HTTP_11, unsupported),
+        ] {
+            let request = Request::post("/").version(version).header(CONTENT_TYPE, content);
+            assert_eq!(Protocol::of(&request.body(()).unwrap()), expected, "{content}");
+        }
+        let old = Request::post("/").header(CONTENT_TYPE, "application/grpc").body(()).unwrap();
+        let unsupported = Protocol::Plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+        assert_eq!(Protocol::of(&old), unsupported);
+        let got = Request::get("/").body(()).unwrap();
+        assert_eq!(Protocol::of(&got), Protocol::Plain(StatusCode::METHOD_NOT_ALLOWED));
     }
 }

@@ -7,6 +7,7 @@ pub mod call;
 pub mod cross;
 pub mod deadline;
 pub mod gate;
+pub mod grpc_web;
 pub mod limits;
 pub mod open_calls;
 pub mod panics;

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 
 use axum::response::IntoResponse;
 use http::{Response, StatusCode, Version};
+use hyper::body::Incoming;
 use tower::{Service, ServiceExt};
 
 use super::gate;
-use super::limits;
+use super::grpc_web;
+use super::limits::Protocol;
 use super::open_calls::Shares;
 use crate::server::body::Body;
 use crate::server::plain;
@@ -15,23 +17,22 @@ use crate::server::stages::Arriving;
 
 /// Answers plain HTTP: one of the paths for it, else nothing but a status. It counts as a call of nobody.
 pub(in crate::server) async fn split<S>(
-    arriving: Arriving,
+    arriving: Arriving<Incoming>,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Arriving, Response = Response<Body>, Error = Infallible>,
+    S: Service<Arriving<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
-    match limits::check_grpc(&arriving.request) {
-        Ok(()) => inner.oneshot(arriving).await,
-        Err(code) => {
-            let counted = arriving.peer.in_flight.enter();
-            let response = answer(arriving, code).await;
-            Ok(response.map(|body| body.counted(Some(counted))))
-        }
-    }
+    let code = match Protocol::of(&arriving.request) {
+        Protocol::Grpc | Protocol::GrpcWeb => return inner.oneshot(arriving).await,
+        Protocol::Plain(code) => code,
+    };
+    let counted = arriving.peer.in_flight.enter();
+    let response = answer(arriving, code).await;
+    Ok(response.map(|body| body.counted(Some(counted))))
 }
 
-async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
+async fn answer(arriving: Arriving<Incoming>, code: StatusCode) -> Response<Body> {
     let Arriving { shared, peer, taking, request } = arriving;
     let ip = shared.address_limit.client_ip(peer.address.ip(), request.headers());
     let known = gate::route(request.uri().path()).is_ok();
@@ -44,6 +45,8 @@ async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
     };
     let mut response = if admit().is_err() {
         StatusCode::TOO_MANY_REQUESTS.into_response()
+    } else if let Some(response) = grpc_web::preflight(&shared, &request).await {
+        response
     } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
         code.into_response()
     } else {

@@ -1,0 +1,190 @@
+//! Calls from browsers: gRPC-Web is translated to gRPC before the call begins, so that everything inside sees one protocol.
+//! Outside audit, which must see the status that gRPC-Web puts into the body.
+//!
+//! Invariants
+//! - unary calls and server streams of our own API, and nothing else;
+//! - a page of another origin than ours and those of the configuration calls nothing: it is refused here, and its browser
+//!   gets no leave to read the refusal.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, TryFutureExt};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE, HeaderName, ORIGIN,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::{Body as HttpBody, Frame};
+use hyper::body::Incoming;
+use tonic_web::GrpcWebLayer;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::gate::{self, Route};
+use super::limits::Protocol;
+use crate::access::policy::Streaming;
+use crate::config;
+use crate::net::BoxError;
+use crate::net::taking::Taking;
+use crate::server::body::Body;
+use crate::server::shared::Shared;
+use crate::server::stages::{Arriving, Source};
+
+/// How long a browser may remember what a preflight has answered.
+const PREFLIGHT_TIME: Duration = Duration::from_hours(1);
+/// Headers that a page may send beside those that need no leave.
+const REQUEST_HEADERS: [HeaderName; 6] = [
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("x-grpc-web"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-user-agent"),
+];
+/// Headers of an answer that a page may read.
+const RESPONSE_HEADERS: [HeaderName; 4] = [
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-status-details-bin"),
+    HeaderName::from_static("x-request-id"),
+];
+
+/// Which pages may call.
+#[derive(Debug, Clone)]
+pub struct Origins {
+    ours: HeaderValue,
+    others: Vec<HeaderValue>,
+    cors: CorsLayer,
+}
+
+impl Origins {
+    /// As the configuration has them.
+    ///
+    /// # Panics
+    /// If an origin is none, which loading the configuration refuses.
+    #[must_use]
+    pub fn new(server: &config::Server) -> Self {
+        let value = |origin: &str| HeaderValue::from_str(origin).expect("it was checked");
+        let others: Vec<HeaderValue> = server.browser_origins.iter().map(|o| value(o)).collect();
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::list(others.clone()))
+            .allow_methods([Method::POST])
+            .allow_headers(REQUEST_HEADERS)
+            .expose_headers(RESPONSE_HEADERS)
+            .max_age(PREFLIGHT_TIME);
+        Self { ours: value(&server.public_url()), others, cors }
+    }
+
+    /// Whether a request comes from no page, or from one that may call.
+    fn admit(&self, headers: &HeaderMap) -> bool {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => true,
+            (Some(origin), None) => *origin == self.ours || self.others.contains(origin),
+            (Some(_), Some(_)) => false,
+        }
+    }
+}
+
+/// Whether a method may be called by gRPC-Web.
+fn is_for_browsers(path: &str) -> bool {
+    let Ok(Route::Own(method)) = gate::route(path) else { return false };
+    matches!(method.streaming, Streaming::Unary | Streaming::Server)
+}
+
+/// Answers the question of a browser whether a page may call; `None` if the request is none, or the page may not.
+pub(super) async fn preflight<B: Send>(
+    shared: &Shared,
+    request: &Request<B>,
+) -> Option<Response<axum::body::Body>> {
+    let headers = request.headers();
+    let asks = request.method() == Method::OPTIONS
+        && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && headers.get(ORIGIN).is_some_and(|origin| shared.origins.others.contains(origin))
+        && is_for_browsers(request.uri().path());
+    if !asks {
+        return None;
+    }
+    let mut question = Request::new(());
+    *question.method_mut() = Method::OPTIONS;
+    *question.headers_mut() = headers.clone();
+    let nothing =
+        service_fn(async |_: Request<()>| Ok::<_, Infallible>(StatusCode::OK.into_response()));
+    let Ok(answer) = shared.origins.cors.layer(nothing).oneshot(question).await;
+    Some(answer)
+}
+
+/// Translates gRPC-Web in both directions; gRPC passes as it is.
+pub(in crate::server) async fn translate<S>(
+    arriving: Arriving<Incoming>,
+    inner: S,
+) -> Result<Response<Body>, Infallible>
+where
+    S: Service<Arriving, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let Arriving { shared, peer, taking, request } = arriving;
+    if Protocol::of(&request) != Protocol::GrpcWeb {
+        let request = request.map(Source::Http);
+        return inner.oneshot(Arriving { shared, peer, taking, request }).await;
+    }
+    let refused = if !is_for_browsers(request.uri().path()) {
+        Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    } else if !shared.origins.admit(request.headers()) {
+        Some(StatusCode::FORBIDDEN)
+    } else {
+        None
+    };
+    if let Some(code) = refused {
+        let body = code.into_response().into_body();
+        let mut response = Response::new(Body::own(tonic::body::Body::new(body)));
+        *response.status_mut() = code;
+        return Ok(response);
+    }
+    let multiplexed = request.version() == Version::HTTP_2;
+    let cors = shared.origins.cors.clone();
+    let call = service_fn(move |request: Request<tonic::body::Body>| {
+        let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
+        // The translated answer is what the caller takes.
+        let (taking, request) = (Arc::<Taking>::default(), request.map(Source::Web));
+        let answer = inner.clone().oneshot(Arriving { shared, peer, taking, request });
+        // Boxed, so that the types of the two layers around it stay small.
+        answer.map_ok(|response| response.map(Whole)).boxed()
+    });
+    let translated = GrpcWebLayer::new().layer(call);
+    let answered: BoxFuture<'_, Result<_, Infallible>> =
+        cors.layer(translated).oneshot(request).boxed();
+    let Ok(response) = answered.await;
+    Ok(response.map(|body| {
+        let body = Body::own(tonic::body::Body::new(body));
+        // HTTP/1 has no windows: the socket takes the answer.
+        if multiplexed { body.taken_by(&taking) } else { body }
+    }))
+}
+
+/// The body of an answer that goes on in another form.
+struct Whole(Body);
+
+impl HttpBody for Whole {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.0).poll_frame(cx);
+        polled.map_ok(|frame| frame.map_data(crate::net::taking::Part::into_bytes))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+}
