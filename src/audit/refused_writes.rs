@@ -1,4 +1,4 @@
-//! Bounds how many refused writes one caller can have recorded a minute.
+//! Bounds how many refused writes one credential can have recorded a minute.
 //!
 //! A write has its intent stored before it is judged by the domain, so each one that the domain refuses is a row of its
 //! own. Without a bound, a caller without any role could fill the disk with refusals (T16).
@@ -13,7 +13,11 @@ use std::time::Duration;
 
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
+use crate::db::types::SessionId;
 use crate::error::{Error, Reason};
+
+/// A caller, and its session if it has one: somebody with a stolen session must not keep its user from ending it.
+pub type Credential = (PrincipalId, Option<SessionId>);
 
 const MINUTE_SECONDS: i64 = 60;
 
@@ -27,11 +31,11 @@ pub struct RefusedWrites {
 #[derive(Debug, Default)]
 struct Minute {
     number: i64,
-    counts: HashMap<PrincipalId, u32>,
+    counts: HashMap<Credential, u32>,
 }
 
 impl Minute {
-    fn at(&mut self, now: Timestamp) -> &mut HashMap<PrincipalId, u32> {
+    fn at(&mut self, now: Timestamp) -> &mut HashMap<Credential, u32> {
         let number = now.unix_seconds().div_euclid(MINUTE_SECONDS);
         if number != self.number {
             *self = Self { number, counts: HashMap::new() };
@@ -51,9 +55,9 @@ impl RefusedWrites {
     ///
     /// # Errors
     /// `RATE_LIMITED`.
-    pub fn admit(&self, principal: PrincipalId, now: Timestamp) -> Result<(), Error> {
+    pub fn admit(&self, credential: Credential, now: Timestamp) -> Result<(), Error> {
         let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
-        if minute.at(now).get(&principal).is_none_or(|count| *count < self.each) {
+        if minute.at(now).get(&credential).is_none_or(|count| *count < self.each) {
             return Ok(());
         }
         let left = MINUTE_SECONDS - now.unix_seconds().rem_euclid(MINUTE_SECONDS);
@@ -62,9 +66,9 @@ impl RefusedWrites {
     }
 
     /// Counts a write whose intent was stored and that was then refused.
-    pub fn count(&self, principal: PrincipalId, now: Timestamp) {
+    pub fn count(&self, credential: Credential, now: Timestamp) {
         let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
-        *minute.at(now).entry(principal).or_default() += 1;
+        *minute.at(now).entry(credential).or_default() += 1;
     }
 }
 
@@ -76,7 +80,8 @@ mod tests {
     #[test]
     fn a_caller_at_the_bound_is_refused_until_the_minute_ends() {
         let refused = RefusedWrites::new(2);
-        let (ana, bob) = (PrincipalId::User(UserId(1)), PrincipalId::User(UserId(2)));
+        let ana = (PrincipalId::User(UserId(1)), Some(SessionId(1)));
+        let bob = (PrincipalId::User(UserId(2)), None);
         let now = Timestamp::from_unix_seconds(90);
         for _ in 0..2 {
             refused.admit(ana, now).unwrap();
@@ -89,6 +94,8 @@ mod tests {
         };
         assert_eq!(retry_in, Duration::from_secs(30));
         refused.admit(bob, now).unwrap();
+        // Another session of the same user.
+        refused.admit((ana.0, Some(SessionId(2))), now).unwrap();
         refused.admit(ana, Timestamp::from_unix_seconds(120)).unwrap();
     }
 }

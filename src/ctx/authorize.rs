@@ -77,6 +77,12 @@ impl Granted {
         self.standings().map(|(first, _)| first)
     }
 
+    /// The role that the caller holds where the call acts.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
     /// Checks the caller again, after a wait, and returns the role that it has now.
     ///
     /// # Errors

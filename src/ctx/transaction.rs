@@ -3,6 +3,7 @@
 //! Invariants
 //! - events and changes of access are written in the transaction of the change, and announced once, after its commit;
 //! - nothing that fails after a commit turns the stored change into an error;
+//! - nothing is changed for a caller that has lost its right while it waited;
 //! - where the snapshot cannot be read again after a commit that may have taken rights away, every check fails closed
 //!   until the follower has caught up.
 
@@ -83,16 +84,44 @@ impl Ctx {
     /// Runs `work` in a transaction: commits if it is `Ok`, rolls back if it is not. No network call and no other wait
     /// belongs in `work`: on SQLite every other writer waits for it.
     ///
+    /// The caller is checked again once the transaction has begun, since it may have waited for its turn and for a
+    /// connection (T13, T14).
+    ///
     /// # Errors
-    /// That of `work`, and those of beginning and committing. None of what follows the commit.
+    /// That of `work`, those of [`Ctx::recheck`], and those of beginning and committing. None of what follows the commit.
     pub async fn transaction<T>(
         &self,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run(true, work).await
+    }
+
+    /// As [`Ctx::transaction`], for what has happened already, such as at a gateway: it is stored even if the caller has
+    /// lost its right meanwhile.
+    ///
+    /// # Errors
+    /// As [`Ctx::transaction`], but for those of [`Ctx::recheck`].
+    pub async fn record<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.run(false, work).await
+    }
+
+    async fn run<T>(
+        &self,
+        acts: bool,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (now, mut after) = (self.now(), After::default());
         let value = self
             .db()
-            .transaction(async |conn| work(&mut Tx { conn, now, after: &mut after }).await)
+            .transaction(async |conn| {
+                if acts {
+                    self.recheck()?;
+                }
+                work(&mut Tx { conn, now, after: &mut after }).await
+            })
             .await?;
         after.commit(self.app()).await;
         Ok(value)

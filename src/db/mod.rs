@@ -183,6 +183,14 @@ impl Db {
         self.inner.turns.run_as(caller, work)
     }
 
+    /// Takes one turn of the current caller to write, without a connection. For tests of what waits.
+    ///
+    /// # Errors
+    /// `BUSY` if there is none in time.
+    pub async fn writer_turn(&self) -> Result<impl Sized, Error> {
+        self.inner.turns.turn(Turns::writers).await
+    }
+
     /// A connection for reading only.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::record::{self, Place};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
 use super::{Proxy, sandboxes};
-use crate::access::policy::{Guard, Streaming, UpstreamMethod};
+use crate::access::policy::{Audit, Guard, Streaming, UpstreamMethod};
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
 use crate::fair::Share;
@@ -150,6 +150,11 @@ where
         rows.of(lease.probe(), &chosen.name).map_err(|error| refused(rows.any(), error))?;
     enough(&chosen, guard.role)
         .and_then(|()| lease.probe().governable(guard.effect, &chosen.name))
+        .and_then(|()| match guard.audit {
+            // Judged by the role on this gateway, not by the best one.
+            Audit::Write => app.disk.admit(chosen.role),
+            Audit::None | Audit::Read => Ok(()),
+        })
         .map_err(|error| refused(Some(guard), error))?;
     watch.needs(guard.role);
     if row.streaming != Streaming::Unary {

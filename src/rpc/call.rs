@@ -13,10 +13,10 @@ use tonic::{Request, Response, Status};
 use tracing::warn;
 
 use super::idempotency::{self, Claim, Kept};
-use crate::access::policy::{Audit, Rpc, ScopeKind};
-use crate::access::principal::Caller;
+use crate::access::policy::{Access, Audit, Method, Rpc, ScopeKind};
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
+use crate::audit::refused_writes::Credential;
 use crate::audit::{Ending, Outcome};
 use crate::ctx::{self, Call, Grant, Granted};
 use crate::db::turns::inherited;
@@ -124,10 +124,8 @@ where
         return Err(late());
     }
     let granted = ctx::authorize(app, call.clone(), &message)?;
-    let principal = call.caller.as_ref().map(Caller::principal);
-    if let Some(principal) = principal
-        && let Err(error) = app.audit.refused_writes().admit(principal, app.clock.now())
-    {
+    let credential = call.caller.as_ref().map(|caller| (caller.principal(), caller.session()));
+    if let Err(error) = may_write(app, M::METHOD, &granted, credential) {
         call.note.lock().refused = Some(granted.refusal().because(&error));
         return Err(error);
     }
@@ -164,11 +162,11 @@ where
         app.audit.count_anonymous(call.client_ip, call.method, code_of(error).1.as_str());
     }
     close(app, &call, answer.as_ref().err()).await;
-    if let (Some(principal), Err(error)) = (principal, &answer)
+    if let (Some(credential), Err(error)) = (credential, &answer)
         && error.is_refusal()
         && call.note.lock().entry.is_some()
     {
-        app.audit.refused_writes().count(principal, app.clock.now());
+        app.audit.refused_writes().count(credential, app.clock.now());
     }
     let mut note = call.note.lock();
     let without = note.entry.is_none() && !note.deferred;
@@ -182,6 +180,21 @@ where
         return Err(Error::internal("a write without an intent"));
     }
     answer
+}
+
+/// Refuses a write before anything is stored of it: of a caller with too many refused ones, and of one whose role where it
+/// writes is below admin while the disk is low.
+fn may_write(
+    app: &App,
+    method: &Method,
+    granted: &Granted,
+    credential: Option<Credential>,
+) -> Result<(), Error> {
+    if let Access::Role(_) = method.access {
+        app.disk.admit(granted.role())?;
+    }
+    credential
+        .map_or(Ok(()), |credential| app.audit.refused_writes().admit(credential, app.clock.now()))
 }
 
 /// The error of a call whose deadline has passed.

@@ -42,6 +42,7 @@ mod hostile;
 mod in_flight;
 mod invites;
 mod last_admin;
+mod late_rights;
 mod lease;
 mod log;
 mod login;

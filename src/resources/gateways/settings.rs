@@ -90,7 +90,7 @@ async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> 
         payload = sandboxes::domain::about(place, payload);
     }
     let event = ctx.event(name, payload).on((id, Arc::clone(&gateway)));
-    ctx.transaction(async |tx| tx.emit(event.clone()).await).await?;
+    ctx.record(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 

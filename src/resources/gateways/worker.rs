@@ -135,7 +135,7 @@ async fn store_found(
     let now = ctx.now();
     let (error, usable) = (problem(found), usable(found));
     let found = probed(found, asked_at, now);
-    ctx.transaction(async |tx| {
+    ctx.record(async |tx| {
             if let Some(lease) = lease {
                 leases::still_held(tx, lease).await?;
             }

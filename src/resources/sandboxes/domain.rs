@@ -138,7 +138,7 @@ pub async fn stop(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
 
 async fn announce(ctx: &Ctx, event: &'static str, place: &Place) -> Result<(), Error> {
     let event = ctx.event(event, about(place, json!({})));
-    ctx.transaction(async |tx| tx.emit(event.clone()).await).await?;
+    ctx.record(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 
@@ -163,7 +163,7 @@ pub async fn delete(ctx: &Ctx, place: &Place, validate_only: bool) -> Result<Gon
 pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let gone = ctx
-        .transaction(async |tx| {
+        .record(async |tx| {
             let gone = cleanup::forget(tx, gateway, place, (Which::All, Which::All)).await?;
             let payload = about(place, json!({ "gone": gone.to_json() }));
             tx.emit(ctx.event("sandbox.deleted", payload)).await?;
@@ -177,7 +177,7 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
 /// A creation was undone: what was noted of its sandbox goes, and what was written for the name before it stays.
 pub(super) async fn taken_back(ctx: &Ctx, place: &Place) -> Result<(), Error> {
     let (_, gateway) = ctx.on_gateway()?;
-    ctx.transaction(async |tx| {
+    ctx.record(async |tx| {
         // What was noted was told of.
         let noted = store::lock(tx, gateway, place).await?.is_some();
         let gone = cleanup::forget(tx, gateway, place, (Which::None, Which::None)).await?;

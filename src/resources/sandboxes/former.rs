@@ -53,7 +53,7 @@ pub(super) async fn forget(
     let (_, gateway) = ctx.on_gateway()?;
     let place = meta.place();
     let gone = ctx
-        .transaction(async |tx| {
+        .record(async |tx| {
             if let Some(lease) = lease {
                 leases::still_held(tx, lease).await?;
             }

@@ -136,7 +136,7 @@ pub async fn store(
 ) -> Result<(), Error> {
     let (_, gateway) = ctx.on_gateway()?;
     let (place, now) = (&sandbox.place, ctx.now());
-    ctx.transaction(async |tx| {
+    ctx.record(async |tx| {
         let mut meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
         if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
             let sbom = Which::By(former::last_seen(ctx, &meta));

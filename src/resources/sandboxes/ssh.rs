@@ -94,7 +94,7 @@ pub async fn revoke(ctx: &Ctx, place: &Place, token: &str) -> Result<(), Error> 
     }
     drop(conn);
     let revoked = reach_to_act(ctx).await?.revoke_ssh_session(token).await?;
-    ctx.transaction(async |tx| {
+    ctx.record(async |tx| {
         store::delete_ssh(tx, gateway, &token_hash).await?;
         if revoked {
             let payload = about(place, serde_json::json!({}));

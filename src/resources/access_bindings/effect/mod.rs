@@ -69,6 +69,8 @@ impl Power {
             return Ok(Self { global: Role::Admin, here: Role::Admin });
         }
         let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
+        // The turn may have been long in coming.
+        ctx.recheck()?;
         let principal = ctx.principal().ok_or_else(gone)?;
         let own = store::own(conn, principal, ctx.now()).await?;
         let own = own.filter(|own| own.can_call).ok_or_else(gone)?;

@@ -256,7 +256,7 @@ async fn keep(
         "name": hook.name, "phase": phase, "status": status.as_str(),
     });
     let store = || async {
-        ctx.transaction(async |tx| {
+        ctx.record(async |tx| {
             let version = match &fence {
                 Some((running, step)) => Some(running.step_in(tx, step.as_deref()).await?),
                 None => None,

@@ -277,7 +277,7 @@ fn counts(run: &Run) -> [(&'static str, i64); 4] {
 /// Stores a run with its event. A worker's that is like the one before is no event: one every few minutes would bury
 /// the others.
 async fn store_run(ctx: &Ctx, lease: &Lease, run: &Run) -> Result<(), Error> {
-    ctx.transaction(async |tx| {
+    ctx.record(async |tx| {
         leases::still_held(tx, lease).await?;
         let before = store::last(tx).await?;
         store::add(tx, run, RUNS_KEPT).await?;

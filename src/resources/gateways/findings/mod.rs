@@ -146,7 +146,7 @@ async fn note(
     so: bool,
 ) -> Result<bool, Error> {
     let news = ctx
-        .transaction(async |tx| {
+        .record(async |tx| {
             if let Some(lease) = lease {
                 leases::still_held(tx, lease).await?;
             }
