@@ -127,8 +127,10 @@ pub enum Said {
     Exhausted,
     /// It has no such method.
     Unimplemented,
-    /// It is not able to at the moment, or too slow.
+    /// It is not able to at the moment.
     Unavailable,
+    /// Its time was over before it was done; whether it was done all the same is open.
+    Late,
     /// It has failed.
     Failed,
 }

@@ -30,7 +30,7 @@ use super::outgoing;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
-use crate::error::Error;
+use crate::error::{Error, Said};
 use crate::net::own;
 use crate::upstream::budget::{Budget, Draw};
 use crate::upstream::connection::{Connection, Lease};
@@ -39,6 +39,7 @@ use crate::upstream::generation::Generation;
 use crate::upstream::lane::Lane;
 use crate::upstream::said::refusal;
 use crate::upstream::targets::Target;
+use crate::upstream::unanswered::Unanswered;
 use crate::upstream::{headers, message};
 
 /// How long a unary call may take that says nothing else.
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub(super) caller: Option<PrincipalId>,
     /// Whether it may have looked at the last call.
     seen: AtomicBool,
+    /// Whether it may have acted for the call that it is reached for, and has not told.
+    pub(super) unanswered: Unanswered,
 }
 
 type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
@@ -97,6 +100,7 @@ impl Gateway {
             lease: lease.into(),
             caller: None,
             seen: AtomicBool::new(false),
+            unanswered: Unanswered::default(),
         })
     }
 
@@ -142,7 +146,8 @@ impl Gateway {
             while stream.next().await?.is_some() {}
             Ok(answer)
         };
-        timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)))
+        let answer = timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)));
+        self.told(path, answer)
     }
 
     /// One call in the caller's own bytes: the answer as the gateway gave it, whatever it says.
@@ -173,7 +178,12 @@ impl Gateway {
             }
             Ok(Passed { head: stream.head, message, trailers, refused })
         };
-        timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)))
+        let passed = timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)));
+        let refused = passed.as_ref().ok().and_then(|passed| passed.refused.as_ref());
+        if !matches!(refused, Some(Error::Gateway { said: Said::Uncertain | Said::Late, .. })) {
+            return self.told(path, passed);
+        }
+        passed
     }
 
     fn late(&self, path: &'static str) -> Error {
@@ -189,7 +199,7 @@ impl Gateway {
     ) -> Result<Messages, Error> {
         let source = Source::new(Some(message::framed(request)), None, None);
         let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
-        opened.map_err(|_| self.unreachable())?
+        self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
     }
 
     /// A call in which both sides stream.
@@ -204,7 +214,8 @@ impl Gateway {
         let body: Body = StreamBody::new(Box::pin(rest));
         let source = Source::new(Some(message::framed(first)), Some(body), None);
         let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
-        Ok((sender, opened.map_err(|_| self.unreachable())??))
+        let opened = self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
+        Ok((sender, opened?))
     }
 
     async fn open(
@@ -215,8 +226,11 @@ impl Gateway {
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
         let draw = Draw::of(path);
-        self.target.budget.check(draw)?;
         self.seen.store(false, Ordering::Relaxed);
+        self.target.budget.check(draw)?;
+        if self.acts(path) {
+            source = source.telling(self.unanswered.clone());
+        }
         for _ in 0..TRIES {
             let lease = self.current(lane).await?;
             self.allows(&lease, path)?;

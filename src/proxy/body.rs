@@ -56,6 +56,8 @@ pub(crate) struct Passing {
     pub(crate) outside: Option<AbortOnDropHandle<()>>,
     /// What the audit log waits for.
     pub(crate) closing: Option<Closing>,
+    /// Its success is one only when it has been rewritten: until then the audit log waits.
+    pub(crate) rewrites: bool,
     /// Counts its bytes.
     pub(crate) meter: Option<Arc<Meter>>,
     /// Sandboxes that it tells of.
@@ -96,17 +98,33 @@ impl Passing {
         };
         self.request = None;
         self.outside = None;
-        let (code, trailers) = part.unwrap_or_else(|error| {
-            let trailers = trailers(error);
-            (headers::code(&trailers).unwrap_or_default(), Some(trailers))
-        });
-        if let Some(closing) = self.closing.take() {
-            closing.finish(code);
-        }
+        let (code, trailers) = match part {
+            Ok((code, trailers)) => {
+                let waits = self.rewrites && code == 0;
+                if let Some(closing) = self.closing.take_if(|_| !waits) {
+                    closing.answered(code, trailers.as_ref());
+                }
+                (code, trailers)
+            }
+            Err(error) => {
+                let code = code_of(&error).0 as i32;
+                if let Some(closing) = self.closing.take() {
+                    closing.finish(code);
+                }
+                (code, Some(trailers(error)))
+            }
+        };
         if let Some(learn) = self.learn.take().filter(|_| code == 0) {
             learn.finish();
         }
         Poll::Ready(Part::End(trailers))
+    }
+
+    /// What the gateway has answered was rewritten, and the caller gets it.
+    pub(crate) fn is_rewritten(&mut self) {
+        if let Some(closing) = self.closing.take() {
+            closing.answered(0, None);
+        }
     }
 
     /// Counts and reads along what goes to the caller.

@@ -229,6 +229,8 @@ pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
 pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
     let ending = match error {
         None => Ending::Ok,
+        // Whoever called can hang up or stop waiting once the gateway has it: nothing says that it was not done.
+        Some(_) if call.note.unanswered.is_open() => Ending::Unknown,
         Some(Error::Denied { .. } | Error::Unauthenticated { .. }) => Ending::Denied,
         Some(_) => Ending::Failed,
     };

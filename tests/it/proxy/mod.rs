@@ -13,6 +13,7 @@ pub(crate) mod rogue;
 mod skew;
 mod starved;
 mod streams;
+mod unanswered;
 mod untaken;
 
 use std::future::Future;
