@@ -25,6 +25,7 @@ use super::plain::{self, Plain};
 use super::until::Until;
 use crate::access::authn::PeerCertificate;
 use crate::access::policy::{Access, Method, Streaming};
+use crate::access::standing::Place;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
@@ -218,7 +219,11 @@ impl Stack {
             Route::Own(_) => self.own(call, &route, request).await.map_err(refuse)?,
             Route::Open(_) => {
                 let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
-                let until = Until::of(app, call.deadline, after_stop);
+                let mut until = Until::of(app, call.deadline, after_stop);
+                // Nobody has to say who calls; who does is answered for as long as the credential is good (T14).
+                if let Some(caller) = call.caller.clone() {
+                    until = until.or_ended(app.live.enter(caller, Place::Anywhere, Role::None));
+                }
                 let response = self.own(call, &route, request).await.map_err(refuse)?;
                 response.map(|body| body.until(until))
             }
