@@ -73,7 +73,8 @@ pub enum Error {
         /// For people, with the oldest position that is kept.
         why: String,
     },
-    /// Something that is needed is away. Nothing has happened; the call may be repeated.
+    /// Something that is needed is away, or a gateway gives no answer that is one. Nothing has happened here, and the call
+    /// may be repeated; whether a gateway has done what it was asked for is in the audit log.
     Unavailable {
         /// For programs.
         reason: Reason,

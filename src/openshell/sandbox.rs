@@ -310,8 +310,8 @@ impl Gateway {
 /// What a gateway has answered is not what its generation answers.
 pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
     warn!(gateway, what, "an answer can't be read");
-    let why = "an answer that can't be read".to_owned();
-    Error::Gateway { gateway: gateway.to_owned(), said: Said::Failed, why }
+    let why = format!("gateway `{gateway}` has given an answer that can't be read");
+    Error::unavailable(Reason::GatewayUnreachable, why)
 }
 
 /// A gateway that knows no such thing speaks of the sandbox.

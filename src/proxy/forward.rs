@@ -192,12 +192,15 @@ where
         warn!(gateway = %name, status = %head.status, "an answer is not gRPC");
         return Err(Connection::unreachable(name));
     }
+    let early = if answer.body.is_end() { None } else { headers::take_status(&mut head.headers) };
     headers::response(&mut head.headers, admitted.lease.gateway_header(), request_id);
     head.version = http::Version::HTTP_2;
     head.extensions.clear();
-    let code = headers::code(&head.headers);
     if answer.body.is_end() {
-        let code = code.ok_or_else(|| Connection::unreachable(name))?;
+        let Some(code) = headers::verdict([&head.headers]) else {
+            warn!(gateway = %name, "an answer has no status, or none that is one");
+            return Err(Connection::unreachable(name));
+        };
         if let Some(closing) = closing.take() {
             closing.answered(code, Some(&head.headers));
         }
@@ -225,7 +228,7 @@ where
         rewrites,
         meter,
         learn,
-        code,
+        early,
     });
     if !rewrites {
         return Ok(Response::from_parts(head, ProxiedBody::passing(passing)));
@@ -249,7 +252,7 @@ async fn rewritten(passing: &mut Passing, proxy: &Proxy) -> Result<ProxiedBody, 
             }
             Part::Data(_) => return Err(Connection::unreachable(&gateway)),
             Part::End(trailers) => {
-                let failed = trailers.as_ref().and_then(headers::code) != Some(0);
+                let failed = headers::verdict(&trailers) != Some(0);
                 let ours = message::single(bytes.freeze())
                     .and_then(|answer| rewrite::rewrite(&proxy.public, &answer))
                     .map(|answer| message::framed(&answer));

@@ -12,6 +12,7 @@ mod refused;
 pub(crate) mod rogue;
 mod skew;
 mod starved;
+mod statuses;
 mod streams;
 mod unanswered;
 mod untaken;
