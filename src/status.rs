@@ -50,7 +50,7 @@ fn said_code(said: Said) -> Code {
         Said::Changed => Code::Aborted,
         Said::Exhausted => Code::ResourceExhausted,
         Said::Unimplemented => Code::Unimplemented,
-        Said::Unavailable => Code::Unavailable,
+        Said::Unavailable | Said::Late => Code::Unavailable,
         Said::Failed => Code::Internal,
     }
 }

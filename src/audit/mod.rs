@@ -68,7 +68,7 @@ words! {
         Failed = "failed",
         /// The caller is not known; such entries are counts over a minute.
         Unauthenticated = "unauthenticated",
-        /// The process went away before it ended.
+        /// Nobody knows: the process went away before it ended, or a gateway was asked and has not told.
         Unknown = "unknown",
     }
 }

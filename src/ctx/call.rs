@@ -15,6 +15,7 @@ use crate::db::types::GatewayId;
 use crate::fair::Held;
 use crate::net::taking::Taking;
 use crate::role::Role;
+use crate::upstream::unanswered::Unanswered;
 
 /// What the layers found out about a call; the one extension that travels with it.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Call {
 pub struct Note {
     pub(super) state: Mutex<Noted>,
     pub(super) guard: OnceLock<Guard>,
+    /// Whether a gateway may have acted for the call and has not told: an error of the call says nothing then.
+    pub(crate) unanswered: Unanswered,
 }
 
 /// The content of a [`Note`].

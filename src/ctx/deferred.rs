@@ -11,6 +11,7 @@ use crate::access::principal::{Began, Caller};
 use crate::audit::{Ending, OpenEntry, Outcome};
 use crate::error::Error;
 use crate::role::Role;
+use crate::upstream::unanswered::Unanswered;
 
 impl Ctx {
     /// Takes the open intent out of the call, which from here on neither closes it nor misses it: whoever takes it
@@ -38,6 +39,8 @@ impl Ctx {
             (std::mem::take(&mut note.detail), note.named.take())
         });
         let (detail, target) = noted.unwrap_or_default();
+        let unknown = ending != Ending::Ok && self.unanswered().is_open();
+        let ending = if unknown { Ending::Unknown } else { ending };
         Outcome {
             at: self.now(),
             ending,
@@ -47,6 +50,12 @@ impl Ctx {
             bytes: None,
             target,
         }
+    }
+
+    /// Whether a gateway may have acted for the call and has not told.
+    #[must_use]
+    pub(crate) fn unanswered(&self) -> Unanswered {
+        self.call.as_ref().map(|call| call.note.unanswered.clone()).unwrap_or_default()
     }
 
     /// The key under which the caller may repeat the call.

@@ -73,7 +73,8 @@ pub enum Error {
         /// For people, with the oldest position that is kept.
         why: String,
     },
-    /// Something that is needed is away. Nothing has happened; the call may be repeated.
+    /// Something that is needed is away, or a gateway gives no answer that is one. Nothing has happened here, and the call
+    /// may be repeated; whether a gateway has done what it was asked for is in the audit log.
     Unavailable {
         /// For programs.
         reason: Reason,
@@ -127,8 +128,10 @@ pub enum Said {
     Exhausted,
     /// It has no such method.
     Unimplemented,
-    /// It is not able to at the moment, or too slow.
+    /// It is not able to at the moment.
     Unavailable,
+    /// Its time was over before it was done; whether it was done all the same is open.
+    Late,
     /// It has failed.
     Failed,
 }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::sync::mpsc;
@@ -23,28 +23,26 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Status;
 use tracing::warn;
 
+pub(crate) use super::messages::{Messages, Passed};
 use super::outgoing;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
-use crate::error::Error;
+use crate::error::{Error, Said};
 use crate::net::own;
 use crate::upstream::budget::{Budget, Draw};
 use crate::upstream::connection::{Connection, Lease};
-use crate::upstream::exchange::{Answer, Exchange, Failed, Part, Receiving, Source};
+use crate::upstream::exchange::{Answer, Exchange, Failed, Source};
 use crate::upstream::generation::Generation;
 use crate::upstream::lane::Lane;
-use crate::upstream::said::refusal;
 use crate::upstream::targets::Target;
+use crate::upstream::unanswered::Unanswered;
 use crate::upstream::{headers, message};
 
 /// How long a unary call may take that says nothing else.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
-/// Largest message of an answer: a page of sandboxes with their policies.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Messages of a request that wait for the gateway.
 const REQUEST_BUFFER: usize = 16;
 /// Connections that are tried for one call, where nothing of it was looked at.
@@ -70,6 +68,8 @@ pub struct Gateway {
     pub(super) caller: Option<PrincipalId>,
     /// Whether it may have looked at the last call.
     seen: AtomicBool,
+    /// Whether it may have acted for the call that it is reached for, and has not told.
+    pub(super) unanswered: Unanswered,
 }
 
 type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
@@ -97,6 +97,7 @@ impl Gateway {
             lease: lease.into(),
             caller: None,
             seen: AtomicBool::new(false),
+            unanswered: Unanswered::default(),
         })
     }
 
@@ -142,7 +143,8 @@ impl Gateway {
             while stream.next().await?.is_some() {}
             Ok(answer)
         };
-        timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)))
+        let answer = timeout(within, answer).await.unwrap_or_else(|_| Err(self.late(path)));
+        self.told(path, answer)
     }
 
     /// One call in the caller's own bytes: the answer as the gateway gave it, whatever it says.
@@ -166,14 +168,14 @@ impl Gateway {
                 }
             };
             let trailers = stream.trailers.take().unwrap_or_default();
-            // Its caller would take it for a verdict on its own credential.
-            let name = &self.target.name;
-            if let Some(error) = headers::credential_refusal(name, StatusCode::OK, &trailers) {
-                return Err(error);
-            }
             Ok(Passed { head: stream.head, message, trailers, refused })
         };
-        timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)))
+        let passed = timeout(within, passed).await.unwrap_or_else(|_| Err(self.late(path)));
+        let refused = passed.as_ref().ok().and_then(|passed| passed.refused.as_ref());
+        if !matches!(refused, Some(Error::Gateway { said: Said::Uncertain | Said::Late, .. })) {
+            return self.told(path, passed);
+        }
+        passed
     }
 
     fn late(&self, path: &'static str) -> Error {
@@ -189,7 +191,7 @@ impl Gateway {
     ) -> Result<Messages, Error> {
         let source = Source::new(Some(message::framed(request)), None, None);
         let opened = timeout(CALL_TIME, self.open(Lane::Streams, path, None, source)).await;
-        opened.map_err(|_| self.unreachable())?
+        self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
     }
 
     /// A call in which both sides stream.
@@ -204,7 +206,8 @@ impl Gateway {
         let body: Body = StreamBody::new(Box::pin(rest));
         let source = Source::new(Some(message::framed(first)), Some(body), None);
         let opened = timeout(CALL_TIME, self.open(Lane::Exclusive, path, None, source)).await;
-        Ok((sender, opened.map_err(|_| self.unreachable())??))
+        let opened = self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())));
+        Ok((sender, opened?))
     }
 
     async fn open(
@@ -215,8 +218,11 @@ impl Gateway {
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
         let draw = Draw::of(path);
-        self.target.budget.check(draw)?;
         self.seen.store(false, Ordering::Relaxed);
+        self.target.budget.check(draw)?;
+        if self.acts(path) {
+            source = source.telling(self.unanswered.clone());
+        }
         for _ in 0..TRIES {
             let lease = self.current(lane).await?;
             self.allows(&lease, path)?;
@@ -265,9 +271,10 @@ impl Gateway {
             warn!(gateway = %self.target.name, status = %head.status, "an answer is not gRPC");
             return Err(self.unreachable());
         }
-        let (trailers_only, head) = match headers::code(&head.headers) {
-            Some(_) => (Some(head.headers), HeaderMap::new()),
-            None => (None, head.headers),
+        let (early, head) = if headers::has_status(&head.headers) {
+            (Some(head.headers), HeaderMap::new())
+        } else {
+            (None, head.headers)
         };
         Ok(Messages {
             head,
@@ -276,105 +283,11 @@ impl Gateway {
             draw,
             receiving: answer.body,
             _request: answer.pump.map(|pump| AbortOnDropHandle::new(own(pump))),
-            trailers_only,
+            early,
             trailers: None,
             bytes: BytesMut::new(),
             ready: VecDeque::new(),
             ended: false,
         })
-    }
-}
-
-/// An answer as the gateway gave it.
-#[derive(Debug)]
-pub(crate) struct Passed {
-    /// What it begins with; not cleaned.
-    pub(crate) head: HeaderMap,
-    /// Its message, where there is one.
-    pub(crate) message: Option<Bytes>,
-    /// What it ends with; not cleaned.
-    pub(crate) trailers: HeaderMap,
-    /// What it says, where that is not that all went well.
-    pub(crate) refused: Option<Error>,
-}
-
-/// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
-pub(crate) struct Messages {
-    /// What it has begun with.
-    head: HeaderMap,
-    gateway: Arc<str>,
-    budget: Arc<Budget>,
-    draw: Draw,
-    receiving: Receiving,
-    _request: Option<AbortOnDropHandle<()>>,
-    trailers_only: Option<HeaderMap>,
-    /// What it has ended with.
-    trailers: Option<HeaderMap>,
-    bytes: BytesMut,
-    ready: VecDeque<Bytes>,
-    ended: bool,
-}
-
-impl std::fmt::Debug for Messages {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Messages").field("gateway", &self.gateway).finish_non_exhaustive()
-    }
-}
-
-impl Messages {
-    /// The next message; none where the gateway says that it has ended well.
-    ///
-    /// # Errors
-    /// What the gateway says otherwise; `GATEWAY_UNREACHABLE` where it breaks off, `GATEWAY_OVER_BUDGET` where it says too
-    /// much.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        loop {
-            if let Some(message) = self.ready.pop_front() {
-                return Ok(Some(message));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            match std::future::poll_fn(|cx| self.receiving.poll_part(cx)).await {
-                Ok(Part::Data(data)) => self.take(&data)?,
-                Ok(Part::End(trailers)) => {
-                    self.ended = true;
-                    self.trailers = trailers.or_else(|| self.trailers_only.take());
-                    self.verdict(self.trailers.as_ref())?;
-                }
-                Err(why) => {
-                    warn!(gateway = %self.gateway, why, "an answer broke off");
-                    return Err(Connection::unreachable(&self.gateway));
-                }
-            }
-        }
-    }
-
-    fn take(&mut self, data: &[u8]) -> Result<(), Error> {
-        self.bytes.extend_from_slice(data);
-        let before = self.ready.len();
-        while let Some(prefix) = self.bytes.get(..5) {
-            let mut prefix = prefix;
-            let compressed = prefix.get_u8() != 0;
-            let length = prefix.get_u32() as usize;
-            if compressed || length > MESSAGE_BYTES_MAX {
-                warn!(gateway = %self.gateway, length, compressed, "an answer can't be read");
-                return Err(Connection::unreachable(&self.gateway));
-            }
-            if self.bytes.len() < 5 + length {
-                break;
-            }
-            self.bytes.advance(5);
-            self.ready.push_back(self.bytes.split_to(length).freeze());
-        }
-        self.budget.spend(data.len(), self.ready.len() - before, self.draw)
-    }
-
-    fn verdict(&self, trailers: Option<&HeaderMap>) -> Result<(), Error> {
-        let Some(status) = trailers.and_then(Status::from_header_map) else {
-            warn!(gateway = %self.gateway, "an answer ends without a status");
-            return Err(Connection::unreachable(&self.gateway));
-        };
-        refusal(&self.gateway, &status).map_or(Ok(()), Err)
     }
 }

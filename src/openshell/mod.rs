@@ -13,6 +13,7 @@
 pub mod annotation;
 pub mod exec;
 pub(crate) mod gateway;
+mod messages;
 mod outgoing;
 pub mod policy_file;
 mod reached;

@@ -2,24 +2,69 @@
 //!
 //! Invariants
 //! - a handle speaks one generation: a connection that was probed for another one is refused;
+//! - what a call has asked for and got no answer to is open until something tells;
 //! - unary calls go through one shared connection for as long as it lasts, calls that stream through others.
 
 use std::sync::{MutexGuard, PoisonError};
 
 use super::gateway::{Gateway, Wire};
-use crate::access::policy;
-use crate::access::principal::PrincipalId;
-use crate::error::Error;
+use super::sandbox::unreadable;
+use crate::access::policy::{self, Audit, Guard};
+use crate::ctx::Ctx;
+use crate::error::{Error, Reason, Said};
+use crate::status::code_of;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::lane::Lane;
 
 impl Gateway {
-    /// Counts the streams that are opened through this handle as a caller's.
+    /// Counts the streams that are opened through this handle as the caller's, and tells the call when the gateway may
+    /// have acted for it.
     #[must_use]
-    pub fn counted_for(mut self, caller: Option<PrincipalId>) -> Self {
-        self.caller = caller;
+    pub fn asked_by(mut self, ctx: &Ctx) -> Self {
+        self.caller = ctx.principal();
+        self.unanswered = ctx.unanswered();
         self
+    }
+
+    /// Whether a method changes something on the gateway.
+    pub(super) fn acts(&self, path: &str) -> bool {
+        self.guard(path).is_some_and(|guard| guard.audit == Audit::Write)
+    }
+
+    fn guard(&self, path: &str) -> Option<&'static Guard> {
+        let table = match self.wire {
+            Wire::V0_0 => policy::UPSTREAM_V0_0,
+            Wire::V0_1 => policy::UPSTREAM_V0_1,
+        };
+        policy::upstream(table, path).and_then(|row| row.guard.as_ref())
+    }
+
+    /// Notes whether the gateway has told what became of a request. That a creation was found out otherwise is told by
+    /// [`Gateway::found_out`].
+    pub(super) fn told<T>(&self, path: &str, answer: Result<T, Error>) -> Result<T, Error> {
+        let told = match &answer {
+            Ok(_) => true,
+            Err(Error::Gateway { said, .. }) => !matches!(said, Said::Uncertain | Said::Late),
+            Err(error) => code_of(error).1 == Reason::GatewayCredentialRefused,
+        };
+        if told && self.acts(path) {
+            self.unanswered.settle();
+        }
+        answer
+    }
+
+    /// What became of the last request is known, though it was not answered.
+    pub(crate) fn found_out(&self) {
+        self.unanswered.settle();
+    }
+
+    /// The answer to a request can't be read: the gateway may have done anything.
+    pub(crate) fn unreadable(&self, path: &'static str) -> Error {
+        if self.acts(path) {
+            self.unanswered.open();
+        }
+        unreadable(self.name(), path)
     }
 
     /// Refuses a method that the gateway's version does not have, or that its generation, set by hand, is in doubt for.
@@ -33,11 +78,7 @@ impl Gateway {
     pub(super) fn allows(&self, lease: &Lease, path: &str) -> Result<(), Error> {
         let (probe, name) = (lease.probe(), &self.target.name);
         capability::needs(path, name, probe.generation, &probe.version)?;
-        let table = match self.wire {
-            Wire::V0_0 => policy::UPSTREAM_V0_0,
-            Wire::V0_1 => policy::UPSTREAM_V0_1,
-        };
-        let guard = policy::upstream(table, path).and_then(|row| row.guard.as_ref());
+        let guard = self.guard(path);
         guard.map_or(Ok(()), |guard| probe.governable(guard.effect, name))
     }
 

@@ -151,7 +151,7 @@ impl Gateway {
             Wire::V0_1 => v0_1::create(new)?,
         };
         let answer = self.unary(CREATE, &request, CREATE_TIME).await?;
-        self.read_sandbox(&answer)
+        self.read_sandbox(CREATE, &answer)
     }
 
     /// Passes a creation on as it is, and what the gateway has made of it.
@@ -162,7 +162,7 @@ impl Gateway {
     ) -> Result<(Passed, Option<Sandbox>), Error> {
         let passed = self.pass(CREATE, headers, request, CREATE_TIME).await?;
         let made = passed.message.as_deref().filter(|_| passed.refused.is_none());
-        let made = made.map(|answer| self.read_sandbox(answer)).transpose()?;
+        let made = made.map(|answer| self.read_sandbox(CREATE, answer)).transpose()?;
         Ok((passed, made))
     }
 
@@ -287,7 +287,7 @@ impl Gateway {
 
     async fn about_sandbox(&self, path: &'static str, place: &Place) -> Result<Sandbox, Error> {
         let answer = self.unary(path, &self.named(place), CALL_TIME).await;
-        self.read_sandbox(&answer.map_err(about(place))?)
+        self.read_sandbox(path, &answer.map_err(about(place))?)
     }
 
     /// Get, delete, start and stop name a sandbox in the same fields.
@@ -298,24 +298,20 @@ impl Gateway {
         }
     }
 
-    fn read_sandbox(&self, answer: &[u8]) -> Result<Sandbox, Error> {
+    fn read_sandbox(&self, path: &'static str, answer: &[u8]) -> Result<Sandbox, Error> {
         let sandbox = match self.wire() {
             Wire::V0_0 => v0_0::sandbox(answer),
             Wire::V0_1 => v0_1::sandbox(answer),
         };
-        sandbox.ok_or_else(|| self.unreadable("a sandbox"))
-    }
-
-    pub(crate) fn unreadable(&self, what: &str) -> Error {
-        unreadable(self.name(), what)
+        sandbox.ok_or_else(|| self.unreadable(path))
     }
 }
 
 /// What a gateway has answered is not what its generation answers.
 pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
     warn!(gateway, what, "an answer can't be read");
-    let why = "an answer that can't be read".to_owned();
-    Error::Gateway { gateway: gateway.to_owned(), said: Said::Failed, why }
+    let why = format!("gateway `{gateway}` has given an answer that can't be read");
+    Error::unavailable(Reason::GatewayUnreachable, why)
 }
 
 /// A gateway that knows no such thing speaks of the sandbox.

@@ -1,7 +1,7 @@
 //! The answer of a forwarded call as the caller gets it.
 //!
 //! Invariants
-//! - it always ends with a status: one that breaks off in the middle gets ours;
+//! - it always ends with one status, at its end: one that breaks off in the middle, or says several, gets ours;
 //! - no part of it goes to a caller that has lost the right to the call, or whose deadline has passed;
 //! - what it ends with is what the audit log gets, once; dropped before its end, the caller has gone, unless something
 //!   else has ended the call.
@@ -60,12 +60,14 @@ pub(crate) struct Passing {
     pub(crate) outside: Option<AbortOnDropHandle<()>>,
     /// What the audit log waits for.
     pub(crate) closing: Option<Closing>,
+    /// Its success is one only when it has been rewritten: until then the audit log waits.
+    pub(crate) rewrites: bool,
     /// Counts its bytes.
     pub(crate) meter: Option<Arc<Meter>>,
     /// Sandboxes that it tells of.
     pub(crate) learn: Option<Learn>,
-    /// A status that came in the headers already.
-    pub(crate) code: Option<i32>,
+    /// A status that came in the headers already: it goes to the end, and there is none besides.
+    pub(crate) early: Option<HeaderMap>,
     /// Counts the part of a unary answer that waits for the caller.
     pub(crate) share: Option<Share>,
     /// The place of a unary call among those of its caller.
@@ -96,10 +98,13 @@ impl Passing {
         let part = match self.watch.over() {
             Some(error) => Err(error),
             None => match self.receiving.poll_part(cx) {
-                Poll::Ready(Ok(Part::Data(data))) => match self.hold(data.len()) {
-                    Ok(()) => return Poll::Ready(self.passes(data)),
-                    Err(error) => Err(error),
-                },
+                Poll::Ready(Ok(Part::Data(data))) if self.early.is_none() || data.is_empty() => {
+                    match self.hold(data.len()) {
+                        Ok(()) => return Poll::Ready(self.passes(data)),
+                        Err(error) => Err(error),
+                    }
+                }
+                Poll::Ready(Ok(Part::Data(_))) => Err(self.broken("it goes on after its status")),
                 Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
                 Poll::Ready(Err(why)) => Err(self.broken(&why)),
                 Poll::Pending => Err(ready!(self.watch.poll(cx))),
@@ -107,13 +112,22 @@ impl Passing {
         };
         self.request = None;
         self.outside = None;
-        let (code, trailers) = part.unwrap_or_else(|error| {
-            let trailers = trailers(error);
-            (headers::code(&trailers).unwrap_or_default(), Some(trailers))
-        });
-        if let Some(closing) = self.closing.take() {
-            closing.finish(code);
-        }
+        let (code, trailers) = match part {
+            Ok((code, trailers)) => {
+                let waits = self.rewrites && code == 0;
+                if let Some(closing) = self.closing.take_if(|_| !waits) {
+                    closing.answered(code, trailers.as_ref());
+                }
+                (code, trailers)
+            }
+            Err(error) => {
+                let code = code_of(&error).0 as i32;
+                if let Some(closing) = self.closing.take() {
+                    closing.finish(code);
+                }
+                (code, Some(trailers(error)))
+            }
+        };
         if let Some(learn) = self.learn.take().filter(|_| code == 0) {
             learn.finish();
         }
@@ -130,6 +144,13 @@ impl Passing {
         share.grow(bytes as u64).map_err(|_| too_many_bytes())
     }
 
+    /// What the gateway has answered was rewritten, and the caller gets it.
+    pub(crate) fn is_rewritten(&mut self) {
+        if let Some(closing) = self.closing.take() {
+            closing.answered(0, None);
+        }
+    }
+
     /// Counts and reads along what goes to the caller.
     fn passes(&mut self, data: Bytes) -> Part {
         if let Some(meter) = &self.meter {
@@ -141,23 +162,23 @@ impl Passing {
         Part::Data(data)
     }
 
-    fn ended(&self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
+    /// The status that the caller gets, and what stands around it.
+    fn ended(&mut self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
+        let early = self.early.take();
         let gateway = self.receiving.lease().gateway();
         let refusal = |end| headers::credential_refusal(gateway, StatusCode::OK, end);
         if let Some(error) = trailers.as_ref().and_then(refusal) {
             warn!(%gateway, "a gateway does not accept our credential");
             return Err(error);
         }
-        match (trailers, self.code) {
-            (Some(mut trailers), in_headers) => {
-                let code = headers::code(&trailers).or(in_headers);
-                let code = code.ok_or_else(|| self.broken("it ended without a status"))?;
-                headers::clean(&mut trailers);
-                Ok((code, Some(trailers)))
-            }
-            (None, Some(code)) => Ok((code, None)),
-            (None, None) => Err(self.broken("it ended without a status")),
+        let code = headers::verdict(early.iter().chain(&trailers));
+        let code = code.ok_or_else(|| self.broken("it ended without a status that is one"))?;
+        let mut trailers = trailers.unwrap_or_default();
+        for (name, value) in early.iter().flatten() {
+            trailers.append(name, value.clone());
         }
+        headers::clean(&mut trailers);
+        Ok((code, Some(trailers)))
     }
 
     fn broken(&self, why: &str) -> Error {

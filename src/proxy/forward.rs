@@ -65,9 +65,10 @@ where
     )
     .guarded(admitted.watch.guard())
     .arriving_within(one_message.then(|| proxy.app.config.limits.body()));
-    let Admitted { call, .. } = &admitted;
-    let request_id = request_id::value(call.request_id);
+    let request_id = request_id::value(admitted.call.request_id);
     let mut closing = prepared.closing;
+    let unanswered = closing.as_ref().map(Closing::unanswered).unwrap_or_default();
+    let source = source.telling(unanswered);
     if let Some(closing) = &mut closing {
         closing.counts(prepared.ids);
     }
@@ -182,22 +183,32 @@ where
     let name = &admitted.chosen.name;
     if let Some(error) = headers::credential_refusal(name, head.status, &head.headers) {
         warn!(gateway = %name, "a gateway does not accept our credential");
+        if let Some(closing) = closing {
+            closing.told();
+        }
         return Err(error);
     }
     if !headers::is_grpc(head.status, &head.headers) {
         warn!(gateway = %name, status = %head.status, "an answer is not gRPC");
         return Err(Connection::unreachable(name));
     }
+    let early = if answer.body.is_end() { None } else { headers::take_status(&mut head.headers) };
     headers::response(&mut head.headers, admitted.lease.gateway_header(), request_id);
     head.version = http::Version::HTTP_2;
     head.extensions.clear();
-    let code = headers::code(&head.headers);
     if answer.body.is_end() {
-        let code = code.ok_or_else(|| Connection::unreachable(name))?;
+        let Some(code) = headers::verdict([&head.headers]) else {
+            warn!(gateway = %name, "an answer has no status, or none that is one");
+            return Err(Connection::unreachable(name));
+        };
         if let Some(closing) = closing.take() {
-            closing.finish(code);
+            closing.answered(code, Some(&head.headers));
         }
         return Ok(Response::from_parts(head, ProxiedBody::default()));
+    }
+    let streams = admitted.row.streaming.answer_streams();
+    if let Some(closing) = closing.as_mut().filter(|_| streams) {
+        closing.begun();
     }
     let version = admitted.lease.version();
     let share = || admitted.call.held.as_ref().map(Held::beside);
@@ -205,30 +216,35 @@ where
         .learns()
         .then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version, share()));
     let taking = admitted.call.taking.clone();
-    let taking = taking.filter(|_| admitted.row.streaming.answer_streams());
+    let taking = taking.filter(|_| streams);
     let outside = taking.map(|taking| crate::net::own(admitted.watch.reset_unpolled(taking)));
+    let rewrites = rewrite::applies(admitted.row.path);
     let passing = Box::new(Passing {
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(crate::net::own(pump))),
         watch: admitted.watch,
         outside: outside.map(AbortOnDropHandle::new),
         closing: closing.take(),
+        rewrites,
         meter,
         learn,
-        code,
+        early,
         share: admitted.unary.is_some().then(share).flatten(),
         _unary: admitted.unary,
     });
-    let body = if rewrite::applies(admitted.row.path) {
-        rewritten(passing, admitted.proxy).await?
-    } else {
-        ProxiedBody::passing(passing)
-    };
+    if !rewrites {
+        return Ok(Response::from_parts(head, ProxiedBody::passing(passing)));
+    }
+    let mut passing = passing;
+    let body = rewritten(&mut passing, admitted.proxy).await.inspect_err(|_| {
+        // The gateway has done it, and the caller is told that it has no answer.
+        *closing = passing.closing.take();
+    })?;
     Ok(Response::from_parts(head, body))
 }
 
 /// Reads an answer whole and rewrites it.
-async fn rewritten(mut passing: Box<Passing>, proxy: &Proxy) -> Result<ProxiedBody, Error> {
+async fn rewritten(passing: &mut Passing, proxy: &Proxy) -> Result<ProxiedBody, Error> {
     let gateway = Arc::clone(passing.receiving.lease().gateway());
     let mut bytes = BytesMut::new();
     loop {
@@ -238,12 +254,15 @@ async fn rewritten(mut passing: Box<Passing>, proxy: &Proxy) -> Result<ProxiedBo
             }
             Part::Data(_) => return Err(Connection::unreachable(&gateway)),
             Part::End(trailers) => {
-                let failed = trailers.as_ref().and_then(headers::code) != Some(0);
+                let failed = headers::verdict(&trailers) != Some(0);
                 let ours = message::single(bytes.freeze())
                     .and_then(|answer| rewrite::rewrite(&proxy.public, &answer))
                     .map(|answer| message::framed(&answer));
                 return match ours {
-                    Some(data) => Ok(ProxiedBody::whole(Some(data), trailers)),
+                    Some(data) => {
+                        passing.is_rewritten();
+                        Ok(ProxiedBody::whole(Some(data), trailers))
+                    }
                     // An error has no message, and what can't be rewritten does not pass.
                     None if failed => Ok(ProxiedBody::whole(None, trailers)),
                     None => Err(Connection::unreachable(&gateway)),

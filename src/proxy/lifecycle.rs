@@ -18,7 +18,6 @@ use crate::openshell::gateway::Passed;
 use crate::proxy::SandboxIds;
 use crate::resources::sandboxes::proxied::{self, Forwarded};
 use crate::rpc::call;
-use crate::status::code_of;
 use crate::upstream::generation::Generation;
 use crate::upstream::headers::{self, Ours};
 use crate::upstream::message;
@@ -83,10 +82,11 @@ pub(super) async fn run(
             Ok(passed) => passed.refused.as_ref(),
             Err(error) => Some(error),
         };
-        if let (Some(ids), Ok(_)) = (ids, &passed) {
-            ids.finish(refused.map_or(0, |refused| code_of(refused).0 as i32));
+        let code = passed.as_ref().ok().map(Passed::code);
+        if let (Some(ids), Some(code)) = (ids, code) {
+            ids.finish(code);
         }
-        call::close(&main, &noted, refused).await;
+        call::close_as(&main, &noted, refused, code).await;
         passed
     });
     let passed = admitted.watch.within(task).await?.map_err(Error::internal)??;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+use http::HeaderMap;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tonic::Code;
@@ -21,6 +22,8 @@ use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
 use crate::status::code_of;
 use crate::upstream::exchange::Meter;
+use crate::upstream::said;
+use crate::upstream::unanswered::Unanswered;
 
 /// The sandbox that a request means.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -118,8 +121,11 @@ pub(super) async fn open(
     let main = Arc::clone(&app);
     main.spawn(async move {
         let entry = app.audit.open(intent).await;
-        let closing =
-            entry.map(|entry| Closing { app, entry: Some(entry), started, meter: None, ids: None });
+        let (meter, ids, unanswered) = (None, None, Unanswered::default());
+        let closing = entry.map(|entry| {
+            let entry = Some(entry);
+            Closing { app, entry, started, meter, ids, unanswered }
+        });
         if let Err(Ok(mut closing)) = opened.send(closing)
             && let Some(Ended { ending, code }) = why.get()
         {
@@ -159,15 +165,42 @@ impl Ended {
 }
 
 /// An intent that waits for its outcome. Dropped without one, the caller has gone.
+///
+/// Whoever makes a call chooses when it hangs up and how long it waits, so neither says that nothing was done: where the
+/// gateway may have acted and has not told, the outcome is unknown.
 pub(crate) struct Closing {
     app: Arc<App>,
     entry: Option<OpenEntry>,
     started: std::time::Instant,
     meter: Option<(Arc<Meter>, Streaming)>,
     ids: Option<Counted>,
+    unanswered: Unanswered,
 }
 
 impl Closing {
+    /// What the request is to tell that is sent for it.
+    pub(super) fn unanswered(&self) -> Unanswered {
+        self.unanswered.clone()
+    }
+
+    /// The gateway has begun to answer with a stream: it has done what it was asked for, as far as that goes.
+    pub(super) fn begun(&mut self) {
+        self.unanswered = Unanswered::default();
+    }
+
+    /// The gateway has told that it has not done it.
+    pub(super) fn told(&self) {
+        self.unanswered.settle();
+    }
+
+    /// The gateway has answered with this status.
+    pub(super) fn answered(self, code: i32, status: Option<&HeaderMap>) {
+        if !said::leaves_open(code, status) {
+            self.told();
+        }
+        self.finish(code);
+    }
+
     /// Tells the bytes of a stream, and the digest of what has passed, with the outcome.
     pub(crate) fn metered(&mut self, meter: &Arc<Meter>, streaming: Streaming) {
         self.meter = Some((Arc::clone(meter), streaming));
@@ -178,7 +211,7 @@ impl Closing {
         self.ids = ids;
     }
 
-    /// The call has ended with this code.
+    /// The call has ended with this code, whoever said it.
     pub(crate) fn finish(mut self, code: i32) {
         if let Some(ids) = self.ids.take() {
             ids.finish(code);
@@ -211,6 +244,8 @@ impl Closing {
 
     fn end(&mut self, ending: Ending, code: i32) {
         let Some(entry) = self.entry.take() else { return };
+        let known = ending == Ending::Ok || !self.unanswered.is_open();
+        let ending = if known { ending } else { Ending::Unknown };
         let meter = self.meter.take();
         let bytes = meter.as_ref().filter(|(_, s)| *s != Streaming::Unary).map(|(meter, _)| {
             (meter.sent.load(Ordering::Relaxed), meter.received.load(Ordering::Relaxed))

@@ -243,10 +243,15 @@ type NamedGateway = (Option<GatewayId>, Arc<str>);
 
 /// Closes the intent of a call, once. That it can't be stored does not undo what was done.
 pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
-    let entry = call.note.lock().entry;
-    if let Some(entry) = entry
-        && let Err(error) = app.audit.close(entry, outcome(app, call, error)).await
-    {
+    close_as(app, call, error, None).await;
+}
+
+/// The same, where the caller is told a code that is not ours for the error: a gateway's own.
+pub(crate) async fn close_as(app: &App, call: &Call, error: Option<&Error>, code: Option<i32>) {
+    let Some(entry) = call.note.lock().entry else { return };
+    let mut outcome = outcome(app, call, error);
+    outcome.code = code.unwrap_or(outcome.code);
+    if let Err(error) = app.audit.close(entry, outcome).await {
         warn!(error = &error as &dyn std::error::Error, "an outcome was not stored yet");
     }
 }
@@ -255,6 +260,8 @@ pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
 pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
     let ending = match error {
         None => Ending::Ok,
+        // Whoever called can hang up or stop waiting once the gateway has it: nothing says that it was not done.
+        Some(_) if call.note.unanswered.is_open() => Ending::Unknown,
         Some(Error::Denied { .. } | Error::Unauthenticated { .. }) => Ending::Denied,
         Some(_) => Ending::Failed,
     };

@@ -137,7 +137,15 @@ type Fault = Box<dyn std::error::Error + Send + Sync>;
 impl Body {
     /// Reads the next frame, or what ends the body early.
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let polled = match &mut self.inner {
+        // Asked first: where the next frame is always ready, nothing else would ask.
+        if let Some(until) = &mut self.until
+            && let Poll::Ready(error) = until.poll_unpin(cx)
+        {
+            self.inner = Inner::Empty;
+            self.until = None;
+            return Poll::Ready(Some(Ok(Frame::trailers(status::trailers(error)))));
+        }
+        match &mut self.inner {
             Inner::Empty => Poll::Ready(None),
             Inner::Whole(data, trailers) => Poll::Ready(
                 data.take()
@@ -147,14 +155,6 @@ impl Body {
             ),
             Inner::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Proxied(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-        };
-        match (polled, &mut self.until) {
-            (Poll::Pending, Some(until)) => until.poll_unpin(cx).map(|error| {
-                self.inner = Inner::Empty;
-                self.until = None;
-                Some(Ok(Frame::trailers(status::trailers(error))))
-            }),
-            (polled, _) => polled,
         }
     }
 

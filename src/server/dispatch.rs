@@ -16,6 +16,7 @@ use super::stages::{Admitted, Failure, Source};
 use super::until::Until;
 use crate::access::policy::Streaming;
 use crate::access::principal::{Caller, PrincipalId};
+use crate::access::standing::Place;
 use crate::ctx::Call;
 use crate::db::turns::CallerKey;
 use crate::error::Error;
@@ -54,7 +55,11 @@ pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>,
         Route::Own(_) => shared.own(&call, &route, request).await.map_err(refuse),
         Route::Open(_) => {
             let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
-            let until = Until::of(&shared.app, call.deadline, after_stop);
+            let mut until = Until::of(&shared.app, call.deadline, after_stop);
+            // Nobody has to say who calls; who does is answered for as long as the credential is good (T14).
+            if let Some(caller) = call.caller.clone() {
+                until = until.or_ended(shared.app.live.enter(caller, Place::Anywhere, Role::None));
+            }
             let response = shared.own(&call, &route, request).await.map_err(refuse)?;
             Ok(response.map(|body| body.until(until)))
         }

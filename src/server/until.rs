@@ -1,4 +1,5 @@
-//! What ends a call of ours from outside: its deadline, and for a stream the drain.
+//! What ends a call of ours from outside: its deadline, for a stream the drain, and for one that was opened with a
+//! credential the end of that.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
 
-use crate::access::live::Ended;
+use crate::access::live::{Ended, LiveStream};
 use crate::app::App;
 use crate::error::Error;
 use crate::net::deadline;
@@ -38,6 +39,18 @@ impl Until {
             tokio::select! {
                 () = late => deadline::late(),
                 () = drained => Ended::Draining.into(),
+            }
+        }))
+    }
+
+    /// The same, and that the caller has lost the right to the stream.
+    pub(super) fn or_ended(self, live: LiveStream) -> Self {
+        let Self(until) = self;
+        Self(Box::pin(async move {
+            let ended = live.ended();
+            tokio::select! {
+                error = until => error,
+                () = ended.cancelled() => live.why().unwrap_or(Ended::Stale).into(),
             }
         }))
     }

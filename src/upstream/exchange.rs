@@ -27,6 +27,7 @@ use tokio::time::{Sleep, sleep};
 use super::connection::Lease;
 use super::pump::{Broken, Pump, Sent};
 use super::reaper::Piece;
+use super::unanswered::Unanswered;
 use crate::access::standing::Guard;
 use crate::digest::Streamed;
 use crate::error::Error;
@@ -77,6 +78,8 @@ pub(crate) struct Source<B> {
     counted: usize,
     /// Checks the caller before each chunk: the head of the call may have come long before.
     guard: Option<Guard>,
+    /// Told when the gateway may act on it.
+    unanswered: Unanswered,
     /// How often it got no window.
     stalls: u32,
     /// When the rest of it comes too late, if it has a time.
@@ -87,8 +90,9 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     /// `read` goes first; where nothing follows there is no body.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
         let (replay, held) = (read.into_iter().collect(), Some(VecDeque::new()));
-        let (guard, late) = (None, None);
-        Self { replay, body, held, held_bytes: 0, meter, counted: 0, guard, stalls: 0, late }
+        let (guard, late, unanswered) = (None, None, Unanswered::default());
+        let (held_bytes, counted, stalls) = (0, 0, 0);
+        Self { replay, body, held, held_bytes, meter, counted, guard, unanswered, stalls, late }
     }
 
     /// Gives the rest of it, if there is one, so much time to arrive.
@@ -100,6 +104,16 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     /// Checks the caller before each chunk is sent.
     pub(crate) fn guarded(self, guard: Guard) -> Self {
         Self { guard: Some(guard), ..self }
+    }
+
+    /// Tells when the gateway may act on it, and that it has not where that is proven.
+    pub(crate) fn telling(self, unanswered: Unanswered) -> Self {
+        Self { unanswered, ..self }
+    }
+
+    /// Whether the gateway has acted on it is open.
+    pub(crate) fn unanswered(&self) -> &Unanswered {
+        &self.unanswered
     }
 
     /// Checks whether the caller may still make the call.
@@ -279,7 +293,11 @@ fn failed<B: Body<Data = Bytes> + Unpin>(error: &h2::Error, pump: Option<Pump<B>
     let above_last = error.is_go_away() && error.is_remote();
     let refused =
         error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
-    let source = pump.filter(|_| above_last || refused).and_then(Pump::into_source);
+    let unprocessed = pump.filter(|_| above_last || refused).map(|mut pump| {
+        pump.source_mut().unanswered().settle();
+        pump
+    });
+    let source = unprocessed.and_then(Pump::into_source);
     source.map_or_else(
         || Failed::Broken(error.to_string()),
         |source| Failed::Unprocessed(Box::new(source)),

@@ -4,6 +4,7 @@
 //! - nothing by which a gateway could be told who calls comes from the caller: credentials, and every header that some
 //!   front end uses to name a principal or an address, are left out;
 //! - what is ours to say (`x-shoreguard-*`, `x-request-id`) is never what a gateway said;
+//! - an answer has one status, in one place; what has none, several or no code is no answer;
 //! - UNAUTHENTICATED from a gateway is about our credential and does not pass;
 //! - the rest passes as it came: user agent, trace context, the caller's own metadata.
 
@@ -11,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use percent_encoding::percent_decode;
 use prost::Message;
 use tonic_types::pb::{ErrorInfo, Status};
 
@@ -21,6 +23,8 @@ use crate::status::DOMAIN;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const GATEWAY: HeaderName = HeaderName::from_static("x-shoreguard-gateway");
 
@@ -171,6 +175,9 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
     if headers.contains_key(DETAILS) {
         clean_details(headers);
     }
+    if !is_readable_message(headers) {
+        headers.remove(MESSAGE);
+    }
 }
 
 fn is_not_theirs(name: &str) -> bool {
@@ -250,16 +257,53 @@ pub(crate) fn credential_refusal(
         value.to_str().is_ok_and(|text| text.trim().parse() == Ok(UNAUTHENTICATED))
     };
     // Any of several: clients differ in which of them counts.
-    if !headers.get_all("grpc-status").iter().any(refuses) {
+    if !headers.get_all(STATUS).iter().any(refuses) {
         return None;
     }
     let said = tonic::Status::from_header_map(headers);
     Some(credential::refused(gateway, said.as_ref().map_or("", tonic::Status::message)))
 }
 
-/// The gRPC code in headers or trailers; none where there is none.
-pub(crate) fn code(headers: &HeaderMap) -> Option<i32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+/// The status of an answer, of what it has begun and ended with: the one value that there is in all of it. None where
+/// there is no value, where there are several, which clients read in different ways, and where it is no code.
+pub(crate) fn verdict<'a>(said: impl IntoIterator<Item = &'a HeaderMap>) -> Option<i32> {
+    let mut values = said.into_iter().flat_map(|headers| headers.get_all(STATUS));
+    let (Some(code), None) = (values.next(), values.next()) else { return None };
+    match code.as_bytes() {
+        [digit @ b'0'..=b'9'] => Some(i32::from(digit - b'0')),
+        [b'1', digit @ b'0'..=b'6'] => Some(i32::from(10 + digit - b'0')),
+        _ => None,
+    }
+}
+
+/// Whether headers or trailers say how the answer ends.
+pub(crate) fn has_status(headers: &HeaderMap) -> bool {
+    headers.contains_key(STATUS)
+}
+
+/// Takes the status out of what an answer begins with that goes on: a caller gets one status, where the answer ends.
+pub(crate) fn take_status(head: &mut HeaderMap) -> Option<HeaderMap> {
+    if !has_status(head) {
+        return None;
+    }
+    let mut taken = HeaderMap::with_capacity(3);
+    for name in [STATUS, MESSAGE, DETAILS] {
+        for value in head.get_all(&name) {
+            taken.append(name.clone(), value.clone());
+        }
+        head.remove(&name);
+    }
+    Some(taken)
+}
+
+/// Whether the text beside a status is one that every client can read; where it is not, some take the status for another.
+fn is_readable_message(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(MESSAGE).iter();
+    let readable = |value: &HeaderValue| {
+        let is_ascii = value.as_bytes().iter().all(u8::is_ascii);
+        is_ascii && percent_decode(value.as_bytes()).decode_utf8().is_ok()
+    };
+    values.next().is_none_or(readable) && values.next().is_none()
 }
 
 #[cfg(test)]

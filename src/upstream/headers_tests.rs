@@ -133,3 +133,43 @@ fn only_a_grpc_answer_is_one() {
         assert!(!is_grpc(StatusCode::BAD_GATEWAY, &headers));
     }
 }
+
+#[test]
+fn t20_a_status_is_one_value_that_is_a_code() {
+    let said = |values: &[&[u8]]| {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(STATUS, HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    };
+    for code in 0..=16 {
+        let one = said(&[code.to_string().as_bytes()]);
+        assert_eq!(verdict([&one]), Some(code));
+        assert_eq!(verdict([&HeaderMap::new(), &one]), Some(code), "wherever it stands");
+        assert_eq!(verdict([&one, &one]), None, "in one place");
+    }
+    for lie in ["", " 0", "00", "07", "-1", "+1", "17", "20", "160", "99999999999", "OK"] {
+        assert_eq!(verdict([&said(&[lie.as_bytes()])]), None, "{lie}");
+    }
+    assert_eq!(verdict([&said(&[b"\x80"])]), None);
+    assert_eq!(verdict([&said(&[b"0", b"0"])]), None);
+    assert_eq!(verdict([&HeaderMap::new()]), None);
+}
+
+#[test]
+fn t20_a_text_that_not_every_client_can_read_does_not_pass() {
+    for (text, passes) in
+        [(&b"gone"[..], true), (b"caf%C3%A9 100%", true), (b"\x80", false), (b"%80", false)]
+    {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(STATUS, HeaderValue::from_static("5"));
+        trailers.insert(MESSAGE, HeaderValue::from_bytes(text).unwrap());
+        clean(&mut trailers);
+        assert_eq!(trailers.contains_key(MESSAGE), passes, "{text:?}");
+        trailers.append(MESSAGE, HeaderValue::from_static("a"));
+        trailers.append(MESSAGE, HeaderValue::from_static("b"));
+        clean(&mut trailers);
+        assert!(!trailers.contains_key(MESSAGE), "which of them counts?");
+    }
+}

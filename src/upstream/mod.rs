@@ -34,4 +34,5 @@ mod spare;
 pub mod store;
 mod streams;
 pub mod targets;
+pub mod unanswered;
 pub(crate) mod unary;

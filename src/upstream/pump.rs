@@ -4,6 +4,7 @@
 //! - a request that gets no window for [`STALL_TIME`] retires its connection: other requests on it would wait as well;
 //! - it is sent again on another connection only while its first message has not gone out whole, so that the gateway can
 //!   have processed nothing of it;
+//! - what a gateway can have acted upon is told as soon as the first message goes out whole;
 //! - no byte of it is sent for a caller that has lost its right to the call.
 
 use std::pin::Pin;
@@ -105,6 +106,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                 }
                 let part = self.chunk.split_to(room.min(self.chunk.len()));
                 self.first = self.first.map(|left| left.saturating_sub(part.len()));
+                if self.first == Some(0) {
+                    self.source.unanswered().open();
+                }
                 let last = self.chunk.is_empty() && self.source.is_end();
                 if stream.send_data(part, last).is_err() || last {
                     return self.over();

@@ -1,5 +1,6 @@
 //! What a gateway has answered, as an error of ours: in its own words, cut and harmless (T20).
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -30,11 +31,21 @@ pub(crate) fn refusal(gateway: &str, status: &Status) -> Option<Error> {
         Code::Aborted => Said::Changed,
         Code::ResourceExhausted => Said::Exhausted,
         Code::Unimplemented => Said::Unimplemented,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Said::Unavailable,
+        Code::DeadlineExceeded | Code::Cancelled => Said::Late,
+        Code::Unavailable => Said::Unavailable,
         Code::Internal | Code::Unknown | Code::DataLoss => Said::Failed,
     };
     let said = if is_uncertain(status) { Said::Uncertain } else { said };
     Some(Error::Gateway { gateway: gateway.to_owned(), said, why: words(status.message()) })
+}
+
+/// Whether a gateway's own status leaves open what became of the request: its time, which the caller chooses, was over
+/// before it was done, or the gateway says that it does not know.
+pub(crate) fn leaves_open(code: i32, status: Option<&HeaderMap>) -> bool {
+    let code = Code::from(code);
+    let says_so =
+        || status.and_then(Status::from_header_map).is_some_and(|said| is_uncertain(&said));
+    matches!(code, Code::Cancelled | Code::DeadlineExceeded) || code != Code::Ok && says_so()
 }
 
 /// Whether the answer leaves open what became of the request.
@@ -53,7 +64,7 @@ pub(crate) fn words(said: &str) -> String {
 mod tests {
     use std::collections::HashMap;
 
-    use http::{HeaderMap, HeaderValue};
+    use http::HeaderValue;
     use tonic_types::ErrorDetails;
 
     use super::*;

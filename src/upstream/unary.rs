@@ -16,6 +16,7 @@ use super::capability::Capability;
 use super::connection::Connection;
 use super::credential::{CredentialCheck, CurrentUser};
 use super::generation::Generation;
+use super::headers;
 use super::probe::{CURRENT_USER, GATEWAY_INFO};
 use crate::pb::v0_1::openshell::v1::{GetCurrentUserResponse, GetGatewayInfoResponse};
 
@@ -151,8 +152,12 @@ impl Connection {
             }
             answer.extend_from_slice(&data);
         }
-        let trailers = body.trailers().await.map_err(broken)?.unwrap_or(parts.headers);
-        let Some(status) = Status::from_header_map(&trailers) else {
+        let said = [Some(parts.headers), body.trailers().await.map_err(broken)?];
+        if headers::verdict(said.iter().flatten()).is_none() {
+            return Err(broken("its answer has no status, or none that is one"));
+        }
+        let end = said.iter().flatten().find(|part| headers::has_status(part));
+        let Some(status) = end.and_then(Status::from_header_map) else {
             return Err(broken("its answer has no status"));
         };
         if status.code() != Code::Ok {

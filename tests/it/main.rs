@@ -51,6 +51,7 @@ mod message_limits;
 mod migrations;
 mod oidc;
 mod oidc_provider;
+mod open_streams;
 mod operation_ends;
 mod operation_leases;
 mod operation_rights;

@@ -36,7 +36,7 @@ impl Of {
 
 async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
     let (id, _) = ctx.on_gateway()?;
-    Gateway::reach(ctx.app(), *id).await
+    Ok(Gateway::reach(ctx.app(), *id).await?.asked_by(ctx))
 }
 
 /// The settings of the gateway of the call, or of one of its sandboxes, and what moves with them.

@@ -176,7 +176,7 @@ impl From<Error> for Failure {
                 Code::Internal
             }
             Error::Unavailable { reason: Reason::GatewayUnreachable, .. }
-            | Error::Gateway { said: Said::Unavailable | Said::Uncertain, .. } => {
+            | Error::Gateway { said: Said::Unavailable | Said::Late | Said::Uncertain, .. } => {
                 Code::GatewayUnreachable
             }
             Error::Unavailable { .. } => Code::Internal,

@@ -19,7 +19,7 @@ const REST: Duration = Duration::from_secs(1);
 pub fn is_final(error: &Error) -> bool {
     match error {
         Error::Gateway { said, .. } => match said {
-            Said::Unavailable | Said::Failed | Said::Uncertain => false,
+            Said::Unavailable | Said::Late | Said::Failed | Said::Uncertain => false,
             Said::Invalid
             | Said::Missing
             | Said::Exists

@@ -35,7 +35,7 @@ pub struct Change {
 
 pub(super) async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
     let (id, _) = ctx.on_gateway()?;
-    Ok(Gateway::reach(ctx.app(), *id).await?.counted_for(ctx.principal()))
+    Ok(Gateway::reach(ctx.app(), *id).await?.asked_by(ctx))
 }
 
 /// Reaches the gateway for a call that changes something there: the caller is checked again after the wait.

@@ -83,11 +83,14 @@ impl Mark {
 /// Asks what became of a sandbox whose creation was not answered.
 pub(super) async fn what_became(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> {
     tokio::select! {
-        became = timeout(ASK_TIME, search(running, lost)) => became.unwrap_or_else(|_| {
-            let why = "the gateway did not say what became of the sandbox";
-            let silent = || Failure::new(Code::GatewayUnreachable, why);
-            Err(lost.why.clone().unwrap_or_else(silent))
-        }),
+        became = timeout(ASK_TIME, search(running, lost)) => {
+            let became = became.unwrap_or_else(|_| {
+                let why = "the gateway did not say what became of the sandbox";
+                let silent = || Failure::new(Code::GatewayUnreachable, why);
+                Err(lost.why.clone().unwrap_or_else(silent))
+            });
+            became.inspect(|_| lost.gateway.found_out())
+        }
         () = given_up(running) => Err(Failure::cancelled()),
     }
 }

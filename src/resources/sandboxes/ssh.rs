@@ -39,6 +39,8 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
     let reached = reach_to_act(ctx).await?;
     let session = reached.create_ssh_session(place).await?;
     if !is_sound(&session) {
+        // It stands, and nobody gets it.
+        ctx.unanswered().open();
         return Err(Error::Gateway {
             gateway: gateway.to_string(),
             said: Said::Refused,

@@ -13,7 +13,9 @@ mod refused;
 pub(crate) mod rogue;
 mod skew;
 mod starved;
+mod statuses;
 mod streams;
+mod unanswered;
 mod untaken;
 
 use std::future::Future;

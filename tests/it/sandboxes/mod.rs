@@ -14,6 +14,7 @@ mod ssh;
 mod sweep;
 mod takeover;
 mod terminals;
+mod unanswered;
 mod with_hooks;
 
 use std::collections::HashMap;

@@ -1,0 +1,144 @@
+//! The messages of an answer to a call of our own, and how it ends.
+//!
+//! Invariants
+//! - an answer has one status, in one place; one that has none, several or no code has none of them;
+//! - what a gateway says is bounded before it is kept.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
+use tracing::warn;
+
+use crate::error::Error;
+use crate::upstream::budget::{Budget, Draw};
+use crate::upstream::connection::Connection;
+use crate::upstream::exchange::{Part, Receiving};
+use crate::upstream::headers;
+use crate::upstream::said::refusal;
+
+/// Largest message of an answer: a page of sandboxes with their policies.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// An answer as the gateway gave it.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    /// What it begins with; not cleaned.
+    pub(crate) head: HeaderMap,
+    /// Its message, where there is one.
+    pub(crate) message: Option<Bytes>,
+    /// What it ends with; not cleaned.
+    pub(crate) trailers: HeaderMap,
+    /// What it says, where that is not that all went well.
+    pub(crate) refused: Option<Error>,
+}
+
+impl Passed {
+    /// The code that its caller gets.
+    pub(crate) fn code(&self) -> i32 {
+        headers::verdict([&self.trailers]).unwrap_or_default()
+    }
+}
+
+/// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
+pub(crate) struct Messages {
+    /// What it has begun with.
+    pub(super) head: HeaderMap,
+    pub(super) gateway: Arc<str>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) draw: Draw,
+    pub(super) receiving: Receiving,
+    pub(super) _request: Option<AbortOnDropHandle<()>>,
+    /// A status that it has begun with: nothing follows it.
+    pub(super) early: Option<HeaderMap>,
+    /// What it has ended with.
+    pub(super) trailers: Option<HeaderMap>,
+    pub(super) bytes: BytesMut,
+    pub(super) ready: VecDeque<Bytes>,
+    pub(super) ended: bool,
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+impl Messages {
+    /// The next message; none where the gateway says that it has ended well.
+    ///
+    /// # Errors
+    /// What the gateway says otherwise; `GATEWAY_UNREACHABLE` where it breaks off, `GATEWAY_OVER_BUDGET` where it says too
+    /// much.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(Some(message));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match std::future::poll_fn(|cx| self.receiving.poll_part(cx)).await {
+                Ok(Part::Data(data)) => self.take(&data)?,
+                Ok(Part::End(trailers)) => {
+                    self.ended = true;
+                    self.verdict(trailers)?;
+                }
+                Err(why) => {
+                    warn!(gateway = %self.gateway, why, "an answer broke off");
+                    return Err(Connection::unreachable(&self.gateway));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), Error> {
+        if self.early.is_some() && !data.is_empty() {
+            warn!(gateway = %self.gateway, "an answer goes on after its status");
+            return Err(Connection::unreachable(&self.gateway));
+        }
+        self.bytes.extend_from_slice(data);
+        let before = self.ready.len();
+        while let Some(prefix) = self.bytes.get(..5) {
+            let mut prefix = prefix;
+            let compressed = prefix.get_u8() != 0;
+            let length = prefix.get_u32() as usize;
+            if compressed || length > MESSAGE_BYTES_MAX {
+                warn!(gateway = %self.gateway, length, compressed, "an answer can't be read");
+                return Err(Connection::unreachable(&self.gateway));
+            }
+            if self.bytes.len() < 5 + length {
+                break;
+            }
+            self.bytes.advance(5);
+            self.ready.push_back(self.bytes.split_to(length).freeze());
+        }
+        self.budget.spend(data.len(), self.ready.len() - before, self.draw)
+    }
+
+    /// What the gateway says in the end. Kept is only what is a status.
+    fn verdict(&mut self, trailers: Option<HeaderMap>) -> Result<(), Error> {
+        let said = [self.early.take(), trailers];
+        // Its caller would take it for a verdict on its own credential.
+        let refusal_of = |part| headers::credential_refusal(&self.gateway, StatusCode::OK, part);
+        if let Some(error) = said.iter().flatten().find_map(refusal_of) {
+            return Err(error);
+        }
+        let Some(code) = headers::verdict(said.iter().flatten()) else {
+            warn!(gateway = %self.gateway, "an answer ends without a status that is one");
+            return Err(Connection::unreachable(&self.gateway));
+        };
+        let end = said.into_iter().flatten().find(headers::has_status);
+        let mut end = end.unwrap_or_default();
+        // A text that can't be read would make another code of it.
+        headers::clean(&mut end);
+        let status = Status::from_header_map(&end);
+        self.trailers = Some(end);
+        let read = status.filter(|status| status.code() as i32 == code);
+        let status = read.ok_or_else(|| Error::internal("a status that was judged"))?;
+        refusal(&self.gateway, &status).map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,110 @@
+//! Streams that anyone may open, by callers who have said who they are: health and reflection.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use shoreguard::pb::v1 as pb;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+use crate::support::server::Caller;
+
+/// Within this time a stream must have ended: one second, and what a busy machine adds.
+const ENDS_WITHIN: Duration = Duration::from_secs(4);
+
+fn asks() -> ServerReflectionRequest {
+    let message_request = Some(MessageRequest::ListServices(String::new()));
+    ServerReflectionRequest { message_request, ..Default::default() }
+}
+
+/// The end of a stream, and what keeps its request open.
+type Open = (
+    &'static str,
+    BoxFuture<'static, Option<Status>>,
+    Option<mpsc::Sender<ServerReflectionRequest>>,
+);
+
+/// Streams that have begun: one that is told, one that has asked, one that never stops asking.
+async fn streams(caller: &Caller) -> Vec<Open> {
+    let (channel, bearer) = (&caller.channel, &caller.bearer);
+    let mut health = HealthClient::with_interceptor(channel.clone(), bearer.clone());
+    let mut health = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    health.message().await.unwrap().unwrap();
+    let health = async move {
+        loop {
+            match health.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(status) => return Some(status),
+            }
+        }
+    };
+    let mut client = ServerReflectionClient::with_interceptor(channel.clone(), bearer.clone());
+    let mut begun = vec![("health", Box::pin(health) as BoxFuture<'static, _>, None)];
+    let (sender, receiver) = mpsc::channel(1);
+    sender.try_send(asks()).unwrap();
+    let asked = ReceiverStream::new(receiver).boxed();
+    let always = futures_util::stream::repeat_with(asks).boxed();
+    for (name, input, sender) in
+        [("reflection", asked, Some(sender)), ("reflection without a pause", always, None)]
+    {
+        let mut answers = client.server_reflection_info(input).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap();
+        let end = async move {
+            loop {
+                match answers.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(status) => return Some(status),
+                }
+            }
+        };
+        begun.push((name, Box::pin(end), sender));
+    }
+    begun
+}
+
+served! {
+    async fn t14_health_and_reflection_end_with_the_credential_that_they_were_opened_with(sg: TestServer) {
+        for way in ["deleted", "rotated", "deactivated"] {
+            let caller = if way == "deactivated" {
+                sg.with(&sg.user("ana@example.com", pb::Role::Viewer).await)
+            } else {
+                sg.with(&sg.admin().key(way, pb::Role::Viewer).await)
+            };
+            let mut begun = streams(&caller).await;
+            let (_, mut nobodys, kept) = streams(&sg.anonymous()).await.remove(1);
+            let admin = sg.admin();
+            match way {
+                "deleted" => {
+                    let request = pb::DeleteServicePrincipalRequest { name: way.into(), ..Default::default() };
+                    admin.service_principals().delete_service_principal(request).await.map(drop).unwrap();
+                }
+                "rotated" => {
+                    let request = pb::RotateServicePrincipalRequest { name: way.into(), ..Default::default() };
+                    admin.service_principals().rotate_service_principal(request).await.map(drop).unwrap();
+                }
+                _ => sg.deactivate("ana@example.com").await,
+            }
+            for (name, end, _input) in &mut begun {
+                let end = tokio::time::timeout(ENDS_WITHIN, end).await;
+                let end = end.unwrap_or_else(|_| panic!("{name} goes on: {way}"));
+                let end: Result<(), Status> = end.map_or(Ok(()), Err);
+                assert_refused!(end, Unauthenticated, "CREDENTIAL_INVALID");
+            }
+            // Nobody's goes on.
+            let kept = kept.unwrap();
+            kept.send(asks()).await.unwrap();
+            let more = tokio::time::timeout(Duration::from_millis(300), &mut nobodys).await;
+            assert!(more.is_err(), "it has no credential to end with: {more:?}");
+        }
+        sg.finish().await;
+    }
+}

@@ -1,0 +1,92 @@
+//! What the audit log says of a forwarded write that its gateway has not answered: nobody knows. That it failed is said
+//! where nothing was sent or the gateway has said so; when a caller hangs up is for the caller to choose.
+
+use bytes::Bytes;
+use shoreguard::pb::v1 as pb;
+use shoreguard::pb::v1::AuditOutcome::Unknown;
+use shoreguard_simulator::{Generation, Script, Times};
+
+use super::raw::{Answer, Raw, framed};
+use super::*;
+
+/// Writes that take nothing but a name.
+const WRITES: [&str; 2] = ["StopSandbox", "CreateWorkspace"];
+
+/// The message of any of them: in both generations the name is the first field.
+pub(super) fn named() -> Bytes {
+    framed(&old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() })
+}
+
+fn path(method: &str) -> String {
+    format!("/openshell.v1.OpenShell/{method}")
+}
+
+/// Outcome and code of the last entry of a method, once there are so many and all are closed.
+pub(super) async fn last(sg: &TestServer, method: &str, count: usize) -> (pb::AuditOutcome, i32) {
+    loop {
+        sg.app.audit.settled().await;
+        let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
+        let listed = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner();
+        let mut entries = listed.audit_entries;
+        entries.retain(|entry| entry.method == path(method));
+        let open = entries.iter().any(|entry| entry.outcome() == pb::AuditOutcome::Open);
+        if entries.len() == count && !open {
+            return (entries[0].outcome(), entries[0].code);
+        }
+        crate::support::pause().await;
+    }
+}
+
+#[test]
+fn a_caller_that_leaves_does_not_make_a_write_look_failed() {
+    proxied(|sg| async move {
+        let mut raw = Raw::connect(&sg).await;
+        let mut count = 0;
+        for (name, generation) in [("old", Generation::V0_0), ("new", Generation::V0_1)] {
+            let gateway = simulated(generation).await;
+            sg.gateway(name, gateway.addr()).await;
+            count += 2;
+            for method in WRITES {
+                gateway.script(method, Script::Hang, Times::All);
+                let head = raw.request(method, name).header("grpc-timeout", "400m");
+                assert_eq!(raw.call(head, &[named()]).await.code(), "4", "{name} {method}");
+                assert_eq!(last(&sg, method, count - 1).await, (Unknown, 4), "{name} {method}");
+
+                let (response, mut body) = raw.open(raw.request(method, name));
+                body.send_data(named(), true).unwrap();
+                until("it is with the gateway", || async {
+                    gateway.calls().get(&path(method)) == Some(&2)
+                })
+                .await;
+                drop((response, body));
+                assert_eq!(last(&sg, method, count).await, (Unknown, 1), "{name} {method}");
+            }
+            gateway.stop().await;
+        }
+        sg.finish().await;
+    });
+}
+
+#[test]
+fn a_credential_that_ends_meanwhile_does_not_make_a_write_look_denied() {
+    proxied(|sg| async move {
+        let gateway = simulated(Generation::V0_1).await;
+        sg.gateway("new", gateway.addr()).await;
+        gateway.script("StopSandbox", Script::Hang, Times::All);
+        let key = sg.admin().key("ops", pb::Role::Operator).await;
+        let mut raw = Raw::connect_as(&sg, &key).await;
+        let (response, mut body) = raw.open(raw.request("StopSandbox", "new"));
+        body.send_data(named(), true).unwrap();
+        until("it is with the gateway", || async {
+            gateway.calls().contains_key(&path("StopSandbox"))
+        })
+        .await;
+        let request =
+            pb::DeleteServicePrincipalRequest { name: "ops".to_owned(), ..Default::default() };
+        sg.admin().service_principals().delete_service_principal(request).await.unwrap();
+        assert_eq!(Answer::of(response).await.status().code(), tonic::Code::Unauthenticated);
+        assert_eq!(last(&sg, "StopSandbox", 1).await, (Unknown, 16));
+        sg.finish().await;
+        gateway.stop().await;
+    });
+}

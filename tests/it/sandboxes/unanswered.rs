@@ -1,0 +1,131 @@
+//! What the audit log says of what was done on a gateway that has not answered: nobody knows.
+
+use prost::bytes::Bytes;
+use shoreguard::pb::v1::AuditOutcome::{Failed, Unknown};
+use shoreguard_simulator::{Script, Times};
+use tonic::{Code, Status};
+
+use super::*;
+use crate::proxy::raw::{Raw, framed};
+
+const EXEC: &str = "/shoreguard.v1.SandboxService/ExecSandbox";
+
+/// What is called on the gateway, and how our own audit log names it.
+const ACTS: [(&str, &str); 6] = [
+    ("CreateSshSession", "sandbox.ssh.create"),
+    ("ExecSandbox", "sandbox.exec"),
+    ("UpdateConfig", "gateway.setting_update"),
+    ("StopSandbox", "sandbox.stop"),
+    ("StartSandbox", "sandbox.start"),
+    ("DeleteSandbox", "sandbox.delete"),
+];
+
+/// Begins a command as an operation.
+async fn exec(sg: &TestServer, gateway: &str) -> Result<String, Status> {
+    let request = pb::StartExecSandboxRequest {
+        gateway: gateway.into(),
+        sandbox: "one".into(),
+        command: vec!["true".into()],
+        request_id: request_id(sg),
+        ..Default::default()
+    };
+    let begun = sg.admin().sandboxes().start_exec_sandbox(request).await?.into_inner();
+    Ok(begun.operation.unwrap().id)
+}
+
+/// Does what makes us call a method of the gateway; the code that it ends with.
+async fn act(sg: &TestServer, gateway: &str, method: &str) -> i32 {
+    let (gateway, sandbox) = (gateway.to_owned(), "one".to_owned());
+    let mut sandboxes = sg.admin().sandboxes();
+    let done = match method {
+        "CreateSshSession" => {
+            let request = pb::CreateSshSessionRequest { gateway, sandbox, ..Default::default() };
+            sandboxes.create_ssh_session(request).await.map(drop)
+        }
+        "StopSandbox" => {
+            let request = pb::StopSandboxRequest { gateway, sandbox, ..Default::default() };
+            sandboxes.stop_sandbox(request).await.map(drop)
+        }
+        "StartSandbox" => {
+            let request = pb::StartSandboxRequest { gateway, sandbox, ..Default::default() };
+            sandboxes.start_sandbox(request).await.map(drop)
+        }
+        "DeleteSandbox" => {
+            let request = pb::DeleteSandboxRequest { gateway, sandbox, ..Default::default() };
+            sandboxes.delete_sandbox(request).await.map(drop)
+        }
+        "UpdateConfig" => {
+            let kind = pb::gateway_setting_value::Kind::Switch(true);
+            let request = pb::UpdateGatewaySettingRequest {
+                gateway,
+                key: "ocsf_json_enabled".to_owned(),
+                value: Some(pb::GatewaySettingValue { kind: Some(kind) }),
+                ..Default::default()
+            };
+            sg.admin().gateways().update_gateway_setting(request).await.map(drop)
+        }
+        "ExecSandbox" => {
+            let operation = ended(&sg.admin(), &exec(sg, &gateway).await.unwrap()).await;
+            let refused = operation.error_code() == pb::OperationErrorCode::Refused;
+            let silent = operation.error_code() == pb::OperationErrorCode::GatewayUnreachable;
+            assert!(refused || silent, "{operation:?}");
+            return if refused { 9 } else { 14 };
+        }
+        other => panic!("no way to {other}"),
+    };
+    done.unwrap_err().code() as i32
+}
+
+fn refuses() -> Script {
+    let message = "not now".to_owned();
+    Script::Fail { code: Code::FailedPrecondition, message, details: Bytes::new() }
+}
+
+served! {
+    async fn what_a_gateway_has_done_and_not_answered_is_not_said_to_have_failed(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "one")).await;
+            for (method, action) in ACTS {
+                for (script, expected) in [(refuses(), (Failed, 9)), (Script::Disconnect, (Unknown, 14))] {
+                    simulator.script(method, script, Times::Next(1));
+                    assert_eq!(act(&sg, name, method).await, expected.1, "{name} {method}");
+                    let entry = entries(&sg, action).await.remove(0);
+                    assert_eq!((entry.outcome(), entry.code), expected, "{name} {method}: {entry:?}");
+                }
+            }
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+
+    async fn a_command_that_is_left_before_its_answer_is_not_said_to_have_failed(sg: TestServer) {
+        for (name, generation) in GATEWAYS {
+            let simulator = gateway(&sg, name, generation).await;
+            create(&sg, to_create(&sg, name, "one")).await;
+            simulator.script("ExecSandbox", Script::Hang, Times::All);
+            let operation = exec(&sg, name).await.unwrap();
+            until("the gateway was asked", || async { called(&simulator, "/ExecSandbox") == 1 }).await;
+            let request = pb::CancelOperationRequest { operation: operation.clone(), ..Default::default() };
+            sg.admin().operations().cancel_operation(request).await.unwrap();
+            ended(&sg.admin(), &operation).await;
+            let entry = entries(&sg, "sandbox.exec").await.remove(0);
+            assert_eq!((entry.outcome(), entry.code), (Unknown, 1), "{name}: {entry:?}");
+
+            let mut raw = Raw::connect(&sg).await;
+            let command = framed(&pb::ExecSandboxRequest {
+                gateway: name.to_owned(),
+                sandbox: "one".to_owned(),
+                command: vec!["true".to_owned()],
+                ..Default::default()
+            });
+            let head = raw.post(EXEC).header("grpc-timeout", "2S");
+            assert_eq!(raw.call(head, &[command]).await.code(), "4");
+            assert_eq!(called(&simulator, "/ExecSandbox"), 2);
+            let entry = entries(&sg, "sandbox.exec").await.remove(0);
+            assert_eq!((entry.outcome(), entry.code), (Unknown, 4), "{name}: {entry:?}");
+            simulator.stop().await;
+        }
+        sg.finish().await;
+    }
+}
