@@ -70,7 +70,7 @@ impl Open {
             let error = Error::from(error);
             // `Unavailable` promises that nothing has happened, which is not known here.
             if let Error::Unavailable { why, .. } = error {
-                return Err(Error::internal(format!("commit in doubt: {why}")));
+                return Err(Error::in_doubt(why));
             }
             return Err(error);
         }

@@ -207,7 +207,31 @@ impl Kind {
     }
 }
 
+/// A transaction whose commit was sent and not answered.
+#[derive(Debug)]
+struct InDoubt(String);
+
+impl fmt::Display for InDoubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "commit in doubt: {}", self.0)
+    }
+}
+
+impl std::error::Error for InDoubt {}
+
 impl Error {
+    /// The database has not answered a commit: nobody knows whether the change was stored.
+    #[must_use]
+    pub fn in_doubt(why: String) -> Self {
+        Self::Internal(Box::new(InDoubt(why)))
+    }
+
+    /// Whether it is not known if the change was stored.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Internal(source) if source.is::<InDoubt>())
+    }
+
     /// Whether the request was refused, and not attempted without success.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -147,7 +147,9 @@ where
             .await
             .unwrap_or_else(|_| Err(Error::internal("a handler panicked"))),
     };
-    if let Some(claimed) = claimed {
+    // What nobody knows the outcome of keeps its key: a repeat must not do it twice.
+    let unknown = answer.as_ref().is_err_and(|error| is_unknown(&call, error));
+    if let Some(claimed) = claimed.filter(|_| !unknown) {
         let settled = call.note.lock().settled;
         let kept = answer.as_ref().ok().map(|answer| Kept::new(answer.encode_to_vec(), settled));
         if let Err(error) = claimed.finish(app, kept).await {
@@ -256,12 +258,17 @@ pub(crate) async fn close_as(app: &App, call: &Call, error: Option<&Error>, code
     }
 }
 
+/// Whether nobody knows if a call that failed was carried out. Whoever called can hang up or stop waiting once the gateway
+/// has it, and the answer to a commit can be lost.
+fn is_unknown(call: &Call, error: &Error) -> bool {
+    error.is_in_doubt() || call.note.unanswered.is_open()
+}
+
 /// How a call ended, for the audit log.
 pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
     let ending = match error {
         None => Ending::Ok,
-        // Whoever called can hang up or stop waiting once the gateway has it: nothing says that it was not done.
-        Some(_) if call.note.unanswered.is_open() => Ending::Unknown,
+        Some(error) if is_unknown(call, error) => Ending::Unknown,
         Some(Error::Denied { .. } | Error::Unauthenticated { .. }) => Ending::Denied,
         Some(_) => Ending::Failed,
     };

@@ -37,6 +37,7 @@ mod gateway_watch;
 mod gateway_wire;
 mod gateways;
 mod groups;
+mod grpc_web;
 mod held_memory;
 mod hostile;
 mod in_flight;

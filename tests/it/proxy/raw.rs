@@ -57,7 +57,7 @@ impl Answer {
 
 /// Runs until the test's runtime ends.
 #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
-pub(super) fn own<F>(task: F)
+pub(crate) fn own<F>(task: F)
 where
     F: Future<Output: Send> + Send + 'static,
 {
