@@ -37,8 +37,13 @@ const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
 /// How long a stream of health or reflection goes on after a stop: who watches is told first that we don't serve.
 const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
 
-/// Answers a call that was let through.
+/// Answers a call that was let through. Boxed, as it is far larger than the layers around it, each of which would move it
+/// by value.
 pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>, Failure> {
+    Box::pin(hand_on(admitted)).await
+}
+
+async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {
     let Admitted { shared, call, route, request } = admitted;
     let refuse = |error| Failure::Refused(error, Some(route));
     match &route {

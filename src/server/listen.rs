@@ -1,8 +1,6 @@
 //! The listener, the cores behind it, and how they stop.
 //!
-//! One port for HTTP/2, which calls come by, and for HTTP/1, by which tokens are asked for.
-//!
-//! One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
+//! One port for HTTP/2 and HTTP/1. One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
 //! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
 //! `stack`. `connections` bounds how many there are and ends idle ones.
 //!
@@ -15,46 +13,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::answering::answering;
-use super::connections::{Bounds, Connections, Leave, Refused, Slot};
+use super::connections::{Bounds, Connections, Refused, Slot};
 use super::descriptors::{self, Spare};
-use super::in_flight::InFlight;
 use super::layers::address_limit::AddressLimit;
 use super::layers::grpc_web::Origins;
 use super::layers::open_calls::OpenCalls;
 use super::plain::Plain;
 use super::reload::Listener;
 use super::shared::Shared;
+use super::speak::{Fault, speak};
 use super::stages::Peer;
 use super::tls::Tls;
-use super::version::{self, Version};
 use super::{health, services};
 use crate::access::live::Ended;
 use crate::app::App;
 use crate::error::Error;
-use crate::net::taking::{SEND_BUFFER_BYTES, Streams};
 use crate::proxy::Proxy;
 
-/// HTTP/2 flow-control window of a stream, in bytes: exec and file streams need more than the protocol's 64 KiB.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// HTTP/2 flow-control window of a connection, in bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Most bytes of request headers, in either version of HTTP.
-const HEADER_BYTES_MAX: u16 = 16 * 1024;
-/// Streams that a caller may have reset before we have looked at them.
-const PENDING_RESETS_MAX: usize = 1_000;
-/// Streams of one connection that we may have reset for errors of its caller.
-const ERROR_RESETS_MAX: usize = 1_024;
 /// How long the acceptor waits where not even the spare descriptor helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Stack of a core: builds without optimization poll through all layers with large frames.
+const CORE_STACK_BYTES: usize = 4 << 20;
 /// Accepted connections that wait for their core.
 const CORE_QUEUE_MAX: usize = 1_024;
 /// How long the end of a core waits for blocking work, such as names that are resolved.
@@ -216,7 +200,8 @@ fn start_core(number: usize, shared: Shared) -> io::Result<Core> {
     let connections = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let counted = Arc::clone(&connections);
-    let thread = std::thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+    let thread = std::thread::Builder::new().name(format!("core-{number}"));
+    let thread = thread.stack_size(CORE_STACK_BYTES).spawn(move || {
         runtime.block_on(run_core(Arc::new(shared), receiver, counted));
         runtime.shutdown_timeout(CORE_END_TIME);
     })?;
@@ -262,8 +247,6 @@ async fn run_core(
     }
 }
 
-type Fault = Box<dyn std::error::Error + Send + Sync>;
-
 async fn connection(
     shared: Arc<Shared>,
     socket: std::net::TcpStream,
@@ -292,112 +275,5 @@ async fn connection(
             spoken = spoken => spoken,
             () = verified.outdated() => Ok(()),
         },
-    }
-}
-
-/// Finds out the version of HTTP and speaks it to its end. A connection that doesn't say what it speaks ends soon (T16).
-async fn speak<S>(shared: Arc<Shared>, socket: S, peer: Peer, slot: &Arc<Slot>) -> Result<(), Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let stop = shared.app.stop.clone();
-    let within = shared.app.config.server.handshake();
-    let told = tokio::select! {
-        told = tokio::time::timeout(within, version::of(socket)) => told,
-        () = stop.cancelled() => return Ok(()),
-    };
-    let (version, socket) = told??;
-    slot.speaks();
-    match version {
-        Version::Http1 => speak_http1(shared, socket, peer, slot).await,
-        Version::Http2 => speak_http2(shared, socket, peer, slot).await,
-    }
-}
-
-/// Speaks HTTP/2. After a stop the caller is told not to send more, and calls in flight are finished. An idle connection ends the
-/// same way, and is closed where its caller does not follow.
-async fn speak_http2<S>(
-    shared: Arc<Shared>,
-    socket: S,
-    peer: Peer,
-    slot: &Arc<Slot>,
-) -> Result<(), Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let server = &shared.app.config.server;
-    let stop = shared.app.stop.clone();
-    let streams = Streams::new(shared.app.config.limits.answer());
-    let mut builder = http2::Builder::new(streams.clone());
-    let in_flight = Arc::clone(&peer.in_flight);
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(server.concurrent_streams_max)
-        .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(HEADER_BYTES_MAX.into())
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .max_local_error_reset_streams(ERROR_RESETS_MAX)
-        .keep_alive_interval(server.keepalive())
-        .keep_alive_timeout(server.keepalive());
-    let answers = answering(Arc::clone(&shared), peer, Arc::clone(slot), Some(streams));
-    let serving = builder.serve_connection(TokioIo::new(socket), answers);
-    tokio::pin!(serving);
-    let leave = tokio::select! {
-        ended = serving.as_mut() => return ended.map_err(Into::into),
-        () = stop.cancelled() => None,
-        leave = slot.leave() => Some(leave),
-    };
-    serving.as_mut().graceful_shutdown();
-    match leave {
-        // Who is displaced is cut from outside.
-        Some(Leave::Displaced) => serving.await.map_err(Into::into),
-        None => finished(serving, &in_flight).await,
-        Some(Leave::Idle) => tokio::select! {
-            ended = serving => ended.map_err(Into::into),
-            () = slot.unused() => Ok(()),
-        },
-    }
-}
-
-/// Speaks HTTP/1, in which there are no calls. The head of each request has its time, from the end of the answer before
-/// it, so that an idle connection ends too. After a stop the present request is answered and no more is read.
-async fn speak_http1<S>(
-    shared: Arc<Shared>,
-    socket: S,
-    peer: Peer,
-    slot: &Arc<Slot>,
-) -> Result<(), Fault>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let stop = shared.app.stop.clone();
-    let in_flight = Arc::clone(&peer.in_flight);
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.app.config.server.handshake())
-        .max_buf_size(HEADER_BYTES_MAX.into());
-    let answers = answering(Arc::clone(&shared), peer, Arc::clone(slot), None);
-    let serving = builder.serve_connection(TokioIo::new(socket), answers);
-    tokio::pin!(serving);
-    tokio::select! {
-        ended = serving.as_mut() => return ended.map_err(Into::into),
-        () = stop.cancelled() => {}
-        _ = slot.leave() => {}
-    }
-    serving.as_mut().graceful_shutdown();
-    finished(serving, &in_flight).await
-}
-
-/// Waits for the end of a connection that is draining.
-async fn finished<E: Into<Fault>>(
-    serving: impl Future<Output = Result<(), E>>,
-    in_flight: &InFlight,
-) -> Result<(), Fault> {
-    tokio::select! {
-        ended = serving => ended.map_err(Into::into),
-        () = in_flight.over() => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ mod plain;
 pub mod reload;
 pub mod services;
 mod shared;
+mod speak;
 mod stack;
 mod stages;
 pub mod tls;

@@ -1,7 +1,7 @@
 //! The stack of layers: what every call passes, in this order, whether it is unary, a stream or proxied.
 //!
 //! A layer is an async function from a request and the service inside it to an answer, and each stage of a call has a type
-//! of its own, so that the compiler checks the order. Nothing is boxed. Layers touch memory only.
+//! of its own, so that the compiler checks the order. Layers touch memory only.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Bytes of the future of one call. `limits.calls_max` counts with a multiple of it.
-    const FUTURE_BYTES_MAX: usize = 24 << 10;
+    const FUTURE_BYTES_MAX: usize = 20 << 10;
 
     fn size<F: Future>(_: impl FnOnce(Arriving<Incoming>) -> F) -> usize {
         size_of::<F>()

@@ -12,6 +12,7 @@ use shoreguard::pb::v1 as pb;
 use tokio::net::TcpStream;
 
 use crate::proxy::raw::{Raw, framed, own};
+use crate::support::limit::limit;
 use crate::support::server::TestServer;
 
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -160,6 +161,7 @@ served! { tuned with_console;
 
 #[test]
 fn an_origin_that_is_none_is_refused() {
+    let _limit = limit();
     for (origin, good) in [
         (CONSOLE, true),
         ("http://localhost:3000", true),

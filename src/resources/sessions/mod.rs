@@ -165,7 +165,8 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     let expires_at = now.plus(FAMILY);
     let client_ip = ctx.client_ip().map(|ip| ip.to_string());
     let id = ctx
-        .transaction(async |tx| {
+        // The account is checked under its row. A changed password has ended the session of this very call.
+        .record(async |tx| {
             may_log_in(tx, new).await?;
             let row = store::New {
                 session: new,
