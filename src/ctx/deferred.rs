@@ -24,6 +24,11 @@ impl Ctx {
         Some(entry)
     }
 
+    /// Whether the intent was taken out of the call by work that outlives it.
+    pub(super) fn outlives_its_call(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.note.lock().deferred)
+    }
+
     /// Tells the audit log what the call turned out to be about, where its message could not say.
     pub fn named(&self, target: impl Into<String>) {
         if let Some(call) = &self.call {

@@ -85,7 +85,7 @@ impl Ctx {
     /// belongs in `work`: on SQLite every other writer waits for it.
     ///
     /// The caller is checked again once the transaction has begun, since it may have waited for its turn and for a
-    /// connection (T13, T14).
+    /// connection (T13, T14). Work that outlives its call has a right of its own, which stops it when it is lost.
     ///
     /// # Errors
     /// That of `work`, those of [`Ctx::recheck`], and those of beginning and committing. None of what follows the commit.
@@ -117,7 +117,7 @@ impl Ctx {
         let value = self
             .db()
             .transaction(async |conn| {
-                if acts {
+                if acts && !self.outlives_its_call() {
                     self.recheck()?;
                 }
                 work(&mut Tx { conn, now, after: &mut after }).await

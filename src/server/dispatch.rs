@@ -12,7 +12,7 @@ use super::body::Body;
 use super::layers::cross;
 use super::layers::gate::{self, Route};
 use super::shared::Shared;
-use super::stages::{Admitted, Failure, Source};
+use super::stages::{Admitted, Failure, Source, State};
 use super::until::Until;
 use crate::access::policy::Streaming;
 use crate::access::principal::{Caller, PrincipalId};
@@ -44,7 +44,8 @@ pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>,
 }
 
 async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {
-    let Admitted { shared, call, route, request } = admitted;
+    let Admitted { state, route } = admitted;
+    let State { shared, call, request, .. } = *state;
     let refuse = |error| Failure::Refused(error, Some(route));
     match &route {
         Route::Proxied { path, v0_0, v0_1 } => {

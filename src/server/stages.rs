@@ -75,37 +75,42 @@ pub(super) struct Arriving<B = Source> {
     pub(super) request: Request<B>,
 }
 
-/// A gRPC call with an id and, if a table has its path, a route.
-pub(super) struct Begun {
+/// What is known of a call. Boxed once, since each layer hands it on by value.
+pub(super) struct State {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Arc<Peer>,
     /// The address of the caller, which a trusted proxy may have told.
     pub(super) ip: IpAddr,
     pub(super) call: Call,
+    /// The row of the method, if a table has its path.
     pub(super) route: Result<Route, Error>,
     pub(super) shares: Shares,
     pub(super) request: Request<Source>,
 }
 
+/// A gRPC call with an id.
+pub(super) struct Begun(pub(super) Box<State>);
+
 /// A call of which it is known who makes it, or that nobody says so.
-pub(super) struct Identified(pub(super) Begun);
+pub(super) struct Identified(pub(super) Box<State>);
 
 /// A call that its caller may ever make, judged before its body is read.
 pub(super) struct Gated {
-    pub(super) shared: Arc<Shared>,
-    pub(super) ip: IpAddr,
-    pub(super) call: Call,
+    pub(super) state: Box<State>,
     pub(super) route: Route,
-    pub(super) shares: Shares,
-    pub(super) request: Request<Source>,
 }
 
 /// A call that counts for its caller until its answer was taken.
 pub(super) struct Admitted {
-    pub(super) shared: Arc<Shared>,
-    pub(super) call: Call,
+    pub(super) state: Box<State>,
     pub(super) route: Route,
-    pub(super) request: Request<Source>,
+}
+
+impl State {
+    /// Refuses the call.
+    pub(super) fn refused(self, error: Error) -> Failure {
+        Failure::Refused(error, self.route.ok())
+    }
 }
 
 /// Why a call has no answer of its own.

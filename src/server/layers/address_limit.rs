@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use tower::{Service, ServiceExt};
 use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
 use crate::server::body::Body;
-use crate::server::stages::{Begun, Failure};
+use crate::server::stages::{Begun, Failure, State};
 
 /// Refuses a call of an address that makes too many, before any work that a flood could buy: hashing, signatures, bodies.
 pub(in crate::server) async fn admit<S>(
@@ -28,14 +27,13 @@ pub(in crate::server) async fn admit<S>(
 where
     S: Service<Begun, Response = Response<Body>, Error = Failure>,
 {
-    let shared = Arc::clone(&begun.shared);
-    let admitted = shared
-        .address_limit
-        .admit(begun.ip)
-        .and_then(|()| shared.open_calls.arrived(&mut begun.shares, begun.ip));
+    let Begun(state) = &mut begun;
+    let State { shared, ip, shares, .. } = &mut **state;
+    let admitted =
+        shared.address_limit.admit(*ip).and_then(|()| shared.open_calls.arrived(shares, *ip));
     match admitted {
         Ok(()) => inner.oneshot(begun).await,
-        Err(error) => Err(Failure::Refused(error, begun.route.ok())),
+        Err(error) => Err(begun.0.refused(error)),
     }
 }
 

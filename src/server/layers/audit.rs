@@ -30,7 +30,7 @@ pub(in crate::server) async fn record<S>(
 where
     S: Service<Begun, Response = Response<Body>, Error = Failure>,
 {
-    let (shared, call) = (Arc::clone(&begun.shared), begun.call.clone());
+    let (shared, call) = (Arc::clone(&begun.0.shared), begun.0.call.clone());
     let response = match inner.oneshot(begun).await {
         Ok(response) => response,
         Err(Failure::Panic) => status::response(Error::internal("a panic while answering")),

@@ -19,19 +19,20 @@ use crate::server::stages::{Begun, Failure, Identified};
 
 /// Finds out who calls, and from then on has a refusal of the call recorded however it ends.
 pub(in crate::server) async fn identify<S>(
-    mut begun: Begun,
+    begun: Begun,
     inner: S,
 ) -> Result<Response<Body>, Failure>
 where
     S: Service<Identified, Response = Response<Body>, Error = Failure>,
 {
-    let certificate = begun.peer.certificate.as_ref();
-    match caller(&begun.shared.app, begun.request.headers(), certificate).await {
-        Ok(caller) => begun.call.caller = caller,
-        Err(error) => return Err(Failure::Refused(error, begun.route.ok())),
+    let Begun(mut state) = begun;
+    let certificate = state.peer.certificate.as_ref();
+    match caller(&state.shared.app, state.request.headers(), certificate).await {
+        Ok(caller) => state.call.caller = caller,
+        Err(error) => return Err(state.refused(error)),
     }
-    begun.call.guard_refusals(&begun.shared.app);
-    inner.oneshot(Identified(begun)).await
+    state.call.guard_refusals(&state.shared.app);
+    inner.oneshot(Identified(state)).await
 }
 
 /// The caller, or none where no credential was sent.

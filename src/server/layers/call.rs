@@ -12,7 +12,7 @@ use super::open_calls::Shares;
 use crate::ctx::Call;
 use crate::rpc::request_id;
 use crate::server::body::Body;
-use crate::server::stages::{Arriving, Begun};
+use crate::server::stages::{Arriving, Begun, State};
 
 /// Stands in for the method of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
@@ -44,7 +44,8 @@ where
         held: None,
         taking: Some(taking),
     };
-    let begun = Begun { shared, peer, ip, call, route, shares: Shares::default(), request };
-    let response = inner.oneshot(begun).await?;
+    let shares = Shares::default();
+    let state = State { shared, peer, ip, call, route, shares, request };
+    let response = inner.oneshot(Begun(Box::new(state))).await?;
     Ok(response.map(|body| body.counted(counted)))
 }

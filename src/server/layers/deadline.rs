@@ -16,11 +16,12 @@ pub(in crate::server) async fn bound<S>(
 where
     S: Service<Admitted, Response = Response<Body>, Error = Failure>,
 {
-    let route = admitted.route;
+    let Admitted { state, route } = &mut admitted;
+    let route = *route;
     let refuse = |error| Failure::Refused(error, Some(route));
-    let deadline = deadline::deadline(admitted.request.headers(), admitted.call.started);
-    admitted.call.deadline = deadline.map_err(refuse)?;
-    if admitted.shared.app.stop.is_cancelled() {
+    let deadline = deadline::deadline(state.request.headers(), state.call.started);
+    state.call.deadline = deadline.map_err(refuse)?;
+    if state.shared.app.stop.is_cancelled() {
         return Err(refuse(Error::unavailable(Reason::Draining, "the server is stopping")));
     }
     inner.oneshot(admitted).await

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::server::body::Body;
-use crate::server::stages::{Begun, Failure, Gated, Identified};
+use crate::server::stages::{Failure, Gated, Identified, State};
 
 /// Refuses what no table describes, and a caller that could never pass the exact check.
 pub(in crate::server) async fn admit<S>(
@@ -25,14 +25,17 @@ pub(in crate::server) async fn admit<S>(
 where
     S: Service<Gated, Response = Response<Body>, Error = Failure>,
 {
-    let Identified(Begun { shared, ip, call, route, shares, request, .. }) = identified;
+    let Identified(mut state) = identified;
+    let unknown = || Err(Error::internal("a route that was taken"));
+    let route = std::mem::replace(&mut state.route, unknown());
     let route = route.map_err(|error| Failure::Refused(error, None))?;
+    let State { shared, ip, call, .. } = &*state;
     let refuse = |error| Failure::Refused(error, Some(route));
     if let Route::Own(Method { access: Access::Public, .. }) = &route {
-        shared.public_limit.admit(ip).map_err(refuse)?;
+        shared.public_limit.admit(*ip).map_err(refuse)?;
     }
     judge(&shared.app, &route, call.caller.as_ref()).map_err(refuse)?;
-    inner.oneshot(Gated { shared, ip, call, route, shares, request }).await
+    inner.oneshot(Gated { state, route }).await
 }
 
 /// What a path is.

@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::error::{Error, Reason};
 use crate::fair::{Held, Holder, Limit, RETRY_IN, Share, too_many_bytes};
 use crate::server::body::Body;
-use crate::server::stages::{Admitted, Failure, Gated, Identified};
+use crate::server::stages::{Admitted, Failure, Gated, Identified, State};
 
 /// Bytes of a MiB.
 const MIB: u64 = 1 << 20;
@@ -29,11 +29,11 @@ pub(in crate::server) async fn count<S>(
 where
     S: Service<Identified, Response = Response<Body>, Error = Failure>,
 {
-    let Identified(mut begun) = identified;
-    let caller = begun.call.caller.as_ref();
-    match begun.shared.open_calls.identified(&mut begun.shares, begun.ip, caller) {
-        Ok(()) => inner.oneshot(Identified(begun)).await,
-        Err(error) => Err(Failure::Refused(error, begun.route.ok())),
+    let Identified(mut state) = identified;
+    let State { shared, ip, call, shares, .. } = &mut *state;
+    match shared.open_calls.identified(shares, *ip, call.caller.as_ref()) {
+        Ok(()) => inner.oneshot(Identified(state)).await,
+        Err(error) => Err(state.refused(error)),
     }
 }
 
@@ -43,13 +43,15 @@ pub(in crate::server) async fn hold<S>(gated: Gated, inner: S) -> Result<Respons
 where
     S: Service<Admitted, Response = Response<Body>, Error = Failure>,
 {
-    let Gated { shared, ip, mut call, route, mut shares, request } = gated;
+    let Gated { mut state, route } = gated;
+    let State { shared, ip, call, shares, .. } = &mut *state;
     let refuse = |error| Failure::Refused(error, Some(route));
     let (open_calls, caller) = (&shared.open_calls, call.caller.as_ref());
-    open_calls.routed(&mut shares, ip, caller, &route).map_err(refuse)?;
-    let held = open_calls.held(ip, caller).map_err(refuse)?;
+    open_calls.routed(shares, *ip, caller, &route).map_err(refuse)?;
+    let held = open_calls.held(*ip, caller).map_err(refuse)?;
     call.held = Some(held.clone());
-    let response = inner.oneshot(Admitted { shared, call, route, request }).await?;
+    let shares = std::mem::take(shares);
+    let response = inner.oneshot(Admitted { state, route }).await?;
     Ok(response.map(|body| body.holding(shares, Some(held))))
 }
 

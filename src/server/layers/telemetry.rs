@@ -14,7 +14,7 @@ use tracing::info;
 use crate::ctx::Call;
 use crate::rpc::request_id;
 use crate::server::body::Body;
-use crate::server::stages::Begun;
+use crate::server::stages::{Begun, State};
 use crate::status::code_name;
 use crate::telemetry::traces::CallSpan;
 
@@ -26,8 +26,8 @@ pub(in crate::server) async fn observe<S>(
 where
     S: Service<Begun, Response = Response<Body>, Error = Infallible>,
 {
-    let (traces, call) = (&begun.shared.app.traces, &mut begun.call);
-    let headers = begun.request.headers();
+    let State { shared, call, request, .. } = &mut *begun.0;
+    let (traces, headers) = (&shared.app.traces, request.headers());
     let span = traces.as_ref().and_then(|traces| traces.begin(headers, call.method));
     call.traceparent = span.as_ref().map(CallSpan::traceparent);
     let measured = Measured {
