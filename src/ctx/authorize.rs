@@ -252,8 +252,7 @@ fn decide(
     let public = Decided { caller: None, role: Role::None, on: None, others: Vec::new() };
     let needed = match method.access {
         Access::Public => return Ok(public),
-        Access::Authenticated => Role::None,
-        Access::User => Role::None,
+        Access::Authenticated | Access::User => Role::None,
         Access::Role(role) => role,
     };
     let unknown = |reason| (Error::Unauthenticated { reason }, None, Role::None);
