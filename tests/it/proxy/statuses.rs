@@ -11,7 +11,7 @@ use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::AuditOutcome::{Failed, Unknown};
 use tonic_types::StatusExt as _;
 
-use super::raw::{Answer, Raw, framed};
+use super::raw::{self, Answer, Raw, framed};
 use super::rogue::{rogue, says};
 use super::unanswered::{last, named};
 use super::*;
@@ -68,11 +68,15 @@ const WAYS: [Way; 8] = [
     ("no status", |respond| ends(respond, None, None, &[b"99999999999"]), Unknown, 14),
 ];
 
-/// A gateway that ends each call in the way of this number.
+/// A gateway that ends each call in the way of this number, once it has read the request: what becomes of a request is
+/// open only from then on.
 async fn ending(way: Arc<AtomicUsize>) -> std::net::SocketAddr {
-    rogue(move |_, _, respond| {
+    rogue(move |_, request, respond| {
         let way = way.load(Ordering::SeqCst);
-        async move { WAYS[way].1(respond) }
+        async move {
+            raw::read(request.into_body()).await;
+            WAYS[way].1(respond);
+        }
     })
     .await
 }
@@ -178,9 +182,11 @@ fn a_status_before_an_empty_body_is_told_once_and_without_a_text_that_cannot_be_
 #[test]
 fn t20_an_answer_that_cannot_be_read_is_no_fault_of_the_server() {
     proxied(|sg| async move {
-        let addr =
-            rogue(|_, _, respond| async move { says(respond, framed(&old::HealthRequest {})) })
-                .await;
+        let addr = rogue(|_, request, respond| async move {
+            raw::read(request.into_body()).await;
+            says(respond, framed(&old::HealthRequest {}));
+        })
+        .await;
         sg.gateway("alpha", addr).await;
         let sandboxes = || sg.admin().sandboxes();
         let (gateway, sandbox) = ("alpha".to_owned(), "one".to_owned());
