@@ -239,6 +239,16 @@ fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static s
     if needed { "&str { &self.request_id }" } else { "&'static str { \"\" }" }
 }
 
+/// The number of a request field that is a map; none where no field is named.
+fn annotations(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32> {
+    if name.is_empty() {
+        return None;
+    }
+    let field = method.input().get_field_by_name(name);
+    let field = field.filter(prost_reflect::FieldDescriptor::is_map);
+    Some(field.unwrap_or_else(|| panic!("{path}: `{name}` is not a map of the request")).number())
+}
+
 /// The field numbers on the way to a dotted field, which must end in a string.
 fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
     let (mut message, mut numbers) = (message.clone(), Vec::new());
@@ -295,16 +305,29 @@ pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
             "{path}: `sandbox_field` goes with a sandbox key"
         );
         let request_id = repeat_id(&method);
-        let secret = row.get_field_by_name("secret").and_then(|v| v.as_bool()).unwrap_or_default();
+        let is =
+            |name: &str| row.get_field_by_name(name).and_then(|v| v.as_bool()).unwrap_or_default();
+        let annotations = annotations(&path, &method, &text(&row, "annotations_field"));
+        let lifecycle = if row.has_field_by_name("lifecycle") {
+            format!("Some(Lifecycle::{})", variant(&row, "lifecycle", &path))
+        } else {
+            "None".to_owned()
+        };
         writeln!(
             rows,
             "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &{request_id:?}, guard: Some(Guard {{ \
              role: Role::{}, effect: PolicyEffect::{}, audit: Audit::{}, action: {action:?}, resource: {resource:?}, \
              sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
-             secret: {secret} }}) }},",
+             secret: {}, bulk: {}, answers_sandbox_ids: {}, annotations: {annotations:?}, answers_address: {}, \
+             config_change: {}, lifecycle: {lifecycle} }}) }},",
             variant(&row, "role", &path),
             variant(&row, "effect", &path),
             variant(&row, "audit", &path),
+            is("secret"),
+            is("bulk"),
+            is("answers_sandbox_ids"),
+            is("answers_address"),
+            is("config_change"),
         )
         .expect("a string takes all");
     }

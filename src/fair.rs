@@ -8,9 +8,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::access::principal::PrincipalId;
 use crate::db::types::GatewayId;
@@ -94,7 +96,7 @@ impl Limit {
     fn shard(&self, holder: Holder) -> MutexGuard<'_, HashMap<Holder, u64>> {
         let hash = usize::try_from(self.hasher.hash_one(holder) % SHARDS as u64);
         let shard = &self.shards[hash.unwrap_or_default()];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        shard.lock()
     }
 
     fn add(&self, holder: Holder, amount: u64, force: bool) -> Result<(), Full> {
@@ -193,7 +195,7 @@ impl Held {
 
     /// Returns the account.
     pub fn lock(&self) -> MutexGuard<'_, Share> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -236,7 +238,7 @@ mod tests {
             share.clear();
             share.grow(1).unwrap();
         }
-        let held: usize = limit.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
+        let held: usize = limit.shards.iter().map(|shard| shard.lock().len()).sum();
         assert_eq!((held, limit.taken()), (0, 0));
     }
 

@@ -5,9 +5,10 @@
 //! the server drains, streams are cancelled at once; a unary call that is registered here goes on to the end of the drain.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::live_work::LiveWorks;
@@ -77,7 +78,7 @@ struct State {
 
 impl State {
     fn end(&self, why: Ended) {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.why.lock().get_or_insert(why);
         self.token.cancel();
     }
 }
@@ -95,7 +96,7 @@ pub struct Live {
 
 impl Live {
     fn streams(&self) -> MutexGuard<'_, HashMap<u64, Arc<Watched>>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock()
     }
 
     /// Registers a stream that `caller` was let into with `least` at `place`. Dropping the answer takes it out again.
@@ -203,7 +204,7 @@ impl LiveStream {
     /// Why it must end, once it must.
     #[must_use]
     pub fn why(&self) -> Option<Ended> {
-        *self.state.why.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.why.lock()
     }
 }
 

@@ -6,9 +6,10 @@
 //! stop it: work keeps its own lease on the database.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::principal::Began;
@@ -75,7 +76,7 @@ struct State {
 
 impl State {
     fn lose(&self, lost: Lost) {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(lost);
+        self.lost.lock().get_or_insert(lost);
         self.stop.cancel();
     }
 }
@@ -89,7 +90,7 @@ pub struct LiveWorks {
 
 impl LiveWorks {
     fn works(&self) -> MutexGuard<'_, HashMap<u64, Watched>> {
-        self.works.lock().unwrap_or_else(PoisonError::into_inner)
+        self.works.lock()
     }
 
     /// Registers work, which `stop` stops. The right is checked at once, so that none is lost between the check of the
@@ -133,7 +134,7 @@ impl LiveWork {
     /// Why the work must stop, or `None` while it may go on.
     #[must_use]
     pub fn lost(&self) -> Option<Lost> {
-        *self.state.lost.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.lost.lock()
     }
 }
 

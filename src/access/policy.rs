@@ -184,6 +184,27 @@ pub struct Guard {
     pub workspace_path: &'static [u32],
     /// No digest is kept, since the message may carry secrets.
     pub secret: bool,
+    /// Its answers are as long as the caller pleases.
+    pub bulk: bool,
+    /// Its answers name sandboxes with their ids.
+    pub answers_sandbox_ids: bool,
+    /// Number of the request field of annotations; `None` where the gateway keeps none.
+    pub annotations: Option<u32>,
+    /// Its answer says where to connect to.
+    pub answers_address: bool,
+    /// Which role it needs, and whether it keeps annotations, depends on its content.
+    pub config_change: bool,
+    /// What it does to the sandbox that it names.
+    pub lifecycle: Option<Lifecycle>,
+}
+
+/// What an rpc of the upstream does to the sandbox that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// It creates it.
+    Create,
+    /// It deletes it.
+    Delete,
 }
 
 /// One rpc of the upstream.

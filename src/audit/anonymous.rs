@@ -6,16 +6,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use uuid::Uuid;
+use parking_lot::Mutex;
 
 use super::batch::Entry;
 use super::{Ending, Intent, Outcome};
-use crate::access::policy;
+use crate::access::policy::{self, About};
 use crate::clock::Timestamp;
-use crate::role::Role;
 
 /// Different refusals that are told apart within a minute.
 pub(super) const KEYS_MAX: usize = 1_000;
@@ -42,14 +39,14 @@ pub(super) struct Anonymous {
 impl Anonymous {
     pub(super) fn count(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
         let key = Key { ip: ip.map(network), method, reason };
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock();
         let full = counts.len() >= KEYS_MAX && !counts.contains_key(&key);
         *counts.entry(if full { OTHER } else { key }).or_default() += 1;
     }
 
     /// The counts, which start again.
     pub(super) fn take(&self) -> HashMap<Key, u64> {
-        std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.counts.lock())
     }
 }
 
@@ -70,30 +67,16 @@ pub(super) fn entries(counts: HashMap<Key, u64>, at: Timestamp, owner: &str) -> 
 
 fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
     let method = policy::method(key.method);
-    let intent = Intent {
-        at,
-        actor: "anonymous".into(),
-        principal: None,
-        role: Role::None,
+    let about = About {
         action: method.map_or("auth.refused", |method| method.action),
-        resource_type: method.map_or("auth", |method| method.resource),
-        resource_id: String::new(),
-        gateway: None,
-        client_ip: key.ip,
-        // Many calls, so none of their ids.
-        request_id: Uuid::nil(),
-        method: key.method.into(),
-        digest: None,
-        detail: None,
+        resource: method.map_or("auth", |method| method.resource),
+        target: String::new(),
     };
+    // Many calls, so none of their ids.
+    let intent = Intent { client_ip: key.ip, method: key.method.into(), ..Intent::new(at, about) };
     let outcome = Outcome {
-        at,
-        ending: Ending::Unauthenticated,
-        code: CODE_UNAUTHENTICATED,
-        took: Duration::ZERO,
         detail: Some(serde_json::json!({ "count": count, "reason": key.reason })),
-        bytes: None,
-        target: None,
+        ..Outcome::new(at, Ending::Unauthenticated, CODE_UNAUTHENTICATED)
     };
     Entry::new(intent, Some(outcome), owner)
 }

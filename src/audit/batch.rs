@@ -100,8 +100,8 @@ pub(super) struct Batch {
 impl Entry {
     /// An intent, and its outcome where the call is over already.
     pub(super) fn new(intent: Intent, outcome: Option<Outcome>, owner: &str) -> Self {
-        let (gateway_id, gateway_name) = intent.gateway.unzip();
-        let (digest_key_id, digest) = intent.digest.unzip();
+        let (gateway_id, gateway_name) = intent.gateway.map(|of| (of.id, of.name)).unzip();
+        let (digest_key_id, digest) = intent.digest.map(|of| (of.key_id, of.bytes)).unzip();
         Self {
             timestamp: intent.at,
             actor: cut(&intent.actor, ACTOR_CHARS_MAX),

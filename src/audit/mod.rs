@@ -20,9 +20,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
-use crate::db::types::{AuditId, GatewayId};
+use crate::db::types::{AuditId, NamedGateway};
+use crate::digest::Digest;
 use crate::role::Role;
 use crate::words;
 
@@ -44,17 +46,39 @@ pub struct Intent {
     /// Which one; cut at 253 characters.
     pub resource_id: String,
     /// The gateway concerned.
-    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
+    pub gateway: Option<NamedGateway>,
     /// Where the call comes from.
     pub client_ip: Option<IpAddr>,
     /// As in the log.
     pub request_id: Uuid,
     /// Path of the method.
     pub method: Arc<str>,
-    /// Keyed digest of the request without its secrets, with the id of the key.
-    pub digest: Option<(Arc<str>, Vec<u8>)>,
+    /// Keyed digest of the request without its secrets.
+    pub digest: Option<Digest>,
     /// What else is known before it happens.
     pub detail: Option<serde_json::Value>,
+}
+
+impl Intent {
+    /// An intent of nobody, outside any call: to be filled in with what is known.
+    #[must_use]
+    pub fn new(at: Timestamp, about: About) -> Self {
+        Self {
+            at,
+            actor: "anonymous".into(),
+            principal: None,
+            role: Role::None,
+            action: about.action,
+            resource_type: about.resource,
+            resource_id: about.target,
+            gateway: None,
+            client_ip: None,
+            request_id: Uuid::nil(),
+            method: "".into(),
+            digest: None,
+            detail: None,
+        }
+    }
 }
 
 words! {
@@ -90,6 +114,14 @@ pub struct Outcome {
     pub bytes: Option<(u64, u64)>,
     /// What it was about, where only its end tells: the name that a gateway gave. Cut at 253 characters.
     pub target: Option<String>,
+}
+
+impl Outcome {
+    /// The outcome of what took no time and has nothing to tell: to be filled in with what is known.
+    #[must_use]
+    pub fn new(at: Timestamp, ending: Ending, code: i32) -> Self {
+        Self { at, ending, code, took: Duration::ZERO, detail: None, bytes: None, target: None }
+    }
 }
 
 /// An intent that is stored and waits for its outcome.

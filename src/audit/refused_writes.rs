@@ -8,8 +8,9 @@
 //! - only refusals count: a caller whose writes succeed has no such bound.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
@@ -56,7 +57,7 @@ impl RefusedWrites {
     /// # Errors
     /// `RATE_LIMITED`.
     pub fn admit(&self, credential: Credential, now: Timestamp) -> Result<(), Error> {
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         if minute.at(now).get(&credential).is_none_or(|count| *count < self.each) {
             return Ok(());
         }
@@ -67,7 +68,7 @@ impl RefusedWrites {
 
     /// Counts a write whose intent was stored and that was then refused.
     pub fn count(&self, credential: Credential, now: Timestamp) {
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         *minute.at(now).entry(credential).or_default() += 1;
     }
 }

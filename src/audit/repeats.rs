@@ -7,9 +7,9 @@
 //! - a crash loses the counts of the last minute and nothing else: the first refusal of each kind was written.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -81,7 +81,7 @@ impl Repeats {
         intent: Intent,
         outcome: Outcome,
     ) -> Option<First> {
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
         if let Some(known) = minute.keys.get_mut(&key) {
             known.add(&intent);
@@ -99,7 +99,7 @@ impl Repeats {
     pub(super) fn count_unwritten(&self, first: First) {
         let First { reason, intent, outcome } = first;
         let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         if let Some(known) = minute.keys.get_mut(&key) {
             known.add(&intent);
         } else if minute.has_room(key.principal) {
@@ -112,8 +112,7 @@ impl Repeats {
 
     /// An entry for each kind that was repeated. A new minute begins.
     pub(super) fn take(&self, at: Timestamp, owner: &str) -> Vec<Entry> {
-        let taken =
-            std::mem::take(&mut *self.minute.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = std::mem::take(&mut *self.minute.lock());
         let repeated = taken.keys.into_iter().filter(|(_, repeat)| repeat.count > 0);
         repeated.map(|(key, repeat)| repeat.entry(key.reason, at, owner)).collect()
     }
@@ -158,7 +157,9 @@ impl Minute {
 impl Repeat {
     fn new(count: u64, mut intent: Intent, outcome: &Outcome) -> Self {
         intent.resource_id = batch::name(&intent.resource_id);
-        intent.gateway = intent.gateway.map(|(id, name)| (id, batch::name(&name).into()));
+        if let Some(gateway) = &mut intent.gateway {
+            gateway.name = batch::name(&gateway.name).into();
+        }
         Self { count, intent, ending: outcome.ending, code: outcome.code }
     }
 
@@ -169,7 +170,7 @@ impl Repeat {
         if common.resource_id != batch::name(&intent.resource_id) {
             common.resource_id.clear();
         }
-        let name = |gateway: &Intent| gateway.gateway.as_ref().map(|(_, name)| batch::name(name));
+        let name = |of: &Intent| of.gateway.as_ref().map(|gateway| batch::name(&gateway.name));
         if name(common) != name(intent) {
             common.gateway = None;
         }
@@ -182,13 +183,8 @@ impl Repeat {
         // Many calls, so none of their ids.
         let intent = Intent { at, request_id: Uuid::nil(), ..self.intent };
         let outcome = Outcome {
-            at,
-            ending: self.ending,
-            code: self.code,
-            took: Duration::ZERO,
             detail: Some(json!({ "count": self.count, "reason": reason })),
-            bytes: None,
-            target: None,
+            ..Outcome::new(at, self.ending, self.code)
         };
         Entry::new(intent, Some(outcome), owner)
     }
@@ -197,6 +193,7 @@ impl Repeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::policy::About;
     use crate::db::types::UserId;
 
     fn at() -> Timestamp {
@@ -204,35 +201,20 @@ mod tests {
     }
 
     fn refuse(repeats: &Repeats, user: i64, method: &str) -> bool {
+        let about = About { action: "gateway.get", resource: "gateway", target: "edge".to_owned() };
         let intent = Intent {
-            at: at(),
             actor: "ana@example.com".into(),
             principal: Some(PrincipalId::User(UserId(user))),
-            role: Role::None,
-            action: "gateway.get",
-            resource_type: "gateway",
-            resource_id: "edge".to_owned(),
-            gateway: None,
-            client_ip: None,
             request_id: Uuid::from_u128(1),
             method: method.into(),
-            digest: None,
-            detail: None,
+            ..Intent::new(at(), about)
         };
-        let outcome = Outcome {
-            at: at(),
-            ending: Ending::Denied,
-            code: 7,
-            took: Duration::ZERO,
-            detail: None,
-            bytes: None,
-            target: None,
-        };
+        let outcome = Outcome::new(at(), Ending::Denied, 7);
         repeats.count("ROLE_TOO_LOW", intent, outcome).is_some()
     }
 
     fn counts(repeats: &Repeats) -> Vec<u64> {
-        let minute = repeats.minute.lock().unwrap();
+        let minute = repeats.minute.lock();
         let mut counts: Vec<u64> = minute.keys.values().map(|repeat| repeat.count).collect();
         counts.sort_unstable();
         counts

@@ -3,8 +3,6 @@
 //! Invariant: an intent that is stored reaches its caller or is closed, also if the caller goes between the two.
 
 use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 
 use super::batch::{Closing, End};
@@ -63,12 +61,7 @@ pub(super) fn caller_gone(clock: &Clock) -> End {
 /// How an entry ends that nobody will act on.
 pub(super) fn nothing_happened(clock: &Clock, code: i32, why: &str) -> End {
     End::from(Outcome {
-        at: clock.now(),
-        ending: Ending::Failed,
-        code,
-        took: Duration::ZERO,
         detail: Some(serde_json::json!({ "nothing_happened": why })),
-        bytes: None,
-        target: None,
+        ..Outcome::new(clock.now(), Ending::Failed, code)
     })
 }

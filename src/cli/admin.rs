@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{ConfigArgs, Failure, data_dir, output};
+use crate::access::policy::About;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::boot;
@@ -97,7 +98,7 @@ async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<
     let email = Email::parse("email", email)?;
     let (password, made) = password(stdin)?;
     let work = users::create(ctx, &email, password, role);
-    recorded(ctx, "user.create", "user", email.as_str(), work).await?;
+    recorded(ctx, about("user.create", "user", email.as_str()), work).await?;
     Ok(format!("user {} exists with role {role}{made}", email.as_str()))
 }
 
@@ -105,14 +106,14 @@ async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, F
     let email = Email::parse("email", email)?;
     let (password, made) = password(stdin)?;
     let work = users::put_password(ctx, &email, password);
-    recorded(ctx, "user.password.reset", "user", email.as_str(), work).await?;
+    recorded(ctx, about("user.password.reset", "user", email.as_str()), work).await?;
     Ok(format!("the password of {} is set{made}", email.as_str()))
 }
 
 async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, Failure> {
     let valid = Name::parse("name", name)?;
     let work = principals::create(ctx, &valid, role, None);
-    let (_, key) = recorded(ctx, "sp.create", "service_principal", name, work).await?;
+    let (_, key) = recorded(ctx, about("sp.create", "service_principal", name), work).await?;
     Ok(key.expose().to_owned())
 }
 
@@ -130,43 +131,31 @@ fn password(stdin: bool) -> Result<(Secret, String), Failure> {
     Ok((Secret::new(made), shown))
 }
 
+fn about(action: &'static str, resource: &'static str, target: &str) -> About {
+    About { action, resource, target: target.to_owned() }
+}
+
 /// Does something between an intent and its outcome, like any call.
 async fn recorded<T>(
     ctx: &Ctx,
-    action: &'static str,
-    resource_type: &'static str,
-    target: &str,
+    about: About,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let app: &Arc<App> = ctx.app();
     let at = ctx.now();
     let intent = Intent {
-        at,
         actor: ctx.actor(),
-        principal: None,
         role: Role::Admin,
-        action,
-        resource_type,
-        resource_id: target.to_owned(),
-        gateway: None,
-        client_ip: None,
         request_id: app.new_id(),
         method: "shoreguard admin".into(),
-        digest: None,
-        detail: None,
+        ..Intent::new(at, about)
     };
     let entry = app.audit.open(intent).await?;
     let done = work.await;
     let now = ctx.now();
-    let outcome = Outcome {
-        at: now,
-        ending: if done.is_ok() { Ending::Ok } else { Ending::Failed },
-        code: done.as_ref().err().map_or(0, |error| crate::status::code_of(error).0 as i32),
-        took: now.since(at),
-        detail: None,
-        bytes: None,
-        target: None,
-    };
+    let ending = if done.is_ok() { Ending::Ok } else { Ending::Failed };
+    let code = done.as_ref().err().map_or(0, |error| crate::status::code_of(error).0 as i32);
+    let outcome = Outcome { took: now.since(at), ..Outcome::new(now, ending, code) };
     app.audit.close(entry, outcome).await?;
     done
 }

@@ -19,6 +19,7 @@ use crate::boot;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ctx::Ctx;
+use crate::db::types::GatewayRef;
 use crate::error::{Error, Kind};
 use crate::labels::Labels;
 use crate::names::Name;
@@ -145,7 +146,7 @@ async fn gateway(
     let id = app.snapshot.gateway_id(name).ok_or_else(|| Error::missing(Kind::Gateway, name))?;
     let principal = format!("dev-key-{name}");
     let key = key(app, &principal, Role::None).await?;
-    let ctx = Ctx::system(app, JOB).about((id, name.into()));
+    let ctx = Ctx::system(app, JOB).about(GatewayRef { id, name: name.into() });
     let subject = bindings::Subject::new(bindings::HolderKind::ServicePrincipal, &principal);
     bindings::set(&ctx, subject, "", Role::Admin, "").await?;
     let generation = match generation {
@@ -159,7 +160,7 @@ async fn register(app: &Arc<App>, name: &str, endpoint: Endpoint) -> Result<(), 
     let ctx = Ctx::system(app, JOB);
     if let Some(id) = app.snapshot.gateway_id(name) {
         let moved = Change { endpoint: Some(endpoint), ..Change::default() };
-        change::update(&ctx.about((id, name.into())), moved, "").await?;
+        change::update(&ctx.about(GatewayRef { id, name: name.into() }), moved, "").await?;
         return Ok(());
     }
     let new = NewGateway {

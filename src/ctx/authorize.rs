@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Anonymous, Call, Ctx, FleetCtx, OnGateway, Pending, Refusal, Who, Why};
+use super::{Anonymous, Call, Ctx, FleetCtx, GatewayRef, Pending, Refusal, Who, Why};
 use crate::access::live::Ended;
 use crate::access::policy::{About, Access, Method, Rpc, Scope, ScopeKind};
 use crate::access::principal::Caller;
@@ -10,7 +10,7 @@ use crate::access::principal::only_user;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::audit::Intent;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, NamedGateway};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
@@ -23,9 +23,9 @@ pub struct Granted {
     method: &'static Method,
     caller: Option<Caller>,
     role: Role,
-    on: Option<OnGateway>,
+    on: Option<GatewayRef>,
     /// Further gateways, if the request names more than one.
-    others: Vec<OnGateway>,
+    others: Vec<GatewayRef>,
     scope: ScopeKind,
     about: About,
 }
@@ -39,16 +39,15 @@ impl Granted {
 
     /// The gateway that was checked, where the scope is one.
     #[must_use]
-    pub fn on(&self) -> Option<&OnGateway> {
+    pub fn on(&self) -> Option<&GatewayRef> {
         self.on.as_ref()
     }
 
     /// What the audit log is to hold of it where the domain refuses what only it can check.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
-        let About { action, resource, target } = self.about.clone();
-        let gateway = self.on.clone().map(|(id, name)| (Some(id), name));
-        Refusal { action, resource, target, gateway, role: self.role, why: Why::default() }
+        let gateway = self.on.clone().map(Into::into);
+        Refusal { about: self.about.clone(), gateway, role: self.role, why: Why::default() }
     }
 
     fn ctx(&self) -> Ctx {
@@ -64,11 +63,11 @@ impl Granted {
         let first = match (self.scope, &self.on) {
             (ScopeKind::Global | ScopeKind::Gateway, None) => Place::Global,
             (ScopeKind::Fleet | ScopeKind::Loaded, None) => Place::Anywhere,
-            (_, Some((gateway, _))) => Place::On(*gateway),
+            (_, Some(gateway)) => Place::On(gateway.id),
         };
         let on = move |place| Standing::new(caller.clone(), place, needed);
         let others = self.others.iter();
-        Some((on(first), others.map(move |(gateway, _)| on(Place::On(*gateway)))))
+        Some((on(first), others.map(move |gateway| on(Place::On(gateway.id)))))
     }
 
     /// Returns the caller and the first place at which it needs its role; `None` for a public method.
@@ -89,7 +88,7 @@ impl Granted {
     /// `CREDENTIAL_INVALID`, `ACCESS_STALE`, `ROLE_TOO_LOW`, or that the gateway is not there.
     pub fn recheck(&self) -> Result<Role, Error> {
         let Some((first, mut others)) = self.standings() else { return Ok(self.role) };
-        let gone = |ended| of_own_call(ended, self.on.as_ref().map(|(id, _)| *id));
+        let gone = |ended| of_own_call(ended, self.on.as_ref().map(|gateway| gateway.id));
         let role = first.role(&self.app.snapshot).map_err(gone)?;
         others.try_fold(role, |lowest, other| {
             other.role(&self.app.snapshot).map(|role| role.min(lowest)).map_err(gone)
@@ -111,13 +110,13 @@ pub trait Grant: Sized + Send + 'static {
     /// From a call that was let through. In a write the intent is stored first, where the scope is settled.
     fn grant(
         granted: Granted,
-        digest: Digest,
+        digest: Option<Digest>,
         write: bool,
     ) -> impl Future<Output = Result<Self, Error>> + Send;
 }
 
 impl Grant for Ctx {
-    async fn grant(granted: Granted, digest: Digest, write: bool) -> Result<Self, Error> {
+    async fn grant(granted: Granted, digest: Option<Digest>, write: bool) -> Result<Self, Error> {
         let mut ctx = granted.ctx();
         if write {
             open(&ctx, granted.about.clone(), digest).await?;
@@ -128,14 +127,14 @@ impl Grant for Ctx {
 }
 
 impl Grant for FleetCtx {
-    async fn grant(granted: Granted, digest: Digest, write: bool) -> Result<Self, Error> {
+    async fn grant(granted: Granted, digest: Option<Digest>, write: bool) -> Result<Self, Error> {
         let least = granted.method.least();
         Ok(Self { ctx: Ctx::grant(granted, digest, write).await?, least })
     }
 }
 
 impl Grant for Pending {
-    async fn grant(granted: Granted, digest: Digest, _write: bool) -> Result<Self, Error> {
+    async fn grant(granted: Granted, digest: Option<Digest>, _write: bool) -> Result<Self, Error> {
         let ctx = granted.ctx();
         let Granted { method, about, .. } = granted;
         Ok(Self { ctx, least: method.least(), method, about, digest })
@@ -143,7 +142,7 @@ impl Grant for Pending {
 }
 
 impl Grant for Anonymous {
-    async fn grant(granted: Granted, digest: Digest, _write: bool) -> Result<Self, Error> {
+    async fn grant(granted: Granted, digest: Option<Digest>, _write: bool) -> Result<Self, Error> {
         let Granted { app, call, about, .. } = granted;
         Ok(Self { app, call, about, digest })
     }
@@ -161,26 +160,18 @@ pub(super) fn enough(held: Role, needed: Role, gateway: Option<&str>) -> Result<
 }
 
 /// An intent that is about to be opened: it is dated now, since the call may have waited.
-pub(super) fn intent(app: &App, call: &Call, about: About, digest: Digest) -> Intent {
+pub(super) fn intent(app: &App, call: &Call, about: About, digest: Option<Digest>) -> Intent {
     Intent {
-        at: app.clock.now(),
-        actor: "anonymous".into(),
-        principal: None,
-        role: Role::None,
-        action: about.action,
-        resource_type: about.resource,
-        resource_id: about.target,
-        gateway: None,
         client_ip: call.client_ip,
         request_id: call.request_id,
         method: call.method.into(),
         digest,
-        detail: None,
+        ..Intent::new(app.clock.now(), about)
     }
 }
 
 /// What the audit log is to hold of a sensitive read that was let through.
-pub(crate) fn intent_of_read(granted: &Granted, digest: Digest) -> Intent {
+pub(crate) fn intent_of_read(granted: &Granted, digest: Option<Digest>) -> Intent {
     Intent {
         actor: granted
             .caller
@@ -188,24 +179,24 @@ pub(crate) fn intent_of_read(granted: &Granted, digest: Digest) -> Intent {
             .map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
         principal: granted.caller.as_ref().map(Caller::principal),
         role: granted.role,
-        gateway: granted.on.clone().map(|(id, name)| (Some(id), name)),
+        gateway: granted.on.clone().map(Into::into),
         ..intent(&granted.app, &granted.call, granted.about.clone(), digest)
     }
 }
 
 /// What the audit log is to hold of a checked call.
-fn intent_of(ctx: &Ctx, about: About, digest: Digest) -> Option<Intent> {
+fn intent_of(ctx: &Ctx, about: About, digest: Option<Digest>) -> Option<Intent> {
     let call = ctx.call.as_ref()?;
     Some(Intent {
         actor: ctx.actor(),
         principal: ctx.principal(),
         role: ctx.role,
-        gateway: ctx.on.clone().map(|(id, name)| (Some(id), name)),
+        gateway: ctx.on.clone().map(Into::into),
         ..intent(&ctx.app, call, about, digest)
     })
 }
 
-pub(super) async fn open(ctx: &Ctx, about: About, digest: Digest) -> Result<(), Error> {
+pub(super) async fn open(ctx: &Ctx, about: About, digest: Option<Digest>) -> Result<(), Error> {
     let (Some(call), Some(intent)) = (&ctx.call, intent_of(ctx, about, digest)) else {
         return Ok(());
     };
@@ -224,23 +215,20 @@ pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Resu
             Ok(Granted { app, call, method, caller, role, on, others, scope, about })
         }
         Err((error, gateway, role)) => {
-            let About { action, resource, target } = about;
             let why = Why::from(&error);
-            let refusal = Refusal { action, resource, target, gateway, role, why };
+            let refusal = Refusal { about, gateway, role, why };
             call.note.lock().refused = Some(refusal);
             Err(error)
         }
     }
 }
 
-type Named = Option<(Option<GatewayId>, Arc<str>)>;
-
 /// A call that has passed the exact check.
 struct Decided {
     caller: Option<Caller>,
     role: Role,
-    on: Option<OnGateway>,
-    others: Vec<OnGateway>,
+    on: Option<GatewayRef>,
+    others: Vec<GatewayRef>,
 }
 
 fn decide(
@@ -248,7 +236,7 @@ fn decide(
     call: &Call,
     method: &Method,
     scope: &Scope<'_>,
-) -> Result<Decided, (Error, Named, Role)> {
+) -> Result<Decided, (Error, Option<NamedGateway>, Role)> {
     let public = Decided { caller: None, role: Role::None, on: None, others: Vec::new() };
     let needed = match method.access {
         Access::Public => return Ok(public),
@@ -286,22 +274,23 @@ fn on_all(
     global: Role,
     needed: Role,
     names: &[&str],
-) -> Result<Decided, (Error, Named, Role)> {
+) -> Result<Decided, (Error, Option<NamedGateway>, Role)> {
     let (mut on, mut others) = (None, Vec::new());
     let mut lowest = if names.is_empty() { global } else { Role::Admin };
     for name in names {
         let found = app.snapshot.gateway(caller.principal(), name);
-        let hidden =
-            || (Error::missing(Kind::Gateway, name), Some((None, Arc::from(*name))), Role::None);
-        let (id, name, role) =
-            found.filter(|(_, _, role)| *role > Role::None).ok_or_else(hidden)?;
-        let place = Some((Some(id), Arc::clone(&name)));
-        enough(role, needed, Some(&name)).map_err(|error| (error, place, role))?;
+        let hidden = || {
+            let of = NamedGateway { id: None, name: Arc::from(*name) };
+            (Error::missing(Kind::Gateway, name), Some(of), Role::None)
+        };
+        let (gateway, role) = found.filter(|(_, role)| *role > Role::None).ok_or_else(hidden)?;
+        enough(role, needed, Some(&gateway.name))
+            .map_err(|error| (error, Some(gateway.clone().into()), role))?;
         lowest = lowest.min(role);
         if on.is_none() {
-            on = Some((id, name));
+            on = Some(gateway);
         } else {
-            others.push((id, name));
+            others.push(gateway);
         }
     }
     enough(lowest, needed, None).map_err(|error| (error, None, lowest))?;

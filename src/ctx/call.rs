@@ -1,9 +1,10 @@
 //! A call as the layers know it, and what is noted of it on its way.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -120,6 +121,6 @@ impl Noted {
 impl Note {
     /// The content.
     pub fn lock(&self) -> MutexGuard<'_, Noted> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }

@@ -81,8 +81,8 @@ impl Ctx {
     /// server's own work.
     #[must_use]
     pub(crate) fn live_work(&self, least: Role, stop: &CancellationToken) -> Option<LiveWork> {
-        let (began, (on, _)) = (self.began()?, self.gateway()?);
-        let right = Right { began, on: *on, least };
+        let (began, on) = (self.began()?, self.gateway()?.id);
+        let right = Right { began, on, least };
         Some(self.app.live.works.enter(right, stop, &self.app.snapshot))
     }
 
@@ -107,8 +107,8 @@ impl Ctx {
     #[must_use]
     pub fn role_now(&self) -> Role {
         match (self.principal(), &self.on) {
-            (Some(principal), Some((gateway, _))) => {
-                self.app.snapshot.role_on_kept(principal, *gateway)
+            (Some(principal), Some(gateway)) => {
+                self.app.snapshot.role_on_kept(principal, gateway.id)
             }
             (Some(principal), None) => self.app.snapshot.global_role(principal),
             (None, _) if self.is_system() => self.role,

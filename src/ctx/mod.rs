@@ -8,6 +8,7 @@
 mod authorize;
 mod call;
 mod deferred;
+mod pages;
 mod pending;
 mod proved;
 mod refusal;
@@ -39,13 +40,14 @@ pub use self::authorize::{Grant, Granted};
 pub(crate) use self::authorize::{authorize, intent_of_read, of_own_call};
 use self::authorize::{enough, intent};
 pub use self::call::{Call, Note, Noted, Settled};
+pub use self::pages::{List, Page};
 pub use self::pending::Pending;
 pub use self::proved::Proved;
 pub(crate) use self::refusal::record as record_refusal;
 pub use self::refusal::{Refusal, Why};
 pub(crate) use self::taken_over::TakenOver;
 pub use self::transaction::Tx;
-pub use crate::db::types::OnGateway;
+pub use crate::db::types::GatewayRef;
 
 /// A checked call: global, or on one gateway.
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ pub struct Ctx {
     call: Option<Call>,
     who: Who,
     role: Role,
-    on: Option<OnGateway>,
+    on: Option<GatewayRef>,
 }
 
 #[derive(Debug, Clone)]
@@ -79,7 +81,7 @@ impl Ctx {
     }
 
     /// The same, about one gateway: for background jobs and offline commands, which have no scope to check.
-    pub(crate) fn about(self, gateway: OnGateway) -> Self {
+    pub(crate) fn about(self, gateway: GatewayRef) -> Self {
         Self { on: Some(gateway), ..self }
     }
 
@@ -106,6 +108,21 @@ impl Ctx {
     pub fn event(&self, name: &'static str, payload: Value) -> NewEvent {
         let gateway = self.gateway().cloned();
         NewEvent { name, gateway, actor: self.actor(), payload, at: self.now() }
+    }
+
+    /// Returns an intent by this caller, about the gateway of the call if it has one: for an entry besides that of the
+    /// call.
+    #[must_use]
+    pub fn intent(&self, about: About) -> Intent {
+        Intent {
+            actor: self.actor(),
+            principal: self.principal(),
+            role: self.role,
+            gateway: self.on.clone().map(Into::into),
+            client_ip: self.client_ip(),
+            request_id: self.request_id(),
+            ..Intent::new(self.now(), about)
+        }
     }
 
     /// The caller's name, for showing.
@@ -193,12 +210,12 @@ impl Ctx {
 
     /// The gateway that was checked, where the scope is one.
     #[must_use]
-    pub fn gateway(&self) -> Option<&OnGateway> {
+    pub fn gateway(&self) -> Option<&GatewayRef> {
         self.on.as_ref()
     }
 
     /// The gateway that was checked; the request must name one.
-    pub fn on_gateway(&self) -> Result<&OnGateway, Error> {
+    pub fn on_gateway(&self) -> Result<&GatewayRef, Error> {
         self.on.as_ref().ok_or_else(|| Error::invalid("gateway", "is required"))
     }
 
@@ -266,19 +283,18 @@ impl FleetCtx {
 
     /// Returns the gateways that the caller may see and `selector` matches, by name, from `from` on.
     #[must_use]
-    pub fn matching(&self, selector: &Selector, from: Bound<&str>) -> Vec<OnGateway> {
+    pub fn matching(&self, selector: &Selector, from: Bound<&str>) -> Vec<GatewayRef> {
         self.ctx.app.snapshot.matching(&self.visible(), selector, from)
     }
 
     /// Narrows to one gateway, which the caller must see.
-    pub fn only(&self, gateway: &str) -> Result<OnGateway, Error> {
+    pub fn only(&self, gateway: &str) -> Result<GatewayRef, Error> {
         let missing = || Error::missing(Kind::Gateway, gateway);
         let principal = self.ctx.principal().ok_or_else(missing)?;
         let found = self.ctx.app.snapshot.gateway(principal, gateway);
-        let (id, name, role) =
-            found.filter(|(_, _, role)| *role > Role::None).ok_or_else(missing)?;
-        enough(role, self.least, Some(&name))?;
-        Ok((id, name))
+        let (gateway, role) = found.filter(|(_, role)| *role > Role::None).ok_or_else(missing)?;
+        enough(role, self.least, Some(&gateway.name))?;
+        Ok(gateway)
     }
 }
 
@@ -296,7 +312,7 @@ pub struct Anonymous {
     app: Arc<App>,
     call: Call,
     about: About,
-    digest: Digest,
+    digest: Option<Digest>,
 }
 
 impl Anonymous {

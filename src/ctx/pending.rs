@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::authorize::{enough, of_own_call, open};
-use super::{Ctx, OnGateway, Settled};
+use super::{Ctx, GatewayRef, Settled};
 use crate::access::policy::{About, Audit, Method};
 use crate::access::principal::PrincipalId;
 use crate::access::standing::{Place, Standing};
@@ -20,7 +20,7 @@ pub struct Pending {
     pub(super) least: Role,
     pub(super) method: &'static Method,
     pub(super) about: About,
-    pub(super) digest: Digest,
+    pub(super) digest: Option<Digest>,
 }
 
 impl Pending {
@@ -35,7 +35,7 @@ impl Pending {
         let missing = || Error::missing(Kind::Gateway, gateway);
         let name = self.app().snapshot.gateway_name(gateway).ok_or_else(missing)?;
         let held = self.app().snapshot.role_on(self.principal()?, gateway);
-        self.settle(Place::On(gateway), (gateway, name), held, role).await
+        self.settle(Place::On(gateway), GatewayRef { id: gateway, name }, held, role).await
     }
 
     /// The same for an object that has an owner and is kept when its gateway goes. The owner needs no role: it gets a
@@ -44,13 +44,13 @@ impl Pending {
     pub async fn of(
         &self,
         owner: Option<PrincipalId>,
-        gateway: OnGateway,
+        gateway: GatewayRef,
         role: Role,
     ) -> Result<Ctx, Error> {
         let principal = self.principal()?;
-        let held = self.app().snapshot.role_on_kept(principal, gateway.0);
+        let held = self.app().snapshot.role_on_kept(principal, gateway.id);
         let role = if owner == Some(principal) { Role::None } else { role.max(Role::Viewer) };
-        self.settle(Place::Kept(gateway.0), gateway, held, role).await
+        self.settle(Place::Kept(gateway.id), gateway, held, role).await
     }
 
     fn principal(&self) -> Result<PrincipalId, Error> {
@@ -60,19 +60,19 @@ impl Pending {
     async fn settle(
         &self,
         place: Place,
-        gateway: OnGateway,
+        gateway: GatewayRef,
         held: Role,
         role: Role,
     ) -> Result<Ctx, Error> {
         let needed = role.max(self.least);
         if held == Role::None && needed > Role::None {
-            return Err(Error::missing(Kind::Gateway, gateway.0));
+            return Err(Error::missing(Kind::Gateway, gateway.id));
         }
-        enough(held, needed, Some(&gateway.1))?;
+        enough(held, needed, Some(&gateway.name))?;
         let caller = self.ctx.caller().cloned().ok_or_else(|| Error::internal("no caller"))?;
         let mut ctx = Ctx { on: Some(gateway.clone()), role: held, ..self.ctx.clone() };
         if let Some(call) = &self.ctx.call {
-            call.note.lock().settled = Some(Settled { gateway: gateway.0, needed });
+            call.note.lock().settled = Some(Settled { gateway: gateway.id, needed });
         }
         if self.method.audit == Audit::Write {
             open(&ctx, self.about.clone(), self.digest.clone()).await?;
@@ -80,7 +80,7 @@ impl Pending {
         // The object was loaded and the intent stored meanwhile.
         let standing = Standing::new(caller, place, needed);
         let role = standing.role(&self.app().snapshot);
-        ctx.role = role.map_err(|ended| of_own_call(ended, Some(gateway.0)))?;
+        ctx.role = role.map_err(|ended| of_own_call(ended, Some(gateway.id)))?;
         Ok(ctx)
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Call, Ctx, OnGateway, Who};
+use super::authorize::intent;
+use super::{Call, Ctx, GatewayRef, Who};
+use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::audit::Intent;
@@ -20,14 +22,14 @@ pub struct Proved {
     /// The role that it has on the gateway; never none.
     pub role: Role,
     /// The gateway that it asks about.
-    pub gateway: OnGateway,
+    pub gateway: GatewayRef,
     /// The audit action.
     pub action: &'static str,
 }
 
 impl Ctx {
     /// A call of the proxied API, which the proxy has let through and whose intent is stored.
-    pub(crate) fn proxied(app: &Arc<App>, call: Call, role: Role, on: OnGateway) -> Self {
+    pub(crate) fn proxied(app: &Arc<App>, call: Call, role: Role, on: GatewayRef) -> Self {
         let nobody = || Who::Proved(None, "anonymous".into());
         let who = call.caller.clone().map_or_else(nobody, Who::Caller);
         Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(on) }
@@ -39,21 +41,13 @@ impl Ctx {
     /// `AUDIT_UNAVAILABLE`: nothing may happen.
     pub(crate) async fn proved(app: &Arc<App>, call: Call, proved: Proved) -> Result<Self, Error> {
         let Proved { actor, principal, role, gateway, action } = proved;
-        let (id, name) = gateway.clone();
+        let about = About { action, resource: "gateway", target: gateway.name.to_string() };
         let intent = Intent {
-            at: app.clock.now(),
             actor: Arc::clone(&actor),
             principal: Some(principal),
             role,
-            action,
-            resource_type: "gateway",
-            resource_id: name.to_string(),
-            gateway: Some((Some(id), name)),
-            client_ip: call.client_ip,
-            request_id: call.request_id,
-            method: call.method.into(),
-            digest: None,
-            detail: None,
+            gateway: Some(gateway.clone().into()),
+            ..intent(app, &call, about, None)
         };
         let entry = app.audit.open(intent).await?;
         call.note.lock().entry = Some(entry);

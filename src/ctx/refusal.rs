@@ -7,17 +7,18 @@
 //! - repeats are counted, see [`Recorder::refused`](crate::audit::recorder::Recorder::refused).
 
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use uuid::Uuid;
 
 use super::{Call, Note};
+use crate::access::policy::About;
 use crate::access::principal::Caller;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, NamedGateway};
 use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::status::code_of;
@@ -30,14 +31,10 @@ const CODE_DENIED: i32 = 7;
 /// A call that was not let through.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// The audit action that it would have been.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
-    /// Which one.
-    pub target: String,
+    /// What the audit log says that it would have been about.
+    pub about: About,
     /// The gateway, as the caller named it.
-    pub gateway: Option<(Option<GatewayId>, Arc<str>)>,
+    pub gateway: Option<NamedGateway>,
     /// The role that the caller had there.
     pub role: Role,
     /// Why: gRPC's code and the reason.
@@ -68,7 +65,7 @@ impl Refusal {
     /// Returns the gateway, if it is known.
     #[must_use]
     pub fn gateway_id(&self) -> Option<GatewayId> {
-        self.gateway.as_ref().and_then(|(id, _)| *id)
+        self.gateway.as_ref().and_then(|gateway| gateway.id)
     }
 
     /// The same, because of `error`.
@@ -96,30 +93,22 @@ impl Guard {
         let known = Some(refusal.role).filter(|role| *role > Role::None);
         let role = known.unwrap_or_else(|| app.snapshot.best_role(self.caller.principal()));
         let intent = Intent {
-            at: self.at,
             actor: Arc::clone(self.caller.actor()),
             principal: Some(self.caller.principal()),
             role,
-            action: refusal.action,
-            resource_type: refusal.resource,
-            resource_id: refusal.target,
             gateway: refusal.gateway,
             client_ip: self.client_ip,
             request_id: self.request_id,
             method: self.method.into(),
-            digest: None,
-            detail: None,
+            ..Intent::new(self.at, refusal.about)
         };
         let Why { code, reason } = refusal.why;
         let denied = DENIALS.contains(&code);
+        let ending = if denied { Ending::Denied } else { Ending::Failed };
         let outcome = Outcome {
-            at: app.clock.now(),
-            ending: if denied { Ending::Denied } else { Ending::Failed },
-            code,
             took: self.started.elapsed(),
             detail: Some(serde_json::json!({ "reason": reason.as_str() })),
-            bytes: None,
-            target: None,
+            ..Outcome::new(app.clock.now(), ending, code)
         };
         record(app, reason, intent, outcome);
     }
@@ -166,7 +155,7 @@ impl Note {
 
 impl Drop for Note {
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.get_mut();
         let refusal = state.refused.take();
         if let (Some(guard), Some(refusal)) = (self.guard.get(), refusal) {
             guard.record(refusal);

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Call, Ctx, Note, OnGateway, Who};
+use super::{Call, Ctx, GatewayRef, Note, Who};
+use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::audit::Intent;
@@ -22,15 +23,11 @@ pub(crate) struct TakenOver {
     /// The role that they had then.
     pub(crate) role: Role,
     /// Where the work is done.
-    pub(crate) gateway: OnGateway,
+    pub(crate) gateway: GatewayRef,
     /// Id of the call that began it.
     pub(crate) request_id: Uuid,
-    /// The audit action.
-    pub(crate) action: &'static str,
-    /// The kind of thing concerned.
-    pub(crate) resource: &'static str,
-    /// Which one.
-    pub(crate) target: String,
+    /// What the audit log says that it is about.
+    pub(crate) about: About,
     /// What else the audit log is to know.
     pub(crate) detail: serde_json::Value,
 }
@@ -43,22 +40,15 @@ impl Ctx {
     /// `AUDIT_UNAVAILABLE`: nothing may happen.
     pub(crate) async fn taken_over(app: &Arc<App>, work: TakenOver) -> Result<Self, Error> {
         let TakenOver { actor, principal, role, gateway, request_id, .. } = work;
-        let (id, name) = gateway.clone();
         let at = app.clock.now();
         let intent = Intent {
-            at,
             actor: Arc::clone(&actor),
             principal,
             role,
-            action: work.action,
-            resource_type: work.resource,
-            resource_id: work.target,
-            gateway: Some((Some(id), name)),
-            client_ip: None,
+            gateway: Some(gateway.clone().into()),
             request_id,
-            method: "".into(),
-            digest: None,
             detail: Some(work.detail),
+            ..Intent::new(at, work.about)
         };
         let note = Arc::new(Note::default());
         note.lock().entry = Some(app.audit.open(intent).await?);

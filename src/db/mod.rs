@@ -116,6 +116,28 @@ macro_rules! on_conn {
     };
 }
 
+/// Deletes the rows of a table that a filter picks, in this order and at most so many; the result is how many. A job deletes
+/// a batch in a transaction, so that nobody waits for it long.
+#[macro_export]
+macro_rules! delete_first {
+    ($conn:expr, $table:ident, $filter:expr, $order:expr, $limit:expr) => {{
+        let first: diesel::QueryResult<Vec<i64>> = $crate::on_conn!($conn, |c| $table::table
+            .filter($filter)
+            .select($table::id)
+            .order($order)
+            .limit($limit)
+            .load(c)
+            .await);
+        match first {
+            Err(error) => Err(error),
+            Ok(ids) => {
+                let rows = $table::table.filter($table::id.eq_any(ids));
+                $crate::on_conn!($conn, |c| diesel::delete(rows).execute(c).await)
+            }
+        }
+    }};
+}
+
 /// The pools of one database. Cloning it is cheap; the last clone gives the SQLite file free.
 #[derive(Clone)]
 pub struct Db {

@@ -10,9 +10,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Reason};
@@ -60,7 +61,7 @@ impl AllTurns {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<CallerKey, Arc<Turns>>> {
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.callers.lock()
     }
 
     fn enter(self: &Arc<Self>, key: CallerKey) -> Arc<Entered> {

@@ -17,8 +17,82 @@ use diesel::sqlite::{Sqlite, SqliteValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A gateway, by its id and its name at that time.
-pub type OnGateway = (GatewayId, Arc<str>);
+/// A registered gateway, by its id and its name at that time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayRef {
+    /// Its id, which no other gateway gets.
+    pub id: GatewayId,
+    /// Its name, which another gateway may get once this one is unregistered.
+    pub name: Arc<str>,
+}
+
+/// A gateway as a call names it, whether or not it is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedGateway {
+    /// Its id; `None` for a name that no registered gateway has.
+    pub id: Option<GatewayId>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl From<GatewayRef> for NamedGateway {
+    fn from(gateway: GatewayRef) -> Self {
+        Self { id: Some(gateway.id), name: gateway.name }
+    }
+}
+
+/// The workspace that is meant where none is named.
+pub const DEFAULT_WORKSPACE: &str = "default";
+
+/// A sandbox of a gateway, by its names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SandboxName {
+    /// Its workspace; empty is [`DEFAULT_WORKSPACE`].
+    pub workspace: String,
+    /// Its name; empty where a request names none.
+    pub name: String,
+}
+
+impl fmt::Display for SandboxName {
+    /// As the audit log names it: the default workspace is left out, and without a name there is nothing to show.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.workspace.as_str(), self.name.as_str()) {
+            (_, "") => Ok(()),
+            ("" | DEFAULT_WORKSPACE, name) => f.write_str(name),
+            (workspace, name) => write!(f, "{workspace}/{name}"),
+        }
+    }
+}
+
+/// A sandbox on a registered gateway. The sandbox need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxRef {
+    /// The gateway.
+    pub gateway: GatewayRef,
+    /// Its names on the gateway.
+    pub name: SandboxName,
+}
+
+impl SandboxRef {
+    /// Its workspace.
+    #[must_use]
+    pub fn workspace(&self) -> &str {
+        &self.name.workspace
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn sandbox(&self) -> &str {
+        &self.name.name
+    }
+}
+
+impl fmt::Display for SandboxRef {
+    /// Gateway, workspace and name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.gateway.name, self.workspace(), self.sandbox())
+    }
+}
 
 /// A value kept as JSON text: JSONB under diesel fails on read through one of the two engines.
 #[derive(Debug, Clone, PartialEq, Eq, AsExpression, FromSqlRow)]
@@ -111,6 +185,37 @@ macro_rules! id {
     )+};
 }
 
+/// Stores a type as the word that its `as_str` returns, and reads it with its `from_word`.
+#[macro_export]
+macro_rules! stored_as_word {
+    ($name:ident) => {
+        impl<DB> diesel::deserialize::FromSql<diesel::sql_types::Text, DB> for $name
+        where
+            DB: diesel::backend::Backend,
+            String: diesel::deserialize::FromSql<diesel::sql_types::Text, DB>,
+        {
+            fn from_sql(value: DB::RawValue<'_>) -> diesel::deserialize::Result<Self> {
+                let word = String::from_sql(value)?;
+                Self::from_word(&word)
+                    .ok_or_else(|| format!("unknown {}: `{word}`", stringify!($name)).into())
+            }
+        }
+
+        impl<DB> diesel::serialize::ToSql<diesel::sql_types::Text, DB> for $name
+        where
+            DB: diesel::backend::Backend,
+            str: diesel::serialize::ToSql<diesel::sql_types::Text, DB>,
+        {
+            fn to_sql<'b>(
+                &'b self,
+                out: &mut diesel::serialize::Output<'b, '_, DB>,
+            ) -> diesel::serialize::Result {
+                self.as_str().to_sql(out)
+            }
+        }
+    };
+}
+
 /// Makes an enum that is stored as one of a few words.
 #[macro_export]
 macro_rules! words {
@@ -146,30 +251,7 @@ macro_rules! words {
             }
         }
 
-        impl<DB> diesel::deserialize::FromSql<diesel::sql_types::Text, DB> for $name
-        where
-            DB: diesel::backend::Backend,
-            String: diesel::deserialize::FromSql<diesel::sql_types::Text, DB>,
-        {
-            fn from_sql(value: DB::RawValue<'_>) -> diesel::deserialize::Result<Self> {
-                let word = String::from_sql(value)?;
-                Self::from_word(&word)
-                    .ok_or_else(|| format!("unknown {}: `{word}`", stringify!($name)).into())
-            }
-        }
-
-        impl<DB> diesel::serialize::ToSql<diesel::sql_types::Text, DB> for $name
-        where
-            DB: diesel::backend::Backend,
-            str: diesel::serialize::ToSql<diesel::sql_types::Text, DB>,
-        {
-            fn to_sql<'b>(
-                &'b self,
-                out: &mut diesel::serialize::Output<'b, '_, DB>,
-            ) -> diesel::serialize::Result {
-                self.as_str().to_sql(out)
-            }
-        }
+        $crate::stored_as_word!($name);
     };
 }
 

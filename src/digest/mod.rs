@@ -16,7 +16,13 @@ use crate::access::policy::Method;
 use crate::seal::MasterKeys;
 
 /// Keyed digest of a request without its secrets, and the id of the key.
-pub type Digest = Option<(Arc<str>, Vec<u8>)>;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// Id of the key.
+    pub key_id: Arc<str>,
+    /// HMAC-SHA256.
+    pub bytes: Vec<u8>,
+}
 
 /// Makes digests.
 pub struct Digests {
@@ -43,12 +49,12 @@ impl Digests {
 
     /// Of an encoded message of our own API, without its secrets; none where it can't be read.
     #[must_use]
-    pub fn of(&self, message: &str, bytes: &[u8]) -> Digest {
+    pub fn of(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
         let descriptor = self.pool.get_message_by_name(message)?;
         let mut message = DynamicMessage::decode(descriptor, bytes).ok()?;
         self.strip(&mut message);
         let digest = hmac::sign(&self.key, &canonical::of_message(&message));
-        Some((Arc::clone(&self.key_id), digest.as_ref().to_vec()))
+        Some(Digest { key_id: Arc::clone(&self.key_id), bytes: digest.as_ref().to_vec() })
     }
 
     /// Of bytes as they pass.
@@ -125,7 +131,7 @@ impl Streamed {
     /// The digest of all of them.
     #[must_use]
     pub fn finish(self) -> Digest {
-        Some((self.key_id, self.context.sign().as_ref().to_vec()))
+        Digest { key_id: self.key_id, bytes: self.context.sign().as_ref().to_vec() }
     }
 }
 

@@ -9,14 +9,15 @@
 //! not end before that, and neither does the task of its stream.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Bytes of one answer that wait for the socket in h2, where the window of the caller is larger.
@@ -139,7 +140,7 @@ impl Streams {
     /// Begins a call, whose stream is the next one that hyper runs.
     pub(crate) fn begin(&self) -> Arc<Taking> {
         let taking = Arc::<Taking>::default();
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&taking));
+        *self.next.lock() = Some(Arc::clone(&taking));
         taking
     }
 }
@@ -149,7 +150,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let taking = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taking = self.next.lock().take();
         let Some(taking) = taking else {
             super::own(stream);
             return;

@@ -4,9 +4,10 @@
 //! - one fetch at a time, and one in [`RETRY`] at most, however many ask and whatever they send;
 //! - what was fetched is good for [`FRESH`]; where it cannot be fetched again it serves on, for [`STALE_MAX`] at most.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
@@ -52,7 +53,7 @@ impl<T> Cache<T> {
     }
 
     fn younger_than(&self, age: Duration) -> Option<Arc<T>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.read();
         let held = held.as_ref()?;
         (self.clock.since_boot().saturating_sub(held.at) < age).then(|| Arc::clone(&held.value))
     }
@@ -96,7 +97,7 @@ impl<T> Cache<T> {
             Ok(value) => {
                 let value = Arc::new(value);
                 let held = Held { value: Arc::clone(&value), at: now };
-                *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
+                *self.held.write() = Some(held);
                 Ok(value)
             }
             Err(error) => self.younger_than(STALE_MAX).ok_or(error),

@@ -5,8 +5,9 @@
 //! - what is found was verified with the very keys that are held now, and has not ended since.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use super::claims::Claims;
@@ -44,7 +45,7 @@ impl Verified {
     /// What a token says that was verified with these keys.
     #[must_use]
     pub fn get(&self, token: &str, keys: &Arc<KeySet>, now: Timestamp) -> Option<Arc<Claims>> {
-        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        let tokens = self.tokens.read();
         let held = tokens.get(&hash(token))?;
         held.is_good(keys, now).then(|| Arc::clone(&held.claims))
     }
@@ -60,7 +61,7 @@ impl Verified {
     ) -> Arc<Claims> {
         let claims = Arc::new(claims);
         let held = Held { keys: Arc::clone(keys), claims: Arc::clone(&claims) };
-        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.tokens.write();
         if tokens.len() >= TOKENS_MAX {
             tokens.retain(|_, held| held.is_good(keys, now));
         }

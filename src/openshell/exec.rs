@@ -7,8 +7,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::gateway::Messages;
-use super::sandbox::{Place, about, unreadable};
-use super::{Gateway, Wire, v0_0, v0_1};
+use super::sandbox::{about, unreadable};
+use super::{Gateway, Generation, v0_0, v0_1};
+use crate::db::types::SandboxName;
 use crate::error::Error;
 
 const EXEC: &str = "/openshell.v1.OpenShell/ExecSandbox";
@@ -68,9 +69,9 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Outputs {
     messages: Messages,
-    wire: Wire,
+    generation: Generation,
     gateway: String,
-    place: Place,
+    place: SandboxName,
 }
 
 impl Outputs {
@@ -80,9 +81,9 @@ impl Outputs {
             let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
                 return Ok(None);
             };
-            let output = match self.wire {
-                Wire::V0_0 => v0_0::exec_output(message),
-                Wire::V0_1 => v0_1::exec_output(message),
+            let output = match self.generation {
+                Generation::V0_0 => v0_0::exec_output(message),
+                Generation::V0_1 => v0_1::exec_output(message),
             };
             let unreadable = |_| unreadable(&self.gateway, EXEC);
             if let Some(output) = output.map_err(unreadable)? {
@@ -100,7 +101,7 @@ const END_OF_INPUT: &[u8] = &[4];
 #[derive(Debug)]
 pub struct Inputs {
     sender: mpsc::Sender<Bytes>,
-    wire: Wire,
+    generation: Generation,
     tty: bool,
 }
 
@@ -109,9 +110,9 @@ impl Inputs {
     /// terminal gets the character that ends its input, and without one nothing can tell the command.
     #[must_use = "dropping it aborts the command in generation 0.0"]
     pub async fn end(self) -> Option<Self> {
-        match self.wire {
-            Wire::V0_1 => None,
-            Wire::V0_0 => {
+        match self.generation {
+            Generation::V0_1 => None,
+            Generation::V0_0 => {
                 if self.tty {
                     self.send(Input::Stdin(Bytes::from_static(END_OF_INPUT))).await;
                 }
@@ -122,9 +123,9 @@ impl Inputs {
 
     /// Sends a piece; false where nobody reads any more.
     pub async fn send(&self, input: Input) -> bool {
-        let message = match self.wire {
-            Wire::V0_0 => v0_0::exec_input(input),
-            Wire::V0_1 => v0_1::exec_input(input),
+        let message = match self.generation {
+            Generation::V0_0 => v0_0::exec_input(input),
+            Generation::V0_1 => v0_1::exec_input(input),
         };
         self.sender.send(message.into()).await.is_ok()
     }
@@ -132,11 +133,11 @@ impl Inputs {
 
 impl Gateway {
     /// Runs a command. Sent once.
-    pub async fn exec(&self, place: &Place, command: &Command) -> Result<Outputs, Error> {
+    pub async fn exec(&self, place: &SandboxName, command: &Command) -> Result<Outputs, Error> {
         self.fits(command)?;
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::exec(&self.get_sandbox(place).await?.id, command),
-            Wire::V0_1 => v0_1::exec(place, command),
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::exec(&self.get_sandbox(place).await?.id, command),
+            Generation::V0_1 => v0_1::exec(place, command),
         };
         let messages = self.stream(EXEC, &request).await.map_err(about(place))?;
         Ok(self.outputs(messages, place))
@@ -145,33 +146,33 @@ impl Gateway {
     /// Runs a command that goes on reading. Sent once.
     pub async fn exec_interactive(
         &self,
-        place: &Place,
+        place: &SandboxName,
         command: &Command,
     ) -> Result<(Inputs, Outputs), Error> {
         self.fits(command)?;
-        let first = match self.wire() {
-            Wire::V0_0 => v0_0::exec_start(&self.get_sandbox(place).await?.id, command),
-            Wire::V0_1 => v0_1::exec_start(place, command),
+        let first = match self.generation() {
+            Generation::V0_0 => v0_0::exec_start(&self.get_sandbox(place).await?.id, command),
+            Generation::V0_1 => v0_1::exec_start(place, command),
         };
         let opened = self.duplex(EXEC_INTERACTIVE, &first).await;
         let (sender, messages) = opened.map_err(about(place))?;
-        let inputs = Inputs { sender, wire: self.wire(), tty: command.tty };
+        let inputs = Inputs { sender, generation: self.generation(), tty: command.tty };
         Ok((inputs, self.outputs(messages, place)))
     }
 
     /// Generation 0.0 counts a command's time in seconds, and what is less would be none.
     fn fits(&self, command: &Command) -> Result<(), Error> {
-        match self.wire() {
-            Wire::V0_0 if command.timeout.subsec_nanos() != 0 => {
+        match self.generation() {
+            Generation::V0_0 if command.timeout.subsec_nanos() != 0 => {
                 let why = "must be whole seconds on a gateway of generation 0.0";
                 Err(Error::invalid("timeout", why))
             }
-            Wire::V0_0 | Wire::V0_1 => Ok(()),
+            Generation::V0_0 | Generation::V0_1 => Ok(()),
         }
     }
 
-    fn outputs(&self, messages: Messages, place: &Place) -> Outputs {
-        let (wire, gateway) = (self.wire(), self.name().to_string());
-        Outputs { messages, wire, gateway, place: place.clone() }
+    fn outputs(&self, messages: Messages, place: &SandboxName) -> Outputs {
+        let (generation, gateway) = (self.generation(), self.name().to_string());
+        Outputs { messages, generation, gateway, place: place.clone() }
     }
 }

@@ -10,14 +10,15 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
 use http_body_util::StreamBody;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
@@ -48,21 +49,12 @@ const REQUEST_BUFFER: usize = 16;
 /// Connections that are tried for one call, where nothing of it was looked at.
 const TRIES: u32 = 3;
 
-/// The generations that we speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
-    /// Releases 0.0.88 to 0.0.116.
-    V0_0,
-    /// Releases from 0.1.0 on.
-    V0_1,
-}
-
 /// A gateway that is reached, in the generation that its connection was probed for.
 #[derive(Debug)]
 pub struct Gateway {
     pub(super) app: Arc<App>,
     pub(super) target: Arc<Target>,
-    pub(super) wire: Wire,
+    pub(super) generation: Generation,
     pub(super) lease: Mutex<Lease>,
     /// Caller that the gateway is reached for; `None` for the server's own work.
     pub(super) caller: Option<PrincipalId>,
@@ -83,17 +75,11 @@ impl Gateway {
         let target = app.fleet.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
         target.budget.check(Draw::Single)?;
         let lease = app.fleet.channels.lease(&target).await?;
-        let wire = match lease.probe().generation {
-            Generation::V0_0 => Wire::V0_0,
-            Generation::V0_1 => Wire::V0_1,
-            Generation::Unknown | Generation::Unsupported => {
-                return Err(lease.probe().unsupported(&target.name));
-            }
-        };
+        let generation = lease.probe().spoken(&target.name)?;
         Ok(Self {
             app: Arc::clone(app),
             target,
-            wire,
+            generation,
             lease: lease.into(),
             caller: None,
             seen: AtomicBool::new(false),
@@ -103,8 +89,8 @@ impl Gateway {
 
     /// Its generation.
     #[must_use]
-    pub fn wire(&self) -> Wire {
-        self.wire
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// How much of it is read.
@@ -217,7 +203,7 @@ impl Gateway {
         with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
-        let draw = Draw::of(path);
+        let draw = Draw::of(self.is_bulk(path));
         self.seen.store(false, Ordering::Relaxed);
         self.target.budget.check(draw)?;
         if self.acts(path) {

@@ -25,4 +25,5 @@ mod v0_0;
 mod v0_1;
 pub mod watch;
 
-pub use self::gateway::{Gateway, Wire};
+pub use self::gateway::Gateway;
+pub use crate::upstream::generation::Generation;

@@ -12,7 +12,7 @@ use prost_reflect::{
 };
 use serde_json::{Map, Value};
 
-use super::Wire;
+use super::Generation;
 use crate::error::Error;
 use crate::pb::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
 use crate::upstream::said::words;
@@ -37,7 +37,7 @@ fn invalid(why: impl AsRef<str>) -> Error {
 }
 
 /// The policy of a text, encoded as a generation has it.
-pub fn encode(wire: Wire, text: &str) -> Result<Vec<u8>, Error> {
+pub fn encode(generation: Generation, text: &str) -> Result<Vec<u8>, Error> {
     let parsed: Value =
         serde_saphyr::from_str(text).map_err(|error| invalid(format!("is no YAML: {error}")))?;
     let Value::Object(mut policy) = parsed else {
@@ -49,9 +49,9 @@ pub fn encode(wire: Wire, text: &str) -> Result<Vec<u8>, Error> {
     {
         return Err(invalid("has `filesystem` and `filesystem_policy`"));
     }
-    let descriptor = match wire {
-        Wire::V0_0 => V0_0.clone(),
-        Wire::V0_1 => V0_1.clone(),
+    let descriptor = match generation {
+        Generation::V0_0 => V0_0.clone(),
+        Generation::V0_1 => V0_1.clone(),
     };
     fit(&mut policy, &descriptor, 0)?;
     let message = DynamicMessage::deserialize(descriptor, Value::Object(policy))
@@ -164,9 +164,9 @@ network_policies:
 
     #[test]
     fn wp05_the_file_of_the_command_line_fits_either_generation() {
-        let old = encode(Wire::V0_0, TEXT).unwrap();
+        let old = encode(Generation::V0_0, TEXT).unwrap();
         let old = v0_0::openshell::sandbox::v1::SandboxPolicy::decode(old.as_slice()).unwrap();
-        let new = encode(Wire::V0_1, TEXT).unwrap();
+        let new = encode(Generation::V0_1, TEXT).unwrap();
         let new = v0_1::openshell::sandbox::v1::SandboxPolicy::decode(new.as_slice()).unwrap();
         assert_eq!(old.filesystem.unwrap().read_only, ["/usr", "/lib"]);
         assert_eq!(new.filesystem.unwrap().read_write, ["/tmp"]);
@@ -193,12 +193,12 @@ network_policies:
             ("a: b: c", "YAML"),
             ("version: 1\nversion: 2", "version"),
         ] {
-            for wire in [Wire::V0_0, Wire::V0_1] {
-                let error = encode(wire, text).unwrap_err().to_string();
+            for generation in [Generation::V0_0, Generation::V0_1] {
+                let error = encode(generation, text).unwrap_err().to_string();
                 assert!(error.contains(named), "{text}: {error}");
             }
         }
         let odd = "network_policies: { a: { endpoints: [{ host: x, access: everything }] } }";
-        assert!(encode(Wire::V0_1, odd).is_err());
+        assert!(encode(Generation::V0_1, odd).is_err());
     }
 }

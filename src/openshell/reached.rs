@@ -5,9 +5,10 @@
 //! - what a call has asked for and got no answer to is open until something tells;
 //! - unary calls go through one shared connection for as long as it lasts, calls that stream through others.
 
-use std::sync::{MutexGuard, PoisonError};
+use parking_lot::MutexGuard;
 
-use super::gateway::{Gateway, Wire};
+use super::Generation;
+use super::gateway::Gateway;
 use super::sandbox::unreadable;
 use crate::access::policy::{self, Audit, Guard};
 use crate::ctx::Ctx;
@@ -32,10 +33,15 @@ impl Gateway {
         self.guard(path).is_some_and(|guard| guard.audit == Audit::Write)
     }
 
+    /// Whether the answers of a method are as long as callers please.
+    pub(super) fn is_bulk(&self, path: &str) -> bool {
+        self.guard(path).is_some_and(|guard| guard.bulk)
+    }
+
     fn guard(&self, path: &str) -> Option<&'static Guard> {
-        let table = match self.wire {
-            Wire::V0_0 => policy::UPSTREAM_V0_0,
-            Wire::V0_1 => policy::UPSTREAM_V0_1,
+        let table = match self.generation {
+            Generation::V0_0 => policy::UPSTREAM_V0_0,
+            Generation::V0_1 => policy::UPSTREAM_V0_1,
         };
         policy::upstream(table, path).and_then(|row| row.guard.as_ref())
     }
@@ -77,7 +83,7 @@ impl Gateway {
 
     pub(super) fn allows(&self, lease: &Lease, path: &str) -> Result<(), Error> {
         let (probe, name) = (lease.probe(), &self.target.name);
-        capability::needs(path, name, probe.generation, &probe.version)?;
+        capability::needs(path, name, self.generation, &probe.version)?;
         let guard = self.guard(path);
         guard.map_or(Ok(()), |guard| probe.governable(guard.effect, name))
     }
@@ -109,6 +115,6 @@ impl Gateway {
     }
 
     fn held(&self) -> MutexGuard<'_, Lease> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lease.lock()
     }
 }

@@ -8,11 +8,13 @@ use http::HeaderMap;
 use tracing::warn;
 
 use super::gateway::{CALL_TIME, Passed};
-use super::{Gateway, Wire, v0_0, v0_1};
+use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Kind, Reason, Said};
 use crate::upstream::budget::SANDBOXES_MAX;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
+use crate::upstream::said::harmless;
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";
@@ -35,15 +37,6 @@ pub(super) const ITEMS_MAX: usize = 100;
 const ID_CHARACTERS_MAX: usize = 128;
 /// Conditions of one sandbox that are kept.
 pub(super) const CONDITIONS_MAX: usize = 20;
-
-/// Where a sandbox is on its gateway.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
-    /// Its workspace; never empty.
-    pub workspace: String,
-    /// Its name.
-    pub name: String,
-}
 
 /// How a sandbox is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +82,7 @@ pub struct Sandbox {
     /// The gateway's own id.
     pub id: String,
     /// Where it is.
-    pub place: Place,
+    pub place: SandboxName,
     /// How it is.
     pub phase: Phase,
     /// When it was made.
@@ -146,9 +139,9 @@ pub(super) type Page<T> = (Vec<T>, Option<String>);
 impl Gateway {
     /// Makes a sandbox. Sent once: an error says that nothing is known but what it says.
     pub async fn create_sandbox(&self, new: &NewSandbox) -> Result<Sandbox, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::create(new)?,
-            Wire::V0_1 => v0_1::create(new)?,
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::create(new)?,
+            Generation::V0_1 => v0_1::create(new)?,
         };
         let answer = self.unary(CREATE, &request, CREATE_TIME).await?;
         self.read_sandbox(CREATE, &answer)
@@ -169,9 +162,9 @@ impl Gateway {
     /// A creation in the caller's own bytes, with one annotation more, by which its sandbox is known. One that would be too
     /// large with it stays as it is.
     pub(crate) fn with_annotation(&self, request: Bytes, key: &str, value: &str) -> Bytes {
-        let more = match self.wire() {
-            Wire::V0_0 => v0_0::annotated(key, value),
-            Wire::V0_1 => v0_1::annotated(key, value),
+        let more = match self.generation() {
+            Generation::V0_0 => v0_0::annotated(key, value),
+            Generation::V0_1 => v0_1::annotated(key, value),
         };
         if request.len() + more.len() > MESSAGE_BYTES_MAX {
             return request;
@@ -194,16 +187,16 @@ impl Gateway {
 
     /// What a request asks for that hooks before a creation are told.
     pub(crate) fn asked_for(&self, request: &[u8]) -> Option<NewSandbox> {
-        match self.wire() {
-            Wire::V0_0 => v0_0::asked_for(request),
-            Wire::V0_1 => v0_1::asked_for(request),
+        match self.generation() {
+            Generation::V0_0 => v0_0::asked_for(request),
+            Generation::V0_1 => v0_1::asked_for(request),
         }
     }
 
     fn was_deleted(&self, answer: &[u8]) -> Result<bool, Error> {
-        let deleted = match self.wire() {
-            Wire::V0_0 => v0_0::deleted(answer),
-            Wire::V0_1 => v0_1::deleted(answer),
+        let deleted = match self.generation() {
+            Generation::V0_0 => v0_0::deleted(answer),
+            Generation::V0_1 => v0_1::deleted(answer),
         };
         deleted.ok_or_else(|| self.unreadable(DELETE))
     }
@@ -212,22 +205,22 @@ impl Gateway {
     ///
     /// # Errors
     /// `NOT_FOUND` of the sandbox.
-    pub async fn get_sandbox(&self, place: &Place) -> Result<Sandbox, Error> {
+    pub async fn get_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
         self.about_sandbox(GET, place).await
     }
 
     /// Lets a sandbox run again.
-    pub async fn start_sandbox(&self, place: &Place) -> Result<Sandbox, Error> {
+    pub async fn start_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
         self.about_sandbox(START, place).await
     }
 
     /// Lets a sandbox stand still.
-    pub async fn stop_sandbox(&self, place: &Place) -> Result<Sandbox, Error> {
+    pub async fn stop_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
         self.about_sandbox(STOP, place).await
     }
 
     /// Begins to delete a sandbox; false where there was none. The gateway does it in its own time.
-    pub async fn delete_sandbox(&self, place: &Place) -> Result<bool, Error> {
+    pub async fn delete_sandbox(&self, place: &SandboxName) -> Result<bool, Error> {
         let request = self.named(place);
         let answer = match self.unary(DELETE, &request, CALL_TIME).await {
             Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
@@ -255,20 +248,20 @@ impl Gateway {
         workspace: Option<&str>,
         bytes_max: usize,
     ) -> Result<(Vec<Sandbox>, bool), Error> {
-        let mut all: BTreeMap<Place, Sandbox> = BTreeMap::new();
+        let mut all: BTreeMap<SandboxName, Sandbox> = BTreeMap::new();
         let (mut from, mut asked, mut bytes, mut whole) = (String::new(), 0, 0, false);
         // Where there is more than is read, nobody must take what was read for all there is.
         while all.len() < SANDBOXES_MAX && asked < PAGES_MAX && bytes < bytes_max {
             asked += 1;
-            let request = match self.wire() {
-                Wire::V0_0 => v0_0::list(workspace, &from),
-                Wire::V0_1 => v0_1::list(workspace, &from),
+            let request = match self.generation() {
+                Generation::V0_0 => v0_0::list(workspace, &from),
+                Generation::V0_1 => v0_1::list(workspace, &from),
             };
             let answer = self.unary(LIST, &request, CALL_TIME).await?;
             bytes += answer.len();
-            let page = match self.wire() {
-                Wire::V0_0 => v0_0::page(&answer, &from),
-                Wire::V0_1 => v0_1::page(&answer),
+            let page = match self.generation() {
+                Generation::V0_0 => v0_0::page(&answer, &from),
+                Generation::V0_1 => v0_1::page(&answer),
             };
             let (page, next) = page.ok_or_else(|| self.unreadable(LIST))?;
             all.extend(page.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)));
@@ -285,23 +278,27 @@ impl Gateway {
         Ok((all.into_values().take(SANDBOXES_MAX).collect(), whole))
     }
 
-    async fn about_sandbox(&self, path: &'static str, place: &Place) -> Result<Sandbox, Error> {
+    async fn about_sandbox(
+        &self,
+        path: &'static str,
+        place: &SandboxName,
+    ) -> Result<Sandbox, Error> {
         let answer = self.unary(path, &self.named(place), CALL_TIME).await;
         self.read_sandbox(path, &answer.map_err(about(place))?)
     }
 
     /// Get, delete, start and stop name a sandbox in the same fields.
-    fn named(&self, place: &Place) -> Vec<u8> {
-        match self.wire() {
-            Wire::V0_0 => v0_0::named(place),
-            Wire::V0_1 => v0_1::named(place),
+    fn named(&self, place: &SandboxName) -> Vec<u8> {
+        match self.generation() {
+            Generation::V0_0 => v0_0::named(place),
+            Generation::V0_1 => v0_1::named(place),
         }
     }
 
     fn read_sandbox(&self, path: &'static str, answer: &[u8]) -> Result<Sandbox, Error> {
-        let sandbox = match self.wire() {
-            Wire::V0_0 => v0_0::sandbox(answer),
-            Wire::V0_1 => v0_1::sandbox(answer),
+        let sandbox = match self.generation() {
+            Generation::V0_0 => v0_0::sandbox(answer),
+            Generation::V0_1 => v0_1::sandbox(answer),
         };
         sandbox.ok_or_else(|| self.unreadable(path))
     }
@@ -315,7 +312,7 @@ pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
 }
 
 /// A gateway that knows no such thing speaks of the sandbox.
-pub(super) fn about(place: &Place) -> impl Fn(Error) -> Error {
+pub(super) fn about(place: &SandboxName) -> impl Fn(Error) -> Error {
     |error| {
         if matches!(error, Error::Gateway { said: Said::Missing, .. }) {
             return Error::missing(Kind::Sandbox, &place.name);
@@ -326,8 +323,7 @@ pub(super) fn about(place: &Place) -> impl Fn(Error) -> Error {
 
 /// Text of a gateway, cut, without control characters.
 pub(super) fn text(said: &str) -> String {
-    let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
-    shown.take(TEXT_CHARACTERS_MAX).collect()
+    harmless(said, TEXT_CHARACTERS_MAX)
 }
 
 /// Items of a gateway, cut in number and length.
@@ -349,11 +345,11 @@ pub(super) fn id(said: &str) -> Option<String> {
 }
 
 /// Where a sandbox is; none where it is named as nothing can be.
-pub(super) fn place(workspace: &str, name: &str) -> Option<Place> {
+pub(super) fn place(workspace: &str, name: &str) -> Option<SandboxName> {
     let sound = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
     let workspace = if workspace.is_empty() { "default" } else { workspace };
     (!name.is_empty() && sound(name) && sound(workspace))
-        .then(|| Place { workspace: workspace.to_owned(), name: name.to_owned() })
+        .then(|| SandboxName { workspace: workspace.to_owned(), name: name.to_owned() })
 }
 
 #[cfg(test)]

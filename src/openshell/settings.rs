@@ -5,8 +5,9 @@
 //! - a change is sent once, without a request id of our own, and without annotations: those are for sandboxes alone.
 
 use super::gateway::CALL_TIME;
-use super::sandbox::{Place, about, text};
-use super::{Gateway, Wire, v0_0, v0_1};
+use super::sandbox::{about, text};
+use super::{Gateway, Generation, v0_0, v0_1};
+use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 
 const OF_GATEWAY: &str = "/openshell.v1.OpenShell/GetGatewayConfig";
@@ -132,7 +133,7 @@ pub struct Changed {
 /// What is to be changed, as it goes out.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
-    pub(super) of: Option<&'a Place>,
+    pub(super) of: Option<&'a SandboxName>,
     pub(super) key: &'static str,
     /// None takes it away.
     pub(super) value: Option<&'a Value>,
@@ -141,7 +142,7 @@ pub(super) struct Change<'a> {
 impl Gateway {
     /// The settings of the gateway, or those that hold for one of its sandboxes; by key. Reading those of a new sandbox
     /// makes some gateways write the first revision of its policy.
-    pub async fn settings(&self, of: Option<&Place>) -> Result<(Vec<Setting>, u64), Error> {
+    pub async fn settings(&self, of: Option<&SandboxName>) -> Result<(Vec<Setting>, u64), Error> {
         let (settings, revision) = match of {
             None => self.settings_of_gateway().await?,
             Some(place) => self.settings_of_sandbox(place).await?,
@@ -152,22 +153,26 @@ impl Gateway {
     }
 
     async fn settings_of_gateway(&self) -> Result<(Vec<Setting>, u64), Error> {
-        let answer = match self.wire() {
-            Wire::V0_0 => v0_0::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?),
-            Wire::V0_1 => v0_1::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?),
+        let answer = match self.generation() {
+            Generation::V0_0 => {
+                v0_0::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?)
+            }
+            Generation::V0_1 => {
+                v0_1::gateway_settings(&self.unary(OF_GATEWAY, &[], CALL_TIME).await?)
+            }
         };
         answer.ok_or_else(|| self.unreadable(OF_GATEWAY))
     }
 
-    async fn settings_of_sandbox(&self, place: &Place) -> Result<(Vec<Setting>, u64), Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::ask_settings(&self.get_sandbox(place).await?.id),
-            Wire::V0_1 => v0_1::ask_settings(place),
+    async fn settings_of_sandbox(&self, place: &SandboxName) -> Result<(Vec<Setting>, u64), Error> {
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::ask_settings(&self.get_sandbox(place).await?.id),
+            Generation::V0_1 => v0_1::ask_settings(place),
         };
         let answer = self.unary(OF_SANDBOX, &request, CALL_TIME).await.map_err(about(place))?;
-        let settings = match self.wire() {
-            Wire::V0_0 => v0_0::sandbox_settings(&answer),
-            Wire::V0_1 => v0_1::sandbox_settings(&answer),
+        let settings = match self.generation() {
+            Generation::V0_0 => v0_0::sandbox_settings(&answer),
+            Generation::V0_1 => v0_1::sandbox_settings(&answer),
         };
         settings.ok_or_else(|| self.unreadable(OF_SANDBOX))
     }
@@ -175,23 +180,23 @@ impl Gateway {
     /// Sets a setting, or takes it away, of the gateway or of one of its sandboxes.
     pub async fn change_setting(
         &self,
-        of: Option<&Place>,
+        of: Option<&SandboxName>,
         key: Key,
         value: Option<&Value>,
     ) -> Result<Changed, Error> {
         let change = Change { of, key: key.as_str(), value };
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::change_setting(&change),
-            Wire::V0_1 => v0_1::change_setting(&change),
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::change_setting(&change),
+            Generation::V0_1 => v0_1::change_setting(&change),
         };
         let answer = self.unary(UPDATE, &request, CALL_TIME).await;
         let answer = match of {
             None => answer?,
             Some(place) => answer.map_err(about(place))?,
         };
-        let changed = match self.wire() {
-            Wire::V0_0 => v0_0::setting_changed(&answer),
-            Wire::V0_1 => v0_1::setting_changed(&answer),
+        let changed = match self.generation() {
+            Generation::V0_0 => v0_0::setting_changed(&answer),
+            Generation::V0_1 => v0_1::setting_changed(&answer),
         };
         changed.ok_or_else(|| self.unreadable(UPDATE))
     }

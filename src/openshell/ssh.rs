@@ -1,9 +1,11 @@
 //! SSH sessions into sandboxes.
 
-use super::gateway::{CALL_TIME, Gateway, Wire};
-use super::sandbox::{Place, about};
+use super::Generation;
+use super::gateway::{CALL_TIME, Gateway};
+use super::sandbox::about;
 use super::{v0_0, v0_1};
 use crate::clock::Timestamp;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Said};
 
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSshSession";
@@ -36,32 +38,32 @@ impl std::fmt::Debug for SshSession {
 
 impl Gateway {
     /// Opens an SSH session. Sent once.
-    pub async fn create_ssh_session(&self, place: &Place) -> Result<SshSession, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
-            Wire::V0_1 => v0_1::create_ssh(place),
+    pub async fn create_ssh_session(&self, place: &SandboxName) -> Result<SshSession, Error> {
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
+            Generation::V0_1 => v0_1::create_ssh(place),
         };
         let answer = self.unary(CREATE, &request, CALL_TIME).await.map_err(about(place))?;
-        let session = match self.wire() {
-            Wire::V0_0 => v0_0::ssh(&answer),
-            Wire::V0_1 => v0_1::ssh(&answer),
+        let session = match self.generation() {
+            Generation::V0_0 => v0_0::ssh(&answer),
+            Generation::V0_1 => v0_1::ssh(&answer),
         };
         session.ok_or_else(|| self.unreadable(CREATE))
     }
 
     /// Ends an SSH session; false where there was none.
     pub async fn revoke_ssh_session(&self, token: &str) -> Result<bool, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::revoke_ssh(token),
-            Wire::V0_1 => v0_1::revoke_ssh(token),
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::revoke_ssh(token),
+            Generation::V0_1 => v0_1::revoke_ssh(token),
         };
         let answer = match self.unary(REVOKE, &request, CALL_TIME).await {
             Err(Error::Gateway { said: Said::Missing, .. }) => return Ok(false),
             answer => answer?,
         };
-        let revoked = match self.wire() {
-            Wire::V0_0 => v0_0::revoked(&answer),
-            Wire::V0_1 => v0_1::revoked(&answer),
+        let revoked = match self.generation() {
+            Generation::V0_0 => v0_0::revoked(&answer),
+            Generation::V0_1 => v0_1::revoked(&answer),
         };
         revoked.ok_or_else(|| self.unreadable(REVOKE))
     }

@@ -1,6 +1,7 @@
 //! The gateway's own templates for sandboxes, which generation 0.1 has.
 
-use super::gateway::{CALL_TIME, Gateway, Wire};
+use super::Generation;
+use super::gateway::{CALL_TIME, Gateway};
 use super::v0_1;
 use crate::error::Error;
 
@@ -25,7 +26,7 @@ pub struct WorkloadTemplate {
 impl Gateway {
     /// The gateway's own templates, and whether these are all; generation 0.0 has none.
     pub async fn list_templates(&self) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
-        let Wire::V0_1 = self.wire() else { return Ok((Vec::new(), true)) };
+        let Generation::V0_1 = self.generation() else { return Ok((Vec::new(), true)) };
         let (mut all, mut from, mut asked) = (Vec::new(), String::new(), 0);
         while all.len() <= TEMPLATES_MAX && asked < PAGES_MAX {
             asked += 1;
@@ -49,7 +50,7 @@ impl Gateway {
         workspace: &str,
         name: &str,
     ) -> Result<WorkloadTemplate, Error> {
-        if self.wire() == Wire::V0_0 {
+        if self.generation() == Generation::V0_0 {
             let why = "is for gateways of generation 0.1, which have templates of their own";
             return Err(Error::invalid("gateway_template", why));
         }

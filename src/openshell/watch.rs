@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::gateway::{CALL_TIME, Messages};
-use super::sandbox::{Place, Sandbox, about, unreadable};
-use super::{Gateway, Wire, v0_0, v0_1};
+use super::sandbox::{Sandbox, about, unreadable};
+use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 
 const LOGS: &str = "/openshell.v1.OpenShell/GetSandboxLogs";
@@ -108,9 +109,9 @@ enum First {
 #[derive(Debug)]
 pub struct Watching {
     messages: Messages,
-    wire: Wire,
+    generation: Generation,
     gateway: String,
-    place: Place,
+    place: SandboxName,
     /// The first message, or the end, where it came in time.
     first: First,
 }
@@ -136,9 +137,9 @@ impl Watching {
             let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
                 return Ok(None);
             };
-            let seen = match self.wire {
-                Wire::V0_0 => v0_0::seen(message),
-                Wire::V0_1 => v0_1::seen(message),
+            let seen = match self.generation {
+                Generation::V0_0 => v0_0::seen(message),
+                Generation::V0_1 => v0_1::seen(message),
             };
             let unreadable = |_| unreadable(&self.gateway, WATCH);
             if let Some(seen) = seen.map_err(unreadable)? {
@@ -152,31 +153,35 @@ impl Gateway {
     /// Lines that a sandbox has logged, the oldest first.
     pub async fn sandbox_logs(
         &self,
-        place: &Place,
+        place: &SandboxName,
         query: &LogQuery,
     ) -> Result<Vec<LogLine>, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::logs(&self.get_sandbox(place).await?.id, place, query),
-            Wire::V0_1 => v0_1::logs(place, query),
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::logs(&self.get_sandbox(place).await?.id, place, query),
+            Generation::V0_1 => v0_1::logs(place, query),
         };
         let answer = self.unary(LOGS, &request, CALL_TIME).await.map_err(about(place))?;
-        let lines = match self.wire() {
-            Wire::V0_0 => v0_0::log_lines(&answer),
-            Wire::V0_1 => v0_1::log_lines(&answer),
+        let lines = match self.generation() {
+            Generation::V0_0 => v0_0::log_lines(&answer),
+            Generation::V0_1 => v0_1::log_lines(&answer),
         };
         lines.ok_or_else(|| self.unreadable(LOGS))
     }
 
     /// Follows a sandbox, from how it is when this answers.
-    pub async fn watch_sandbox(&self, place: &Place, follow: &Follow) -> Result<Watching, Error> {
-        let request = match self.wire() {
-            Wire::V0_0 => v0_0::watch(&self.get_sandbox(place).await?.id, follow),
-            Wire::V0_1 => v0_1::watch(place, follow),
+    pub async fn watch_sandbox(
+        &self,
+        place: &SandboxName,
+        follow: &Follow,
+    ) -> Result<Watching, Error> {
+        let request = match self.generation() {
+            Generation::V0_0 => v0_0::watch(&self.get_sandbox(place).await?.id, follow),
+            Generation::V0_1 => v0_1::watch(place, follow),
         };
         let messages = self.stream(WATCH, &request).await.map_err(about(place))?;
-        let (wire, gateway) = (self.wire(), self.name().to_string());
+        let (generation, gateway) = (self.generation(), self.name().to_string());
         let watching =
-            Watching { messages, wire, gateway, place: place.clone(), first: First::Unknown };
+            Watching { messages, generation, gateway, place: place.clone(), first: First::Unknown };
         watching.begin().await
     }
 }

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::types::{GatewayId, GroupId, OnGateway, ServicePrincipalId, UserId};
+use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, UserId};
 use crate::error::Error;
 
 pub use self::store::log_change;
@@ -42,7 +42,7 @@ pub struct NewEvent {
     /// What happened, as `resource.participle`.
     pub name: &'static str,
     /// The gateway concerned: those who may read it get the event. Without one it is for global admins.
-    pub gateway: Option<OnGateway>,
+    pub gateway: Option<GatewayRef>,
     /// Who did it.
     pub actor: Arc<str>,
     /// A JSON object, without secrets.
@@ -54,7 +54,7 @@ pub struct NewEvent {
 impl NewEvent {
     /// About a gateway that is not the scope of the call.
     #[must_use]
-    pub fn on(mut self, gateway: OnGateway) -> Self {
+    pub fn on(mut self, gateway: GatewayRef) -> Self {
         self.gateway = Some(gateway);
         self
     }
@@ -72,8 +72,8 @@ pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
     let actor: String = event.actor.chars().take(ACTOR_CHARS_MAX).collect();
     let row = store::NewRow {
         name: event.name,
-        gateway_id: event.gateway.as_ref().map(|(id, _)| *id),
-        gateway_name: event.gateway.as_ref().map(|(_, name)| &**name),
+        gateway_id: event.gateway.as_ref().map(|gateway| gateway.id),
+        gateway_name: event.gateway.as_ref().map(|gateway| &*gateway.name),
         actor: &actor,
         payload_json: &payload,
         occurred_at: event.at,

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body::Body;
 
+use super::Proxy;
 use super::early::{Arrived, Early};
-use super::record::{self, Place};
+use super::record::{self};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
-use super::{Proxy, sandboxes};
 use crate::access::policy::{Audit, Guard, Streaming, UpstreamMethod};
 use crate::ctx::Call;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 use crate::fair::Share;
 use crate::net::BoxError;
 use crate::role::Role;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
-use crate::upstream::generation::Generation;
+use crate::upstream::generation::{Detected, Generation};
 use crate::upstream::lane::Lane;
 use crate::upstream::probe::Probe;
 use crate::upstream::targets::Target;
@@ -42,14 +43,9 @@ impl Rows {
         probe: &Probe,
         gateway: &str,
     ) -> Result<(&'static UpstreamMethod, &'static Guard), Error> {
-        let row = match probe.generation {
-            Generation::V0_0 => self.v0_0,
-            Generation::V0_1 => self.v0_1,
-            Generation::Unknown | Generation::Unsupported => {
-                return Err(probe.unsupported(gateway));
-            }
-        };
-        capability::needs(self.path, gateway, probe.generation, &probe.version)?;
+        let generation = probe.spoken(gateway)?;
+        let row = self.row(generation);
+        capability::needs(self.path, gateway, generation, &probe.version)?;
         let row = row.ok_or_else(|| Error::Unimplemented { path: self.path.to_owned() })?;
         let guard = row.guard.as_ref().ok_or_else(|| {
             let why = format!("`{}` is never forwarded", self.path);
@@ -58,13 +54,16 @@ impl Rows {
         Ok((row, guard))
     }
 
-    /// The guard in a generation, or the one that asks for less where that is not known.
-    pub(super) fn of_generation(self, generation: Generation) -> Option<&'static Guard> {
-        let row = match generation {
+    fn row(self, generation: Generation) -> Option<&'static UpstreamMethod> {
+        match generation {
             Generation::V0_0 => self.v0_0,
             Generation::V0_1 => self.v0_1,
-            Generation::Unknown | Generation::Unsupported => None,
-        };
+        }
+    }
+
+    /// The guard in a generation, or the one that asks for less where that is not known.
+    pub(super) fn of_generation(self, generation: Detected) -> Option<&'static Guard> {
+        let row = generation.known().and_then(|generation| self.row(generation));
         row.and_then(|row| row.guard.as_ref()).or_else(|| self.any())
     }
 
@@ -117,22 +116,24 @@ where
     let domain = app.config.server.gateway_domain.as_deref();
     let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
         .and_then(|said| target::of(&app.snapshot, &caller, said))
-        .inspect_err(|error| record::refuse(&call, rows.any(), &Place::default(), None, error))?;
+        .inspect_err(|error| {
+            record::refuse(&call, rows.any(), &SandboxName::default(), None, error)
+        })?;
     let refused = |guard: Option<&'static Guard>, error: Error| {
-        record::refuse(&call, guard, &Place::default(), Some(&chosen), &error);
+        record::refuse(&call, guard, &SandboxName::default(), Some(&chosen), &error);
         error
     };
-    let away = || Connection::unreachable(&chosen.name);
+    let away = || Connection::unreachable(&chosen.gateway.name);
     // Before anything is asked of the gateway, so that who may not call it can't make us connect either.
     if let Some(guard) = rows.any() {
         enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
-    let target = app.fleet.targets.get(chosen.id).ok_or_else(away)?;
+    let target = app.fleet.targets.get(chosen.gateway.id).ok_or_else(away)?;
     let principal = caller.principal();
     let mut watch = Watch::new(
         app,
         caller,
-        chosen.id,
+        chosen.gateway.id,
         rows.any().map_or(Role::Admin, |g| g.role),
         call.deadline,
     );
@@ -141,15 +142,16 @@ where
     let arrived = early.read(&parts.headers, body).await?;
     let lane = Lane::of([rows.v0_0, rows.v0_1]);
     let unary = (lane == Lane::Unary)
-        .then(|| app.fleet.streams.admit_unary(chosen.id, principal))
+        .then(|| app.fleet.streams.admit_unary(chosen.gateway.id, principal))
         .transpose()?;
     let leased = proxy.channels.lease_for(&target, lane, Some(principal));
     let lease = watch.within(leased).await??;
-    let generation = lease.probe().generation;
+    let generation =
+        lease.probe().spoken(&chosen.gateway.name).map_err(|error| refused(rows.any(), error))?;
     let (row, guard) =
-        rows.of(lease.probe(), &chosen.name).map_err(|error| refused(rows.any(), error))?;
+        rows.of(lease.probe(), &chosen.gateway.name).map_err(|error| refused(rows.any(), error))?;
     enough(&chosen, guard.role)
-        .and_then(|()| lease.probe().governable(guard.effect, &chosen.name))
+        .and_then(|()| lease.probe().governable(guard.effect, &chosen.gateway.name))
         .and_then(|()| match guard.audit {
             // Judged by the role on this gateway, not by the best one.
             Audit::Write => app.disk.admit(chosen.role),
@@ -179,7 +181,7 @@ pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {
     if chosen.role >= needed {
         return Ok(());
     }
-    let (held, name) = (chosen.role, &chosen.name);
+    let (held, name) = (chosen.role, &chosen.gateway.name);
     let why = format!("role `{needed}` is needed on gateway `{name}`, the caller has `{held}`");
     Err(Error::Denied { why })
 }
@@ -190,13 +192,13 @@ impl Admitted<'_> {
         let renewed = self.proxy.channels.renew(&self.target, &self.lease);
         self.lease = self.watch.within(renewed).await??;
         let probe = self.lease.probe();
-        if probe.generation == self.generation {
-            return probe.governable(self.guard.effect, &self.chosen.name);
+        if probe.generation == Detected::Known(self.generation) {
+            return probe.governable(self.guard.effect, &self.chosen.gateway.name);
         }
-        Err(Connection::changed(&self.chosen.name))
+        Err(Connection::changed(&self.chosen.gateway.name))
     }
 
     pub(super) fn learns(&self) -> bool {
-        self.generation == Generation::V0_0 && sandboxes::tells(self.row.path)
+        self.guard.answers_sandbox_ids
     }
 }

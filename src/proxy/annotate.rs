@@ -7,13 +7,11 @@
 //! - a change of a setting has no revision that could keep it, and goes on as it came;
 //! - so does a change for the whole gateway: gateways take annotations for sandboxes alone.
 
+use crate::access::policy::Guard;
 use crate::error::Error;
 use crate::openshell::annotation;
 use crate::pb::wire::{self, Fields, Value};
 use crate::upstream::message::Read;
-
-const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
-const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
 
 /// Fields of `UpdateConfigRequest` that make a revision, the same in both generations.
 const POLICY: u32 = 2;
@@ -22,21 +20,12 @@ const MERGE_OPERATIONS: u32 = 7;
 /// Its flag of a change for the whole gateway, the same in both generations.
 const GLOBAL: u32 = 6;
 
-/// The number of `annotations` in a request, the same in both generations.
-fn field(path: &str) -> Option<u32> {
-    match path {
-        CREATE => Some(4),
-        UPDATE => Some(9),
-        _ => None,
-    }
-}
-
 /// Refuses annotations by which the caller could pass for somebody else (T19).
 ///
 /// # Errors
 /// `INVALID_FIELD` of `annotations`.
-pub(super) fn refuse_forged(path: &str, message: &[u8]) -> Result<(), Error> {
-    let Some(annotations) = field(path) else { return Ok(()) };
+pub(super) fn refuse_forged(guard: &Guard, message: &[u8]) -> Result<(), Error> {
+    let Some(annotations) = guard.annotations else { return Ok(()) };
     let mut fields = Fields::of(message);
     while let Ok(Some((number, value))) = fields.field() {
         let (true, Value::Bytes(entry)) = (number == annotations, value) else { continue };
@@ -53,9 +42,9 @@ pub(super) fn refuse_forged(path: &str, message: &[u8]) -> Result<(), Error> {
 ///
 /// # Errors
 /// `MESSAGE_TOO_LARGE`.
-pub(super) fn signed(path: &str, read: Read, actor: &str) -> Result<Read, Error> {
-    let Some(annotations) = field(path) else { return Ok(read) };
-    if path == UPDATE && !is_kept(read.message()) {
+pub(super) fn signed(guard: &Guard, read: Read, actor: &str) -> Result<Read, Error> {
+    let Some(annotations) = guard.annotations else { return Ok(read) };
+    if guard.config_change && !is_kept(read.message()) {
         return Ok(read);
     }
     let (mut entry, mut more) = (Vec::new(), Vec::new());
@@ -78,9 +67,15 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::access::policy::{self, UPSTREAM_V0_1};
     use crate::pb::v0_0::openshell::sandbox::v1 as sandbox;
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
     use crate::pb::v0_1::openshell::v1::CreateSandboxRequest as Create;
+
+    fn guard(method: &str) -> &'static Guard {
+        let path = format!("/openshell.v1.OpenShell/{method}");
+        policy::upstream(UPSTREAM_V0_1, &path).and_then(|row| row.guard.as_ref()).unwrap()
+    }
 
     fn map(key: &str) -> BTreeMap<String, String> {
         [(key.to_owned(), "x".to_owned())].into()
@@ -96,7 +91,7 @@ mod tests {
         let update =
             Update { name: "one".into(), policy, annotations: map("team"), ..Default::default() };
         let bytes = update.encode_to_vec();
-        let sent = signed(UPDATE, read(&bytes), "sp:ci").unwrap();
+        let sent = signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap();
         assert!(sent.message().starts_with(&bytes));
         let mut expected = update;
         expected.annotations.insert("shoreguard/actor".into(), "sp:ci".into());
@@ -105,7 +100,8 @@ mod tests {
         assert_eq!(sent.bytes, framed, "the prefix counts what goes on");
 
         let create = Create { name: "one".into(), ..Default::default() };
-        let sent = signed(CREATE, read(&create.encode_to_vec()), "ana@example.com").unwrap();
+        let sent = signed(guard("CreateSandbox"), read(&create.encode_to_vec()), "ana@example.com")
+            .unwrap();
         let sent = Create::decode(sent.message()).unwrap();
         assert_eq!(sent.annotations["shoreguard/actor"], "ana@example.com");
     }
@@ -114,26 +110,26 @@ mod tests {
     fn what_keeps_no_annotation_goes_on_as_it_came() {
         let setting = Update { setting_key: "ocsf_json_enabled".into(), ..Default::default() };
         let bytes = setting.encode_to_vec();
-        assert_eq!(signed(UPDATE, read(&bytes), "sp:ci").unwrap().message(), bytes);
+        assert_eq!(signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(), bytes);
         let policy = Some(sandbox::SandboxPolicy { version: 1, ..Default::default() });
         let global = Update { global: true, policy, ..Default::default() };
         let bytes = global.encode_to_vec();
-        assert_eq!(signed(UPDATE, read(&bytes), "sp:ci").unwrap().message(), bytes);
-        let other = "/openshell.v1.OpenShell/DeleteSandbox";
-        assert_eq!(signed(other, read(&bytes), "sp:ci").unwrap().message(), bytes);
+        assert_eq!(signed(guard("UpdateConfig"), read(&bytes), "sp:ci").unwrap().message(), bytes);
+        assert_eq!(signed(guard("DeleteSandbox"), read(&bytes), "sp:ci").unwrap().message(), bytes);
     }
 
     #[test]
     fn t19_an_annotation_of_ours_is_nobody_elses() {
         for key in ["shoreguard/actor", "shoreguard/other", "Shoreguard/Actor"] {
             let update = Update { annotations: map(key), ..Default::default() };
-            let refused = refuse_forged(UPDATE, &update.encode_to_vec()).unwrap_err();
+            let refused =
+                refuse_forged(guard("UpdateConfig"), &update.encode_to_vec()).unwrap_err();
             assert!(refused.to_string().starts_with("`annotations` must have no key"), "{key}");
             let create = Create { annotations: map(key), ..Default::default() };
-            refuse_forged(CREATE, &create.encode_to_vec()).unwrap_err();
+            refuse_forged(guard("CreateSandbox"), &create.encode_to_vec()).unwrap_err();
         }
         let fine = Update { annotations: map("team"), ..Default::default() };
-        refuse_forged(UPDATE, &fine.encode_to_vec()).unwrap();
+        refuse_forged(guard("UpdateConfig"), &fine.encode_to_vec()).unwrap();
     }
 
     #[test]
@@ -144,7 +140,7 @@ mod tests {
             POLICY,
             &vec![0; crate::upstream::message::MESSAGE_BYTES_MAX - 8],
         );
-        let refused = signed(UPDATE, read(&large), "sp:ci").unwrap_err();
+        let refused = signed(guard("UpdateConfig"), read(&large), "sp:ci").unwrap_err();
         assert!(refused.to_string().contains("1048576 bytes"), "{refused}");
     }
 }

@@ -12,12 +12,13 @@ use tokio::time::timeout;
 
 use super::admit::{Rows, enough};
 use super::governed;
-use super::record::{self, Place};
+use super::record::{self};
 use super::target::Chosen;
 use super::watch::Watch;
 use crate::access::policy::Audit;
 use crate::app::App;
 use crate::ctx::Call;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::net::BoxError;
 use crate::net::deadline::late_request;
@@ -25,7 +26,7 @@ use crate::pb::wire;
 use crate::role::Role;
 use crate::rpc::complete::Complete;
 use crate::rpc::request_body::HeldBody;
-use crate::upstream::generation::Generation;
+use crate::upstream::generation::Detected;
 use crate::upstream::message::{self, Encoding, Read};
 
 /// A call whose gateway is not reached yet.
@@ -35,7 +36,7 @@ pub(super) struct Early<'a> {
     pub(super) rows: Rows,
     pub(super) chosen: &'a Chosen,
     /// What the gateway was last.
-    pub(super) generation: Generation,
+    pub(super) generation: Detected,
     pub(super) watch: &'a Watch,
 }
 
@@ -69,34 +70,39 @@ impl Early<'_> {
         })
     }
 
-    async fn judged<B>(&self, headers: &HeaderMap, body: &mut B) -> Result<Arrived, (Error, Place)>
+    async fn judged<B>(
+        &self,
+        headers: &HeaderMap,
+        body: &mut B,
+    ) -> Result<Arrived, (Error, SandboxName)>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let nowhere = |error| (error, Place::default());
+        let nowhere = |error| (error, SandboxName::default());
         let encoding = message::encoding(headers).map_err(nowhere)?;
         if self.rows.stream_requests() {
             return Ok(Arrived { encoding, read: None });
         }
         let within = self.app.config.limits.body();
         let read = whole(self.call, self.watch, encoding, within, body).await.map_err(nowhere)?;
-        let asks = governed::may_ask_for_more(self.rows.path) && self.chosen.role < Role::Admin;
-        if asks && encoding == Encoding::Identity {
-            let role = governed::role_of(self.rows.path, read.message()).unwrap_or(Role::None);
+        let guard = self.rows.of_generation(self.generation).filter(|guard| guard.config_change);
+        if let (Some(guard), Encoding::Identity) = (guard, encoding) {
+            let role = governed::role_of(guard, read.message()).unwrap_or(Role::None);
             enough(self.chosen, role).map_err(|error| (error, self.place(read.message())))?;
         }
         Ok(Arrived { encoding, read: Some(read) })
     }
 
     /// What the message names, if that is a name.
-    fn place(&self, message: &[u8]) -> Place {
+    fn place(&self, message: &[u8]) -> SandboxName {
         let Some(guard) = self.rows.of_generation(self.generation) else {
-            return Place::default();
+            return SandboxName::default();
         };
         let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
-        let place = Place { workspace: at(guard.workspace_path), sandbox: at(guard.sandbox_path) };
-        if place.bounded().is_ok() { place } else { Place::default() }
+        let place =
+            SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
+        if record::bounded(&place).is_ok() { place } else { SandboxName::default() }
     }
 }
 

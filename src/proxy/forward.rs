@@ -52,9 +52,9 @@ where
         }
         return Err(error);
     }
-    if lifecycle::applies(admitted.row.path) {
+    if let Some(change) = admitted.guard.lifecycle {
         let request_id = request_id::value(admitted.call.request_id);
-        return lifecycle::run(admitted, &parts.headers, request_id, prepared).await;
+        return lifecycle::run(change, admitted, &parts.headers, request_id, prepared).await;
     }
     let ended = prepared.read.as_ref().is_some_and(|read| read.ended);
     let one_message = !matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
@@ -100,9 +100,9 @@ async fn send<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let name = Arc::clone(&admitted.chosen.name);
+    let name = Arc::clone(&admitted.chosen.gateway.name);
     let path = admitted.row.path;
-    let read = rewrite::applies(path);
+    let read = admitted.guard.answers_address;
     let (mut tries, mut resent) = (TRIES, false);
     loop {
         let deadline = admitted.call.deadline;
@@ -180,7 +180,7 @@ where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
 {
     let (mut head, ()) = answer.head.into_parts();
-    let name = &admitted.chosen.name;
+    let name = &admitted.chosen.gateway.name;
     if let Some(error) = headers::credential_refusal(name, head.status, &head.headers) {
         warn!(gateway = %name, "a gateway does not accept our credential");
         if let Some(closing) = closing {
@@ -214,11 +214,11 @@ where
     let share = || admitted.call.held.as_ref().map(Held::beside);
     let learn = admitted
         .learns()
-        .then(|| Learn::new(&admitted.proxy.app, admitted.chosen.id, version, share()));
+        .then(|| Learn::new(&admitted.proxy.app, admitted.chosen.gateway.id, version, share()));
     let taking = admitted.call.taking.clone();
     let taking = taking.filter(|_| streams);
     let outside = taking.map(|taking| crate::net::own(admitted.watch.reset_unpolled(taking)));
-    let rewrites = rewrite::applies(admitted.row.path);
+    let rewrites = admitted.guard.answers_address;
     let passing = Box::new(Passing {
         receiving: answer.body,
         request: answer.pump.map(|pump| AbortOnDropHandle::new(crate::net::own(pump))),

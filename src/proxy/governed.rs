@@ -1,11 +1,10 @@
 //! What a governed request asks for, where its method alone doesn't tell (T05).
 
+use crate::access::policy::Guard;
 use crate::error::Error;
 use crate::openshell::settings;
 use crate::pb::wire;
 use crate::role::Role;
-
-const UPDATE_CONFIG: &str = "/openshell.v1.OpenShell/UpdateConfig";
 
 /// The key under which the policy for all sandboxes is deleted.
 const GLOBAL_POLICY: &str = "policy";
@@ -18,17 +17,12 @@ mod field {
     pub(super) const GLOBAL: u32 = 6;
 }
 
-/// Whether the message of a method may ask for a higher role than the method.
-pub(crate) fn may_ask_for_more(path: &str) -> bool {
-    path == UPDATE_CONFIG
-}
-
 /// The role that a checked message asks for beyond its method's.
 ///
 /// # Errors
 /// `SETTING_UNKNOWN`.
-pub(crate) fn role_of(path: &str, message: &[u8]) -> Result<Role, Error> {
-    if path != UPDATE_CONFIG {
+pub(crate) fn role_of(guard: &Guard, message: &[u8]) -> Result<Role, Error> {
+    if !guard.config_change {
         return Ok(Role::None);
     }
     let global = wire::flag(message, field::GLOBAL);
@@ -47,12 +41,18 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::access::policy::{self, UPSTREAM_V0_0};
     use crate::error::Reason;
     use crate::pb::v0_0::openshell::sandbox::v1::{SandboxPolicy, SettingValue};
     use crate::pb::v0_0::openshell::v1::UpdateConfigRequest as Update;
 
+    fn guard(method: &str) -> &'static Guard {
+        let path = format!("/openshell.v1.OpenShell/{method}");
+        policy::upstream(UPSTREAM_V0_0, &path).and_then(|row| row.guard.as_ref()).unwrap()
+    }
+
     fn role(update: &Update) -> Result<Role, Reason> {
-        role_of(UPDATE_CONFIG, &update.encode_to_vec())
+        role_of(guard("UpdateConfig"), &update.encode_to_vec())
             .map_err(|error| crate::status::code_of(&error).1)
     }
 
@@ -76,6 +76,6 @@ mod tests {
         for (update, expected) in table {
             assert_eq!(role(&update), expected, "{update:?}");
         }
-        assert_eq!(role_of("/openshell.v1.OpenShell/DeleteSandbox", &[]).unwrap(), Role::None);
+        assert_eq!(role_of(guard("DeleteSandbox"), &[]).unwrap(), Role::None);
     }
 }

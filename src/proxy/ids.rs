@@ -10,10 +10,11 @@
 //! - every call with an id is counted, by what has become of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::counter;
+use parking_lot::Mutex;
 use tonic::Code;
 use tracing::debug;
 use uuid::Uuid;
@@ -76,7 +77,7 @@ impl RequestIds {
     /// # Errors
     /// `LIMIT_REACHED` where the share is used up.
     fn take(&self, holder: Holder, asked: Asked, max: usize, now: i64) -> Result<(), Error> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.shares.lock();
         if shares.kept >= KEPT_MAX {
             *shares = Shares::default();
         }
@@ -103,7 +104,7 @@ impl RequestIds {
 
     /// Notes that the gateway has confirmed a success.
     fn confirm(&self, holder: Holder, asked: Asked, now: i64) {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.shares.lock();
         let kept = shares.of.get_mut(&holder).and_then(|share| share.get_mut(&asked));
         if let Some(kept) = kept {
             *kept = Kept::Confirmed(now);
@@ -132,9 +133,9 @@ pub(super) fn admit(
     let id = read.and_then(|read| wire::text_at(read.message(), path));
     let (Some(id), Some(caller)) = (id, &admitted.call.caller) else { return Ok(None) };
     let app = &admitted.proxy.app;
-    let gateway = Arc::clone(&admitted.chosen.name);
+    let gateway = Arc::clone(&admitted.chosen.gateway.name);
     let asked = parse(id).map(|id| (admitted.row.path, id));
-    let place = asked.map(|asked| ((admitted.chosen.id, caller.principal()), asked));
+    let place = asked.map(|asked| ((admitted.chosen.gateway.id, caller.principal()), asked));
     if let Some((holder, asked)) = place {
         let max = app.config.gateways.request_ids_per_principal as usize;
         let now = app.clock.now().unix_seconds();
@@ -226,7 +227,7 @@ mod tests {
             ids.take(holder(1), asked(id as u128), usize::MAX, 0).unwrap();
         }
         ids.take(holder(2), asked(1), 1, 0).unwrap();
-        let shares = ids.shares.lock().unwrap();
+        let shares = ids.shares.lock();
         assert_eq!((shares.kept, shares.of.len()), (1, 1));
     }
 

@@ -11,27 +11,19 @@ use http::{HeaderMap, HeaderValue, Response};
 use super::admit::Admitted;
 use super::body::ProxiedBody;
 use super::prepare::Prepared;
+use crate::access::policy::Lifecycle;
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::openshell::Wire;
 use crate::openshell::gateway::Passed;
 use crate::proxy::SandboxIds;
 use crate::resources::sandboxes::proxied::{self, Forwarded};
 use crate::rpc::call;
-use crate::upstream::generation::Generation;
 use crate::upstream::headers::{self, Ours};
 use crate::upstream::message;
 
-const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
-const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
-
-/// Whether a method makes or deletes a sandbox.
-pub(super) fn applies(path: &str) -> bool {
-    path == CREATE || path == DELETE
-}
-
 /// Does what the call asks for.
 pub(super) async fn run(
+    change: Lifecycle,
     admitted: Admitted<'_>,
     from: &HeaderMap,
     request_id: HeaderValue,
@@ -49,34 +41,26 @@ pub(super) async fn run(
     };
     let read =
         prepared.read.take().ok_or_else(|| Error::internal("a request that was not read"))?;
-    let wire = match admitted.generation {
-        Generation::V0_0 => Wire::V0_0,
-        Generation::V0_1 => Wire::V0_1,
-        Generation::Unknown | Generation::Unsupported => {
-            return Err(Error::internal("a generation that was let through"));
-        }
-    };
     let forwarded = Forwarded {
-        wire,
+        generation: admitted.generation,
         headers: headers::request(from, &ours),
         message: read.message_bytes(),
         workspace: prepared.place.workspace,
-        sandbox: prepared.place.sandbox,
+        sandbox: prepared.place.name,
         deadline,
     };
     // The intent goes along with the call: what is done with it is closed where it ends.
     let entry = prepared.closing.take().and_then(super::record::Closing::into_entry);
     admitted.call.note.lock().entry = entry;
     let ids = prepared.ids.take();
-    let chosen = (admitted.chosen.id, Arc::clone(&admitted.chosen.name));
-    let ctx = Ctx::proxied(&app, admitted.call.clone(), admitted.chosen.role, chosen);
-    let (main, creates) = (Arc::clone(&app), admitted.row.path == CREATE);
+    let on = admitted.chosen.gateway.clone();
+    let ctx = Ctx::proxied(&app, admitted.call.clone(), admitted.chosen.role, on);
+    let main = Arc::clone(&app);
     let noted = admitted.call.clone();
     let task = app.spawn(async move {
-        let passed = if creates {
-            proxied::create(ctx, forwarded).await
-        } else {
-            proxied::delete(ctx, forwarded).await
+        let passed = match change {
+            Lifecycle::Create => proxied::create(ctx, forwarded).await,
+            Lifecycle::Delete => proxied::delete(ctx, forwarded).await,
         };
         let refused = match &passed {
             Ok(passed) => passed.refused.as_ref(),
@@ -91,7 +75,11 @@ pub(super) async fn run(
     });
     let passed = admitted.watch.within(task).await?.map_err(Error::internal)??;
     if let (true, Some(message)) = (admitted.learns(), &passed.message) {
-        app.part::<SandboxIds>().learn(admitted.chosen.id, admitted.lease.version(), message);
+        app.part::<SandboxIds>().learn(
+            admitted.chosen.gateway.id,
+            admitted.lease.version(),
+            message,
+        );
     }
     Ok(answer(passed, &admitted, request_id))
 }

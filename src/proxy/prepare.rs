@@ -7,9 +7,10 @@ use http_body::Body;
 
 use super::admit::{Admitted, enough};
 use super::ids::{self, Counted};
-use super::record::{self, Closing, Place};
+use super::record::{self, Closing};
 use super::{annotate, governed, skew};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
+use crate::db::types::SandboxName;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::net::BoxError;
@@ -23,7 +24,7 @@ use crate::upstream::message::{self, Encoding, Read};
 /// What was found out of a request before it is sent.
 pub(super) struct Prepared {
     pub(super) read: Option<Read>,
-    pub(super) place: Place,
+    pub(super) place: SandboxName,
     pub(super) meter: Option<Arc<Meter>>,
     pub(super) closing: Option<Closing>,
     /// Its request id, where there is one.
@@ -54,20 +55,20 @@ where
     }
     let digest = || (!guard.secret).then(|| app.streamed_digest());
     let whole = read.as_ref().filter(|_| admitted.row.streaming != Streaming::Both);
-    let (digest, meter): (Digest, _) = match whole.filter(|read| read.ended) {
+    let (digest, meter): (Option<Digest>, _) = match whole.filter(|read| read.ended) {
         Some(read) => {
             let of = |mut digest: crate::digest::Streamed| {
                 digest.update(read.message());
                 digest.finish()
             };
             let streams = admitted.row.streaming != Streaming::Unary;
-            (digest().and_then(of), streams.then(|| Arc::new(Meter::new(None))))
+            (digest().map(of), streams.then(|| Arc::new(Meter::new(None))))
         }
         None => (None, Some(Arc::new(Meter::new(digest())))),
     };
     let actor = admitted.call.caller.as_ref().map(|caller| Arc::clone(caller.actor()));
     let signed =
-        |read| annotate::signed(admitted.row.path, read, actor.as_deref().unwrap_or_default());
+        |read| annotate::signed(admitted.guard, read, actor.as_deref().unwrap_or_default());
     let read = read.map(signed).transpose()?;
     let mut closing = record::open(app, admitted, &place, digest).await?;
     if let Some(meter) = &meter {
@@ -81,21 +82,21 @@ where
 async fn read<B>(
     admitted: &mut Admitted<'_>,
     body: &mut B,
-) -> Result<(Option<Read>, Place), (Error, Place)>
+) -> Result<(Option<Read>, SandboxName), (Error, SandboxName)>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     let guard = admitted.guard;
     let governed = guard.effect != PolicyEffect::None;
-    let nowhere = |error| (error, Place::default());
+    let nowhere = |error| (error, SandboxName::default());
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
     let encoding = admitted.arrived.encoding;
     let named = guard.sandbox_key != SandboxKey::None;
     let plain = encoding == Encoding::Identity;
     if !governed && !named && admitted.row.request_id.is_empty() && (streams || !plain) {
         // It names no sandbox and would be read to judge its text alone. What streams or is compressed passes as bytes.
-        return Ok((admitted.arrived.read.take(), Place::default()));
+        return Ok((admitted.arrived.read.take(), SandboxName::default()));
     }
     encoding.readable().map_err(nowhere)?;
     let read = match admitted.arrived.read.take() {
@@ -104,16 +105,17 @@ where
     };
     if !governed && !named {
         skew::sound(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
-        return Ok((Some(read), Place::default()));
+        return Ok((Some(read), SandboxName::default()));
     }
     let message = read.message();
-    skew::check(admitted.row, admitted.generation, &admitted.chosen.name, message)
+    skew::check(admitted.row, admitted.generation, &admitted.chosen.gateway.name, message)
         .map_err(nowhere)?;
     let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
-    let mut place = Place { workspace: at(guard.workspace_path), sandbox: at(guard.sandbox_path) };
-    place.bounded().map_err(nowhere)?;
-    let forged = annotate::refuse_forged(admitted.row.path, message);
-    let role = forged.and_then(|()| governed::role_of(admitted.row.path, message));
+    let mut place =
+        SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
+    record::bounded(&place).map_err(nowhere)?;
+    let forged = annotate::refuse_forged(admitted.guard, message);
+    let role = forged.and_then(|()| governed::role_of(admitted.guard, message));
     let role = role.map_err(|error| (error, place.clone()))?;
     enough(&admitted.chosen, role).map_err(|error| (error, place.clone()))?;
     admitted.watch.needs(role);
@@ -121,7 +123,7 @@ where
     admitted.watch.recheck().map_err(|error| (error, place.clone()))?;
     if guard.sandbox_key == SandboxKey::Id {
         let ids = &admitted.proxy.app.part::<SandboxIds>();
-        let found = ids.place(admitted.chosen.id, &admitted.lease, &place.sandbox);
+        let found = ids.place(admitted.chosen.gateway.id, &admitted.lease, &place.name);
         let found = admitted.watch.within(found).await.and_then(|found| found);
         place = found.map_err(|error| (error, place))?.as_ref().clone();
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tonic::Code;
 use tracing::error;
@@ -12,10 +12,11 @@ use tracing::error;
 use super::admit::Admitted;
 use super::ids::Counted;
 use super::target::Chosen;
-use crate::access::policy::{Guard, Streaming};
+use crate::access::policy::{About, Guard, Streaming};
 use crate::app::App;
 use crate::audit::{Ending, Intent, OpenEntry, Outcome};
 use crate::ctx::{Call, Refusal};
+use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::digest::Digest;
 use crate::error::{Error, Reason};
 use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
@@ -25,60 +26,42 @@ use crate::upstream::exchange::Meter;
 use crate::upstream::said;
 use crate::upstream::unanswered::Unanswered;
 
-/// The sandbox that a request means.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Its workspace; empty is `default`.
-    pub(crate) workspace: String,
-    /// Its name; empty where the request means none.
-    pub(crate) sandbox: String,
+/// Refuses names that are longer than any that is kept.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub(super) fn bounded(named: &SandboxName) -> Result<(), Error> {
+    for (field, name) in [("workspace", &named.workspace), ("name", &named.name)] {
+        let count = name.chars().count();
+        if count > NAME_CHARACTERS_MAX {
+            let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
+            return Err(Error::invalid(field, why));
+        }
+    }
+    Ok(())
 }
 
-impl Place {
-    /// Refuses names that are longer than any that is kept.
-    ///
-    /// # Errors
-    /// `INVALID_FIELD`.
-    pub(crate) fn bounded(&self) -> Result<(), Error> {
-        for (field, name) in [("workspace", &self.workspace), ("name", &self.sandbox)] {
-            let count = name.chars().count();
-            if count > NAME_CHARACTERS_MAX {
-                let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
-                return Err(Error::invalid(field, why));
-            }
-        }
-        Ok(())
-    }
-
-    /// As the audit log names it.
-    fn target(&self) -> String {
-        match (self.workspace.as_str(), self.sandbox.as_str()) {
-            (_, "") => String::new(),
-            ("" | "default", sandbox) => sandbox.to_owned(),
-            (workspace, sandbox) => format!("{workspace}/{sandbox}"),
-        }
-    }
-
-    fn detail(&self) -> Option<Value> {
-        let workspace = if self.workspace.is_empty() { "default" } else { &self.workspace };
-        let named = !(self.workspace.is_empty() && self.sandbox.is_empty());
-        named.then(|| serde_json::json!({ "workspace": workspace }))
-    }
+fn detail(named: &SandboxName) -> Option<Value> {
+    let workspace = if named.workspace.is_empty() { DEFAULT_WORKSPACE } else { &named.workspace };
+    (*named != SandboxName::default()).then(|| json!({ "workspace": workspace }))
 }
 
 /// Leaves word for the audit layer that the call was not let through.
 pub(crate) fn refuse(
     call: &Call,
     guard: Option<&Guard>,
-    place: &Place,
+    place: &SandboxName,
     chosen: Option<&Chosen>,
     error: &Error,
 ) {
-    let refusal = Refusal {
+    let about = About {
         action: guard.map_or("gateway.call", |guard| guard.action),
         resource: guard.map_or("gateway", |guard| guard.resource),
-        target: place.target(),
-        gateway: chosen.map(|chosen| (Some(chosen.id), Arc::clone(&chosen.name))),
+        target: place.to_string(),
+    };
+    let refusal = Refusal {
+        about,
+        gateway: chosen.map(|chosen| chosen.gateway.clone().into()),
         role: chosen.map_or(crate::role::Role::None, |chosen| chosen.role),
         why: error.into(),
     };
@@ -93,24 +76,22 @@ pub(crate) fn refuse(
 pub(super) async fn open(
     app: &Arc<App>,
     admitted: &Admitted<'_>,
-    place: &Place,
-    digest: Digest,
+    place: &SandboxName,
+    digest: Option<Digest>,
 ) -> Result<Closing, Error> {
     let Admitted { call, chosen, guard, watch, .. } = admitted;
+    let about = About { action: guard.action, resource: guard.resource, target: place.to_string() };
     let intent = Intent {
-        at: app.clock.now(),
         actor: call.caller.as_ref().map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
         principal: call.caller.as_ref().map(crate::access::principal::Caller::principal),
         role: chosen.role,
-        action: guard.action,
-        resource_type: guard.resource,
-        resource_id: place.target(),
-        gateway: Some((Some(chosen.id), Arc::clone(&chosen.name))),
+        gateway: Some(chosen.gateway.clone().into()),
         client_ip: call.client_ip,
         request_id: call.request_id,
         method: call.method.into(),
         digest,
-        detail: place.detail(),
+        detail: detail(place),
+        ..Intent::new(app.clock.now(), about)
     };
     let (app, started) = (Arc::clone(app), call.started);
     let (opened, mut answer) = oneshot::channel::<Result<Closing, Error>>();
@@ -251,13 +232,10 @@ impl Closing {
             (meter.sent.load(Ordering::Relaxed), meter.received.load(Ordering::Relaxed))
         });
         let outcome = Outcome {
-            at: self.app.clock.now(),
-            ending,
-            code,
             took: self.started.elapsed(),
             detail: meter.and_then(|(meter, _)| meter.finish()).map(digest_detail),
             bytes,
-            target: None,
+            ..Outcome::new(self.app.clock.now(), ending, code)
         };
         let app = Arc::clone(&self.app);
         self.app.spawn(async move {
@@ -274,8 +252,6 @@ impl Drop for Closing {
     }
 }
 
-fn digest_detail((key, digest): (Arc<str>, Vec<u8>)) -> Value {
-    let pairs =
-        [("digest".to_owned(), hex(&digest).into()), ("digest_key".to_owned(), (&*key).into())];
-    Value::Object(Map::from_iter(pairs))
+fn digest_detail(digest: Digest) -> Value {
+    json!({ "digest": hex(&digest.bytes), "digest_key": &*digest.key_id })
 }

@@ -4,8 +4,6 @@
 use crate::net::public_address::PublicAddress;
 use crate::pb::wire::{self, Fields};
 
-const CREATE_SSH_SESSION: &str = "/openshell.v1.OpenShell/CreateSshSession";
-
 /// Largest answer that is rewritten.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -14,11 +12,6 @@ mod field {
     pub(super) const HOST: u32 = 3;
     pub(super) const PORT: u32 = 4;
     pub(super) const SCHEME: u32 = 5;
-}
-
-/// Whether the answer of a method is rewritten.
-pub(crate) fn applies(path: &str) -> bool {
-    path == CREATE_SSH_SESSION
 }
 
 /// Returns the answer with our address in place of the gateway's; `None` if it can't be read. Every other field stays as it

@@ -7,17 +7,17 @@
 //! - a gateway whose address or credentials changed tells everything anew (T04).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 use tracing::warn;
 
-use super::record::Place;
 use crate::app::App;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, SandboxName};
 use crate::error::{Error, Reason};
 use crate::fair::Share;
 use crate::pb::wire::{self, Fields, Value};
@@ -42,17 +42,6 @@ const PAGE_TIME: Duration = Duration::from_secs(5);
 
 const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
 
-/// Whether the answers of a method of generation 0.0 tell ids.
-pub(crate) fn tells(path: &str) -> bool {
-    matches!(
-        path,
-        LIST | "/openshell.v1.OpenShell/CreateSandbox"
-            | "/openshell.v1.OpenShell/GetSandbox"
-            | "/openshell.v1.OpenShell/StartSandbox"
-            | "/openshell.v1.OpenShell/StopSandbox"
-    )
-}
-
 /// The ids of every gateway.
 #[derive(Debug, Default)]
 pub struct SandboxIds {
@@ -62,7 +51,7 @@ pub struct SandboxIds {
 #[derive(Debug)]
 struct Known {
     connection_version: u64,
-    places: HashMap<Box<str>, Arc<Place>>,
+    places: HashMap<Box<str>, Arc<SandboxName>>,
     /// Held by who asks the gateway; when the last asking began.
     asking: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
@@ -75,10 +64,10 @@ impl Known {
 
 impl SandboxIds {
     fn gateways(&self) -> MutexGuard<'_, HashMap<GatewayId, Known>> {
-        self.gateways.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gateways.lock()
     }
 
-    fn get(&self, gateway: GatewayId, version: u64, id: &str) -> Option<Arc<Place>> {
+    fn get(&self, gateway: GatewayId, version: u64, id: &str) -> Option<Arc<SandboxName>> {
         let gateways = self.gateways();
         let known = gateways.get(&gateway).filter(|known| known.connection_version == version)?;
         known.places.get(id).cloned()
@@ -113,7 +102,7 @@ impl SandboxIds {
         gateway: GatewayId,
         connection: &Connection,
         id: &str,
-    ) -> Result<Arc<Place>, Error> {
+    ) -> Result<Arc<SandboxName>, Error> {
         let version = connection.version();
         if let Some(place) = self.get(gateway, version, id) {
             return Ok(place);
@@ -171,7 +160,7 @@ impl SandboxIds {
 }
 
 /// An id of a sandbox, and what it names.
-type Placed = (Box<str>, Arc<Place>);
+type Placed = (Box<str>, Arc<SandboxName>);
 
 /// The ids of an answer with what they name, and how many sandboxes it holds.
 fn told(answer: &[u8]) -> (Vec<Placed>, usize) {
@@ -185,7 +174,7 @@ fn told(answer: &[u8]) -> (Vec<Placed>, usize) {
         };
         let (Some(id), Some(name)) = (text(1), text(2)) else { continue };
         let workspace = text(7).unwrap_or("default");
-        let place = Place { workspace: workspace.to_owned(), sandbox: name.to_owned() };
+        let place = SandboxName { workspace: workspace.to_owned(), name: name.to_owned() };
         places.push((id.into(), Arc::new(place)));
     }
     (places, count)
@@ -277,7 +266,7 @@ mod tests {
         let (a, b) = (GatewayId(1), GatewayId(2));
         ids.learn(a, 1, &[sandbox("x", "demo", "team"), sandbox("y", "other", "")].concat());
         let place = ids.get(a, 1, "x").unwrap();
-        assert_eq!((place.workspace.as_str(), place.sandbox.as_str()), ("team", "demo"));
+        assert_eq!((place.workspace.as_str(), place.name.as_str()), ("team", "demo"));
         assert_eq!(ids.get(a, 1, "y").unwrap().workspace, "default");
         assert!(ids.get(b, 1, "x").is_none());
         assert!(ids.get(a, 2, "x").is_none(), "t04: a changed destination tells anew");

@@ -10,7 +10,7 @@ use crate::access::policy::{self, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
 use crate::error::{Error, Reason};
 use crate::pb::strict::{Schema, Unknown};
 use crate::pb::wire;
-use crate::upstream::generation::Generation;
+use crate::upstream::generation::{Generation, releases};
 
 /// Reads a request strictly in the gateway's generation.
 ///
@@ -22,7 +22,7 @@ pub(super) fn check(
     gateway: &str,
     message: &[u8],
 ) -> Result<(), Error> {
-    let read = schema(generation)?.check(row.request, message, Unknown::Passed);
+    let read = Schema::of(generation).check(row.request, message, Unknown::Passed);
     let selector = generation == Generation::V0_0 && selects(row, message);
     if matches!(read, Ok(0)) && !selector {
         return Ok(());
@@ -37,10 +37,9 @@ pub(super) fn check(
     if !explained {
         return Ok(read.map(drop)?);
     }
-    let (of, own) = (other.as_str(), generation.as_str());
     let why = format!(
-        "this message is of generation {of}, gateway `{gateway}` speaks {own}: use a client of {}",
-        generation.releases()
+        "this message is of generation {other}, gateway `{gateway}` speaks {generation}: use a client of {}",
+        releases(generation)
     );
     Err(Error::refused(Reason::WireMismatch, why))
 }
@@ -54,12 +53,8 @@ pub(super) fn sound(
     generation: Generation,
     message: &[u8],
 ) -> Result<(), Error> {
-    schema(generation)?.check(row.request, message, Unknown::Passed)?;
+    Schema::of(generation).check(row.request, message, Unknown::Passed)?;
     Ok(())
-}
-
-fn schema(generation: Generation) -> Result<&'static Schema, Error> {
-    generation.spoken().map(Schema::of).ok_or_else(|| Error::internal("no schema"))
 }
 
 /// How many fields of a message the other generation does not know; none where it can't be read there.
@@ -67,10 +62,9 @@ fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation,
     let (other, table) = match own {
         Generation::V0_0 => (Generation::V0_1, UPSTREAM_V0_1),
         Generation::V0_1 => (Generation::V0_0, UPSTREAM_V0_0),
-        Generation::Unknown | Generation::Unsupported => return None,
     };
     let row = policy::upstream(table, path)?;
-    let unknown = Schema::of(other.spoken()?).check(row.request, message, Unknown::Passed).ok()?;
+    let unknown = Schema::of(other).check(row.request, message, Unknown::Passed).ok()?;
     Some((other, unknown))
 }
 

@@ -1,14 +1,12 @@
 //! Which gateway a call is for: the one that its credential is bound to, else metadata, else the authority, else the
 //! only one that the caller may see (T02).
 
-use std::sync::Arc;
-
 use http::HeaderMap;
 use http::uri::Authority;
 
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::snapshot::Snapshot;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
 
@@ -24,10 +22,8 @@ const NAME_CHARACTERS_MAX: usize = 253;
 /// A gateway that the caller sees, and its role there.
 #[derive(Debug, Clone)]
 pub(crate) struct Chosen {
-    /// Id.
-    pub(crate) id: GatewayId,
-    /// Name.
-    pub(crate) name: Arc<str>,
+    /// The gateway.
+    pub(crate) gateway: GatewayRef,
     /// The caller's role there; never none.
     pub(crate) role: Role,
 }
@@ -105,12 +101,12 @@ fn choose(
     named: Option<&str>,
 ) -> Result<Chosen, Error> {
     let Some(name) = named else { return only(snapshot, principal) };
-    let found = snapshot.gateway(principal, name).filter(|(_, _, role)| *role > Role::None);
-    let (id, name, role) = found.ok_or_else(|| {
+    let found = snapshot.gateway(principal, name).filter(|(_, role)| *role > Role::None);
+    let (gateway, role) = found.ok_or_else(|| {
         let name: String = name.chars().take(NAME_CHARACTERS_MAX).collect();
         Error::missing(Kind::Gateway, name)
     })?;
-    Ok(Chosen { id, name, role })
+    Ok(Chosen { gateway, role })
 }
 
 fn only(snapshot: &Snapshot, principal: PrincipalId) -> Result<Chosen, Error> {

@@ -20,7 +20,7 @@ use crate::audit::refused_writes::Credential;
 use crate::audit::{Ending, Outcome};
 use crate::ctx::{self, Call, Grant, Granted};
 use crate::db::turns::inherited;
-use crate::db::types::GatewayId;
+use crate::db::types::NamedGateway;
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
 use crate::status::{code_of, status};
@@ -209,7 +209,7 @@ async fn replay<R: Message + Default>(
     app: &Arc<App>,
     call: &Call,
     granted: &Granted,
-    digest: Digest,
+    digest: Option<Digest>,
     kept: Kept,
 ) -> Result<R, Error> {
     let gateway = match may_replay(app, granted, &kept) {
@@ -237,11 +237,8 @@ fn may_replay(app: &App, granted: &Granted, kept: &Kept) -> Result<Option<NamedG
     let checked = standing.check(&app.snapshot);
     checked.map_err(|ended| ctx::of_own_call(ended, Some(settled.gateway)))?;
     let name = app.snapshot.gateway_name(settled.gateway);
-    Ok(name.map(|name| (Some(settled.gateway), name)))
+    Ok(name.map(|name| NamedGateway { id: Some(settled.gateway), name }))
 }
-
-/// A gateway as the audit log names it.
-type NamedGateway = (Option<GatewayId>, Arc<str>);
 
 /// Closes the intent of a call, once. That it can't be stored does not undo what was done.
 pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {

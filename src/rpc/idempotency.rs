@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::ctx::{Ctx, Settled};
 use crate::db::idempotency as store;
 use crate::db::types::GatewayId;
+use crate::digest::Digest;
 use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::seal::Aad;
@@ -107,7 +108,7 @@ pub async fn claim(
     caller: Option<&Caller>,
     method: &'static Method,
     request_id: &str,
-    digest: Option<&(Arc<str>, Vec<u8>)>,
+    digest: Option<&Digest>,
 ) -> Result<Claim, Error> {
     if request_id.is_empty() {
         return Ok(Claim::First(None));
@@ -117,7 +118,7 @@ pub async fn claim(
         .to_string();
     let caller =
         caller.ok_or_else(|| Error::invalid("request_id", "is not taken by a public method"))?;
-    let digest = digest.map(|(_, digest)| digest.as_slice()).unwrap_or_default();
+    let digest = digest.map(|digest| digest.bytes.as_slice()).unwrap_or_default();
     let principal = caller.principal().to_string();
     let secret = app.answers_secret(method);
     let now = app.clock.now();

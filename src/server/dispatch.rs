@@ -25,7 +25,7 @@ use crate::role::Role;
 use crate::rpc::complete::Complete;
 use crate::rpc::request_body::{RequestBody, Shape};
 use crate::status;
-use crate::upstream::generation::Generation;
+use crate::upstream::generation::{Detected, Generation};
 
 /// Address of a caller whose address is not known.
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -146,10 +146,10 @@ impl Shared {
         let old = || {
             let caller = call.caller.as_ref()?;
             let name = headers.get("x-shoreguard-gateway")?.to_str().ok()?;
-            let (id, _, role) = self.app.snapshot.gateway(caller.principal(), name)?;
-            let shown = role > Role::None && caller.bound().is_none_or(|bound| bound == id);
-            let target = self.app.fleet.targets.get(id).filter(|_| shown)?;
-            Some(target.generation == Generation::V0_0)
+            let (gateway, role) = self.app.snapshot.gateway(caller.principal(), name)?;
+            let shown = role > Role::None && caller.bound().is_none_or(|bound| bound == gateway.id);
+            let target = self.app.fleet.targets.get(gateway.id).filter(|_| shown)?;
+            Some(target.generation == Detected::Known(Generation::V0_0))
         };
         if call.method.starts_with("/grpc.reflection.") && old() == Some(true) {
             return self.reflection_v0_0.clone();

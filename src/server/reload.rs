@@ -5,11 +5,12 @@
 //! - each process does it for itself;
 //! - connections that stand go on, but those of callers who were known by a certificate under a CA that is another now.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
@@ -57,7 +58,7 @@ impl Listener {
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock()
     }
 }
 

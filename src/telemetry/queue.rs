@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing::warn;
 
 use super::metrics::LOG_LINES_DROPPED;
@@ -99,8 +100,7 @@ impl Queue {
     /// Waits until every line is written, for at most `within`. Answers whether they are.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let waits = |state: &mut State| state.writing || !state.lines.is_empty();
-        let waited = self.emptied.wait_timeout_while(self.lock(), within, waits);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !self.emptied.wait_while_for(&mut self.lock(), waits, within).timed_out()
     }
 
     /// Ends the thread once it has written what waits.
@@ -111,14 +111,14 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The next line to write; none once the queue is closed.
     fn next(&self) -> Option<Vec<u8>> {
         let waits = |state: &mut State| state.lines.is_empty() && !state.closed;
-        let waited = self.filled.wait_while(self.lock(), waits);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        self.filled.wait_while(&mut state, waits);
         let line = state.lines.pop_front()?;
         state.writing = true;
         Some(line)
@@ -218,7 +218,7 @@ mod tests {
     impl Write for Gated {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.permits.recv().unwrap_or(Ok(()))?;
-            self.written.lock().unwrap().extend_from_slice(bytes);
+            self.written.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -252,7 +252,7 @@ mod tests {
         assert!(!queue.flush(Duration::from_millis(1)), "nothing is written yet");
         drop(permit);
         assert!(queue.flush(Duration::from_secs(10)));
-        assert_eq!(*written.lock().unwrap(), b"line 0\nline 1\nline 2\n");
+        assert_eq!(*written.lock(), b"line 0\nline 1\nline 2\n");
         queue.close();
         thread.join().unwrap();
     }
@@ -272,7 +272,7 @@ mod tests {
         queue.close();
         let recorder = PrometheusBuilder::new().build_recorder();
         metrics::with_local_recorder(&recorder, || queue.write_all_to(log));
-        assert_eq!(*written.lock().unwrap(), b"line 1\nline 3\n");
+        assert_eq!(*written.lock(), b"line 1\nline 3\n");
         let dropped = "shoreguard_log_lines_dropped_total{reason=\"write_failed\"} 2";
         assert!(recorder.handle().render().contains(dropped), "{}", recorder.handle().render());
     }

@@ -6,8 +6,10 @@
 //! - unary calls share no lock: they are counted in shards, and those on our own account are not counted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::lane::Lane;
 use crate::access::principal::PrincipalId;
@@ -149,7 +151,7 @@ impl Bounds {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<GatewayId, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

@@ -8,8 +8,10 @@
 //! - what a budget was exceeded by is noted until it is told of, whatever comes in between;
 //! - a probe is counted and never refused: a gateway that says too much is not one that is away.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::Clock;
 use crate::config::Gateways;
@@ -53,19 +55,9 @@ pub(crate) enum Draw {
 }
 
 impl Draw {
-    /// Of a method, by its path.
-    pub(crate) fn of(path: &str) -> Self {
-        match path.rsplit('/').next() {
-            Some(
-                "ListSandboxes"
-                | "ListSandboxTemplates"
-                | "GetSandboxLogs"
-                | "WatchSandbox"
-                | "ExecSandbox"
-                | "ExecSandboxInteractive",
-            ) => Self::Bulk,
-            Some(_) | None => Self::Single,
-        }
+    /// Of a method whose answers are bulk, or are not.
+    pub(crate) fn of(is_bulk: bool) -> Self {
+        if is_bulk { Self::Bulk } else { Self::Single }
     }
 
     fn times(self) -> u64 {
@@ -171,7 +163,7 @@ impl Budget {
     fn minute(&self) -> (MutexGuard<'_, Minute>, Duration) {
         let now = self.clock.now().unix_seconds();
         let number = now.div_euclid(MINUTE_SECONDS);
-        let mut minute = self.minute.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut minute = self.minute.lock();
         if minute.number != number {
             *minute = Minute { number, exceeded: minute.exceeded, ..Minute::default() };
         }
@@ -194,7 +186,7 @@ mod tests {
         let into = clock.now().unix_seconds().rem_euclid(MINUTE_SECONDS);
         clock.advance(Duration::from_secs((MINUTE_SECONDS - into).unsigned_abs()));
         let budget = Budget::new(&config, clock.clone());
-        let (list, stop) = (Draw::of("/o.v1.O/ListSandboxes"), Draw::of("/o.v1.O/StopSandbox"));
+        let (list, stop) = (Draw::Bulk, Draw::Single);
         for (bytes, messages, exceeded) in
             [(100, 3, None), (101, 0, Some(Sent::Bytes)), (0, 4, Some(Sent::Messages))]
         {

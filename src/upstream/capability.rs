@@ -8,7 +8,7 @@
 //! - a version that says nothing takes nothing away: what the gateway then doesn't know it refuses itself. A build on the
 //!   way to a release counts as that release.
 
-use super::generation::Generation;
+use super::generation::{Detected, Generation};
 use crate::access::policy::PolicyEffect;
 use crate::error::{Error, Reason};
 use crate::pb::release::Version;
@@ -46,11 +46,11 @@ impl Family {
 
     /// The generation that it is spoken to in.
     #[must_use]
-    pub fn generation(self) -> Generation {
+    pub fn generation(self) -> Detected {
         match self {
-            Self::V0_0 => Generation::V0_0,
-            Self::V0_1 => Generation::V0_1,
-            Self::Before0_0_37 | Self::Before0_0_88 | Self::Unknown => Generation::Unsupported,
+            Self::V0_0 => Detected::Known(Generation::V0_0),
+            Self::V0_1 => Detected::Known(Generation::V0_1),
+            Self::Before0_0_37 | Self::Before0_0_88 | Self::Unknown => Detected::Unsupported,
         }
     }
 }
@@ -142,7 +142,6 @@ impl Capability {
             Generation::V0_1 => {
                 self != Self::InferenceRoutes && version.is_none_or(|version| version >= since)
             }
-            Generation::Unknown | Generation::Unsupported => false,
         }
     }
 }
@@ -152,9 +151,7 @@ impl Capability {
 #[must_use]
 pub fn contradicts(taken_for: Generation, version: &str) -> bool {
     let family = Family::of(version);
-    taken_for != Generation::Unsupported
-        && family != Family::Unknown
-        && family.generation() != taken_for
+    family != Family::Unknown && family.generation() != Detected::Known(taken_for)
 }
 
 /// Refuses a method that the gateway does not have.
@@ -173,8 +170,7 @@ pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) ->
         format!("since version {}", needed.since())
     };
     let why = format!(
-        "`{method}` exists {when}, gateway `{gateway}` reports `{version}` and speaks generation {}",
-        taken_for.as_str()
+        "`{method}` exists {when}, gateway `{gateway}` reports `{version}` and speaks generation {taken_for}"
     );
     Err(Error::refused(Reason::MethodNotSupported, why))
 }
@@ -194,8 +190,7 @@ pub fn governable(
         return Ok(());
     }
     let why = format!(
-        "gateway `{gateway}` is set to generation {} by hand but reports `{version}`, so nothing that could change a policy is sent to it",
-        taken_for.as_str()
+        "gateway `{gateway}` is set to generation {taken_for} by hand but reports `{version}`, so nothing that could change a policy is sent to it"
     );
     Err(Error::refused(Reason::WireContradicted, why))
 }
@@ -215,16 +210,15 @@ pub fn unsupported(version: &str) -> String {
 
 /// What is to be said of a gateway's wire; empty where all is as it should be.
 #[must_use]
-pub fn note(taken_for: Generation, version: &str) -> String {
+pub fn note(taken_for: Detected, version: &str) -> String {
     match taken_for {
-        Generation::Unsupported => unsupported(version),
-        Generation::V0_0 | Generation::V0_1 if contradicts(taken_for, version) => {
-            let set = taken_for.as_str();
+        Detected::Unsupported => unsupported(version),
+        Detected::Known(set) if contradicts(set, version) => {
             format!(
                 "version `{version}` is not of generation {set}, which was set by hand: reads pass, calls that could change a policy are refused"
             )
         }
-        Generation::V0_0 | Generation::V0_1 | Generation::Unknown => String::new(),
+        Detected::Known(_) | Detected::Unknown => String::new(),
     }
 }
 

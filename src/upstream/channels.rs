@@ -11,8 +11,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{oneshot, watch};
 
 use super::bounds::{self, Bounds, Permit};
@@ -293,7 +294,7 @@ impl Channels {
 
     /// Forgets the connections to a gateway that is gone.
     fn pool(&self, id: GatewayId) -> Arc<Pool> {
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.pools.lock();
         if let Some(pool) = pools.get(&id) {
             return Arc::clone(pool);
         }
@@ -336,7 +337,7 @@ impl Pool {
     }
 
     fn slot(&self, turn: usize) -> MutexGuard<'_, Slot> {
-        self.slots[turn % self.slots.len()].lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots[turn % self.slots.len()].lock()
     }
 
     /// Puts a connection into its slot, unless credentials have changed in the meantime.

@@ -26,6 +26,7 @@ use tracing::warn;
 use super::bounds::{Permit, Seat};
 use super::budget::Budget;
 use super::drive::Task;
+use super::generation::Detected;
 use super::identity::Identity;
 use super::lane::Lane;
 use super::probe::{HEALTH, Probe};
@@ -205,7 +206,7 @@ impl Connection {
         };
         let probe =
             Probe::read(answer, asked.elapsed()).ok_or_else(|| failed("its answer is none"))?;
-        let generation = target.pinned.unwrap_or(probe.generation);
+        let generation = target.pinned.map_or(probe.generation, Detected::Known);
         connection.probe = Probe { generation, server_cert, ..probe };
         Ok(connection)
     }

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::types::GatewayId;
 use crate::net::names::Names;
-use crate::upstream::generation::Generation;
+use crate::upstream::generation::Detected;
 use shoreguard_simulator::{self as simulator, Simulator, SimulatorOptions};
 
 const LANES: [Lane; 3] = [Lane::Unary, Lane::Streams, Lane::Exclusive];
@@ -24,7 +24,7 @@ async fn simulated() -> (Simulator, Target, Gateways) {
         tls: None,
         identity: Identity::None,
         budget: Budget::new(&config, Clock::system()),
-        generation: Generation::Unknown,
+        generation: Detected::Unknown,
         pinned: None,
         connection_version: 1,
     };

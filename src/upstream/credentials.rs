@@ -10,46 +10,24 @@ use super::endpoint::{OidcClient, Scheme};
 use crate::error::Error;
 use crate::net::x509::{certificates, check_size};
 use crate::secret::Secret;
+use crate::words;
 
 /// Most characters of a token, and of an OIDC client's secret.
 pub const TOKEN_CHARACTERS_MAX: usize = 8_192;
 /// Most characters of an OIDC client's id.
 pub const CLIENT_ID_CHARACTERS_MAX: usize = 255;
 
-/// How we identify ourselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
-    /// Not at all.
-    None,
-    /// By a client certificate.
-    Mtls,
-    /// By a token.
-    Bearer,
-    /// By tokens that we fetch from its identity provider.
-    OidcClient,
-}
-
-impl AuthMode {
-    /// As it is stored.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Mtls => "mtls",
-            Self::Bearer => "bearer",
-            Self::OidcClient => "oidc_client",
-        }
-    }
-
-    /// From what is stored; an old row without one has none.
-    pub fn stored(text: Option<&str>) -> Result<Self, Error> {
-        match text {
-            None | Some("none") => Ok(Self::None),
-            Some("mtls") => Ok(Self::Mtls),
-            Some("bearer") => Ok(Self::Bearer),
-            Some("oidc_client") => Ok(Self::OidcClient),
-            Some(other) => Err(Error::internal(format!("auth mode {other} is not spoken yet"))),
-        }
+words! {
+    /// How we identify ourselves.
+    pub enum AuthMode {
+        /// Not at all.
+        None = "none",
+        /// By a client certificate.
+        Mtls = "mtls",
+        /// By a token.
+        Bearer = "bearer",
+        /// By tokens that we fetch from its identity provider.
+        OidcClient = "oidc_client",
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::error::Error;
 use crate::net::guard::is_loopback;
+use crate::words;
 
 /// Most characters of an endpoint.
 pub const ENDPOINT_CHARACTERS_MAX: usize = 260;
@@ -112,32 +113,13 @@ impl OidcClient {
     }
 }
 
-/// How a gateway is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// Without TLS.
-    Http,
-    /// Over TLS.
-    Https,
-}
-
-impl Scheme {
-    /// As it is stored.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    /// From what is stored.
-    pub fn stored(text: &str) -> Result<Self, Error> {
-        match text {
-            "http" => Ok(Self::Http),
-            "https" => Ok(Self::Https),
-            other => Err(Error::internal(format!("unknown scheme {other}"))),
-        }
+words! {
+    /// How a gateway is reached.
+    pub enum Scheme {
+        /// Without TLS.
+        Http = "http",
+        /// Over TLS.
+        Https = "https",
     }
 }
 

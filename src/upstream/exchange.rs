@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Response};
 use http_body::Body;
+use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 
 use super::connection::Lease;
@@ -29,7 +29,7 @@ use super::pump::{Broken, Pump, Sent};
 use super::reaper::Piece;
 use super::unanswered::Unanswered;
 use crate::access::standing::Guard;
-use crate::digest::Streamed;
+use crate::digest::{Digest, Streamed};
 use crate::error::Error;
 
 /// What is kept of a request until its answer begins, for another try.
@@ -55,15 +55,15 @@ impl Meter {
 
     fn passed(&self, data: &[u8]) {
         self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut digest = self.digest.lock();
         if let Some(digest) = digest.as_mut() {
             digest.update(data);
         }
     }
 
     /// The digest of what has passed.
-    pub(crate) fn finish(&self) -> crate::digest::Digest {
-        self.digest.lock().unwrap_or_else(PoisonError::into_inner).take()?.finish()
+    pub(crate) fn finish(&self) -> Option<Digest> {
+        self.digest.lock().take().map(Streamed::finish)
     }
 }
 

@@ -1,50 +1,60 @@
 //! Wire generations of gateways.
 
-use shoreguard_proto::release;
+use std::fmt;
+
+use diesel::deserialize::FromSqlRow;
+use diesel::expression::AsExpression;
+use diesel::sql_types::Text;
+pub use shoreguard_proto::release::Generation;
 
 use super::capability::Family;
+use crate::stored_as_word;
 
-/// The schema family that a gateway speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Generation {
+/// The generation that a gateway was found to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub enum Detected {
     /// Not known yet.
     Unknown,
-    /// Releases 0.0.88 to 0.0.116.
-    V0_0,
-    /// Releases from 0.1.0 on.
-    V0_1,
     /// One that this build does not speak.
     Unsupported,
+    /// One that this build speaks.
+    Known(Generation),
 }
 
-impl Generation {
+/// The generation that a gateway is taken for, whatever its version says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub struct Pinned(pub Generation);
+
+impl Detected {
     /// As it is stored.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
-            Self::V0_0 => "0.0",
-            Self::V0_1 => "0.1",
             Self::Unsupported => "unsupported",
-        }
-    }
-
-    /// The generation of the wire; `None` if it is not known or not supported.
-    #[must_use]
-    pub fn spoken(self) -> Option<release::Generation> {
-        match self {
-            Self::V0_0 => Some(release::Generation::V0_0),
-            Self::V0_1 => Some(release::Generation::V0_1),
-            Self::Unknown | Self::Unsupported => None,
+            Self::Known(generation) => generation.as_str(),
         }
     }
 
     /// From what is stored.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Unknown, Self::V0_0, Self::V0_1, Self::Unsupported]
-            .into_iter()
-            .find(|g| g.as_str() == text)
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "unknown" => Some(Self::Unknown),
+            "unsupported" => Some(Self::Unsupported),
+            number => Generation::from_word(number).map(Self::Known),
+        }
+    }
+
+    /// The generation; `None` if it is not known or not supported.
+    #[must_use]
+    pub const fn known(self) -> Option<Generation> {
+        match self {
+            Self::Unknown | Self::Unsupported => None,
+            Self::Known(generation) => Some(generation),
+        }
     }
 
     /// From the version that a gateway reports: `0.0.88` to `0.0.116` and their dev builds, or `0.1.0` and later.
@@ -52,41 +62,64 @@ impl Generation {
     pub fn of_version(version: &str) -> Self {
         Family::of(version).generation()
     }
+}
 
-    /// Its releases, in words.
+impl fmt::Display for Detected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Pinned {
+    /// As it is stored.
     #[must_use]
-    pub fn releases(self) -> &'static str {
-        match self {
-            Self::V0_0 => "releases 0.0.88 to 0.0.116",
-            Self::V0_1 => "releases 0.1.0 and later",
-            Self::Unknown | Self::Unsupported => "no release",
-        }
+    pub const fn as_str(self) -> &'static str {
+        self.0.as_str()
+    }
+
+    /// From what is stored.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Generation::from_word(word).map(Self)
+    }
+}
+
+stored_as_word!(Detected);
+stored_as_word!(Pinned);
+
+/// The releases that speak a generation, in words.
+#[must_use]
+pub fn releases(generation: Generation) -> &'static str {
+    match generation {
+        Generation::V0_0 => "releases 0.0.88 to 0.0.116",
+        Generation::V0_1 => "releases 0.1.0 and later",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Generation::{V0_0, V0_1};
     use super::*;
 
     #[test]
     fn the_generation_follows_from_the_version() {
         let table = [
-            ("0.0.87", Generation::Unsupported),
-            ("0.0.88", Generation::V0_0),
-            ("0.0.112-dev.7+g2f7fb6559", Generation::V0_0),
-            ("0.0.116", Generation::V0_0),
-            ("0.0.117", Generation::Unsupported),
-            ("0.1.0", Generation::V0_1),
-            ("v0.1.5", Generation::V0_1),
-            ("0.1.12-dev.1", Generation::V0_1),
-            ("0.2.0", Generation::Unsupported),
-            ("1.0.0", Generation::Unsupported),
-            ("0.1", Generation::Unsupported),
-            ("", Generation::Unsupported),
-            ("latest", Generation::Unsupported),
+            ("0.0.87", Detected::Unsupported),
+            ("0.0.88", Detected::Known(V0_0)),
+            ("0.0.112-dev.7+g2f7fb6559", Detected::Known(V0_0)),
+            ("0.0.116", Detected::Known(V0_0)),
+            ("0.0.117", Detected::Unsupported),
+            ("0.1.0", Detected::Known(V0_1)),
+            ("v0.1.5", Detected::Known(V0_1)),
+            ("0.1.12-dev.1", Detected::Known(V0_1)),
+            ("0.2.0", Detected::Unsupported),
+            ("1.0.0", Detected::Unsupported),
+            ("0.1", Detected::Unsupported),
+            ("", Detected::Unsupported),
+            ("latest", Detected::Unsupported),
         ];
         for (version, expected) in table {
-            assert_eq!(Generation::of_version(version), expected, "{version}");
+            assert_eq!(Detected::of_version(version), expected, "{version}");
         }
     }
 }

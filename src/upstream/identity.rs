@@ -5,10 +5,11 @@
 //!   gives up stops nothing. After a failure none is fetched for [`RETRY`];
 //! - one that is near its end serves on while the next is fetched; one that has ended is never shown.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -100,7 +101,7 @@ impl Fetched {
 
     /// The token that is good for longer than `margin`, and whether it is time for the next.
     fn held(&self, margin: Duration) -> Option<(HeaderValue, bool)> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held.read();
         let now = self.clock.since_boot();
         let held = held.as_ref().filter(|held| now + margin < held.ends_at)?;
         Some((held.header.clone(), now >= held.renew_at))
@@ -171,7 +172,7 @@ impl Fetched {
     }
 
     fn fetches(&self) -> MutexGuard<'_, Fetches> {
-        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fetches.lock()
     }
 
     fn hold(&self, token: Token, now: Duration) {
@@ -181,6 +182,6 @@ impl Fetched {
             renew_at: now + token.life * 4 / 5,
             ends_at: now + token.life,
         };
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        *self.held.write() = Some(held);
     }
 }

@@ -9,7 +9,7 @@ use shoreguard_proto::v0_1::openshell::v1::{HealthResponse, ServiceStatus};
 use super::capability;
 use super::connection::Connection;
 use super::credential::CredentialCheck;
-use super::generation::Generation;
+use super::generation::{Detected, Generation};
 use super::targets::Target;
 use crate::access::policy::PolicyEffect;
 use crate::clock::Timestamp;
@@ -52,7 +52,7 @@ pub struct Probe {
     /// The version that it claims, cut and without control characters.
     pub version: String,
     /// What is pinned, or else follows from the version.
-    pub generation: Generation,
+    pub generation: Detected,
     /// How long the question took, on a connection that stood.
     pub latency: Duration,
     /// When the certificate ends that the gateway has shown.
@@ -77,7 +77,7 @@ impl Probe {
             ServiceStatus::Degraded => Health::Degraded,
             ServiceStatus::Unhealthy => Health::Unhealthy,
         };
-        let generation = Generation::of_version(&version);
+        let generation = Detected::of_version(&version);
         Some(Self { status, version, generation, latency, server_cert: None, credential: None })
     }
 
@@ -89,12 +89,19 @@ impl Probe {
 
     /// What follows from the version, whatever is pinned: what is stored and shown as found.
     #[must_use]
-    pub fn told_generation(&self) -> Generation {
-        Generation::of_version(&self.version)
+    pub fn told_generation(&self) -> Detected {
+        Detected::of_version(&self.version)
     }
 
-    /// Why the gateway is not spoken to, where it is not.
-    pub(crate) fn unsupported(&self, gateway: &str) -> Error {
+    /// The generation that the gateway is spoken to in.
+    ///
+    /// # Errors
+    /// `WIRE_UNSUPPORTED` where this build does not speak its generation.
+    pub(crate) fn spoken(&self, gateway: &str) -> Result<Generation, Error> {
+        self.generation.known().ok_or_else(|| self.unsupported(gateway))
+    }
+
+    fn unsupported(&self, gateway: &str) -> Error {
         let why = format!("gateway `{gateway}`: {}", capability::unsupported(&self.version));
         Error::refused(Reason::WireUnsupported, why)
     }
@@ -104,7 +111,7 @@ impl Probe {
     /// # Errors
     /// `WIRE_CONTRADICTED`.
     pub(crate) fn governable(&self, effect: PolicyEffect, gateway: &str) -> Result<(), Error> {
-        capability::governable(effect, gateway, self.generation, &self.version)
+        capability::governable(effect, gateway, self.spoken(gateway)?, &self.version)
     }
 }
 

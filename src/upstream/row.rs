@@ -2,12 +2,16 @@
 
 use diesel::prelude::*;
 
-use super::endpoint::OidcClient;
+use super::credentials::AuthMode;
+use super::endpoint::{OidcClient, Scheme};
+use super::generation::{Detected, Pinned};
 use crate::clock::Timestamp;
 use crate::db::schema::gateways;
+use crate::db::types::{GatewayId, GatewayRef};
+use crate::words;
 
-/// A gateway as it is stored. What callers change leaves alone what was found of it: those columns are written where it is
-/// found, and forgotten when the address changes.
+/// A gateway as it is stored: what callers set. An update leaves alone what was found of it: those columns are written
+/// where it is found, and forgotten when the address changes.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = gateways, treat_none_as_null = true)]
 pub struct Row {
@@ -20,9 +24,9 @@ pub struct Row {
     /// `host:port`.
     pub endpoint: String,
     /// `http` or `https`.
-    pub scheme: String,
-    /// How we identify ourselves.
-    pub auth_mode: Option<String>,
+    pub scheme: Scheme,
+    /// How we identify ourselves; a row without one has none.
+    pub auth_mode: Option<AuthMode>,
     /// PEM.
     pub ca_cert: Option<Vec<u8>>,
     /// PEM.
@@ -39,27 +43,6 @@ pub struct Row {
     pub labels_json: Option<String>,
     /// When it was registered.
     pub registered_at: Timestamp,
-    /// When it last answered.
-    #[diesel(skip_update)]
-    pub last_seen: Option<Timestamp>,
-    /// How it answered its last probe.
-    #[diesel(skip_update)]
-    pub last_status: String,
-    /// The schema family.
-    #[diesel(skip_update)]
-    pub wire_generation: String,
-    /// The version that it reports.
-    #[diesel(skip_update)]
-    pub gateway_version: Option<String>,
-    /// How long its last answer took, in microseconds.
-    #[diesel(skip_update)]
-    pub latency_us: Option<i64>,
-    /// Why its last probe failed.
-    #[diesel(skip_update)]
-    pub last_error: Option<String>,
-    /// When it was last probed.
-    #[diesel(skip_update)]
-    pub probed_at: Option<Timestamp>,
     /// Moves with each change by a caller.
     pub version: i64,
     /// Where tokens for it are fetched.
@@ -72,20 +55,96 @@ pub struct Row {
     pub oidc_client_id: Option<String>,
     /// Sealed.
     pub oidc_client_secret: Option<Vec<u8>>,
-    /// When the certificate ends that it has shown last.
-    #[diesel(skip_update)]
-    pub server_cert_ends_at: Option<Timestamp>,
     /// The schema family that is taken whatever its version says.
-    pub pinned_generation: Option<String>,
-    /// Since when it was found to approve proposals by itself.
+    pub pinned_generation: Option<Pinned>,
+    /// What was found of it.
+    #[diesel(embed)]
     #[diesel(skip_update)]
+    pub found: Found,
+}
+
+/// What probes and background jobs found of a gateway.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = gateways)]
+pub struct Found {
+    /// When it last answered.
+    pub last_seen: Option<Timestamp>,
+    /// How it answered its last probe.
+    pub last_status: Status,
+    /// The schema family.
+    pub wire_generation: Detected,
+    /// The version that it reports.
+    pub gateway_version: Option<String>,
+    /// How long its last answer took, in microseconds.
+    pub latency_us: Option<i64>,
+    /// Why its last probe failed.
+    pub last_error: Option<String>,
+    /// When it was last probed.
+    pub probed_at: Option<Timestamp>,
+    /// When the certificate ends that it has shown last.
+    pub server_cert_ends_at: Option<Timestamp>,
+    /// Since when it was found to approve proposals by itself.
     pub automatic_approvals_since: Option<Timestamp>,
     /// Since when it was found to reject our credential, or to permit it nothing.
-    #[diesel(skip_update)]
     pub credential_unusable_since: Option<Timestamp>,
 }
 
+words! {
+    /// How a gateway answered its last probe.
+    pub enum Status {
+        /// It was not probed yet, or not for long.
+        Unknown = "unknown",
+        /// It says that it is healthy.
+        Healthy = "healthy",
+        /// It says that it is degraded, or was found to be.
+        Degraded = "degraded",
+        /// It says that it is unhealthy.
+        Unhealthy = "unhealthy",
+        /// It does not say how it is.
+        Unspecified = "unspecified",
+        /// It did not answer.
+        Unreachable = "unreachable",
+    }
+}
+
+impl Default for Found {
+    /// Nothing found yet.
+    fn default() -> Self {
+        Self {
+            last_seen: None,
+            last_status: Status::Unknown,
+            wire_generation: Detected::Unknown,
+            gateway_version: None,
+            latency_us: None,
+            last_error: None,
+            probed_at: None,
+            server_cert_ends_at: None,
+            automatic_approvals_since: None,
+            credential_unusable_since: None,
+        }
+    }
+}
+
 impl Row {
+    /// The gateway, by its id and name.
+    #[must_use]
+    pub fn gateway(&self) -> GatewayRef {
+        GatewayRef { id: GatewayId(self.id), name: self.name.as_str().into() }
+    }
+
+    /// How we identify ourselves.
+    #[must_use]
+    pub fn auth_mode(&self) -> AuthMode {
+        self.auth_mode.unwrap_or(AuthMode::None)
+    }
+
+    /// The generation that it is taken for: the one that is pinned, else the one that was found.
+    #[must_use]
+    pub fn taken_for(&self) -> Detected {
+        let pinned = self.pinned_generation.map(|Pinned(generation)| Detected::Known(generation));
+        pinned.unwrap_or(self.found.wire_generation)
+    }
+
     /// Where tokens are fetched.
     #[must_use]
     pub fn oidc_client(&self) -> Option<OidcClient> {

@@ -56,8 +56,14 @@ fn is_uncertain(status: &Status) -> bool {
 
 /// Words of a gateway, fit to be repeated.
 pub(crate) fn words(said: &str) -> String {
+    harmless(said, WORDS_CHARACTERS_MAX)
+}
+
+/// Text that may come from a gateway, truncated and without control characters, which a terminal or a log would act
+/// upon (T20).
+pub(crate) fn harmless(said: &str, characters_max: usize) -> String {
     let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
-    shown.take(WORDS_CHARACTERS_MAX).collect()
+    shown.take(characters_max).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 pub fn destination(row: &Row) -> String {
     let ca =
         row.ca_cert.as_deref().map(|pem| format!("{:x?}", Sha256::digest(pem))).unwrap_or_default();
-    let mode = row.auth_mode.as_deref().unwrap_or("none");
+    let mode = row.auth_mode();
     let to = format!("{}://{} {mode} {ca}", row.scheme, row.endpoint);
     match &row.oidc_token_url {
         None => to,

@@ -4,8 +4,9 @@
 //! - a connection is opened once for all who wait for it, and no more wait for it than it has room for;
 //! - connections are filled one after the other, so that few are open.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::bounds::Seat;
@@ -123,7 +124,7 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

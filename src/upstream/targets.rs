@@ -5,22 +5,23 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use ::http::HeaderValue;
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use super::budget::Budget;
 use super::connection::Connection;
 use super::credentials::{Credentials, client_config};
 use super::endpoint::{Endpoint, Scheme};
-use super::generation::Generation;
+use super::generation::{Detected, Generation, Pinned};
 use super::identity::{Fetched, Identity};
 use super::row::Row;
 use super::sealed::{destination, opened};
 use crate::clock::Clock;
 use crate::config::Gateways;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::Error;
 use crate::net::http;
 use crate::net::names::Names;
@@ -63,7 +64,7 @@ pub struct Target {
     /// How much of what it says is read on our own account.
     pub budget: Arc<Budget>,
     /// What its last probe found, or what is pinned. A connection carries what was probed on it.
-    pub generation: Generation,
+    pub generation: Detected,
     /// The generation that is taken whatever its version says.
     pub pinned: Option<Generation>,
     /// Changes with whatever a connection depends on: address, TLS, credentials. Not with probes.
@@ -82,6 +83,12 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
+    /// The gateway, by its id and name.
+    #[must_use]
+    pub fn gateway(&self) -> GatewayRef {
+        GatewayRef { id: self.id, name: Arc::clone(&self.name) }
+    }
+
     /// What it is connected to, and how it is understood: another one is another gateway, as far as streams and
     /// sandbox ids go.
     #[must_use]
@@ -90,23 +97,17 @@ impl Target {
     }
 }
 
-fn generation(text: &str) -> Result<Generation, Error> {
-    Generation::parse(text)
-        .ok_or_else(|| Error::internal(format!("unknown wire generation {text}")))
-}
-
 /// The target of a row, its secrets opened.
 pub fn from_row(reach: &Reach<'_>, row: &Row) -> Result<Target, Error> {
     let credentials = opened(reach.master, row)?;
     let endpoint = Endpoint::parse("endpoint", &row.endpoint)?;
-    let tls = match Scheme::stored(&row.scheme)? {
+    let tls = match row.scheme {
         Scheme::Http => None,
         Scheme::Https => {
             let identity = credentials.client_cert.as_deref().zip(credentials.client_key.as_ref());
             Some(client_config(row.ca_cert.as_deref(), identity)?)
         }
     };
-    let pinned = row.pinned_generation.as_deref().map(generation).transpose()?;
     Ok(Target {
         id: GatewayId(row.id),
         name: row.name.as_str().into(),
@@ -117,8 +118,8 @@ pub fn from_row(reach: &Reach<'_>, row: &Row) -> Result<Target, Error> {
         connection_version: connection_version(row),
         identity: identity(reach, row, credentials)?,
         budget: Budget::new(reach.config, reach.clock.clone()),
-        generation: pinned.map_or_else(|| generation(&row.wire_generation), Ok)?,
-        pinned,
+        generation: row.taken_for(),
+        pinned: row.pinned_generation.map(|Pinned(generation)| generation),
     })
 }
 
@@ -159,7 +160,7 @@ pub(crate) fn connection_version(row: &Row) -> u64 {
         text(&row.oidc_client_id),
         text(&row.oidc_scope),
         text(&row.oidc_audience),
-        text(&row.pinned_generation),
+        row.pinned_generation.map_or_else(Vec::new, |pinned| pinned.as_str().as_bytes().to_vec()),
     ];
     let digest = Sha256::digest(joined(&parts.each_ref().map(Vec::as_slice)));
     u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
@@ -175,7 +176,7 @@ impl Targets {
     /// One gateway.
     #[must_use]
     pub fn get(&self, id: GatewayId) -> Option<Arc<Target>> {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.by_id.read().get(&id).cloned()
     }
 
     /// The same gateway as it is now: its credentials may be other ones, what it is connected to and how it is understood
@@ -194,7 +195,7 @@ impl Targets {
     /// Puts a gateway in, or takes it out; answers what was there. Where nothing changes that a connection depends on,
     /// the tokens that were fetched stay; what was spent of its budget does whatever changes.
     pub fn put(&self, id: GatewayId, target: Option<Target>) -> Option<Arc<Target>> {
-        let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        let mut by_id = self.by_id.write();
         match target {
             Some(mut target) => {
                 let before = by_id.get(&id);
@@ -214,6 +215,6 @@ impl Targets {
     /// Every gateway, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Target>> {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.by_id.read().values().cloned().collect()
     }
 }

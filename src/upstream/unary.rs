@@ -15,7 +15,6 @@ use super::budget::Draw;
 use super::capability::Capability;
 use super::connection::Connection;
 use super::credential::{CredentialCheck, CurrentUser};
-use super::generation::Generation;
 use super::headers;
 use super::probe::{CURRENT_USER, GATEWAY_INFO};
 use crate::pb::v0_1::openshell::v1::{GetCurrentUserResponse, GetGatewayInfoResponse};
@@ -59,12 +58,9 @@ impl Connection {
 
     async fn credential(&self) -> CredentialCheck {
         let probe = self.probe();
-        match probe.generation {
-            Generation::V0_0 | Generation::V0_1 => {}
-            // Nothing else is sent to a gateway whose wire we do not speak.
-            Generation::Unknown | Generation::Unsupported => {
-                return CredentialCheck::Unknown(probe.unsupported(self.gateway()).to_string());
-            }
+        // Nothing else is sent to a gateway whose wire we do not speak.
+        if let Err(error) = probe.spoken(self.gateway()) {
+            return CredentialCheck::Unknown(error.to_string());
         }
         // A token that has expired since is fetched anew, and never left out.
         if let Err(error) = self.ready().await {
@@ -94,7 +90,8 @@ impl Connection {
     /// What the gateway reports about us; `None` if its release does not have the method.
     async fn current_user(&self) -> Result<Option<CurrentUser>, CredentialCheck> {
         let (probe, method) = (self.probe(), name(CURRENT_USER));
-        if !Capability::CurrentUser.is_held(probe.generation, &probe.version) {
+        let has_method = |known| Capability::CurrentUser.is_held(known, &probe.version);
+        if !probe.generation.known().is_some_and(has_method) {
             return Ok(None);
         }
         match self.ask(CURRENT_USER, &[]).await {

@@ -15,8 +15,9 @@ use shoreguard::clock::Clock;
 use shoreguard::clock::Timestamp;
 use shoreguard::config::{self, Config};
 use shoreguard::db::schema::audit_log;
-use shoreguard::db::types::{AuditId, GatewayId, UserId};
+use shoreguard::db::types::{AuditId, GatewayId, NamedGateway, UserId};
 use shoreguard::db::{self, Db, Engine, on_conn};
+use shoreguard::digest::Digest;
 use shoreguard::error::{Error, Reason};
 use shoreguard::pb::v1 as pb;
 use shoreguard::role::Role;
@@ -39,11 +40,11 @@ pub(crate) fn intent(target: &str) -> Intent {
         action: "gateway.update",
         resource_type: "gateway",
         resource_id: target.to_owned(),
-        gateway: Some((Some(GatewayId(9)), "edge".into())),
+        gateway: Some(NamedGateway { id: Some(GatewayId(9)), name: "edge".into() }),
         client_ip: Some([10, 0, 0, 1].into()),
         request_id: Uuid::from_u128(7),
         method: "/shoreguard.v1.GatewayService/UpdateGateway".into(),
-        digest: Some(("k1".into(), vec![0, 1, 255])),
+        digest: Some(Digest { key_id: "k1".into(), bytes: vec![0, 1, 255] }),
         detail: Some(json!({ "before": 1 })),
     }
 }
@@ -175,9 +176,9 @@ both_engines! {
         let long = "\u{e4}\0".repeat(400);
         let bad = Intent {
             actor: long.as_str().into(),
-            gateway: Some((None, long.as_str().into())),
+            gateway: Some(NamedGateway { id: None, name: long.as_str().into() }),
             method: long.as_str().into(),
-            digest: Some((long.as_str().into(), vec![])),
+            digest: Some(Digest { key_id: long.as_str().into(), bytes: vec![] }),
             detail: Some(json!({ "all": "x".repeat(70_000) })),
             ..intent(&long)
         };

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use shoreguard::config::Config;
 use shoreguard::ctx::Ctx;
-use shoreguard::db::types::GatewayId;
+use shoreguard::db::types::{GatewayId, GatewayRef, SandboxName, SandboxRef};
 use shoreguard::error::{Error, Reason};
 use shoreguard::openshell::exec::Command;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::boot_hooks::input::Place;
+
 use shoreguard::resources::boot_hooks::run::{
     CHARACTERS_MAX, Finished, Inside, Spec, post_create, pre_create,
 };
@@ -68,9 +68,10 @@ pub(crate) fn lives(pid: &str) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-fn place() -> Place {
-    let gateway = (GatewayId(1), Arc::from("edge"));
-    Place { gateway, workspace: "default".into(), sandbox: "box".into() }
+fn place() -> SandboxRef {
+    let gateway = GatewayRef { id: GatewayId(1), name: Arc::from("edge") };
+    let name = SandboxName { workspace: "default".into(), name: "box".into() };
+    SandboxRef { gateway, name }
 }
 
 /// Runs a phase as a creation does; answers how many hooks ran, and whether they stopped it.

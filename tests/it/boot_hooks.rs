@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 
 use shoreguard::config::Config;
+use shoreguard::db::types::SandboxName;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::boot_hooks::domain::HOOKS_MAX;
 use shoreguard::resources::boot_hooks::input as limits;
@@ -364,7 +365,8 @@ served! { tuned with_folder;
                 create(&admin, pb::CreateBootHookRequest { workspace: workspace.into(), ..hook(name, POST, "a") }).await.unwrap();
             }
         }
-        let gone = sg.app.db.transaction(async |conn| delete_of(conn, "edge", ("default", "box"), None).await).await.unwrap();
+        let here = SandboxName { workspace: "default".into(), name: "box".into() };
+        let gone = sg.app.db.transaction(async |conn| delete_of(conn, "edge", &here, None).await).await.unwrap();
         assert_eq!((gone, hooks(&admin).await.len()), (2, 0));
         assert_eq!(sg.sql("UPDATE sandbox_boot_hooks SET version = version").await, 2, "a namesake elsewhere keeps its own");
         let request = pb::UnregisterGatewayRequest { gateway: "edge".into(), ..Default::default() };

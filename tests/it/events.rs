@@ -8,7 +8,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::json;
 use shoreguard::app::App;
 use shoreguard::db::on_conn;
-use shoreguard::db::types::GatewayId;
+use shoreguard::db::types::{GatewayId, GatewayRef};
 use shoreguard::feed;
 use shoreguard::outbox::{self, NewEvent};
 use shoreguard::pb::v1 as pb;
@@ -21,8 +21,12 @@ const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4A
 const WRITERS: u64 = 8;
 const EACH: u64 = 50;
 
+fn of(id: GatewayId, name: &str) -> GatewayRef {
+    GatewayRef { id, name: name.into() }
+}
+
 /// Writes an event of a gateway, or of none, in a transaction that is held open for a while.
-async fn write(app: &App, on: Option<(GatewayId, Arc<str>)>, what: &str, held: Duration) {
+async fn write(app: &App, on: Option<GatewayRef>, what: &str, held: Duration) {
     let event = NewEvent {
         name: "test.happened",
         gateway: on,
@@ -136,9 +140,9 @@ served! {
         let everywhere = sg.admin().key("everywhere", pb::Role::Viewer).await;
         let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
 
-        write(&sg.app, Some((id(&core), "core".into())), "core", Duration::ZERO).await;
+        write(&sg.app, Some(of(id(&core), "core")), "core", Duration::ZERO).await;
         write(&sg.app, None, "global", Duration::ZERO).await;
-        write(&sg.app, Some((id(&edge), "edge".into())), "edge", Duration::ZERO).await;
+        write(&sg.app, Some(of(id(&edge), "edge")), "edge", Duration::ZERO).await;
         let seen = stream.message().await.unwrap().unwrap().event.unwrap();
         assert_eq!((seen.payload_json.as_str(), seen.gateway.as_str()), (r#"{"what":"edge"}"#, "edge"));
 
@@ -168,15 +172,15 @@ served! {
             sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
         }
         let mut stream = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
-        write(&sg.app, Some((id(&core), "core".into())), "seen", Duration::ZERO).await;
+        write(&sg.app, Some(of(id(&core), "core")), "seen", Duration::ZERO).await;
         let seen = stream.message().await.unwrap().unwrap();
         assert_eq!(seen.event.unwrap().payload_json, r#"{"what":"seen"}"#);
 
         sg.admin().bind("ci", "core", pb::Role::None).await;
-        write(&sg.app, Some((id(&core), "core".into())), "hidden", Duration::ZERO).await;
+        write(&sg.app, Some(of(id(&core), "core")), "hidden", Duration::ZERO).await;
         let moved = stream.message().await.unwrap().unwrap();
         assert!(moved.event.is_none() && moved.sequence > seen.sequence, "only the cursor moves");
-        write(&sg.app, Some((id(&edge), "edge".into())), "edge", Duration::ZERO).await;
+        write(&sg.app, Some(of(id(&edge), "edge")), "edge", Duration::ZERO).await;
         loop {
             if let Some(event) = stream.message().await.unwrap().unwrap().event {
                 assert_eq!(event.payload_json, r#"{"what":"edge"}"#);
@@ -192,7 +196,7 @@ served! {
         for gateway in ["edge", "core"] {
             sg.admin().bind("ci", gateway, pb::Role::Viewer).await;
         }
-        let on = |gateway: &pb::Gateway| Some((id(gateway), gateway.name.as_str().into()));
+        let on = |gateway: &pb::Gateway| Some(of(id(gateway), &gateway.name));
         let mut quick = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
         // Takes one byte at a time.
         let mut raw = Raw::connect_with_window(&sg, &key, 1).await;

@@ -5,10 +5,36 @@ use std::fmt;
 /// A generation of the OpenShell wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Generation {
-    /// Up to release 0.0.116.
+    /// Releases 0.0.88 to 0.0.116.
     V0_0,
-    /// From release 0.1.0.
+    /// Releases from 0.1.0 on.
     V0_1,
+}
+
+impl Generation {
+    /// Every generation.
+    pub const ALL: [Self; 2] = [Self::V0_0, Self::V0_1];
+
+    /// Its number.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_0 => "0.0",
+            Self::V0_1 => "0.1",
+        }
+    }
+
+    /// The generation of a number; `None` for a number that is of none.
+    #[must_use]
+    pub fn from_word(number: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|generation| generation.as_str() == number)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The version of a release, by its three numbers.

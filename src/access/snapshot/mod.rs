@@ -12,15 +12,16 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use super::principal::{Began, Caller, PrincipalId};
 use crate::clock::{Clock, Timestamp};
-use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId};
+use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, SessionId, UserId};
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::role::Role;
@@ -139,11 +140,11 @@ impl Snapshot {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 
     /// The last change that is in here.
@@ -313,14 +314,11 @@ impl Snapshot {
 
     /// The gateway of a name and the role there.
     #[must_use]
-    pub fn gateway(
-        &self,
-        principal: PrincipalId,
-        name: &str,
-    ) -> Option<(GatewayId, Arc<str>, Role)> {
+    pub fn gateway(&self, principal: PrincipalId, name: &str) -> Option<(GatewayRef, Role)> {
         let state = self.read();
         let (name, id) = state.by_name.get_key_value(name)?;
-        Some((*id, Arc::clone(name), state.role_on(principal, *id)))
+        let gateway = GatewayRef { id: *id, name: Arc::clone(name) };
+        Some((gateway, state.role_on(principal, *id)))
     }
 
     /// The id of a gateway's name, whoever asks: for background jobs.

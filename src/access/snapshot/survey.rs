@@ -9,7 +9,7 @@ use super::state::State;
 use super::{Snapshot, Visible};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::{self, Explanation, Holding};
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, GatewayRef};
 use crate::labels::{Labels, Selector};
 use crate::role::Role;
 
@@ -104,23 +104,23 @@ impl Snapshot {
         visible: &Visible,
         selector: &Selector,
         from: Bound<&str>,
-    ) -> Vec<(GatewayId, Arc<str>)> {
+    ) -> Vec<GatewayRef> {
         let state = self.read();
         let seen: Option<HashSet<GatewayId>> = match visible {
             Visible::All => None,
             Visible::Only(ids) => Some(ids.iter().copied().collect()),
         };
         let from: (Bound<&str>, Bound<&str>) = (from, Bound::Unbounded);
-        let mut found: Vec<(GatewayId, Arc<str>)> = state
+        let mut found: Vec<GatewayRef> = state
             .gateways
             .iter()
             .filter(|(id, _)| seen.as_ref().is_none_or(|seen| seen.contains(id)))
             .filter(|(_, gateway)| RangeBounds::<str>::contains(&from, &*gateway.name))
             .filter(|(_, gateway)| selector.picks(&gateway.labels))
-            .map(|(id, gateway)| (*id, Arc::clone(&gateway.name)))
+            .map(|(id, gateway)| GatewayRef { id: *id, name: Arc::clone(&gateway.name) })
             .collect();
         drop(state);
-        found.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
+        found.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         found
     }
 

@@ -236,7 +236,7 @@ fn compare(snapshot: &Snapshot, world: &World) {
         for (id, role) in &roles {
             let gateway = GatewayId(*id);
             assert_eq!(snapshot.role_on(principal, gateway), *role, "{principal} {id}");
-            assert_eq!(snapshot.gateway(principal, &name(*id)).unwrap().2, *role);
+            assert_eq!(snapshot.gateway(principal, &name(*id)).unwrap().1, *role);
             let explained = snapshot.explain(principal, Some(gateway)).unwrap();
             let told = (explained.role, explained.deciding().role, explained.global);
             assert_eq!(told, (*role, *role, global), "{principal} {id} {explained:?}");

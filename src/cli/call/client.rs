@@ -15,10 +15,10 @@ use tonic::{Request, Status, Streaming};
 use super::super::Failure;
 use super::CallArgs;
 use super::codec::DynamicCodec;
-use super::methods::Generation;
 use super::refusal::refusal;
 use crate::pb::v1::gateway_service_client::GatewayServiceClient;
 use crate::pb::v1::{GetGatewayRequest, ListGatewaysRequest, WireGeneration};
+use crate::upstream::generation::Generation;
 
 /// How long the connection may take to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

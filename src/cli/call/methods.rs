@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use clap::ValueEnum;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 use crate::pb;
+use crate::upstream::generation::Generation;
 
 /// Names that an unknown method is answered with.
 const SUGGESTIONS_MAX: usize = 5;
@@ -14,26 +14,6 @@ const SUGGESTIONS_MAX: usize = 5;
 /// The guard of an upstream's method, and the value of its `forward` that keeps it from callers.
 const OPTION: &str = "shoreguard.options.v1.upstream";
 const FORWARD_NEVER: i32 = 2;
-
-/// The schema family of a gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Generation {
-    /// Releases 0.0.88 to 0.0.116.
-    #[value(name = "0.0")]
-    V0_0,
-    /// Releases from 0.1.0 on.
-    #[value(name = "0.1")]
-    V0_1,
-}
-
-impl Generation {
-    fn name(self) -> &'static str {
-        match self {
-            Self::V0_0 => "0.0",
-            Self::V0_1 => "0.1",
-        }
-    }
-}
 
 /// Every method, by its path without the first slash.
 pub(super) struct Methods(BTreeMap<String, Shapes>);
@@ -156,9 +136,7 @@ impl Found<'_> {
             Generation::V0_0 => &self.shapes.v0_0,
             Generation::V0_1 => &self.shapes.v0_1,
         };
-        shape
-            .as_ref()
-            .ok_or_else(|| format!("`{}` is not in generation {}", self.path, generation.name()))
+        shape.as_ref().ok_or_else(|| format!("`{}` is not in generation {generation}", self.path))
     }
 
     /// The method in the generation that was named, else in the newest that has it.

@@ -17,17 +17,24 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 
 use super::{Failure, output};
 use crate::secret::Secret;
+use crate::upstream::generation::Generation;
 use client::Client;
-use methods::{Found, Generation, Methods};
+use methods::{Found, Methods};
 
 pub(super) use refusal::refusal;
 
 /// The largest request that is read from a file or standard input.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+fn generation() -> impl TypedValueParser<Value = Generation> {
+    let numbers = PossibleValuesParser::new(Generation::ALL.map(Generation::as_str));
+    numbers.try_map(|number| Generation::from_word(&number).ok_or("not a generation"))
+}
 
 /// What is called, where and as whom.
 #[derive(Debug, Args)]
@@ -63,7 +70,7 @@ pub(super) struct CallArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
     /// The wire generation of a gateway's method; without it the server is asked.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = generation())]
     generation: Option<Generation>,
     /// Lists every method.
     #[arg(long)]

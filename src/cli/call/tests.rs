@@ -12,12 +12,13 @@ use tonic::{Code, Request, Response, Status};
 
 use super::super::{Cli, Command, Failure};
 use super::client::Client;
-use super::methods::{Generation, Methods};
+use super::methods::Methods;
 use super::{CallArgs, ask, json};
 use crate::pb::v0_1::openshell::v1::open_shell_server::{OpenShell, OpenShellServer};
 use crate::pb::v0_1::openshell::v1::{
     GetSandboxRequest, SandboxResponse, SandboxStreamEvent, WatchSandboxRequest,
 };
+use crate::upstream::generation::Generation;
 
 struct Gateway;
 

@@ -10,11 +10,12 @@ pub(super) use self::settings::{
 };
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, id, map, place, text, texts,
+    Condition, NewSandbox, PAGE, Page, Phase, Sandbox, id, map, place, text, texts,
 };
 use super::ssh::SshSession;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
 use crate::clock::Timestamp;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
 use crate::pb::v0_0::openshell::v1 as pb;
@@ -74,7 +75,7 @@ pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
     })
 }
 
-pub(super) fn named(of: &Place) -> Vec<u8> {
+pub(super) fn named(of: &SandboxName) -> Vec<u8> {
     let (name, workspace) = (of.name.clone(), of.workspace.clone());
     pb::GetSandboxRequest { name, workspace }.encode_to_vec()
 }
@@ -217,7 +218,7 @@ pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> 
     }))
 }
 
-pub(super) fn logs(sandbox_id: &str, of: &Place, query: &LogQuery) -> Vec<u8> {
+pub(super) fn logs(sandbox_id: &str, of: &SandboxName, query: &LogQuery) -> Vec<u8> {
     let request = pb::GetSandboxLogsRequest {
         sandbox_id: sandbox_id.to_owned(),
         lines: query.lines,

@@ -10,12 +10,13 @@ pub(super) use self::settings::{
 };
 use super::exec::{Command, Input, Output};
 use super::sandbox::{
-    Condition, NewSandbox, PAGE, Page, Phase, Place, Sandbox, id, map, place, text, texts,
+    Condition, NewSandbox, PAGE, Page, Phase, Sandbox, id, map, place, text, texts,
 };
 use super::ssh::SshSession;
 use super::templates::WorkloadTemplate;
 use super::watch::{Follow, LogLine, LogQuery, PlatformEvent, Seen};
 use crate::clock::Timestamp;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::pb::v0_1::openshell::datamodel::v1::{
     AllWorkspaces, WorkspaceSelector, workspace_selector::Selection,
@@ -96,7 +97,7 @@ pub(super) fn asked_for(request: &[u8]) -> Option<NewSandbox> {
     })
 }
 
-pub(super) fn named(of: &Place) -> Vec<u8> {
+pub(super) fn named(of: &SandboxName) -> Vec<u8> {
     let (name, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
     pb::GetSandboxRequest { name, workspace_scope }.encode_to_vec()
 }
@@ -150,7 +151,7 @@ pub(super) fn templates(answer: &[u8]) -> Option<Page<WorkloadTemplate>> {
 fn template(found: pb::SandboxWorkloadTemplate) -> Option<WorkloadTemplate> {
     let workload = found.spec.unwrap_or_default().workload.unwrap_or_default();
     let meta = found.metadata?;
-    let Place { workspace, name } = place(&meta.workspace, &meta.name)?;
+    let SandboxName { workspace, name } = place(&meta.workspace, &meta.name)?;
     Some(WorkloadTemplate { name, workspace, image: text(&workload.image) })
 }
 
@@ -213,7 +214,7 @@ fn there_was(outcome: pb::DeletionOutcome) -> bool {
     }
 }
 
-pub(super) fn create_ssh(of: &Place) -> Vec<u8> {
+pub(super) fn create_ssh(of: &SandboxName) -> Vec<u8> {
     let (sandbox, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
     pb::CreateSshSessionRequest { sandbox, workspace_scope }.encode_to_vec()
 }
@@ -239,7 +240,7 @@ pub(super) fn revoked(answer: &[u8]) -> Option<bool> {
     Some(there_was(pb::RevokeSshSessionResponse::decode(answer).ok()?.outcome()))
 }
 
-fn exec_request(of: &Place, command: &Command) -> pb::ExecSandboxRequest {
+fn exec_request(of: &SandboxName, command: &Command) -> pb::ExecSandboxRequest {
     pb::ExecSandboxRequest {
         workspace_scope: Some(scope(&of.workspace)),
         sandbox: of.name.clone(),
@@ -261,11 +262,11 @@ fn span(of: std::time::Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos }
 }
 
-pub(super) fn exec(of: &Place, command: &Command) -> Vec<u8> {
+pub(super) fn exec(of: &SandboxName, command: &Command) -> Vec<u8> {
     exec_request(of, command).encode_to_vec()
 }
 
-pub(super) fn exec_start(of: &Place, command: &Command) -> Vec<u8> {
+pub(super) fn exec_start(of: &SandboxName, command: &Command) -> Vec<u8> {
     let start = pb::exec_sandbox_input::Payload::Start(exec_request(of, command));
     pb::ExecSandboxInput { payload: Some(start) }.encode_to_vec()
 }
@@ -291,7 +292,7 @@ pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> 
     }))
 }
 
-pub(super) fn logs(of: &Place, query: &LogQuery) -> Vec<u8> {
+pub(super) fn logs(of: &SandboxName, query: &LogQuery) -> Vec<u8> {
     let request = pb::GetSandboxLogsRequest {
         sandbox: of.name.clone(),
         lines: query.lines,
@@ -319,7 +320,7 @@ fn log_line(line: &pb::SandboxLogLine) -> LogLine {
     }
 }
 
-pub(super) fn watch(of: &Place, follow: &Follow) -> Vec<u8> {
+pub(super) fn watch(of: &SandboxName, follow: &Follow) -> Vec<u8> {
     let request = pb::WatchSandboxRequest {
         workspace_scope: Some(scope(&of.workspace)),
         sandbox: of.name.clone(),

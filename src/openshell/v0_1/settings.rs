@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::scope;
-use crate::openshell::sandbox::Place;
+use crate::db::types::SandboxName;
 use crate::openshell::settings::{Change, Changed, Scope, Setting, Value, told};
 use crate::pb::v0_1::openshell::sandbox::v1::{
     GetGatewayConfigResponse, GetSandboxConfigRequest, GetSandboxConfigResponse, SettingScope,
@@ -38,7 +38,7 @@ pub(in crate::openshell) fn gateway_settings(answer: &[u8]) -> Option<(Vec<Setti
     Some((settings.collect(), answer.settings_revision))
 }
 
-pub(in crate::openshell) fn ask_settings(of: &Place) -> Vec<u8> {
+pub(in crate::openshell) fn ask_settings(of: &SandboxName) -> Vec<u8> {
     let (name, workspace_scope) = (of.name.clone(), Some(scope(&of.workspace)));
     GetSandboxConfigRequest { workspace_scope, name }.encode_to_vec()
 }

@@ -1,7 +1,5 @@
 //! Roles on gateways: who may give which, to whom and where.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::effect;
@@ -9,7 +7,7 @@ use super::store::{self, Place};
 use crate::access::principal::PrincipalId;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::labels::Selector;
@@ -139,14 +137,14 @@ pub async fn holder(conn: &mut Conn, subject: &Subject) -> Result<Holder, Error>
 /// Where the role of a request is to hold: on the gateway that was checked, or on what a selector picks.
 #[derive(Debug)]
 enum Asked {
-    Gateway(GatewayId, Arc<str>),
+    Gateway(GatewayRef),
     Selector(String),
 }
 
 impl Asked {
     fn of(ctx: &Ctx, selector: &str) -> Result<Self, Error> {
         match (ctx.gateway(), selector) {
-            (Some((id, name)), "") => Ok(Self::Gateway(*id, Arc::clone(name))),
+            (Some(gateway), "") => Ok(Self::Gateway(gateway.clone())),
             (Some(_), _) | (None, "") => {
                 Err(Error::invalid("gateway", "or `selector` is required, and not both"))
             }
@@ -164,14 +162,14 @@ impl Asked {
 
     fn gateway(&self) -> Option<GatewayId> {
         match self {
-            Self::Gateway(id, _) => Some(*id),
+            Self::Gateway(gateway) => Some(gateway.id),
             Self::Selector(_) => None,
         }
     }
 
     fn place(&self) -> Place<'_> {
         match self {
-            Self::Gateway(id, _) => Place::Gateway(*id),
+            Self::Gateway(gateway) => Place::Gateway(gateway.id),
             Self::Selector(text) => Place::Selector(text),
         }
     }
@@ -179,14 +177,14 @@ impl Asked {
     /// For the audit log and events.
     fn shown(&self) -> (&'static str, Value) {
         match self {
-            Self::Gateway(_, name) => ("gateway", json!(&**name)),
+            Self::Gateway(gateway) => ("gateway", json!(&*gateway.name)),
             Self::Selector(text) => ("selector", json!(text)),
         }
     }
 
     fn on(self) -> On {
         match self {
-            Self::Gateway(_, name) => On::Gateway(name.to_string()),
+            Self::Gateway(gateway) => On::Gateway(gateway.name.to_string()),
             Self::Selector(text) => On::Selector(text),
         }
     }

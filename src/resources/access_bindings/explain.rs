@@ -6,8 +6,8 @@ use super::domain::{HolderKind, Subject};
 use crate::access::principal::PrincipalId;
 use crate::access::roles::Explanation;
 use crate::access::snapshot::{Access, After};
-use crate::ctx::Ctx;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{Ctx, List};
+use crate::db::page::PageSize;
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
 
@@ -32,10 +32,10 @@ pub fn explain(ctx: &Ctx, subject: Option<Subject>, gateway: &str) -> Result<Exp
         (None, snapshot.global_role(caller.principal()))
     } else {
         let found = snapshot.gateway(caller.principal(), gateway);
-        let (id, _, role) = found
-            .filter(|(_, _, role)| *role > Role::None)
+        let (gateway, role) = found
+            .filter(|(_, role)| *role > Role::None)
             .ok_or_else(|| Error::missing(Kind::Gateway, gateway))?;
-        (Some(id), role)
+        (Some(gateway.id), role)
     };
     let subject = match subject {
         Some(subject) => subject,
@@ -91,33 +91,22 @@ pub fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Access>, String), Error> {
-    let (gateway, _) = *ctx.on_gateway()?;
-    let (principal, question) = (ctx.principal_text(), format!("{gateway} {least}"));
-    let scope = PageScope {
-        method: "ListAccess",
-        principal: &principal,
-        filter: question.as_bytes(),
-        order: "kind, name",
-    };
-    let key = &ctx.app().page_key;
-    let from = PageToken::<Position>::open(key, &scope, token)?;
-    let after = match from.as_ref().map(PageToken::position) {
+    let gateway = ctx.on_gateway()?.id;
+    let question = format!("{gateway} {least}");
+    let list = List { method: "ListAccess", filter: question.as_bytes(), order: "kind, name" };
+    let page = ctx.page::<Position>(list, size, token)?;
+    let after = match page.after() {
         None => After::Nobody,
         Some(Position::User(email)) => After::User(email),
         Some(Position::ServicePrincipal(name)) => After::ServicePrincipal(name),
     };
     // One more than the page has, so that it is known whether there is a next one.
-    let (page, more) = size.cut(ctx.app().snapshot.access(gateway, least, after, size.get() + 1));
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(shown) => {
-            let name = shown.name.to_string();
-            let position = match shown.principal {
-                PrincipalId::User(_) => Position::User(name),
-                PrincipalId::ServicePrincipal(_) => Position::ServicePrincipal(name),
-            };
-            PageToken::after(position).seal(key, &scope)?
+    let rows = ctx.app().snapshot.access(gateway, least, after, size.get() + 1);
+    page.finish(rows, |last| {
+        let name = last.name.to_string();
+        match last.principal {
+            PrincipalId::User(_) => Position::User(name),
+            PrincipalId::ServicePrincipal(_) => Position::ServicePrincipal(name),
         }
-    };
-    Ok((page, next))
+    })
 }

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::domain::{Binding, Holder, HolderKind, On, Subject, holder};
 use super::store::{self, Filter, Listed};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, List};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::labels::Selector;
@@ -98,18 +98,15 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Binding>, String), Error> {
-    let gateway = ctx.gateway().map(|(id, _)| *id);
+    let gateway = ctx.gateway().map(|gateway| gateway.id);
     let question = format!("{gateway:?} {subject:?}");
-    let principal = ctx.principal_text();
-    let scope = PageScope {
+    let list = List {
         method: "ListGatewayRoles",
-        principal: &principal,
         filter: question.as_bytes(),
         order: "kind, place, name",
     };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<Position>::open(key, &scope, token)?;
-    let after = after.as_ref().map(PageToken::position);
+    let page = ctx.page::<Position>(list, size, token)?;
+    let after = page.after();
     let mut conn = ctx.db().read().await?;
     let holder = match &subject {
         None => None,
@@ -126,17 +123,12 @@ pub async fn list(
         let stage = Stage { kind, by_selector, holder, gateway };
         let from = after.filter(|after| after.stage == at);
         let from = from.map(|after| (after.place.as_str(), after.name.as_str()));
-        let page = stage.page(ctx, &mut conn, from, room).await?;
-        found.extend(page.into_iter().map(|listed| (at, stage.binding(listed))));
+        let listed = stage.page(ctx, &mut conn, from, room).await?;
+        found.extend(listed.into_iter().map(|listed| (at, stage.binding(listed))));
     }
-    let (found, more) = size.cut(found);
-    let next = match found.last().filter(|_| more) {
-        None => String::new(),
-        Some((stage, last)) => {
-            let (On::Gateway(place) | On::Selector(place)) = last.on.clone();
-            let name = last.subject.name.clone();
-            PageToken::after(Position { stage: *stage, place, name }).seal(key, &scope)?
-        }
-    };
+    let (found, next) = page.finish(found, |(stage, last)| {
+        let (On::Gateway(place) | On::Selector(place)) = last.on.clone();
+        Position { stage: *stage, place, name: last.subject.name.clone() }
+    })?;
     Ok((found.into_iter().map(|(_, binding)| binding).collect(), next))
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::store::{self, Closed, Named, Row, Same, Took};
 use crate::audit::Ending;
 use crate::clock::Timestamp;
-use crate::ctx::Ctx;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{Ctx, List};
+use crate::db::page::PageSize;
 use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, Db};
 use crate::error::Error;
@@ -75,23 +75,12 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Row>, String), Error> {
-    let principal = ctx.principal_text();
     let asked = serde_json::to_vec(filter).map_err(Error::internal)?;
-    let scope = PageScope {
-        method: "ListAuditEntries",
-        principal: &principal,
-        filter: &asked,
-        order: "open, closed_at desc",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<Position>::open(key, &scope, token)?;
-    let after = after.as_ref().map(PageToken::position).copied();
-    let (page, more) = size.cut(rows(ctx.db(), filter, after, size.limit()).await?);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(Position::of(last)).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let list = List { method: "ListAuditEntries", filter: &asked, order: "open, closed_at desc" };
+    let page = ctx.page::<Position>(list, size, token)?;
+    let after = page.after().copied();
+    let rows = rows(ctx.db(), filter, after, page.limit()).await?;
+    page.finish(rows, |last| Position::of(last))
 }
 
 async fn rows(

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::input::{Environment, Phase, Place};
+use super::input::{Environment, Phase};
 use super::run::{self, Outcome, Reached};
 use super::sealed::{self, destination};
 use super::store::{self, Hook};
 use crate::app::App;
-use crate::ctx::{Ctx, Tx};
+use crate::ctx::{Ctx, List, Tx};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::{BootHookId, Json};
+use crate::db::page::PageSize;
+use crate::db::types::{BootHookId, Json, SandboxRef};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::role::Role;
@@ -88,8 +88,8 @@ fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Er
     environment.fits("environment", phase)
 }
 
-fn note(ctx: &Ctx, place: &Place, hook: &Hook) {
-    ctx.detail("workspace", place.workspace.as_str());
+fn note(ctx: &Ctx, place: &SandboxRef, hook: &Hook) {
+    ctx.detail("workspace", place.workspace());
     ctx.detail("hook_id", hook.id.get());
     ctx.detail("name", hook.name.as_str());
     ctx.detail("phase", hook.phase.as_str());
@@ -98,12 +98,12 @@ fn note(ctx: &Ctx, place: &Place, hook: &Hook) {
 async fn tell(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
-    place: &Place,
+    place: &SandboxRef,
     name: &'static str,
     mut payload: Value,
 ) -> Result<(), Error> {
-    payload["sandbox"] = place.sandbox.as_str().into();
-    payload["workspace"] = place.workspace.as_str().into();
+    payload["sandbox"] = place.sandbox().into();
+    payload["workspace"] = place.workspace().into();
     tx.emit(ctx.event(name, payload).on(place.gateway.clone())).await
 }
 
@@ -112,8 +112,8 @@ fn about(hook: &Hook) -> Value {
 }
 
 /// Adds one at the end of its phase.
-pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Error> {
-    ctx.detail("workspace", place.workspace.as_str());
+pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook, Error> {
+    ctx.detail("workspace", place.workspace());
     ctx.detail("name", new.name.as_str());
     ctx.detail("phase", new.phase.as_str());
     may_write(ctx, new.phase)?;
@@ -122,9 +122,9 @@ pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Erro
     let now = ctx.now();
     let mut hook = Hook {
         id: BootHookId(0),
-        gateway_name: place.gateway.1.to_string(),
-        workspace: place.workspace.clone(),
-        sandbox_name: place.sandbox.clone(),
+        gateway_name: place.gateway.name.to_string(),
+        workspace: place.workspace().to_owned(),
+        sandbox_name: place.sandbox().to_owned(),
         name: new.name,
         phase: new.phase,
         command: new.command,
@@ -153,7 +153,7 @@ pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Erro
                 let why = format!("a sandbox may have at most {HOOKS_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
-            if store::count_on(tx, &place.gateway.1).await? > HOOKS_OF_GATEWAY_MAX {
+            if store::count_on(tx, &place.gateway.name).await? > HOOKS_OF_GATEWAY_MAX {
                 let why = format!("a gateway may have at most {HOOKS_OF_GATEWAY_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
@@ -165,12 +165,12 @@ pub async fn create(ctx: &Ctx, place: &Place, new: NewHook) -> Result<Hook, Erro
     Ok(created)
 }
 
-async fn found(conn: &mut Conn, place: &Place, id: BootHookId) -> Result<Hook, Error> {
+async fn found(conn: &mut Conn, place: &SandboxRef, id: BootHookId) -> Result<Hook, Error> {
     store::by_id(conn, place, id).await?.ok_or_else(|| Error::missing(Kind::BootHook, id))
 }
 
 /// One of a sandbox.
-pub async fn get(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Hook, Error> {
+pub async fn get(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Hook, Error> {
     Ok(shown(ctx, found(&mut ctx.db().read().await?, place, id).await?))
 }
 
@@ -183,40 +183,26 @@ fn shown(ctx: &Ctx, hook: Hook) -> Hook {
 /// A page of a sandbox's hooks in the order in which they run.
 pub async fn list(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     phase: Option<Phase>,
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Hook>, String), Error> {
-    let principal = ctx.principal_text();
     let filter = joined(&[
-        place.gateway.1.as_bytes(),
-        place.workspace.as_bytes(),
-        place.sandbox.as_bytes(),
+        place.gateway.name.as_bytes(),
+        place.workspace().as_bytes(),
+        place.sandbox().as_bytes(),
         phase.map_or("", Phase::as_str).as_bytes(),
     ]);
-    let scope = PageScope {
-        method: "ListBootHooks",
-        principal: &principal,
-        filter: &filter,
-        order: "phase,order,id",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<(String, i64, i64)>::open(key, &scope, token)?;
-    let after = after.and_then(|token| {
-        let (phase, order, id) = token.position();
-        Some((Phase::from_word(phase)?, *order, *id))
-    });
+    let list = List { method: "ListBootHooks", filter: &filter, order: "phase,order,id" };
+    let page = ctx.page::<(String, i64, i64)>(list, size, token)?;
+    let after = page.after();
+    let after = after.and_then(|(phase, order, id)| Some((Phase::from_word(phase)?, *order, *id)));
     let mut conn = ctx.db().read().await?;
-    let (page, more) = size.cut(store::page(&mut conn, place, phase, after, size.limit()).await?);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => {
-            let position = (last.phase.as_str().to_owned(), last.order, last.id.get());
-            PageToken::after(position).seal(key, &scope)?
-        }
-    };
-    Ok((page.into_iter().map(|hook| shown(ctx, hook)).collect(), next))
+    let rows = store::page(&mut conn, place, phase, after, page.limit()).await?;
+    let position = |last: &Hook| (last.phase.as_str().to_owned(), last.order, last.id.get());
+    let (hooks, next) = page.finish(rows, position)?;
+    Ok((hooks.into_iter().map(|hook| shown(ctx, hook)).collect(), next))
 }
 
 /// Applies a change. Values that were given for one command are given to no other.
@@ -244,7 +230,7 @@ fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
 /// Changes one.
 pub async fn update(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     id: BootHookId,
     change: Change,
     given_etag: &str,
@@ -273,7 +259,7 @@ pub async fn update(
 /// Deletes one, also where hooks of its phase are switched off.
 pub async fn delete(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     id: BootHookId,
     given_etag: &str,
 ) -> Result<(), Error> {
@@ -294,11 +280,11 @@ pub async fn delete(
 /// Puts all hooks of a phase in a new order.
 pub async fn reorder(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     phase: Phase,
     ids: &[BootHookId],
 ) -> Result<Vec<Hook>, Error> {
-    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("workspace", place.workspace());
     ctx.detail("phase", phase.as_str());
     ctx.detail("count", ids.len());
     may_write(ctx, phase)?;
@@ -331,7 +317,7 @@ pub async fn reorder(
 }
 
 /// Runs one now, also a disabled one. A failure of it is an answer, not an error.
-pub async fn run_now(ctx: &Ctx, place: &Place, id: BootHookId) -> Result<Outcome, Error> {
+pub async fn run_now(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Outcome, Error> {
     let hook = get(ctx, place, id).await?;
     note(ctx, place, &hook);
     switched_on(ctx, hook.phase)?;

@@ -1,12 +1,11 @@
 //! What a caller may say of a hook, parsed: what exists here is valid.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::ctx::Ctx;
-use crate::db::types::GatewayId;
+use crate::db::types::{DEFAULT_WORKSPACE, SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::words;
 
@@ -51,36 +50,24 @@ words! {
     }
 }
 
-/// The sandbox that a hook is of. It need not exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The gateway, which was checked.
-    pub gateway: (GatewayId, Arc<str>),
-    /// The workspace.
-    pub workspace: String,
-    /// The sandbox's name.
-    pub sandbox: String,
-}
-
-impl Place {
-    /// On the gateway of the call. An empty workspace is `default`.
-    pub fn parse(ctx: &Ctx, workspace: String, sandbox: String) -> Result<Self, Error> {
-        let workspace = if workspace.is_empty() { "default".to_owned() } else { workspace };
-        for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.len() > PLACE_CHARACTERS_MAX
-                || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-                || !name.chars().all(plain)
-            {
-                let why = format!(
-                    "must be a letter or digit, then up to {} of letters, digits, `.`, `_`, `-`",
-                    PLACE_CHARACTERS_MAX - 1
-                );
-                return Err(Error::invalid(field, why));
-            }
+/// The sandbox that a hook is of, on the gateway of the call. An empty workspace is `default`.
+pub fn place(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef, Error> {
+    let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
+    for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.len() > PLACE_CHARACTERS_MAX
+            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || !name.chars().all(plain)
+        {
+            let why = format!(
+                "must be a letter or digit, then up to {} of letters, digits, `.`, `_`, `-`",
+                PLACE_CHARACTERS_MAX - 1
+            );
+            return Err(Error::invalid(field, why));
         }
-        Ok(Self { gateway: ctx.on_gateway()?.clone(), workspace, sandbox })
     }
+    let name = SandboxName { workspace, name: sandbox };
+    Ok(SandboxRef { gateway: ctx.on_gateway()?.clone(), name })
 }
 
 /// Text of a caller: bounded, and without what no database or process takes.

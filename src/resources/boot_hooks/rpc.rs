@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tonic::Request;
 
 use super::domain::{self, Change, NewHook};
-use super::input::{self, Environment, Phase, Place, Status};
+use super::input::{self, Environment, Phase, Status};
 use super::run::Outcome;
 use super::store::Hook;
 use crate::app::App;
@@ -37,7 +37,7 @@ impl BootHookService for BootHooks {
         call_write(&self.0, request, async move |ctx, mut req| {
             let (workspace, sandbox) =
                 (std::mem::take(&mut req.workspace), std::mem::take(&mut req.sandbox));
-            let place = Place::parse(&ctx, workspace, sandbox)?;
+            let place = input::place(&ctx, workspace, sandbox)?;
             let created = domain::create(&ctx, &place, req.try_into()?).await?;
             Ok(pb::CreateBootHookResponse { boot_hook: Some(created.into()) })
         })
@@ -49,7 +49,7 @@ impl BootHookService for BootHooks {
         request: Request<pb::GetBootHookRequest>,
     ) -> Reply<pb::GetBootHookResponse> {
         call(&self.0, request, async |ctx, req| {
-            let place = Place::parse(ctx, req.workspace, req.sandbox)?;
+            let place = input::place(ctx, req.workspace, req.sandbox)?;
             let found = domain::get(ctx, &place, BootHookId(req.id)).await?;
             Ok(pb::GetBootHookResponse { boot_hook: Some(found.into()) })
         })
@@ -61,7 +61,7 @@ impl BootHookService for BootHooks {
         request: Request<pb::ListBootHooksRequest>,
     ) -> Reply<pb::ListBootHooksResponse> {
         call(&self.0, request, async |ctx, req| {
-            let place = Place::parse(ctx, req.workspace, req.sandbox)?;
+            let place = input::place(ctx, req.workspace, req.sandbox)?;
             let (phase, size) = (phase(req.phase)?, PageSize::parse(req.page_size)?);
             let (page, next_page_token) =
                 domain::list(ctx, &place, phase, size, &req.page_token).await?;
@@ -78,7 +78,7 @@ impl BootHookService for BootHooks {
         call_write(&self.0, request, async move |ctx, mut req| {
             let (workspace, sandbox) =
                 (std::mem::take(&mut req.workspace), std::mem::take(&mut req.sandbox));
-            let place = Place::parse(&ctx, workspace, sandbox)?;
+            let place = input::place(&ctx, workspace, sandbox)?;
             let (id, given_etag) = (BootHookId(req.id), std::mem::take(&mut req.etag));
             let updated = domain::update(&ctx, &place, id, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateBootHookResponse { boot_hook: Some(updated.into()) })
@@ -91,7 +91,7 @@ impl BootHookService for BootHooks {
         request: Request<pb::DeleteBootHookRequest>,
     ) -> Reply<pb::DeleteBootHookResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let place = Place::parse(&ctx, req.workspace, req.sandbox)?;
+            let place = input::place(&ctx, req.workspace, req.sandbox)?;
             domain::delete(&ctx, &place, BootHookId(req.id), &req.etag).await?;
             Ok(pb::DeleteBootHookResponse {})
         })
@@ -103,7 +103,7 @@ impl BootHookService for BootHooks {
         request: Request<pb::ReorderBootHooksRequest>,
     ) -> Reply<pb::ReorderBootHooksResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let place = Place::parse(&ctx, req.workspace, req.sandbox)?;
+            let place = input::place(&ctx, req.workspace, req.sandbox)?;
             let phase = said_phase(req.phase)?;
             let ids: Vec<BootHookId> = req.hook_ids.into_iter().map(Into::into).collect();
             let ordered = domain::reorder(&ctx, &place, phase, &ids).await?;
@@ -118,7 +118,7 @@ impl BootHookService for BootHooks {
         request: Request<pb::RunBootHookRequest>,
     ) -> Reply<pb::RunBootHookResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let place = Place::parse(&ctx, req.workspace, req.sandbox)?;
+            let place = input::place(&ctx, req.workspace, req.sandbox)?;
             let outcome = domain::run_now(&ctx, &place, BootHookId(req.id)).await?;
             Ok(pb::RunBootHookResponse { outcome: Some(outcome.into()) })
         })

@@ -4,10 +4,10 @@ use diesel::dsl::auto_type;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::input::{Phase, Place, Status};
+use super::input::{Phase, Status};
 use crate::clock::Timestamp;
 use crate::db::schema::sandbox_boot_hooks as t;
-use crate::db::types::{BootHookId, Json};
+use crate::db::types::{BootHookId, Json, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
@@ -63,22 +63,26 @@ pub struct Hook {
 }
 
 #[auto_type]
-fn here<'a>(place: &'a Place) -> _ {
-    let gateway: &'a str = &place.gateway.1;
-    let workspace: &'a str = &place.workspace;
-    let sandbox: &'a str = &place.sandbox;
+fn here<'a>(place: &'a SandboxRef) -> _ {
+    let gateway: &'a str = &place.gateway.name;
+    let workspace: &'a str = place.workspace();
+    let sandbox: &'a str = place.sandbox();
     t::gateway_name.eq(gateway).and(t::workspace.eq(workspace)).and(t::sandbox_name.eq(sandbox))
 }
 
 #[auto_type]
-fn one<'a>(place: &'a Place, id: BootHookId) -> _ {
+fn one<'a>(place: &'a SandboxRef, id: BootHookId) -> _ {
     let id: i64 = id.get();
     let here: here<'a> = here(place);
     here.and(t::id.eq(id))
 }
 
 /// One of a sandbox.
-pub async fn by_id(conn: &mut Conn, place: &Place, id: BootHookId) -> Result<Option<Hook>, Error> {
+pub async fn by_id(
+    conn: &mut Conn,
+    place: &SandboxRef,
+    id: BootHookId,
+) -> Result<Option<Hook>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(one(place, id))
         .select(Hook::as_select())
@@ -93,7 +97,7 @@ pub type After = (Phase, i64, i64);
 /// Hooks of a sandbox in the order in which they run.
 pub async fn page(
     conn: &mut Conn,
-    place: &Place,
+    place: &SandboxRef,
     phase: Option<Phase>,
     after: Option<After>,
     limit: i64,
@@ -124,7 +128,7 @@ pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
 }
 
 /// How many a sandbox has.
-pub async fn count(conn: &mut Conn, place: &Place) -> Result<i64, Error> {
+pub async fn count(conn: &mut Conn, place: &SandboxRef) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| t::table.filter(here(place)).count().get_result(c).await)?)
 }
 
@@ -135,7 +139,7 @@ pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
 }
 
 /// The place after the last hook of a phase.
-pub async fn next_order(conn: &mut Conn, place: &Place, phase: Phase) -> Result<i64, Error> {
+pub async fn next_order(conn: &mut Conn, place: &SandboxRef, phase: Phase) -> Result<i64, Error> {
     let last: Option<i64> = on_conn!(conn, |c| t::table
         .filter(here(place))
         .filter(t::phase.eq(phase.as_str()))
@@ -178,7 +182,7 @@ pub async fn insert(conn: &mut Conn, new: &Hook) -> Result<Hook, Error> {
 }
 
 /// Changes what may change of one that is still at the version before; answers whether it was.
-pub async fn update(conn: &mut Conn, place: &Place, hook: &Hook) -> Result<bool, Error> {
+pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<bool, Error> {
     let row = t::table.filter(one(place, hook.id)).filter(t::version.eq(hook.version - 1));
     let set = (
         t::command.eq(&hook.command),
@@ -198,7 +202,7 @@ pub async fn update(conn: &mut Conn, place: &Place, hook: &Hook) -> Result<bool,
 /// Keeps how a run has ended; no change of the hook, so it moves no version. Answers whether the hook was still there.
 pub async fn ran(
     conn: &mut Conn,
-    place: &Place,
+    place: &SandboxRef,
     id: BootHookId,
     at: Timestamp,
     status: Status,
@@ -213,7 +217,7 @@ pub async fn ran(
 /// Deletes one that is still at `version`; answers whether it was.
 pub async fn delete(
     conn: &mut Conn,
-    place: &Place,
+    place: &SandboxRef,
     id: BootHookId,
     version: i64,
 ) -> Result<bool, Error> {
@@ -239,11 +243,11 @@ pub async fn count_of(
 pub async fn delete_of(
     conn: &mut Conn,
     gateway: &str,
-    (workspace, sandbox): (&str, &str),
+    sandbox: &SandboxName,
     written_by: Option<Timestamp>,
 ) -> Result<usize, Error> {
-    let of = t::gateway_name.eq(gateway).and(t::workspace.eq(workspace));
-    let of = of.and(t::sandbox_name.eq(sandbox));
+    let of = t::gateway_name.eq(gateway).and(t::workspace.eq(&sandbox.workspace));
+    let of = of.and(t::sandbox_name.eq(&sandbox.name));
     Ok(match written_by {
         None => on_conn!(conn, |c| diesel::delete(t::table.filter(of)).execute(c).await)?,
         Some(by) => {

@@ -296,8 +296,8 @@ pub async fn decide(
     let pending = pending.ok_or_else(missing)?;
     let principal = ctx.principal().ok_or_else(missing)?;
     let seen = ctx.app().snapshot.gateway(principal, &pending.gateway);
-    let (id, name, role) = seen.filter(|(_, _, role)| *role > Role::None).ok_or_else(missing)?;
-    ctx.detail("gateway", &*name);
+    let (gateway, role) = seen.filter(|(_, role)| *role > Role::None).ok_or_else(missing)?;
+    ctx.detail("gateway", &*gateway.name);
     ctx.detail("client_ip", pending.client_ip.clone());
     ctx.transaction(async |tx| {
         if let Some(decision) = decision {
@@ -305,19 +305,19 @@ pub async fn decide(
                 Decision::Approve => (State::Approved, "device.approved"),
                 Decision::Deny => (State::Denied, "device.denied"),
             };
-            let by = store::Decided { state, gateway: id, user, session };
+            let by = store::Decided { state, gateway: gateway.id, user, session };
             if !store::decide(tx, pending.id, &by).await? {
                 return Err(missing());
             }
             let payload = json!({ "user": &*ctx.actor(), "client_ip": pending.client_ip });
-            let event = ctx.event(event, payload).on((id, Arc::clone(&name)));
+            let event = ctx.event(event, payload).on(gateway.clone());
             tx.emit(event).await?;
         }
         store::give_back(tx, user).await
     })
     .await?;
     let Pending { client_ip, created_at, expires_at, .. } = pending;
-    Ok(Shown { gateway: name, role, client_ip, created_at, expires_at })
+    Ok(Shown { gateway: gateway.name, role, client_ip, created_at, expires_at })
 }
 
 /// Only a person who is here now may lend access: with a session of their own, not long after they logged in (T15).

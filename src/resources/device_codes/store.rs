@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{device_codes, device_tries};
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
 use crate::db::{Conn, on_conn};
+use crate::delete_first;
 use crate::error::Error;
 
 /// Serialises who asks for codes on PostgreSQL, so that no two take the last place.
@@ -180,16 +181,7 @@ pub async fn consume(conn: &mut Conn, id: DeviceCodeId) -> Result<bool, Error> {
 /// Forgets codes that ended before; answers how many.
 pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use device_codes as t;
-    let ids: Vec<i64> = on_conn!(conn, |c| t::table
-        .filter(t::expires_at.lt(before))
-        .select(t::id)
-        .order(t::id)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    let gone =
-        on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?;
-    Ok(gone)
+    Ok(delete_first!(conn, t, t::expires_at.lt(before), t::id, limit)?)
 }
 
 /// Takes one more try of a user, from nothing where those before `since` were the last; answers how many it has taken

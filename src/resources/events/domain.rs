@@ -95,7 +95,7 @@ fn sight(ctx: &FleetCtx, filter: &Filter) -> Result<Sight, Error> {
     Ok(Sight {
         visible: ctx.visible(),
         global: ctx.is_global_admin(),
-        gateway: gateway.map(|(id, _)| id),
+        gateway: gateway.map(|gateway| gateway.id),
     })
 }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::authn::token::Grant;
+use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
 use crate::access::standing::{Place, Standing};
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
-use crate::ctx::{Call, Ctx, OnGateway, Proved, record_refusal};
+use crate::ctx::{Call, Ctx, GatewayRef, Proved, record_refusal};
+use crate::db::types::NamedGateway;
 use crate::error::{Error, Kind, Reason};
 use crate::resources::device_codes::domain::{self as device_codes, Approved, NoGrant, Polled};
 use crate::resources::sessions::{
@@ -71,7 +73,7 @@ pub async fn by_key(
     let expires_at = caller.expires_at().map_or(expires_at, |end| end.min(expires_at));
     let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
     // The intent was stored meanwhile.
-    let standing = Standing::new(caller.clone(), Place::On(on.0), Role::Viewer);
+    let standing = Standing::new(caller.clone(), Place::On(on.id), Role::Viewer);
     if let Err(ended) = standing.check(&app.snapshot) {
         return Err(ended.into());
     }
@@ -81,7 +83,7 @@ pub async fn by_key(
         principal,
         version: caller.version(),
         session: None,
-        gateway: Some(on.0),
+        gateway: Some(on.id),
         authenticated_at: None,
         issued_at,
         expires_at,
@@ -104,9 +106,8 @@ fn whole_seconds(now: Timestamp, end: Timestamp) -> Duration {
 }
 
 /// The gateway of a name and the principal's role there, where it has one.
-fn seen(app: &App, principal: PrincipalId, gateway: &str) -> Option<(OnGateway, Role)> {
-    let (id, name, role) = app.snapshot.gateway(principal, gateway)?;
-    (role > Role::None).then_some(((id, name), role))
+fn seen(app: &App, principal: PrincipalId, gateway: &str) -> Option<(GatewayRef, Role)> {
+    app.snapshot.gateway(principal, gateway).filter(|(_, role)| *role > Role::None)
 }
 
 async fn prove(
@@ -114,7 +115,7 @@ async fn prove(
     call: &Call,
     principal: PrincipalId,
     actor: Arc<str>,
-    gateway: OnGateway,
+    gateway: GatewayRef,
     role: Role,
 ) -> Result<Ctx, Error> {
     let proved = Proved { actor, principal, role, gateway, action: ACTION };
@@ -123,29 +124,19 @@ async fn prove(
 
 /// Records that somebody who is known was refused. The answer does not wait: nothing has happened that could be lost.
 fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>, gateway: &str) {
+    let about = About { action: ACTION, resource: "gateway", target: gateway.to_owned() };
     let intent = Intent {
-        at: call.at,
         actor,
         principal: Some(principal),
-        role: Role::None,
-        action: ACTION,
-        resource_type: "gateway",
-        resource_id: gateway.to_owned(),
-        gateway: Some((None, gateway.into())),
+        gateway: Some(NamedGateway { id: None, name: gateway.into() }),
         client_ip: call.client_ip,
         request_id: call.request_id,
         method: call.method.into(),
-        digest: None,
-        detail: None,
+        ..Intent::new(call.at, about)
     };
     let outcome = Outcome {
-        at: app.clock.now(),
-        ending: Ending::Denied,
-        code: CODE_NOT_FOUND,
         took: call.started.elapsed(),
-        detail: None,
-        bytes: None,
-        target: None,
+        ..Outcome::new(app.clock.now(), Ending::Denied, CODE_NOT_FOUND)
     };
     record_refusal(app, Reason::NotFound, intent, outcome);
 }
@@ -190,7 +181,7 @@ pub async fn by_code(
         user: approved.user,
         password_version: live.password_version,
         kind: SessionKind::Device,
-        gateway: Some(on.0),
+        gateway: Some(on.id),
         authenticated_at: live.authenticated_at,
     };
     sessions::begin(&ctx, &new).await.map(|session| ByCode::Issued(issued(app, session)))
@@ -201,10 +192,10 @@ async fn still_approved(
     app: &App,
     approved: &Approved,
     gateway: &str,
-) -> Result<Option<(Live, OnGateway, Role)>, Error> {
+) -> Result<Option<(Live, GatewayRef, Role)>, Error> {
     let live = sessions::live(app, approved.user, approved.session).await?;
     let seen = seen(app, PrincipalId::User(approved.user), gateway);
-    let seen = seen.filter(|((id, _), _)| *id == approved.gateway);
+    let seen = seen.filter(|(on, _)| on.id == approved.gateway);
     Ok(live.zip(seen).map(|(live, (on, role))| (live, on, role)))
 }
 
@@ -230,8 +221,8 @@ pub async fn by_refresh_token(
     Ok(issued(app, sessions::rotate(&ctx, &family, &token).await?))
 }
 
-fn of_gateway(family: &Family, on: &OnGateway) -> bool {
-    family.gateway() == Some(on.0)
+fn of_gateway(family: &Family, on: &GatewayRef) -> bool {
+    family.gateway() == Some(on.id)
 }
 
 fn issued(app: &App, session: Session) -> Issued {

@@ -8,6 +8,7 @@ use super::store;
 use super::{certificates, domain, findings, worker};
 use crate::app::App;
 use crate::ctx::Ctx;
+use crate::db::types::GatewayRef;
 use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
@@ -15,7 +16,7 @@ use crate::outbox::Subject;
 use crate::resources::access_bindings::{difference, effect};
 use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
-use crate::upstream::generation::Generation;
+use crate::upstream::generation::{Generation, Pinned};
 use crate::upstream::row::Row;
 use crate::upstream::sealed;
 use crate::upstream::targets;
@@ -80,10 +81,10 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
         row.endpoint = endpoint.shown();
     }
     if let Some(scheme) = change.scheme {
-        scheme.as_str().clone_into(&mut row.scheme);
+        row.scheme = scheme;
     }
     if let Some(mode) = change.auth_mode {
-        row.auth_mode = Some(mode.as_str().to_owned());
+        row.auth_mode = Some(mode);
     }
     if let Some(client) = &change.oidc_client {
         row.set_oidc_client(client.as_ref());
@@ -91,7 +92,7 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
         row.set_oidc_client(None);
     }
     if let Some(pinned) = change.pinned_generation {
-        row.pinned_generation = pinned.map(|generation| generation.as_str().to_owned());
+        row.pinned_generation = pinned.map(Pinned);
     }
     if let Some(ca) = &change.ca_cert {
         row.ca_cert.clone_from(ca);
@@ -109,8 +110,7 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     if moved {
         sealed::seal_into(&app.master, row, &Credentials::default())?;
     }
-    let (mode, scheme) =
-        (AuthMode::stored(row.auth_mode.as_deref())?, Scheme::stored(&row.scheme)?);
+    let (mode, scheme) = (row.auth_mode(), row.scheme);
     fit_oidc(mode, row.oidc_client().as_ref())?;
     if let Some(credentials) = &change.credentials {
         credentials.fit(mode, scheme)?;
@@ -128,12 +128,12 @@ fn note(ctx: &Ctx, before: &Row, after: &Row) {
     let told = |row: &Row| {
         [
             ("endpoint", Some(row.endpoint.clone())),
-            ("scheme", Some(row.scheme.clone())),
-            ("auth_mode", row.auth_mode.clone()),
+            ("scheme", Some(row.scheme.to_string())),
+            ("auth_mode", row.auth_mode.map(|mode| mode.to_string())),
             ("token_url", row.oidc_token_url.clone()),
             ("scope", row.oidc_scope.clone()),
             ("audience", row.oidc_audience.clone()),
-            ("pinned_generation", row.pinned_generation.clone()),
+            ("pinned_generation", row.pinned_generation.map(|pinned| pinned.0.to_string())),
         ]
     };
     for ((key, from), (_, to)) in told(before).into_iter().zip(told(after)) {
@@ -172,7 +172,7 @@ fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
 
 /// Changes the gateway of the call.
 pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
-    let (id, name) = ctx.on_gateway()?.clone();
+    let GatewayRef { id, name } = ctx.on_gateway()?.clone();
     let app = ctx.app();
     ctx.detail("fields", change.fields());
     admit(&change, ctx.is_global_admin())?;
@@ -211,7 +211,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
                 return Err(Error::conflict(Kind::Gateway, &name));
             }
             let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
-            let on = (id, Arc::clone(&name));
+            let on = GatewayRef { id, name: Arc::clone(&name) };
             tx.emit(ctx.event("gateway.updated", payload).on(on)).await?;
             tx.access_changed(Subject::Gateway(id)).await?;
             Ok((row, before))

@@ -1,7 +1,6 @@
 //! Gateways: registering, finding and testing them.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -10,10 +9,10 @@ use super::store;
 use super::{certificates, findings, worker};
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, FleetCtx};
+use crate::ctx::{Ctx, FleetCtx, List};
 use crate::db::leases::{self, Lease};
-use crate::db::page::{PageScope, PageSize, PageToken};
-use crate::db::types::GatewayId;
+use crate::db::page::PageSize;
+use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Kind, Reason};
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
@@ -21,9 +20,8 @@ use crate::outbox::Subject;
 use crate::resources::access_bindings::difference;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
-use crate::upstream::generation::Generation;
 use crate::upstream::probe::Probe;
-use crate::upstream::row::Row;
+use crate::upstream::row::{Found, Row};
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
@@ -57,8 +55,8 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         id: 0,
         name: new.name.clone(),
         endpoint: new.endpoint.shown(),
-        scheme: new.scheme.as_str().to_owned(),
-        auth_mode: Some(new.auth_mode.as_str().to_owned()),
+        scheme: new.scheme,
+        auth_mode: Some(new.auth_mode),
         ca_cert: new.ca_cert.clone(),
         client_cert: None,
         client_key: None,
@@ -67,23 +65,14 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
         description: new.description.clone(),
         labels_json: new.labels.to_json()?,
         registered_at: at,
-        last_seen: None,
-        last_status: "unknown".to_owned(),
-        wire_generation: Generation::Unknown.as_str().to_owned(),
-        gateway_version: None,
-        latency_us: None,
-        last_error: None,
-        probed_at: None,
         version: 1,
         oidc_token_url: None,
         oidc_scope: None,
         oidc_audience: None,
         oidc_client_id: None,
         oidc_client_secret: None,
-        server_cert_ends_at: None,
         pinned_generation: None,
-        automatic_approvals_since: None,
-        credential_unusable_since: None,
+        found: Found::default(),
     };
     row.set_oidc_client(new.oidc_client.as_ref());
     sealed::seal_into(&app.master, &mut row, &new.credentials)?;
@@ -123,9 +112,9 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
             }
             let mut stored = store::insert(tx, &row, &new.labels).await?;
             certificates::note(ctx, tx, &stored).await?;
-            health::note(tx, &stored, &probed, row.last_error.as_deref()).await?;
+            health::note(tx, &stored, &probed, row.found.last_error.as_deref()).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
-            let on = (GatewayId(stored.id), Arc::from(stored.name.as_str()));
+            let on = stored.gateway();
             tx.emit(ctx.event("gateway.registered", payload).on(on)).await?;
             findings::note_credential(ctx, tx, &mut stored, usable).await?;
             tx.access_changed(Subject::Gateway(GatewayId(stored.id))).await?;
@@ -170,7 +159,7 @@ fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {
 
 /// The gateway of the call.
 pub async fn get(ctx: &Ctx) -> Result<Row, Error> {
-    let (id, name) = ctx.on_gateway()?;
+    let GatewayRef { id, name } = ctx.on_gateway()?;
     let found = store::by_id(&mut ctx.db().read().await?, *id).await?;
     let found = found.ok_or_else(|| Error::missing(Kind::Gateway, name))?;
     Ok(honest(found, &ctx.app().config.gateways, ctx.now()))
@@ -184,32 +173,20 @@ pub async fn list(
     token: &str,
 ) -> Result<(Vec<Row>, String), Error> {
     let picked = Selector::parse("label_selector", selector)?;
-    let principal = ctx.principal_text();
-    let scope = PageScope {
-        method: "ListGateways",
-        principal: &principal,
-        filter: selector.as_bytes(),
-        order: "name",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<String>::open(key, &scope, token)?;
-    let after = after.as_ref().map(|token| Bound::Excluded(token.position().as_str()));
-    let (from, visible) = (after.unwrap_or(Bound::Unbounded), ctx.visible());
+    let list = List { method: "ListGateways", filter: selector.as_bytes(), order: "name" };
+    let page = ctx.page::<String>(list, size, token)?;
+    let from = page.after().map_or(Bound::Unbounded, |name| Bound::Excluded(name.as_str()));
+    let visible = ctx.visible();
     let mut conn = ctx.db().read().await?;
-    let rows = store::page(&mut conn, &visible, &picked, from, size.limit()).await?;
-    let (page, more) = size.cut(rows);
+    let rows = store::page(&mut conn, &visible, &picked, from, page.limit()).await?;
     let (config, now) = (&ctx.app().config.gateways, ctx.now());
-    let page: Vec<Row> = page.into_iter().map(|row| honest(row, config, now)).collect();
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let rows = rows.into_iter().map(|row| honest(row, config, now)).collect();
+    page.finish(rows, |last: &Row| last.name.clone())
 }
 
 /// Probes the gateway of the call now, with what is stored, and checks the credential.
 pub async fn test(ctx: &Ctx) -> Result<(Result<Probe, String>, Row), Error> {
-    let (id, _) = *ctx.on_gateway()?;
+    let id = ctx.on_gateway()?.id;
     let found = worker::probe_and_store(ctx, id).await?;
     Ok((found, get(ctx).await?))
 }

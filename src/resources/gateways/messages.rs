@@ -23,8 +23,8 @@ use crate::secret::Secret;
 use crate::upstream::capability::{self, Capability};
 use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
-use crate::upstream::generation::Generation;
-use crate::upstream::row::Row;
+use crate::upstream::generation::{Detected, Generation, Pinned};
+use crate::upstream::row::{Row, Status};
 
 fn scheme(wire: i32) -> Result<Option<Scheme>, Error> {
     match pb::GatewayScheme::try_from(wire) {
@@ -152,24 +152,46 @@ impl TryFrom<pb::UpdateGatewayRequest> for Change {
     }
 }
 
-pub(super) fn status(stored: &str) -> pb::GatewayStatus {
-    match stored {
-        "healthy" => pb::GatewayStatus::Healthy,
-        "degraded" => pb::GatewayStatus::Degraded,
-        "unhealthy" => pb::GatewayStatus::Unhealthy,
-        "unspecified" => pb::GatewayStatus::Unstated,
-        "unreachable" => pb::GatewayStatus::Unreachable,
-        _ => pb::GatewayStatus::Unknown,
+impl From<Status> for pb::GatewayStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Unknown => Self::Unknown,
+            Status::Healthy => Self::Healthy,
+            Status::Degraded => Self::Degraded,
+            Status::Unhealthy => Self::Unhealthy,
+            Status::Unspecified => Self::Unstated,
+            Status::Unreachable => Self::Unreachable,
+        }
     }
 }
 
-impl From<Generation> for pb::WireGeneration {
-    fn from(generation: Generation) -> Self {
+impl From<AuthMode> for pb::GatewayAuthMode {
+    fn from(mode: AuthMode) -> Self {
+        match mode {
+            AuthMode::None => Self::None,
+            AuthMode::Mtls => Self::Mtls,
+            AuthMode::Bearer => Self::Bearer,
+            AuthMode::OidcClient => Self::OidcClient,
+        }
+    }
+}
+
+impl From<Scheme> for pb::GatewayScheme {
+    fn from(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::Http => Self::Http,
+            Scheme::Https => Self::Https,
+        }
+    }
+}
+
+impl From<Detected> for pb::WireGeneration {
+    fn from(generation: Detected) -> Self {
         match generation {
-            Generation::Unknown => Self::Unknown,
-            Generation::V0_0 => Self::V00,
-            Generation::V0_1 => Self::V01,
-            Generation::Unsupported => Self::Unsupported,
+            Detected::Unknown => Self::Unknown,
+            Detected::Unsupported => Self::Unsupported,
+            Detected::Known(Generation::V0_0) => Self::V00,
+            Detected::Known(Generation::V0_1) => Self::V01,
         }
     }
 }
@@ -223,7 +245,7 @@ impl From<State> for pb::GatewayState {
     fn from(state: State) -> Self {
         Self {
             begin_time: Some(wire::time(state.began_at)),
-            status: status(&state.status).into(),
+            status: pb::GatewayStatus::from(state.status).into(),
             version: state.gateway_version.unwrap_or_default(),
             error: state.error.unwrap_or_default(),
         }
@@ -237,13 +259,13 @@ impl From<Health> for pb::GetGatewayHealthResponse {
             latency_p50: latency(50),
             latency_p90: latency(90),
             latency_p99: latency(99),
-            status: status(&health.gateway.last_status).into(),
-            probe_time: health.gateway.probed_at.map(wire::time),
-            last_seen_time: health.gateway.last_seen.map(wire::time),
+            status: pb::GatewayStatus::from(health.gateway.found.last_status).into(),
+            probe_time: health.gateway.found.probed_at.map(wire::time),
+            last_seen_time: health.gateway.found.last_seen.map(wire::time),
             probe_count: health.probes,
             failure_count: health.failures,
             states: health.states.into_iter().map(Into::into).collect(),
-            version: health.gateway.gateway_version.unwrap_or_default(),
+            version: health.gateway.found.gateway_version.unwrap_or_default(),
         }
     }
 }
@@ -266,8 +288,10 @@ impl From<Capability> for pb::GatewayCapability {
     }
 }
 
-fn shown_capabilities(taken_for: Generation, version: &str) -> Vec<i32> {
-    let held = Capability::ALL.into_iter().filter(|one| one.is_held(taken_for, version));
+fn shown_capabilities(taken_for: Detected, version: &str) -> Vec<i32> {
+    let is_held =
+        |one: &Capability| taken_for.known().is_some_and(|known| one.is_held(known, version));
+    let held = Capability::ALL.into_iter().filter(is_held);
     held.map(|one| pb::GatewayCapability::from(one).into()).collect()
 }
 
@@ -335,24 +359,15 @@ impl From<Row> for pb::Gateway {
             scope: client.scope.unwrap_or_default(),
             audience: client.audience.unwrap_or_default(),
         });
-        let pinned = row.pinned_generation.as_deref().and_then(Generation::parse);
-        let auth_mode = match row.auth_mode.as_deref() {
-            Some("mtls") => pb::GatewayAuthMode::Mtls,
-            Some("bearer") => pb::GatewayAuthMode::Bearer,
-            Some("oidc_client") => pb::GatewayAuthMode::OidcClient,
-            _ => pb::GatewayAuthMode::None,
-        };
-        let scheme =
-            if row.scheme == "http" { pb::GatewayScheme::Http } else { pb::GatewayScheme::Https };
-        let generation = Generation::parse(&row.wire_generation).unwrap_or(Generation::Unknown);
-        let version = row.gateway_version.unwrap_or_default();
-        let taken_for = pinned.unwrap_or(generation);
+        let (auth_mode, taken_for) = (row.auth_mode(), row.taken_for());
+        let pinned = row.pinned_generation.map(|Pinned(generation)| Detected::Known(generation));
+        let version = row.found.gateway_version.unwrap_or_default();
         Self {
             id: row.id,
             name: row.name,
             endpoint: row.endpoint,
-            scheme: scheme.into(),
-            auth_mode: auth_mode.into(),
+            scheme: pb::GatewayScheme::from(row.scheme).into(),
+            auth_mode: pb::GatewayAuthMode::from(auth_mode).into(),
             ca_cert: row.ca_cert.unwrap_or_default().into(),
             client_cert: row.client_cert.unwrap_or_default().into(),
             has_client_key: row.client_key.is_some(),
@@ -361,15 +376,15 @@ impl From<Row> for pb::Gateway {
             description: row.description.unwrap_or_default(),
             labels: Labels::from_json(row.labels_json.as_deref()).into_map().into_iter().collect(),
             register_time: Some(wire::time(row.registered_at)),
-            last_seen_time: row.last_seen.map(wire::time),
-            status: status(&row.last_status).into(),
-            latency: row.latency_us.map(wire::span),
+            last_seen_time: row.found.last_seen.map(wire::time),
+            status: pb::GatewayStatus::from(row.found.last_status).into(),
+            latency: row.found.latency_us.map(wire::span),
             capabilities: shown_capabilities(taken_for, &version),
             wire_note: capability::note(taken_for, &version),
             version,
-            wire_generation: pb::WireGeneration::from(generation).into(),
-            last_error: row.last_error.unwrap_or_default(),
-            probe_time: row.probed_at.map(wire::time),
+            wire_generation: pb::WireGeneration::from(row.found.wire_generation).into(),
+            last_error: row.found.last_error.unwrap_or_default(),
+            probe_time: row.found.probed_at.map(wire::time),
             etag: etag::of(row.version),
             oidc_client,
             oidc_client_id: row.oidc_client_id.unwrap_or_default(),

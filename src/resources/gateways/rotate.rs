@@ -12,12 +12,12 @@ use serde_json::json;
 use super::store;
 use super::{certificates, domain, findings, worker};
 use crate::ctx::Ctx;
+use crate::db::types::GatewayRef;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::outbox::Subject;
 use crate::upstream::connection::Connection;
 use crate::upstream::credentials::{AuthMode, Credentials};
-use crate::upstream::endpoint::Scheme;
 use crate::upstream::probe;
 use crate::upstream::row::Row;
 use crate::upstream::sealed;
@@ -39,17 +39,17 @@ pub async fn rotate(
     rotation: &Rotation,
     given_etag: &str,
 ) -> Result<(Row, bool), Error> {
-    let (id, name) = ctx.on_gateway()?.clone();
+    let GatewayRef { id, name } = ctx.on_gateway()?.clone();
     let missing = || Error::missing(Kind::Gateway, &name);
     let app = ctx.app();
     let before = store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(missing)?;
     etag::check(given_etag, before.version, Kind::Gateway, &name)?;
-    let mode = AuthMode::stored(before.auth_mode.as_deref())?;
+    let mode = before.auth_mode();
     ctx.detail("auth_mode", mode.as_str());
     if mode == AuthMode::None {
         return Err(Error::invalid("credentials", "the gateway has auth mode `none`"));
     }
-    rotation.credentials.fit(mode, Scheme::stored(&before.scheme)?)?;
+    rotation.credentials.fit(mode, before.scheme)?;
     if sealed::opened(&app.master, &before)? == rotation.credentials {
         ctx.detail("rotated", false);
         return Ok((domain::get(ctx).await?, false));
@@ -80,7 +80,7 @@ pub async fn rotate(
             let payload = json!({
                 "gateway": &*name, "auth_mode": mode.as_str(), "expire_time": is, "proven": !rotation.unproven,
             });
-            let on = (id, Arc::clone(&name));
+            let on = GatewayRef { id, name: Arc::clone(&name) };
             let event = ctx.event("gateway.credentials_rotated", payload).on(on);
             tx.emit(event).await?;
             tx.access_changed(Subject::Gateway(id)).await?;

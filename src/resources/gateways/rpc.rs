@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::messages::{self, status};
+use super::messages;
 use super::settings::{self, Of};
 use super::watch::Watcher;
 use super::{change, discovery, domain, health, rotate, unregister};
@@ -188,7 +188,7 @@ impl GatewayService for Gateways {
                 found.as_ref().ok().and_then(|p| i64::try_from(p.latency.as_micros()).ok());
             Ok(pb::TestGatewayResponse {
                 reachable: found.is_ok(),
-                status: status(&row.last_status).into(),
+                status: pb::GatewayStatus::from(row.found.last_status).into(),
                 version: found.as_ref().map(|probe| probe.version.clone()).unwrap_or_default(),
                 wire_generation: found
                     .as_ref()

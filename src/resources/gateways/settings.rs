@@ -5,21 +5,19 @@
 //! - who may set one is an admin of the gateway, as through the proxy;
 //! - after a change that may open or close a finding the gateway is looked at again at once.
 
-use std::sync::Arc;
-
 use serde_json::{Value as Json, json};
 
 use super::findings;
 use crate::ctx::Ctx;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::Place;
 use crate::openshell::settings::{APPROVAL_MODE, Changed, Key, Scope, Setting, Value};
 use crate::resources::sandboxes;
 
 /// Of the whole gateway, or of one of its sandboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Of(pub Option<Place>);
+pub struct Of(pub Option<SandboxName>);
 
 impl Of {
     /// From what the request says.
@@ -35,8 +33,8 @@ impl Of {
 }
 
 async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
-    let (id, _) = ctx.on_gateway()?;
-    Ok(Gateway::reach(ctx.app(), *id).await?.asked_by(ctx))
+    let id = ctx.on_gateway()?.id;
+    Ok(Gateway::reach(ctx.app(), id).await?.asked_by(ctx))
 }
 
 /// The settings of the gateway of the call, or of one of its sandboxes, and what moves with them.
@@ -84,12 +82,11 @@ async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<C
 }
 
 async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> Result<(), Error> {
-    let (id, gateway) = ctx.on_gateway()?.clone();
-    payload["gateway"] = (*gateway).into();
+    payload["gateway"] = (*ctx.on_gateway()?.name).into();
     if let Some(place) = &of.0 {
         payload = sandboxes::domain::about(place, payload);
     }
-    let event = ctx.event(name, payload).on((id, Arc::clone(&gateway)));
+    let event = ctx.event(name, payload);
     ctx.record(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
@@ -101,7 +98,7 @@ async fn look_again(ctx: &Ctx, of: &Of, key: Key) {
     }
     let Ok(on) = ctx.on_gateway() else { return };
     if let Err(error) = findings::look(ctx, on).await {
-        tracing::warn!(gateway = %on.1, %error, "a gateway was not looked at after a change");
+        tracing::warn!(gateway = %on.name, %error, "a gateway was not looked at after a change");
     }
 }
 

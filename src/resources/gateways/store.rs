@@ -12,8 +12,8 @@ use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
-use crate::upstream::generation::Generation;
-use crate::upstream::row::Row;
+use crate::upstream::generation::Detected;
+use crate::upstream::row::{Row, Status};
 
 /// One by name.
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> {
@@ -116,14 +116,14 @@ pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Resu
 
 /// Forgets what was found of one that is another by now. Moves no version.
 pub async fn forget_found(conn: &mut Conn, row: &mut Row) -> Result<(), Error> {
-    Generation::Unknown.as_str().clone_into(&mut row.wire_generation);
-    "unknown".clone_into(&mut row.last_status);
-    row.server_cert_ends_at = None;
+    row.found.wire_generation = Detected::Unknown;
+    row.found.last_status = Status::Unknown;
+    row.found.server_cert_ends_at = None;
     let at = gateways::table.find(row.id);
     let to = (
-        gateways::wire_generation.eq(&row.wire_generation),
-        gateways::last_status.eq(&row.last_status),
-        gateways::server_cert_ends_at.eq(row.server_cert_ends_at),
+        gateways::wire_generation.eq(row.found.wire_generation),
+        gateways::last_status.eq(row.found.last_status),
+        gateways::server_cert_ends_at.eq(row.found.server_cert_ends_at),
     );
     on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
     Ok(())
@@ -140,13 +140,13 @@ pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool
 #[diesel(table_name = gateways)]
 pub struct Probed {
     /// How it answered.
-    pub last_status: String,
+    pub last_status: Status,
     /// When it was asked.
     pub probed_at: Timestamp,
     /// When it answered; kept as it was where it did not.
     pub last_seen: Option<Timestamp>,
     /// Kept as it was where it did not answer.
-    pub wire_generation: Option<String>,
+    pub wire_generation: Option<Detected>,
     /// Kept as it was where it did not answer.
     pub gateway_version: Option<String>,
     /// In microseconds; kept as it was where it did not answer.
@@ -158,22 +158,22 @@ pub struct Probed {
 impl Probed {
     /// Notes on a row what the probe found; `error` says why it failed.
     pub fn note_on(&self, row: &mut Row, error: Option<String>) {
-        let found = self.clone();
-        row.last_status = found.last_status;
-        row.probed_at = Some(found.probed_at);
-        row.last_seen = found.last_seen.or(row.last_seen);
-        row.wire_generation = found.wire_generation.unwrap_or_else(|| row.wire_generation.clone());
-        row.gateway_version = found.gateway_version.or_else(|| row.gateway_version.take());
-        row.latency_us = found.latency_us.or(row.latency_us);
-        row.server_cert_ends_at = found.server_cert_ends_at.or(row.server_cert_ends_at);
-        row.last_error = error;
+        let (probed, found) = (self.clone(), &mut row.found);
+        found.last_status = probed.last_status;
+        found.probed_at = Some(probed.probed_at);
+        found.last_seen = probed.last_seen.or(found.last_seen);
+        found.wire_generation = probed.wire_generation.unwrap_or(found.wire_generation);
+        found.gateway_version = probed.gateway_version.or_else(|| found.gateway_version.take());
+        found.latency_us = probed.latency_us.or(found.latency_us);
+        found.server_cert_ends_at = probed.server_cert_ends_at.or(found.server_cert_ends_at);
+        found.last_error = error;
     }
 }
 
 /// Those that have not answered their last probe, the one first that was asked longest ago.
 pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
     let ids: Vec<i64> = on_conn!(conn, |c| gateways::table
-        .filter(gateways::last_status.eq("unreachable"))
+        .filter(gateways::last_status.eq(Status::Unreachable))
         .select(gateways::id)
         .order((gateways::probed_at, gateways::id))
         .load(c)
@@ -197,7 +197,7 @@ pub async fn store_probe(
 /// Shows a gateway as degraded, and why. Moves no version.
 pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()));
-    let to = (gateways::last_status.eq("degraded"), gateways::last_error.eq(why));
+    let to = (gateways::last_status.eq(Status::Degraded), gateways::last_error.eq(why));
     on_conn!(conn, |c| diesel::update(at).set(to).execute(c).await)?;
     Ok(())
 }

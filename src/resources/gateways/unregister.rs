@@ -11,7 +11,7 @@ use serde_json::json;
 use super::store;
 use crate::ctx::Ctx;
 use crate::db::Conn;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::outbox::Subject;
@@ -66,7 +66,7 @@ pub async fn unregister(
             }
             let payload = json!({ "gateway": name, "forced": force });
             let event = ctx.event("gateway.unregistered", payload);
-            tx.emit(event.on((id, Arc::from(name)))).await?;
+            tx.emit(event.on(GatewayRef { id, name: Arc::from(name) })).await?;
             for holder in &holders {
                 tx.access_changed(holder.changed()).await?;
             }

@@ -25,6 +25,7 @@ use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 use crate::outbox::Subject;
 use crate::upstream::probe::{self, Health, Probe};
+use crate::upstream::row::Status;
 use crate::upstream::targets::{self, Target};
 use crate::workers::{Worked, Worker};
 
@@ -39,17 +40,6 @@ const SILENT_AT_ONCE: usize = 256;
 const STORING_AT_ONCE: usize = 1;
 /// How much later another probe may have been begun than one that ends after it: more is a clock that was wrong.
 const LATER_MAX: Duration = Duration::from_mins(1);
-
-/// How a status is stored.
-#[must_use]
-pub fn status_word(status: Health) -> &'static str {
-    match status {
-        Health::Unspecified => "unspecified",
-        Health::Healthy => "healthy",
-        Health::Degraded => "degraded",
-        Health::Unhealthy => "unhealthy",
-    }
-}
 
 /// Why a gateway is not usable, as a probe found; `None` if it is usable.
 #[must_use]
@@ -70,10 +60,14 @@ pub fn usable(found: &Result<Probe, Error>) -> Option<bool> {
 }
 
 /// The status to store for a gateway that answered. It is not well as long as our credential is not proven usable.
-fn status_of(probe: &Probe) -> &'static str {
+fn status_of(probe: &Probe) -> Status {
     match (probe.status, probe.credential_problem()) {
-        (Health::Healthy | Health::Unspecified, Some(_)) => status_word(Health::Degraded),
-        (status, _) => status_word(status),
+        (Health::Healthy | Health::Unspecified, Some(_)) | (Health::Degraded, _) => {
+            Status::Degraded
+        }
+        (Health::Healthy, None) => Status::Healthy,
+        (Health::Unspecified, None) => Status::Unspecified,
+        (Health::Unhealthy, _) => Status::Unhealthy,
     }
 }
 
@@ -113,10 +107,10 @@ pub async fn probe_changed(ctx: &Ctx, id: GatewayId) {
 pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
     let answer = found.as_ref().ok();
     Probed {
-        last_status: answer.map_or("unreachable", status_of).to_owned(),
+        last_status: answer.map_or(Status::Unreachable, status_of),
         probed_at: asked_at,
         last_seen: answer.map(|_| now),
-        wire_generation: answer.map(|probe| probe.told_generation().as_str().to_owned()),
+        wire_generation: answer.map(|probe| probe.told_generation()),
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
         latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
         server_cert_ends_at: answer.and_then(|probe| probe.server_cert),
@@ -142,7 +136,7 @@ async fn store_found(
             let Some(before) = store::lock(tx, target.id).await? else { return Ok(()) };
             let changed = targets::connection_version(&before) != target.connection_version;
             let is_later = |last: Timestamp| last > asked_at && last.since(asked_at) < LATER_MAX;
-            if changed || before.probed_at.is_some_and(is_later) {
+            if changed || before.found.probed_at.is_some_and(is_later) {
                 return Ok(());
             }
             let (probed, over) = budgets::judged(tx, before.id, found.clone()).await?;
@@ -153,23 +147,23 @@ async fn store_found(
             probed.note_on(&mut after, error.clone());
             certificates::note(ctx, tx, &after).await?;
             findings::note_credential(ctx, tx, &mut after, usable).await?;
-            let up = |status: &str| !matches!(status, "unreachable" | "unknown");
-            let event = match (up(&before.last_status), up(&probed.last_status)) {
+            let up = |status| !matches!(status, Status::Unreachable | Status::Unknown);
+            let event = match (up(before.found.last_status), up(probed.last_status)) {
                 (false, true) => Some("gateway.up"),
                 (true, false) => Some("gateway.down"),
-                _ if before.last_status != probed.last_status => Some("gateway.status_changed"),
+                _ if before.found.last_status != probed.last_status => Some("gateway.status_changed"),
                 _ => None,
             };
-            let on = || (target.id, Arc::clone(&target.name));
-            let payload = json!({ "gateway": &*target.name, "status": probed.last_status, "version": probed.gateway_version });
+            let on = || target.gateway();
+            let payload = json!({ "gateway": &*target.name, "status": probed.last_status.as_str(), "version": probed.gateway_version });
             if let Some(name) = event {
                 tx.emit(ctx.event(name, payload.clone()).on(on())).await?;
             }
-            let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.gateway_version;
-            if new_version && before.gateway_version.is_some() {
+            let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.found.gateway_version;
+            if new_version && before.found.gateway_version.is_some() {
                 tx.emit(ctx.event("gateway.version_changed", payload).on(on())).await?;
             }
-            let generation = probed.wire_generation.as_ref().is_some_and(|now| *now != before.wire_generation);
+            let generation = probed.wire_generation.is_some_and(|now| now != before.found.wire_generation);
             if generation {
                 // Every replica's proxy must know.
                 tx.access_changed(Subject::Gateway(target.id)).await?;

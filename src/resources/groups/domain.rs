@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::store;
 use crate::clock::Timestamp;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, List};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::db::types::{GroupId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
@@ -150,19 +150,12 @@ pub async fn get(ctx: &Ctx, name: &str) -> Result<Group, Error> {
 
 /// A page by name.
 pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Group>, String), Error> {
-    let principal = ctx.principal_text();
-    let scope =
-        PageScope { method: "ListGroups", principal: &principal, filter: &[], order: "name" };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<String>::open(key, &scope, token)?;
-    let after = after.as_ref().map(|token| token.position().as_str());
+    let list = List { method: "ListGroups", filter: &[], order: "name" };
+    let page = ctx.page::<String>(list, size, token)?;
+    let after = page.after().map(String::as_str);
     let mut conn = ctx.db().read().await?;
-    let (page, more) = size.cut(store::page(&mut conn, after, size.limit()).await?);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let rows = store::page(&mut conn, after, page.limit()).await?;
+    page.finish(rows, |last| last.name.clone())
 }
 
 /// What the audit log keeps of a change.
@@ -298,25 +291,13 @@ pub async fn list_members(
     token: &str,
 ) -> Result<(Vec<Member>, String), Error> {
     let group = get(ctx, name).await?.id;
-    let principal = ctx.principal_text();
     let filter = group.to_string();
-    let scope = PageScope {
-        method: "ListGroupMembers",
-        principal: &principal,
-        filter: filter.as_bytes(),
-        order: "email",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<String>::open(key, &scope, token)?;
-    let after = after.as_ref().map(|token| token.position().as_str());
+    let list = List { method: "ListGroupMembers", filter: filter.as_bytes(), order: "email" };
+    let page = ctx.page::<String>(list, size, token)?;
+    let after = page.after().map(String::as_str);
     let mut conn = ctx.db().read().await?;
-    let rows = store::page_of_members(&mut conn, group, after, size.limit()).await?;
-    let (page, more) = size.cut(rows);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.email.clone()).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let rows = store::page_of_members(&mut conn, group, after, page.limit()).await?;
+    page.finish(rows, |last| last.email.clone())
 }
 
 #[cfg(test)]

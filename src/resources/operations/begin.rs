@@ -16,13 +16,14 @@ use super::right;
 use super::run::Running;
 use super::state::Status;
 use super::store::{self, NewRow, Operation};
-use super::{Failure, INPUT_BYTES_MAX, New, OperationKind, plain};
+use super::{Failure, INPUT_BYTES_MAX, New, OperationKind};
 use crate::app::App;
-use crate::ctx::{Ctx, OnGateway, Tx};
+use crate::ctx::{Ctx, GatewayRef, Tx};
 use crate::db::turns::inherited;
 use crate::error::{Error, Reason};
 use crate::resources::operations::keeper::Operations;
 use crate::seal::hex;
+use crate::upstream::said::harmless;
 
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 253;
@@ -67,14 +68,14 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
     }
     let seat = app.part::<Operations>().seat(ctx.principal_text())?;
     let id = app.new_id().to_string();
-    let key = key(&ctx.on_gateway()?.1, &new, &id);
+    let key = key(&ctx.on_gateway()?.name, &new, &id);
     let began = ctx.began();
     let to_seal = |input: &Vec<u8>| right::seal(app, &id, began.as_ref(), input);
     let sealed = new.input.as_ref().map(to_seal).transpose()?;
     let mut tries = 1;
     let (row, written) = loop {
         let written = app.clock.since_boot();
-        match insert(ctx, &new, (&id, &key, status), sealed.as_deref()).await {
+        match insert(ctx, &new, &id, &key, status, sealed.as_deref()).await {
             Ok(row) => break (row, written),
             Err(Error::Exists { .. }) => {
                 let running = running_of(app, new.kind, &key).await?;
@@ -87,17 +88,19 @@ async fn enter(ctx: &Ctx, new: New<'_>, status: Status) -> Result<(Running, Oper
         tries += 1;
     };
     let resumable = new.kind.is_resumable();
-    Ok((Running::of(ctx.clone(), &row, written, seat, (began, resumable)), row))
+    Ok((Running::of(ctx.clone(), &row, written, seat, began, resumable), row))
 }
 
 async fn insert(
     ctx: &Ctx,
     new: &New<'_>,
-    (id, key, status): (&str, &str, Status),
+    id: &str,
+    key: &str,
+    status: Status,
     input: Option<&[u8]>,
 ) -> Result<Operation, Error> {
-    let (gateway_id, gateway_name) = ctx.on_gateway()?;
-    let (now, actor) = (ctx.now(), plain(&ctx.actor(), ACTOR_CHARS_MAX));
+    let GatewayRef { id: gateway_id, name: gateway_name } = ctx.on_gateway()?;
+    let (now, actor) = (ctx.now(), harmless(&ctx.actor(), ACTOR_CHARS_MAX));
     let principal = ctx.principal().map(|principal| principal.to_string());
     let (request_id, idempotency_key) = (ctx.request_id().to_string(), ctx.idempotency_key());
     ctx.transaction(async |tx| {
@@ -147,8 +150,7 @@ pub(super) async fn tell(
     if let Some(code) = row.error_code {
         payload["error_code"] = code.as_str().into();
     }
-    let gateway: OnGateway = (row.gateway_id, row.gateway_name.as_str().into());
-    tx.emit(ctx.event(name, payload).on(gateway)).await
+    tx.emit(ctx.event(name, payload).on(row.gateway())).await
 }
 
 async fn running_of(app: &App, kind: OperationKind, key: &str) -> Result<Option<String>, Error> {

@@ -18,8 +18,8 @@ use super::sight::Sight;
 use super::state::Status;
 use super::store::{self, Operation, Wanted};
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, FleetCtx, Pending};
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{Ctx, FleetCtx, List, Pending};
+use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::resources::operations::keeper::Operations;
@@ -103,8 +103,7 @@ async fn load(pending: &Pending, id: &str) -> Result<(Ctx, Operation), Error> {
     let mut conn = pending.app().db.read().await?;
     let row = store::by_id(&mut conn, id).await?.ok_or_else(|| missing(id))?;
     drop(conn);
-    let gateway = (row.gateway_id, row.gateway_name.as_str().into());
-    match pending.of(row.owned_by(), gateway, Role::Operator).await {
+    match pending.of(row.owned_by(), row.gateway(), Role::Operator).await {
         Ok(ctx) => Ok((ctx, row)),
         // As one that does not exist.
         Err(Error::Missing { .. }) => Err(missing(id)),
@@ -195,15 +194,9 @@ pub async fn list(
 ) -> Result<(Vec<Shown>, String), Error> {
     let principal = ctx.principal_text();
     let asked = serde_json::to_vec(filter).map_err(Error::internal)?;
-    let scope = PageScope {
-        method: "ListOperations",
-        principal: &principal,
-        filter: &asked,
-        order: "created_at desc",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<Position>::open(key, &scope, token)?;
-    let after = after.as_ref().map(PageToken::position);
+    let list = List { method: "ListOperations", filter: &asked, order: "created_at desc" };
+    let page = ctx.page::<Position>(list, size, token)?;
+    let after = page.after();
     let after = after.map(|p| (Timestamp::from_unix_micros(p.at_us), p.id.as_str()));
     let visible = ctx.visible_to(Role::Operator);
     let wanted = Wanted {
@@ -216,14 +209,11 @@ pub async fn list(
         kind: filter.kind,
     };
     let mut conn = ctx.db().read().await?;
-    let (page, more) = size.cut(store::page(&mut conn, &wanted, after, size.limit()).await?);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => {
-            let position = Position { at_us: last.created_at.unix_micros(), id: last.id.clone() };
-            PageToken::after(position).seal(key, &scope)?
-        }
-    };
+    let rows = store::page(&mut conn, &wanted, after, page.limit()).await?;
+    let (page, next) = page.finish(rows, |last| Position {
+        at_us: last.created_at.unix_micros(),
+        id: last.id.clone(),
+    })?;
     let page = page.into_iter();
     let page = page.map(|operation| Shown { operation, result: None, withheld: false });
     Ok((page.collect(), next))
@@ -319,7 +309,7 @@ impl Follower {
 pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
     let (ctx, row) = load(pending, id).await?;
     ctx.detail("type", row.kind.as_str());
-    ctx.detail("sandbox", super::target(&row.workspace, &row.sandbox));
+    ctx.detail("sandbox", row.name().to_string());
     let now = ctx.now();
     let asked = ctx
         .transaction(async |tx| {

@@ -6,9 +6,10 @@
 //!   is waited for, and only while somebody waits.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -41,7 +42,7 @@ struct Waiting {
 
 impl Feed {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// An operation has this version now: called after the commit.

@@ -16,12 +16,13 @@ use super::result::fitted;
 use super::run::{Work, aad};
 use super::state::Status;
 use super::store::{self, End, Operation};
-use super::{Code, Failure, TEXT_CHARS_MAX, plain};
+use super::{Code, Failure, TEXT_CHARS_MAX};
 use crate::audit::Ending;
 use crate::ctx::{Ctx, Tx};
 use crate::error::{Error, Kind};
 use crate::resources::operations::keeper::Operations;
 use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
+use crate::upstream::said::harmless;
 
 /// How often an end is tried to be stored; after it the lease is let go, and another replica ends the operation.
 const TRIES_MAX: u32 = 60;
@@ -88,7 +89,7 @@ impl Work {
         let ended = self.ended(result);
         let (mut tries, mut wait) = (1, RETRY_MIN);
         let row = loop {
-            match write(&self.ctx, (&self.held.id, self.held.fence), &ended).await {
+            match write(&self.ctx, &self.held.id, self.held.fence, &ended).await {
                 Ok(Some(row)) => break row,
                 // Perhaps by the try before, whose answer was lost.
                 Ok(None) if tries > 1 => break self.own_end().await?,
@@ -112,7 +113,7 @@ impl Work {
             Ended::Done(_) => (Ending::Ok, 0),
             Ended::Failed(Failure { code, message, .. }, _) => {
                 self.ctx.detail("error_code", code.as_str());
-                self.ctx.detail("error", plain(message, TEXT_CHARS_MAX));
+                self.ctx.detail("error", harmless(message, TEXT_CHARS_MAX));
                 (Ending::Failed, code.grpc())
             }
         };
@@ -169,7 +170,7 @@ impl Work {
 
     /// Closes the intent of the call that began it, where it had one.
     async fn close(&self, ending: Ending, code: i32) {
-        let entry = self.entry.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let entry = self.entry.lock().take();
         let Some(entry) = entry else { return };
         let outcome = self.ctx.deferred_outcome(ending, code);
         if let Err(error) = self.ctx.app().audit.close(entry, outcome).await {
@@ -179,12 +180,8 @@ impl Work {
 }
 
 /// Stores the end of an operation with its event; none where it is another's or has ended.
-async fn write(
-    ctx: &Ctx,
-    (id, fence): (&str, i64),
-    ended: &Ended,
-) -> Result<Option<Operation>, Error> {
-    let write = async |tx: &mut Tx<'_>| write_in(tx, ctx, (id, fence), ended).await;
+async fn write(ctx: &Ctx, id: &str, fence: i64, ended: &Ended) -> Result<Option<Operation>, Error> {
+    let write = async |tx: &mut Tx<'_>| write_in(tx, ctx, id, fence, ended).await;
     let written = ctx.transaction(write).await?;
     if let Some(row) = &written {
         wake(ctx, row);
@@ -201,7 +198,8 @@ pub(super) fn wake(ctx: &Ctx, row: &Operation) {
 pub(super) async fn write_in(
     tx: &mut Tx<'_>,
     ctx: &Ctx,
-    (id, fence): (&str, i64),
+    id: &str,
+    fence: i64,
     ended: &Ended,
 ) -> Result<Option<Operation>, Error> {
     let now = ctx.now();
@@ -213,7 +211,7 @@ pub(super) async fn write_in(
             (Status::Failed, "operation.failed", result.as_deref(), Some(failure))
         }
     };
-    let message = failure.map(|failure| plain(&failure.message, TEXT_CHARS_MAX));
+    let message = failure.map(|failure| harmless(&failure.message, TEXT_CHARS_MAX));
     let code = failure.map(|failure| failure.code);
     let end = End { status, result, code, message: message.as_deref(), at: now };
     let Some(row) = store::end(tx, id, fence, &end).await? else { return Ok(None) };

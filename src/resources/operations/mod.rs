@@ -197,26 +197,11 @@ impl From<Error> for Failure {
     }
 }
 
-/// Cut to its column, and without what a terminal or a log would take for something else.
-pub(crate) fn plain(text: &str, chars_max: usize) -> String {
-    let shown = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(chars_max).map(shown).collect()
-}
-
-/// As the audit log names a sandbox: by its workspace, too, where that is not the default one.
-#[must_use]
-pub fn target(workspace: &str, sandbox: &str) -> String {
-    match (workspace, sandbox) {
-        (_, "") => String::new(),
-        ("" | "default", sandbox) => sandbox.to_owned(),
-        (workspace, sandbox) => format!("{workspace}/{sandbox}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
+    use crate::upstream::said::harmless;
 
     #[test]
     fn a_failure_tells_what_the_caller_can_do_and_no_more() {
@@ -233,7 +218,7 @@ mod tests {
 
     #[test]
     fn texts_are_cut_and_plain() {
-        assert_eq!(plain("a\u{1b}[31mb\nc", TEXT_CHARS_MAX), "a [31mb c");
-        assert_eq!(plain(&"\u{e4}".repeat(501), TEXT_CHARS_MAX).chars().count(), TEXT_CHARS_MAX);
+        assert_eq!(harmless("a\u{1b}[31mb\nc", TEXT_CHARS_MAX), "a [31mb c");
+        assert_eq!(harmless(&"\u{e4}".repeat(501), TEXT_CHARS_MAX).chars().count(), TEXT_CHARS_MAX);
     }
 }

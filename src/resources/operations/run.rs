@@ -6,11 +6,12 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -18,14 +19,16 @@ use super::keeper::{Held, Seat, Stop};
 use super::right;
 use super::state::Status;
 use super::store::{self, Mark, Operation};
-use super::{Code, Failure, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX, plain, target};
+use super::{Code, Failure, INPUT_BYTES_MAX, STEP_CHARS_MAX, TEXT_CHARS_MAX};
 use crate::access::principal::Began;
 use crate::audit::OpenEntry;
 use crate::ctx::Ctx;
 use crate::db::Conn;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Kind};
 use crate::resources::operations::keeper::Operations;
 use crate::seal::Aad;
+use crate::upstream::said::harmless;
 
 /// How long work that was told to stop may take to do so, where it asks for no more.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -90,12 +93,13 @@ impl Drop for Last {
 
 impl Work {
     pub(super) fn sandbox(&self) -> MutexGuard<'_, String> {
-        self.sandbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sandbox.lock()
     }
 
     /// As the audit log names what it is about.
     pub(super) fn target(&self) -> String {
-        target(&self.workspace, &self.sandbox())
+        let (workspace, name) = (self.workspace.clone(), self.sandbox().clone());
+        SandboxName { workspace, name }.to_string()
     }
 }
 
@@ -106,7 +110,8 @@ impl Running {
         row: &Operation,
         written: Duration,
         seat: Seat,
-        (began, resumable): (Option<Began>, bool),
+        began: Option<Began>,
+        resumable: bool,
     ) -> Self {
         let held = Held::new(row.id.clone(), row.fence, written, seat);
         let held = Arc::new(match began {
@@ -204,7 +209,7 @@ impl Running {
     /// # Errors
     /// `Conflict` where the lease was lost or the operation has ended.
     pub async fn progress(&self, percent: u8, message: &str) -> Result<(), Error> {
-        let message = plain(message, TEXT_CHARS_MAX);
+        let message = harmless(message, TEXT_CHARS_MAX);
         let percent = Some(i32::from(percent.min(100)));
         self.mark(Mark { progress_pct: percent, progress_msg: Some(&message), ..Mark::default() })
             .await
@@ -257,7 +262,7 @@ impl Running {
     /// # Errors
     /// `Conflict` where the lease was lost or the operation has ended.
     pub async fn named(&self, sandbox: &str) -> Result<(), Error> {
-        let sandbox = plain(sandbox, NAME_CHARS_MAX);
+        let sandbox = harmless(sandbox, NAME_CHARS_MAX);
         sandbox.clone_into(&mut self.work.sandbox());
         if self.work.unnamed {
             self.ctx().named(self.work.target());

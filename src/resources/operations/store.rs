@@ -12,7 +12,7 @@ use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Visible;
 use crate::clock::Timestamp;
 use crate::db::schema::{gateways, operations};
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, GatewayRef, SandboxName};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
@@ -73,6 +73,18 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// The sandbox that it is about.
+    #[must_use]
+    pub fn name(&self) -> SandboxName {
+        SandboxName { workspace: self.workspace.clone(), name: self.sandbox.clone() }
+    }
+
+    /// The gateway that it runs on, as it was when it was begun.
+    #[must_use]
+    pub fn gateway(&self) -> GatewayRef {
+        GatewayRef { id: self.gateway_id, name: self.gateway_name.as_str().into() }
+    }
+
     /// Whoever began it; none where that was no caller.
     #[must_use]
     pub fn owned_by(&self) -> Option<PrincipalId> {

@@ -19,7 +19,8 @@ use super::right;
 use super::run::Running;
 use super::state::Status;
 use super::store::{self, Operation};
-use super::{Code, Failure, OperationKind, target};
+use super::{Code, Failure, OperationKind};
+use crate::access::policy::About;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::ctx::{Ctx, TakenOver};
@@ -97,7 +98,7 @@ async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool
         Some(sealed) => right::open(app, &row, sealed),
     };
     let began = opened.as_ref().map_or_else(|_| right::of_row(&row), |(began, _)| *began);
-    let running = Running::of(ctx, &row, written, seat, (began, true));
+    let running = Running::of(ctx, &row, written, seat, began, true);
     let span = info_span!("operation", id = %row.id, kind = %row.kind);
     match opened {
         Ok((_, input)) => {
@@ -109,17 +110,20 @@ async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool
     Ok(true)
 }
 
+fn about(row: &Operation) -> About {
+    let target = row.name().to_string();
+    About { action: row.kind.action(), resource: "sandbox", target }
+}
+
 fn whose(row: &Operation) -> TakenOver {
     TakenOver {
         actor: row.actor.as_str().into(),
         principal: row.owned_by(),
         // A word that this build does not know is no role.
         role: row.actor_role.parse().unwrap_or(Role::None),
-        gateway: (row.gateway_id, row.gateway_name.as_str().into()),
+        gateway: row.gateway(),
         request_id: Uuid::parse_str(&row.request_id).unwrap_or_default(),
-        action: row.kind.action(),
-        resource: "sandbox",
-        target: target(&row.workspace, &row.sandbox),
+        about: about(row),
         detail: json!({ "operation": row.id, "taken_over": true }),
     }
 }
@@ -140,7 +144,7 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
             // Its replica may have come back since it was found.
             let taken = leases::take_over(tx, row, &app.replica, now, now.plus(LEASE_TTL)).await?;
             let Some(taken) = taken else { return Ok(None) };
-            finish::write_in(tx, ctx, (&taken.id, taken.fence), &ended).await
+            finish::write_in(tx, ctx, &taken.id, taken.fence, &ended).await
         })
         .await?;
     let Some(ended) = ended else { return Ok(false) };
@@ -153,30 +157,16 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
 
 /// A closed entry by the system: that of the caller is closed as `unknown`, since its outcome was not known there.
 async fn record(ctx: &Ctx, row: &Operation, failure: &Failure) -> Result<(), Error> {
-    let at = ctx.now();
     let intent = Intent {
-        at,
-        actor: ctx.actor(),
-        principal: None,
-        role: ctx.role(),
-        action: row.kind.action(),
-        resource_type: "sandbox",
-        resource_id: target(&row.workspace, &row.sandbox),
-        gateway: Some((Some(row.gateway_id), row.gateway_name.as_str().into())),
-        client_ip: None,
+        gateway: Some(row.gateway().into()),
         request_id: Uuid::parse_str(&row.request_id).unwrap_or_default(),
-        method: "".into(),
-        digest: None,
         detail: Some(json!({ "operation": row.id, "begun_by": row.actor })),
+        ..ctx.intent(about(row))
     };
     let outcome = Outcome {
-        at,
-        ending: Ending::Failed,
-        code: failure.code.grpc(),
-        took: at.since(row.created_at),
+        took: intent.at.since(row.created_at),
         detail: Some(json!({ "error_code": failure.code.as_str(), "error": failure.message })),
-        bytes: None,
-        target: None,
+        ..Outcome::new(intent.at, Ending::Failed, failure.code.grpc())
     };
     ctx.app().audit.record(intent, outcome).await
 }

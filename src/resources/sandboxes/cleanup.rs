@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::store;
 use crate::clock::Timestamp;
 use crate::db::Conn;
+use crate::db::types::SandboxName;
 use crate::error::Error;
-use crate::openshell::sandbox::Place;
 use crate::resources::{boot_hooks, sboms};
 
 /// What went with a sandbox.
@@ -53,20 +53,19 @@ pub enum Which {
 pub async fn forget(
     conn: &mut Conn,
     gateway: &str,
-    place: &Place,
-    (hooks, sbom): (Which, Which),
+    place: &SandboxName,
+    hooks: Which,
+    sbom: Which,
 ) -> Result<Gone, Error> {
-    let Place { workspace, name } = place;
-    let of = (workspace.as_str(), name.as_str());
     let metadata = store::lock(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);
     let sbom = match sbom {
-        Which::All => sboms::store::delete_of(conn, gateway, of, None).await? > 0,
-        Which::By(by) => sboms::store::delete_of(conn, gateway, of, Some(by)).await? > 0,
+        Which::All => sboms::store::delete_of(conn, gateway, place, None).await? > 0,
+        Which::By(by) => sboms::store::delete_of(conn, gateway, place, Some(by)).await? > 0,
         Which::None => false,
     };
     let boot_hooks = match hooks {
-        Which::All => boot_hooks::store::delete_of(conn, gateway, of, None).await?,
-        Which::By(by) => boot_hooks::store::delete_of(conn, gateway, of, Some(by)).await?,
+        Which::All => boot_hooks::store::delete_of(conn, gateway, place, None).await?,
+        Which::By(by) => boot_hooks::store::delete_of(conn, gateway, place, Some(by)).await?,
         Which::None => 0,
     };
     let ssh_sessions = store::delete_ssh_of(conn, gateway, place).await?;
@@ -75,8 +74,8 @@ pub async fn forget(
 }
 
 /// What would go.
-pub async fn look(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Gone, Error> {
-    let Place { workspace, name } = place;
+pub async fn look(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<Gone, Error> {
+    let SandboxName { workspace, name } = place;
     let described = store::get(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);
     Ok(Gone {
         metadata: described,

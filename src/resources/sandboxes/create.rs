@@ -20,10 +20,11 @@ use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{former, input, proxied};
 use crate::ctx::Ctx;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::labels::Labels;
-use crate::openshell::sandbox::{self, NewSandbox, Place, Sandbox};
-use crate::openshell::{Gateway, Wire, annotation};
+use crate::openshell::sandbox::{self, NewSandbox, Sandbox};
+use crate::openshell::{Gateway, Generation, annotation};
 use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
@@ -82,12 +83,12 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
     }
     let gateway = reach_to_act(ctx).await?;
     gateway.permits(sandbox::CREATE)?;
-    if gateway.wire() == Wire::V0_0 && !create.new.workload_template.is_empty() {
+    if gateway.generation() == Generation::V0_0 && !create.new.workload_template.is_empty() {
         let why = "is for gateways of generation 0.1, which have templates of their own";
         return Err(Error::invalid("gateway_template", why));
     }
     if !policy.is_empty() {
-        let policy = crate::openshell::policy_file::encode(gateway.wire(), &policy)?;
+        let policy = crate::openshell::policy_file::encode(gateway.generation(), &policy)?;
         create.new.policy = Some(policy);
     }
     let new = &create.new;
@@ -188,7 +189,7 @@ async fn run(
     let mut pre_create = json!("of a replica that is gone");
     if from == BEGUN {
         let place =
-            Place { workspace: create.new.workspace.clone(), name: create.new.name.clone() };
+            SandboxName { workspace: create.new.workspace.clone(), name: create.new.name.clone() };
         if !place.name.is_empty() {
             former::forget_before(running.ctx(), &gateway, &place).await?;
         }
@@ -210,10 +211,10 @@ async fn run(
     }
     if from != NOTED {
         let labels = Labels::from_json(serde_json::to_string(&create.labels).ok().as_deref());
-        let metadata = (create.description.as_deref(), &labels);
+        let description = create.description.as_deref();
         let details = details(&create);
         let (ctx, sandbox) = (running.ctx(), &sandbox);
-        patiently(&running, || made::store(ctx, sandbox, metadata, &details)).await?;
+        patiently(&running, || made::store(ctx, sandbox, description, &labels, &details)).await?;
         patiently(&running, || running.step(NOTED)).await?;
     }
     let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
@@ -242,7 +243,7 @@ async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Va
     }
     made::tell(running, 10, "running the hooks before the creation").await?;
     let new = &create.new;
-    let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
+    let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
     before(running, gateway, &place, new).await.map(|ran| made::outcomes(&ran))
 }
 
@@ -250,7 +251,7 @@ async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Va
 pub(super) async fn before(
     running: &Running,
     gateway: &Gateway,
-    place: &Place,
+    place: &SandboxName,
     new: &NewSandbox,
 ) -> Result<Ran, Failure> {
     if place.name.is_empty() {
@@ -285,7 +286,7 @@ pub(super) async fn before(
 async fn image(
     running: &Running,
     gateway: &Gateway,
-    place: &Place,
+    place: &SandboxName,
     new: &NewSandbox,
 ) -> Result<String, Failure> {
     let template = &new.workload_template;
@@ -329,6 +330,6 @@ async fn make(
         }
     }
     let new = &create.new;
-    let place = Place { workspace: new.workspace.clone(), name: new.name.clone() };
+    let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
     what_became(running, &Lost { gateway, place: &place, mark: &Mark::Operation, why }).await
 }

@@ -7,11 +7,12 @@ use super::former;
 use super::store::{self, Meta};
 use crate::ctx::Ctx;
 use crate::db::Conn;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::{Place, Sandbox};
+use crate::openshell::sandbox::Sandbox;
 
 /// A sandbox, as its gateway tells, and what is kept about it.
 #[derive(Debug)]
@@ -34,8 +35,8 @@ pub struct Change {
 }
 
 pub(super) async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
-    let (id, _) = ctx.on_gateway()?;
-    Ok(Gateway::reach(ctx.app(), *id).await?.asked_by(ctx))
+    let id = ctx.on_gateway()?.id;
+    Ok(Gateway::reach(ctx.app(), id).await?.asked_by(ctx))
 }
 
 /// Reaches the gateway for a call that changes something there: the caller is checked again after the wait.
@@ -46,7 +47,7 @@ pub(super) async fn reach_to_act(ctx: &Ctx) -> Result<Gateway, Error> {
 }
 
 pub(super) async fn described(ctx: &Ctx, sandbox: Sandbox) -> Result<Described, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+    let gateway = &ctx.on_gateway()?.name;
     let mut conn = ctx.db().read().await?;
     let meta = store::get(&mut conn, gateway, &sandbox.place).await?;
     // What is kept of another sandbox of that name, which went away unnoticed, is not told of this one.
@@ -61,7 +62,7 @@ pub fn is_of(meta: &Meta, sandbox: &Sandbox) -> bool {
 }
 
 /// One sandbox.
-pub async fn get(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
+pub async fn get(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach(ctx).await?.get_sandbox(place).await?;
     described(ctx, sandbox).await
 }
@@ -69,11 +70,11 @@ pub async fn get(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
 /// Changes what is kept about a sandbox, which must be there.
 pub async fn update(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxName,
     change: Change,
     given_etag: &str,
 ) -> Result<Described, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+    let gateway = &ctx.on_gateway()?.name;
     let sandbox = reach(ctx).await?.get_sandbox(place).await?;
     ctx.recheck()?;
     let now = ctx.now();
@@ -96,8 +97,7 @@ pub async fn update(
                 .clone()
                 .unwrap_or_else(|| Labels::from_json(meta.labels_json.as_deref()));
             let description = change.description.as_ref().unwrap_or(&meta.description).clone();
-            let at = (meta.id, meta.version);
-            if !store::describe(tx, at, description.as_deref(), &labels, now).await? {
+            if !store::describe(tx, &meta, description.as_deref(), &labels, now).await? {
                 return Err(Error::conflict(Kind::Sandbox, &place.name));
             }
             let payload = about(place, json!({ "labels": labels.clone().into_map() }));
@@ -114,7 +114,7 @@ pub async fn update(
 
 /// The payload of an event about a sandbox.
 #[must_use]
-pub fn about(place: &Place, mut more: serde_json::Value) -> serde_json::Value {
+pub fn about(place: &SandboxName, mut more: serde_json::Value) -> serde_json::Value {
     if let Some(more) = more.as_object_mut() {
         more.insert("workspace".to_owned(), place.workspace.as_str().into());
         more.insert("sandbox".to_owned(), place.name.as_str().into());
@@ -123,28 +123,28 @@ pub fn about(place: &Place, mut more: serde_json::Value) -> serde_json::Value {
 }
 
 /// Lets a sandbox run again.
-pub async fn start(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
+pub async fn start(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach_to_act(ctx).await?.start_sandbox(place).await?;
     announce(ctx, "sandbox.started", place).await?;
     described(ctx, sandbox).await
 }
 
 /// Lets a sandbox stand still.
-pub async fn stop(ctx: &Ctx, place: &Place) -> Result<Described, Error> {
+pub async fn stop(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach_to_act(ctx).await?.stop_sandbox(place).await?;
     announce(ctx, "sandbox.stopped", place).await?;
     described(ctx, sandbox).await
 }
 
-async fn announce(ctx: &Ctx, event: &'static str, place: &Place) -> Result<(), Error> {
+async fn announce(ctx: &Ctx, event: &'static str, place: &SandboxName) -> Result<(), Error> {
     let event = ctx.event(event, about(place, json!({})));
     ctx.record(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }
 
 /// Deletes a sandbox, and what hangs on its name.
-pub async fn delete(ctx: &Ctx, place: &Place, validate_only: bool) -> Result<Gone, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+pub async fn delete(ctx: &Ctx, place: &SandboxName, validate_only: bool) -> Result<Gone, Error> {
+    let gateway = &ctx.on_gateway()?.name;
     let reached = reach_to_act(ctx).await?;
     ctx.detail("workspace", place.workspace.as_str());
     if validate_only {
@@ -160,11 +160,11 @@ pub async fn delete(ctx: &Ctx, place: &Place, validate_only: bool) -> Result<Gon
 }
 
 /// A sandbox was deleted by the caller, here or through the proxy: what hangs on its name goes too.
-pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+pub async fn deleted(ctx: &Ctx, place: &SandboxName) -> Result<Gone, Error> {
+    let gateway = &ctx.on_gateway()?.name;
     let gone = ctx
         .record(async |tx| {
-            let gone = cleanup::forget(tx, gateway, place, (Which::All, Which::All)).await?;
+            let gone = cleanup::forget(tx, gateway, place, Which::All, Which::All).await?;
             let payload = about(place, json!({ "gone": gone.to_json() }));
             tx.emit(ctx.event("sandbox.deleted", payload)).await?;
             Ok(gone)
@@ -175,12 +175,12 @@ pub async fn deleted(ctx: &Ctx, place: &Place) -> Result<Gone, Error> {
 }
 
 /// A creation was undone: what was noted of its sandbox goes, and what was written for the name before it stays.
-pub(super) async fn taken_back(ctx: &Ctx, place: &Place) -> Result<(), Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+pub(super) async fn taken_back(ctx: &Ctx, place: &SandboxName) -> Result<(), Error> {
+    let gateway = &ctx.on_gateway()?.name;
     ctx.record(async |tx| {
         // What was noted was told of.
         let noted = store::lock(tx, gateway, place).await?.is_some();
-        let gone = cleanup::forget(tx, gateway, place, (Which::None, Which::None)).await?;
+        let gone = cleanup::forget(tx, gateway, place, Which::None, Which::None).await?;
         if noted {
             let payload = about(place, json!({ "gone": gone.to_json() }));
             tx.emit(ctx.event("sandbox.deleted", payload)).await?;
@@ -189,12 +189,6 @@ pub(super) async fn taken_back(ctx: &Ctx, place: &Place) -> Result<(), Error> {
     })
     .await?;
     Ok(())
-}
-
-/// As the audit log names a sandbox.
-#[must_use]
-pub fn target(place: &Place) -> String {
-    crate::resources::operations::target(&place.workspace, &place.name)
 }
 
 /// What goes with a gateway: how many sandboxes something is kept about, and how many SSH sessions.

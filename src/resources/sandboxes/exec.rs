@@ -1,21 +1,21 @@
 //! Commands in a sandbox: as a conversation, and as an operation that keeps the output.
 
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::domain::{reach, reach_to_act};
 use super::input::STDIN_BYTES_MAX;
 use crate::ctx::Ctx;
+use crate::db::types::SandboxName;
 use crate::digest::Streamed;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::exec::{Command, Input, Inputs, Output, Outputs};
-use crate::openshell::sandbox::Place;
 use crate::resources::operations::{self, Failure, New, Operation, OperationKind, Running};
 use crate::seal::hex;
 
@@ -35,7 +35,7 @@ const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
 const INPUT_PIECES_MAX: usize = 1_024;
 
 /// For the audit log: which program, not with which arguments, which may be secret. The digest is of all.
-fn note(ctx: &Ctx, place: &Place, command: &Command) {
+fn note(ctx: &Ctx, place: &SandboxName, command: &Command) {
     let program = command.argv.first().map(String::as_str).unwrap_or_default();
     let program: String = program.chars().take(PROGRAM_CHARACTERS_MAX).collect();
     ctx.detail("workspace", place.workspace.as_str());
@@ -61,7 +61,7 @@ impl<'a> Heard<'a> {
     /// It was given more.
     pub fn more(&self, bytes: &[u8]) {
         self.ctx.passed(bytes.len(), 0);
-        let mut digest = self.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut digest = self.digest.lock();
         if let Some(digest) = digest.as_mut() {
             digest.update(bytes);
         }
@@ -70,10 +70,10 @@ impl<'a> Heard<'a> {
 
 impl Drop for Heard<'_> {
     fn drop(&mut self) {
-        let digest = self.digest.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((key, digest)) = digest.and_then(Streamed::finish) {
-            self.ctx.detail("digest", hex(&digest));
-            self.ctx.detail("digest_key", &*key);
+        let digest = self.digest.get_mut().take();
+        if let Some(digest) = digest.map(Streamed::finish) {
+            self.ctx.detail("digest", hex(&digest.bytes));
+            self.ctx.detail("digest_key", &*digest.key_id);
         }
     }
 }
@@ -118,7 +118,7 @@ impl Talk<'_> {
 /// command: a gateway of generation 0.0 aborts an interactive one at the end of its input.
 pub async fn talk<'a>(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxName,
     mut command: Command,
     mut typed: Typed<'a>,
 ) -> Result<Talk<'a>, Error> {
@@ -199,7 +199,11 @@ async fn feed(
 }
 
 /// Runs a command as an operation.
-pub async fn start(ctx: &Ctx, place: &Place, mut command: Command) -> Result<Operation, Error> {
+pub async fn start(
+    ctx: &Ctx,
+    place: &SandboxName,
+    mut command: Command,
+) -> Result<Operation, Error> {
     note(ctx, place, &command);
     if command.timeout.is_zero() {
         command.timeout = TIME_DEFAULT;
@@ -222,7 +226,7 @@ pub async fn start(ctx: &Ctx, place: &Place, mut command: Command) -> Result<Ope
 async fn run(
     running: Running,
     gateway: Gateway,
-    place: Place,
+    place: SandboxName,
     command: Command,
 ) -> Result<Value, Failure> {
     running.progress(10, "running the command").await?;
@@ -251,7 +255,7 @@ struct Kept {
 }
 
 /// Runs a command to its end, and keeps the beginning of what it writes.
-async fn collect(gateway: &Gateway, place: &Place, command: &Command) -> Result<Kept, Error> {
+async fn collect(gateway: &Gateway, place: &SandboxName, command: &Command) -> Result<Kept, Error> {
     let run = async {
         let mut outputs = gateway.exec(place, command).await?;
         let mut kept = Kept::default();

@@ -20,12 +20,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::domain::Described;
 use super::lists::{Page, Query, Unreachable, picked};
-use crate::ctx::{FleetCtx, OnGateway};
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{FleetCtx, GatewayRef, List};
+use crate::db::page::PageSize;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::labels::Selector;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::{Place, Sandbox};
+use crate::openshell::sandbox::Sandbox;
 use crate::seal::joined;
 use crate::upstream::probe;
 
@@ -66,24 +67,17 @@ pub(super) async fn page(
     size: PageSize,
     token: &str,
 ) -> Result<Page, Error> {
-    let principal = ctx.principal_text();
     let (which, selector) = (gateways.to_string(), query.selector.to_string());
     let workspace = query.workspace.as_deref().unwrap_or_default();
     let filter = joined(&[which.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
-    let scope = PageScope {
-        method: "ListSandboxes",
-        principal: &principal,
-        filter: &filter,
-        order: "gateway, workspace, name",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<Position>::open(key, &scope, token)?;
-    let after = after.as_ref().map(PageToken::position);
-    let (mut page, next) = fill(ctx, gateways, query, size, after).await?;
+    let list = List { method: "ListSandboxes", filter: &filter, order: "gateway, workspace, name" };
+    let page = ctx.page::<Position>(list, size, token)?;
+    let after = page.after();
+    let (mut found, next) = fill(ctx, gateways, query, size, after).await?;
     if let Some(next) = next {
-        page.next = PageToken::after(next).seal(key, &scope)?;
+        found.next = page.next(next)?;
     }
-    Ok(page)
+    Ok(found)
 }
 
 /// Asks gateways until the page is full; answers where the next begins, where there is one.
@@ -101,11 +95,12 @@ async fn fill(
     loop {
         while asking.len() < at_once {
             let Some(on) = ahead.next() else { break };
-            if ctx.only(&on.1).is_err() {
+            if ctx.only(&on.name).is_err() {
                 // The role was lost while others were asked.
                 continue;
             }
-            let shown = after.filter(|after| *after.gateway == *on.1).and_then(|a| a.place.clone());
+            let shown =
+                after.filter(|after| *after.gateway == *on.name).and_then(|a| a.place.clone());
             asking.push_back(ask(ctx, on, query, shown, size));
         }
         let told = tokio::select! {
@@ -137,7 +132,7 @@ fn begin(position: Option<&Position>) -> Bound<&str> {
 /// Asks one gateway for what stands behind a place.
 async fn ask(
     ctx: &FleetCtx,
-    (id, gateway): OnGateway,
+    GatewayRef { id, name: gateway }: GatewayRef,
     query: &Query,
     shown: Option<(String, String)>,
     size: PageSize,
@@ -148,7 +143,7 @@ async fn ask(
     };
     let listed = timeout(ctx.app().config.sandboxes.list_timeout(), listed).await;
     let (live, missing) = live(&gateway, listed.ok());
-    let after = shown.map(|(workspace, name)| Place { workspace, name });
+    let after = shown.map(|(workspace, name)| SandboxName { workspace, name });
     let sandboxes = picked(ctx, &gateway, query, live, after.as_ref(), size).await?;
     Ok(Told { gateway, sandboxes, missing })
 }
@@ -211,7 +206,7 @@ mod tests {
     use crate::openshell::sandbox::Phase;
 
     fn sandbox(gateway: &str, name: &str) -> Described {
-        let place = Place { workspace: "default".to_owned(), name: name.to_owned() };
+        let place = SandboxName { workspace: "default".to_owned(), name: name.to_owned() };
         let sandbox = Sandbox {
             id: String::new(),
             place,

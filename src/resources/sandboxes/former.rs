@@ -1,30 +1,29 @@
 //! What hung on the name of a sandbox that went away unnoticed. One that is about to be made under that name inherits none
 //! of it (T01, WP33).
 
-use std::time::Duration;
-
 use serde_json::json;
 use tracing::info;
 
 use super::cleanup::{self, Gone, Which};
-use super::domain::{self, about};
+use super::domain::about;
 use super::store::{self, Meta};
+use crate::access::policy::About;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::Place;
 
 /// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks and an
 /// SBOM that were written since it was last known to be there are for the one to come.
 pub(super) async fn forget_before(
     ctx: &Ctx,
     gateway: &Gateway,
-    place: &Place,
+    place: &SandboxName,
 ) -> Result<(), Error> {
-    let (_, on) = ctx.on_gateway()?;
+    let on = &ctx.on_gateway()?.name;
     let kept = store::get(&mut ctx.db().read().await?, on, place).await?;
     let Some(kept) = kept.filter(|kept| kept.sandbox_id.is_some()) else { return Ok(()) };
     match gateway.get_sandbox(place).await {
@@ -50,7 +49,7 @@ pub(super) async fn forget(
     meta: &Meta,
     written_by: Timestamp,
 ) -> Result<bool, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+    let gateway = &ctx.on_gateway()?.name;
     let place = meta.place();
     let gone = ctx
         .record(async |tx| {
@@ -63,7 +62,7 @@ pub(super) async fn forget(
                 return Ok(None);
             }
             let old = Which::By(written_by);
-            let gone = cleanup::forget(tx, gateway, &place, (old, old)).await?;
+            let gone = cleanup::forget(tx, gateway, &place, old, old).await?;
             let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
             tx.emit(ctx.event("sandbox.deleted", payload)).await?;
             Ok(Some(gone))
@@ -75,32 +74,9 @@ pub(super) async fn forget(
     Ok(true)
 }
 
-async fn record(ctx: &Ctx, place: &Place, gone: Gone) -> Result<(), Error> {
-    let (id, gateway) = ctx.on_gateway()?.clone();
-    let at = ctx.now();
-    let intent = Intent {
-        at,
-        actor: ctx.actor(),
-        principal: None,
-        role: ctx.role(),
-        action: "sandbox.cleanup",
-        resource_type: "sandbox",
-        resource_id: domain::target(place),
-        gateway: Some((Some(id), gateway)),
-        client_ip: None,
-        request_id: ctx.request_id(),
-        method: "".into(),
-        digest: None,
-        detail: Some(gone.to_json()),
-    };
-    let outcome = Outcome {
-        at,
-        ending: Ending::Ok,
-        code: 0,
-        took: Duration::ZERO,
-        detail: None,
-        bytes: None,
-        target: None,
-    };
+async fn record(ctx: &Ctx, place: &SandboxName, gone: Gone) -> Result<(), Error> {
+    let about = About { action: "sandbox.cleanup", resource: "sandbox", target: place.to_string() };
+    let intent = Intent { detail: Some(gone.to_json()), ..ctx.intent(about) };
+    let outcome = Outcome::new(intent.at, Ending::Ok, 0);
     ctx.app().audit.record(intent, outcome).await
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
 use crate::openshell::exec::Command;
-use crate::openshell::sandbox::Place;
 
 /// Most characters of a workspace or a sandbox's name.
 pub const NAME_CHARACTERS_MAX: usize = 253;
@@ -38,9 +38,9 @@ pub const TERMINAL_MAX: u32 = 10_000;
 pub const POLICY_BYTES_MAX: usize = 256 << 10;
 
 /// Which sandbox a caller means.
-pub fn place(workspace: &str, sandbox: &str) -> Result<Place, Error> {
+pub fn place(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {
     let workspace = self::workspace(workspace)?;
-    Ok(Place { workspace, name: name("sandbox", sandbox)? })
+    Ok(SandboxName { workspace, name: name("sandbox", sandbox)? })
 }
 
 /// Which workspace a caller means; empty is `default`.

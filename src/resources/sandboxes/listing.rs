@@ -1,8 +1,8 @@
 //! Templates for sandboxes: this server's, then the gateway's own.
 
 use super::domain::reach;
-use crate::ctx::Ctx;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{Ctx, List};
+use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::openshell::templates::WorkloadTemplate;
 use crate::templates::{self, Templates};
@@ -40,16 +40,13 @@ pub struct Listed {
 
 /// A page of templates. Ours are there whether or not the gateway is.
 pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
-    let principal = ctx.principal_text();
-    let scope = PageScope {
+    let gateway = &ctx.on_gateway()?.name;
+    let list = List {
         method: "ListSandboxTemplates",
-        principal: &principal,
         filter: gateway.as_bytes(),
         order: "of_gateway, workspace, name",
     };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<(bool, String, String)>::open(key, &scope, token)?;
+    let page = ctx.page::<(bool, String, String)>(list, size, token)?;
     let (theirs, missing) = match of_gateway(ctx).await {
         Ok((theirs, true)) => (theirs, None),
         Ok((theirs, false)) => {
@@ -60,12 +57,8 @@ pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed,
     let ours = ctx.app().part::<Templates>().0.iter().cloned().map(Template::Ours);
     let mut all: Vec<Template> = ours.chain(theirs.into_iter().map(Template::OfGateway)).collect();
     all.sort_by_key(Template::key);
-    all.retain(|template| after.as_ref().is_none_or(|after| template.key() > *after.position()));
-    let (page, more) = size.cut(all);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.key()).seal(key, &scope)?,
-    };
+    all.retain(|template| page.after().is_none_or(|after| template.key() > *after));
+    let (page, next) = page.finish(all, Template::key)?;
     Ok(Listed { page, next, missing })
 }
 

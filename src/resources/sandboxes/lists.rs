@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::domain::{Described, is_of};
 use super::fleet;
 use super::store::{self, Meta};
-use crate::ctx::{Ctx, FleetCtx, OnGateway};
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{Ctx, FleetCtx, GatewayRef, List};
+use crate::db::page::PageSize;
+use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::labels::{Selector, UNLABELLED};
 use crate::names;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::{Place, Sandbox};
+use crate::openshell::sandbox::Sandbox;
 use crate::seal::joined;
 
 /// Which sandboxes to list.
@@ -94,34 +95,21 @@ async fn of_one(
     size: PageSize,
     token: &str,
 ) -> Result<Page, Error> {
-    let (id, gateway): OnGateway = ctx.only(gateway)?;
-    let principal = ctx.principal_text();
+    let GatewayRef { id, name: gateway } = ctx.only(gateway)?;
     let selector = query.selector.to_string();
     let workspace = query.workspace.as_deref().unwrap_or_default();
     let filter = joined(&[gateway.as_bytes(), workspace.as_bytes(), selector.as_bytes()]);
-    let scope = PageScope {
-        method: "ListSandboxes",
-        principal: &principal,
-        filter: &filter,
-        order: "workspace, name",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<(String, String)>::open(key, &scope, token)?;
-    let after = after.map(|token| {
-        let (workspace, name) = token.position().clone();
-        Place { workspace, name }
-    });
+    let list = List { method: "ListSandboxes", filter: &filter, order: "workspace, name" };
+    let page = ctx.page::<(String, String)>(list, size, token)?;
+    let after = page.after().cloned().map(|(workspace, name)| SandboxName { workspace, name });
     let reached = Gateway::reach(ctx.app(), id).await?;
     let live = reached.list_sandboxes(query.workspace.as_deref()).await?;
     let picked = picked(ctx, &gateway, query, live, after.as_ref(), size).await?;
-    let (sandboxes, more) = size.cut(picked);
-    let next = match sandboxes.last().filter(|_| more) {
-        None => String::new(),
-        Some(Described { sandbox: Sandbox { place, .. }, .. }) => {
-            let position = (place.workspace.clone(), place.name.clone());
-            PageToken::after(position).seal(key, &scope)?
-        }
+    let position = |last: &Described| {
+        let SandboxName { workspace, name } = last.sandbox.place.clone();
+        (workspace, name)
     };
+    let (sandboxes, next) = page.finish(picked, position)?;
     Ok(Page { sandboxes, unreachable: Vec::new(), next })
 }
 
@@ -132,7 +120,7 @@ pub(super) async fn picked(
     gateway: &str,
     query: &Query,
     live: Vec<Sandbox>,
-    after: Option<&Place>,
+    after: Option<&SandboxName>,
     size: PageSize,
 ) -> Result<Vec<Described>, Error> {
     if live.is_empty() {
@@ -148,16 +136,16 @@ pub(super) async fn picked(
 
 /// What is kept of a gateway's sandboxes, as far as a selector picks it.
 struct Kept {
-    picked: BTreeMap<Place, Meta>,
+    picked: BTreeMap<SandboxName, Meta>,
     /// Where something is kept that the selector has not picked.
-    left_out: BTreeSet<Place>,
+    left_out: BTreeSet<SandboxName>,
     unlabelled: bool,
 }
 
 async fn kept(ctx: &Ctx, gateway: &str, selector: &Selector) -> Result<Kept, Error> {
     let mut conn = ctx.db().read().await?;
     let picked = store::picked(&mut conn, gateway, selector).await?;
-    let picked: BTreeMap<Place, Meta> =
+    let picked: BTreeMap<SandboxName, Meta> =
         picked.into_iter().map(|meta| (meta.place(), meta)).collect();
     let unlabelled = selector.picks(&UNLABELLED);
     let mut left_out = BTreeSet::new();

@@ -2,8 +2,8 @@
 
 use super::domain::reach;
 use crate::ctx::Ctx;
+use crate::db::types::SandboxName;
 use crate::error::Error;
-use crate::openshell::sandbox::Place;
 use crate::openshell::watch::{Follow, LogLine, LogQuery, Watching};
 
 /// Lines that a caller gets who asks for no number.
@@ -73,7 +73,7 @@ fn is_ocsf(line: &LogLine) -> bool {
 }
 
 /// The youngest lines that are asked for, the oldest of them first.
-pub async fn get(ctx: &Ctx, place: &Place, query: &Query) -> Result<Vec<LogLine>, Error> {
+pub async fn get(ctx: &Ctx, place: &SandboxName, query: &Query) -> Result<Vec<LogLine>, Error> {
     let lines = reach(ctx).await?.sandbox_logs(place, &query.of).await?;
     Ok(pick(lines, query))
 }
@@ -85,7 +85,7 @@ fn pick(mut lines: Vec<LogLine>, query: &Query) -> Vec<LogLine> {
 }
 
 /// Follows a sandbox.
-pub async fn watch(ctx: &Ctx, place: &Place, follow: &Follow) -> Result<Watching, Error> {
+pub async fn watch(ctx: &Ctx, place: &SandboxName, follow: &Follow) -> Result<Watching, Error> {
     reach(ctx).await?.watch_sandbox(place, follow).await
 }
 

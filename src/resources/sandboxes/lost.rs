@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use crate::db::types::SandboxName;
 use crate::error::{Error, Kind};
-use crate::openshell::sandbox::{Place, Sandbox};
+use crate::openshell::sandbox::Sandbox;
 use crate::openshell::{Gateway, annotation};
 use crate::resources::operations::patience::{self, is_anothers, is_final};
 use crate::resources::operations::{Code, Failure, Running};
@@ -39,7 +40,7 @@ pub(super) struct Lost<'a> {
     /// The gateway that was asked: what became of it no other one knows, also where it has moved.
     pub(super) gateway: &'a Gateway,
     /// Where the sandbox was to be; the name may be empty.
-    pub(super) place: &'a Place,
+    pub(super) place: &'a SandboxName,
     /// By which its sandbox is known.
     pub(super) mark: &'a Mark,
     /// Why there was no answer, or what was answered; none where that went with a replica.

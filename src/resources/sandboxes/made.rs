@@ -12,12 +12,12 @@ use super::create::NOTED;
 use super::domain::about;
 use super::{former, store};
 use crate::ctx::Ctx;
+use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::labels::Labels;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::{Phase, Place, Sandbox};
+use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::openshell::watch::{Follow, Seen};
-use crate::resources::boot_hooks::input::Place as HookPlace;
 use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
 use crate::resources::operations::patience::is_anothers;
 use crate::resources::operations::{Code, Failure, Running};
@@ -50,10 +50,9 @@ pub struct Followed {
 }
 
 /// Where a hook's sandbox is.
-pub(super) fn hook_place(ctx: &Ctx, place: &Place) -> Result<HookPlace, Error> {
+pub(super) fn hook_place(ctx: &Ctx, place: &SandboxName) -> Result<SandboxRef, Error> {
     let gateway = ctx.on_gateway()?.clone();
-    let (workspace, sandbox) = (place.workspace.clone(), place.name.clone());
-    Ok(HookPlace { gateway, workspace, sandbox })
+    Ok(SandboxRef { gateway, name: place.clone() })
 }
 
 /// How hooks went, for a result.
@@ -131,22 +130,22 @@ pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Resul
 pub async fn store(
     ctx: &Ctx,
     sandbox: &Sandbox,
-    (description, labels): (Option<&str>, &Labels),
+    description: Option<&str>,
+    labels: &Labels,
     details: &Value,
 ) -> Result<(), Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+    let gateway = &ctx.on_gateway()?.name;
     let (place, now) = (&sandbox.place, ctx.now());
     ctx.record(async |tx| {
         let mut meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
         if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
             let sbom = Which::By(former::last_seen(ctx, &meta));
-            cleanup::forget(tx, gateway, place, (Which::None, sbom)).await?;
+            cleanup::forget(tx, gateway, place, Which::None, sbom).await?;
             meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
         }
         store::seen_as(tx, meta.id, &sandbox.id).await?;
         if description.is_some() || labels.iter().next().is_some() {
-            let at = (meta.id, meta.version);
-            store::describe(tx, at, description, labels, now).await?;
+            store::describe(tx, &meta, description, labels, now).await?;
         }
         let payload = about(place, details.clone());
         tx.emit(ctx.event("sandbox.created", payload)).await
@@ -243,7 +242,7 @@ async fn settle(gateway: &Gateway, mut sandbox: Sandbox, until: Instant) -> (San
 }
 
 /// The sandbox, once it has settled.
-async fn next(gateway: &Gateway, place: &Place) -> Result<Sandbox, Error> {
+async fn next(gateway: &Gateway, place: &SandboxName) -> Result<Sandbox, Error> {
     let mut watching = gateway.watch_sandbox(place, &Follow::default()).await?;
     // What has happened before the watch began is not told by it.
     let now = gateway.get_sandbox(place).await?;

@@ -25,11 +25,12 @@ use super::made::{self, Hooks};
 use super::undo::undo;
 use super::{domain, former, input};
 use crate::ctx::Ctx;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 use crate::labels::Labels;
 use crate::openshell::gateway::Passed;
-use crate::openshell::sandbox::{NewSandbox, Place, Sandbox};
-use crate::openshell::{Gateway, Wire};
+use crate::openshell::sandbox::{NewSandbox, Sandbox};
+use crate::openshell::{Gateway, Generation};
 use crate::resources::boot_hooks::run::Ran;
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
@@ -42,7 +43,7 @@ const NOTED_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Forwarded {
     /// The generation that it was read in.
-    pub wire: Wire,
+    pub generation: Generation,
     /// Its headers, as the gateway gets them.
     pub headers: HeaderMap,
     /// Its message.
@@ -55,9 +56,9 @@ pub struct Forwarded {
     pub deadline: Option<Instant>,
 }
 
-async fn reach(ctx: &Ctx, wire: Wire) -> Result<Gateway, Error> {
+async fn reach(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
     let gateway = domain::reach(ctx).await?;
-    if gateway.wire() != wire {
+    if gateway.generation() != generation {
         return Err(Connection::changed(gateway.name()));
     }
     Ok(gateway)
@@ -122,7 +123,7 @@ struct Rest {
 struct Unknown {
     gateway: Gateway,
     call: Forwarded,
-    place: Place,
+    place: SandboxName,
     left: Left,
     /// What was answered instead, or why nothing was.
     why: Option<Failure>,
@@ -140,7 +141,7 @@ async fn go_on(
             // Its caller waits for nothing more.
             drop(noted.take());
             let Unknown { gateway, place, left, why, .. } = *unknown;
-            found(running, gateway, (&place, why), left).await
+            found(running, gateway, &place, why, left).await
         }
     }
 }
@@ -149,7 +150,8 @@ async fn go_on(
 async fn found(
     running: &Running,
     gateway: Gateway,
-    (place, why): (&Place, Option<Failure>),
+    place: &SandboxName,
+    why: Option<Failure>,
     left: Left,
 ) -> Result<Value, Failure> {
     let mark = &left.mark;
@@ -175,14 +177,14 @@ pub(super) struct Left {
 
 impl Left {
     /// Before it is made.
-    fn of(place: &Place, mark: Mark, pre_create: Value, details: Value) -> Self {
-        let Place { workspace, name: sandbox } = place.clone();
+    fn of(place: &SandboxName, mark: Mark, pre_create: Value, details: Value) -> Self {
+        let SandboxName { workspace, name: sandbox } = place.clone();
         Self { workspace, sandbox, sandbox_id: String::new(), pre_create, details, mark }
     }
 
     /// The gateway has made it.
     fn made(self, sandbox: &Sandbox) -> Self {
-        let Place { workspace, name } = sandbox.place.clone();
+        let SandboxName { workspace, name } = sandbox.place.clone();
         Self { workspace, sandbox: name, sandbox_id: sandbox.id.clone(), ..self }
     }
 }
@@ -222,7 +224,7 @@ impl From<Failure> for Stopped {
 
 async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result<Sent, Stopped> {
     let ctx = running.ctx();
-    let gateway = reach(ctx, call.wire).await?;
+    let gateway = reach(ctx, call.generation).await?;
     ctx.recheck()?;
     let new = gateway.asked_for(&call.message).unwrap_or_default();
     let NewSandbox { image, gpu, providers, log_level, .. } = &new;
@@ -231,7 +233,7 @@ async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result
     let mark = Mark::of(&new.request_id);
     let (key, value) = mark.annotation(running);
     call.message = gateway.with_annotation(call.message, key, value);
-    let place = Place { workspace: workspace.to_owned(), name: call.sandbox.clone() };
+    let place = SandboxName { workspace: workspace.to_owned(), name: call.sandbox.clone() };
     if !place.name.is_empty() {
         former::forget_before(ctx, &gateway, &place).await?;
     }
@@ -294,10 +296,10 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
 /// Goes on with one that was sent to the gateway, or that it has made.
 pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<Value, Failure> {
     running.may_undo_for(super::create::UNDO_TIME);
-    let place = Place { workspace: left.workspace.clone(), name: left.sandbox.clone() };
+    let place = SandboxName { workspace: left.workspace.clone(), name: left.sandbox.clone() };
     if left.sandbox_id.is_empty() {
         let gateway = patiently(&running, || domain::reach(running.ctx())).await?;
-        return found(&running, gateway, (&place, None), left).await;
+        return found(&running, gateway, &place, None, left).await;
     }
     let (gateway, sandbox) = patiently(&running, || async {
         let gateway = domain::reach(running.ctx()).await?;
@@ -326,7 +328,7 @@ async fn follow(
         patiently(running, || running.step_with(CREATED, &kept)).await?;
         patiently(running, || running.named(&sandbox.place.name)).await?;
         let (ctx, labels) = (running.ctx(), Labels::default());
-        let note = || made::store(ctx, &sandbox, (None, &labels), &left.details);
+        let note = || made::store(ctx, &sandbox, None, &labels, &left.details);
         patiently(running, note).await?;
         patiently(running, || running.step(NOTED)).await?;
     }
@@ -341,9 +343,9 @@ async fn follow(
 
 /// A deletion.
 pub(crate) async fn delete(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
-    let gateway = reach(&ctx, call.wire).await?;
+    let gateway = reach(&ctx, call.generation).await?;
     ctx.recheck()?;
-    let place = Place { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
+    let place = SandboxName { workspace: input::workspace(&call.workspace)?, name: call.sandbox };
     let (passed, deleted) =
         gateway.pass_delete((call.headers, call.deadline), &call.message).await?;
     if deleted && let Err(error) = domain::deleted(&ctx, &place).await {

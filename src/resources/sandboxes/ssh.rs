@@ -13,9 +13,9 @@ use tracing::warn;
 use super::domain::{about, reach_to_act};
 use super::store;
 use crate::ctx::Ctx;
+use crate::db::types::SandboxName;
 use crate::error::{Error, Kind, Said};
 use crate::net::public_address::PublicAddress;
-use crate::openshell::sandbox::Place;
 use crate::openshell::ssh::SshSession;
 use crate::seal::hex;
 
@@ -33,8 +33,8 @@ fn hash(token: &str) -> String {
 }
 
 /// Opens a session. Where to connect to is here, as in the proxied answer.
-pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error> {
+    let gateway = &ctx.on_gateway()?.name;
     ctx.detail("workspace", place.workspace.as_str());
     let reached = reach_to_act(ctx).await?;
     let session = reached.create_ssh_session(place).await?;
@@ -54,7 +54,7 @@ pub async fn create(ctx: &Ctx, place: &Place) -> Result<SshSession, Error> {
         .transaction(async |tx| {
             // The gateway was waited for.
             ctx.recheck()?;
-            store::insert_ssh(tx, gateway, place, &token_hash, (now, ends)).await?;
+            store::insert_ssh(tx, gateway, place, &token_hash, now, ends).await?;
             let payload = about(place, serde_json::json!({}));
             tx.emit(ctx.event("sandbox.ssh_session.created", payload)).await
         })
@@ -85,8 +85,8 @@ fn is_sound(session: &SshSession) -> bool {
 }
 
 /// Ends a session of this very sandbox that was opened here.
-pub async fn revoke(ctx: &Ctx, place: &Place, token: &str) -> Result<(), Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+pub async fn revoke(ctx: &Ctx, place: &SandboxName, token: &str) -> Result<(), Error> {
+    let gateway = &ctx.on_gateway()?.name;
     let token_hash = hash(token);
     ctx.detail("workspace", place.workspace.as_str());
     let missing = || Error::missing(Kind::Session, "of this sandbox");

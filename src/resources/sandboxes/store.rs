@@ -7,10 +7,11 @@ use diesel_async::RunQueryDsl;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{sandbox_labels, sandbox_meta, ssh_sessions};
+use crate::db::types::SandboxName;
 use crate::db::{Conn, on_conn};
+use crate::delete_first;
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
-use crate::openshell::sandbox::Place;
 
 /// What is kept of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
@@ -41,8 +42,8 @@ pub struct Meta {
 impl Meta {
     /// Where it is.
     #[must_use]
-    pub fn place(&self) -> Place {
-        Place { workspace: self.workspace.clone(), name: self.sandbox_name.clone() }
+    pub fn place(&self) -> SandboxName {
+        SandboxName { workspace: self.workspace.clone(), name: self.sandbox_name.clone() }
     }
 }
 
@@ -67,7 +68,11 @@ macro_rules! ssh_of {
 }
 
 /// Of one sandbox.
-pub async fn get(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Option<Meta>, Error> {
+pub async fn get(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &SandboxName,
+) -> Result<Option<Meta>, Error> {
     Ok(on_conn!(conn, |c| meta_at!(gateway, place)
         .select(Meta::as_select())
         .first(c)
@@ -76,7 +81,11 @@ pub async fn get(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Option
 }
 
 /// Of one sandbox, which nobody else changes until the transaction ends.
-pub async fn lock(conn: &mut Conn, gateway: &str, place: &Place) -> Result<Option<Meta>, Error> {
+pub async fn lock(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &SandboxName,
+) -> Result<Option<Meta>, Error> {
     match conn {
         Conn::Pg(c) => {
             let row = meta_at!(gateway, place).select(Meta::as_select());
@@ -126,21 +135,21 @@ pub async fn picked(
 }
 
 /// Where the sandboxes of a gateway are of which something is kept.
-pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<Place>, Error> {
+pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<SandboxName>, Error> {
     use sandbox_meta as t;
     let rows: Vec<(String, String)> = on_conn!(conn, |c| t::table
         .filter(t::gateway_name.eq(gateway))
         .select((t::workspace, t::sandbox_name))
         .load(c)
         .await)?;
-    Ok(rows.into_iter().map(|(workspace, name)| Place { workspace, name }).collect())
+    Ok(rows.into_iter().map(|(workspace, name)| SandboxName { workspace, name }).collect())
 }
 
 /// Takes a sandbox in that was seen on its gateway, or was made there. Nothing changes where it is known already.
 pub async fn see(
     conn: &mut Conn,
     gateway: &str,
-    place: &Place,
+    place: &SandboxName,
     sandbox_id: &str,
     now: Timestamp,
 ) -> Result<Meta, Error> {
@@ -178,15 +187,16 @@ pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Er
     Ok(())
 }
 
-/// Changes description and labels of one that is still at `version`; answers whether it was.
+/// Changes description and labels of one that is still at the version that was read; answers whether it was.
 pub async fn describe(
     conn: &mut Conn,
-    (id, version): (i64, i64),
+    meta: &Meta,
     description: Option<&str>,
     labels: &Labels,
     now: Timestamp,
 ) -> Result<bool, Error> {
     use sandbox_meta as t;
+    let (id, version) = (meta.id, meta.version);
     let row = t::table.filter(t::id.eq(id).and(t::version.eq(version)));
     let set = (
         t::description.eq(description),
@@ -219,7 +229,7 @@ pub async fn describe(
 }
 
 /// Forgets a sandbox with its labels; answers whether there was one.
-pub async fn forget(conn: &mut Conn, gateway: &str, place: &Place) -> Result<bool, Error> {
+pub async fn forget(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<bool, Error> {
     let row = meta_at!(gateway, place);
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
@@ -228,9 +238,10 @@ pub async fn forget(conn: &mut Conn, gateway: &str, place: &Place) -> Result<boo
 pub async fn insert_ssh(
     conn: &mut Conn,
     gateway: &str,
-    place: &Place,
+    place: &SandboxName,
     token_hash: &str,
-    (created_at, expires_at): (Timestamp, Timestamp),
+    created_at: Timestamp,
+    expires_at: Timestamp,
 ) -> Result<(), Error> {
     use ssh_sessions as t;
     let row = (
@@ -253,7 +264,7 @@ pub async fn insert_ssh(
 pub async fn has_ssh(
     conn: &mut Conn,
     gateway: &str,
-    place: &Place,
+    place: &SandboxName,
     token_hash: &str,
 ) -> Result<bool, Error> {
     let row = ssh_of!(gateway, place).filter(ssh_sessions::token_hash.eq(token_hash));
@@ -270,7 +281,11 @@ pub async fn delete_ssh(conn: &mut Conn, gateway: &str, token_hash: &str) -> Res
 }
 
 /// Forgets every SSH session of a sandbox; answers how many.
-pub async fn delete_ssh_of(conn: &mut Conn, gateway: &str, place: &Place) -> Result<usize, Error> {
+pub async fn delete_ssh_of(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &SandboxName,
+) -> Result<usize, Error> {
     let rows = ssh_of!(gateway, place);
     Ok(on_conn!(conn, |c| diesel::delete(rows).execute(c).await)?)
 }
@@ -278,18 +293,15 @@ pub async fn delete_ssh_of(conn: &mut Conn, gateway: &str, place: &Place) -> Res
 /// Forgets SSH sessions that have ended; answers how many.
 pub async fn forget_ssh(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     use ssh_sessions as t;
-    let ids: Vec<i64> = on_conn!(conn, |c| t::table
-        .filter(t::expires_at.le(now))
-        .order(t::expires_at)
-        .select(t::id)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?)
+    Ok(delete_first!(conn, t, t::expires_at.le(now), t::expires_at, limit)?)
 }
 
 /// How many SSH sessions of a sandbox are remembered.
-pub async fn count_ssh_of(conn: &mut Conn, gateway: &str, place: &Place) -> Result<usize, Error> {
+pub async fn count_ssh_of(
+    conn: &mut Conn,
+    gateway: &str,
+    place: &SandboxName,
+) -> Result<usize, Error> {
     let rows = ssh_of!(gateway, place);
     let count: i64 = on_conn!(conn, |c| rows.count().get_result(c).await)?;
     Ok(usize::try_from(count).unwrap_or_default())

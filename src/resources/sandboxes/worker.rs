@@ -17,12 +17,13 @@ use tracing::{debug, warn};
 use super::former;
 use super::store::{self, Meta};
 use crate::app::App;
-use crate::ctx::{Ctx, OnGateway};
+use crate::ctx::{Ctx, GatewayRef};
 use crate::db::leases::{self, Lease};
+use crate::db::types::SandboxName;
 use crate::error::{Error, Kind};
 use crate::labels::Selector;
 use crate::openshell::Gateway;
-use crate::openshell::sandbox::{Phase, Place, Sandbox};
+use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::workers::{Worked, Worker};
 
 /// Gateways that are asked at once.
@@ -62,9 +63,9 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     // are not driven on.
     let is_lost = AtomicBool::new(false);
     let looks = gateways.into_iter().map(|target| {
-        let (on, is_lost) = ((target.id, Arc::clone(&target.name)), &is_lost);
+        let (on, is_lost) = (target.gateway(), &is_lost);
         async move {
-            let gateway = Arc::clone(&on.1);
+            let gateway = Arc::clone(&on.name);
             if is_lost.load(Ordering::Relaxed) {
                 return (gateway, Ok(0));
             }
@@ -97,31 +98,31 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
 
 /// What is kept of a gateway's sandboxes, and what it lists.
 struct Found {
-    on: OnGateway,
+    on: GatewayRef,
     before: Vec<Meta>,
-    live: BTreeMap<Place, Sandbox>,
+    live: BTreeMap<SandboxName, Sandbox>,
 }
 
 /// Looks at one gateway. One that does not answer is left as it was.
-async fn look(app: &Arc<App>, on: OnGateway) -> Result<Option<Found>, Error> {
+async fn look(app: &Arc<App>, on: GatewayRef) -> Result<Option<Found>, Error> {
     // What is kept is read first: what is made in between is then no surprise.
     let before = {
         let mut conn = app.db.read().await?;
-        store::picked(&mut conn, &on.1, &Selector::default()).await?
+        store::picked(&mut conn, &on.name, &Selector::default()).await?
     };
     match tokio::time::timeout(LIST_TIME, listed(app, &on)).await {
         Ok(Ok(live)) => Ok(Some(Found { on, before, live })),
         Err(_) => Ok(None),
         // Where not all were listed, none is known to be gone.
         Ok(Err(error)) => {
-            debug!(gateway = %on.1, %error, "its sandboxes were not listed");
+            debug!(gateway = %on.name, %error, "its sandboxes were not listed");
             Ok(None)
         }
     }
 }
 
-async fn listed(app: &Arc<App>, on: &OnGateway) -> Result<BTreeMap<Place, Sandbox>, Error> {
-    let live = Gateway::reach(app, on.0).await?.list_sandboxes(None).await?;
+async fn listed(app: &Arc<App>, on: &GatewayRef) -> Result<BTreeMap<SandboxName, Sandbox>, Error> {
+    let live = Gateway::reach(app, on.id).await?.list_sandboxes(None).await?;
     Ok(live.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)).collect())
 }
 
@@ -192,7 +193,7 @@ enum Noticed<'a> {
 }
 
 async fn note(ctx: &Ctx, lease: Option<&Lease>, noticed: Noticed<'_>) -> Result<(), Error> {
-    let (_, gateway) = ctx.on_gateway()?;
+    let gateway = &ctx.on_gateway()?.name;
     let now = ctx.now();
     ctx.db()
         .transaction(async |conn| {

@@ -10,11 +10,11 @@ use super::difference::{self, Content, Difference};
 use super::lists::{fit, snapshot, stands};
 use super::place::Place;
 use super::rows::{NewSnapshot, Snapshot};
-use super::store;
+use super::store::{self, SnapshotOf};
 use super::taken::Taken;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, List};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::resources::sboms::intake::Intake;
@@ -103,7 +103,7 @@ pub async fn upload(
     let intake = &ctx.app().part::<Intake>();
     let taken = intake.work(move || Taken::of(incoming.0, sha256.as_deref())).await??;
     let taken = Arc::new(taken);
-    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("workspace", place.name.workspace.as_str());
     ctx.detail("components", taken.rows.components.len());
     ctx.detail("vulnerabilities", taken.rows.vulnerabilities.len());
     ctx.detail("max_severity", taken.max_severity.map(Severity::as_str));
@@ -135,8 +135,9 @@ async fn content(ctx: &Ctx, place: &Place) -> Result<Option<(i64, Content)>, Err
         let Some(Snapshot { id, .. }) = store::snapshot(&mut conn, place).await? else {
             return Ok(None);
         };
-        let parts = store::parts(&mut conn, (place, id)).await?;
-        let rated = store::rated(&mut conn, (place, id)).await?;
+        let of = SnapshotOf { place, id };
+        let parts = store::parts(&mut conn, of).await?;
+        let rated = store::rated(&mut conn, of).await?;
         if stands(&mut conn, place, id).await? {
             return Ok(Some((id, Content { parts, rated })));
         }
@@ -161,7 +162,7 @@ async fn replace(
         if now.map(|now| now.id) != before {
             return Ok(None);
         }
-        store::delete_of(tx, &place.gateway, place.of(), None).await?;
+        store::delete_of(tx, &place.gateway, &place.name, None).await?;
         if before.is_none() && store::count_on(tx, &place.gateway).await? >= SBOMS_MAX {
             let why = format!("there may be at most {SBOMS_MAX} SBOMs of a gateway's sandboxes");
             return Err(Error::refused(Reason::LimitReached, why));
@@ -172,8 +173,8 @@ async fn replace(
         let stored = stored.ok_or_else(|| Error::internal("an SBOM that was just stored"))?;
         let payload = json!({
             "gateway": place.gateway,
-            "workspace": place.workspace,
-            "sandbox": place.sandbox,
+            "workspace": place.name.workspace,
+            "sandbox": place.name.name,
             "components": stored.component_count,
             "vulnerabilities": stored.vulnerability_count,
             "max_severity": stored.max_severity.map(Severity::as_str),
@@ -190,8 +191,8 @@ async fn replace(
 fn new<'a>(ctx: &Ctx, place: &'a Place, taken: &'a Taken, actor: &'a str) -> NewSnapshot<'a> {
     NewSnapshot {
         gateway_name: &place.gateway,
-        workspace: &place.workspace,
-        sandbox_name: &place.sandbox,
+        workspace: &place.name.workspace,
+        sandbox_name: &place.name.name,
         bom_format: BOM_FORMAT,
         spec_version: &taken.spec_version,
         serial_number: taken.serial_number.clone(),
@@ -217,16 +218,16 @@ pub async fn get(ctx: &Ctx, place: &Place) -> Result<Snapshot, Error> {
 
 /// Deletes the SBOM of a sandbox.
 pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Error> {
-    ctx.detail("workspace", place.workspace.as_str());
+    ctx.detail("workspace", place.name.workspace.as_str());
     ctx.transaction(async |tx| {
         store::lock(tx, place).await?;
         let found = snapshot(tx, place).await?;
         etag::check(given_etag, found.id, Kind::Sbom, place)?;
-        store::delete_of(tx, &place.gateway, place.of(), None).await?;
+        store::delete_of(tx, &place.gateway, &place.name, None).await?;
         let payload = json!({
             "gateway": place.gateway,
-            "workspace": place.workspace,
-            "sandbox": place.sandbox,
+            "workspace": place.name.workspace,
+            "sandbox": place.name.name,
         });
         tx.emit(ctx.event("sbom.deleted", payload)).await
     })
@@ -270,7 +271,7 @@ impl Outgoing {
         if i64::from(self.next) >= self.size {
             return Ok(None);
         }
-        let of = (&self.place, self.snapshot);
+        let of = SnapshotOf { place: &self.place, id: self.snapshot };
         let mut conn = ctx.db().read().await?;
         let piece = store::piece(&mut conn, of, self.next + 1, PIECE_BYTES).await?;
         self.next += PIECE_BYTES;
@@ -295,22 +296,16 @@ pub async fn diff(
     size: PageSize,
     token: &str,
 ) -> Result<(Difference, String), Error> {
-    let principal = ctx.principal_text();
     let filter = format!("{place} {other}");
-    let scope = PageScope {
-        method: "DiffSboms",
-        principal: &principal,
-        filter: filter.as_bytes(),
-        order: "kind, severity, name",
-    };
-    let key = &ctx.app().page_key;
-    let token = PageToken::<Position>::open(key, &scope, token)?;
+    let list =
+        List { method: "DiffSboms", filter: filter.as_bytes(), order: "kind, severity, name" };
+    let page = ctx.page::<Position>(list, size, token)?;
     let missing = |place: &Place| Error::missing(Kind::Sbom, place);
     let _turn = ctx.app().part::<Intake>().turn_to_compare().await?;
     let before = content(ctx, place).await?.ok_or_else(|| missing(place))?;
     let after = content(ctx, other).await?.ok_or_else(|| missing(other))?;
     let snapshots = (before.0, after.0);
-    let position = token.map(|token| *token.position());
+    let position = page.after().copied();
     if position.is_some_and(|position| position.snapshots != snapshots) {
         let gone = |now: i64, then: i64, place| (now != then).then_some(place);
         let then = position.map_or(snapshots, |position| position.snapshots);
@@ -320,15 +315,11 @@ pub async fn diff(
     let shown = position.map_or(0, |position| position.shown);
     let work = move || difference::between(&before.1, &after.1);
     let mut found = ctx.app().part::<Intake>().work(work).await?;
-    let limit = usize::try_from(size.limit()).unwrap_or(usize::MAX);
+    let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
     let rest = found.changes.into_iter().skip(shown).take(limit).collect();
-    let (page, more) = fit(size, rest, difference::Change::bytes);
-    let next = if more {
-        let position = Position { snapshots, shown: shown + page.len() };
-        PageToken::after(position).seal(key, &scope)?
-    } else {
-        String::new()
-    };
-    found.changes = page;
+    let (changes, more) = fit(size, rest, difference::Change::bytes);
+    let position = Position { snapshots, shown: shown + changes.len() };
+    let (changes, next) = page.end((changes, more), |_| position)?;
+    found.changes = changes;
     Ok((found, next))
 }

@@ -6,9 +6,10 @@
 //! - reading one takes a thread of its own kind, never one that serves calls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -68,7 +69,7 @@ impl Callers {
     }
 
     fn places_of(&self, caller: &str) -> Arc<Semaphore> {
-        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.places.lock();
         // Whoever has a turn or waits holds its own.
         all.retain(|_, places| Arc::strong_count(places) > 1);
         let places = all.entry(caller.to_owned());

@@ -10,10 +10,10 @@ use super::cyclonedx::Severity;
 use super::place::Place;
 use super::rows::{ComponentRow, Snapshot, VulnerabilityRow};
 use super::search::asked;
-use super::store;
-use crate::ctx::Ctx;
+use super::store::{self, SnapshotOf};
+use crate::ctx::{Ctx, List};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::error::{Error, Kind};
 
 /// Bytes of a page, give or take what is around the texts: clients take 4 MiB.
@@ -88,8 +88,8 @@ async fn whole(conn: &mut Conn, place: &Place, id: i64) -> Result<(), Error> {
 }
 
 /// The position of a token, which must be of this very upload.
-fn position(token: Option<&PageToken<Position>>, now: i64, place: &Place) -> Result<i64, Error> {
-    match token.map(PageToken::position) {
+fn position(after: Option<&Position>, now: i64, place: &Place) -> Result<i64, Error> {
+    match after {
         None => Ok(-1),
         Some(position) if position.snapshot == now => Ok(position.after),
         Some(_) => Err(Error::conflict(Kind::Sbom, place)),
@@ -120,29 +120,19 @@ pub async fn components(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<ComponentRow>, String), Error> {
-    let principal = ctx.principal_text();
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
-    let scope = PageScope {
-        method: "ListSbomComponents",
-        principal: &principal,
-        filter: &asked,
-        order: "name",
-    };
-    let key = &ctx.app().page_key;
-    let token = PageToken::<Position>::open(key, &scope, token)?;
+    let list = List { method: "ListSbomComponents", filter: &asked, order: "name" };
+    let page = ctx.page::<Position>(list, size, token)?;
     let mut conn = ctx.db().read().await?;
     let now = snapshot(&mut conn, place).await?;
-    let after = position(token.as_ref(), now.id, place)?;
-    let of = (place, now.id);
-    let rows = store::components(&mut conn, of, filter, after, size.limit()).await?;
+    let after = position(page.after(), now.id, place)?;
+    let of = SnapshotOf { place, id: now.id };
+    let rows = store::components(&mut conn, of, filter, after, page.limit()).await?;
     whole(&mut conn, place, now.id).await?;
-    let (page, more) = fit(size, rows, ComponentRow::bytes);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(Position { snapshot: now.id, after: last.position })
-            .seal(key, &scope)?,
-    };
-    Ok((page, next))
+    page.end(fit(size, rows, ComponentRow::bytes), |last| Position {
+        snapshot: now.id,
+        after: last.position,
+    })
 }
 
 /// Which vulnerabilities are asked for.
@@ -191,36 +181,26 @@ pub async fn vulnerabilities(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<VulnerabilityRow>, String), Error> {
-    let principal = ctx.principal_text();
     let asked = serde_json::to_vec(&(place.to_string(), filter)).map_err(Error::internal)?;
-    let scope = PageScope {
-        method: "ListSbomVulnerabilities",
-        principal: &principal,
-        filter: &asked,
-        order: "severity, id",
-    };
-    let key = &ctx.app().page_key;
-    let token = PageToken::<Position>::open(key, &scope, token)?;
+    let list = List { method: "ListSbomVulnerabilities", filter: &asked, order: "severity, id" };
+    let page = ctx.page::<Position>(list, size, token)?;
     let mut conn = ctx.db().read().await?;
     let now = snapshot(&mut conn, place).await?;
-    let after = position(token.as_ref(), now.id, place)?;
-    let of = (place, now.id);
-    let rows = store::vulnerabilities(&mut conn, of, filter, after, size.limit()).await?;
-    let (mut page, more) = fit(size, rows, VulnerabilityRow::bytes);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(Position { snapshot: now.id, after: last.position })
-            .seal(key, &scope)?,
-    };
-    let positions: Vec<i64> = page.iter().map(|row| row.position).collect();
+    let after = position(page.after(), now.id, place)?;
+    let of = SnapshotOf { place, id: now.id };
+    let rows = store::vulnerabilities(&mut conn, of, filter, after, page.limit()).await?;
+    let fitting = fit(size, rows, VulnerabilityRow::bytes);
+    let (mut rows, next) =
+        page.end(fitting, |last| Position { snapshot: now.id, after: last.position })?;
+    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
     let mut affects = store::affects(&mut conn, of, &positions).await?.into_iter().peekable();
     whole(&mut conn, place, now.id).await?;
-    for row in &mut page {
+    for row in &mut rows {
         while let Some((_, reference)) = affects.next_if(|(of, _)| *of == row.position) {
             row.affects.push(reference);
         }
     }
-    Ok((page, next))
+    Ok((rows, next))
 }
 
 #[cfg(test)]
@@ -242,9 +222,9 @@ mod tests {
     #[test]
     fn a_token_of_a_replaced_upload_is_a_conflict() {
         let place = Place::parse("edge".into(), String::new(), "box".into()).unwrap();
-        let token = PageToken::after(Position { snapshot: 7, after: 3 });
+        let after = Position { snapshot: 7, after: 3 };
         assert_eq!(position(None, 7, &place).unwrap(), -1);
-        assert_eq!(position(Some(&token), 7, &place).unwrap(), 3);
-        assert!(matches!(position(Some(&token), 8, &place), Err(Error::Conflict { .. })));
+        assert_eq!(position(Some(&after), 7, &place).unwrap(), 3);
+        assert!(matches!(position(Some(&after), 8, &place), Err(Error::Conflict { .. })));
     }
 }

@@ -2,22 +2,19 @@
 
 use std::fmt;
 
+use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 
 /// Most characters of a workspace's or a sandbox's name.
 pub const NAME_CHARACTERS_MAX: usize = 253;
-/// The workspace that is meant where none is named.
-const DEFAULT_WORKSPACE: &str = "default";
 
 /// A sandbox, by its names. The gateway is one that was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The gateway's name.
     pub gateway: String,
-    /// The workspace's name.
-    pub workspace: String,
-    /// The sandbox's name.
-    pub sandbox: String,
+    /// The sandbox's names there; the workspace is never empty.
+    pub name: SandboxName,
 }
 
 impl Place {
@@ -40,13 +37,7 @@ impl Place {
         let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
         check(&format!("{prefix}workspace"), &workspace)?;
         check(&format!("{prefix}sandbox"), &sandbox)?;
-        Ok(Self { gateway, workspace, sandbox })
-    }
-
-    /// Its workspace and its name.
-    #[must_use]
-    pub fn of(&self) -> (&str, &str) {
-        (&self.workspace, &self.sandbox)
+        Ok(Self { gateway, name: SandboxName { workspace, name: sandbox } })
     }
 }
 
@@ -65,7 +56,7 @@ fn check(field: &str, name: &str) -> Result<(), Error> {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.gateway, self.workspace, self.sandbox)
+        write!(f, "{}/{}/{}", self.gateway, self.name.workspace, self.name.name)
     }
 }
 

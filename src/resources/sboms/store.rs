@@ -16,6 +16,7 @@ use super::rows::{
 };
 use crate::clock::Timestamp;
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
+use crate::db::types::SandboxName;
 use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
 
@@ -34,9 +35,18 @@ macro_rules! of_place {
         let place: &Place = $place;
         sbom_snapshots::gateway_name
             .eq(&place.gateway)
-            .and(sbom_snapshots::workspace.eq(&place.workspace))
-            .and(sbom_snapshots::sandbox_name.eq(&place.sandbox))
+            .and(sbom_snapshots::workspace.eq(&place.name.workspace))
+            .and(sbom_snapshots::sandbox_name.eq(&place.name.name))
     }};
+}
+
+/// A snapshot, by where it belongs and its id.
+#[derive(Debug, Clone, Copy)]
+pub struct SnapshotOf<'a> {
+    /// The sandbox.
+    pub place: &'a Place,
+    /// Id of the snapshot.
+    pub id: i64,
 }
 
 /// That of a sandbox.
@@ -91,14 +101,14 @@ pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
 pub async fn delete_of(
     conn: &mut Conn,
     gateway: &str,
-    (workspace, sandbox): (&str, &str),
+    sandbox: &SandboxName,
     uploaded_by: Option<Timestamp>,
 ) -> Result<usize, Error> {
     use sbom_snapshots as t;
     let one = t::gateway_name
         .eq(gateway)
-        .and(t::workspace.eq(workspace))
-        .and(t::sandbox_name.eq(sandbox));
+        .and(t::workspace.eq(&sandbox.workspace))
+        .and(t::sandbox_name.eq(&sandbox.name));
     Ok(match uploaded_by {
         None => on_conn!(conn, |c| diesel::delete(t::table.filter(one)).execute(c).await)?,
         Some(by) => {
@@ -191,7 +201,7 @@ async fn insert_pg(c: &mut PgConn, snapshot: i64, content: &NewContent) -> Resul
 /// A piece of the document; none where that upload is no longer there.
 pub async fn piece(
     conn: &mut Conn,
-    (place, snapshot): (&Place, i64),
+    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
     from: i32,
     count: i32,
 ) -> Result<Option<Vec<u8>>, Error> {
@@ -204,7 +214,10 @@ pub async fn piece(
 }
 
 /// What its components are told apart by.
-pub async fn parts(conn: &mut Conn, (place, snapshot): (&Place, i64)) -> Result<Vec<Part>, Error> {
+pub async fn parts(
+    conn: &mut Conn,
+    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
+) -> Result<Vec<Part>, Error> {
     use sbom_components as t;
     type Columns = (String, Option<String>, Option<String>, Option<String>);
     let rows: Vec<Columns> = on_conn!(conn, |c| t::table
@@ -220,7 +233,7 @@ pub async fn parts(conn: &mut Conn, (place, snapshot): (&Place, i64)) -> Result<
 /// Its vulnerabilities: id and severity.
 pub async fn rated(
     conn: &mut Conn,
-    (place, snapshot): (&Place, i64),
+    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
 ) -> Result<Vec<(String, Severity)>, Error> {
     use sbom_vulnerabilities as t;
     Ok(on_conn!(conn, |c| t::table
@@ -239,7 +252,7 @@ pub(super) fn literal(text: &str) -> String {
 /// Its components after a position, by name.
 pub async fn components(
     conn: &mut Conn,
-    (place, snapshot): (&Place, i64),
+    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
     filter: &ComponentFilter,
     after: i64,
     limit: i64,
@@ -270,7 +283,7 @@ pub async fn components(
 /// Its vulnerabilities after a position, the worst first; without what they affect.
 pub async fn vulnerabilities(
     conn: &mut Conn,
-    (place, snapshot): (&Place, i64),
+    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
     filter: &VulnerabilityFilter,
     after: i64,
     limit: i64,
@@ -311,7 +324,7 @@ pub async fn vulnerabilities(
 /// What vulnerabilities at these positions affect, the first of each, in their order.
 pub async fn affects(
     conn: &mut Conn,
-    (place, snapshot): (&Place, i64),
+    SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
     positions: &[i64],
 ) -> Result<Vec<(i64, String)>, Error> {
     use sbom_affects as t;

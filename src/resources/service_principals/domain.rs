@@ -11,9 +11,9 @@ use super::store;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::config::MADE_FOR_RULES;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, List};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::db::types::{ServicePrincipalId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
@@ -173,23 +173,12 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<ServicePrincipal>, String), Error> {
-    let principal = ctx.principal_text();
-    let scope = PageScope {
-        method: "ListServicePrincipals",
-        principal: &principal,
-        filter: &[],
-        order: "name",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<String>::open(key, &scope, token)?;
+    let list = List { method: "ListServicePrincipals", filter: &[], order: "name" };
+    let page = ctx.page::<String>(list, size, token)?;
     let mut conn = ctx.db().read().await?;
-    let after = after.as_ref().map(|token| token.position().as_str());
-    let (page, more) = size.cut(store::page(&mut conn, after, size.limit()).await?);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.name.clone()).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let after = page.after().map(String::as_str);
+    let rows = store::page(&mut conn, after, page.limit()).await?;
+    page.finish(rows, |last| last.name.clone())
 }
 
 /// Changes role or end; in force when this answers.

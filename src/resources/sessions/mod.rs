@@ -21,9 +21,9 @@ use crate::access::authn::token::Grant;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, Tx};
+use crate::ctx::{Ctx, List, Tx};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::db::types::{GatewayId, SessionId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
@@ -330,25 +330,14 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<Shown>, String), Error> {
-    let principal = ctx.principal_text();
     let filter = user.get().to_string();
-    let scope = PageScope {
-        method: "ListSessions",
-        principal: &principal,
-        filter: filter.as_bytes(),
-        order: "id desc",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<i64>::open(key, &scope, token)?;
-    let after = after.as_ref().map(|token| SessionId(*token.position()));
+    let list = List { method: "ListSessions", filter: filter.as_bytes(), order: "id desc" };
+    let page = ctx.page::<i64>(list, size, token)?;
+    let after = page.after().copied().map(SessionId);
     let mut conn = ctx.db().read().await?;
-    let found = store::page(&mut conn, user, after, ctx.now(), size.limit()).await?;
-    let (page, more) = size.cut(found);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.id.get()).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let found = store::page(&mut conn, user, after, ctx.now(), page.limit()).await?;
+    let rows = found;
+    page.finish(rows, |last| last.id.get())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{gateways, sessions, users};
 use crate::db::types::{GatewayId, SessionId, UserId};
 use crate::db::{Conn, on_conn};
+use crate::delete_first;
 use crate::error::Error;
 
 /// A session to store.
@@ -257,14 +258,6 @@ pub async fn page(
 /// Forgets sessions that ended before; answers how many.
 pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use sessions as t;
-    let ids: Vec<i64> = on_conn!(conn, |c| t::table
-        .filter(t::expires_at.lt(before).or(t::revoked_at.lt(before)))
-        .select(t::id)
-        .order(t::id)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    let gone =
-        on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?;
-    Ok(gone)
+    let ended = t::expires_at.lt(before).or(t::revoked_at.lt(before));
+    Ok(delete_first!(conn, t, ended, t::id, limit)?)
 }

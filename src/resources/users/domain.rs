@@ -7,9 +7,9 @@ use serde_json::json;
 use super::{admins, store};
 use crate::access::authn::password::Hasher;
 use crate::clock::Timestamp;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, List};
 use crate::db::Conn;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::db::page::PageSize;
 use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
@@ -144,24 +144,13 @@ pub async fn list(
     size: PageSize,
     token: &str,
 ) -> Result<(Vec<User>, String), Error> {
-    let principal = ctx.principal_text();
     let question = format!("{filter:?}");
-    let scope = PageScope {
-        method: "ListUsers",
-        principal: &principal,
-        filter: question.as_bytes(),
-        order: "email",
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<String>::open(key, &scope, token)?;
-    let after = after.as_ref().map(|token| token.position().as_str());
+    let list = List { method: "ListUsers", filter: question.as_bytes(), order: "email" };
+    let page = ctx.page::<String>(list, size, token)?;
+    let after = page.after().map(String::as_str);
     let mut conn = ctx.db().read().await?;
-    let (page, more) = size.cut(store::page(&mut conn, filter, after, size.limit()).await?);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.email.clone()).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let rows = store::page(&mut conn, filter, after, page.limit()).await?;
+    page.finish(rows, |last| last.email.clone())
 }
 
 /// The user of an e-mail address.

@@ -13,7 +13,7 @@ use http::Response;
 use tower::{Service, ServiceExt};
 
 use super::gate::{self, Route};
-use crate::access::policy::Method;
+use crate::access::policy::{About, Method};
 use crate::app::App;
 use crate::ctx::{Call, Refusal};
 use crate::error::{Error, Reason};
@@ -69,7 +69,7 @@ fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
         }
         Some(Route::Open(_)) | None => ("auth.forbidden", "method"),
     };
-    let (target, gateway, role) = (String::new(), None, Role::None);
-    let refusal = Refusal { action, resource, target, gateway, role, why: error.into() };
+    let about = About { action, resource, target: String::new() };
+    let refusal = Refusal { about, gateway: None, role: Role::None, why: error.into() };
     call.note.lock().refused.get_or_insert(refusal);
 }

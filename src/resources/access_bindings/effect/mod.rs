@@ -78,7 +78,7 @@ impl Power {
         let global = roles::global(own.role, groups.iter().map(|(_, role)| *role));
         let here = match gateway {
             None => global,
-            Some(gateway) => on_gateway(conn, principal, (own.role, &groups), gateway).await?,
+            Some(gateway) => on_gateway(conn, principal, own.role, &groups, gateway).await?,
         };
         Ok(Self { global, here })
     }
@@ -95,11 +95,11 @@ async fn groups_of(conn: &mut Conn, principal: PrincipalId) -> Result<Vec<(i64, 
 async fn on_gateway(
     conn: &mut Conn,
     principal: PrincipalId,
-    (role, groups): (Role, &[(i64, Role)]),
+    role: Role,
+    groups: &[(i64, Role)],
     gateway: GatewayId,
 ) -> Result<Role, Error> {
     let labels = store::labels(conn, gateway).await?;
-    let on = (gateway, &labels);
     let (kind, id) = match principal {
         PrincipalId::User(id) => (HolderKind::User, id.get()),
         PrincipalId::ServicePrincipal(id) => (HolderKind::ServicePrincipal, id.get()),
@@ -108,9 +108,9 @@ async fn on_gateway(
         let store::Bound { direct, matching } = bound.unwrap_or_default();
         Share { role, direct, matching }
     };
-    let own = store::bound(conn, kind, &[id], on).await?.remove(&id);
+    let own = store::bound(conn, kind, &[id], gateway, &labels).await?.remove(&id);
     let ids: Vec<i64> = groups.iter().map(|(id, _)| *id).collect();
-    let mut bound = store::bound(conn, HolderKind::Group, &ids, on).await?;
+    let mut bound = store::bound(conn, HolderKind::Group, &ids, gateway, &labels).await?;
     let groups = groups.iter().map(|(id, role)| share(*role, bound.remove(id)));
     Ok(roles::effective(&share(role, own), &groups.collect::<Vec<_>>()))
 }
@@ -126,7 +126,7 @@ async fn role_of(
     let own = store::own(conn, principal, ctx.now()).await?;
     let own = own.map_or(Role::None, |own| own.role);
     let groups = groups_of(conn, principal).await?;
-    on_gateway(conn, principal, (own, &groups), gateway).await
+    on_gateway(conn, principal, own, &groups, gateway).await
 }
 
 /// A change of the binding of one holder on one gateway, before it is made.

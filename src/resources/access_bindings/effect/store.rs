@@ -127,7 +127,8 @@ pub async fn bound(
     conn: &mut Conn,
     kind: HolderKind,
     ids: &[i64],
-    (gateway, labels): (GatewayId, &Labels),
+    gateway: GatewayId,
+    labels: &Labels,
 ) -> Result<HashMap<i64, Bound>, Error> {
     let (direct, by_selector) = match kind {
         HolderKind::User => rows!(conn, ids, gateway, user_gateway_roles.user_id, user_id),

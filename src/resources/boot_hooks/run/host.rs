@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::process::{self, Ended, Job, Stopped};
 use super::{Attempt, Spec};
 use crate::app::App;
+use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
-use crate::resources::boot_hooks::input::{self, Environment, OURS, Phase, Place};
+use crate::resources::boot_hooks::input::{self, Environment, OURS, Phase};
 use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 use crate::safe_paths;
@@ -32,7 +33,7 @@ pub fn folder(app: &App) -> Result<&Path, Error> {
 /// Runs it. Whatever stands in its way is its failure.
 pub(super) async fn run(
     app: &App,
-    place: &Place,
+    place: &SandboxRef,
     hook: &Hook,
     spec: &Spec,
     cancel: &CancellationToken,
@@ -60,7 +61,7 @@ pub(super) async fn run(
 /// The folder and the file are looked at now, not when the hook was written: both may have changed.
 fn job(
     app: &App,
-    place: &Place,
+    place: &SandboxRef,
     hook: &Hook,
     spec: &Spec,
     environment: &Environment,
@@ -73,10 +74,10 @@ fn job(
         safe_paths::executable(&folder, &program).map_err(|why| format!("the command {why}"))?;
     environment.fits("environment", Phase::PreCreate).map_err(|error| error.to_string())?;
     let ours = [
-        ("SANDBOX_NAME", place.sandbox.as_str()),
+        ("SANDBOX_NAME", place.sandbox()),
         ("SANDBOX_IMAGE", &spec.image),
         ("SANDBOX_POLICY_ID", &spec.policy_id),
-        ("GATEWAY_NAME", &place.gateway.1),
+        ("GATEWAY_NAME", &place.gateway.name),
         ("HOOK_NAME", &hook.name),
     ];
     let ours = ours.map(|(name, value)| (format!("{OURS}{name}"), value.to_owned()));

@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::Attempt;
 use super::output::{self, Output};
 use crate::app::App;
+use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
 use crate::error::{Error, Reason};
+use crate::openshell::Gateway;
 use crate::openshell::exec::{self, Command};
-use crate::openshell::{Gateway, sandbox};
-use crate::resources::boot_hooks::input::{self, Place};
+use crate::resources::boot_hooks::input::{self};
 use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 
@@ -38,23 +39,23 @@ pub trait Inside: Sync {
 /// A sandbox that is reached through its gateway, anew for each command.
 pub struct Reached {
     app: Arc<App>,
-    place: Place,
+    place: SandboxRef,
 }
 
 impl Reached {
     /// The sandbox of a place.
     #[must_use]
-    pub fn new(app: &Arc<App>, place: &Place) -> Self {
+    pub fn new(app: &Arc<App>, place: &SandboxRef) -> Self {
         Self { app: Arc::clone(app), place: place.clone() }
     }
 }
 
 impl Inside for Reached {
     async fn run(&self, command: Command) -> Result<Finished, Error> {
-        let (gateway, name) = &self.place.gateway;
-        let place = sandbox::Place {
-            workspace: self.place.workspace.clone(),
-            name: self.place.sandbox.clone(),
+        let GatewayRef { id: gateway, name } = &self.place.gateway;
+        let place = SandboxName {
+            workspace: self.place.workspace().to_owned(),
+            name: self.place.sandbox().to_owned(),
         };
         let reached = Gateway::reach(&self.app, *gateway).await?;
         let mut outputs = reached.exec(&place, &command).await?;

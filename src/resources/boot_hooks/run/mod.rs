@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::domain::HOOKS_MAX;
-use super::input::{Phase, Place, Status};
+use super::input::{Phase, Status};
 use super::store::{self, Hook};
 use crate::ctx::Ctx;
-use crate::db::types::BootHookId;
+use crate::db::types::{BootHookId, SandboxRef};
 use crate::error::{Error, Reason};
 use crate::resources::operations::{Running, patience};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
@@ -116,14 +116,14 @@ impl Attempt {
 }
 
 /// Whether a sandbox has enabled hooks before its creation.
-pub async fn has_pre_create(ctx: &Ctx, place: &Place) -> Result<bool, Error> {
+pub async fn has_pre_create(ctx: &Ctx, place: &SandboxRef) -> Result<bool, Error> {
     Ok(!enabled(ctx, place, Phase::PreCreate).await?.is_empty())
 }
 
 /// Runs the enabled hooks before a creation. Where the answer is `aborted` there must be none.
 pub async fn pre_create(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     spec: &Spec,
     cancel: &CancellationToken,
     running: Option<&Running>,
@@ -143,7 +143,7 @@ pub async fn pre_create(
         }
         let failed = attempt.status == Status::Failure;
         let fence = running.map(|running| (running, None));
-        ran.outcomes.push(keep(ctx, place, &hook, (attempt, begun), fence).await?);
+        ran.outcomes.push(keep(ctx, place, &hook, attempt, begun, fence).await?);
         ran.aborted = cancel.is_cancelled() || (failed && !hook.continue_on_failure);
         if ran.aborted {
             break;
@@ -156,7 +156,7 @@ pub async fn pre_create(
 /// that have ended there are not run again; the one that it died in is.
 pub async fn post_create(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     inside: &impl Inside,
     cancel: &CancellationToken,
     mut progress: Option<&mut Progress<'_>>,
@@ -177,7 +177,7 @@ pub async fn post_create(
             let fence = progress
                 .as_deref_mut()
                 .map(|progress| (progress.running, Some(progress.step(hook.id, attempt.status))));
-            keep(ctx, place, &hook, (attempt, begun), fence).await?
+            keep(ctx, place, &hook, attempt, begun, fence).await?
         };
         let failed = outcome.status == Status::Failure;
         ran.outcomes.push(outcome);
@@ -195,7 +195,7 @@ pub async fn post_create(
 /// `BUSY` where as many run as may: who asks by hand can ask again.
 pub(super) async fn on_host(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     hook: &Hook,
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
@@ -204,20 +204,20 @@ pub(super) async fn on_host(
     let begun = Instant::now();
     let attempt = host::run(ctx.app(), place, hook, &Spec::default(), cancel).await;
     drop(turn);
-    keep(ctx, place, hook, (attempt, begun), None).await
+    keep(ctx, place, hook, attempt, begun, None).await
 }
 
 /// Runs one hook after the creation, now.
 pub(super) async fn in_sandbox(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     hook: &Hook,
     inside: &impl Inside,
     cancel: &CancellationToken,
 ) -> Result<Outcome, Error> {
     let begun = Instant::now();
     let attempt = inside::run(ctx.app(), hook, inside, cancel).await;
-    keep(ctx, place, hook, (attempt, begun), None).await
+    keep(ctx, place, hook, attempt, begun, None).await
 }
 
 /// None where the caller no longer waits.
@@ -228,7 +228,7 @@ async fn turn<'a>(
     cancel.run_until_cancelled(turns.acquire()).await?.ok()
 }
 
-async fn enabled(ctx: &Ctx, place: &Place, phase: Phase) -> Result<Vec<Hook>, Error> {
+async fn enabled(ctx: &Ctx, place: &SandboxRef, phase: Phase) -> Result<Vec<Hook>, Error> {
     let mut conn = ctx.db().read().await?;
     let hooks = store::page(&mut conn, place, Some(phase), None, HOOKS_MAX).await?;
     Ok(hooks.into_iter().filter(|hook| hook.enabled).collect())
@@ -237,13 +237,14 @@ async fn enabled(ctx: &Ctx, place: &Place, phase: Phase) -> Result<Vec<Hook>, Er
 /// Keeps how a run went, and tells of it; of an operation only as long as its lease is held.
 async fn keep(
     ctx: &Ctx,
-    place: &Place,
+    place: &SandboxRef,
     hook: &Hook,
-    (attempt, begun): (Attempt, Instant),
+    attempt: Attempt,
+    begun: Instant,
     fence: Option<(&Running, Option<String>)>,
 ) -> Result<Outcome, Error> {
     let Attempt { status, summary, output, .. } = attempt;
-    let (gateway, phase) = (place.gateway.1.to_string(), hook.phase.as_str());
+    let (gateway, phase) = (place.gateway.name.to_string(), hook.phase.as_str());
     counter!(BOOT_HOOK_RUNS, "gateway" => gateway, "phase" => phase, "status" => status.as_str())
         .increment(1);
     histogram!(BOOT_HOOK_DURATION, "phase" => phase).record(begun.elapsed());
@@ -252,7 +253,7 @@ async fn keep(
     let written = if output.is_empty() && status == Status::Failure { &summary } else { &output };
     // Without what it wrote and why it failed: these may be words of a gateway.
     let payload = json!({
-        "sandbox": place.sandbox, "workspace": place.workspace, "hook_id": hook.id.get(),
+        "sandbox": place.sandbox(), "workspace": place.workspace(), "hook_id": hook.id.get(),
         "name": hook.name, "phase": phase, "status": status.as_str(),
     });
     let store = || async {

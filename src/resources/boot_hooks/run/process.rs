@@ -11,9 +11,10 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group,
@@ -182,7 +183,7 @@ impl Group {
     }
 
     fn kill(&self) {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live.lock();
         if *live {
             // Gone already is as good.
             let _ = kill_process_group(self.id, Signal::KILL);
@@ -202,7 +203,7 @@ impl Leader {
         let leader = || waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         while matches!(leader(), Err(Errno::INTR)) {}
         let status = {
-            let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut live = self.live.lock();
             let _ = kill_process_group(self.id, Signal::KILL);
             *live = false;
             self.child.wait()

@@ -6,7 +6,6 @@
 
 pub mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,6 +17,7 @@ use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
 use crate::upstream::budget::Sent;
+use crate::upstream::row::Status;
 use crate::upstream::targets::Target;
 use crate::workers::{Worked, Worker};
 
@@ -60,25 +60,25 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
             if !store::put(tx, &row, now).await? {
                 return Ok(false);
             }
-            let on = || (target.id, Arc::clone(&target.name));
+            let on = || target.gateway();
             let payload =
                 json!({ "gateway": &*target.name, "sent": sent.as_str(), "limit": limit });
             tx.emit(ctx.event("gateway.over_budget", payload).on(on())).await?;
-            if lowered(&gateway.last_status) {
+            if lowered(gateway.found.last_status) {
                 let why = words(&row);
                 gateways::degrade(tx, target.id, &why).await?;
                 let state = State {
                     gateway_id: gateway.id,
                     began_at: now,
-                    status: "degraded".to_owned(),
-                    gateway_version: gateway.gateway_version.clone(),
+                    status: Status::Degraded,
+                    gateway_version: gateway.found.gateway_version.clone(),
                     error: Some(why),
                 };
                 health::change(tx, state).await?;
                 let payload = json!({
                     "gateway": &*target.name,
                     "status": "degraded",
-                    "version": gateway.gateway_version,
+                    "version": gateway.found.gateway_version,
                 });
                 let event = ctx.event("gateway.status_changed", payload).on(on());
                 tx.emit(event).await?;
@@ -93,8 +93,8 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
 }
 
 /// Whether a gateway that is over its budget is shown as degraded instead: one that is worse stays what it is.
-fn lowered(status: &str) -> bool {
-    matches!(status, "healthy" | "unspecified")
+fn lowered(status: Status) -> bool {
+    matches!(status, Status::Healthy | Status::Unspecified)
 }
 
 fn words(row: &Row) -> String {
@@ -111,10 +111,10 @@ pub(super) async fn judged(
     mut probed: Probed,
 ) -> Result<(Probed, Option<String>), Error> {
     let row = store::of(conn, gateway).await?;
-    match row.filter(|row| row.until_at > probed.probed_at && lowered(&probed.last_status)) {
+    match row.filter(|row| row.until_at > probed.probed_at && lowered(probed.last_status)) {
         None => Ok((probed, None)),
         Some(row) => {
-            "degraded".clone_into(&mut probed.last_status);
+            probed.last_status = Status::Degraded;
             Ok((probed, Some(words(&row))))
         }
     }

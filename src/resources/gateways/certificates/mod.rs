@@ -7,7 +7,6 @@
 
 pub mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
@@ -17,7 +16,6 @@ use serde_json::json;
 use self::store::Row;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
-use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::net::x509;
 use crate::upstream::row::Row as Gateway;
@@ -61,7 +59,7 @@ pub fn of(gateway: &Gateway) -> [(Kind, Option<Timestamp>); 3] {
         (Kind::Ca, expiries(gateway.ca_cert.as_deref()).into_iter().min()),
         // The first of a chain is our own.
         (Kind::Client, expiries(gateway.client_cert.as_deref()).into_iter().next()),
-        (Kind::Server, gateway.server_cert_ends_at),
+        (Kind::Server, gateway.found.server_cert_ends_at),
     ]
 }
 
@@ -105,7 +103,7 @@ async fn note_one(
             "days": days,
             "expire_time": ends.to_string(),
         });
-        let on = (GatewayId(gateway.id), Arc::from(gateway.name.as_str()));
+        let on = gateway.gateway();
         tx.emit(ctx.event("gateway.cert_expiring", payload).on(on)).await?;
     }
     Ok(())

@@ -11,12 +11,14 @@ use tracing::warn;
 use super::candidate::{Candidate, ordered};
 use super::store::{self, Run};
 use super::{Answer, Found, Judged, Outcome};
+use crate::access::policy::About;
 use crate::app::App;
 use crate::audit::{self, Ending, Intent};
 use crate::clock::Timestamp;
 use crate::config::Discovery;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
+use crate::db::types::NamedGateway;
 use crate::error::{Error, Kind, Reason};
 use crate::net::names::Service;
 use crate::resources::gateways::domain::{self, NewGateway};
@@ -155,7 +157,9 @@ impl Judge<'_> {
     /// What keeps the run from going on; what is wrong with the candidate is no such thing.
     async fn judge(&mut self, candidate: Candidate) -> Result<Judged, Error> {
         let (mut name, config) = (candidate.name(), &self.ctx.app().config.discovery);
-        let judged = match candidate.gateway(Scheme::stored(&config.scheme)?, self.ctx.now()) {
+        let unknown = || Error::internal("a scheme that no configuration has");
+        let scheme = Scheme::from_word(&config.scheme).ok_or_else(unknown)?;
+        let judged = match candidate.gateway(scheme, self.ctx.now()) {
             Err(error) => Err(error),
             Ok(new) => {
                 let endpoint = new.endpoint.shown();
@@ -204,14 +208,12 @@ impl Judge<'_> {
         let entry = ctx.app().audit.open(intent(ctx, &new)).await?;
         let registered = domain::add(ctx, new, Some(self.lease)).await;
         let error = registered.as_ref().err().map(display_error);
+        let ending = if error.is_none() { Ending::Ok } else { Ending::Failed };
+        let code = error.as_ref().map_or(0, |_| FAILED_PRECONDITION);
         let outcome = audit::Outcome {
-            at: ctx.now(),
-            ending: if error.is_none() { Ending::Ok } else { Ending::Failed },
-            code: error.as_ref().map_or(0, |_| FAILED_PRECONDITION),
             took: started.elapsed(),
             detail: error.map(|error| json!({ "error": error })),
-            bytes: None,
-            target: None,
+            ..audit::Outcome::new(ctx.now(), ending, code)
         };
         ctx.app().audit.close(entry, outcome).await?;
         registered.map(|_| Outcome::Registered)
@@ -222,25 +224,16 @@ impl Judge<'_> {
 const FAILED_PRECONDITION: i32 = 9;
 
 fn intent(ctx: &Ctx, new: &NewGateway) -> Intent {
+    let about = About { action: "gateway.register", resource: "gateway", target: new.name.clone() };
     Intent {
-        at: ctx.now(),
-        actor: ctx.actor(),
-        principal: ctx.principal(),
-        role: ctx.role(),
-        action: "gateway.register",
-        resource_type: "gateway",
-        resource_id: new.name.clone(),
-        gateway: Some((None, new.name.as_str().into())),
-        client_ip: ctx.client_ip(),
-        request_id: ctx.request_id(),
-        method: "".into(),
-        digest: None,
+        gateway: Some(NamedGateway { id: None, name: new.name.as_str().into() }),
         detail: Some(json!({
             "endpoint": new.endpoint.shown(),
             "auth_mode": new.auth_mode.as_str(),
             "description": new.description,
             "labels": new.labels.clone().into_map(),
         })),
+        ..ctx.intent(about)
     }
 }
 

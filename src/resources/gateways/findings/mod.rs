@@ -10,7 +10,6 @@
 
 pub mod store;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,13 +19,11 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::clock::Timestamp;
-use crate::ctx::{Ctx, OnGateway, Tx};
+use crate::ctx::{Ctx, GatewayRef, Tx};
 use crate::db::leases::{self, Lease};
-use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
-use crate::upstream::generation::Generation;
 use crate::upstream::row::Row;
 use crate::workers::{Worked, Worker};
 
@@ -74,8 +71,8 @@ impl Kind {
 #[must_use]
 pub fn of(row: &Row) -> Vec<(Kind, Timestamp)> {
     let open = [
-        (Kind::AutomaticApprovals, row.automatic_approvals_since),
-        (Kind::CredentialUnusable, row.credential_unusable_since),
+        (Kind::AutomaticApprovals, row.found.automatic_approvals_since),
+        (Kind::CredentialUnusable, row.found.credential_unusable_since),
     ];
     open.into_iter().filter_map(|(kind, since)| Some((kind, since?))).collect()
 }
@@ -90,11 +87,10 @@ pub const LOOKS: Worker = Worker {
 };
 
 async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
-    let known = |generation| matches!(generation, Generation::V0_0 | Generation::V0_1);
-    let targets =
-        ctx.app().fleet.targets.all().into_iter().filter(|target| known(target.generation));
+    let all = ctx.app().fleet.targets.all().into_iter();
+    let targets = all.filter(|target| target.generation.known().is_some());
     let looks = targets.map(|target| {
-        let (ctx, on) = (ctx.clone(), (target.id, Arc::clone(&target.name)));
+        let (ctx, on) = (ctx.clone(), target.gateway());
         async move { (told(&ctx, &on).await, on) }
     });
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
@@ -110,7 +106,7 @@ async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
 }
 
 /// Looks at one gateway; answers whether something is news. One that does not answer is left as it was.
-pub async fn look(ctx: &Ctx, on: &OnGateway) -> Result<bool, Error> {
+pub async fn look(ctx: &Ctx, on: &GatewayRef) -> Result<bool, Error> {
     match told(ctx, on).await {
         Some(so) => note(ctx, None, on, Kind::AutomaticApprovals, so).await,
         None => Ok(false),
@@ -118,12 +114,12 @@ pub async fn look(ctx: &Ctx, on: &OnGateway) -> Result<bool, Error> {
 }
 
 /// Whether a gateway approves by itself; none where it does not say.
-async fn told(ctx: &Ctx, on: &OnGateway) -> Option<bool> {
-    let asked = async { Gateway::reach(ctx.app(), on.0).await?.settings(None).await };
+async fn told(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
+    let asked = async { Gateway::reach(ctx.app(), on.id).await?.settings(None).await };
     let told = match timeout(LOOK_TIME, asked).await {
         Ok(Ok((settings, _))) => settings,
         Ok(Err(error)) => {
-            debug!(gateway = %on.1, %error, "its settings were not told");
+            debug!(gateway = %on.name, %error, "its settings were not told");
             return None;
         }
         Err(_) => return None,
@@ -141,7 +137,7 @@ fn approves_by_itself(settings: &[Setting]) -> bool {
 async fn note(
     ctx: &Ctx,
     lease: Option<&Lease>,
-    on: &OnGateway,
+    on: &GatewayRef,
     kind: Kind,
     so: bool,
 ) -> Result<bool, Error> {
@@ -161,15 +157,15 @@ async fn note(
 async fn set(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
-    on: &OnGateway,
+    on: &GatewayRef,
     kind: Kind,
     since: Option<Timestamp>,
 ) -> Result<bool, Error> {
-    let news = store::note(tx, on.0, kind, since).await?;
+    let news = store::note(tx, on.id, kind, since).await?;
     if news {
         let opened = since.is_some();
         let name = if opened { "gateway.finding_opened" } else { "gateway.finding_closed" };
-        let payload = json!({ "gateway": &*on.1, "finding": kind.as_str() });
+        let payload = json!({ "gateway": &*on.name, "finding": kind.as_str() });
         tx.emit(ctx.event(name, payload).on(on.clone())).await?;
     }
     Ok(news)
@@ -184,11 +180,11 @@ pub(super) async fn note_credential(
     usable: Option<bool>,
 ) -> Result<bool, Error> {
     let Some(usable) = usable else { return Ok(false) };
-    let on = (GatewayId(row.id), Arc::from(row.name.as_str()));
+    let on = row.gateway();
     let since = (!usable).then(|| ctx.now());
     let news = set(ctx, tx, &on, Kind::CredentialUnusable, since).await?;
     if news {
-        row.credential_unusable_since = since;
+        row.found.credential_unusable_since = since;
     }
     Ok(news)
 }

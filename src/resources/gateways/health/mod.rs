@@ -15,7 +15,7 @@ use crate::config;
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::upstream::row::Row;
+use crate::upstream::row::{Row, Status};
 
 /// How far back is looked.
 pub const KEPT: Duration = Duration::from_hours(24);
@@ -64,9 +64,9 @@ fn holds(config: &config::Gateways) -> Duration {
 /// A gateway in honest words: of one that was not probed for long nothing is known.
 #[must_use]
 pub fn honest(mut row: Row, config: &config::Gateways, now: Timestamp) -> Row {
-    if row.probed_at.is_some_and(|at| at.plus(holds(config)) < now) {
-        "unknown".clone_into(&mut row.last_status);
-        row.last_error = Some("it was not probed for too long".to_owned());
+    if row.found.probed_at.is_some_and(|at| at.plus(holds(config)) < now) {
+        row.found.last_status = Status::Unknown;
+        row.found.last_error = Some("it was not probed for too long".to_owned());
     }
     row
 }
@@ -96,11 +96,11 @@ pub async fn note(
     error: Option<&str>,
 ) -> Result<(), Error> {
     let (id, now) = (before.id, probed.probed_at);
-    let version = probed.gateway_version.clone().or_else(|| before.gateway_version.clone());
+    let version = probed.gateway_version.clone().or_else(|| before.found.gateway_version.clone());
     let state = State {
         gateway_id: id,
         began_at: now,
-        status: probed.last_status.clone(),
+        status: probed.last_status,
         gateway_version: version,
         error: error.map(str::to_owned),
     };

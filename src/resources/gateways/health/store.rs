@@ -7,6 +7,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{gateway_probe_hours as hours, gateway_states as states};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
+use crate::upstream::row::Status;
 
 /// A state, from its beginning to that of the next.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -17,7 +18,7 @@ pub struct State {
     /// When a probe found it first.
     pub began_at: Timestamp,
     /// How the gateway answered.
-    pub status: String,
+    pub status: Status,
     /// The version that it reported.
     pub gateway_version: Option<String>,
     /// Why the probe failed.

@@ -10,11 +10,12 @@
 pub mod store;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::gauge;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -84,7 +85,7 @@ pub(in crate::resources::operations) struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seats = self.seats.lock();
         seats.all -= 1;
         if let Some(count) = seats.by_principal.get_mut(&self.principal) {
             *count -= 1;
@@ -157,7 +158,7 @@ impl Held {
 
     /// Tells the work to stop. That its lease is lost comes before everything else that it was told.
     pub(in crate::resources::operations) fn stop(&self, why: Stop) {
-        let mut told = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.why.lock();
         if told.is_none() || why == Stop::LeaseLost {
             *told = Some(why);
         }
@@ -172,7 +173,7 @@ impl Held {
 
     /// Why the work is to stop. A lost right stops it as a cancel does.
     pub(in crate::resources::operations) fn why(&self) -> Option<Stop> {
-        let told = *self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = *self.why.lock();
         told.or_else(|| self.lost().map(|_| Stop::Cancelled))
     }
 }
@@ -183,7 +184,7 @@ fn micros(time: Duration) -> u64 {
 
 impl Operations {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Room for one more.
@@ -191,7 +192,7 @@ impl Operations {
     /// # Errors
     /// `BUSY` where there is none.
     pub(in crate::resources::operations) fn seat(&self, principal: String) -> Result<Seat, Error> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seats = self.seats.lock();
         let of_one = seats.by_principal.get(&principal).copied().unwrap_or_default();
         if seats.all >= OPERATIONS_MAX || of_one >= OPERATIONS_OF_ONE_MAX {
             return Err(Error::Exhausted { reason: Reason::Busy, retry_in: BUSY_RETRY_IN });

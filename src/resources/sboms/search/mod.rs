@@ -12,8 +12,8 @@ use self::store::{By, Found, Wanted};
 use super::cyclonedx::{Component, VERSION_CHARACTERS_MAX};
 use super::lists::{SeverityFilter, fit};
 use super::version;
-use crate::ctx::FleetCtx;
-use crate::db::page::{PageScope, PageSize, PageToken};
+use crate::ctx::{FleetCtx, List};
+use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::resources::sboms::intake::Intake;
 
@@ -145,14 +145,8 @@ pub async fn page(
     }
     let principal = ctx.principal_text();
     let asked = serde_json::to_vec(query).map_err(Error::internal)?;
-    let scope = PageScope {
-        method: "SearchComponents",
-        principal: &principal,
-        filter: &asked,
-        order: query.by.order(),
-    };
-    let key = &ctx.app().page_key;
-    let after = PageToken::<After>::open(key, &scope, token)?;
+    let list = List { method: "SearchComponents", filter: &asked, order: query.by.order() };
+    let page = ctx.page::<After>(list, size, token)?;
     let visible = ctx.visible();
     let wanted = Wanted {
         visible: &visible,
@@ -161,17 +155,12 @@ pub async fn page(
         version_below: query.version_below.as_deref(),
         severity: query.severity,
         gateway: query.gateway.as_deref(),
-        after: after.as_ref().map(PageToken::position),
+        after: page.after(),
     };
     let _turn = ctx.app().part::<Intake>().turn_to_search(&principal).await?;
     let mut conn = ctx.db().read().await?;
-    let rows = store::page(&mut conn, &wanted, size.limit()).await?;
-    let (page, more) = fit(size, rows, Found::bytes);
-    let next = match page.last().filter(|_| more) {
-        None => String::new(),
-        Some(last) => PageToken::after(last.after(&query.by)).seal(key, &scope)?,
-    };
-    Ok((page, next))
+    let rows = store::page(&mut conn, &wanted, page.limit()).await?;
+    page.end(fit(size, rows, Found::bytes), |last| last.after(&query.by))
 }
 
 #[cfg(test)]

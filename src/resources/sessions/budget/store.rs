@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{known_addresses, login_budgets};
 use crate::db::types::UserId;
 use crate::db::{Conn, on_conn};
+use crate::delete_first;
 use crate::error::Error;
 
 /// The level of a subject, which is made where it is not there; nobody else reads it to change it until the end of the
@@ -74,16 +75,7 @@ pub async fn forget_account(conn: &mut Conn, account: &str) -> Result<usize, Err
 /// Forgets what is as good as new; answers how many.
 pub async fn forget_faded(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     use login_budgets as t;
-    let ids: Vec<i64> = on_conn!(conn, |c| t::table
-        .filter(t::forget_at.lt(now))
-        .select(t::id)
-        .order(t::forget_at)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    let gone =
-        on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?;
-    Ok(gone)
+    Ok(delete_first!(conn, t, t::forget_at.lt(now), t::forget_at, limit)?)
 }
 
 /// Whether a user has logged in from an address lately. The same query for nobody.
@@ -148,14 +140,5 @@ pub async fn forget_addresses(
     limit: i64,
 ) -> Result<usize, Error> {
     use known_addresses as t;
-    let ids: Vec<i64> = on_conn!(conn, |c| t::table
-        .filter(t::seen_at.lt(before))
-        .select(t::id)
-        .order(t::seen_at)
-        .limit(limit)
-        .load(c)
-        .await)?;
-    let gone =
-        on_conn!(conn, |c| diesel::delete(t::table.filter(t::id.eq_any(&ids))).execute(c).await)?;
-    Ok(gone)
+    Ok(delete_first!(conn, t, t::seen_at.lt(before), t::seen_at, limit)?)
 }
