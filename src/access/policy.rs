@@ -165,6 +165,7 @@ pub enum SandboxKey {
 
 /// How one rpc of the upstream is guarded.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact of the option")]
 pub struct Guard {
     /// The least role; content may raise it.
     pub role: Role,

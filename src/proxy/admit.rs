@@ -117,7 +117,7 @@ where
     let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
         .and_then(|said| target::of(&app.snapshot, &caller, said))
         .inspect_err(|error| {
-            record::refuse(&call, rows.any(), &SandboxName::default(), None, error)
+            record::refuse(&call, rows.any(), &SandboxName::default(), None, error);
         })?;
     let refused = |guard: Option<&'static Guard>, error: Error| {
         record::refuse(&call, guard, &SandboxName::default(), Some(&chosen), &error);

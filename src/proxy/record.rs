@@ -233,7 +233,9 @@ impl Closing {
         });
         let outcome = Outcome {
             took: self.started.elapsed(),
-            detail: meter.and_then(|(meter, _)| meter.finish()).map(digest_detail),
+            detail: meter
+                .and_then(|(meter, _)| meter.finish())
+                .map(|digest| digest_detail(&digest)),
             bytes,
             ..Outcome::new(self.app.clock.now(), ending, code)
         };
@@ -252,6 +254,6 @@ impl Drop for Closing {
     }
 }
 
-fn digest_detail(digest: Digest) -> Value {
+fn digest_detail(digest: &Digest) -> Value {
     json!({ "digest": hex(&digest.bytes), "digest_key": &*digest.key_id })
 }

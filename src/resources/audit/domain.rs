@@ -80,7 +80,7 @@ pub async fn list(
     let page = ctx.page::<Position>(list, size, token)?;
     let after = page.after().copied();
     let rows = rows(ctx.db(), filter, after, page.limit()).await?;
-    page.finish(rows, |last| Position::of(last))
+    page.finish(rows, Position::of)
 }
 
 async fn rows(

@@ -110,7 +110,7 @@ pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp)
         last_status: answer.map_or(Status::Unreachable, status_of),
         probed_at: asked_at,
         last_seen: answer.map(|_| now),
-        wire_generation: answer.map(|probe| probe.told_generation()),
+        wire_generation: answer.map(Probe::told_generation),
         gateway_version: answer.map(|probe| probe.version.chars().take(100).collect()),
         latency_us: answer.and_then(|probe| i64::try_from(probe.latency.as_micros()).ok()),
         server_cert_ends_at: answer.and_then(|probe| probe.server_cert),
