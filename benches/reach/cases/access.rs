@@ -128,7 +128,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
         let on = |principal, gateway| snapshot.role_on(principal, GatewayId(gateway));
         measure(bench, on).show(&format!("role on a gateway{with}"), "us", target)?;
         let by_name = |principal, gateway| {
-            snapshot.gateway(principal, named(gateway)).map_or(Role::None, |(_, _, role)| role)
+            snapshot.gateway(principal, named(gateway)).map_or(Role::None, |(_, role)| role)
         };
         measure(bench, by_name).show(&format!("role on a named gateway{with}"), "us", target)?;
         let best = |principal, _| snapshot.best_role(principal);
