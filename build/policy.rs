@@ -239,7 +239,7 @@ fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static s
     if needed { "&str { &self.request_id }" } else { "&'static str { \"\" }" }
 }
 
-/// The number of a request field that is a map; none where no field is named.
+/// Returns the number of a map field of the request, or `None` if `name` is empty.
 fn annotations(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32> {
     if name.is_empty() {
         return None;
