@@ -1,31 +1,19 @@
 //! Builds the process and starts its background jobs: the one file that knows every module.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::access::authn::password::Hasher;
 use crate::access::authn::token::TokenKeys;
 use crate::access::authn::{Authn, CertificateIdentity};
-use crate::access::credential_limit::CredentialLimit;
 use crate::access::principal::PrincipalId;
-use crate::access::snapshot::Snapshot;
-use crate::app::{App, Parts, new_id};
-use crate::audit::recorder::Recorder;
+use crate::app::{App, Parts, Setup, new_id};
 use crate::clock::Clock;
 use crate::config::{ClientIdentity, Config, DatabaseUrl, Faults};
-use crate::db::heartbeat::Heartbeat;
 use crate::db::{Db, DbOptions};
-use crate::digest::Digests;
-use crate::disk::Disk;
 use crate::error::Error;
 use crate::feed::{self, Feeding};
 use crate::oidc::Oidc;
-use crate::outbox::feed::Feed;
 use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookTurns;
@@ -41,9 +29,7 @@ use crate::rpc::idempotency;
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
 use crate::server::reload::{self, Listener};
-use crate::telemetry::traces::Traces;
 use crate::templates::{self, Templates};
-use crate::upstream::fleet::Fleet;
 use crate::workers::{self, Worker, disk};
 
 /// Every background job.
@@ -110,37 +96,8 @@ pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
     let identities = config.server.tls.client_identities.iter();
     let certificates = identities.map(certificate_identity).collect::<Result<_, _>>()?;
     let oidc = Arc::new(Oidc::new(&config.oidc, &clock)?);
-    let replica: Arc<str> = new_id().to_string().into();
-    let traces = Traces::start(&config.telemetry, &replica)?;
-    let heartbeat = Heartbeat::start(&db, &replica).await?;
-    let audit = Recorder::start(&db, &clock, &replica, &config.audit);
-    let stale_after = config.access.stale_after();
-    let app = Arc::new(App {
-        page_key: master.seal_key("page tokens"),
-        digests: Digests::new(&master),
-        snapshot: Arc::new(Snapshot::new(clock.clone(), stale_after)),
-        authn: Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates, oidc },
-        live: Arc::default(),
-        feed: Feed::default(),
-        fleet: Fleet::new(&config.gateways)?,
-        passwords: Hasher::new(&config.limits),
-        credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
-        disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
-        config,
-        db,
-        clock,
-        master,
-        audit,
-        heartbeat,
-        replica,
-        traces,
-        operations_running: AtomicUsize::new(0),
-        stop: CancellationToken::new(),
-        calls_over: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-        main: Handle::current(),
-        parts,
-    });
+    let authn = Authn { tokens: TokenKeys::new(tokens, clock.clone()), certificates, oidc };
+    let app = App::new(Setup { config, db, clock, master, authn, parts }).await?;
     feed::gateways::load_targets(&app).await?;
     feed::load(&app).await?;
     Ok(app)

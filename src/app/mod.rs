@@ -3,6 +3,7 @@
 //! State of a single module is a part, which `boot` adds and the module reads by [`App::part`].
 
 mod parts;
+mod setup;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use self::parts::Parts;
+pub use self::setup::Setup;
 
 use crate::access::authn::Authn;
 use crate::access::authn::password::Hasher;

@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use super::connections::{Counted, Slot};
 use super::shared::Shared;
 use super::stack;
-use super::stages::{Arriving, Peer};
+use super::stages::{Arriving, Peer, Source};
 use crate::net::taking::Streams;
 
 /// What answers the requests of one connection.
@@ -27,12 +27,13 @@ pub(super) fn answering(
     Future: Send + 'static,
 > {
     let (peer, stack) = (Arc::new(peer), stack::stack());
-    service_fn(move |request| {
+    service_fn(move |request: Request<Incoming>| {
         let (stack, shared) = (stack.clone(), Arc::clone(&shared));
         let (peer, call) = (Arc::clone(&peer), slot.call());
         let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
         // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
         Box::pin(async move {
+            let request = request.map(Source::Http);
             let response = stack.oneshot(Arriving { shared, peer, taking, request }).await?;
             Ok(response.map(|body| Counted::new(body, call)))
         })

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use ipnet::IpNet;
 use metrics::{counter, gauge};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
@@ -130,7 +130,7 @@ impl Connections {
         let ip = peer.to_canonical();
         let trusted = self.trusted.iter().any(|network| network.contains(&ip));
         let address = (!trusted).then(|| host_of(ip));
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let held = address.and_then(|ip| open.by_address.get(&ip)).map_or(0, BTreeSet::len);
         let longest_idle = if held >= self.bounds.address {
             Some(open.stalest_of(address).ok_or(Refused::Address)?)
@@ -166,14 +166,10 @@ impl Connections {
 
     /// Ends the connection that has been idle for the longest, where there is one.
     pub(super) fn make_room(&self) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if let Some(stale) = open.stalest() {
             open.displace(stale);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock()
     }
 
     fn now_ms(&self) -> u64 {
@@ -325,7 +321,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut open = self.connections.lock();
+        let mut open = self.connections.open.lock();
         if open.forget(self.id).is_none() && open.ending.remove(&self.id).is_none() {
             open.cut = open.cut.saturating_sub(1);
         }

@@ -20,10 +20,6 @@ use tracing::{debug, info, warn};
 
 use super::connections::{Bounds, Connections, Refused, Slot};
 use super::descriptors::{self, Spare};
-use super::layers::address_limit::AddressLimit;
-use super::layers::grpc_web::Origins;
-use super::layers::open_calls::OpenCalls;
-use super::plain::Plain;
 use super::reload::Listener;
 use super::shared::Shared;
 use super::speak::{Fault, speak};
@@ -33,7 +29,6 @@ use super::{health, services};
 use crate::access::live::Ended;
 use crate::app::App;
 use crate::error::Error;
-use crate::proxy::Proxy;
 
 /// How long the acceptor waits where not even the spare descriptor helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -87,37 +82,16 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Err
     if let Some(tls) = Tls::load(&app.config.server.tls).await? {
         let _ = app.part::<Listener>().tls.set(tls);
     }
-    let limits = &app.config.limits;
-    let address_limit = Arc::new(AddressLimit::new(
-        limits.address_requests_per_second,
-        limits.address_burst,
-        app.config.server.trusted_proxies.clone(),
-    ));
-    let public_limit = Arc::new(AddressLimit::of_public_methods(
-        limits.anonymous_requests_per_minute,
-        limits.anonymous_burst,
-    ));
     let router = services::routes(app, health::start(app)).prepare().into_axum_router();
     let reflection_v0_0 = services::reflection_v0_0().prepare().into_axum_router();
-    let open_calls = Arc::new(OpenCalls::new(&app.config.limits));
-    let (plain, origins) = (Plain::new(app), Origins::new(&app.config.server));
+    let shared = Shared::new(app, router, reflection_v0_0);
     let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
     let descriptors = descriptors::raise();
-    let bounds = Bounds::of(limits, descriptors::room(descriptors, &app.config, core_count));
+    let bounds =
+        Bounds::of(&app.config.limits, descriptors::room(descriptors, &app.config, core_count));
     let connections = Connections::new(bounds, app.config.server.trusted_proxies.clone());
     for number in 0..core_count {
-        let shared = Shared {
-            app: Arc::clone(app),
-            address_limit: Arc::clone(&address_limit),
-            public_limit: Arc::clone(&public_limit),
-            open_calls: Arc::clone(&open_calls),
-            router: router.clone(),
-            reflection_v0_0: reflection_v0_0.clone(),
-            proxy: Proxy::new(Arc::clone(app)),
-            origins: origins.clone(),
-            plain: plain.clone(),
-        };
-        cores.push(start_core(number, shared).map_err(Error::internal)?);
+        cores.push(start_core(number, shared.for_core()).map_err(Error::internal)?);
     }
     let tls = app.part::<Listener>().tls.get().is_some();
     let Bounds { total, address: each, .. } = bounds;

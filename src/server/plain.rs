@@ -17,12 +17,12 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use tower::ServiceExt;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::layers::address_limit::AddressLimit;
 use super::layers::{cross, telemetry};
+use super::stages::Source;
 use crate::app::App;
 use crate::ctx::Call;
 use crate::db::turns::CallerKey;
@@ -58,7 +58,7 @@ impl Plain {
         &self,
         app: &Arc<App>,
         ip: IpAddr,
-        request: Request<Incoming>,
+        request: Request<Source>,
     ) -> axum::response::Response {
         let Some((path, router)) =
             token_service::path(request.uri().path()).zip(self.router.clone())
@@ -100,7 +100,7 @@ impl Plain {
         ip: IpAddr,
         call: Call,
         router: axum::Router,
-        request: Request<Incoming>,
+        request: Request<Source>,
     ) -> Result<axum::response::Response, Refusal> {
         if let Err(Error::Exhausted { retry_in, .. }) = self.limit.admit(ip) {
             return Err(Refusal::too_many(retry_in));
@@ -127,10 +127,7 @@ impl Plain {
 }
 
 /// The request with its body read whole, on the core: a slow caller holds nothing of main.
-async fn read(
-    call: Call,
-    request: Request<Incoming>,
-) -> Result<Request<axum::body::Body>, Refusal> {
+async fn read(call: Call, request: Request<Source>) -> Result<Request<axum::body::Body>, Refusal> {
     let (mut head, body) = request.into_parts();
     let reading = Limited::new(body, BODY_BYTES_MAX).collect();
     let body = match tokio::time::timeout(BODY, reading).await {

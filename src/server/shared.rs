@@ -26,3 +26,45 @@ pub(super) struct Shared {
     /// What is no call.
     pub(super) plain: Plain,
 }
+
+impl Shared {
+    /// Starts with unused limits, as the configuration sets them.
+    pub(super) fn new(app: &Arc<App>, router: axum::Router, reflection_v0_0: axum::Router) -> Self {
+        let (limits, server) = (&app.config.limits, &app.config.server);
+        let address_limit = AddressLimit::new(
+            limits.address_requests_per_second,
+            limits.address_burst,
+            server.trusted_proxies.clone(),
+        );
+        let public_limit = AddressLimit::of_public_methods(
+            limits.anonymous_requests_per_minute,
+            limits.anonymous_burst,
+        );
+        Self {
+            app: Arc::clone(app),
+            address_limit: Arc::new(address_limit),
+            public_limit: Arc::new(public_limit),
+            open_calls: Arc::new(OpenCalls::new(limits)),
+            router,
+            reflection_v0_0,
+            proxy: Proxy::new(Arc::clone(app)),
+            origins: Origins::new(server),
+            plain: Plain::new(app),
+        }
+    }
+
+    /// Returns the same for another core: the limits are common, the proxy is the core's own.
+    pub(super) fn for_core(&self) -> Self {
+        Self {
+            app: Arc::clone(&self.app),
+            address_limit: Arc::clone(&self.address_limit),
+            public_limit: Arc::clone(&self.public_limit),
+            open_calls: Arc::clone(&self.open_calls),
+            router: self.router.clone(),
+            reflection_v0_0: self.reflection_v0_0.clone(),
+            proxy: Proxy::new(Arc::clone(&self.app)),
+            origins: self.origins.clone(),
+            plain: self.plain.clone(),
+        }
+    }
+}

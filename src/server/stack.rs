@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use http::Response;
-use hyper::body::Incoming;
 use tower::Service;
 
 use super::body::Body;
@@ -70,9 +69,8 @@ impl<S> Stack<S> {
 
 /// Returns the stack of one core, innermost layer first. The types are the stages: what a layer takes, and what it hands on.
 pub(super) fn stack()
--> impl Service<Arriving<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-+ Clone
-+ Send {
+-> impl Service<Arriving, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send
+{
     Stack::new(())
         .push(dispatch::answer) //     Admitted   -> answer      the proxy, or our router on main
         .push(deadline::bound) //      Admitted   -> Admitted    grpc-timeout; refused while draining
@@ -99,7 +97,7 @@ mod tests {
     /// Bytes of the future of one call. `limits.calls_max` counts with a multiple of it.
     const FUTURE_BYTES_MAX: usize = 20 << 10;
 
-    fn size<F: Future>(_: impl FnOnce(Arriving<Incoming>) -> F) -> usize {
+    fn size<F: Future>(_: impl FnOnce(Arriving) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -67,12 +67,12 @@ pub(super) struct Peer {
 }
 
 /// A request as it comes from a connection, or from gRPC-Web.
-pub(super) struct Arriving<B = Source> {
+pub(super) struct Arriving {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Arc<Peer>,
     /// Whether its caller takes the answer.
     pub(super) taking: Arc<Taking>,
-    pub(super) request: Request<B>,
+    pub(super) request: Request<Source>,
 }
 
 /// What is known of a call. Boxed once, since each layer hands it on by value.

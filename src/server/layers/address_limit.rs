@@ -127,7 +127,20 @@ fn buckets(quota: Option<Quota>, burst: u32) -> Option<DefaultKeyedRateLimiter<I
 
 #[cfg(test)]
 mod tests {
+    use tower::service_fn;
+
     use super::*;
+    use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc, refusal};
+
+    #[tokio::test]
+    async fn a_call_over_the_rate_is_refused_with_the_wait() {
+        let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 1";
+        let fixture = Fixture::new(config).await;
+        let inner = service_fn(async |_: Begun| Ok(answer()));
+        super::admit(fixture.begun(grpc(LOGIN)), inner).await.unwrap();
+        let (error, _) = refusal(super::admit(fixture.begun(grpc(LOGIN)), inner).await);
+        assert!(matches!(error, Error::Exhausted { reason: Reason::RateLimited, .. }), "{error}");
+    }
 
     #[test]
     fn one_address_is_cut_off_and_its_neighbour_is_not() {

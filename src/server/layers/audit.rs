@@ -73,3 +73,37 @@ fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
     let refusal = Refusal { about, gateway: None, role: Role::None, why: error.into() };
     call.note.lock().refused.get_or_insert(refusal);
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, grpc};
+
+    #[tokio::test]
+    async fn what_fails_inside_is_answered_with_its_status() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |begun: Begun| match begun.0.call.method {
+            LOGIN => Err(Failure::Panic),
+            _ => Err(begun.0.refused(Error::Unauthenticated { reason: Reason::CredentialMissing })),
+        });
+        for (method, code) in [(LOGIN, Code::Internal), (LIST_GATEWAYS, Code::Unauthenticated)] {
+            let answer = record(fixture.begun(grpc(method)), inner).await.unwrap();
+            let status = tonic::Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), code, "{method}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_time_is_up_before_it_began_never_begins() {
+        let fixture = Fixture::new("").await;
+        let begun = fixture.begun(grpc("/shoreguard.v1.GroupService/CreateGroup"));
+        let note = Arc::clone(&begun.0.call.note);
+        let late = || Error::Late { why: "the deadline has passed".to_owned() };
+        let inner = service_fn(async |begun: Begun| Err(begun.0.refused(late())));
+        record(begun, inner).await.unwrap();
+        assert!(!note.lock().begin());
+    }
+}

@@ -64,3 +64,32 @@ async fn caller(
         Err(Unknown::KeysWanted(..)) => Err(invalid()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, answer, grpc, refusal};
+
+    #[tokio::test]
+    async fn a_call_without_a_credential_has_no_caller() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |identified: Identified| {
+            assert!(identified.0.call.caller.is_none());
+            Ok(answer())
+        });
+        identify(fixture.begun(grpc(LIST_GATEWAYS)), inner).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_unknown_credential_ends_the_call() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |_: Identified| panic!("it was called"));
+        let call = fixture.begun(grpc(LIST_GATEWAYS).header("authorization", "Bearer nobody"));
+        let (error, route) = refusal(identify(call, inner).await);
+        let invalid = Error::Unauthenticated { reason: Reason::CredentialInvalid };
+        assert_eq!(error.to_string(), invalid.to_string());
+        assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
+    }
+}

@@ -12,6 +12,7 @@ use super::open_calls::Shares;
 use crate::ctx::Call;
 use crate::rpc::request_id;
 use crate::server::body::Body;
+use crate::server::in_flight::Counted;
 use crate::server::stages::{Arriving, Begun, State};
 
 /// Stands in for the method of a path that no table has.
@@ -25,6 +26,13 @@ pub(in crate::server) async fn begin<S>(
 where
     S: Service<Begun, Response = Response<Body>, Error = Infallible>,
 {
+    let (begun, counted) = begun(arriving);
+    let response = inner.oneshot(begun).await?;
+    Ok(response.map(|body| body.counted(counted)))
+}
+
+/// Makes a call of a request, and counts it unless it streams.
+pub(super) fn begun(arriving: Arriving) -> (Begun, Option<Counted>) {
     let Arriving { shared, peer, taking, request } = arriving;
     let (app, headers) = (&shared.app, request.headers());
     let ip = shared.address_limit.client_ip(peer.address.ip(), headers);
@@ -46,6 +54,35 @@ where
     };
     let shares = Shares::default();
     let state = State { shared, peer, ip, call, route, shares, request };
-    let response = inner.oneshot(Begun(Box::new(state))).await?;
-    Ok(response.map(|body| body.counted(counted)))
+    (Begun(Box::new(state)), counted)
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{Fixture, LOGIN, WATCH_EVENTS, answer, grpc};
+
+    #[tokio::test]
+    async fn a_call_has_the_id_that_its_caller_sent_and_the_row_of_its_method() {
+        let (fixture, id) = (Fixture::new("").await, uuid::Uuid::from_u128(7));
+        let inner = service_fn(async |begun: Begun| {
+            let state = begun.0;
+            let known = state.route.is_ok();
+            assert_eq!(state.call.method, if known { LOGIN } else { UNKNOWN_METHOD });
+            assert_eq!(state.call.request_id == id, known);
+            Ok::<_, Infallible>(answer())
+        });
+        let named = grpc(LOGIN).header(request_id::HEADER, id.to_string());
+        begin(fixture.arriving(named), inner).await.unwrap();
+        begin(fixture.arriving(grpc("/a.B/C")), inner).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_for_calls_and_not_for_streams() {
+        let fixture = Fixture::new("").await;
+        assert!(begun(fixture.arriving(grpc(LOGIN))).1.is_some());
+        assert!(begun(fixture.arriving(grpc(WATCH_EVENTS))).1.is_none());
+    }
 }

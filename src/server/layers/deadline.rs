@@ -26,3 +26,38 @@ where
     }
     inner.oneshot(admitted).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, answer, grpc, refusal};
+
+    #[tokio::test]
+    async fn the_timeout_of_the_caller_is_the_deadline_of_the_call() {
+        let fixture = Fixture::new("").await;
+        let call = fixture.admitted(grpc(LIST_GATEWAYS).header("grpc-timeout", "3S"));
+        let inner = service_fn(async |admitted: Admitted| {
+            let deadline = admitted.state.call.deadline.unwrap();
+            assert!(deadline <= Instant::now() + Duration::from_secs(3));
+            Ok(answer())
+        });
+        bound(call, inner).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_bad_timeout_or_a_stopping_server_refuses_the_call() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |_: Admitted| panic!("it was called"));
+        let bad = fixture.admitted(grpc(LIST_GATEWAYS).header("grpc-timeout", "soon"));
+        let (error, route) = refusal(bound(bad, inner).await);
+        assert!(matches!(error, Error::Invalid { .. }), "{error}");
+        assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
+        fixture.shared.app.stop.cancel();
+        let (error, _) = refusal(bound(fixture.admitted(grpc(LIST_GATEWAYS)), inner).await);
+        assert!(matches!(error, Error::Unavailable { reason: Reason::Draining, .. }), "{error}");
+    }
+}

@@ -186,7 +186,32 @@ pub fn writes(route: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tower::service_fn;
+
     use super::*;
+    use crate::server::layers::fixture::{Fixture, LIST_GATEWAYS, LOGIN, answer, grpc, refusal};
+
+    #[tokio::test]
+    async fn a_public_method_passes_and_others_need_a_credential() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |gated: Gated| {
+            assert_eq!(gated.route.path(), LOGIN);
+            Ok(answer())
+        });
+        admit(fixture.identified(grpc(LOGIN)), inner).await.unwrap();
+        let (error, route) = refusal(admit(fixture.identified(grpc(LIST_GATEWAYS)), inner).await);
+        let missing = Error::Unauthenticated { reason: Reason::CredentialMissing };
+        assert_eq!(error.to_string(), missing.to_string());
+        assert_eq!(route.unwrap().path(), LIST_GATEWAYS);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_refused_without_a_route() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |_: Gated| panic!("it was called"));
+        let (error, route) = refusal(admit(fixture.identified(grpc("/a.B/C")), inner).await);
+        assert!(matches!(error, Error::Unimplemented { .. }) && route.is_none(), "{error}");
+    }
 
     #[test]
     fn a_path_is_a_row_byte_for_byte_or_nothing() {

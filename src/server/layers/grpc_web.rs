@@ -21,7 +21,6 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame};
-use hyper::body::Incoming;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -99,9 +98,9 @@ fn is_for_browsers(path: &str) -> bool {
 }
 
 /// Answers the question of a browser whether a page may call; `None` if the request is none, or the page may not.
-pub(super) async fn preflight<B: Send>(
+pub(super) async fn preflight(
     shared: &Shared,
-    request: &Request<B>,
+    request: &Request<Source>,
 ) -> Option<Response<axum::body::Body>> {
     let headers = request.headers();
     let asks = request.method() == Method::OPTIONS
@@ -122,7 +121,7 @@ pub(super) async fn preflight<B: Send>(
 
 /// Translates gRPC-Web in both directions; gRPC passes as it is.
 pub(in crate::server) async fn translate<S>(
-    arriving: Arriving<Incoming>,
+    arriving: Arriving,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
@@ -132,7 +131,6 @@ where
 {
     let Arriving { shared, peer, taking, request } = arriving;
     if Protocol::of(&request) != Protocol::GrpcWeb {
-        let request = request.map(Source::Http);
         return inner.oneshot(Arriving { shared, peer, taking, request }).await;
     }
     let refused = if !is_for_browsers(request.uri().path()) {
@@ -186,5 +184,48 @@ impl HttpBody for Whole {
 
     fn is_end_stream(&self) -> bool {
         self.0.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::layers::fixture::{
+        Fixture, LIST_SANDBOXES, LOGIN, WATCH_EVENTS, answer, grpc,
+    };
+
+    const WEB: &str = "application/grpc-web+proto";
+
+    fn web(path: &str) -> http::request::Builder {
+        Request::post(path).header(CONTENT_TYPE, WEB)
+    }
+
+    #[tokio::test]
+    async fn a_translated_call_is_grpc_inside_and_grpc_web_outside() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |arriving: Arriving| {
+            let content = &arriving.request.headers()[CONTENT_TYPE];
+            assert!(content.as_bytes().starts_with(b"application/grpc"), "{content:?}");
+            assert!(!content.as_bytes().starts_with(b"application/grpc-web"), "{content:?}");
+            Ok::<_, Infallible>(answer())
+        });
+        for path in [LOGIN, WATCH_EVENTS] {
+            let answer = translate(fixture.arriving(web(path)), inner).await.unwrap();
+            assert_eq!(answer.headers()[CONTENT_TYPE], WEB, "{path}");
+        }
+        let plain = translate(fixture.arriving(grpc(LOGIN)), inner).await.unwrap();
+        assert!(plain.headers().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_proxied_method_and_a_foreign_page_are_refused() {
+        let fixture = Fixture::new("").await;
+        let inner =
+            service_fn(async |_: Arriving| -> Result<_, Infallible> { panic!("it was called") });
+        let proxied = translate(fixture.arriving(web(LIST_SANDBOXES)), inner).await.unwrap();
+        assert_eq!(proxied.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        let foreign = web(LOGIN).header(ORIGIN, "https://elsewhere.example");
+        let foreign = translate(fixture.arriving(foreign), inner).await.unwrap();
+        assert_eq!(foreign.status(), StatusCode::FORBIDDEN);
     }
 }

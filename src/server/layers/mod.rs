@@ -13,3 +13,6 @@ pub mod open_calls;
 pub mod panics;
 pub mod plain_http;
 pub mod telemetry;
+
+#[cfg(test)]
+mod fixture;

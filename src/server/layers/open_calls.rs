@@ -157,3 +157,47 @@ fn take(limit: &Arc<Limit>, holder: Holder) -> Result<Share, Error> {
     let full = |_| Error::Exhausted { reason: Reason::TooManyCalls, retry_in: RETRY_IN };
     limit.take(holder, 1).map_err(full)
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{
+        Fixture, LIST_GATEWAYS, WATCH_EVENTS, answer, grpc, refusal,
+    };
+
+    #[tokio::test]
+    async fn an_address_without_a_credential_is_counted_until_its_call_is_dropped() {
+        let fixture = Fixture::new("[limits]\nanonymous_calls_per_address = 1").await;
+        let inner = service_fn(async |identified: Identified| {
+            // While this call is open there is no room for a second one.
+            let another = fixture.identified(grpc(LIST_GATEWAYS));
+            let never = service_fn(async |_: Identified| panic!("it was called"));
+            let (error, _) = refusal(count(another, never).await);
+            let full = Reason::TooManyCalls;
+            assert!(matches!(error, Error::Exhausted { reason, .. } if reason == full), "{error}");
+            drop(identified);
+            Ok(answer())
+        });
+        for _ in 0..2 {
+            count(fixture.identified(grpc(LIST_GATEWAYS)), inner).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_counted_until_its_answer_is_dropped() {
+        let fixture = Fixture::new("[limits]\nstreams_per_caller = 1").await;
+        let inner = service_fn(async |admitted: Admitted| {
+            assert!(admitted.state.call.held.is_some());
+            Ok(answer())
+        });
+        let open = hold(fixture.gated(grpc(WATCH_EVENTS)), inner).await.unwrap();
+        let (error, _) = refusal(hold(fixture.gated(grpc(WATCH_EVENTS)), inner).await);
+        let full = Reason::TooManyStreams;
+        assert!(matches!(error, Error::Exhausted { reason, .. } if reason == full), "{error}");
+        hold(fixture.gated(grpc(LIST_GATEWAYS)), inner).await.unwrap();
+        drop(open);
+        hold(fixture.gated(grpc(WATCH_EVENTS)), inner).await.unwrap();
+    }
+}

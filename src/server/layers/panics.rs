@@ -17,3 +17,22 @@ where
     let answering = AssertUnwindSafe(inner.oneshot(begun)).catch_unwind();
     answering.await.unwrap_or(Err(Failure::Panic))
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc};
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_and_an_answer_passes() {
+        let fixture = Fixture::new("").await;
+        let broken = service_fn(async |begun: Begun| match begun.0.call.method {
+            LOGIN => panic!("on purpose"),
+            _ => Ok(answer()),
+        });
+        assert!(matches!(catch(fixture.begun(grpc(LOGIN)), broken).await, Err(Failure::Panic)));
+        catch(fixture.begun(grpc("/a.B/C")), broken).await.unwrap();
+    }
+}

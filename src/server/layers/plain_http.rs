@@ -4,7 +4,6 @@ use std::convert::Infallible;
 
 use axum::response::IntoResponse;
 use http::{Response, StatusCode, Version};
-use hyper::body::Incoming;
 use tower::{Service, ServiceExt};
 
 use super::gate;
@@ -17,11 +16,11 @@ use crate::server::stages::Arriving;
 
 /// Answers plain HTTP: one of the paths for it, else nothing but a status. It counts as a call of nobody.
 pub(in crate::server) async fn split<S>(
-    arriving: Arriving<Incoming>,
+    arriving: Arriving,
     inner: S,
 ) -> Result<Response<Body>, Infallible>
 where
-    S: Service<Arriving<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Arriving, Response = Response<Body>, Error = Infallible>,
 {
     let code = match Protocol::of(&arriving.request) {
         Protocol::Grpc | Protocol::GrpcWeb => return inner.oneshot(arriving).await,
@@ -32,7 +31,7 @@ where
     Ok(response.map(|body| body.counted(Some(counted))))
 }
 
-async fn answer(arriving: Arriving<Incoming>, code: StatusCode) -> Response<Body> {
+async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
     let Arriving { shared, peer, taking, request } = arriving;
     let ip = shared.address_limit.client_ip(peer.address.ip(), request.headers());
     let known = gate::route(request.uri().path()).is_ok();
@@ -58,4 +57,35 @@ async fn answer(arriving: Arriving<Incoming>, code: StatusCode) -> Response<Body
         // HTTP/1 has no windows: the socket takes the answer.
         if multiplexed { body.taken_by(&taking) } else { body }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http::header::CONTENT_TYPE;
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{self, Fixture, LOGIN};
+
+    #[tokio::test]
+    async fn grpc_passes_and_everything_else_is_answered_here() {
+        let fixture = Fixture::new("").await;
+        let inner = service_fn(async |_: Arriving| Ok::<_, Infallible>(fixture::answer()));
+        let passed = split(fixture.arriving(fixture::grpc(LOGIN)), inner).await.unwrap();
+        assert!(passed.headers().is_empty());
+
+        let never =
+            service_fn(async |_: Arriving| -> Result<_, Infallible> { panic!("it was called") });
+        let json = Request::post(LOGIN).header(CONTENT_TYPE, "application/json");
+        for (request, code) in [
+            (Request::get(LOGIN), StatusCode::METHOD_NOT_ALLOWED),
+            (json, StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            (Request::get("/nothing"), StatusCode::NOT_FOUND),
+        ] {
+            let answer = split(fixture.arriving(request), never).await.unwrap();
+            assert_eq!(answer.status(), code);
+            assert_eq!(answer.headers()["cache-control"], "no-store");
+        }
+    }
 }

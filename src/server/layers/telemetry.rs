@@ -109,3 +109,21 @@ pub fn measure_http(path: &'static str, status: http::StatusCode, started: Insta
     counter!("shoreguard_http_requests_total", "path" => path, "status" => status).increment(1);
     histogram!("shoreguard_http_duration_seconds", "path" => path).record(seconds);
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::server::layers::fixture::{Fixture, LOGIN, answer, grpc};
+
+    #[tokio::test]
+    async fn the_answer_carries_the_id_of_the_call() {
+        let fixture = Fixture::new("").await;
+        let begun = fixture.begun(grpc(LOGIN));
+        let id = begun.0.call.request_id;
+        let inner = service_fn(async |_: Begun| Ok::<_, Infallible>(answer()));
+        let answer = observe(begun, inner).await.unwrap();
+        assert_eq!(answer.headers()[request_id::HEADER], request_id::value(id));
+    }
+}

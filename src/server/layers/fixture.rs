@@ -1,0 +1,124 @@
+//! Fixture of the layers' tests: what one core shares, over a database of its own, and requests at each stage.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Request;
+use http::header::CONTENT_TYPE;
+use http::request::Builder;
+use tempfile::TempDir;
+
+use super::call;
+use super::gate::Route;
+use crate::access::authn::Authn;
+use crate::access::authn::token::TokenKeys;
+use crate::app::{App, Parts, Setup};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Db, DbOptions};
+use crate::oidc::Oidc;
+use crate::seal::MasterKeys;
+use crate::secret::Secret;
+use crate::server::body::Body;
+use crate::server::shared::Shared;
+use crate::server::stages::{Admitted, Arriving, Begun, Failure, Gated, Identified, Peer, Source};
+
+/// A method of ours that needs a role.
+pub(super) const LIST_GATEWAYS: &str = "/shoreguard.v1.GatewayService/ListGateways";
+/// A method of ours that anyone may call.
+pub(super) const LOGIN: &str = "/shoreguard.v1.AuthService/Login";
+/// A stream of ours.
+pub(super) const WATCH_EVENTS: &str = "/shoreguard.v1.EventService/WatchEvents";
+/// A method of a gateway.
+pub(super) const LIST_SANDBOXES: &str = "/openshell.v1.OpenShell/ListSandboxes";
+
+/// What one core shares.
+pub(super) struct Fixture {
+    pub(super) shared: Arc<Shared>,
+    _folder: TempDir,
+}
+
+impl Fixture {
+    /// Starts with a new database and this configuration.
+    pub(super) async fn new(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, clock) = (Config::from_toml(config).unwrap(), Clock::system());
+        let database = folder.path().join("shoreguard.db").display().to_string();
+        let authn = Authn {
+            tokens: TokenKeys::new(Vec::new(), clock.clone()),
+            certificates: Vec::new(),
+            oidc: Arc::new(Oidc::new(&config.oidc, &clock).unwrap()),
+        };
+        let setup = Setup {
+            config,
+            db: Db::open(&DbOptions::new(Secret::new(database))).await.unwrap(),
+            clock,
+            master: MasterKeys::load_or_create(&folder.path().join("shoreguard.key")).unwrap(),
+            authn,
+            parts: Parts::default(),
+        };
+        let app = App::new(setup).await.unwrap();
+        let shared = Shared::new(&app, axum::Router::new(), axum::Router::new());
+        Self { shared: Arc::new(shared), _folder: folder }
+    }
+
+    /// Returns a request as it arrives.
+    pub(super) fn arriving(&self, request: Builder) -> Arriving {
+        let peer = Peer {
+            address: SocketAddr::from(([192, 0, 2, 1], 40_000)),
+            certificate: None,
+            in_flight: Arc::default(),
+        };
+        Arriving {
+            shared: Arc::clone(&self.shared),
+            peer: Arc::new(peer),
+            taking: Arc::default(),
+            request: request.body(Source::Web(tonic::body::Body::empty())).unwrap(),
+        }
+    }
+
+    /// Returns a call with an id.
+    pub(super) fn begun(&self, request: Builder) -> Begun {
+        call::begun(self.arriving(request)).0
+    }
+
+    /// Returns a call without a credential whose caller was looked for.
+    pub(super) fn identified(&self, request: Builder) -> Identified {
+        Identified(self.begun(request).0)
+    }
+
+    /// Returns a call that the gate has let through.
+    pub(super) fn gated(&self, request: Builder) -> Gated {
+        let state = self.begun(request).0;
+        let route = *state.route.as_ref().unwrap();
+        Gated { state, route }
+    }
+
+    /// Returns a call that counts for its caller.
+    pub(super) fn admitted(&self, request: Builder) -> Admitted {
+        let Gated { state, route } = self.gated(request);
+        Admitted { state, route }
+    }
+}
+
+/// Starts a gRPC request.
+pub(super) fn grpc(path: &str) -> Builder {
+    let request = Request::post(path).version(http::Version::HTTP_2);
+    request.header(CONTENT_TYPE, "application/grpc")
+}
+
+/// Returns an answer without content.
+pub(super) fn answer() -> http::Response<Body> {
+    http::Response::default()
+}
+
+/// Returns the error and the route of a refused call.
+pub(super) fn refusal(
+    result: Result<http::Response<Body>, Failure>,
+) -> (crate::error::Error, Option<Route>) {
+    match result {
+        Err(Failure::Refused(error, route)) => (error, route),
+        Err(Failure::Panic) => panic!("a panic was caught"),
+        Ok(_) => panic!("the call was answered"),
+    }
+}
