@@ -19,11 +19,11 @@ check:
 
 # The tests, or those whose name contains the filter.
 test *filter:
-    INSTA_UPDATE=no cargo test --locked {{filter}}
+    INSTA_UPDATE=no cargo test --locked --workspace {{filter}}
 
 # Takes what the tests found as the new snapshots; look at the diff before you commit it.
 snap *filter:
-    INSTA_UPDATE=always cargo test --locked {{filter}}
+    INSTA_UPDATE=always cargo test --locked --workspace {{filter}}
     git diff --stat -- '*.snap'
 
 # Formats and lints our protos.
@@ -33,7 +33,7 @@ proto: setup
 
 # The documentation of the code.
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --open
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --workspace --open
 
 # Measures what the design promises.
 bench *args:

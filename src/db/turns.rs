@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Reason};
@@ -60,12 +60,8 @@ impl AllTurns {
         Arc::new(Self { readers_each, writers_each, wait, callers: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CallerKey, Arc<Turns>>> {
-        self.callers.lock()
-    }
-
     fn enter(self: &Arc<Self>, key: CallerKey) -> Arc<Entered> {
-        let turns = Arc::clone(self.lock().entry(key).or_insert_with(|| {
+        let turns = Arc::clone(self.callers.lock().entry(key).or_insert_with(|| {
             let turns = |each| Arc::new(Semaphore::new(each));
             Arc::new(Turns { readers: turns(self.readers_each), writers: turns(self.writers_each) })
         }));
@@ -121,7 +117,7 @@ struct Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let mut callers = self.all.lock();
+        let mut callers = self.all.callers.lock();
         // The map's and this one: under the lock nobody else enters.
         if Arc::strong_count(&self.turns) <= 2 {
             callers.remove(&self.key);
@@ -163,6 +159,6 @@ mod tests {
         })
         .await;
         assert!(reader().await.unwrap().is_none());
-        assert!(all.lock().is_empty());
+        assert!(all.callers.lock().is_empty());
     }
 }

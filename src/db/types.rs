@@ -53,6 +53,12 @@ pub struct SandboxName {
     pub name: String,
 }
 
+/// Returns the workspace that a request means, which may name none.
+#[must_use]
+pub fn workspace_or_default(given: &str) -> &str {
+    if given.is_empty() { DEFAULT_WORKSPACE } else { given }
+}
+
 impl fmt::Display for SandboxName {
     /// As the audit log names it: the default workspace is left out, and without a name there is nothing to show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -84,13 +90,6 @@ impl SandboxRef {
     #[must_use]
     pub fn sandbox(&self) -> &str {
         &self.name.name
-    }
-}
-
-impl fmt::Display for SandboxRef {
-    /// Gateway, workspace and name.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.gateway.name, self.workspace(), self.sandbox())
     }
 }
 

@@ -203,7 +203,7 @@ impl Gateway {
         with: Option<(HeaderMap, Option<Instant>)>,
         mut source: Source<Body>,
     ) -> Result<Messages, Error> {
-        let draw = Draw::of(self.is_bulk(path));
+        let draw = self.draw(path);
         self.seen.store(false, Ordering::Relaxed);
         self.target.budget.check(draw)?;
         if self.acts(path) {
@@ -214,7 +214,7 @@ impl Gateway {
             self.allows(&lease, path)?;
             let headers = match &with {
                 Some((headers, until)) => outgoing::passed(headers, *until, &lease),
-                None => outgoing::own(&lease),
+                None => headers::own(lease.authorization()),
             };
             self.seen.store(true, Ordering::Relaxed);
             source = match Exchange::start(lease.again(), path, headers, source) {

@@ -1,23 +1,12 @@
-//! The headers of calls to a gateway.
+//! The headers of calls that are passed on to a gateway.
 
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use crate::net::deadline;
 use crate::upstream::connection::Lease;
-
-/// Of a call of our own.
-pub(super) fn own(lease: &Lease) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    if let Some(authorization) = lease.authorization() {
-        headers.insert(AUTHORIZATION, authorization);
-    }
-    headers
-}
 
 /// A caller's headers with the credential of this very connection, and the time that is left now.
 pub(super) fn passed(from: &HeaderMap, until: Option<Instant>, lease: &Lease) -> HeaderMap {

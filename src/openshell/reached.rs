@@ -14,6 +14,7 @@ use crate::access::policy::{self, Audit, Guard};
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason, Said};
 use crate::status::code_of;
+use crate::upstream::budget::Draw;
 use crate::upstream::capability;
 use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::lane::Lane;
@@ -33,9 +34,9 @@ impl Gateway {
         self.guard(path).is_some_and(|guard| guard.audit == Audit::Write)
     }
 
-    /// Whether the answers of a method are as long as callers please.
-    pub(super) fn is_bulk(&self, path: &str) -> bool {
-        self.guard(path).is_some_and(|guard| guard.bulk)
+    /// Returns what the answers of a method draw on.
+    pub(super) fn draw(&self, path: &str) -> Draw {
+        Draw::of(self.guard(path))
     }
 
     fn guard(&self, path: &str) -> Option<&'static Guard> {

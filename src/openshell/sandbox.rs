@@ -10,7 +10,7 @@ use tracing::warn;
 use super::gateway::{CALL_TIME, Passed};
 use super::{Gateway, Generation, v0_0, v0_1};
 use crate::clock::Timestamp;
-use crate::db::types::SandboxName;
+use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::{Error, Kind, Reason, Said};
 use crate::upstream::budget::SANDBOXES_MAX;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
@@ -347,7 +347,7 @@ pub(super) fn id(said: &str) -> Option<String> {
 /// Where a sandbox is; none where it is named as nothing can be.
 pub(super) fn place(workspace: &str, name: &str) -> Option<SandboxName> {
     let sound = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
-    let workspace = if workspace.is_empty() { "default" } else { workspace };
+    let workspace = workspace_or_default(workspace);
     (!name.is_empty() && sound(name) && sound(workspace))
         .then(|| SandboxName { workspace: workspace.to_owned(), name: name.to_owned() })
 }

@@ -17,7 +17,7 @@ use tonic::Code;
 use tracing::warn;
 
 use crate::app::App;
-use crate::db::types::{GatewayId, SandboxName};
+use crate::db::types::{DEFAULT_WORKSPACE, GatewayId, SandboxName};
 use crate::error::{Error, Reason};
 use crate::fair::Share;
 use crate::pb::wire::{self, Fields, Value};
@@ -173,7 +173,7 @@ fn told(answer: &[u8]) -> (Vec<Placed>, usize) {
             wire::text_at(sandbox, &[1, number]).filter(|text| text.len() <= TEXT_BYTES_MAX)
         };
         let (Some(id), Some(name)) = (text(1), text(2)) else { continue };
-        let workspace = text(7).unwrap_or("default");
+        let workspace = text(7).unwrap_or(DEFAULT_WORKSPACE);
         let place = SandboxName { workspace: workspace.to_owned(), name: name.to_owned() };
         places.push((id.into(), Arc::new(place)));
     }

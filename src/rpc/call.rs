@@ -23,6 +23,7 @@ use crate::db::turns::inherited;
 use crate::db::types::NamedGateway;
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
+use crate::net::deadline;
 use crate::status::{code_of, status};
 
 /// What a handler answers.
@@ -121,7 +122,7 @@ where
     Fut: Future<Output = Result<R, Error>>,
 {
     if !call.note.lock().begin() {
-        return Err(late());
+        return Err(deadline::late());
     }
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let credential = call.caller.as_ref().map(|caller| (caller.principal(), caller.session()));
@@ -197,11 +198,6 @@ fn may_write(
     }
     credential
         .map_or(Ok(()), |credential| app.audit.refused_writes().admit(credential, app.clock.now()))
-}
-
-/// The error of a call whose deadline has passed.
-pub(super) fn late() -> Error {
-    Error::Late { why: "the deadline of the call has passed".to_owned() }
 }
 
 /// Answers a repeated call as it was answered first, if the caller may still make it. The repeat is a record of its own.

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::call::{Reply, call_of, close, late, write};
+use super::call::{Reply, call_of, close, write};
 use super::feed;
 use crate::access::live::{Ended, LiveStream};
 use crate::access::policy::{Audit, Rpc};
@@ -28,6 +28,7 @@ use crate::db::turns::inherited;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::fair::too_many_bytes;
+use crate::net::deadline;
 use crate::net::taking::Taking;
 use crate::role::Role;
 use crate::status::{of_the_wire, status};
@@ -139,7 +140,7 @@ impl<M> Upload<M> {
 
     /// The next one, which must come soon; none at the end.
     pub async fn next_soon(&mut self) -> Result<Option<M>, Error> {
-        let late = |_| Error::Late { why: "the request has not arrived in time".to_owned() };
+        let late = |_| deadline::late_request();
         timeout(MESSAGE_TIME, self.next()).await.map_err(late)?
     }
 }
@@ -279,7 +280,7 @@ where
     let write = M::METHOD.audit == Audit::Write;
     // From here on it records itself.
     if write && !call.note.lock().begin() {
-        return Err(late());
+        return Err(deadline::late());
     }
     let granted = ctx::authorize(app, call.clone(), &message)?;
     let unknown = || Error::Unauthenticated { reason: Reason::CredentialMissing };

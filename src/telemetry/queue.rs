@@ -85,7 +85,7 @@ impl Queue {
     /// Hands over one line with its line end.
     pub(super) fn push(&self, line: Vec<u8>) {
         let cost = cost(&line);
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.bytes + cost > self.bytes_max || state.closed {
             state.dropped += 1;
             drop(state);
@@ -100,24 +100,20 @@ impl Queue {
     /// Waits until every line is written, for at most `within`. Answers whether they are.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let waits = |state: &mut State| state.writing || !state.lines.is_empty();
-        !self.emptied.wait_while_for(&mut self.lock(), waits, within).timed_out()
+        !self.emptied.wait_while_for(&mut self.state.lock(), waits, within).timed_out()
     }
 
     /// Ends the thread once it has written what waits.
     #[cfg(test)]
     fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.filled.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 
     /// The next line to write; none once the queue is closed.
     fn next(&self) -> Option<Vec<u8>> {
         let waits = |state: &mut State| state.lines.is_empty() && !state.closed;
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         self.filled.wait_while(&mut state, waits);
         let line = state.lines.pop_front()?;
         state.writing = true;
@@ -125,7 +121,7 @@ impl Queue {
     }
 
     fn done(&self, line: &[u8], written: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.bytes -= cost(line);
         state.writing = false;
         state.dropped += u64::from(!written);
@@ -142,7 +138,7 @@ impl Queue {
             if !written {
                 count(Lost::WriteFailed);
             } else if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
-                let dropped = std::mem::take(&mut self.lock().dropped);
+                let dropped = std::mem::take(&mut self.state.lock().dropped);
                 if dropped > 0 {
                     reported = Some(Instant::now());
                     warn!(dropped, "lines of the log were dropped");

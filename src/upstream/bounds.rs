@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::lane::Lane;
 use crate::access::principal::PrincipalId;
@@ -105,7 +105,7 @@ impl Bounds {
         lane: Lane,
     ) -> Result<Permit, Error> {
         let upload = lane == Lane::Exclusive;
-        let mut all = self.lock();
+        let mut all = self.open.lock();
         let open = all.entry(gateway).or_default();
         let (streams, uploads) = caller
             .and_then(|caller| open.callers.get(&caller))
@@ -131,7 +131,7 @@ impl Bounds {
     /// # Errors
     /// `GATEWAY_BUSY` at the bound.
     pub(crate) fn connect(self: &Arc<Self>, gateway: GatewayId) -> Result<Seat, Error> {
-        let mut all = self.lock();
+        let mut all = self.open.lock();
         let open = all.entry(gateway).or_default();
         if open.connections >= self.connections_per_gateway {
             return Err(busy());
@@ -142,16 +142,12 @@ impl Bounds {
     }
 
     fn release(&self, gateway: GatewayId, release: impl FnOnce(&mut Open)) {
-        let mut all = self.lock();
+        let mut all = self.open.lock();
         let Some(open) = all.get_mut(&gateway) else { return };
         release(open);
         if open.streams == 0 && open.connections == 0 {
             all.remove(&gateway);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<GatewayId, Open>> {
-        self.open.lock()
     }
 }
 
@@ -213,7 +209,7 @@ mod tests {
         held.remove(0);
         admit(ANA, Lane::Exclusive).unwrap();
         drop(held);
-        assert!(bounds.lock().is_empty(), "nothing is kept");
+        assert!(bounds.open.lock().is_empty(), "nothing is kept");
     }
 
     #[test]
@@ -237,6 +233,6 @@ mod tests {
         assert!(is_busy(&bounds.connect(GATEWAY)));
         drop(seats);
         bounds.connect(GATEWAY).unwrap();
-        assert!(bounds.lock().is_empty(), "nothing is kept");
+        assert!(bounds.open.lock().is_empty(), "nothing is kept");
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::access::policy::Guard;
 use crate::clock::Clock;
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
@@ -55,9 +56,9 @@ pub(crate) enum Draw {
 }
 
 impl Draw {
-    /// Of a method whose answers are bulk, or are not.
-    pub(crate) fn of(is_bulk: bool) -> Self {
-        if is_bulk { Self::Bulk } else { Self::Single }
+    /// Returns what the answers of a proxied method draw on.
+    pub(crate) fn of(guard: Option<&Guard>) -> Self {
+        if guard.is_some_and(|guard| guard.bulk) { Self::Bulk } else { Self::Single }
     }
 
     fn times(self) -> u64 {

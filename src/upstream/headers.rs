@@ -120,6 +120,17 @@ pub(crate) struct Ours {
     pub(crate) traceparent: Option<HeaderValue>,
 }
 
+/// Returns the headers of a call of our own, with the credential of the connection that it goes through.
+pub(crate) fn own(authorization: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    headers
+}
+
 /// The headers of a request as the gateway gets them. The caller's stay as they are, for another try.
 pub(crate) fn request(from: &HeaderMap, ours: &Ours) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(from.len() + 4);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderMap, HeaderValue};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -42,7 +42,7 @@ impl Spare {
 
     /// A connection of this `connection_version`; the others are closed.
     pub(crate) fn take(&self, version: u64) -> Option<Lease> {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         kept.retain(|connection| connection.is_open() && connection.version() == version);
         while let Some(connection) = kept.pop() {
             if let Some(lease) = connection.lease() {
@@ -54,7 +54,7 @@ impl Spare {
 
     /// Keeps a connection that has carried no call yet.
     pub(crate) fn put(&self, connection: Arc<Connection>) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         kept.retain(|connection| connection.is_open());
         if kept.len() < KEPT_MAX {
             kept.push(connection);
@@ -77,10 +77,6 @@ impl Spare {
                 Ok(None) | Err(_) => connection.retire(),
             }
         });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        self.kept.lock()
     }
 }
 

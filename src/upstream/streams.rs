@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::bounds::Seat;
@@ -86,7 +86,7 @@ impl Streams {
         version: u64,
         seat: impl FnOnce() -> Result<Option<Seat>, Error>,
     ) -> Result<Shared, Error> {
-        let mut slots = self.lock();
+        let mut slots = self.0.lock();
         for slot in slots.taken.iter().filter(|slot| slot.version == version) {
             match &slot.state {
                 State::Open(connection) => {
@@ -112,7 +112,7 @@ impl Streams {
 
     /// Puts a connection into its place, or frees the place.
     pub(crate) fn opened(&self, id: u64, connection: Option<&Arc<Connection>>) {
-        let mut slots = self.lock();
+        let mut slots = self.0.lock();
         match connection {
             None => slots.taken.retain(|slot| slot.id != id),
             Some(connection) => {
@@ -121,10 +121,6 @@ impl Streams {
                 }
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Slots> {
-        self.0.lock()
     }
 }
 

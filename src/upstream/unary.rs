@@ -4,9 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, TE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use prost::Message;
 use tokio::time::timeout;
 use tonic::{Code, Status};
@@ -15,8 +14,8 @@ use super::budget::Draw;
 use super::capability::Capability;
 use super::connection::Connection;
 use super::credential::{CredentialCheck, CurrentUser};
-use super::headers;
 use super::probe::{CURRENT_USER, GATEWAY_INFO};
+use super::{headers, message};
 use crate::pb::v0_1::openshell::v1::{GetCurrentUserResponse, GetGatewayInfoResponse};
 
 /// The largest answer that we read on our own account: a page of sandboxes with their policies.
@@ -107,25 +106,17 @@ impl Connection {
         }
     }
 
-    /// One unary call on our own account.
+    /// One unary call on our own account, on this connection and no other: what answers is what was probed. Calls that may
+    /// go to another connection of the gateway are those of `openshell`.
     pub(crate) async fn ask(
         &self,
         path: &'static str,
-        message: &[u8],
+        request: &[u8],
     ) -> Result<Bytes, Unanswered> {
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        if let Some(authorization) = self.authorization() {
-            headers.insert(AUTHORIZATION, authorization);
-        }
-        let (response, mut request) = self.start(path, headers, false).map_err(broken)?;
-        let mut frame = BytesMut::with_capacity(5 + message.len());
-        frame.put_u8(0);
-        frame.put_u32(u32::try_from(message.len()).map_err(broken)?);
-        frame.put_slice(message);
+        let headers = headers::own(self.authorization());
+        let (response, mut sending) = self.start(path, headers, false).map_err(broken)?;
         // A gateway may refuse before it has read the message, which closes the stream: what it answered counts.
-        let _ = request.send_data(frame.freeze(), true);
+        let _ = sending.send_data(message::framed(request), true);
         let (parts, mut body) = response.await.map_err(broken)?.into_parts();
         match parts.status {
             StatusCode::OK => {}
@@ -160,6 +151,6 @@ impl Connection {
         if status.code() != Code::Ok {
             return Err(Unanswered::Status(status.code(), status.message().to_owned()));
         }
-        super::message::single(answer.freeze()).ok_or_else(|| broken("its answer is none"))
+        message::single(answer.freeze()).ok_or_else(|| broken("its answer is none"))
     }
 }

@@ -180,7 +180,6 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
     domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .transaction(async |tx| {
-            ctx.recheck()?;
             // Before the row is locked, as in every transaction that changes access.
             effect::turn(tx).await?;
             let global = effect::is_global_admin(ctx, tx).await?;

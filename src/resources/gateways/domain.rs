@@ -105,8 +105,6 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     let usable = worker::usable(&found);
     let stored = ctx
         .transaction(async |tx| {
-            // The gateway was asked meanwhile.
-            ctx.recheck()?;
             if let Some(lease) = lease {
                 leases::still_held(tx, lease).await?;
             }

@@ -66,7 +66,6 @@ pub async fn rotate(
     };
     let (was, is) = (ends(&before), ends(&sealed));
     let rotated = ctx.transaction(async |tx| {
-            ctx.recheck()?;
             // Read again: proving takes its time, and what was found of the gateway meanwhile stays.
             let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;

@@ -20,6 +20,7 @@ use super::{Failure, INPUT_BYTES_MAX, New, OperationKind};
 use crate::app::App;
 use crate::ctx::{Ctx, GatewayRef, Tx};
 use crate::db::turns::inherited;
+use crate::db::types::workspace_or_default;
 use crate::error::{Error, Reason};
 use crate::resources::operations::keeper::Operations;
 use crate::seal::hex;
@@ -114,7 +115,7 @@ async fn insert(
             gateway_name,
             created_at: now,
             updated_at: now,
-            workspace: workspace(new.workspace),
+            workspace: workspace_or_default(new.workspace),
             sandbox_name: new.sandbox,
             principal: principal.as_deref(),
             actor_role: ctx.role().as_str(),
@@ -163,16 +164,12 @@ fn refused(new: &New<'_>, running: Option<&str>) -> Error {
     Error::refused(Reason::OperationRunning, why)
 }
 
-fn workspace(given: &str) -> &str {
-    if given.is_empty() { "default" } else { given }
-}
-
 /// What no two active operations of a kind share: gateway, workspace and name of what is exclusive, and the operation's
 /// own id for everything else.
 fn key(gateway: &str, new: &New<'_>, id: &str) -> String {
     let exclusive = new.exclusive && !new.sandbox.is_empty();
     let key = if exclusive {
-        format!("{gateway}/{}/{}", workspace(new.workspace), new.sandbox)
+        format!("{gateway}/{}/{}", workspace_or_default(new.workspace), new.sandbox)
     } else {
         format!("{gateway}/{id}")
     };

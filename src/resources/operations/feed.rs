@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -41,13 +41,9 @@ struct Waiting {
 }
 
 impl Feed {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock()
-    }
-
     /// An operation has this version now: called after the commit.
     pub fn moved(&self, id: &str, version: i64) {
-        if let Some(sender) = self.lock().versions.get(id) {
+        if let Some(sender) = self.state.lock().versions.get(id) {
             sender.send_if_modified(|at| {
                 let moved = version > *at;
                 *at = version.max(*at);
@@ -59,7 +55,7 @@ impl Feed {
     /// How often this process has asked the database for what is waited for.
     #[must_use]
     pub fn polls(&self) -> u64 {
-        self.lock().polls
+        self.state.lock().polls
     }
 }
 
@@ -75,7 +71,7 @@ impl Waiter {
     /// Waits for one from here on. Taken before reading, so that nothing comes in between unseen.
     #[must_use]
     pub fn new(app: &Arc<App>, id: &str) -> Self {
-        let mut waiting = app.part::<Operations>().feed.lock();
+        let mut waiting = app.part::<Operations>().feed.state.lock();
         let sender = waiting.versions.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(0));
         let versions = sender.subscribe();
         // On SQLite there is no other replica.
@@ -108,7 +104,7 @@ impl Waiter {
 
 impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut waiting = self.app.part::<Operations>().feed.lock();
+        let mut waiting = self.app.part::<Operations>().feed.state.lock();
         // Under the lock nobody else subscribes: the one that is left is this one.
         if waiting.versions.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.versions.remove(&self.id);
@@ -121,7 +117,7 @@ async fn poll(app: Arc<App>) {
     loop {
         tokio::time::sleep(POLL_EVERY).await;
         let ids: Vec<String> = {
-            let mut waiting = app.part::<Operations>().feed.lock();
+            let mut waiting = app.part::<Operations>().feed.state.lock();
             if waiting.versions.is_empty() {
                 waiting.polling = false;
                 return;

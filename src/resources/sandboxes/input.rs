@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::db::types::SandboxName;
+use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
 use crate::openshell::exec::Command;
@@ -45,7 +45,7 @@ pub fn place(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {
 
 /// Which workspace a caller means; empty is `default`.
 pub fn workspace(given: &str) -> Result<String, Error> {
-    if given.is_empty() { Ok("default".to_owned()) } else { name("workspace", given) }
+    if given.is_empty() { Ok(DEFAULT_WORKSPACE.to_owned()) } else { name("workspace", given) }
 }
 
 /// A name that a gateway may know.

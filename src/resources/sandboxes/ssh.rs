@@ -52,8 +52,6 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
     let token_hash = hash(&session.token);
     let remembered = ctx
         .transaction(async |tx| {
-            // The gateway was waited for.
-            ctx.recheck()?;
             store::insert_ssh(tx, gateway, place, &token_hash, now, ends).await?;
             let payload = about(place, serde_json::json!({}));
             tx.emit(ctx.event("sandbox.ssh_session.created", payload)).await

@@ -155,8 +155,6 @@ async fn replace(
 ) -> Result<Option<Snapshot>, Error> {
     let actor: String = ctx.actor().chars().take(UPLOADED_BY_CHARACTERS_MAX).collect();
     ctx.transaction(async |tx| {
-        // The document was received and read meanwhile.
-        ctx.recheck()?;
         store::lock(tx, place).await?;
         let now = store::snapshot(tx, place).await?;
         if now.map(|now| now.id) != before {

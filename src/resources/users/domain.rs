@@ -180,8 +180,6 @@ pub async fn create(
     let now = ctx.now();
     let id = ctx
         .transaction(async |tx| {
-            // The password was hashed meanwhile.
-            ctx.recheck()?;
             let _locked = admins::lock(tx).await?;
             let id = store::insert(tx, email.as_str(), &hash, role, now).await?;
             within(tx, USERS_MAX).await?;
@@ -218,8 +216,6 @@ pub async fn set_password(
     let now = ctx.now();
     let version = ctx
         .transaction(async |tx| {
-            // The password was hashed meanwhile.
-            ctx.recheck()?;
             let version = store::set_password(tx, user, instead_of, &hash).await?;
             let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
             sessions::end_all(tx, user, now).await?;

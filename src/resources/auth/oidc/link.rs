@@ -32,8 +32,6 @@ pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     let identity = store::Identity { provider: name, issuer, subject: claims.subject() };
     let taken = || Error::exists(Kind::Identity, name);
     ctx.transaction(async |tx| {
-        // The issuer was waited for.
-        ctx.recheck()?;
         let owner = store::by_identity(tx, issuer, name, claims.subject()).await?;
         if let Some(owner) = owner {
             return if owner.id == user { Ok(()) } else { Err(taken()) };

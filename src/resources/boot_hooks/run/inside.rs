@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Attempt;
 use super::output::{self, Output};
 use crate::app::App;
-use crate::db::types::{GatewayRef, SandboxName, SandboxRef};
+use crate::db::types::{GatewayRef, SandboxRef};
 use crate::error::{Error, Reason};
 use crate::openshell::Gateway;
 use crate::openshell::exec::{self, Command};
@@ -53,12 +53,8 @@ impl Reached {
 impl Inside for Reached {
     async fn run(&self, command: Command) -> Result<Finished, Error> {
         let GatewayRef { id: gateway, name } = &self.place.gateway;
-        let place = SandboxName {
-            workspace: self.place.workspace().to_owned(),
-            name: self.place.sandbox().to_owned(),
-        };
         let reached = Gateway::reach(&self.app, *gateway).await?;
-        let mut outputs = reached.exec(&place, &command).await?;
+        let mut outputs = reached.exec(&self.place.name, &command).await?;
         let bytes_max = self.app.config.boot_hooks.output_kib_max as usize * 1024;
         // Each of the two is kept from its beginning, however much the other says.
         let (mut out, mut err, mut exit_code) = (Output::default(), Output::default(), None);
