@@ -1,5 +1,7 @@
 //! Turns the options of each rpc into the method tables.
 
+#[path = "build/actions.rs"]
+mod actions;
 #[path = "build/policy.rs"]
 mod policy;
 
@@ -15,10 +17,13 @@ fn main() {
     let out = folder("OUT_DIR");
     let read =
         |name: &str| std::fs::read(protos.join(name)).expect("the build of the protos wrote it");
-    policy::write_methods(&read("shoreguard.bin"), &out.join("methods.rs"));
+    let mut actions = actions::Actions::default();
+    policy::write_methods(&read("shoreguard.bin"), &mut actions, &out.join("methods.rs"));
     for generation in ["v0_0", "v0_1"] {
         let table = format!("UPSTREAM_{}", generation.to_uppercase());
         let file = out.join(format!("upstream_{generation}.rs"));
-        policy::write_upstream(&read(&format!("openshell_{generation}.bin")), &table, &file);
+        let descriptors = read(&format!("openshell_{generation}.bin"));
+        policy::write_upstream(&descriptors, &mut actions, &table, &file);
     }
+    actions.write(&out.join("actions.rs"));
 }

@@ -5,9 +5,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, MethodDescriptor, ReflectMessage,
-    Value,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor,
+    ReflectMessage, Value,
 };
+
+use super::actions::Actions;
 
 const OPTIONS: &str = "shoreguard.options.v1";
 
@@ -71,15 +73,12 @@ fn stream(method: &MethodDescriptor) -> &'static str {
     }
 }
 
-fn named(option: &DynamicMessage, path: &str) -> (String, String) {
-    let (action, resource) = (text(option, "action"), text(option, "resource"));
-    assert!(action.contains('.'), "{path}: `action` must be `resource.verb`");
-    assert!(!resource.is_empty(), "{path}: `resource` is required");
-    (action, resource)
+fn action(actions: &mut Actions, option: &DynamicMessage, path: &str) -> String {
+    actions.add(path, &text(option, "resource_type"), &text(option, "verb"))
 }
 
 /// Writes `METHODS`, sorted by path, and `impl Rpc` for each request message.
-pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
+pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
     let (mut rows, mut impls) = (String::new(), String::new());
     for (index, (path, method)) in methods(&pool).iter().enumerate() {
@@ -103,12 +102,12 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
             "{path}: an access goes with SCOPE_GLOBAL; ACCESS_AUTHENTICATED also with SCOPE_FLEET and SCOPE_LOADED"
         );
         let audit = variant(&policy, "audit", path);
-        let (action, resource) = named(&policy, path);
+        let action = action(actions, &policy, path);
         let streaming = stream(method);
         writeln!(
             rows,
             "Method {{ path: {path:?}, access: {access}, scope: ScopeKind::{scope}, audit: Audit::{audit}, \
-             action: {action:?}, resource: {resource:?}, streaming: {streaming}, request: {:?} }},",
+             action: {action}, streaming: {streaming}, request: {:?} }},",
             method.input().full_name()
         )
         .expect("a string takes all");
@@ -130,7 +129,7 @@ pub(crate) fn write_methods(descriptors: &[u8], file: &Path) {
              fn about(&self) -> About {{ {} }} }}",
             method.input().name(),
             scope_of(path, method, &policy, &scope),
-            about(path, method, &policy, (&action, &resource)),
+            about(path, method, &policy, &action),
         )
         .expect("a string takes all");
     }
@@ -170,16 +169,9 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
     }
 }
 
-/// What the audit log names: the declared action on what `target_field` says, or that of the subject's kind on it.
-fn about(
-    path: &str,
-    method: &MethodDescriptor,
-    policy: &DynamicMessage,
-    (action, resource): (&str, &str),
-) -> String {
-    let about = |action: &str, resource: &str, target: &str| {
-        format!("About {{ action: {action:?}, resource: {resource:?}, target: {target} }}")
-    };
+/// What the audit log names: the action, and what `target_field` or `subject_field` says.
+fn about(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, action: &str) -> String {
+    let about = |target: &str| format!("About {{ action: {action}, target: {target} }}");
     let (field, subject) = (text(policy, "target_field"), text(policy, "subject_field"));
     assert!(
         field.is_empty() || subject.is_empty(),
@@ -191,23 +183,22 @@ fn about(
         for (kind, variant) in kinds {
             // As the actor of a call is shown: `sp:` and a name.
             let short = if kind == "service_principal" { "sp" } else { &kind };
-            let about = about(&format!("{short}.{action}"), &kind, "name.clone()");
-            write!(arms, "Some({variant}(name)) => {about}, ").expect("a string takes all");
+            write!(arms, "Some({variant}(name)) => format!(\"{short}:{{name}}\"), ")
+                .expect("a string takes all");
         }
-        let declared = about(action, resource, "String::new()");
-        return format!(
-            "match self.{subject}.as_ref().and_then(|of| of.{of}.as_ref()) {{ {arms}None => {declared} }}"
-        );
+        return about(&format!(
+            "match self.{subject}.as_ref().and_then(|of| of.{of}.as_ref()) {{ {arms}None => String::new() }}"
+        ));
     }
     if field.is_empty() {
-        return about(action, resource, "String::new()");
+        return about("String::new()");
     }
     let found = method.input().get_field_by_name(&field);
     assert!(
         found.is_some_and(|f| f.kind() == Kind::String),
         "{path}: target field `{field}` is not a string"
     );
-    about(action, resource, &format!("self.{field}.clone()"))
+    about(&format!("self.{field}.clone()"))
 }
 
 /// The oneof of a subject field, and of each of its kinds the name and the generated variant.
@@ -245,19 +236,19 @@ fn annotations(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32>
         return None;
     }
     let field = method.input().get_field_by_name(name);
-    let field = field.filter(prost_reflect::FieldDescriptor::is_map);
+    let field = field.filter(FieldDescriptor::is_map);
     Some(field.unwrap_or_else(|| panic!("{path}: `{name}` is not a map of the request")).number())
 }
 
-/// The field numbers on the way to a dotted field, which must end in a string.
-fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
-    let (mut message, mut numbers) = (message.clone(), Vec::new());
+/// Returns the fields on the way to a dotted field, which must end in a string.
+fn fields(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDescriptor> {
+    let (mut message, mut fields) = (message.clone(), Vec::new());
     let parts: Vec<&str> = dotted.split('.').filter(|part| !part.is_empty()).collect();
     for (i, part) in parts.iter().enumerate() {
         let field = message.get_field_by_name(part).unwrap_or_else(|| {
             panic!("{path}: `{dotted}` is not a field of {}", message.full_name())
         });
-        numbers.push(field.number());
+        fields.push(field.clone());
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else it is, it is no string")]
         match field.kind() {
             Kind::Message(next) if i + 1 < parts.len() => message = next,
@@ -265,7 +256,18 @@ fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
             _ => panic!("{path}: `{dotted}` does not end in a string"),
         }
     }
-    numbers
+    fields
+}
+
+/// Returns the field numbers on the way to a dotted field, which must end in a string.
+fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
+    fields(path, message, dotted).iter().map(FieldDescriptor::number).collect()
+}
+
+/// Returns whether a field carries a secret.
+fn is_secret(pool: &DescriptorPool, field: &FieldDescriptor) -> bool {
+    let extension = pool.get_extension_by_name(&format!("{OPTIONS}.secret")).expect("an option");
+    field.options().get_extension(&extension).as_bool().unwrap_or_default()
 }
 
 /// The field numbers on the way to the id by which a gateway tells a repeat. Of a request that streams, it is in the
@@ -284,7 +286,7 @@ fn repeat_id(method: &MethodDescriptor) -> Vec<u32> {
 }
 
 /// Writes the table of one generation of the upstream, sorted by path.
-pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
+pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &str, file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("the upstream's descriptor set");
     let mut rows = String::new();
     for (path, method) in methods(&pool) {
@@ -296,13 +298,20 @@ pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
                 .expect("a string takes all");
             continue;
         }
-        let (action, resource) = named(&row, &path);
+        let action = action(actions, &row, &path);
         let key = variant(&row, "sandbox_key", &path);
         let sandbox = numbers(&path, &method.input(), &text(&row, "sandbox_field"));
         let workspace = numbers(&path, &method.input(), &text(&row, "workspace_field"));
         assert!(
             (key == "None") == sandbox.is_empty(),
             "{path}: `sandbox_field` goes with a sandbox key"
+        );
+        let target = fields(&path, &method.input(), &text(&row, "target_field"));
+        let target_secret = target.last().is_some_and(|field| is_secret(&pool, field));
+        let target: Vec<u32> = target.iter().map(FieldDescriptor::number).collect();
+        assert!(
+            variant(&row, "audit", &path) != "Write" || !target.is_empty() || key != "None",
+            "{path}: a write names a sandbox or has a `target_field`"
         );
         let request_id = repeat_id(&method);
         let is =
@@ -313,13 +322,15 @@ pub(crate) fn write_upstream(descriptors: &[u8], table: &str, file: &Path) {
         } else {
             "None".to_owned()
         };
+        let decision = Some(text(&row, "decision")).filter(|decision| !decision.is_empty());
         writeln!(
             rows,
             "UpstreamMethod {{ path: {path:?}, streaming: {streaming}, request: {request:?}, request_id: &{request_id:?}, guard: Some(Guard {{ \
-             role: Role::{}, effect: PolicyEffect::{}, audit: Audit::{}, action: {action:?}, resource: {resource:?}, \
+             role: Role::{}, effect: PolicyEffect::{}, audit: Audit::{}, action: {action}, \
+             target_path: &{target:?}, target_secret: {target_secret}, \
              sandbox_key: SandboxKey::{key}, sandbox_path: &{sandbox:?}, workspace_path: &{workspace:?}, \
              secret: {}, bulk: {}, answers_sandbox_ids: {}, annotations: {annotations:?}, answers_address: {}, \
-             config_change: {}, lifecycle: {lifecycle} }}) }},",
+             config_change: {}, lifecycle: {lifecycle}, decision: {decision:?} }}) }},",
             variant(&row, "role", &path),
             variant(&row, "effect", &path),
             variant(&row, "audit", &path),

@@ -5,6 +5,7 @@
 //! - only [`authn`] makes a [`principal::Caller`];
 //! - what cannot be confirmed to be fresh is refused.
 
+pub mod action;
 pub mod authn;
 pub mod credential_limit;
 pub mod live;

@@ -1,5 +1,6 @@
 //! How each rpc is guarded, as the proto options say: generated at build time, looked up by path.
 
+use super::action::Action;
 use crate::role::Role;
 
 /// Who may call.
@@ -88,9 +89,7 @@ pub struct Method {
     /// What is kept.
     pub audit: Audit,
     /// The audit action.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
+    pub action: Action,
     /// Which sides stream.
     pub streaming: Streaming,
     /// Full name of the request message.
@@ -100,12 +99,18 @@ pub struct Method {
 /// What the audit log says that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// The action: as declared, or that of the kind of subject that the request names.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
-    /// Which one; empty where none is named.
+    /// The action.
+    pub action: Action,
+    /// The resource; empty if the request does not name it.
     pub target: String,
+}
+
+impl About {
+    /// Returns what an action on a resource is about.
+    #[must_use]
+    pub fn new(action: Action, target: impl Into<String>) -> Self {
+        Self { action, target: target.into() }
+    }
 }
 
 impl Method {
@@ -121,7 +126,7 @@ impl Method {
     /// What is known of a call before its message is, or where that names nothing.
     #[must_use]
     pub fn about(&self) -> About {
-        About { action: self.action, resource: self.resource, target: String::new() }
+        About::new(self.action, "")
     }
 }
 
@@ -173,10 +178,12 @@ pub struct Guard {
     pub effect: PolicyEffect,
     /// What is kept.
     pub audit: Audit,
-    /// The audit action.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource: &'static str,
+    /// The audit action; content may tell a more exact one.
+    pub action: Action,
+    /// Field numbers on the way to what the audit log names as the resource; empty if that is the sandbox.
+    pub target_path: &'static [u32],
+    /// Whether that field is a secret.
+    pub target_secret: bool,
     /// How the sandbox is named.
     pub sandbox_key: SandboxKey,
     /// Field numbers on the way to the sandbox's name or id.
@@ -197,6 +204,8 @@ pub struct Guard {
     pub config_change: bool,
     /// What it does to the sandbox that it names.
     pub lifecycle: Option<Lifecycle>,
+    /// The decision of a vote.
+    pub decision: Option<&'static str>,
 }
 
 /// What an rpc of the upstream does to the sandbox that it names.

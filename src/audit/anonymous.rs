@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::batch::Entry;
 use super::{Ending, Intent, Outcome};
+use crate::access::action::Action;
 use crate::access::policy::{self, About};
 use crate::clock::Timestamp;
 
@@ -67,11 +68,7 @@ pub(super) fn entries(counts: HashMap<Key, u64>, at: Timestamp, owner: &str) -> 
 
 fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
     let method = policy::method(key.method);
-    let about = About {
-        action: method.map_or("auth.refused", |method| method.action),
-        resource: method.map_or("auth", |method| method.resource),
-        target: String::new(),
-    };
+    let about = About::new(method.map_or(Action::AUTH_REFUSE, |method| method.action), "");
     // Many calls, so none of their ids.
     let intent = Intent { client_ip: key.ip, method: key.method.into(), ..Intent::new(at, about) };
     let outcome = Outcome {

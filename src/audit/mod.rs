@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::access::action::Action;
 use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
@@ -39,10 +40,8 @@ pub struct Intent {
     pub principal: Option<PrincipalId>,
     /// The role that the caller has there.
     pub role: Role,
-    /// What, as `resource.verb`.
-    pub action: &'static str,
-    /// The kind of thing concerned.
-    pub resource_type: &'static str,
+    /// What is done.
+    pub action: Action,
     /// Which one; cut at 253 characters.
     pub resource_id: String,
     /// The gateway concerned.
@@ -69,7 +68,6 @@ impl Intent {
             principal: None,
             role: Role::None,
             action: about.action,
-            resource_type: about.resource,
             resource_id: about.target,
             gateway: None,
             client_ip: None,

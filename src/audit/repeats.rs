@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::batch::{self, Entry};
 use super::{Ending, Intent, Outcome};
+use crate::access::action::Action;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::role::Role;
@@ -142,8 +143,7 @@ impl Minute {
             actor,
             principal,
             role: if principal.is_some() { intent.role } else { Role::None },
-            action: "auth.refused",
-            resource_type: "auth",
+            action: Action::AUTH_REFUSE,
             resource_id: String::new(),
             gateway: None,
             client_ip: None,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn refuse(repeats: &Repeats, user: i64, method: &str) -> bool {
-        let about = About { action: "gateway.get", resource: "gateway", target: "edge".to_owned() };
+        let about = About::new(Action::GATEWAY_GET, "edge");
         let intent = Intent {
             actor: "ana@example.com".into(),
             principal: Some(PrincipalId::User(UserId(user))),

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{ConfigArgs, Failure, data_dir, output};
+use crate::access::action::Action;
 use crate::access::policy::About;
 use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
@@ -98,7 +99,7 @@ async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<
     let email = Email::parse("email", email)?;
     let (password, made) = password(stdin)?;
     let work = users::create(ctx, &email, password, role);
-    recorded(ctx, about("user.create", "user", email.as_str()), work).await?;
+    recorded(ctx, About::new(Action::USER_CREATE, email.as_str()), work).await?;
     Ok(format!("user {} exists with role {role}{made}", email.as_str()))
 }
 
@@ -106,14 +107,14 @@ async fn reset_password(ctx: &Ctx, email: &str, stdin: bool) -> Result<String, F
     let email = Email::parse("email", email)?;
     let (password, made) = password(stdin)?;
     let work = users::put_password(ctx, &email, password);
-    recorded(ctx, about("user.password.reset", "user", email.as_str()), work).await?;
+    recorded(ctx, About::new(Action::USER_RESET_PASSWORD, email.as_str()), work).await?;
     Ok(format!("the password of {} is set{made}", email.as_str()))
 }
 
 async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<String, Failure> {
     let valid = Name::parse("name", name)?;
     let work = principals::create(ctx, &valid, role, None);
-    let (_, key) = recorded(ctx, about("sp.create", "service_principal", name), work).await?;
+    let (_, key) = recorded(ctx, About::new(Action::SERVICE_PRINCIPAL_CREATE, name), work).await?;
     Ok(key.expose().to_owned())
 }
 
@@ -129,10 +130,6 @@ fn password(stdin: bool) -> Result<(Secret, String), Failure> {
     let made = URL_SAFE_NO_PAD.encode(bytes);
     let shown = format!(", password: {made}");
     Ok((Secret::new(made), shown))
-}
-
-fn about(action: &'static str, resource: &'static str, target: &str) -> About {
-    About { action, resource, target: target.to_owned() }
 }
 
 /// Does something between an intent and its outcome, like any call.

@@ -170,6 +170,16 @@ pub(super) fn intent(app: &App, call: &Call, about: About, digest: Option<Digest
     }
 }
 
+/// Returns the gateway of the call, or the one that it is about: registering and unregistering need a global role.
+fn gateway_of(app: &App, on: Option<GatewayRef>, about: &About) -> Option<NamedGateway> {
+    let of_gateways = about.action.resource_type() == "gateway" && !about.target.is_empty();
+    let named = of_gateways.then(|| NamedGateway {
+        id: app.snapshot.gateway_id(&about.target),
+        name: about.target.as_str().into(),
+    });
+    on.map(Into::into).or(named)
+}
+
 /// What the audit log is to hold of a sensitive read that was let through.
 pub(crate) fn intent_of_read(granted: &Granted, digest: Option<Digest>) -> Intent {
     Intent {
@@ -179,7 +189,7 @@ pub(crate) fn intent_of_read(granted: &Granted, digest: Option<Digest>) -> Inten
             .map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
         principal: granted.caller.as_ref().map(Caller::principal),
         role: granted.role,
-        gateway: granted.on.clone().map(Into::into),
+        gateway: gateway_of(&granted.app, granted.on.clone(), &granted.about),
         ..intent(&granted.app, &granted.call, granted.about.clone(), digest)
     }
 }
@@ -191,7 +201,7 @@ fn intent_of(ctx: &Ctx, about: About, digest: Option<Digest>) -> Option<Intent> 
         actor: ctx.actor(),
         principal: ctx.principal(),
         role: ctx.role,
-        gateway: ctx.on.clone().map(Into::into),
+        gateway: gateway_of(&ctx.app, ctx.on.clone(), &about),
         ..intent(&ctx.app, call, about, digest)
     })
 }
@@ -215,6 +225,7 @@ pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Resu
             Ok(Granted { app, call, method, caller, role, on, others, scope, about })
         }
         Err((error, gateway, role)) => {
+            let gateway = gateway.or_else(|| gateway_of(app, None, &about));
             let why = Why::from(&error);
             let refusal = Refusal { about, gateway, role, why };
             call.note.lock().refused = Some(refusal);

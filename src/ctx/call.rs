@@ -12,7 +12,7 @@ use super::refusal::{Guard, Refusal};
 use crate::access::principal::Caller;
 use crate::audit::OpenEntry;
 use crate::clock::Timestamp;
-use crate::db::types::GatewayId;
+use crate::db::types::{GatewayId, NamedGateway};
 use crate::fair::Held;
 use crate::net::taking::Taking;
 use crate::role::Role;
@@ -59,6 +59,8 @@ pub struct Note {
 pub struct Noted {
     /// Why the call was not let through. Recorded when the call is answered, at the latest when the note is dropped.
     pub refused: Option<Refusal>,
+    /// The gateway that the caller selected, of a call that the gate refused.
+    pub selected: Option<NamedGateway>,
     /// The intent that waits for its outcome.
     pub entry: Option<OpenEntry>,
     /// What the domain added.

@@ -33,7 +33,7 @@ use crate::db::types::UserId;
 use crate::digest::Digest;
 use crate::error::{Error, Kind};
 use crate::labels::Selector;
-use crate::outbox::NewEvent;
+use crate::outbox::{EventType, NewEvent};
 use crate::role::Role;
 
 pub use self::authorize::{Grant, Granted};
@@ -105,9 +105,9 @@ impl Ctx {
 
     /// Returns an event of now by this caller, about the gateway of the call if it has one.
     #[must_use]
-    pub fn event(&self, name: &'static str, payload: Value) -> NewEvent {
+    pub fn event(&self, event_type: EventType, payload: Value) -> NewEvent {
         let gateway = self.gateway().cloned();
-        NewEvent { name, gateway, actor: self.actor(), payload, at: self.now() }
+        NewEvent { event_type, gateway, actor: self.actor(), payload, at: self.now() }
     }
 
     /// Returns an intent by this caller, about the gateway of the call if it has one: for an entry besides that of the

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::authorize::intent;
 use super::{Call, Ctx, GatewayRef, Who};
+use crate::access::action::Action;
 use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
@@ -24,7 +25,7 @@ pub struct Proved {
     /// The gateway that it asks about.
     pub gateway: GatewayRef,
     /// The audit action.
-    pub action: &'static str,
+    pub action: Action,
 }
 
 impl Ctx {
@@ -41,7 +42,7 @@ impl Ctx {
     /// `AUDIT_UNAVAILABLE`: nothing may happen.
     pub(crate) async fn proved(app: &Arc<App>, call: Call, proved: Proved) -> Result<Self, Error> {
         let Proved { actor, principal, role, gateway, action } = proved;
-        let about = About { action, resource: "gateway", target: gateway.name.to_string() };
+        let about = About::new(action, &*gateway.name);
         let intent = Intent {
             actor: Arc::clone(&actor),
             principal: Some(principal),

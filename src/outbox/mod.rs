@@ -4,6 +4,7 @@
 //! - both are written in the transaction of the change, so they are there if and only if the change is;
 //! - nothing here reads what a caller may see: that is for `resources/events` and `feed`.
 
+pub mod event_types;
 pub mod feed;
 mod store;
 
@@ -17,6 +18,7 @@ use crate::db::Conn;
 use crate::db::types::{GatewayId, GatewayRef, GroupId, ServicePrincipalId, UserId};
 use crate::error::Error;
 
+pub use self::event_types::EventType;
 pub use self::store::log_change;
 
 /// Longer payloads are replaced by how long they were.
@@ -39,9 +41,9 @@ pub enum Subject {
 /// A change to tell of.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// What happened, as `resource.participle`.
-    pub name: &'static str,
-    /// The gateway concerned: those who may read it get the event. Without one it is for global admins.
+    /// What happened.
+    pub event_type: EventType,
+    /// The gateway concerned. Its type states who there may read it; without a gateway it is for global admins.
     pub gateway: Option<GatewayRef>,
     /// Who did it.
     pub actor: Arc<str>,
@@ -66,12 +68,16 @@ pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
     let mut payload = event.payload.to_string();
     if payload.len() > PAYLOAD_BYTES_MAX {
         // The change itself must not fail for it.
-        warn!(event = event.name, bytes = payload.len(), "the payload of an event is too long");
+        warn!(
+            event = event.event_type.name(),
+            bytes = payload.len(),
+            "the payload of an event is too long"
+        );
         payload = serde_json::json!({ "left_out_bytes": payload.len() }).to_string();
     }
     let actor: String = event.actor.chars().take(ACTOR_CHARS_MAX).collect();
     let row = store::NewRow {
-        name: event.name,
+        name: event.event_type.name(),
         gateway_id: event.gateway.as_ref().map(|gateway| gateway.id),
         gateway_name: event.gateway.as_ref().map(|gateway| &*gateway.name),
         actor: &actor,

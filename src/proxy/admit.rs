@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::Proxy;
+use super::concerned::Concerned;
 use super::early::{Arrived, Early};
 use super::record::{self};
 use super::target::{self, Chosen, Said};
 use super::watch::Watch;
 use crate::access::policy::{Audit, Guard, Streaming, UpstreamMethod};
 use crate::ctx::Call;
-use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
 use crate::fair::Share;
 use crate::net::BoxError;
@@ -117,10 +117,10 @@ where
     let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
         .and_then(|said| target::of(&app.snapshot, &caller, said))
         .inspect_err(|error| {
-            record::refuse(&call, rows.any(), &SandboxName::default(), None, error);
+            record::refuse(&call, rows.any(), &Concerned::default(), None, error);
         })?;
     let refused = |guard: Option<&'static Guard>, error: Error| {
-        record::refuse(&call, guard, &SandboxName::default(), Some(&chosen), &error);
+        record::refuse(&call, guard, &Concerned::default(), Some(&chosen), &error);
         error
     };
     let away = || Connection::unreachable(&chosen.gateway.name);

@@ -11,6 +11,7 @@ use http_body::Body;
 use tokio::time::timeout;
 
 use super::admit::{Rows, enough};
+use super::concerned::Concerned;
 use super::governed;
 use super::record::{self};
 use super::target::Chosen;
@@ -18,7 +19,6 @@ use super::watch::Watch;
 use crate::access::policy::Audit;
 use crate::app::App;
 use crate::ctx::Call;
-use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::net::BoxError;
 use crate::net::deadline::late_request;
@@ -60,11 +60,11 @@ impl Early<'_> {
         B::Error: Into<BoxError>,
     {
         let guard = self.rows.of_generation(self.generation);
-        self.judged(headers, body).await.map_err(|(error, place)| {
+        self.judged(headers, body).await.map_err(|(error, concerned)| {
             let unaudited = guard.is_some_and(|guard| guard.audit == Audit::None);
             // A read that is late was not refused.
             if !(unaudited && matches!(error, Error::Late { .. })) {
-                record::refuse(self.call, guard, &place, Some(self.chosen), &error);
+                record::refuse(self.call, guard, &concerned, Some(self.chosen), &error);
             }
             error
         })
@@ -74,12 +74,12 @@ impl Early<'_> {
         &self,
         headers: &HeaderMap,
         body: &mut B,
-    ) -> Result<Arrived, (Error, SandboxName)>
+    ) -> Result<Arrived, (Error, Concerned)>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let nowhere = |error| (error, SandboxName::default());
+        let nowhere = |error| (error, Concerned::default());
         let encoding = message::encoding(headers).map_err(nowhere)?;
         if self.rows.stream_requests() {
             return Ok(Arrived { encoding, read: None });
@@ -89,20 +89,16 @@ impl Early<'_> {
         let guard = self.rows.of_generation(self.generation).filter(|guard| guard.config_change);
         if let (Some(guard), Encoding::Identity) = (guard, encoding) {
             let role = governed::role_of(guard, read.message()).unwrap_or(Role::None);
-            enough(self.chosen, role).map_err(|error| (error, self.place(read.message())))?;
+            enough(self.chosen, role).map_err(|error| (error, self.concerned(read.message())))?;
         }
         Ok(Arrived { encoding, read: Some(read) })
     }
 
-    /// What the message names, if that is a name.
-    fn place(&self, message: &[u8]) -> SandboxName {
-        let Some(guard) = self.rows.of_generation(self.generation) else {
-            return SandboxName::default();
-        };
-        let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
-        let place =
-            SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
-        if record::bounded(&place).is_ok() { place } else { SandboxName::default() }
+    /// What the message names, if its names are short enough to be kept.
+    fn concerned(&self, message: &[u8]) -> Concerned {
+        let guard = self.rows.of_generation(self.generation);
+        let concerned = guard.map(|guard| Concerned::read(guard, message)).unwrap_or_default();
+        if concerned.bounded().is_ok() { concerned } else { Concerned::default() }
     }
 }
 

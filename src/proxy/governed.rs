@@ -1,5 +1,6 @@
 //! What a governed request asks for, where its method alone doesn't tell (T05).
 
+use crate::access::action::Action;
 use crate::access::policy::Guard;
 use crate::error::Error;
 use crate::openshell::settings;
@@ -11,10 +12,12 @@ const GLOBAL_POLICY: &str = "policy";
 
 /// Fields of `UpdateConfigRequest`, the same in both generations.
 mod field {
+    pub(super) const POLICY: u32 = 2;
     pub(super) const SETTING_KEY: u32 = 3;
     pub(super) const SETTING_VALUE: u32 = 4;
     pub(super) const DELETE_SETTING: u32 = 5;
     pub(super) const GLOBAL: u32 = 6;
+    pub(super) const MERGE_OPERATIONS: u32 = 7;
 }
 
 /// The role that a checked message asks for beyond its method's.
@@ -34,6 +37,21 @@ pub(crate) fn role_of(guard: &Guard, message: &[u8]) -> Result<Role, Error> {
     }
     let of_admins = global || delete || key.is_some() || wire::has(message, field::SETTING_VALUE);
     Ok(if of_admins { Role::Admin } else { Role::Operator })
+}
+
+/// Returns what a message changes: a more exact action than its method's, if it tells one, and the key of a setting.
+pub(super) fn change(message: &[u8]) -> (Option<Action>, Option<&str>) {
+    let delete = wire::flag(message, field::DELETE_SETTING);
+    let key = wire::text_at(message, &[field::SETTING_KEY]);
+    let action = match key {
+        Some(GLOBAL_POLICY) => None,
+        Some(_) if delete => Some(Action::GATEWAY_SETTING_DELETE),
+        Some(_) => Some(Action::GATEWAY_SETTING_UPDATE),
+        None if wire::has(message, field::MERGE_OPERATIONS) => Some(Action::POLICY_EDIT),
+        None if wire::has(message, field::POLICY) => Some(Action::POLICY_APPLY),
+        None => None,
+    };
+    (action, key.filter(|key| *key != GLOBAL_POLICY))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 mod admit;
 mod annotate;
 mod body;
+mod concerned;
 mod early;
 mod forward;
 mod governed;
@@ -21,7 +22,7 @@ mod record;
 mod rewrite;
 mod sandboxes;
 mod skew;
-mod target;
+pub(crate) mod target;
 mod watch;
 
 use std::sync::Arc;

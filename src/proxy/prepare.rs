@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::admit::{Admitted, enough};
+use super::concerned::Concerned;
 use super::ids::{self, Counted};
 use super::record::{self, Closing};
 use super::{annotate, governed, skew};
@@ -15,7 +16,6 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::net::BoxError;
 use crate::net::deadline::late_request;
-use crate::pb::wire;
 use crate::proxy::SandboxIds;
 use crate::rpc::request_body::HeldBody;
 use crate::upstream::exchange::Meter;
@@ -38,19 +38,20 @@ where
     B::Error: Into<BoxError>,
 {
     let (guard, app) = (admitted.guard, &admitted.proxy.app);
-    let (read, place) = match read(admitted, body).await {
+    let (read, concerned) = match read(admitted, body).await {
         Ok(read) => read,
         // A read that is late was not refused.
         Err((error @ Error::Late { .. }, _)) if guard.audit == Audit::None => return Err(error),
-        Err((error, place)) => {
-            record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen), &error);
+        Err((error, concerned)) => {
+            record::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), &error);
             return Err(error);
         }
     };
     let ids = ids::admit(admitted, read.as_ref()).inspect_err(|error| {
-        record::refuse(&admitted.call, Some(guard), &place, Some(&admitted.chosen), error);
+        record::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), error);
     })?;
     if guard.audit == Audit::None {
+        let place = concerned.place;
         return Ok(Prepared { read, place, meter: None, closing: None, ids });
     }
     let digest = || (!guard.secret).then(|| app.streamed_digest());
@@ -70,10 +71,11 @@ where
     let signed =
         |read| annotate::signed(admitted.guard, read, actor.as_deref().unwrap_or_default());
     let read = read.map(signed).transpose()?;
-    let mut closing = record::open(app, admitted, &place, digest).await?;
+    let mut closing = record::open(app, admitted, &concerned, digest).await?;
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
     }
+    let place = concerned.place;
     Ok(Prepared { read, place, meter, closing: Some(closing), ids })
 }
 
@@ -82,21 +84,22 @@ where
 async fn read<B>(
     admitted: &mut Admitted<'_>,
     body: &mut B,
-) -> Result<(Option<Read>, SandboxName), (Error, SandboxName)>
+) -> Result<(Option<Read>, Concerned), (Error, Concerned)>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     let guard = admitted.guard;
     let governed = guard.effect != PolicyEffect::None;
-    let nowhere = |error| (error, SandboxName::default());
+    let nowhere = |error| (error, Concerned::default());
     let streams = matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);
     let encoding = admitted.arrived.encoding;
     let named = guard.sandbox_key != SandboxKey::None;
     let plain = encoding == Encoding::Identity;
-    if !governed && !named && admitted.row.request_id.is_empty() && (streams || !plain) {
-        // It names no sandbox and would be read to judge its text alone. What streams or is compressed passes as bytes.
-        return Ok((admitted.arrived.read.take(), SandboxName::default()));
+    let unnamed = !governed && !named && guard.target_path.is_empty();
+    if unnamed && admitted.row.request_id.is_empty() && (streams || !plain) {
+        // It names nothing and would be read to judge its text alone. What streams or is compressed passes as bytes.
+        return Ok((admitted.arrived.read.take(), Concerned::default()));
     }
     encoding.readable().map_err(nowhere)?;
     let read = match admitted.arrived.read.take() {
@@ -105,29 +108,32 @@ where
     };
     if !governed && !named {
         skew::sound(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
-        return Ok((Some(read), SandboxName::default()));
+        let concerned = Concerned::read(guard, read.message());
+        concerned.bounded().map_err(nowhere)?;
+        return Ok((Some(read), concerned));
     }
     let message = read.message();
     skew::check(admitted.row, admitted.generation, &admitted.chosen.gateway.name, message)
         .map_err(nowhere)?;
-    let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
-    let mut place =
-        SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
-    record::bounded(&place).map_err(nowhere)?;
+    let mut concerned = Concerned::read(guard, message);
+    concerned.bounded().map_err(nowhere)?;
     let forged = annotate::refuse_forged(admitted.guard, message);
     let role = forged.and_then(|()| governed::role_of(admitted.guard, message));
-    let role = role.map_err(|error| (error, place.clone()))?;
-    enough(&admitted.chosen, role).map_err(|error| (error, place.clone()))?;
+    let role = role.map_err(|error| (error, concerned.clone()))?;
+    enough(&admitted.chosen, role).map_err(|error| (error, concerned.clone()))?;
     admitted.watch.needs(role);
     // The request may have taken long to arrive, and the right to it may have gone meanwhile.
-    admitted.watch.recheck().map_err(|error| (error, place.clone()))?;
+    admitted.watch.recheck().map_err(|error| (error, concerned.clone()))?;
     if guard.sandbox_key == SandboxKey::Id {
         let ids = &admitted.proxy.app.part::<SandboxIds>();
-        let found = ids.place(admitted.chosen.gateway.id, &admitted.lease, &place.name);
+        let found = ids.place(admitted.chosen.gateway.id, &admitted.lease, &concerned.place.name);
         let found = admitted.watch.within(found).await.and_then(|found| found);
-        place = found.map_err(|error| (error, place))?.as_ref().clone();
+        match found {
+            Ok(found) => concerned.place = found.as_ref().clone(),
+            Err(error) => return Err((error, concerned)),
+        }
     }
-    Ok((Some(read), place))
+    Ok((Some(read), concerned))
 }
 
 /// Reads the first message of a request that streams. It must arrive soon, while its caller has the right to it.

@@ -10,57 +10,31 @@ use tonic::Code;
 use tracing::error;
 
 use super::admit::Admitted;
+use super::concerned::Concerned;
 use super::ids::Counted;
 use super::target::Chosen;
-use crate::access::policy::{About, Guard, Streaming};
+use crate::access::policy::{Guard, Streaming};
 use crate::app::App;
 use crate::audit::{Ending, Intent, OpenEntry, Outcome};
 use crate::ctx::{Call, Refusal};
-use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::digest::Digest;
 use crate::error::{Error, Reason};
-use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
 use crate::status::code_of;
 use crate::upstream::exchange::Meter;
 use crate::upstream::said;
 use crate::upstream::unanswered::Unanswered;
 
-/// Refuses names that are longer than any that is kept.
-///
-/// # Errors
-/// `INVALID_FIELD`.
-pub(super) fn bounded(named: &SandboxName) -> Result<(), Error> {
-    for (field, name) in [("workspace", &named.workspace), ("name", &named.name)] {
-        let count = name.chars().count();
-        if count > NAME_CHARACTERS_MAX {
-            let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
-            return Err(Error::invalid(field, why));
-        }
-    }
-    Ok(())
-}
-
-fn detail(named: &SandboxName) -> Option<Value> {
-    let workspace = if named.workspace.is_empty() { DEFAULT_WORKSPACE } else { &named.workspace };
-    (*named != SandboxName::default()).then(|| json!({ "workspace": workspace }))
-}
-
 /// Leaves word for the audit layer that the call was not let through.
 pub(crate) fn refuse(
     call: &Call,
     guard: Option<&Guard>,
-    place: &SandboxName,
+    concerned: &Concerned,
     chosen: Option<&Chosen>,
     error: &Error,
 ) {
-    let about = About {
-        action: guard.map_or("gateway.call", |guard| guard.action),
-        resource: guard.map_or("gateway", |guard| guard.resource),
-        target: place.to_string(),
-    };
     let refusal = Refusal {
-        about,
+        about: concerned.about(guard),
         gateway: chosen.map(|chosen| chosen.gateway.clone().into()),
         role: chosen.map_or(crate::role::Role::None, |chosen| chosen.role),
         why: error.into(),
@@ -76,11 +50,10 @@ pub(crate) fn refuse(
 pub(super) async fn open(
     app: &Arc<App>,
     admitted: &Admitted<'_>,
-    place: &SandboxName,
+    concerned: &Concerned,
     digest: Option<Digest>,
 ) -> Result<Closing, Error> {
     let Admitted { call, chosen, guard, watch, .. } = admitted;
-    let about = About { action: guard.action, resource: guard.resource, target: place.to_string() };
     let intent = Intent {
         actor: call.caller.as_ref().map_or_else(|| "anonymous".into(), |c| Arc::clone(c.actor())),
         principal: call.caller.as_ref().map(crate::access::principal::Caller::principal),
@@ -90,8 +63,8 @@ pub(super) async fn open(
         request_id: call.request_id,
         method: call.method.into(),
         digest,
-        detail: detail(place),
-        ..Intent::new(app.clock.now(), about)
+        detail: concerned.detail(guard),
+        ..Intent::new(app.clock.now(), concerned.about(Some(guard)))
     };
     let (app, started) = (Arc::clone(app), call.started);
     let (opened, mut answer) = oneshot::channel::<Result<Closing, Error>>();

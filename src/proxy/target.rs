@@ -1,12 +1,13 @@
 //! Which gateway a call is for: the one that its credential is bound to, else metadata, else the authority, else the
 //! only one that the caller may see (T02).
 
-use http::HeaderMap;
 use http::uri::Authority;
+use http::{HeaderMap, Request};
 
 use crate::access::principal::{Caller, PrincipalId};
 use crate::access::snapshot::Snapshot;
-use crate::db::types::{GatewayId, GatewayRef};
+use crate::app::App;
+use crate::db::types::{GatewayId, GatewayRef, NamedGateway};
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
 
@@ -56,6 +57,21 @@ pub(crate) fn of(snapshot: &Snapshot, caller: &Caller, said: Said<'_>) -> Result
         None => choose(snapshot, caller.principal(), named(said)?),
         Some(gateway) => bound_to(snapshot, caller.principal(), gateway, said),
     }
+}
+
+/// Returns the gateway that a refused call selects, for the audit log: as the caller names it, whether or not it is there.
+pub(crate) fn selected<B>(
+    app: &App,
+    caller: &Caller,
+    request: &Request<B>,
+) -> Option<NamedGateway> {
+    if let Some(id) = caller.bound() {
+        return Some(NamedGateway { id: Some(id), name: app.snapshot.gateway_name(id)? });
+    }
+    let domain = app.config.server.gateway_domain.as_deref();
+    let said = Said::of(request.headers(), request.uri().authority(), domain).ok()?;
+    let name: String = named(said).ok()??.chars().take(NAME_CHARACTERS_MAX).collect();
+    Some(NamedGateway { id: app.snapshot.gateway_id(&name), name: name.into() })
 }
 
 /// A call by a credential that is bound goes to its gateway. Naming another, there or not, is refused alike.

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::error::Error;
+use crate::outbox::{EventType, event_types};
 use crate::resources::gateways::certificates;
 use crate::telemetry::metrics::CERTIFICATE_EXPIRY;
 use crate::workers::{Worked, Worker};
@@ -103,7 +104,7 @@ async fn look(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
     ctx.app().part::<Listener>().told().refused = None;
     info!(ends, "the listener's certificate was read again");
     let payload = json!({ "replica": &*ctx.app().replica, "expire_time": ends });
-    tell(ctx, "server.certificate_reloaded", payload).await?;
+    tell(ctx, event_types::SERVER_CERTIFICATE_RELOADED, payload).await?;
     Ok(true)
 }
 
@@ -113,12 +114,12 @@ async fn refused(ctx: &Ctx, what: Refused, why: &Error) -> Result<bool, Error> {
     }
     error!(%why, "the listener's new certificate is not served, the former one is");
     let payload = json!({ "replica": &*ctx.app().replica, "why": why.to_string() });
-    tell(ctx, "server.certificate_refused", payload).await?;
+    tell(ctx, event_types::SERVER_CERTIFICATE_REFUSED, payload).await?;
     Ok(false)
 }
 
-async fn tell(ctx: &Ctx, name: &'static str, payload: serde_json::Value) -> Result<(), Error> {
-    let event = ctx.event(name, payload);
+async fn tell(ctx: &Ctx, event_type: EventType, payload: serde_json::Value) -> Result<(), Error> {
+    let event = ctx.event(event_type, payload);
     ctx.transaction(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }

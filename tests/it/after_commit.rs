@@ -93,7 +93,7 @@ served! {
         let mut client = sg.admin().service_principals();
         let change = async move {
             let request = pb::RotateServicePrincipalRequest {
-                name: "ci".to_owned(),
+                service_principal: "ci".to_owned(),
                 ..Default::default()
             };
             client.rotate_service_principal(request).await
@@ -114,7 +114,7 @@ served! {
         let mut client = sg.admin().service_principals();
         let change = async move {
             let request = pb::UpdateServicePrincipalRequest {
-                name: "ci".to_owned(),
+                service_principal: "ci".to_owned(),
                 role: pb::Role::Viewer.into(),
                 update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
                 ..Default::default()

@@ -383,22 +383,22 @@ served! {
                 pb::ListAuditEntriesRequest {
                     request_id: Uuid::from_u128(7).to_string(),
                     gateway: "edge".into(),
-                    since: at,
+                    since_time: at,
                     ..all.clone()
                 },
                 vec!["open-2", "open-1", "long", "denied", "short"],
             ),
-            (pb::ListAuditEntriesRequest { until: at, ..all.clone() }, vec![]),
+            (pb::ListAuditEntriesRequest { until_time: at, ..all.clone() }, vec![]),
             (
                 pb::ListAuditEntriesRequest {
-                    until: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
+                    until_time: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
                     ..all.clone()
                 },
                 vec!["open-2", "open-1", "long", "denied", "short"],
             ),
             (
                 pb::ListAuditEntriesRequest {
-                    since: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
+                    since_time: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),
                     ..all.clone()
                 },
                 vec![],

@@ -80,7 +80,7 @@ served! {
         // A rotated credential of the same caller does not get the secret again.
         let made = sg.with(&second_admin).service_principals().create_service_principal(request("b")).await.unwrap();
         assert_eq!(made.into_inner().service_principal.unwrap().name, "b");
-        let rotate = pb::RotateServicePrincipalRequest { name: "second".into(), ..Default::default() };
+        let rotate = pb::RotateServicePrincipalRequest { service_principal: "second".into(), ..Default::default() };
         let rotated = sg.admin().service_principals().rotate_service_principal(rotate).await.unwrap().into_inner().key;
         let replay = sg.with(&rotated).service_principals().create_service_principal(request("b")).await;
         assert_refused!(replay, Aborted, "REQUEST_IN_FLIGHT");

@@ -47,7 +47,7 @@ async fn run(caller: &Caller, id: i64) -> Result<pb::BootHookOutcome, tonic::Sta
     let request = pb::RunBootHookRequest {
         gateway: "edge".into(),
         sandbox: "box".into(),
-        id,
+        boot_hook_id: id,
         ..Default::default()
     };
     Ok(caller.boot_hooks().run_boot_hook(request).await?.into_inner().outcome.unwrap())
@@ -284,7 +284,7 @@ served! { tuned tight;
             };
             let run = async |made: pb::BootHook| {
                 let (gateway, sandbox, id) = (made.gateway, made.sandbox, made.id);
-                let request = pb::RunBootHookRequest { gateway, sandbox, id, ..Default::default() };
+                let request = pb::RunBootHookRequest { gateway, sandbox, boot_hook_id: id, ..Default::default() };
                 admin.boot_hooks().run_boot_hook(request).await.unwrap().into_inner().outcome.unwrap()
             };
             let made = create(&admin, inside("coder", "sh -c 'pwd; env; echo bad >&2; exit 4'")).await.unwrap();

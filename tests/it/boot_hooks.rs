@@ -76,7 +76,7 @@ fn change(hook: &pb::BootHook, paths: &[&str]) -> pb::UpdateBootHookRequest {
         gateway: hook.gateway.clone(),
         workspace: hook.workspace.clone(),
         sandbox: hook.sandbox.clone(),
-        id: hook.id,
+        boot_hook_id: hook.id,
         update_mask: Some(prost_types::FieldMask { paths }),
         ..Default::default()
     }
@@ -94,7 +94,7 @@ fn delete(hook: &pb::BootHook) -> pb::DeleteBootHookRequest {
         gateway: hook.gateway.clone(),
         workspace: hook.workspace.clone(),
         sandbox: hook.sandbox.clone(),
-        id: hook.id,
+        boot_hook_id: hook.id,
         ..Default::default()
     }
 }
@@ -104,7 +104,7 @@ fn reorder(phase: pb::BootHookPhase, hook_ids: Vec<i64>) -> pb::ReorderBootHooks
         gateway: "edge".into(),
         sandbox: "box".into(),
         phase: phase.into(),
-        hook_ids,
+        boot_hook_ids: hook_ids,
         ..Default::default()
     }
 }
@@ -278,9 +278,9 @@ served! { tuned with_folder;
         for (gateway, workspace, sandbox) in [("other", "", "box"), ("edge", "team", "box"), ("edge", "", "cox")] {
             let elsewhere = pb::BootHook { gateway: gateway.into(), workspace: workspace.into(), sandbox: sandbox.into(), ..made.clone() };
             let (gateway, workspace, sandbox, id) = (elsewhere.gateway.clone(), elsewhere.workspace.clone(), elsewhere.sandbox.clone(), made.id);
-            let get = pb::GetBootHookRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), id };
+            let get = pb::GetBootHookRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), boot_hook_id: id };
             assert_refused!(admin.boot_hooks().get_boot_hook(get).await, NotFound, "NOT_FOUND");
-            let run = pb::RunBootHookRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), id, ..Default::default() };
+            let run = pb::RunBootHookRequest { gateway: gateway.clone(), workspace: workspace.clone(), sandbox: sandbox.clone(), boot_hook_id: id, ..Default::default() };
             assert_refused!(admin.boot_hooks().run_boot_hook(run).await, NotFound, "NOT_FOUND");
             assert_refused!(update(&admin, change(&elsewhere, &["enabled"])).await, NotFound, "NOT_FOUND");
             assert_refused!(admin.boot_hooks().delete_boot_hook(delete(&elsewhere)).await, NotFound, "NOT_FOUND");
@@ -391,7 +391,7 @@ served! {
         sg.sql("UPDATE sandbox_boot_hooks SET phase = 'pre_create'").await;
         let left = hooks(&admin).await.remove(0);
         assert_refused!(update(&admin, change(&left, &["enabled"])).await, FailedPrecondition, "FEATURE_DISABLED");
-        let run = pb::RunBootHookRequest { gateway: "edge".into(), sandbox: "box".into(), id: left.id, ..Default::default() };
+        let run = pb::RunBootHookRequest { gateway: "edge".into(), sandbox: "box".into(), boot_hook_id: left.id, ..Default::default() };
         assert_refused!(admin.boot_hooks().run_boot_hook(run).await, FailedPrecondition, "FEATURE_DISABLED");
         admin.boot_hooks().delete_boot_hook(delete(&left)).await.unwrap();
         edge.stop().await;

@@ -194,7 +194,10 @@ fn t12_a_principal_that_is_created_again_does_not_inherit_a_certificate() {
         feed::refresh(&sg.app).await.unwrap();
         let ci = sg.caller(Some(&signed(&sg.callers, names(&["spiffe://example/ci"]))), None);
         assert_eq!(who(&ci).await.unwrap().principal, "service_principal:1");
-        let delete = pb::DeleteServicePrincipalRequest { name: "ci".into(), ..Default::default() };
+        let delete = pb::DeleteServicePrincipalRequest {
+            service_principal: "ci".into(),
+            ..Default::default()
+        };
         admin.service_principals().delete_service_principal(delete).await.unwrap();
         assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
         let key = admin.key("ci", pb::Role::Admin).await;

@@ -176,7 +176,7 @@ async fn killed_in_a_hook(engine: Engine) {
     // The first hook of each runs, and the second is never answered.
     let create = pb::CreateSandboxRequest {
         gateway: "edge".into(),
-        sandbox: "ours".into(),
+        name: "ours".into(),
         ..Default::default()
     };
     caller.sandboxes().create_sandbox(create).await.unwrap();

@@ -42,7 +42,10 @@ impl Raw {
 }
 
 async fn rotate(sg: &TestServer, name: &str) {
-    let request = pb::RotateServicePrincipalRequest { name: name.to_owned(), ..Default::default() };
+    let request = pb::RotateServicePrincipalRequest {
+        service_principal: name.to_owned(),
+        ..Default::default()
+    };
     sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
 }
 
@@ -118,12 +121,13 @@ async fn end(sg: &TestServer, way: &str) {
     match way {
         "rotated" => rotate(sg, way).await,
         "deleted" => {
-            let request = pb::DeleteServicePrincipalRequest { name, ..Default::default() };
+            let request =
+                pb::DeleteServicePrincipalRequest { service_principal: name, ..Default::default() };
             keys.delete_service_principal(request).await.unwrap();
         }
         "demoted" => {
             let request = pb::UpdateServicePrincipalRequest {
-                name,
+                service_principal: name,
                 role: pb::Role::Operator.into(),
                 update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
                 ..Default::default()

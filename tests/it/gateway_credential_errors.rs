@@ -108,7 +108,7 @@ served! {
             }
             let create = pb::CreateSandboxRequest {
                 gateway: name.into(),
-                sandbox: "mine".into(),
+                name: "mine".into(),
                 request_id: sg.app.new_id().to_string(),
                 ..Default::default()
             };

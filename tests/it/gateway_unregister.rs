@@ -13,7 +13,7 @@ use crate::support::server::{Caller, TestServer};
 async fn made(sg: &TestServer) -> String {
     let request = pb::CreateSandboxRequest {
         gateway: "edge".into(),
-        sandbox: "box".into(),
+        name: "box".into(),
         description: "kept here".into(),
         request_id: sg.app.new_id().to_string(),
         ..Default::default()
@@ -92,7 +92,7 @@ served! {
         let gone = unregister(&sg, true).await.unwrap();
         let expected = pb::UnregisterGatewayResponse {
             gateway_roles_removed: 1,
-            sandboxes_removed: 1,
+            sandbox_metadata_removed: 1,
             ssh_sessions_removed: 1,
             boot_hooks_removed: 1,
             sboms_removed: 1,

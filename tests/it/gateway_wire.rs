@@ -242,7 +242,7 @@ served! {
         assert_refused!(refused, FailedPrecondition, "WIRE_CONTRADICTED");
         let own = || (String::from("edge"), String::from("two"), sg.app.new_id().to_string());
         let (gateway, sandbox, request_id) = own();
-        let create = pb::CreateSandboxRequest { gateway, sandbox, request_id, ..Default::default() };
+        let create = pb::CreateSandboxRequest { gateway, name: sandbox, request_id, ..Default::default() };
         assert_refused!(admin.sandboxes().create_sandbox(create).await, FailedPrecondition, "WIRE_CONTRADICTED");
         let (gateway, _, request_id) = own();
         let gone = pb::DeleteSandboxRequest { gateway, sandbox: "one".into(), request_id, ..Default::default() };

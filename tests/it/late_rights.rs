@@ -30,7 +30,7 @@ async fn intent_of(app: &App, actor: &str) {
 served! {
     async fn t14_a_write_that_waits_for_its_turn_does_nothing_for_a_key_that_ends_meanwhile(sg: TestServer) {
         let key = sg.admin().key("leaked", pb::Role::Admin).await;
-        let request = pb::GetServicePrincipalRequest { name: "leaked".to_owned() };
+        let request = pb::GetServicePrincipalRequest { service_principal: "leaked".to_owned() };
         let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
         let caller = CallerKey::ServicePrincipal(found.into_inner().service_principal.unwrap().id);
         let turns = match sg.app.db.engine() {
@@ -60,7 +60,7 @@ served! {
             leaked.groups().create_group(request).await
         });
         intent_of(&app, "sp:leaked").await;
-        let request = pb::RotateServicePrincipalRequest { name: "leaked".to_owned(), ..Default::default() };
+        let request = pb::RotateServicePrincipalRequest { service_principal: "leaked".to_owned(), ..Default::default() };
         sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
         release.send(()).unwrap();
         assert_refused!(made.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");

@@ -56,7 +56,7 @@ served! {
         assert_too_large(exec.unwrap_err());
         // Alone.
         let name = String::from_utf8(large().to_vec()).unwrap();
-        let get = pb::GetServicePrincipalRequest { name };
+        let get = pb::GetServicePrincipalRequest { service_principal: name };
         let get = admin.service_principals().get_service_principal(get).await;
         assert_too_large(get.unwrap_err());
         edge.stop().await;

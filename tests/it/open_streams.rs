@@ -84,11 +84,11 @@ served! {
             let admin = sg.admin();
             match way {
                 "deleted" => {
-                    let request = pb::DeleteServicePrincipalRequest { name: way.into(), ..Default::default() };
+                    let request = pb::DeleteServicePrincipalRequest { service_principal: way.into(), ..Default::default() };
                     admin.service_principals().delete_service_principal(request).await.map(drop).unwrap();
                 }
                 "rotated" => {
-                    let request = pb::RotateServicePrincipalRequest { name: way.into(), ..Default::default() };
+                    let request = pb::RotateServicePrincipalRequest { service_principal: way.into(), ..Default::default() };
                     admin.service_principals().rotate_service_principal(request).await.map(drop).unwrap();
                 }
                 _ => sg.deactivate("ana@example.com").await,

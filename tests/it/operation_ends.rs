@@ -174,7 +174,7 @@ served! {
         assert_eq!(found[0].resource_id, "team/brave-otter");
         let until = pb::ListAuditEntriesRequest {
             resource_id: "team/brave-otter".into(),
-            until: Some(shoreguard::rpc::wire::time(sg.app.clock.now().plus(Duration::from_secs(1)))),
+            until_time: Some(shoreguard::rpc::wire::time(sg.app.clock.now().plus(Duration::from_secs(1)))),
             page_size: 1,
             ..Default::default()
         };

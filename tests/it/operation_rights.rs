@@ -185,7 +185,7 @@ served! {
         let key = admin.key("ci", pb::Role::Admin).await;
         let held = held(&sg, &key).await;
         let rotate = |seconds| pb::RotateServicePrincipalRequest {
-            name: "ci".to_owned(),
+            service_principal: "ci".to_owned(),
             overlap: Some(prost_types::Duration { seconds, nanos: 0 }),
             ..Default::default()
         };
@@ -214,7 +214,7 @@ served! {
             waiting
         };
         let delete = async || {
-            let request = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+            let request = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
             admin.service_principals().delete_service_principal(request).await.unwrap();
         };
         let since = Instant::now();
@@ -254,7 +254,7 @@ served! { tuned with_folder;
             let request = pb::RunBootHookRequest {
                 gateway: "edge".to_owned(),
                 sandbox: "box".to_owned(),
-                id: hook.id,
+                boot_hook_id: hook.id,
                 ..Default::default()
             };
             ops.boot_hooks().run_boot_hook(request).await
@@ -263,7 +263,7 @@ served! { tuned with_folder;
         let child = tokio::task::spawn_blocking(move || std::fs::read_to_string(begun).unwrap());
         let child = child.await.unwrap();
         let since = Instant::now();
-        let delete = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+        let delete = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
         sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
         // What the answer is nobody is there to read: it comes when the hook has ended.
         let _ = running.await.unwrap();
@@ -291,7 +291,10 @@ fn t14_a_takeover_undoes_the_work_of_a_caller_whose_key_was_replaced_meanwhile()
             let id = killed(&sg, begin.clone(), "made").await;
             if replaced {
                 let name = "ci".to_owned();
-                let request = pb::RotateServicePrincipalRequest { name, ..Default::default() };
+                let request = pb::RotateServicePrincipalRequest {
+                    service_principal: name,
+                    ..Default::default()
+                };
                 sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
             }
             sg.app.db.move_clock(Duration::from_secs(31));

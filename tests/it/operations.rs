@@ -226,7 +226,7 @@ served! {
         let own = sg.with(&ana).operation(&exec).await.unwrap();
         assert_eq!((own.result, own.result_withheld), (None, true));
         // A namesake of whoever ran it is somebody else.
-        admin.service_principals().delete_service_principal(pb::DeleteServicePrincipalRequest { name: "ana".into(), ..Default::default() }).await.unwrap();
+        admin.service_principals().delete_service_principal(pb::DeleteServicePrincipalRequest { service_principal: "ana".into(), ..Default::default() }).await.unwrap();
         let namesake = bound(&admin, "ana", "edge", pb::Role::Operator).await;
         let seen = sg.with(&namesake).operation(&exec).await.unwrap();
         assert_eq!((seen.actor.as_str(), seen.result, seen.result_withheld), ("sp:ana", None, true));

@@ -77,7 +77,10 @@ fn a_change_on_one_replica_is_known_to_the_other() {
             caller(&other, &key).auth().get_current_identity(who).await.is_ok()
         })
         .await;
-        let rotate = pb::RotateServicePrincipalRequest { name: "ci".into(), ..Default::default() };
+        let rotate = pb::RotateServicePrincipalRequest {
+            service_principal: "ci".into(),
+            ..Default::default()
+        };
         sg.admin().service_principals().rotate_service_principal(rotate).await.unwrap();
         until("the rotation", async || {
             caller(&other, &key).auth().get_current_identity(who).await.is_err()

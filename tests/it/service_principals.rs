@@ -19,7 +19,7 @@ fn create(name: &str, role: pb::Role) -> pb::CreateServicePrincipalRequest {
 }
 
 async fn get(admin: &Caller, name: &str) -> pb::ServicePrincipal {
-    let request = pb::GetServicePrincipalRequest { name: name.to_owned() };
+    let request = pb::GetServicePrincipalRequest { service_principal: name.to_owned() };
     let found = admin.service_principals().get_service_principal(request).await.unwrap();
     found.into_inner().service_principal.unwrap()
 }
@@ -28,7 +28,7 @@ async fn get(admin: &Caller, name: &str) -> pb::ServicePrincipal {
 fn update(name: &str, paths: &[&str]) -> pb::UpdateServicePrincipalRequest {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     pb::UpdateServicePrincipalRequest {
-        name: name.to_owned(),
+        service_principal: name.to_owned(),
         update_mask: Some(prost_types::FieldMask { paths }),
         ..Default::default()
     }
@@ -36,7 +36,7 @@ fn update(name: &str, paths: &[&str]) -> pb::UpdateServicePrincipalRequest {
 
 fn rotate(name: &str, overlap: Duration) -> pb::RotateServicePrincipalRequest {
     pb::RotateServicePrincipalRequest {
-        name: name.to_owned(),
+        service_principal: name.to_owned(),
         overlap: Some(overlap.try_into().unwrap()),
         ..Default::default()
     }
@@ -75,15 +75,15 @@ served! {
         let who = sg.with(&key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap().into_inner();
         assert_eq!((who.actor.as_str(), who.role()), ("sp:ci", pb::Role::Operator));
 
-        let request = pb::RotateServicePrincipalRequest { name: "ci".into(), ..Default::default() };
+        let request = pb::RotateServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
         let rotated = admin.service_principals().rotate_service_principal(request).await.unwrap().into_inner();
         let refused = sg.with(&key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
         sg.with(&rotated.key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await.unwrap();
 
-        let request = pb::DeleteServicePrincipalRequest { name: "ci".into(), etag: "v1".into(), ..Default::default() };
+        let request = pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), etag: "v1".into(), ..Default::default() };
         assert_refused!(admin.service_principals().delete_service_principal(request).await, Aborted, "CONCURRENT_CHANGE");
-        let request = pb::DeleteServicePrincipalRequest { name: "ci".into(), etag: "v2".into(), ..Default::default() };
+        let request = pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), etag: "v2".into(), ..Default::default() };
         admin.service_principals().delete_service_principal(request).await.unwrap();
         let refused = sg.with(&rotated.key).auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");

@@ -106,14 +106,14 @@ served! {
         assert_eq!(current[0].kind(), pb::SessionKind::Password);
         assert_eq!(current[0].client_ip, "127.0.0.1");
         let lost_id = others.iter().map(|session| session.id).max().unwrap();
-        let revoke = pb::RevokeSessionRequest { id: lost_id, ..Default::default() };
+        let revoke = pb::RevokeSessionRequest { session_id: lost_id, ..Default::default() };
         sg.with(&mine.session_token).auth().revoke_session(revoke.clone()).await.unwrap();
         assert_refused!(who(&sg, &lost.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert_refused!(refresh(&sg, &lost.refresh_token).await, Unauthenticated, "CREDENTIAL_INVALID");
         let again = sg.with(&mine.session_token).auth().revoke_session(revoke).await;
         assert_refused!(again, NotFound, "NOT_FOUND");
         // A key has no sessions and ends nobody's.
-        let theirs = pb::RevokeSessionRequest { id: current[0].id, ..Default::default() };
+        let theirs = pb::RevokeSessionRequest { session_id: current[0].id, ..Default::default() };
         assert_refused!(sg.admin().auth().revoke_session(theirs).await, PermissionDenied, "ROLE_TOO_LOW");
         assert_refused!(sg.admin().auth().logout(pb::LogoutRequest::default()).await, PermissionDenied, "ROLE_TOO_LOW");
         sg.with(&mine.session_token).auth().logout(pb::LogoutRequest::default()).await.unwrap();

@@ -85,7 +85,7 @@ served! {
             let refused = admin.raw(path, Streaming::Unary, malformed.to_vec(), &[]).await;
             assert_refused!(refused, InvalidArgument, "MALFORMED_MESSAGE");
         }
-        let large = pb::GetServicePrincipalRequest { name: "x".repeat(5 << 20) }.encode_to_vec();
+        let large = pb::GetServicePrincipalRequest { service_principal: "x".repeat(5 << 20) }.encode_to_vec();
         let large = admin.raw(path, Streaming::Unary, large, &[]).await;
         assert_refused!(large, ResourceExhausted, "MESSAGE_TOO_LARGE");
         let bad_timeout = admin.raw(IDENTITY, Streaming::Unary, vec![], &[("grpc-timeout", "soon")]).await;

@@ -17,7 +17,7 @@ const REFUSED_MAX: u32 = 5;
 served! {
     async fn t16_a_caller_at_its_turns_waits_and_the_others_do_not(sg: TestServer) {
         let viewer = sg.with(&sg.admin().key("viewer", pb::Role::Viewer).await);
-        let request = pb::GetServicePrincipalRequest { name: "viewer".to_owned() };
+        let request = pb::GetServicePrincipalRequest { service_principal: "viewer".to_owned() };
         let found = sg.admin().service_principals().get_service_principal(request).await.unwrap();
         let id = found.into_inner().service_principal.unwrap().id;
         let turns = (sg.app.config.database.readers as usize / 2).max(1);

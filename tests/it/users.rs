@@ -214,7 +214,7 @@ served! {
         }
         assert_eq!(sg.sql(&format!("DELETE FROM sessions WHERE user_id = {id}")).await, 0);
         assert!(who(&sg, &key).await.is_ok());
-        let request = pb::GetServicePrincipalRequest { name: "ci".into() };
+        let request = pb::GetServicePrincipalRequest { service_principal: "ci".into() };
         let kept = admin.service_principals().get_service_principal(request).await.unwrap().into_inner();
         assert_eq!(kept.service_principal.unwrap().created_by, 0);
         sg.app.audit.settled().await;

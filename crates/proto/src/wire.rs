@@ -101,6 +101,23 @@ pub fn text_at<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a str> {
     std::str::from_utf8(at).ok().filter(|text| !path.is_empty() && !text.is_empty())
 }
 
+/// Returns every string at the end of a path of field numbers, in the order of the message. A path may lead through
+/// repeated fields. Empty strings and strings that are not UTF-8 are left out.
+#[must_use]
+pub fn texts_at<'a>(message: &'a [u8], path: &[u32]) -> Vec<&'a str> {
+    let Some((number, rest)) = path.split_first() else {
+        let text = std::str::from_utf8(message).ok().filter(|text| !text.is_empty());
+        return text.into_iter().collect();
+    };
+    let (mut fields, mut texts) = (Fields::of(message), Vec::new());
+    while let Ok(Some((n, value))) = fields.field() {
+        if let (true, Value::Bytes(bytes)) = (n == *number, value) {
+            texts.extend(texts_at(bytes, rest));
+        }
+    }
+    texts
+}
+
 /// Whether a number or flag field of that number is there and not zero.
 #[must_use]
 pub fn flag(message: &[u8], number: u32) -> bool {

@@ -11,6 +11,7 @@ use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::labels::Selector;
+use crate::outbox::event_types;
 use crate::outbox::{self};
 use crate::role::Role;
 use crate::words;
@@ -248,7 +249,7 @@ pub async fn set(
             }
             let payload =
                 json!({ place: shown, "subject": subject.shown(), "role": role.as_str() });
-            tx.emit(ctx.event("gateway_role.set", payload)).await?;
+            tx.emit(ctx.event(event_types::GATEWAY_ROLE_SET, payload)).await?;
             tx.access_changed(holder.changed()).await?;
             check_count(tx, holder, &subject).await?;
             Ok(version)
@@ -282,7 +283,7 @@ pub async fn remove(
             before.allow(ctx, tx, stands.role).await?;
         }
         let payload = json!({ place: shown, "subject": subject.shown() });
-        tx.emit(ctx.event("gateway_role.removed", payload)).await?;
+        tx.emit(ctx.event(event_types::GATEWAY_ROLE_REMOVED, payload)).await?;
         tx.access_changed(holder.changed()).await
     })
     .await?;

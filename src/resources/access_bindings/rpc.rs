@@ -92,7 +92,7 @@ impl AccessService for Access {
             let least = if said { wire::role("least_role", req.least_role)? } else { Role::Viewer };
             let (found, next_page_token) = explain::list(ctx, least, size, &req.page_token)?;
             let access = found.into_iter().map(Into::into).collect();
-            Ok(pb::ListAccessResponse { access, next_page_token })
+            Ok(pb::ListAccessResponse { access_entries: access, next_page_token })
         })
         .await
     }
@@ -190,7 +190,7 @@ impl From<explain::Explained> for pb::ExplainAccessResponse {
     }
 }
 
-impl From<snapshot::Access> for pb::Access {
+impl From<snapshot::Access> for pb::AccessEntry {
     fn from(access: snapshot::Access) -> Self {
         let kind = match access.principal {
             PrincipalId::User(_) => HolderKind::User,
@@ -209,6 +209,7 @@ impl From<snapshot::Access> for pb::Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::action::Action;
     use crate::access::policy::Rpc as _;
 
     #[test]
@@ -217,15 +218,13 @@ mod tests {
         let about = |kind: Option<Kind>| {
             let subject = kind.map(|kind| pb::Subject { subject: Some(kind) });
             let about = pb::SetGatewayRoleRequest { subject, ..Default::default() }.about();
-            (about.action, about.resource, about.target)
+            assert_eq!(about.action, Action::GATEWAY_ROLE_SET);
+            about.target
         };
         let name = || "ci".to_owned();
-        assert_eq!(about(Some(Kind::User(name()))), ("user.gateway_role.set", "user", name()));
-        assert_eq!(
-            about(Some(Kind::ServicePrincipal(name()))),
-            ("sp.gateway_role.set", "service_principal", name())
-        );
-        assert_eq!(about(Some(Kind::Group(name()))), ("group.gateway_role.set", "group", name()));
-        assert_eq!(about(None), ("gateway_role.set", "gateway_role", String::new()));
+        assert_eq!(about(Some(Kind::User(name()))), "user:ci");
+        assert_eq!(about(Some(Kind::ServicePrincipal(name()))), "sp:ci");
+        assert_eq!(about(Some(Kind::Group(name()))), "group:ci");
+        assert_eq!(about(None), "");
     }
 }

@@ -14,6 +14,7 @@ use crate::ctx::{Anonymous, Ctx};
 use crate::db::types::{GatewayId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::sessions::budget::{self, Try};
 use crate::resources::sessions::{self, NewSession, RefreshToken, Session, SessionKind};
 use crate::resources::users::domain::{Email, set_password};
@@ -52,7 +53,7 @@ pub async fn set_up(
             }
             let id = users::insert(tx, email.as_str(), &hash, Role::Admin, now).await?;
             let payload = json!({ "user": email.as_str(), "role": Role::Admin.as_str() });
-            tx.emit(ctx.event("user.created", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_CREATED, payload)).await?;
             tx.access_added(Subject::User(id)).await?;
             Ok(id)
         })

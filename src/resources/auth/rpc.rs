@@ -190,7 +190,7 @@ impl AuthService for Auth {
                 name: provider.config.name.clone(),
                 display_name: provider.config.shown_as().to_owned(),
             };
-            Ok(pb::ListOidcProvidersResponse { providers: all.map(shown).collect() })
+            Ok(pb::ListOidcProvidersResponse { oidc_providers: all.map(shown).collect() })
         })
         .await
     }

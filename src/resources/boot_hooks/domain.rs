@@ -15,6 +15,7 @@ use crate::db::page::PageSize;
 use crate::db::types::{BootHookId, Json, SandboxRef};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
+use crate::outbox::{EventType, event_types};
 use crate::role::Role;
 use crate::seal::joined;
 
@@ -99,12 +100,12 @@ async fn tell(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     place: &SandboxRef,
-    name: &'static str,
+    event_type: EventType,
     mut payload: Value,
 ) -> Result<(), Error> {
     payload["sandbox"] = place.sandbox().into();
     payload["workspace"] = place.workspace().into();
-    tx.emit(ctx.event(name, payload).on(place.gateway.clone())).await
+    tx.emit(ctx.event(event_type, payload).on(place.gateway.clone())).await
 }
 
 fn about(hook: &Hook) -> Value {
@@ -157,7 +158,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook,
                 let why = format!("a gateway may have at most {HOOKS_OF_GATEWAY_MAX} hooks");
                 return Err(Error::refused(Reason::LimitReached, why));
             }
-            tell(ctx, tx, place, "boot_hook.created", about(&created)).await?;
+            tell(ctx, tx, place, event_types::BOOT_HOOK_CREATED, about(&created)).await?;
             Ok(created)
         })
         .await?;
@@ -249,7 +250,7 @@ pub async fn update(
             if !store::update(tx, place, &hook).await? {
                 return Err(Error::conflict(Kind::BootHook, id));
             }
-            tell(ctx, tx, place, "boot_hook.updated", about(&hook)).await?;
+            tell(ctx, tx, place, event_types::BOOT_HOOK_UPDATED, about(&hook)).await?;
             Ok(hook)
         })
         .await?;
@@ -271,7 +272,7 @@ pub async fn delete(
         if !store::delete(tx, place, id, hook.version).await? {
             return Err(Error::conflict(Kind::BootHook, id));
         }
-        tell(ctx, tx, place, "boot_hook.deleted", about(&hook)).await
+        tell(ctx, tx, place, event_types::BOOT_HOOK_DELETED, about(&hook)).await
     })
     .await?;
     Ok(())
@@ -309,7 +310,7 @@ pub async fn reorder(
                 }
             }
             let payload = json!({ "phase": phase.as_str(), "count": hooks.len() });
-            tell(ctx, tx, place, "boot_hook.reordered", payload).await?;
+            tell(ctx, tx, place, event_types::BOOT_HOOK_REORDERED, payload).await?;
             Ok(hooks)
         })
         .await?;

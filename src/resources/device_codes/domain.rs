@@ -17,6 +17,7 @@ use crate::ctx::Ctx;
 use crate::db::types::{DeviceCodeId, GatewayId, SessionId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::net::guard::host_of;
+use crate::outbox::event_types;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -302,8 +303,8 @@ pub async fn decide(
     ctx.transaction(async |tx| {
         if let Some(decision) = decision {
             let (state, event) = match decision {
-                Decision::Approve => (State::Approved, "device.approved"),
-                Decision::Deny => (State::Denied, "device.denied"),
+                Decision::Approve => (State::Approved, event_types::DEVICE_CODE_APPROVED),
+                Decision::Deny => (State::Denied, event_types::DEVICE_CODE_DENIED),
             };
             let by = store::Decided { state, gateway: gateway.id, user, session };
             if !store::decide(tx, pending.id, &by).await? {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::store::{self, Event, Kept, Wanted};
-use crate::access::snapshot::Visible;
+use super::store::{self, Event, Kept, OfRole, Shown, Wanted};
 use crate::ctx::FleetCtx;
 use crate::db::Db;
 use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::outbox::event_types;
+use crate::role::Role;
 
 /// Names that a reader may ask for at once.
 pub const NAMES_MAX: usize = 50;
@@ -85,18 +86,20 @@ pub struct Page {
 
 /// What a reader may see, as it is now.
 pub(super) struct Sight {
-    pub(super) visible: Visible,
-    pub(super) global: bool,
+    pub(super) shown: Shown,
     pub(super) gateway: Option<GatewayId>,
 }
 
 fn sight(ctx: &FleetCtx, filter: &Filter) -> Result<Sight, Error> {
     let gateway = filter.gateway.as_deref().map(|name| ctx.only(name)).transpose()?;
-    Ok(Sight {
-        visible: ctx.visible(),
-        global: ctx.is_global_admin(),
-        gateway: gateway.map(|gateway| gateway.id),
-    })
+    let shown = if ctx.is_global_admin() {
+        Shown::All
+    } else {
+        let of =
+            |role| OfRole { names: event_types::names_for(role), gateways: ctx.visible_to(role) };
+        Shown::OfRoles([Role::Viewer, Role::Operator, Role::Admin].map(of))
+    };
+    Ok(Sight { shown, gateway: gateway.map(|gateway| gateway.id) })
 }
 
 /// The events that the caller may see from a cursor on.
@@ -121,8 +124,7 @@ pub(super) async fn read(
     from: Start,
     size: PageSize,
 ) -> Result<Page, Error> {
-    let wanted =
-        Wanted { visible: &sight.visible, global: sight.global, gateway: sight.gateway, names };
+    let wanted = Wanted { shown: &sight.shown, gateway: sight.gateway, names };
     let mut conn = db.read().await?;
     let kept = store::kept(&mut conn).await?;
     let mut after = start(from, kept)?;

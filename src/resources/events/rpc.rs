@@ -8,6 +8,7 @@ use super::domain::{self, Filter, Follower, Start};
 use super::store::Event;
 use crate::app::App;
 use crate::db::page::PageSize;
+use crate::outbox::event_types::{self, Audience};
 use crate::pb::v1 as pb;
 use crate::pb::v1::event_service_server::{EventService, EventServiceServer};
 use crate::role::Role;
@@ -63,7 +64,7 @@ impl EventService for Events {
                 let last = page.events.last().map(|event| event.sequence);
                 for event in page.events {
                     let sequence = event.sequence;
-                    let needs = event.gateway_id.map(|gateway| (gateway, Role::Viewer));
+                    let needs = event.gateway_id.map(|gateway| (gateway, needed(&event.name)));
                     let event = pb::WatchEventsResponse { event: Some(event.into()), sequence };
                     sink.send_of(needs, event).await?;
                 }
@@ -74,6 +75,14 @@ impl EventService for Events {
             }
         })
         .await
+    }
+}
+
+/// Returns the role that a reader needs on the gateway of an event.
+fn needed(name: &str) -> Role {
+    match event_types::audience(name) {
+        Audience::Gateway(role) => role,
+        Audience::GlobalAdmins => Role::Admin,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows of `events` and `event_head`.
 
 use diesel::prelude::*;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Bool};
 use diesel_async::RunQueryDsl;
 
 use crate::access::snapshot::Visible;
@@ -39,13 +39,39 @@ pub struct Kept {
     pub oldest: i64,
 }
 
+/// Which events a reader may see.
+#[derive(Debug, Clone)]
+pub enum Shown {
+    /// Every one.
+    All,
+    /// Those of viewers, operators and admins, each on the gateways where the reader holds that role.
+    OfRoles([OfRole; 3]),
+}
+
+/// The events that a role on a gateway shows.
+#[derive(Debug, Clone)]
+pub struct OfRole {
+    /// Names of the events.
+    pub names: Vec<&'static str>,
+    /// The gateways on which the reader holds the role.
+    pub gateways: Visible,
+}
+
+impl OfRole {
+    /// Returns whether that is every gateway, and which it is otherwise.
+    fn gateways(&self) -> (bool, &[GatewayId]) {
+        match &self.gateways {
+            Visible::All => (true, &[]),
+            Visible::Only(ids) => (false, ids),
+        }
+    }
+}
+
 /// Which events are asked for.
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {
-    /// The gateways whose events may be shown.
-    pub visible: &'a Visible,
-    /// Whether events without a gateway may be shown.
-    pub global: bool,
+    /// The events that may be shown.
+    pub shown: &'a Shown,
     /// Only of this gateway.
     pub gateway: Option<GatewayId>,
     /// Only of these names, where there are any.
@@ -76,6 +102,12 @@ pub async fn between(
     until: i64,
     limit: i64,
 ) -> Result<Vec<Event>, Error> {
+    let picked = |of: &OfRole| {
+        let (every, ids) = of.gateways();
+        let on_one = events::gateway_id.eq_any(ids.to_vec());
+        let on_every = events::gateway_id.is_not_null().and(every.into_sql::<Bool>());
+        events::name.eq_any(of.names.clone()).and(on_one.or(on_every))
+    };
     Ok(on_conn!(conn, |c| {
         let mut query = events::table
             .select((
@@ -95,14 +127,9 @@ pub async fn between(
         if let Some(gateway) = wanted.gateway {
             query = query.filter(events::gateway_id.eq(gateway));
         }
-        query = match (wanted.visible, wanted.global) {
-            (Visible::All, true) => query,
-            (Visible::All, false) => query.filter(events::gateway_id.is_not_null()),
-            (Visible::Only(ids), true) => {
-                query.filter(events::gateway_id.eq_any(ids).or(events::gateway_id.is_null()))
-            }
-            (Visible::Only(ids), false) => query.filter(events::gateway_id.eq_any(ids)),
-        };
+        if let Shown::OfRoles([viewers, operators, admins]) = wanted.shown {
+            query = query.filter(picked(viewers).or(picked(operators)).or(picked(admins)));
+        }
         if !wanted.names.is_empty() {
             query = query.filter(events::name.eq_any(wanted.names));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::action::Action;
 use crate::access::authn::token::Grant;
 use crate::access::policy::About;
 use crate::access::principal::PrincipalId;
@@ -21,7 +22,7 @@ use crate::role::Role;
 use crate::secret::Secret;
 
 /// The audit action of each.
-pub const ACTION: &str = "token.issue";
+pub const ACTION: Action = Action::GATEWAY_TOKEN_ISSUE;
 
 const HOUR: i64 = 60 * 60;
 /// Longest life of a token (T14), in hours.
@@ -124,7 +125,7 @@ async fn prove(
 
 /// Records that somebody who is known was refused. The answer does not wait: nothing has happened that could be lost.
 fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>, gateway: &str) {
-    let about = About { action: ACTION, resource: "gateway", target: gateway.to_owned() };
+    let about = About::new(ACTION, gateway);
     let intent = Intent {
         actor,
         principal: Some(principal),

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind};
 use crate::etag;
 use crate::labels::Labels;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::{difference, effect};
 use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
@@ -211,7 +212,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
             }
             let payload = json!({ "gateway": row.name, "endpoint": row.endpoint });
             let on = GatewayRef { id, name: Arc::clone(&name) };
-            tx.emit(ctx.event("gateway.updated", payload).on(on)).await?;
+            tx.emit(ctx.event(event_types::GATEWAY_UPDATED, payload).on(on)).await?;
             tx.access_changed(Subject::Gateway(id)).await?;
             Ok((row, before))
         })

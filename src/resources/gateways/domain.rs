@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Reason};
 use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::difference;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
@@ -113,7 +114,7 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
             health::note(tx, &stored, &probed, row.found.last_error.as_deref()).await?;
             let payload = json!({ "gateway": stored.name, "endpoint": stored.endpoint });
             let on = stored.gateway();
-            tx.emit(ctx.event("gateway.registered", payload).on(on)).await?;
+            tx.emit(ctx.event(event_types::GATEWAY_REGISTERED, payload).on(on)).await?;
             findings::note_credential(ctx, tx, &mut stored, usable).await?;
             tx.access_changed(Subject::Gateway(GatewayId(stored.id))).await?;
             Ok(stored)

@@ -16,6 +16,7 @@ use crate::db::types::GatewayRef;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::upstream::connection::Connection;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::probe;
@@ -80,7 +81,7 @@ pub async fn rotate(
                 "gateway": &*name, "auth_mode": mode.as_str(), "expire_time": is, "proven": !rotation.unproven,
             });
             let on = GatewayRef { id, name: Arc::clone(&name) };
-            let event = ctx.event("gateway.credentials_rotated", payload).on(on);
+            let event = ctx.event(event_types::GATEWAY_CREDENTIALS_ROTATED, payload).on(on);
             tx.emit(event).await?;
             tx.access_changed(Subject::Gateway(id)).await?;
             Ok(row)

@@ -146,7 +146,7 @@ impl GatewayService for Gateways {
             let of = Of::parse(&req.workspace, &req.sandbox)?;
             let (settings, settings_revision) = settings::list(ctx, &of).await?;
             let settings = settings.into_iter().map(|one| messages::setting(one, &of)).collect();
-            Ok(pb::ListGatewaySettingsResponse { settings, settings_revision })
+            Ok(pb::ListGatewaySettingsResponse { gateway_settings: settings, settings_revision })
         })
         .await
     }
@@ -160,7 +160,10 @@ impl GatewayService for Gateways {
             let (key, value) = messages::setting_to_set(&req.key, req.value)?;
             let (setting, changed) = settings::update(&ctx, &of, key, value).await?;
             let setting = Some(messages::setting(setting, &of));
-            Ok(pb::UpdateGatewaySettingResponse { setting, settings_revision: changed.revision })
+            Ok(pb::UpdateGatewaySettingResponse {
+                gateway_setting: setting,
+                settings_revision: changed.revision,
+            })
         })
         .await
     }

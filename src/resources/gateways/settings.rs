@@ -13,6 +13,7 @@ use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_MODE, Changed, Key, Scope, Setting, Value};
+use crate::outbox::{EventType, event_types};
 use crate::resources::sandboxes;
 
 /// Of the whole gateway, or of one of its sandboxes.
@@ -52,7 +53,7 @@ pub async fn update(
     ctx.detail("value", shown(&value));
     let changed = change(ctx, of, key, Some(&value)).await?;
     let payload = json!({ "key": key.as_str(), "value": shown(&value) });
-    announce(ctx, of, "gateway.setting_updated", payload).await?;
+    announce(ctx, of, event_types::GATEWAY_SETTING_UPDATED, payload).await?;
     look_again(ctx, of, key).await;
     let scope = if of.0.is_some() { Scope::Sandbox } else { Scope::Gateway };
     Ok((Setting { key: key.as_str().to_owned(), value: Some(value), scope }, changed))
@@ -63,7 +64,8 @@ pub async fn delete(ctx: &Ctx, of: &Of, key: Key) -> Result<Changed, Error> {
     let changed = change(ctx, of, key, None).await?;
     ctx.detail("deleted", changed.deleted);
     if changed.deleted {
-        announce(ctx, of, "gateway.setting_deleted", json!({ "key": key.as_str() })).await?;
+        announce(ctx, of, event_types::GATEWAY_SETTING_DELETED, json!({ "key": key.as_str() }))
+            .await?;
         look_again(ctx, of, key).await;
     }
     Ok(changed)
@@ -81,12 +83,17 @@ async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<C
     gateway.change_setting(of.0.as_ref(), key, value).await
 }
 
-async fn announce(ctx: &Ctx, of: &Of, name: &'static str, mut payload: Json) -> Result<(), Error> {
+async fn announce(
+    ctx: &Ctx,
+    of: &Of,
+    event_type: EventType,
+    mut payload: Json,
+) -> Result<(), Error> {
     payload["gateway"] = (*ctx.on_gateway()?.name).into();
     if let Some(place) = &of.0 {
         payload = sandboxes::domain::about(place, payload);
     }
-    let event = ctx.event(name, payload);
+    let event = ctx.event(event_type, payload);
     ctx.record(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
 }

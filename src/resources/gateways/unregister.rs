@@ -15,6 +15,7 @@ use crate::db::types::{GatewayId, GatewayRef};
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::store as bindings;
 use crate::resources::audit::domain as audit;
 use crate::resources::operations::of_gateway as operations;
@@ -65,7 +66,7 @@ pub async fn unregister(
                 return Err(Error::conflict(Kind::Gateway, name));
             }
             let payload = json!({ "gateway": name, "forced": force });
-            let event = ctx.event("gateway.unregistered", payload);
+            let event = ctx.event(event_types::GATEWAY_UNREGISTERED, payload);
             tx.emit(event.on(GatewayRef { id, name: Arc::from(name) })).await?;
             for holder in &holders {
                 tx.access_changed(holder.changed()).await?;

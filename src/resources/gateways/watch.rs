@@ -14,22 +14,23 @@ use super::store;
 use crate::ctx::FleetCtx;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::outbox::{EventType, event_types};
 use crate::resources::events::domain::{Filter, Follower, Start};
 use crate::upstream::row::Row;
 use crate::upstream::store as registry;
 
 /// Events after which a gateway is sent again.
-const NAMES: [&str; 10] = [
-    "gateway.registered",
-    "gateway.updated",
-    "gateway.credentials_rotated",
-    "gateway.unregistered",
-    "gateway.up",
-    "gateway.down",
-    "gateway.status_changed",
-    "gateway.version_changed",
-    "gateway.finding_opened",
-    "gateway.finding_closed",
+const CHANGES: [EventType; 10] = [
+    event_types::GATEWAY_REGISTERED,
+    event_types::GATEWAY_UPDATED,
+    event_types::GATEWAY_CREDENTIALS_ROTATED,
+    event_types::GATEWAY_UNREGISTERED,
+    event_types::GATEWAY_UP,
+    event_types::GATEWAY_DOWN,
+    event_types::GATEWAY_STATUS_CHANGED,
+    event_types::GATEWAY_VERSION_CHANGED,
+    event_types::GATEWAY_FINDING_OPENED,
+    event_types::GATEWAY_FINDING_CLOSED,
 ];
 /// Gateways that are read at once.
 const BATCH: usize = 200;
@@ -79,7 +80,7 @@ impl Watcher {
     /// `OutOfRange` where the cursor is older than the events that are kept.
     pub async fn start(ctx: &FleetCtx, after: i64) -> Result<Self, Error> {
         let from = if after == 0 { Start::Now } else { Start::parse(after, false)? };
-        let filter = Filter::parse(String::new(), NAMES.map(str::to_owned).to_vec())?;
+        let filter = Filter::parse(String::new(), CHANGES.map(|of| of.name().to_owned()).to_vec())?;
         let follower = Follower::start(ctx, filter, from).await?;
         let at = follower.at();
         let first = First { at, names: after != 0 };

@@ -24,6 +24,7 @@ use crate::db::leases::{self, Lease};
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::upstream::probe::{self, Health, Probe};
 use crate::upstream::row::Status;
 use crate::upstream::targets::{self, Target};
@@ -149,9 +150,9 @@ async fn store_found(
             findings::note_credential(ctx, tx, &mut after, usable).await?;
             let up = |status| !matches!(status, Status::Unreachable | Status::Unknown);
             let event = match (up(before.found.last_status), up(probed.last_status)) {
-                (false, true) => Some("gateway.up"),
-                (true, false) => Some("gateway.down"),
-                _ if before.found.last_status != probed.last_status => Some("gateway.status_changed"),
+                (false, true) => Some(event_types::GATEWAY_UP),
+                (true, false) => Some(event_types::GATEWAY_DOWN),
+                _ if before.found.last_status != probed.last_status => Some(event_types::GATEWAY_STATUS_CHANGED),
                 _ => None,
             };
             let on = || target.gateway();
@@ -161,7 +162,7 @@ async fn store_found(
             }
             let new_version = probed.gateway_version.is_some() && probed.gateway_version != before.found.gateway_version;
             if new_version && before.found.gateway_version.is_some() {
-                tx.emit(ctx.event("gateway.version_changed", payload).on(on())).await?;
+                tx.emit(ctx.event(event_types::GATEWAY_VERSION_CHANGED, payload).on(on())).await?;
             }
             let generation = probed.wire_generation.is_some_and(|now| now != before.found.wire_generation);
             if generation {

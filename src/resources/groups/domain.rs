@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::names::Name;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
@@ -134,7 +135,7 @@ pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
             let created = store::insert(tx, &new, now).await?;
             within(store::count(tx).await?, GROUPS_MAX, "groups")?;
             let payload = json!({ "group": created.name, "role": created.role.as_str() });
-            tx.emit(ctx.event("group.created", payload)).await?;
+            tx.emit(ctx.event(event_types::GROUP_CREATED, payload)).await?;
             tx.access_added(Subject::Group(created.id)).await?;
             Ok(created)
         })
@@ -204,7 +205,7 @@ pub async fn update(
                 "name_before": before.name,
                 "role": group.role.as_str(),
             });
-            tx.emit(ctx.event("group.updated", payload)).await?;
+            tx.emit(ctx.event(event_types::GROUP_UPDATED, payload)).await?;
             tx.access_changed(Subject::Group(group.id)).await?;
             Ok(group)
         })
@@ -226,7 +227,7 @@ pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<Removed, 
             }
             admins::must_remain(tx, locked).await?;
             let payload = json!({ "group": group.name, "members": removed.members });
-            tx.emit(ctx.event("group.deleted", payload)).await?;
+            tx.emit(ctx.event(event_types::GROUP_DELETED, payload)).await?;
             tx.access_changed(Subject::Group(group.id)).await?;
             Ok(removed)
         })
@@ -251,7 +252,7 @@ pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, 
             let groups = store::count_groups_of(tx, user).await?;
             within(groups, GROUPS_OF_A_USER_MAX, "groups that a user is in")?;
             let payload = json!({ "group": group.name, "user": added.email });
-            tx.emit(ctx.event("group.member_added", payload)).await?;
+            tx.emit(ctx.event(event_types::GROUP_MEMBER_ADDED, payload)).await?;
             tx.access_changed(Subject::User(user)).await?;
             Ok(added)
         })
@@ -274,7 +275,7 @@ pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), E
             }
             admins::must_remain(tx, locked).await?;
             let payload = json!({ "group": group.name, "user": email.as_str() });
-            tx.emit(ctx.event("group.member_removed", payload)).await?;
+            tx.emit(ctx.event(event_types::GROUP_MEMBER_REMOVED, payload)).await?;
             tx.access_changed(Subject::User(user)).await?;
             Ok(user)
         })

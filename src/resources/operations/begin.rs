@@ -22,6 +22,7 @@ use crate::ctx::{Ctx, GatewayRef, Tx};
 use crate::db::turns::inherited;
 use crate::db::types::workspace_or_default;
 use crate::error::{Error, Reason};
+use crate::outbox::{EventType, event_types};
 use crate::resources::operations::keeper::Operations;
 use crate::seal::hex;
 use crate::upstream::said::harmless;
@@ -127,7 +128,7 @@ async fn insert(
             keeps_output: new.keeps_output,
         };
         let stored = store::insert(tx, &row).await?;
-        tell(tx, ctx, "operation.created", &stored).await?;
+        tell(tx, ctx, event_types::OPERATION_CREATED, &stored).await?;
         Ok(stored)
     })
     .await
@@ -137,7 +138,7 @@ async fn insert(
 pub(super) async fn tell(
     tx: &mut Tx<'_>,
     ctx: &Ctx,
-    name: &'static str,
+    event_type: EventType,
     row: &Operation,
 ) -> Result<(), Error> {
     let mut payload = json!({
@@ -151,7 +152,7 @@ pub(super) async fn tell(
     if let Some(code) = row.error_code {
         payload["error_code"] = code.as_str().into();
     }
-    tx.emit(ctx.event(name, payload).on(row.gateway())).await
+    tx.emit(ctx.event(event_type, payload).on(row.gateway())).await
 }
 
 async fn running_of(app: &App, kind: OperationKind, key: &str) -> Result<Option<String>, Error> {

@@ -22,6 +22,7 @@ use crate::ctx::{Ctx, FleetCtx, List, Pending};
 use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
+use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 
@@ -105,8 +106,8 @@ async fn load(pending: &Pending, id: &str) -> Result<(Ctx, Operation), Error> {
     drop(conn);
     match pending.of(row.owned_by(), row.gateway(), Role::Operator).await {
         Ok(ctx) => Ok((ctx, row)),
-        // As one that does not exist.
-        Err(Error::Missing { .. }) => Err(missing(id)),
+        // An operation that the caller may not see is answered like one that does not exist.
+        Err(Error::Missing { .. } | Error::Denied { .. }) => Err(missing(id)),
         Err(error) => Err(error),
     }
 }
@@ -315,7 +316,7 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
         .transaction(async |tx| {
             let asked = store::cancel(tx, id, row.gateway_id, now).await?;
             if let Some(row) = &asked {
-                tell(tx, &ctx, "operation.cancelling", row).await?;
+                tell(tx, &ctx, event_types::OPERATION_CANCELLING, row).await?;
             }
             Ok(asked)
         })

@@ -20,6 +20,7 @@ use super::{Code, Failure, TEXT_CHARS_MAX};
 use crate::audit::Ending;
 use crate::ctx::{Ctx, Tx};
 use crate::error::{Error, Kind};
+use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
 use crate::upstream::said::harmless;
@@ -205,10 +206,10 @@ pub(super) async fn write_in(
     let now = ctx.now();
     let (status, event, result, failure) = match ended {
         Ended::Done(result) => {
-            (Status::Succeeded, "operation.succeeded", Some(result.as_slice()), None)
+            (Status::Succeeded, event_types::OPERATION_SUCCEEDED, Some(result.as_slice()), None)
         }
         Ended::Failed(failure, result) => {
-            (Status::Failed, "operation.failed", result.as_deref(), Some(failure))
+            (Status::Failed, event_types::OPERATION_FAILED, result.as_deref(), Some(failure))
         }
     };
     let message = failure.map(|failure| harmless(&failure.message, TEXT_CHARS_MAX));

@@ -35,6 +35,7 @@ use std::fmt;
 use serde_json::Value;
 use tracing::error;
 
+use crate::access::action::Action;
 use crate::error::{Error, Reason, Said};
 use crate::words;
 
@@ -62,10 +63,10 @@ words! {
 impl OperationKind {
     /// Every audit action that begins one of this kind.
     #[must_use]
-    pub fn action(self) -> &'static str {
+    pub fn action(self) -> Action {
         match self {
-            Self::Sandbox => "sandbox.create",
-            Self::Exec => "sandbox.exec",
+            Self::Sandbox => Action::SANDBOX_CREATE,
+            Self::Exec => Action::SANDBOX_EXEC,
         }
     }
 

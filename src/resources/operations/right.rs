@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
+use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 
@@ -126,7 +127,7 @@ pub(super) async fn store_lost(app: &Arc<App>, held: &[Arc<Held>]) -> Result<(),
             .transaction(async |tx| {
                 let stopped = store::cancel(tx, &held.id, gateway, now).await?;
                 if let Some(row) = &stopped {
-                    tell(tx, &ctx, "operation.cancelling", row).await?;
+                    tell(tx, &ctx, event_types::OPERATION_CANCELLING, row).await?;
                 }
                 Ok(stopped)
             })

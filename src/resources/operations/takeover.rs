@@ -112,7 +112,7 @@ async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool
 
 fn about(row: &Operation) -> About {
     let target = row.name().to_string();
-    About { action: row.kind.action(), resource: "sandbox", target }
+    About::new(row.kind.action(), target)
 }
 
 fn whose(row: &Operation) -> TakenOver {

@@ -13,6 +13,7 @@ use crate::etag;
 use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
+use crate::outbox::{EventType, event_types};
 
 /// A sandbox, as its gateway tells, and what is kept about it.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ pub async fn update(
                 return Err(Error::conflict(Kind::Sandbox, &place.name));
             }
             let payload = about(place, json!({ "labels": labels.clone().into_map() }));
-            tx.emit(ctx.event("sandbox.metadata.updated", payload)).await?;
+            tx.emit(ctx.event(event_types::SANDBOX_METADATA_UPDATED, payload)).await?;
             meta.labels_json = labels.to_json()?;
             (meta.description, meta.updated_at) = (description, Some(now));
             meta.version += 1;
@@ -125,18 +126,18 @@ pub fn about(place: &SandboxName, mut more: serde_json::Value) -> serde_json::Va
 /// Lets a sandbox run again.
 pub async fn start(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach_to_act(ctx).await?.start_sandbox(place).await?;
-    announce(ctx, "sandbox.started", place).await?;
+    announce(ctx, event_types::SANDBOX_STARTED, place).await?;
     described(ctx, sandbox).await
 }
 
 /// Lets a sandbox stand still.
 pub async fn stop(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach_to_act(ctx).await?.stop_sandbox(place).await?;
-    announce(ctx, "sandbox.stopped", place).await?;
+    announce(ctx, event_types::SANDBOX_STOPPED, place).await?;
     described(ctx, sandbox).await
 }
 
-async fn announce(ctx: &Ctx, event: &'static str, place: &SandboxName) -> Result<(), Error> {
+async fn announce(ctx: &Ctx, event: EventType, place: &SandboxName) -> Result<(), Error> {
     let event = ctx.event(event, about(place, json!({})));
     ctx.record(async |tx| tx.emit(event.clone()).await).await?;
     Ok(())
@@ -166,7 +167,7 @@ pub async fn deleted(ctx: &Ctx, place: &SandboxName) -> Result<Gone, Error> {
         .record(async |tx| {
             let gone = cleanup::forget(tx, gateway, place, Which::All, Which::All).await?;
             let payload = about(place, json!({ "gone": gone.to_json() }));
-            tx.emit(ctx.event("sandbox.deleted", payload)).await?;
+            tx.emit(ctx.event(event_types::SANDBOX_DELETED, payload)).await?;
             Ok(gone)
         })
         .await?;
@@ -183,7 +184,7 @@ pub(super) async fn taken_back(ctx: &Ctx, place: &SandboxName) -> Result<(), Err
         let gone = cleanup::forget(tx, gateway, place, Which::None, Which::None).await?;
         if noted {
             let payload = about(place, json!({ "gone": gone.to_json() }));
-            tx.emit(ctx.event("sandbox.deleted", payload)).await?;
+            tx.emit(ctx.event(event_types::SANDBOX_DELETED, payload)).await?;
         }
         Ok(())
     })

@@ -7,6 +7,7 @@ use tracing::info;
 use super::cleanup::{self, Gone, Which};
 use super::domain::about;
 use super::store::{self, Meta};
+use crate::access::action::Action;
 use crate::access::policy::About;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::clock::Timestamp;
@@ -15,6 +16,7 @@ use crate::db::leases::{self, Lease};
 use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::Gateway;
+use crate::outbox::event_types;
 
 /// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks and an
 /// SBOM that were written since it was last known to be there are for the one to come.
@@ -64,7 +66,7 @@ pub(super) async fn forget(
             let old = Which::By(written_by);
             let gone = cleanup::forget(tx, gateway, &place, old, old).await?;
             let payload = about(&place, json!({ "gone": gone.to_json(), "noticed": true }));
-            tx.emit(ctx.event("sandbox.deleted", payload)).await?;
+            tx.emit(ctx.event(event_types::SANDBOX_DELETED, payload)).await?;
             Ok(Some(gone))
         })
         .await?;
@@ -75,7 +77,7 @@ pub(super) async fn forget(
 }
 
 async fn record(ctx: &Ctx, place: &SandboxName, gone: Gone) -> Result<(), Error> {
-    let about = About { action: "sandbox.cleanup", resource: "sandbox", target: place.to_string() };
+    let about = About::new(Action::SANDBOX_CLEAN_UP, place.to_string());
     let intent = Intent { detail: Some(gone.to_json()), ..ctx.intent(about) };
     let outcome = Outcome::new(intent.at, Ending::Ok, 0);
     ctx.app().audit.record(intent, outcome).await

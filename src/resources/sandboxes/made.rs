@@ -18,6 +18,7 @@ use crate::labels::Labels;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::openshell::watch::{Follow, Seen};
+use crate::outbox::event_types;
 use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
 use crate::resources::operations::patience::is_anothers;
 use crate::resources::operations::{Code, Failure, Running};
@@ -148,7 +149,7 @@ pub async fn store(
             store::describe(tx, &meta, description, labels, now).await?;
         }
         let payload = about(place, details.clone());
-        tx.emit(ctx.event("sandbox.created", payload)).await
+        tx.emit(ctx.event(event_types::SANDBOX_CREATED, payload)).await
     })
     .await?;
     Ok(())

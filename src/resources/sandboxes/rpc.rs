@@ -149,7 +149,7 @@ impl SandboxService for Sandboxes {
             let place = input::place(&req.workspace, &req.sandbox)?;
             let lines = logs::get(ctx, &place, &req.try_into()?).await?;
             let lines = lines.into_iter().map(Into::into).collect();
-            Ok(pb::GetSandboxLogsResponse { lines })
+            Ok(pb::GetSandboxLogsResponse { log_lines: lines })
         })
         .await
     }

@@ -17,6 +17,7 @@ use crate::db::types::SandboxName;
 use crate::error::{Error, Kind, Said};
 use crate::net::public_address::PublicAddress;
 use crate::openshell::ssh::SshSession;
+use crate::outbox::event_types;
 use crate::seal::hex;
 
 /// How long a session is remembered whose end the gateway doesn't tell.
@@ -54,7 +55,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
         .transaction(async |tx| {
             store::insert_ssh(tx, gateway, place, &token_hash, now, ends).await?;
             let payload = about(place, serde_json::json!({}));
-            tx.emit(ctx.event("sandbox.ssh_session.created", payload)).await
+            tx.emit(ctx.event(event_types::SSH_SESSION_CREATED, payload)).await
         })
         .await;
     if let Err(error) = remembered {
@@ -98,7 +99,7 @@ pub async fn revoke(ctx: &Ctx, place: &SandboxName, token: &str) -> Result<(), E
         store::delete_ssh(tx, gateway, &token_hash).await?;
         if revoked {
             let payload = about(place, serde_json::json!({}));
-            let event = ctx.event("sandbox.ssh_session.revoked", payload);
+            let event = ctx.event(event_types::SSH_SESSION_REVOKED, payload);
             tx.emit(event).await?;
         }
         Ok(())

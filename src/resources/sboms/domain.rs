@@ -17,6 +17,7 @@ use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
+use crate::outbox::event_types;
 use crate::resources::sboms::intake::Intake;
 
 /// Most SBOMs of the sandboxes of one gateway, which need not exist: the names alone must not fill the database. Uploads at
@@ -180,7 +181,7 @@ async fn replace(
             "vulnerabilities_removed": difference.vulnerabilities.removed,
             "sha256": stored.sha256,
         });
-        tx.emit(ctx.event("sbom.uploaded", payload)).await?;
+        tx.emit(ctx.event(event_types::SBOM_UPLOADED, payload)).await?;
         Ok(Some(stored))
     })
     .await
@@ -227,7 +228,7 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
             "workspace": place.name.workspace,
             "sandbox": place.name.name,
         });
-        tx.emit(ctx.event("sbom.deleted", payload)).await
+        tx.emit(ctx.event(event_types::SBOM_DELETED, payload)).await
     })
     .await?;
     Ok(())

@@ -90,7 +90,7 @@ impl SbomService for Sboms {
             let (page, next_page_token) =
                 lists::components(ctx, &place, &filter, size, &req.page_token).await?;
             let components = page.into_iter().map(Into::into).collect();
-            Ok(pb::ListSbomComponentsResponse { components, next_page_token })
+            Ok(pb::ListSbomComponentsResponse { sbom_components: components, next_page_token })
         })
         .await
     }
@@ -107,7 +107,10 @@ impl SbomService for Sboms {
                 lists::vulnerabilities(ctx, &place, &filter, size, &req.page_token).await?;
             let vulnerabilities =
                 page.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?;
-            Ok(pb::ListSbomVulnerabilitiesResponse { vulnerabilities, next_page_token })
+            Ok(pb::ListSbomVulnerabilitiesResponse {
+                sbom_vulnerabilities: vulnerabilities,
+                next_page_token,
+            })
         })
         .await
     }
@@ -145,7 +148,7 @@ impl SbomService for Sboms {
             let (page, next_page_token) =
                 search::page(ctx, &query(&req)?, size, &req.page_token).await?;
             let components = page.into_iter().map(Into::into).collect();
-            Ok(pb::SearchComponentsResponse { components, next_page_token })
+            Ok(pb::SearchComponentsResponse { found_components: components, next_page_token })
         })
         .await
     }

@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::names::Name;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
@@ -152,7 +153,7 @@ pub async fn create(
             effect::turn_of_global_admin(ctx, tx).await?;
             let created = add(tx, &new).await?;
             let payload = json!({ "service_principal": created.name, "role": role.as_str() });
-            tx.emit(ctx.event("service_principal.created", payload)).await?;
+            tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_CREATED, payload)).await?;
             tx.access_added(Subject::ServicePrincipal(created.id)).await?;
             Ok(created)
         })
@@ -210,7 +211,7 @@ pub async fn update(
             }
             let payload =
                 json!({ "service_principal": principal.name, "role": principal.role.as_str() });
-            tx.emit(ctx.event("service_principal.updated", payload)).await?;
+            tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_UPDATED, payload)).await?;
             tx.access_changed(Subject::ServicePrincipal(id)).await?;
             Ok(principal)
         })
@@ -251,7 +252,7 @@ pub async fn rotate(
                 return Err(Error::conflict(Kind::ServicePrincipal, name));
             }
             let payload = json!({ "service_principal": found.name });
-            tx.emit(ctx.event("service_principal.rotated", payload)).await?;
+            tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_ROTATED, payload)).await?;
             tx.access_changed(Subject::ServicePrincipal(found.id)).await?;
             let missing = || Error::missing(Kind::ServicePrincipal, name);
             store::by_name(tx, name).await?.ok_or_else(missing)
@@ -269,7 +270,7 @@ pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error
             return Err(Error::conflict(Kind::ServicePrincipal, name));
         }
         let payload = json!({ "service_principal": found.name });
-        tx.emit(ctx.event("service_principal.deleted", payload)).await?;
+        tx.emit(ctx.event(event_types::SERVICE_PRINCIPAL_DELETED, payload)).await?;
         tx.access_changed(Subject::ServicePrincipal(found.id)).await
     })
     .await?;

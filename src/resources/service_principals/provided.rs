@@ -10,6 +10,7 @@ use crate::ctx::Ctx;
 use crate::error::{Error, Kind};
 use crate::feed;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::role::Role;
 
 /// What is shown of a key that nobody has.
@@ -39,13 +40,13 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
     let moved = ctx
         .transaction(async |tx| {
             let (id, what) = match store::by_name(tx, name).await? {
-                None => (add(tx, &new).await?.id, "service_principal.created"),
+                None => (add(tx, &new).await?.id, event_types::SERVICE_PRINCIPAL_CREATED),
                 Some(found) if found.role != role => {
                     let (id, version) = (found.id, found.version);
                     if !store::update(tx, id, version, role, found.expires_at).await? {
                         return Err(Error::conflict(Kind::ServicePrincipal, name));
                     }
-                    (id, "service_principal.updated")
+                    (id, event_types::SERVICE_PRINCIPAL_UPDATED)
                 }
                 Some(_) => return Ok(false),
             };

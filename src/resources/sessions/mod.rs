@@ -27,6 +27,7 @@ use crate::db::page::PageSize;
 use crate::db::types::{GatewayId, SessionId, UserId};
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -180,7 +181,7 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
             let ended = store::end_beyond(tx, new.user, SESSIONS_MAX, now).await?;
             let payload =
                 json!({ "session": id.get(), "kind": new.kind.as_str(), "user": &*ctx.actor() });
-            tx.emit(ctx.event("session.started", payload)).await?;
+            tx.emit(ctx.event(event_types::SESSION_STARTED, payload)).await?;
             if ended > 0 {
                 tx.access_changed(Subject::User(new.user)).await?;
             }
@@ -231,7 +232,7 @@ pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<
                 return Ok(true);
             }
             let payload = json!({ "session": found.id.get(), "user": found.email });
-            tx.emit(ctx.event("session.reused", payload)).await?;
+            tx.emit(ctx.event(event_types::SESSION_REUSED, payload)).await?;
             end(tx, found.new.user, found.id, now).await?;
             Ok(false)
         })
@@ -302,7 +303,7 @@ pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error>
             return Err(Error::missing(Kind::Session, id));
         }
         let payload = json!({ "session": id.get(), "user": user.get() });
-        tx.emit(ctx.event("session.revoked", payload)).await
+        tx.emit(ctx.event(event_types::SESSION_REVOKED, payload)).await
     })
     .await?;
     Ok(())

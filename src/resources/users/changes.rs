@@ -21,6 +21,7 @@ use crate::db::types::SessionId;
 use crate::error::{Error, Kind, Reason};
 use crate::etag;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::resources::sessions::budget;
 use crate::resources::sessions::{self, Shown};
@@ -106,7 +107,7 @@ pub async fn update(
             }
             let payload =
                 json!({ "user": user.email, "role": role.as_str(), "is_active": is_active });
-            tx.emit(ctx.event("user.updated", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_UPDATED, payload)).await?;
             let updated = domain::find(tx, &Named::Id(user.id)).await?;
             tx.access_changed(Subject::User(user.id)).await?;
             Ok(updated)
@@ -128,7 +129,7 @@ pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Er
             taken(store::delete(tx, user.id, user.version).await?, named)?;
             admins::must_remain(tx, locked).await?;
             let payload = json!({ "user": user.email, "id": user.id.get() });
-            tx.emit(ctx.event("user.deleted", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_DELETED, payload)).await?;
             tx.access_changed(Subject::User(user.id)).await?;
             Ok(removed)
         })
@@ -171,7 +172,7 @@ pub async fn reset_password(
             admins::must_remain(tx, locked).await?;
             sessions::end_all(tx, user.id, now).await?;
             let payload = json!({ "user": user.email });
-            tx.emit(ctx.event("user.password_reset", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_PASSWORD_RESET, payload)).await?;
             let reset = domain::find(tx, &Named::Id(user.id)).await?;
             tx.access_changed(Subject::User(user.id)).await?;
             Ok(reset)
@@ -187,7 +188,7 @@ pub async fn unlock(ctx: &Ctx, named: &Named) -> Result<(), Error> {
         let user = found(ctx, tx, named).await?;
         budget::forgive(ctx.app(), tx, &user.email).await?;
         let payload = json!({ "user": user.email });
-        tx.emit(ctx.event("user.unlocked", payload)).await
+        tx.emit(ctx.event(event_types::USER_UNLOCKED, payload)).await
     })
     .await?;
     Ok(())
@@ -221,7 +222,7 @@ pub async fn revoke_sessions(
                 Some(id) => return Err(Error::missing(Kind::Session, id)),
             };
             let payload = json!({ "user": user.email, "sessions": ended });
-            tx.emit(ctx.event("user.sessions_revoked", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_SESSIONS_REVOKED, payload)).await?;
             tx.access_changed(Subject::User(user.id)).await?;
             Ok(ended)
         })

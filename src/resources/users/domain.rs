@@ -13,6 +13,7 @@ use crate::db::page::PageSize;
 use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::sessions;
 use crate::role::Role;
 use crate::secret::Secret;
@@ -184,7 +185,7 @@ pub async fn create(
             let id = store::insert(tx, email.as_str(), &hash, role, now).await?;
             within(tx, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            tx.emit(ctx.event("user.created", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_CREATED, payload)).await?;
             tx.access_added(Subject::User(id)).await?;
             Ok(id)
         })
@@ -220,7 +221,7 @@ pub async fn set_password(
             let version = version.ok_or_else(|| Error::conflict(Kind::User, user))?;
             sessions::end_all(tx, user, now).await?;
             let payload = json!({ "user": user.get() });
-            tx.emit(ctx.event("user.password_set", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_PASSWORD_SET, payload)).await?;
             tx.access_changed(Subject::User(user)).await?;
             Ok(version)
         })

@@ -13,6 +13,7 @@ use http::Response;
 use tower::{Service, ServiceExt};
 
 use super::gate::{self, Route};
+use crate::access::action::Action;
 use crate::access::policy::{About, Method};
 use crate::app::App;
 use crate::ctx::{Call, Refusal};
@@ -58,19 +59,18 @@ fn refused(app: &App, call: &Call, route: Option<&Route>, error: &Error) {
         app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
         return;
     }
-    let (action, resource) = match route {
-        Some(Route::Own(Method { action, resource, .. })) => (*action, *resource),
+    let action = match route {
+        Some(Route::Own(Method { action, .. })) => *action,
         Some(Route::Proxied { v0_0, v0_1, .. }) => {
-            let guards = [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
-            guards
-                .map(|guard| (guard.action, guard.resource))
-                .next()
-                .unwrap_or(("auth.forbidden", "method"))
+            let mut guards =
+                [v0_1, v0_0].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
+            guards.next().map_or(Action::AUTH_REFUSE, |guard| guard.action)
         }
-        Some(Route::Open(_)) | None => ("auth.forbidden", "method"),
+        Some(Route::Open(_)) | None => Action::AUTH_REFUSE,
     };
-    let about = About { action, resource, target: String::new() };
-    let refusal = Refusal { about, gateway: None, role: Role::None, why: error.into() };
+    let about = About::new(action, "");
+    let gateway = call.note.lock().selected.take();
+    let refusal = Refusal { about, gateway, role: Role::None, why: error.into() };
     call.note.lock().refused.get_or_insert(refusal);
 }
 

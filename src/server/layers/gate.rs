@@ -13,6 +13,7 @@ use crate::access::principal::Caller;
 use crate::access::principal::only_user;
 use crate::app::App;
 use crate::error::{Error, Reason};
+use crate::proxy::target;
 use crate::role::Role;
 use crate::server::body::Body;
 use crate::server::stages::{Failure, Gated, Identified, State};
@@ -34,7 +35,12 @@ where
     if let Route::Own(Method { access: Access::Public, .. }) = &route {
         shared.public_limit.admit(*ip).map_err(refuse)?;
     }
-    judge(&shared.app, &route, call.caller.as_ref()).map_err(refuse)?;
+    if let Err(error) = judge(&shared.app, &route, call.caller.as_ref()) {
+        if let (Route::Proxied { .. }, Some(caller)) = (&route, &call.caller) {
+            call.note.lock().selected = target::selected(&shared.app, caller, &state.request);
+        }
+        return Err(refuse(error));
+    }
     inner.oneshot(Gated { state, route }).await
 }
 

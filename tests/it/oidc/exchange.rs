@@ -85,11 +85,11 @@ served! { tuned issuers;
 
         let name = "oidc/corp/deploy".to_owned();
         let rotated = sg.exchange("corp", &good(&corp).await).await.unwrap();
-        let request = pb::RotateServicePrincipalRequest { name: name.clone(), ..Default::default() };
+        let request = pb::RotateServicePrincipalRequest { service_principal: name.clone(), ..Default::default() };
         sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
         assert_refused!(sg.with(&rotated.session_token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
         let deleted = sg.exchange("corp", &good(&corp).await).await.unwrap();
-        let request = pb::DeleteServicePrincipalRequest { name, ..Default::default() };
+        let request = pb::DeleteServicePrincipalRequest { service_principal: name, ..Default::default() };
         sg.admin().service_principals().delete_service_principal(request).await.unwrap();
         assert_refused!(sg.with(&deleted.session_token).who().await, Unauthenticated, "CREDENTIAL_INVALID");
         sg.finish().await;

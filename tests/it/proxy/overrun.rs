@@ -55,7 +55,10 @@ impl Loss {
         match self {
             Self::Rotated => {
                 let name = name.to_owned();
-                let request = pb::RotateServicePrincipalRequest { name, ..Default::default() };
+                let request = pb::RotateServicePrincipalRequest {
+                    service_principal: name,
+                    ..Default::default()
+                };
                 sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
             }
             Self::Demoted => sg.admin().bind(name, "alpha", pb::Role::Viewer).await,

@@ -81,8 +81,10 @@ fn a_credential_that_ends_meanwhile_does_not_make_a_write_look_denied() {
             gateway.calls().contains_key(&path("StopSandbox"))
         })
         .await;
-        let request =
-            pb::DeleteServicePrincipalRequest { name: "ops".to_owned(), ..Default::default() };
+        let request = pb::DeleteServicePrincipalRequest {
+            service_principal: "ops".to_owned(),
+            ..Default::default()
+        };
         sg.admin().service_principals().delete_service_principal(request).await.unwrap();
         assert_eq!(Answer::of(response).await.status().code(), tonic::Code::Unauthenticated);
         assert_eq!(last(&sg, "StopSandbox", 1).await, (Unknown, 16));

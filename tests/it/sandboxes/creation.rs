@@ -224,7 +224,7 @@ served! {
         let base = || to_create(&sg, "edge", "agent");
         let long = |n: usize| "x".repeat(n);
         let bad = [
-            pb::CreateSandboxRequest { sandbox: "a b".into(), ..base() },
+            pb::CreateSandboxRequest { name: "a b".into(), ..base() },
             pb::CreateSandboxRequest { workspace: "../x".into(), ..base() },
             pb::CreateSandboxRequest { image: long(513), ..base() },
             pb::CreateSandboxRequest { image: "a\nb".into(), ..base() },

@@ -46,7 +46,7 @@ fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
 fn to_create(sg: &TestServer, gateway: &str, name: &str) -> pb::CreateSandboxRequest {
     pb::CreateSandboxRequest {
         gateway: gateway.to_owned(),
-        sandbox: name.to_owned(),
+        name: name.to_owned(),
         request_id: request_id(sg),
         ..Default::default()
     }

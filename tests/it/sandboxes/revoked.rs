@@ -26,11 +26,13 @@ async fn lose(sg: &TestServer, gateway: &str, loss: Loss) {
     let (admin, name) = (sg.admin(), "ops".to_owned());
     match loss {
         Loss::Rotated => {
-            let request = pb::RotateServicePrincipalRequest { name, ..Default::default() };
+            let request =
+                pb::RotateServicePrincipalRequest { service_principal: name, ..Default::default() };
             admin.service_principals().rotate_service_principal(request).await.unwrap();
         }
         Loss::Deleted => {
-            let request = pb::DeleteServicePrincipalRequest { name, ..Default::default() };
+            let request =
+                pb::DeleteServicePrincipalRequest { service_principal: name, ..Default::default() };
             admin.service_principals().delete_service_principal(request).await.unwrap();
         }
         Loss::Demoted => {
@@ -60,7 +62,7 @@ served! {
             create(&sg, to_create(&sg, name, "box")).await;
             for loss in [Loss::Rotated, Loss::Deleted, Loss::Demoted] {
                 // A leftover of the turn before.
-                let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+                let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
                 let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
                 let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
                 let request = pb::StartExecSandboxRequest {
@@ -86,7 +88,7 @@ served! {
             let simulator = Simulator::start(options).await.unwrap();
             sg.gateway(name, simulator.addr()).await;
             for (sandbox, loss) in [("one", Loss::Deleted), ("two", Loss::LockedOut)] {
-                let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+                let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
                 let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
                 let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
                 let operation = begin(&ops, to_create(&sg, name, sandbox)).await;
@@ -102,7 +104,7 @@ served! {
     async fn a_proxied_deletion_that_waited_for_its_gateway_is_not_sent_for_a_dead_credential(sg: TestServer) {
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
-            let leftover = pb::DeleteServicePrincipalRequest { name: "ops".into(), ..Default::default() };
+            let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
             let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
             let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
             let ask = match generation {

@@ -104,7 +104,7 @@ fn wp36_what_was_noted_and_has_run_is_not_done_again() {
         let run = pb::RunBootHookRequest {
             gateway: "old".into(),
             sandbox: "noted".into(),
-            id: hooks[1].id,
+            boot_hook_id: hooks[1].id,
             request_id: request_id(&sg),
             ..Default::default()
         };

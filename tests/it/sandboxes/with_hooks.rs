@@ -40,7 +40,7 @@ served! {
             let request = pb::UpdateBootHookRequest {
                 gateway: name.into(),
                 sandbox: "box".into(),
-                id: gate.id,
+                boot_hook_id: gate.id,
                 continue_on_failure: true,
                 update_mask: Some(prost_types::FieldMask { paths: vec!["continue_on_failure".into()] }),
                 request_id: request_id(&sg),

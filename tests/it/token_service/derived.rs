@@ -39,7 +39,8 @@ pub(super) async fn end_of(mut events: Streaming<new::SandboxStreamEvent>) -> St
 }
 
 async fn rotate(sg: &TestServer, name: &str) -> String {
-    let request = pb::RotateServicePrincipalRequest { name: name.into(), ..Default::default() };
+    let request =
+        pb::RotateServicePrincipalRequest { service_principal: name.into(), ..Default::default() };
     sg.admin()
         .service_principals()
         .rotate_service_principal(request)
@@ -64,7 +65,7 @@ served! {
         assert_eq!(list(&sg.with(&after), None).await.unwrap(), "alpha");
 
         let stream = watching(&sg.with(&after)).await;
-        let delete = pb::DeleteServicePrincipalRequest { name: "ci".into(), ..Default::default() };
+        let delete = pb::DeleteServicePrincipalRequest { service_principal: "ci".into(), ..Default::default() };
         sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
         assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
         assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
@@ -81,7 +82,7 @@ served! {
         let before = sg.with(&token(&sg, "alpha", &key).await);
         let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
         let request = pb::RotateServicePrincipalRequest {
-            name: "ci".into(),
+            service_principal: "ci".into(),
             overlap: Some(hour),
             ..Default::default()
         };

@@ -296,7 +296,7 @@ served! { tuned people;
         let tokens = approved(&sg, &ana, "alpha").await;
         let stream = watching(&sg.with(&tokens.text("access_token"))).await;
         let id = sessions(&sg, &ana).await[0].id;
-        let revoke = pb::RevokeSessionRequest { id, ..Default::default() };
+        let revoke = pb::RevokeSessionRequest { session_id: id, ..Default::default() };
         sg.with(&ana).auth().revoke_session(revoke).await.unwrap();
         assert_eq!(end_of(stream).await.code(), tonic::Code::Unauthenticated);
         assert_eq!(by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(), refused("invalid_grant"));

@@ -10,6 +10,7 @@ use crate::access::principal::Caller;
 use crate::ctx::Ctx;
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::sessions;
 
 /// How lately a user must have shown who it is: a session that was left open links nobody's identity.
@@ -63,7 +64,7 @@ pub async fn unlink(ctx: &Ctx) -> Result<(), Error> {
         sessions::end_all(tx, user, now).await?;
         ctx.detail("provider", provider.as_str());
         let payload = json!({ "user": own.email, "provider": provider });
-        tx.emit(ctx.event("user.unlinked", payload)).await?;
+        tx.emit(ctx.event(event_types::USER_UNLINKED, payload)).await?;
         tx.access_changed(Subject::User(user)).await
     })
     .await?;

@@ -32,6 +32,7 @@ use crate::oidc::claims::Claims;
 use crate::oidc::flow::{Answer, Pending};
 use crate::oidc::provider::Failure;
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::sessions::{self, NewSession, Session, SessionKind};
 use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
@@ -208,7 +209,7 @@ async fn settle(
                 users::within(tx, USERS_TO_REGISTER_MAX).await?;
                 ctx.detail("created", true);
                 let payload = json!({ "user": address, "role": role.as_str(), "provider": name });
-                tx.emit(ctx.event("user.created", payload)).await?;
+                tx.emit(ctx.event(event_types::USER_CREATED, payload)).await?;
                 (user, version, true)
             }
             Decision::Enter { user, password_version, link, role } => {
@@ -249,7 +250,7 @@ async fn link_to(
         return Err(Error::exists(Kind::Identity, identity.provider));
     }
     let payload = json!({ "user": address, "provider": identity.provider });
-    tx.emit(ctx.event("user.linked", payload)).await
+    tx.emit(ctx.event(event_types::USER_LINKED, payload)).await
 }
 
 async fn set_role(
@@ -262,5 +263,5 @@ async fn set_role(
     let Some(role) = role else { return Ok(()) };
     store::set_role(tx, user, role).await?;
     let payload = json!({ "user": address, "role": role.as_str(), "is_active": true });
-    tx.emit(ctx.event("user.updated", payload)).await
+    tx.emit(ctx.event(event_types::USER_UPDATED, payload)).await
 }

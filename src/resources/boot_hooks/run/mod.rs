@@ -25,6 +25,7 @@ use super::store::{self, Hook};
 use crate::ctx::Ctx;
 use crate::db::types::{BootHookId, SandboxRef};
 use crate::error::{Error, Reason};
+use crate::outbox::event_types;
 use crate::resources::operations::{Running, patience};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
@@ -264,7 +265,7 @@ async fn keep(
             };
             // The event is emitted even if the hook was deleted while it ran.
             store::ran(tx, place, hook.id, now, status, written).await?;
-            let event = ctx.event("boot_hook.run", payload.clone());
+            let event = ctx.event(event_types::BOOT_HOOK_RUN, payload.clone());
             tx.emit(event.on(place.gateway.clone())).await?;
             Ok(version)
         })

@@ -16,6 +16,7 @@ use super::store::{self as gateways, Probed};
 use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::error::Error;
+use crate::outbox::event_types;
 use crate::upstream::budget::Sent;
 use crate::upstream::row::Status;
 use crate::upstream::targets::Target;
@@ -63,7 +64,7 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
             let on = || target.gateway();
             let payload =
                 json!({ "gateway": &*target.name, "sent": sent.as_str(), "limit": limit });
-            tx.emit(ctx.event("gateway.over_budget", payload).on(on())).await?;
+            tx.emit(ctx.event(event_types::GATEWAY_OVER_BUDGET, payload).on(on())).await?;
             if lowered(gateway.found.last_status) {
                 let why = words(&row);
                 gateways::degrade(tx, target.id, &why).await?;
@@ -80,7 +81,7 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
                     "status": "degraded",
                     "version": gateway.found.gateway_version,
                 });
-                let event = ctx.event("gateway.status_changed", payload).on(on());
+                let event = ctx.event(event_types::GATEWAY_STATUS_CHANGED, payload).on(on());
                 tx.emit(event).await?;
             }
             Ok(true)

@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::ctx::{Ctx, Tx};
 use crate::error::Error;
 use crate::net::x509;
+use crate::outbox::event_types;
 use crate::upstream::row::Row as Gateway;
 
 /// Days before its end when a certificate is told of, fewest first.
@@ -104,7 +105,7 @@ async fn note_one(
             "expire_time": ends.to_string(),
         });
         let on = gateway.gateway();
-        tx.emit(ctx.event("gateway.cert_expiring", payload).on(on)).await?;
+        tx.emit(ctx.event(event_types::GATEWAY_CERT_EXPIRING, payload).on(on)).await?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use tracing::warn;
 use super::candidate::{Candidate, ordered};
 use super::store::{self, Run};
 use super::{Answer, Found, Judged, Outcome};
+use crate::access::action::Action;
 use crate::access::policy::About;
 use crate::app::App;
 use crate::audit::{self, Ending, Intent};
@@ -21,6 +22,7 @@ use crate::db::leases::{self, Lease};
 use crate::db::types::NamedGateway;
 use crate::error::{Error, Kind, Reason};
 use crate::net::names::Service;
+use crate::outbox::event_types;
 use crate::resources::gateways::domain::{self, NewGateway};
 use crate::resources::gateways::store as gateways;
 use crate::upstream::endpoint::Scheme;
@@ -224,7 +226,7 @@ impl Judge<'_> {
 const FAILED_PRECONDITION: i32 = 9;
 
 fn intent(ctx: &Ctx, new: &NewGateway) -> Intent {
-    let about = About { action: "gateway.register", resource: "gateway", target: new.name.clone() };
+    let about = About::new(Action::GATEWAY_REGISTER, new.name.as_str());
     Intent {
         gateway: Some(NamedGateway { id: None, name: new.name.as_str().into() }),
         detail: Some(json!({
@@ -283,7 +285,7 @@ async fn store_run(ctx: &Ctx, lease: &Lease, run: &Run) -> Result<(), Error> {
         let mut payload: serde_json::Map<String, Value> = counts.collect();
         let domains = run.answers().into_iter().map(|answer| json!(answer.domain)).collect();
         payload.insert("domains".to_owned(), Value::Array(domains));
-        tx.emit(ctx.event("gateway.discovered", payload.into())).await
+        tx.emit(ctx.event(event_types::GATEWAY_DISCOVERED, payload.into())).await
     })
     .await
 }

@@ -24,6 +24,7 @@ use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::settings::{APPROVAL_AUTO, APPROVAL_MODE, Setting, Value};
+use crate::outbox::event_types;
 use crate::upstream::row::Row;
 use crate::workers::{Worked, Worker};
 
@@ -164,7 +165,11 @@ async fn set(
     let news = store::note(tx, on.id, kind, since).await?;
     if news {
         let opened = since.is_some();
-        let name = if opened { "gateway.finding_opened" } else { "gateway.finding_closed" };
+        let name = if opened {
+            event_types::GATEWAY_FINDING_OPENED
+        } else {
+            event_types::GATEWAY_FINDING_CLOSED
+        };
         let payload = json!({ "gateway": &*on.name, "finding": kind.as_str() });
         tx.emit(ctx.event(name, payload).on(on.clone())).await?;
     }

@@ -9,6 +9,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
+use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 
 /// How many have not ended.
@@ -24,7 +25,7 @@ pub async fn cancel(
 ) -> Result<Vec<Operation>, Error> {
     let asked = store::cancel(tx, gateway, ctx.now()).await?;
     for row in &asked {
-        tell(tx, ctx, "operation.cancelling", row).await?;
+        tell(tx, ctx, event_types::OPERATION_CANCELLING, row).await?;
     }
     Ok(asked)
 }

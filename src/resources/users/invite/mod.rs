@@ -24,6 +24,7 @@ use crate::ctx::{Anonymous, Ctx};
 use crate::db::types::UserId;
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::Subject;
+use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
 use crate::resources::sessions::{self, budget};
 use crate::role::Role;
@@ -80,7 +81,7 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
             let id = store::insert_invited(tx, email.as_str(), role, waiting, now).await?;
             domain::within(tx, USERS_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            tx.emit(ctx.event("user.invited", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_INVITED, payload)).await?;
             let user = domain::find(tx, &Named::Id(id)).await?;
             tx.access_added(Subject::User(id)).await?;
             Ok(user)
@@ -109,7 +110,7 @@ pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
                 return Err(Error::conflict(Kind::User, named));
             }
             let payload = json!({ "user": found.email });
-            tx.emit(ctx.event("user.invite_resent", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_INVITE_RESENT, payload)).await?;
             domain::find(tx, &Named::Id(found.id)).await
         })
         .await?;
@@ -155,7 +156,7 @@ pub async fn accept(
             let (user, password_version) = accepted.ok_or_else(invalid)?;
             sessions::end_all(tx, user, now).await?;
             let payload = json!({ "user": email });
-            tx.emit(ctx.event("user.invite_accepted", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_INVITE_ACCEPTED, payload)).await?;
             tx.access_changed(Subject::User(user)).await?;
             Ok(password_version)
         })
@@ -204,7 +205,7 @@ pub async fn register(
             let user = users::insert(tx, email.as_str(), &hash, role, now).await?;
             domain::within(tx, USERS_TO_REGISTER_MAX).await?;
             let payload = json!({ "user": email.as_str(), "role": role.as_str() });
-            tx.emit(ctx.event("user.registered", payload)).await?;
+            tx.emit(ctx.event(event_types::USER_REGISTERED, payload)).await?;
             tx.access_added(Subject::User(user)).await?;
             Ok(user)
         })

@@ -1,0 +1,139 @@
+//! The audit actions: `<resource_type>.<verb>`, with one dot and a verb of a closed list. Every action of an rpc comes from
+//! its option; those of jobs, the command line and the audit log itself are listed here.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+/// Every verb. A new one is added here, so that two names for one thing are seen.
+const VERBS: &[&str] = &[
+    "accept_invite",
+    "add",
+    "apply",
+    "approve",
+    "attach",
+    "begin_login",
+    "call",
+    "cancel",
+    "change_password",
+    "clean_up",
+    "clear",
+    "configure",
+    "create",
+    "delete",
+    "detach",
+    "diff",
+    "discover",
+    "download",
+    "edit",
+    "exchange",
+    "exec",
+    "exec_interactive",
+    "explain",
+    "expose",
+    "forward",
+    "get",
+    "get_discovery",
+    "get_health",
+    "get_history",
+    "get_logs",
+    "get_status",
+    "import",
+    "invite",
+    "issue",
+    "link_oidc",
+    "lint",
+    "list",
+    "login",
+    "logout",
+    "refresh",
+    "refuse",
+    "register",
+    "remove",
+    "reorder",
+    "resend_invite",
+    "reset_password",
+    "revoke",
+    "revoke_sessions",
+    "rotate",
+    "rotate_credential",
+    "rotate_credentials",
+    "run",
+    "search",
+    "set",
+    "setup",
+    "stage_rootfs",
+    "start",
+    "stop",
+    "test",
+    "undo",
+    "unlink_oidc",
+    "unlock",
+    "unregister",
+    "update",
+    "update_metadata",
+    "upload",
+    "vote",
+    "vote_many",
+    "wait",
+    "watch",
+];
+
+/// Actions that no option of an rpc states: of counted refusals, of unknown methods of a gateway, of the content of a
+/// proxied `UpdateConfig`, of jobs, of the token service and of the command line.
+const OTHERS: &[(&str, &str)] = &[
+    ("auth", "refuse"),
+    ("gateway", "call"),
+    ("gateway_token", "issue"),
+    ("policy", "apply"),
+    ("policy", "edit"),
+    ("sandbox", "clean_up"),
+    ("user", "create"),
+];
+
+/// The actions that were met, each once.
+#[derive(Default)]
+pub(crate) struct Actions(BTreeSet<(String, String)>);
+
+impl Actions {
+    /// Takes the action of an rpc. Returns the path of its constant.
+    pub(crate) fn add(&mut self, path: &str, resource_type: &str, verb: &str) -> String {
+        let is_word = |word: &str| {
+            word.starts_with(|c: char| c.is_ascii_lowercase())
+                && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        };
+        assert!(is_word(resource_type), "{path}: `resource_type` is a noun in snake case");
+        assert!(VERBS.contains(&verb), "{path}: `{verb}` is not in the list of verbs");
+        self.0.insert((resource_type.to_owned(), verb.to_owned()));
+        format!("Action::{}", constant(resource_type, verb))
+    }
+
+    /// Writes `Action`'s constants, sorted by name.
+    pub(crate) fn write(mut self, file: &Path) {
+        for (resource_type, verb) in OTHERS {
+            self.add("OTHERS", resource_type, verb);
+        }
+        let unused: Vec<_> =
+            VERBS.iter().filter(|verb| !self.0.iter().any(|(_, used)| used == *verb)).collect();
+        assert!(unused.is_empty(), "verbs without an action: {unused:?}");
+        let (mut constants, mut all) = (String::new(), String::new());
+        for (resource_type, verb) in &self.0 {
+            let (name, constant) =
+                (format!("{resource_type}.{verb}"), constant(resource_type, verb));
+            writeln!(
+                constants,
+                "/// `{name}`.\npub const {constant}: Self = Self {{ resource_type: {resource_type:?}, name: {name:?} }};"
+            )
+            .expect("a string takes all");
+            write!(all, "Self::{constant}, ").expect("a string takes all");
+        }
+        let code = format!(
+            "impl Action {{\n{constants}\n/// Every action, sorted by name.\npub const ALL: &[Self] = &[{all}];\n}}\n"
+        );
+        std::fs::write(file, code).expect("OUT_DIR is writable");
+    }
+}
+
+fn constant(resource_type: &str, verb: &str) -> String {
+    format!("{resource_type}_{verb}").to_uppercase()
+}

@@ -1,0 +1,175 @@
+//! Every type of event, and who may read it.
+//!
+//! Invariants
+//! - an event shows a reader nothing that the rpcs keep from the reader: each type states the least role on its gateway;
+//! - an event without a gateway, and one whose type is not known, is read by global admins alone;
+//! - stored events keep the name under which they were written; a former name has the audience of the present one.
+
+use crate::role::Role;
+
+/// Who may read an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Those who hold at least this role on the gateway of the event, and global admins.
+    Gateway(Role),
+    /// Global admins.
+    GlobalAdmins,
+}
+
+/// A type of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventType {
+    name: &'static str,
+    audience: Audience,
+}
+
+impl EventType {
+    /// Returns the name: `<resource>.<participle>`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Returns who may read it.
+    #[must_use]
+    pub fn audience(self) -> Audience {
+        self.audience
+    }
+}
+
+const VIEWERS: Audience = Audience::Gateway(Role::Viewer);
+const OPERATORS: Audience = Audience::Gateway(Role::Operator);
+const ADMINS: Audience = Audience::Gateway(Role::Admin);
+const GLOBAL_ADMINS: Audience = Audience::GlobalAdmins;
+
+/// Makes a constant of each type, and the list of all.
+macro_rules! event_types {
+    ($($constant:ident: $name:literal, $audience:ident, $what:literal;)+) => {
+        $(#[doc = $what]
+        pub const $constant: EventType = EventType { name: $name, audience: $audience };)+
+
+        /// Every type, with what it says.
+        pub const ALL: &[(EventType, &str)] = &[$(($constant, $what),)+];
+    };
+}
+
+event_types! {
+    BOOT_HOOK_CREATED: "boot_hook.created", VIEWERS, "A boot hook was created.";
+    BOOT_HOOK_DELETED: "boot_hook.deleted", VIEWERS, "A boot hook was deleted.";
+    BOOT_HOOK_REORDERED: "boot_hook.reordered", VIEWERS, "The boot hooks of a phase were reordered.";
+    BOOT_HOOK_RUN: "boot_hook.run", VIEWERS, "A boot hook ran.";
+    BOOT_HOOK_UPDATED: "boot_hook.updated", VIEWERS, "A boot hook was changed.";
+    DEVICE_CODE_APPROVED: "device_code.approved", GLOBAL_ADMINS, "A user approved the login of a device.";
+    DEVICE_CODE_DENIED: "device_code.denied", GLOBAL_ADMINS, "A user denied the login of a device.";
+    GATEWAY_CERT_EXPIRING: "gateway.cert_expiring", VIEWERS, "A certificate of a gateway expires soon.";
+    GATEWAY_CREDENTIALS_ROTATED: "gateway.credentials_rotated", VIEWERS, "The credentials for a gateway were replaced.";
+    GATEWAY_DISCOVERED: "gateway.discovered", GLOBAL_ADMINS, "A discovery ended.";
+    GATEWAY_DOWN: "gateway.down", VIEWERS, "A gateway became unreachable.";
+    GATEWAY_FINDING_CLOSED: "gateway.finding_closed", VIEWERS, "A finding about a gateway was closed.";
+    GATEWAY_FINDING_OPENED: "gateway.finding_opened", VIEWERS, "A finding about a gateway was opened.";
+    GATEWAY_OVER_BUDGET: "gateway.over_budget", VIEWERS, "A gateway has answered more than its budget allows.";
+    GATEWAY_REGISTERED: "gateway.registered", VIEWERS, "A gateway was registered.";
+    GATEWAY_STATUS_CHANGED: "gateway.status_changed", VIEWERS, "The status of a gateway changed.";
+    GATEWAY_UNREGISTERED: "gateway.unregistered", VIEWERS, "A gateway was unregistered.";
+    GATEWAY_UP: "gateway.up", VIEWERS, "A gateway became reachable.";
+    GATEWAY_UPDATED: "gateway.updated", VIEWERS, "A gateway was changed.";
+    GATEWAY_VERSION_CHANGED: "gateway.version_changed", VIEWERS, "A gateway reports another version.";
+    GATEWAY_ROLE_REMOVED: "gateway_role.removed", ADMINS, "A role on gateways was removed.";
+    GATEWAY_ROLE_SET: "gateway_role.set", ADMINS, "A role on gateways was set.";
+    GATEWAY_SETTING_DELETED: "gateway_setting.deleted", OPERATORS, "A setting was deleted.";
+    GATEWAY_SETTING_UPDATED: "gateway_setting.updated", OPERATORS, "A setting was changed.";
+    GROUP_CREATED: "group.created", GLOBAL_ADMINS, "A group was created.";
+    GROUP_DELETED: "group.deleted", GLOBAL_ADMINS, "A group was deleted.";
+    GROUP_UPDATED: "group.updated", GLOBAL_ADMINS, "A group was changed.";
+    GROUP_MEMBER_ADDED: "group_member.added", GLOBAL_ADMINS, "A user was added to a group.";
+    GROUP_MEMBER_REMOVED: "group_member.removed", GLOBAL_ADMINS, "A user was removed from a group.";
+    OPERATION_CANCELLING: "operation.cancelling", OPERATORS, "An operation is being cancelled.";
+    OPERATION_CREATED: "operation.created", OPERATORS, "An operation was started.";
+    OPERATION_FAILED: "operation.failed", OPERATORS, "An operation failed.";
+    OPERATION_SUCCEEDED: "operation.succeeded", OPERATORS, "An operation succeeded.";
+    SANDBOX_CREATED: "sandbox.created", VIEWERS, "A sandbox was created.";
+    SANDBOX_DELETED: "sandbox.deleted", VIEWERS, "A sandbox was deleted.";
+    SANDBOX_METADATA_UPDATED: "sandbox.metadata_updated", VIEWERS, "The description or the labels of a sandbox were changed.";
+    SANDBOX_STARTED: "sandbox.started", VIEWERS, "A sandbox was started.";
+    SANDBOX_STOPPED: "sandbox.stopped", VIEWERS, "A sandbox was stopped.";
+    SBOM_DELETED: "sbom.deleted", VIEWERS, "An SBOM was deleted.";
+    SBOM_UPLOADED: "sbom.uploaded", VIEWERS, "An SBOM was uploaded.";
+    SERVER_CERTIFICATE_REFUSED: "server.certificate_refused", GLOBAL_ADMINS, "A new certificate of this server could not be used.";
+    SERVER_CERTIFICATE_RELOADED: "server.certificate_reloaded", GLOBAL_ADMINS, "The certificate of this server was replaced.";
+    SERVICE_PRINCIPAL_CREATED: "service_principal.created", GLOBAL_ADMINS, "A service principal was created.";
+    SERVICE_PRINCIPAL_DELETED: "service_principal.deleted", GLOBAL_ADMINS, "A service principal was deleted.";
+    SERVICE_PRINCIPAL_ROTATED: "service_principal.rotated", GLOBAL_ADMINS, "The key of a service principal was replaced.";
+    SERVICE_PRINCIPAL_UPDATED: "service_principal.updated", GLOBAL_ADMINS, "A service principal was changed.";
+    SESSION_REUSED: "session.reused", GLOBAL_ADMINS, "A refresh token was used twice, so its session was revoked.";
+    SESSION_REVOKED: "session.revoked", GLOBAL_ADMINS, "A session was revoked.";
+    SESSION_STARTED: "session.started", GLOBAL_ADMINS, "A session was started.";
+    SSH_SESSION_CREATED: "ssh_session.created", OPERATORS, "An SSH session was created.";
+    SSH_SESSION_REVOKED: "ssh_session.revoked", OPERATORS, "An SSH session was revoked.";
+    USER_CREATED: "user.created", GLOBAL_ADMINS, "An account was created.";
+    USER_DELETED: "user.deleted", GLOBAL_ADMINS, "An account was deleted.";
+    USER_INVITE_ACCEPTED: "user.invite_accepted", GLOBAL_ADMINS, "A user accepted an invitation.";
+    USER_INVITE_RESENT: "user.invite_resent", GLOBAL_ADMINS, "An invitation was replaced.";
+    USER_INVITED: "user.invited", GLOBAL_ADMINS, "A user was invited.";
+    USER_LINKED: "user.linked", GLOBAL_ADMINS, "An account was linked to an OIDC identity.";
+    USER_PASSWORD_RESET: "user.password_reset", GLOBAL_ADMINS, "A password was reset by an admin.";
+    USER_PASSWORD_SET: "user.password_set", GLOBAL_ADMINS, "A password was set.";
+    USER_REGISTERED: "user.registered", GLOBAL_ADMINS, "A user registered.";
+    USER_SESSIONS_REVOKED: "user.sessions_revoked", GLOBAL_ADMINS, "Every session of a user was revoked.";
+    USER_UNLINKED: "user.unlinked", GLOBAL_ADMINS, "The link of an account to an OIDC identity was removed.";
+    USER_UNLOCKED: "user.unlocked", GLOBAL_ADMINS, "An account was unlocked.";
+    USER_UPDATED: "user.updated", GLOBAL_ADMINS, "An account was changed.";
+}
+
+/// Former names of events that may still be stored, with the type that they are now.
+pub const FORMER: &[(&str, EventType)] = &[
+    ("device.approved", DEVICE_CODE_APPROVED),
+    ("device.denied", DEVICE_CODE_DENIED),
+    ("gateway.setting_deleted", GATEWAY_SETTING_DELETED),
+    ("gateway.setting_updated", GATEWAY_SETTING_UPDATED),
+    ("group.member_added", GROUP_MEMBER_ADDED),
+    ("group.member_removed", GROUP_MEMBER_REMOVED),
+    ("sandbox.metadata.updated", SANDBOX_METADATA_UPDATED),
+    ("sandbox.ssh_session.created", SSH_SESSION_CREATED),
+    ("sandbox.ssh_session.revoked", SSH_SESSION_REVOKED),
+];
+
+fn stored() -> impl Iterator<Item = (&'static str, EventType)> {
+    let present = ALL.iter().map(|(event_type, _)| (event_type.name, *event_type));
+    present.chain(FORMER.iter().copied())
+}
+
+/// Returns who may read a stored event.
+#[must_use]
+pub fn audience(name: &str) -> Audience {
+    let found = stored().find(|(stored, _)| *stored == name);
+    found.map_or(Audience::GlobalAdmins, |(_, event_type)| event_type.audience)
+}
+
+/// Returns the names of stored events that a role on their gateway, but no lower one, may read.
+#[must_use]
+pub fn names_for(role: Role) -> Vec<&'static str> {
+    let of_role = |(name, event_type): (&'static str, EventType)| {
+        (event_type.audience == Audience::Gateway(role)).then_some(name)
+    };
+    stored().filter_map(of_role).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_resource_and_a_participle_and_stands_once() {
+        let names: Vec<&str> = ALL.iter().map(|(event_type, _)| event_type.name()).collect();
+        assert!(names.iter().all(|name| name.matches('.').count() == 1), "{names:?}");
+        let mut once = names.clone();
+        once.dedup();
+        assert_eq!(once.len(), names.len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_for_global_admins() {
+        assert_eq!(audience("something.else"), Audience::GlobalAdmins);
+        assert_eq!(audience("sandbox.ssh_session.created"), Audience::Gateway(Role::Operator));
+    }
+}

@@ -1,0 +1,184 @@
+//! What a forwarded request is about, for the audit log.
+//!
+//! Invariants
+//! - names are read from the message, never from headers;
+//! - a secret that names something is shown by its fingerprint alone;
+//! - what is kept of a message is bounded, however much it names.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::governed;
+use crate::access::action::Action;
+use crate::access::policy::{About, Guard};
+use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
+use crate::error::Error;
+use crate::pb::wire;
+use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
+use crate::seal::hex;
+
+/// Names of one request that are kept; the audit log cuts what is too long.
+const TARGETS_MAX: usize = 16;
+/// Bytes of the digest by which a secret is shown.
+const FINGERPRINT_BYTES: usize = 8;
+
+/// What a request is about, as far as it was read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Concerned {
+    /// The sandbox that it names.
+    pub(super) place: SandboxName,
+    /// The action, if the content tells a more exact one than the method.
+    action: Option<Action>,
+    /// The resource, if that is not the sandbox.
+    target: String,
+}
+
+impl Concerned {
+    /// Reads what a checked message names.
+    pub(super) fn read(guard: &Guard, message: &[u8]) -> Self {
+        let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
+        let place =
+            SandboxName { workspace: at(guard.workspace_path), name: at(guard.sandbox_path) };
+        let changed = guard.config_change.then(|| governed::change(message));
+        let (action, key) = changed.unwrap_or_default();
+        let target = key.map_or_else(|| target(guard, message), str::to_owned);
+        Self { place, action, target }
+    }
+
+    /// Refuses names that are longer than any that is kept.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD`.
+    pub(super) fn bounded(&self) -> Result<(), Error> {
+        for (field, name) in [("workspace", &self.place.workspace), ("name", &self.place.name)] {
+            let count = name.chars().count();
+            if count > NAME_CHARACTERS_MAX {
+                let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
+                return Err(Error::invalid(field, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the audit log names.
+    pub(super) fn about(&self, guard: Option<&Guard>) -> About {
+        let of_method = guard.map_or(Action::GATEWAY_CALL, |guard| guard.action);
+        let target =
+            if self.target.is_empty() { self.place.to_string() } else { self.target.clone() };
+        About::new(self.action.unwrap_or(of_method), target)
+    }
+
+    /// Returns what the audit log keeps beside that.
+    pub(super) fn detail(&self, guard: &Guard) -> Option<Value> {
+        let mut detail = serde_json::Map::new();
+        if self.place != SandboxName::default() {
+            let named = Some(self.place.workspace.as_str()).filter(|name| !name.is_empty());
+            detail.insert("workspace".to_owned(), named.unwrap_or(DEFAULT_WORKSPACE).into());
+        }
+        if !self.target.is_empty() && !self.place.name.is_empty() {
+            detail.insert("sandbox".to_owned(), self.place.name.as_str().into());
+        }
+        if let Some(decision) = guard.decision {
+            detail.insert("decision".to_owned(), json!(decision));
+        }
+        (!detail.is_empty()).then_some(Value::Object(detail))
+    }
+}
+
+fn target(guard: &Guard, message: &[u8]) -> String {
+    let names = wire::texts_at(message, guard.target_path);
+    let shown = names
+        .into_iter()
+        .take(TARGETS_MAX)
+        .map(|name| if guard.target_secret { fingerprint(name) } else { name.to_owned() });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+/// Shows a secret by the beginning of its SHA-256 digest, in hex.
+fn fingerprint(secret: &str) -> String {
+    hex(&Sha256::digest(secret)[..FINGERPRINT_BYTES])
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::access::policy::{self, UPSTREAM_V0_0};
+    use crate::pb::v0_0::openshell::v1 as v0_0;
+
+    fn guard(method: &str) -> &'static Guard {
+        let path = format!("/openshell.v1.OpenShell/{method}");
+        policy::upstream(UPSTREAM_V0_0, &path).and_then(|row| row.guard.as_ref()).unwrap()
+    }
+
+    fn read(method: &str, message: &impl Message) -> (About, Option<Value>) {
+        let guard = guard(method);
+        let concerned = Concerned::read(guard, &message.encode_to_vec());
+        (concerned.about(Some(guard)), concerned.detail(guard))
+    }
+
+    #[test]
+    fn a_provider_that_is_attached_is_named_and_its_sandbox_is_detail() {
+        let message = v0_0::AttachSandboxProviderRequest {
+            sandbox_name: "box".to_owned(),
+            provider_name: "github".to_owned(),
+            workspace: "team".to_owned(),
+            ..Default::default()
+        };
+        let (about, detail) = read("AttachSandboxProvider", &message);
+        assert_eq!(about, About::new(Action::SANDBOX_PROVIDER_ATTACH, "github"));
+        assert_eq!(detail, Some(json!({ "workspace": "team", "sandbox": "box" })));
+    }
+
+    #[test]
+    fn t17_a_token_that_names_a_session_is_shown_by_its_fingerprint() {
+        let message = v0_0::RevokeSshSessionRequest { token: "secret-token".to_owned() };
+        let (about, detail) = read("RevokeSshSession", &message);
+        assert_eq!(about.action, Action::SSH_SESSION_REVOKE);
+        assert_eq!(about.target, fingerprint("secret-token"));
+        assert!(!about.target.contains("secret") && detail.is_none());
+    }
+
+    #[test]
+    fn every_profile_of_an_import_is_named() {
+        let item = |id: &str| v0_0::ProviderProfileImportItem {
+            profile: Some(v0_0::ProviderProfile { id: id.to_owned(), ..Default::default() }),
+            ..Default::default()
+        };
+        let profiles = vec![item("a"), item("b")];
+        let message = v0_0::ImportProviderProfilesRequest { profiles, ..Default::default() };
+        assert_eq!(read("ImportProviderProfiles", &message).0.target, "a, b");
+    }
+
+    #[test]
+    fn a_change_of_configuration_is_named_by_its_content() {
+        let policy = v0_0::UpdateConfigRequest {
+            name: "box".to_owned(),
+            policy: Some(Default::default()),
+            ..Default::default()
+        };
+        let (about, _) = read("UpdateConfig", &policy);
+        assert_eq!(about, About::new(Action::POLICY_APPLY, "box"));
+        let setting = v0_0::UpdateConfigRequest {
+            name: "box".to_owned(),
+            setting_key: "proposal_approval_mode".to_owned(),
+            ..Default::default()
+        };
+        let (about, detail) = read("UpdateConfig", &setting);
+        assert_eq!(about, About::new(Action::GATEWAY_SETTING_UPDATE, "proposal_approval_mode"));
+        assert_eq!(detail, Some(json!({ "workspace": "default", "sandbox": "box" })));
+    }
+
+    #[test]
+    fn a_vote_keeps_its_decision() {
+        let message = v0_0::RejectDraftChunkRequest {
+            name: "box".to_owned(),
+            chunk_id: "c1".to_owned(),
+            ..Default::default()
+        };
+        let (about, detail) = read("RejectDraftChunk", &message);
+        assert_eq!(about, About::new(Action::APPROVAL_VOTE, "c1"));
+        assert_eq!(detail.unwrap()["decision"], "reject");
+    }
+}
