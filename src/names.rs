@@ -4,6 +4,8 @@ use crate::error::Error;
 
 /// Most characters of a name.
 pub const NAME_CHARACTERS_MAX: usize = 100;
+/// Longest name of a gateway, in characters.
+pub const GATEWAY_NAME_CHARACTERS_MAX: usize = 253;
 
 /// A valid name: 1 to 100 characters that mean nothing to a terminal, a path or a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +46,21 @@ pub fn principal(text: &str) -> Option<(&str, i64)> {
 
 /// A name to look for. Stored ones may be older than the rules of [`Name`]; what no database takes is refused.
 pub fn asked(field: &str, text: String) -> Result<String, Error> {
+    within(field, text, NAME_CHARACTERS_MAX)
+}
+
+/// The same for the name of a gateway.
+pub fn asked_gateway(field: &str, text: String) -> Result<String, Error> {
+    within(field, text, GATEWAY_NAME_CHARACTERS_MAX)
+}
+
+fn within(field: &str, text: String, characters_max: usize) -> Result<String, Error> {
     if text.is_empty() {
         return Err(Error::invalid(field, "is required"));
     }
     let count = text.chars().count();
-    if count > NAME_CHARACTERS_MAX {
-        let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
+    if count > characters_max {
+        let why = format!("must be at most {characters_max} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
     if text.contains(char::is_control) {

@@ -26,6 +26,7 @@ use crate::config;
 use crate::db::Db;
 use crate::db::types::AuditId;
 use crate::error::{Error, Reason};
+use crate::telemetry::metrics::ANONYMOUS_REFUSALS;
 
 /// Entries that wait to be written; beyond it calls are refused.
 const QUEUE_ENTRIES_MAX: usize = 8_192;
@@ -153,6 +154,7 @@ impl Recorder {
 
     /// Counts a refused call of nobody (T16). Counts are stored once a minute.
     pub fn count_anonymous(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
+        metrics::counter!(ANONYMOUS_REFUSALS, "method" => method, "reason" => reason).increment(1);
         self.inner.shared.anonymous.count(ip, method, reason);
     }
 

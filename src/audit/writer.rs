@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::AuditId;
 use crate::error::Error;
+use crate::telemetry::metrics::{AUDIT_BATCH, AUDIT_COMMIT, AUDIT_FAILED_BATCHES, AUDIT_QUEUE};
 
 /// First wait of outcomes that could not be stored; it doubles.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -124,7 +125,7 @@ impl Writer {
 
     /// Takes whatever has come by now.
     fn fill(&mut self, work: &mut Work) {
-        gauge!("shoreguard_audit_queue_entries").set(to_f64(self.entries.len()));
+        gauge!(AUDIT_QUEUE).set(to_f64(self.entries.len()));
         while work.batch.entries.len() < self.batch_max
             && let Ok(asked) = self.entries.try_recv()
         {
@@ -143,13 +144,13 @@ impl Writer {
             if work.batch.len() == 0 {
                 continue;
             }
-            histogram!("shoreguard_audit_batch_rows").record(to_f64(work.batch.len()));
+            histogram!(AUDIT_BATCH).record(to_f64(work.batch.len()));
             let begun = Instant::now();
             let (batch, written) = batch::write(&self.db, &mut self.ids, work.batch).await;
             work.batch = batch;
             match written {
                 Ok(ids) => {
-                    histogram!("shoreguard_audit_commit_seconds").record(begun.elapsed());
+                    histogram!(AUDIT_COMMIT).record(begun.elapsed());
                     self.stored(work, &ids);
                 }
                 // A row that the database does not take.
@@ -185,7 +186,7 @@ impl Writer {
 
     fn not_stored(&mut self, work: Work, why: &NotStored) {
         self.shared.writable.store(false, Ordering::Relaxed);
-        counter!("shoreguard_audit_failed_batches_total").increment(1);
+        counter!(AUDIT_FAILED_BATCHES).increment(1);
         let rows = work.batch.len();
         warn!(error = &why.error as &dyn std::error::Error, rows, "the audit log was not written");
         let Batch { mut entries, closings, doubtful } = work.batch;

@@ -18,6 +18,7 @@ use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::outbox::Subject;
+use crate::telemetry::metrics::SNAPSHOT_AGE;
 
 /// How long an ended session is remembered: longer than any token that was made from it.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
@@ -210,8 +211,7 @@ pub async fn follow(app: Arc<App>) {
             Err(_) => failing = true,
         }
         app.live.sweep(&app.snapshot);
-        metrics::gauge!("shoreguard_access_snapshot_age_seconds")
-            .set(app.snapshot.age().as_secs_f64());
+        metrics::gauge!(SNAPSHOT_AGE).set(app.snapshot.age().as_secs_f64());
         tokio::select! {
             () = app.calls_over.cancelled(), if !app.calls_over.is_cancelled() => {}
             () = tokio::time::sleep(every) => {}

@@ -22,7 +22,6 @@ use crate::ctx::Call;
 use crate::error::Error;
 use crate::net::BoxError;
 use crate::net::deadline::late_request;
-use crate::pb::wire;
 use crate::role::Role;
 use crate::rpc::complete::Complete;
 use crate::rpc::request_body::HeldBody;

@@ -25,6 +25,7 @@ use crate::app::App;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::pb::wire;
+use crate::telemetry::metrics::GATEWAY_REQUEST_IDS;
 use crate::upstream::message::Read;
 
 /// How long a gateway keeps the id of a confirmed success, in seconds.
@@ -183,7 +184,7 @@ fn count(gateway: &Arc<str>, outcome: &'static str) {
         ("gateway", metrics::SharedString::from(gateway.to_string())),
         ("outcome", metrics::SharedString::const_str(outcome)),
     ];
-    counter!("shoreguard_gateway_request_ids_total", &labels).increment(1);
+    counter!(GATEWAY_REQUEST_IDS, &labels).increment(1);
 }
 
 #[cfg(test)]

@@ -33,10 +33,13 @@ pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
 
 /// The paths of an update mask, which must name something.
 pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error> {
-    let paths = mask.unwrap_or_default().paths;
+    let mut paths = mask.unwrap_or_default().paths;
     if paths.is_empty() {
         return Err(Error::invalid("update_mask", "must name the fields to change"));
     }
+    // A handler takes each value out of the request, so that a second turn of a path would set it to nothing.
+    paths.sort_unstable();
+    paths.dedup();
     Ok(paths)
 }
 
@@ -77,4 +80,16 @@ pub fn parse_span(field: &str, span: prost_types::Duration) -> Result<Duration, 
 pub fn span(us: i64) -> prost_types::Duration {
     let nanos = i32::try_from(us.rem_euclid(1_000_000)).unwrap_or_default() * 1_000;
     prost_types::Duration { seconds: us.div_euclid(1_000_000), nanos }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_a_mask_names_twice_counts_once() {
+        let named = ["labels", "description", "labels"].map(str::to_owned).to_vec();
+        let paths = paths(Some(prost_types::FieldMask { paths: named })).unwrap();
+        assert_eq!(paths, ["description", "labels"]);
+    }
 }

@@ -24,16 +24,18 @@ pub const PROXIED_REQUESTS: &str = "shoreguard_proxied_requests_total";
 pub const GATEWAY_REQUEST_IDS: &str = "shoreguard_gateway_request_ids_total";
 /// Seconds until the certificate of the listener ends.
 pub const CERTIFICATE_EXPIRY: &str = "shoreguard_server_certificate_expiry_seconds";
-/// Streams that are open now.
-pub const LIVE_STREAMS: &str = "shoreguard_live_streams";
 /// Audit entries that wait to be stored.
-pub const AUDIT_QUEUE: &str = "shoreguard_audit_queue";
+pub const AUDIT_QUEUE: &str = "shoreguard_audit_queue_entries";
 /// Audit entries in one commit.
 pub const AUDIT_BATCH: &str = "shoreguard_audit_batch_entries";
+/// Time of one commit of audit entries.
+pub const AUDIT_COMMIT: &str = "shoreguard_audit_commit_seconds";
+/// Batches of audit entries that could not be stored.
+pub const AUDIT_FAILED_BATCHES: &str = "shoreguard_audit_failed_batches_total";
 /// Ticks of background jobs, by `worker` and `outcome`.
 pub const WORKER_TICKS: &str = "shoreguard_worker_ticks_total";
-/// Connections to gateways that are open now, by `gateway`.
-pub const UPSTREAM_CONNECTIONS: &str = "shoreguard_upstream_connections";
+/// Time of one tick of a background job, by `worker`.
+pub const WORKER_TICK: &str = "shoreguard_worker_tick_seconds";
 /// How old the access data is.
 pub const SNAPSHOT_AGE: &str = "shoreguard_access_snapshot_age_seconds";
 /// Probes of gateways, by `outcome`.
@@ -111,7 +113,6 @@ pub const METRICS: &[Metric] = &[
     counter(PROXIED_REQUESTS, "Proxied calls that have ended, by gateway, method and code."),
     counter(GATEWAY_REQUEST_IDS, "Proxied calls with a request id, by gateway and outcome."),
     gauge(CERTIFICATE_EXPIRY, Unit::Seconds, "How long the listener's certificate is good."),
-    gauge(LIVE_STREAMS, Unit::Count, "Streams that are open now."),
     gauge(AUDIT_QUEUE, Unit::Count, "Audit entries that wait to be stored."),
     Metric {
         name: AUDIT_BATCH,
@@ -119,12 +120,10 @@ pub const METRICS: &[Metric] = &[
         unit: Unit::Count,
         help: "Audit entries in one commit.",
     },
+    duration(AUDIT_COMMIT, "Time of one commit of audit entries."),
+    counter(AUDIT_FAILED_BATCHES, "Batches of audit entries that could not be stored."),
     counter(WORKER_TICKS, "Ticks of background jobs, by worker and outcome."),
-    gauge(
-        UPSTREAM_CONNECTIONS,
-        Unit::Count,
-        "Connections to gateways that are open now, by gateway.",
-    ),
+    duration(WORKER_TICK, "Time of one tick of a background job, by worker."),
     gauge(SNAPSHOT_AGE, Unit::Seconds, "How old the access data is."),
     counter(PROBES, "Probes of gateways, by outcome."),
     duration(PROBE_DURATION, "How long probes took."),

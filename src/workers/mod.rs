@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
+use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
 
 /// How long a lease is held without being renewed: so long does a job stand still after its replica has died.
 const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -214,9 +215,8 @@ fn measure(worker: &Worker, begun: Instant, tick: &Result<Worked, Error>) {
         Ok(_) => "done",
         Err(_) => "failed",
     };
-    counter!("shoreguard_worker_ticks_total", "worker" => worker.name, "outcome" => outcome)
-        .increment(1);
-    histogram!("shoreguard_worker_tick_seconds", "worker" => worker.name).record(begun.elapsed());
+    counter!(WORKER_TICKS, "worker" => worker.name, "outcome" => outcome).increment(1);
+    histogram!(WORKER_TICK, "worker" => worker.name).record(begun.elapsed());
 }
 
 #[cfg(test)]

@@ -389,7 +389,7 @@ served! {
         }
         admin.gateways().update_gateway(labelled("east", &[("access/env", "test"), ("env", "x")])).await.unwrap();
         let (shown, detail) = recorded(&sg, "/UpdateGateway").await;
-        assert_eq!(shown, "gateway.update_metadata gateway east on \"east\": AUDIT_OUTCOME_OK");
+        assert_eq!(shown, "gateway.update gateway east on \"east\": AUDIT_OUTCOME_OK");
         assert!(detail.get("access_gained").is_none() && detail.get("access_lost").is_none(), "{detail}");
         admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
         let (_, detail) = recorded(&sg, "/UpdateGateway").await;
@@ -407,24 +407,24 @@ served! {
         admin.key("ci", pb::Role::None).await;
         sg.group("ops", Role::None, &[]).await;
         let user = of(Kind::User("admin@example.com".into()));
-        for (who, action, kind, name) in [
-            (user, "user", "user", "admin@example.com"),
-            (subject("ci"), "sp", "service_principal", "ci"),
-            (group("ops"), "group", "group", "ops"),
+        for (who, kind, name) in [
+            (user, "user", "admin@example.com"),
+            (subject("ci"), "sp", "ci"),
+            (group("ops"), "group", "ops"),
         ] {
             let on_east = pb::SetGatewayRoleRequest { subject: Some(who.clone()), ..set("", "east", pb::Role::Viewer) };
             admin.access().set_gateway_role(on_east).await.unwrap();
             let (shown, detail) = recorded(&sg, "/SetGatewayRole").await;
-            assert_eq!(shown, format!("{action}.gateway_role.set {kind} {name} on \"east\": AUDIT_OUTCOME_OK"));
+            assert_eq!(shown, format!("gateway_role.set gateway_role {kind}:{name} on \"east\": AUDIT_OUTCOME_OK"));
             assert_eq!(detail, json!({ "gateway": "east", "role": "viewer" }));
             admin.access().set_gateway_role(by_selector(who.clone(), "access/env", pb::Role::Viewer)).await.unwrap();
             let (shown, detail) = recorded(&sg, "/SetGatewayRole").await;
-            assert_eq!(shown, format!("{action}.gateway_role.set {kind} {name} on \"\": AUDIT_OUTCOME_OK"));
+            assert_eq!(shown, format!("gateway_role.set gateway_role {kind}:{name} on \"\": AUDIT_OUTCOME_OK"));
             assert_eq!(detail, json!({ "selector": "access/env", "role": "viewer" }));
             let remove = pb::RemoveGatewayRoleRequest { subject: Some(who), gateway: "east".into(), ..Default::default() };
             admin.access().remove_gateway_role(remove).await.unwrap();
             let (shown, _) = recorded(&sg, "/RemoveGatewayRole").await;
-            assert_eq!(shown, format!("{action}.gateway_role.remove {kind} {name} on \"east\": AUDIT_OUTCOME_OK"));
+            assert_eq!(shown, format!("gateway_role.remove gateway_role {kind}:{name} on \"east\": AUDIT_OUTCOME_OK"));
         }
         let nobody = sg.with(&admin.key("nobody", pb::Role::Viewer).await);
         let refused = nobody.access().set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin)).await;
@@ -434,7 +434,7 @@ served! {
         let refused = lead.access().set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin)).await;
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         // A refusal is recorded once its answer is on its way.
-        let expected = "group.gateway_role.set group ops on \"\": AUDIT_OUTCOME_DENIED";
+        let expected = "gateway_role.set gateway_role group:ops on \"\": AUDIT_OUTCOME_DENIED";
         let begun = std::time::Instant::now();
         while recorded(&sg, "/SetGatewayRole").await.0 != expected {
             assert!(begun.elapsed() < std::time::Duration::from_secs(5), "not recorded");

@@ -83,7 +83,7 @@ served! {
         let key = unread(&sg, change, others).await.key;
         caught_up(&sg).await;
         who(&sg, &key).await.unwrap();
-        let recorded = outcomes(&sg, "sp.create").await;
+        let recorded = outcomes(&sg, "service_principal.create").await;
         assert!(recorded.iter().all(|outcome| *outcome == pb::AuditOutcome::Ok), "{recorded:?}");
         sg.finish().await;
     }
@@ -105,7 +105,7 @@ served! {
         caught_up(&sg).await;
         who(&sg, &new).await.unwrap();
         assert_refused!(who(&sg, &old).await, Unauthenticated, "CREDENTIAL_INVALID");
-        assert_eq!(outcomes(&sg, "sp.rotate").await, [pb::AuditOutcome::Ok]);
+        assert_eq!(outcomes(&sg, "service_principal.rotate").await, [pb::AuditOutcome::Ok]);
         sg.finish().await;
     }
 
@@ -127,7 +127,7 @@ served! {
         let changed = unread(&sg, change, refused).await.service_principal.unwrap();
         assert_eq!(changed.role(), pb::Role::Viewer);
         caught_up(&sg).await;
-        assert_eq!(outcomes(&sg, "sp.update").await, [pb::AuditOutcome::Ok]);
+        assert_eq!(outcomes(&sg, "service_principal.update").await, [pb::AuditOutcome::Ok]);
         sg.finish().await;
     }
 
@@ -147,7 +147,7 @@ served! {
         let fresh = unread(&sg, change, async || {}).await.session_token;
         caught_up(&sg).await;
         who(&sg, &fresh).await.unwrap();
-        assert_eq!(outcomes(&sg, "user.password.change").await, [pb::AuditOutcome::Ok]);
+        assert_eq!(outcomes(&sg, "user.change_password").await, [pb::AuditOutcome::Ok]);
         sg.finish().await;
     }
 }

@@ -8,6 +8,7 @@ use diesel_async::RunQueryDsl;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
+use shoreguard::access::action::Action;
 use shoreguard::access::principal::PrincipalId;
 use shoreguard::audit::recorder::Recorder;
 use shoreguard::audit::{Ending, Intent, Outcome};
@@ -37,8 +38,7 @@ pub(crate) fn intent(target: &str) -> Intent {
         actor: "ana@example.com".into(),
         principal: Some(PrincipalId::User(UserId(3))),
         role: Role::Operator,
-        action: "gateway.update",
-        resource_type: "gateway",
+        action: Action::GATEWAY_UPDATE,
         resource_id: target.to_owned(),
         gateway: Some(NamedGateway { id: Some(GatewayId(9)), name: "edge".into() }),
         client_ip: Some([10, 0, 0, 1].into()),
@@ -367,7 +367,7 @@ served! {
     async fn each_filter_narrows(sg: TestServer) {
         let all = some_entries(&sg).await;
         let (entries, _) = list(&sg, all.clone()).await;
-        let at = entries[0].timestamp;
+        let at = entries[0].create_time;
         let outcome = |outcome: pb::AuditOutcome| pb::ListAuditEntriesRequest { outcome: outcome.into(), ..all.clone() };
         for (request, expected) in [
             (outcome(pb::AuditOutcome::Open), vec!["open-2", "open-1"]),
@@ -413,7 +413,7 @@ served! {
         sg.admin().key("ci", pb::Role::Viewer).await;
         sg.app.audit.settled().await;
         let of = |action: &str| pb::ListAuditEntriesRequest { action: action.into(), ..Default::default() };
-        let (entries, _) = list(&sg, of("sp.create")).await;
+        let (entries, _) = list(&sg, of("service_principal.create")).await;
         // The one closed last; the others made the first admin's key.
         let entry = &entries[0];
         assert_eq!((entry.outcome(), entry.code, entry.actor.as_str()), (pb::AuditOutcome::Ok, 0, "sp:root"));

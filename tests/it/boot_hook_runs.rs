@@ -358,7 +358,7 @@ served! { tuned tight;
         assert_refused!(run(&viewer, made.id).await, PermissionDenied, "ROLE_TOO_LOW");
         let operator = sg.with(&admin.key("operator", pb::Role::Operator).await);
         let outcome = run(&operator, made.id).await.unwrap();
-        assert_eq!((outcome.hook_id, outcome.name.as_str(), outcome.phase()), (made.id, "check", PRE));
+        assert_eq!((outcome.boot_hook_id, outcome.name.as_str(), outcome.phase()), (made.id, "check", PRE));
         assert_eq!((outcome.status(), outcome.summary.as_str(), outcome.output.as_str()), (BAD, "exit 7", "checked ***\n"));
 
         let kept = hooks(&admin).await.remove(0);
@@ -371,7 +371,7 @@ served! { tuned tight;
         let event = told(&admin, "boot_hook.run").await;
         assert!(event.payload_json.contains("\"status\":\"failure\"") && event.actor == "sp:operator", "{event:?}");
         sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { action: "boot_hook.manual_run".into(), ..Default::default() };
+        let request = pb::ListAuditEntriesRequest { action: "boot_hook.run".into(), ..Default::default() };
         let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
         assert!(entries.iter().any(|e| e.outcome() == pb::AuditOutcome::Ok && format!("{e:?}").contains("failure")), "{entries:?}");
         edge.stop().await;

@@ -177,9 +177,9 @@ served! { tuned with_folder;
         }
 
         sg.app.audit.settled().await;
-        let request = pb::ListAuditEntriesRequest { action: "boot_hook.deleted".into(), ..Default::default() };
+        let request = pb::ListAuditEntriesRequest { action: "boot_hook.delete".into(), ..Default::default() };
         let entries = admin.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
-        assert!(entries.iter().any(|entry| entry.resource_type == "sandbox" && entry.resource_id == "box" && entry.outcome() == pb::AuditOutcome::Ok));
+        assert!(entries.iter().any(|entry| entry.resource_type == "boot_hook" && entry.resource_id == "box" && entry.outcome() == pb::AuditOutcome::Ok));
         edge.stop().await;
         sg.finish().await;
     }

@@ -234,7 +234,7 @@ served! {
         assert_eq!(Answer::of(begun.response).await.code(), "0");
         let made = entries_of(&sg, "sp:root").await;
         let made = made.iter().find(|entry| entry.resource_id == "later").unwrap();
-        let at = made.timestamp.as_ref().unwrap();
+        let at = made.create_time.as_ref().unwrap();
         assert!(at.seconds >= after.unix_seconds(), "{made:?}");
         sg.finish().await;
     }

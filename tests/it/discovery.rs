@@ -148,7 +148,7 @@ served! { tuned telling;
         assert_eq!(status(&sg).await.last_run, only.run);
         let told = event(&sg, "gateway.discovered").await;
         assert!(told.payload_json.contains("\"found\":7"), "{told:?}");
-        let list = pb::ListAuditEntriesRequest { action: "gateway.discovered".into(), ..Default::default() };
+        let list = pb::ListAuditEntriesRequest { action: "gateway.discover".into(), ..Default::default() };
         let entries = sg.admin().audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
         assert_eq!(entries.len(), 2, "{entries:?}");
         sg.finish().await;

@@ -120,7 +120,7 @@ served! {
         who(&lead).await.expect("the role on the gateway has stayed");
         let kinds: Vec<_> = after.certificates.iter().map(pb::GatewayCertificate::kind).collect();
         assert_eq!(kinds, [pb::GatewayCertificateKind::Ca, pb::GatewayCertificateKind::Client, pb::GatewayCertificateKind::Server]);
-        let entries = admin.entries("edge", "gateway.cert_rotated").await;
+        let entries = admin.entries("edge", "gateway.rotate_credentials").await;
         assert_eq!(entries.len(), 2, "{entries:?}");
         simulator.stop().await;
         sg.finish().await;

@@ -66,7 +66,7 @@ async fn list(
         sandbox: sandbox.to_owned(),
         ..Default::default()
     };
-    Ok(caller.gateways().list_gateway_settings(request).await?.into_inner().settings)
+    Ok(caller.gateways().list_gateway_settings(request).await?.into_inner().gateway_settings)
 }
 
 /// Value, scope and whether it is managed by the gateway.
@@ -126,7 +126,7 @@ served! {
             assert_eq!(one(&admin, name, "coder", OCSF).await, (None, Scope::Unspecified, false));
 
             let answer = set(&admin, to_set(name, "coder", OCSF, Kind::Switch(true))).await.unwrap();
-            assert_eq!(answer.setting.unwrap().scope(), Scope::Sandbox);
+            assert_eq!(answer.gateway_setting.unwrap().scope(), Scope::Sandbox);
             assert_eq!(one(&admin, name, "coder", OCSF).await, (Some(Kind::Switch(true)), Scope::Sandbox, false));
             assert_eq!(one(&admin, name, "builder", OCSF).await, (None, Scope::Unspecified, false));
             let answer = set(&admin, to_set(name, "", OCSF, Kind::Switch(false))).await.unwrap();
@@ -145,10 +145,10 @@ served! {
             simulator.stop().await;
             assert_refused!(list(&admin, name, "").await, Unavailable, "GATEWAY_UNREACHABLE");
         }
-        assert_eq!(told(&sg, "gateway.setting_updated").await, 4);
-        assert_eq!(told(&sg, "gateway.setting_deleted").await, 4);
+        assert_eq!(told(&sg, "gateway_setting.updated").await, 4);
+        assert_eq!(told(&sg, "gateway_setting.deleted").await, 4);
         sg.app.audit.settled().await;
-        let entries = admin.entries("old", "gateway.setting_update").await;
+        let entries = admin.entries("old", "gateway_setting.update").await;
         let failed = entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Failed).count();
         assert_eq!((entries.len(), failed), (3, 1), "{entries:?}");
         sg.finish().await;

@@ -132,6 +132,22 @@ served! {
         sg.finish().await;
     }
 
+    async fn a_field_that_the_mask_names_twice_is_set_and_not_cleared(sg: TestServer) {
+        let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
+        sg.gateway("edge", simulator.addr()).await;
+        let update = pb::UpdateGatewayRequest {
+            gateway: "edge".into(),
+            update_mask: Some(mask(&["labels", "description", "labels", "description"])),
+            labels: [("team".to_owned(), "ml".to_owned())].into(),
+            description: "kept".into(),
+            ..Default::default()
+        };
+        let updated = sg.admin().gateways().update_gateway(update).await.unwrap().into_inner().gateway.unwrap();
+        assert_eq!((updated.labels["team"].as_str(), updated.description.as_str()), ("ml", "kept"));
+        simulator.stop().await;
+        sg.finish().await;
+    }
+
     async fn lists_select_by_label_and_page(sg: TestServer) {
         let admin = sg.admin();
         for (n, pairs) in [

@@ -279,15 +279,15 @@ served! {
         admin.groups().update_group(update("ops", &["description"])).await.unwrap();
         admin.groups().delete_group(delete("ops")).await.unwrap();
         sg.app.audit.settled().await;
-        let entries = pb::ListAuditEntriesRequest { resource_type: "group".into(), ..Default::default() };
+        let entries = pb::ListAuditEntriesRequest { resource_id: "ops".into(), ..Default::default() };
         let entries = admin.audit().list_audit_entries(entries).await.unwrap().into_inner().audit_entries;
         let actions: Vec<&str> = entries.iter().rev().map(|entry| entry.action.as_str()).collect();
-        assert_eq!(actions, ["group.create", "group.member.add", "group.member.remove", "group.update", "group.delete"]);
+        assert_eq!(actions, ["group.create", "group_member.add", "group_member.remove", "group.update", "group.delete"]);
         assert!(entries.iter().all(|entry| entry.outcome() == pb::AuditOutcome::Ok && entry.resource_id == "ops"));
         shoreguard::workers::once(&sg.app, &shoreguard::resources::events::worker::SEQUENCER).await.unwrap();
         let events = admin.events().list_events(pb::ListEventsRequest::default()).await.unwrap().into_inner().events;
         let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).filter(|name| name.starts_with("group")).collect();
-        assert_eq!(names, ["group.created", "group.member_added", "group.member_removed", "group.updated", "group.deleted"]);
+        assert_eq!(names, ["group.created", "group_member.added", "group_member.removed", "group.updated", "group.deleted"]);
         sg.finish().await;
     }
 

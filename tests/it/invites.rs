@@ -102,7 +102,7 @@ served! {
         login(&sg, PASSWORD).await.unwrap();
         // Once.
         assert_refused!(accept(&sg, &token, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
-        let accepted = entries(&sg, "user.invite.accept").await;
+        let accepted = entries(&sg, "user.accept_invite").await;
         assert_eq!((accepted.len(), accepted[0].actor.as_str(), accepted[0].resource_id.as_str()), (1, ANA, ANA));
         sg.finish().await;
     }
@@ -138,7 +138,7 @@ served! {
             assert!(sg.with(bad).auth().get_current_identity(WHO).await.is_err(), "an invitation is no credential");
         }
         assert_eq!(dump::table(&sg.app.db, "users").await, before);
-        assert!(entries(&sg, "user.invite.accept").await.is_empty());
+        assert!(entries(&sg, "user.accept_invite").await.is_empty());
         activate(&admin, ANA, true).await;
         accept(&sg, &token, PASSWORD).await.unwrap();
         sg.finish().await;

@@ -50,7 +50,7 @@ served! {
         let admin = sg.admin();
         let held = sg.held(&sg.work("edge", "box")).await;
         let key = admin.key("viewer", pb::Role::Viewer).await;
-        assert_refused!(sg.with(&key).cancel(&held.id).await, PermissionDenied, "ROLE_TOO_LOW");
+        assert_refused!(sg.with(&key).cancel(&held.id).await, NotFound, "NOT_FOUND");
         assert_eq!(held.running.why(), None);
         let operator = admin.key("operator", pb::Role::Operator).await;
         let answered = sg.with(&operator).cancel(&held.id).await.unwrap();

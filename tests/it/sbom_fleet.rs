@@ -23,8 +23,8 @@ impl Caller {
             let request =
                 pb::SearchComponentsRequest { page_token: token.clone(), ..request.clone() };
             let page = self.sboms().search_components(request).await.unwrap().into_inner();
-            assert!(page.components.len() <= 3);
-            for found in page.components {
+            assert!(page.found_components.len() <= 3);
+            for found in page.found_components {
                 let of = found.component.unwrap();
                 let place = format!("{}/{}/{}", found.gateway, found.workspace, found.sandbox);
                 all.push(format!("{place} {} {}", of.name.to_lowercase(), of.version));

@@ -123,7 +123,7 @@ served! {
         let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
         let shown: Vec<_> = entries.iter().map(|e| (e.action.as_str(), e.gateway.as_str(), e.resource_id.as_str(), e.outcome())).collect();
         let ok = pb::AuditOutcome::Ok;
-        assert_eq!(shown, [("sbom.deleted", "edge", "box", ok), ("sbom.uploaded", "edge", "box", ok)]);
+        assert_eq!(shown, [("sbom.delete", "edge", "box", ok), ("sbom.upload", "edge", "box", ok)]);
         let detail: Value = serde_json::from_str(&entries[1].detail_json).unwrap();
         assert_eq!((&detail["vulnerabilities"], &detail["max_severity"], &detail["workspace"]), (&json!(6), &json!("HIGH"), &json!("default")));
 

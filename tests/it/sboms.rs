@@ -84,7 +84,7 @@ impl Caller {
             let request =
                 pb::ListSbomComponentsRequest { page_token: token.clone(), ..request.clone() };
             let page = self.sboms().list_sbom_components(request).await.unwrap().into_inner();
-            all.extend(page.components);
+            all.extend(page.sbom_components);
             token = page.next_page_token;
             if token.is_empty() {
                 return all;
@@ -208,7 +208,7 @@ served! {
         // Whoever opened it now would find nothing there.
         assert_eq!(sg.sql("UPDATE sbom_snapshots SET raw_json = CAST('' AS BYTEA)".replace("BYTEA", if sg.engine == shoreguard::db::Engine::Sqlite { "BLOB" } else { "BYTEA" }).as_str()).await, 1);
         assert_eq!(admin.sbom("edge", "box").await.unwrap().vulnerability_count, 6);
-        assert_eq!(admin.sboms().list_sbom_vulnerabilities(rated("box")).await.unwrap().into_inner().vulnerabilities.len(), 6);
+        assert_eq!(admin.sboms().list_sbom_vulnerabilities(rated("box")).await.unwrap().into_inner().sbom_vulnerabilities.len(), 6);
         assert!(admin.components(of("edge", "box")).await.len() > 10);
         sg.finish().await;
     }
@@ -223,7 +223,7 @@ served! {
             loop {
                 let request = pb::ListSbomVulnerabilitiesRequest { page_size: 4, page_token: token.clone(), ..request.clone() };
                 let page = admin.sboms().list_sbom_vulnerabilities(request).await.unwrap().into_inner();
-                all.extend(page.vulnerabilities);
+                all.extend(page.sbom_vulnerabilities);
                 token = page.next_page_token;
                 if token.is_empty() {
                     return all;

@@ -359,7 +359,7 @@ served! {
         // Of a program the audit log tells.
         assert_eq!(get(&program, "by-program").await.created_by, 0);
         sg.app.audit.settled().await;
-        let entries = pb::ListAuditEntriesRequest { action: "sp.create".into(), resource_id: "by-program".into(), ..Default::default() };
+        let entries = pb::ListAuditEntriesRequest { action: "service_principal.create".into(), resource_id: "by-program".into(), ..Default::default() };
         let entries = program.audit().list_audit_entries(entries).await.unwrap().into_inner().audit_entries;
         assert_eq!(entries[0].actor, "sp:root");
 

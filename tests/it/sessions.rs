@@ -63,7 +63,7 @@ served! {
         // Another login of the same user is none of it.
         who(&sg, &other.session_token).await.unwrap();
         refresh(&sg, &other.refresh_token).await.unwrap();
-        let request = pb::ListAuditEntriesRequest { action: "user.refresh".into(), ..Default::default() };
+        let request = pb::ListAuditEntriesRequest { action: "session.refresh".into(), ..Default::default() };
         let entries = sg.admin().audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries;
         let reused: Vec<_> = entries.iter().filter(|entry| entry.detail_json.contains("reused")).collect();
         assert_eq!(reused.len(), 1, "{entries:?}");

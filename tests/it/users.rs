@@ -116,12 +116,12 @@ async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
     };
     for action in [
         "user.invite",
-        "user.invite.resend",
-        "user.invite.accept",
+        "user.resend_invite",
+        "user.accept_invite",
         "user.update",
-        "user.password.reset",
+        "user.reset_password",
         "user.unlock",
-        "user.sessions.revoke",
+        "user.revoke_sessions",
         "user.delete",
     ] {
         assert!(done(action), "{action}");

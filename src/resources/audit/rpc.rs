@@ -72,8 +72,8 @@ impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
                 request_id: said(req.request_id.to_ascii_lowercase()),
             },
             state,
-            since_us: micros("since", req.since)?,
-            until_us: micros("until", req.until)?,
+            since_us: micros("since_time", req.since_time)?,
+            until_us: micros("until_time", req.until_time)?,
         })
     }
 }
@@ -83,7 +83,7 @@ impl From<Row> for pb::AuditEntry {
         let outcome = outcome(row.outcome);
         Self {
             id: row.id.get(),
-            timestamp: Some(wire::time(row.timestamp)),
+            create_time: Some(wire::time(row.timestamp)),
             actor: row.actor,
             principal: row.principal.unwrap_or_default(),
             actor_role: row.actor_role,

@@ -172,8 +172,8 @@ impl AuthService for Auth {
         request: Request<pb::RevokeSessionRequest>,
     ) -> Reply<pb::RevokeSessionResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            ctx.detail("session", req.id);
-            sessions::revoke(&ctx, ctx.user()?, SessionId(req.id)).await?;
+            ctx.detail("session", req.session_id);
+            sessions::revoke(&ctx, ctx.user()?, SessionId(req.session_id)).await?;
             Ok(pb::RevokeSessionResponse {})
         })
         .await

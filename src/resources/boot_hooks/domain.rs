@@ -91,7 +91,7 @@ fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Er
 
 fn note(ctx: &Ctx, place: &SandboxRef, hook: &Hook) {
     ctx.detail("workspace", place.workspace());
-    ctx.detail("hook_id", hook.id.get());
+    ctx.detail("boot_hook_id", hook.id.get());
     ctx.detail("name", hook.name.as_str());
     ctx.detail("phase", hook.phase.as_str());
 }
@@ -109,7 +109,7 @@ async fn tell(
 }
 
 fn about(hook: &Hook) -> Value {
-    json!({ "hook_id": hook.id.get(), "name": hook.name, "phase": hook.phase.as_str() })
+    json!({ "boot_hook_id": hook.id.get(), "name": hook.name, "phase": hook.phase.as_str() })
 }
 
 /// Adds one at the end of its phase.
@@ -162,7 +162,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook,
             Ok(created)
         })
         .await?;
-    ctx.detail("hook_id", created.id.get());
+    ctx.detail("boot_hook_id", created.id.get());
     Ok(created)
 }
 
@@ -299,7 +299,7 @@ pub async fn reorder(
             if given != stored || ids.len() != hooks.len() {
                 let why =
                     format!("must be the ids of the phase's {} hooks, each once", hooks.len());
-                return Err(Error::invalid("hook_ids", why));
+                return Err(Error::invalid("boot_hook_ids", why));
             }
             hooks.sort_by_key(|hook| ids.iter().position(|id| *id == hook.id));
             for (order, hook) in (0..).zip(&mut hooks).filter(|(order, hook)| hook.order != *order)

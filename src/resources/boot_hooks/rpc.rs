@@ -50,7 +50,7 @@ impl BootHookService for BootHooks {
     ) -> Reply<pb::GetBootHookResponse> {
         call(&self.0, request, async |ctx, req| {
             let place = input::place(ctx, req.workspace, req.sandbox)?;
-            let found = domain::get(ctx, &place, BootHookId(req.id)).await?;
+            let found = domain::get(ctx, &place, BootHookId(req.boot_hook_id)).await?;
             Ok(pb::GetBootHookResponse { boot_hook: Some(found.into()) })
         })
         .await
@@ -79,7 +79,7 @@ impl BootHookService for BootHooks {
             let (workspace, sandbox) =
                 (std::mem::take(&mut req.workspace), std::mem::take(&mut req.sandbox));
             let place = input::place(&ctx, workspace, sandbox)?;
-            let (id, given_etag) = (BootHookId(req.id), std::mem::take(&mut req.etag));
+            let (id, given_etag) = (BootHookId(req.boot_hook_id), std::mem::take(&mut req.etag));
             let updated = domain::update(&ctx, &place, id, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateBootHookResponse { boot_hook: Some(updated.into()) })
         })
@@ -92,7 +92,7 @@ impl BootHookService for BootHooks {
     ) -> Reply<pb::DeleteBootHookResponse> {
         call_write(&self.0, request, async move |ctx, req| {
             let place = input::place(&ctx, req.workspace, req.sandbox)?;
-            domain::delete(&ctx, &place, BootHookId(req.id), &req.etag).await?;
+            domain::delete(&ctx, &place, BootHookId(req.boot_hook_id), &req.etag).await?;
             Ok(pb::DeleteBootHookResponse {})
         })
         .await
@@ -105,7 +105,7 @@ impl BootHookService for BootHooks {
         call_write(&self.0, request, async move |ctx, req| {
             let place = input::place(&ctx, req.workspace, req.sandbox)?;
             let phase = said_phase(req.phase)?;
-            let ids: Vec<BootHookId> = req.hook_ids.into_iter().map(Into::into).collect();
+            let ids: Vec<BootHookId> = req.boot_hook_ids.into_iter().map(Into::into).collect();
             let ordered = domain::reorder(&ctx, &place, phase, &ids).await?;
             let boot_hooks = ordered.into_iter().map(Into::into).collect();
             Ok(pb::ReorderBootHooksResponse { boot_hooks })
@@ -119,7 +119,7 @@ impl BootHookService for BootHooks {
     ) -> Reply<pb::RunBootHookResponse> {
         call_write(&self.0, request, async move |ctx, req| {
             let place = input::place(&ctx, req.workspace, req.sandbox)?;
-            let outcome = domain::run_now(&ctx, &place, BootHookId(req.id)).await?;
+            let outcome = domain::run_now(&ctx, &place, BootHookId(req.boot_hook_id)).await?;
             Ok(pb::RunBootHookResponse { outcome: Some(outcome.into()) })
         })
         .await
@@ -241,7 +241,7 @@ impl From<Hook> for pb::BootHook {
 impl From<Outcome> for pb::BootHookOutcome {
     fn from(outcome: Outcome) -> Self {
         Self {
-            hook_id: outcome.hook_id.get(),
+            boot_hook_id: outcome.hook_id.get(),
             name: outcome.name,
             phase: pb::BootHookPhase::from(outcome.phase).into(),
             status: pb::BootHookStatus::from(outcome.status).into(),

@@ -1,10 +1,9 @@
 //! What may be registered: names, endpoints, certificates, metadata.
 
 use crate::error::Error;
+use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::secret::Secret;
 
-/// Most characters of a name.
-pub const NAME_CHARACTERS_MAX: usize = 253;
 /// Most bytes of the metadata.
 pub const METADATA_BYTES_MAX: usize = 16_384;
 /// Most characters of a description.
@@ -15,7 +14,7 @@ pub const RUNTIMES: [&str; 3] = ["docker", "kubernetes", "libkrun"];
 
 /// The name of a gateway, which is also good as the first label of an authority where it is in lower case.
 pub fn name(field: &str, text: &str) -> Result<String, Error> {
-    let good = text.len() <= NAME_CHARACTERS_MAX
+    let good = text.len() <= GATEWAY_NAME_CHARACTERS_MAX
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if !good {
@@ -84,8 +83,10 @@ mod tests {
 
     #[test]
     fn names_are_bounded() {
-        assert!(name("name", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
-        for bad in ["", "-a", ".a", "a/b", "a b", "\u{e4}", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
+        assert!(name("name", &"a".repeat(GATEWAY_NAME_CHARACTERS_MAX)).is_ok());
+        for bad in
+            ["", "-a", ".a", "a/b", "a b", "\u{e4}", &"a".repeat(GATEWAY_NAME_CHARACTERS_MAX + 1)]
+        {
             assert!(name("name", bad).is_err(), "{bad:?}");
         }
     }

@@ -231,7 +231,7 @@ impl From<Gone> for pb::UnregisterGatewayResponse {
         let count = |count: i64| u32::try_from(count).unwrap_or(u32::MAX);
         Self {
             gateway_roles_removed: count(gone.roles),
-            sandboxes_removed: count(gone.sandboxes),
+            sandbox_metadata_removed: count(gone.sandboxes),
             ssh_sessions_removed: count(gone.ssh_sessions),
             boot_hooks_removed: count(gone.boot_hooks),
             sboms_removed: count(gone.sboms),

@@ -79,7 +79,7 @@ pub async fn unregister(
     ctx.detail("forced", force);
     for (what, count) in [
         ("gateway_roles_removed", gone.roles),
-        ("sandboxes_removed", gone.sandboxes),
+        ("sandbox_metadata_removed", gone.sandboxes),
         ("ssh_sessions_removed", gone.ssh_sessions),
         ("boot_hooks_removed", gone.boot_hooks),
         ("sboms_removed", gone.sboms),

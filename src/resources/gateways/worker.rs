@@ -25,6 +25,7 @@ use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 use crate::outbox::Subject;
 use crate::outbox::event_types;
+use crate::telemetry::metrics::{PROBE_DURATION, PROBES};
 use crate::upstream::probe::{self, Health, Probe};
 use crate::upstream::row::Status;
 use crate::upstream::targets::{self, Target};
@@ -75,13 +76,15 @@ fn status_of(probe: &Probe) -> Status {
 /// Asks a gateway how it is, and checks our credential.
 pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
     let config = &app.config.gateways;
+    let begun = Instant::now();
     let found = probe::probe(config, target, config.probe_timeout()).await;
+    metrics::histogram!(PROBE_DURATION).record(begun.elapsed());
     let outcome = match &found {
         Ok(probe) if probe.credential_problem().is_some() => "unusable",
         Ok(_) => "answered",
         Err(_) => "failed",
     };
-    metrics::counter!("shoreguard_gateway_probes_total", "outcome" => outcome).increment(1);
+    metrics::counter!(PROBES, "outcome" => outcome).increment(1);
     found
 }
 

@@ -49,7 +49,7 @@ impl Of {
         if !selector.is_empty() {
             return Err(Error::invalid("gateway_selector", "goes without `gateway`"));
         }
-        Ok(Self::One(names::asked("gateway", gateway)?))
+        Ok(Self::One(names::asked_gateway("gateway", gateway)?))
     }
 }
 

@@ -24,11 +24,8 @@ impl TryFrom<pb::CreateSandboxRequest> for Asked {
     type Error = Error;
 
     fn try_from(req: pb::CreateSandboxRequest) -> Result<Self, Error> {
-        let name = if req.sandbox.is_empty() {
-            String::new()
-        } else {
-            input::name("sandbox", &req.sandbox)?
-        };
+        let name =
+            if req.name.is_empty() { String::new() } else { input::name("name", &req.name)? };
         let workload_template = if req.gateway_template.is_empty() {
             String::new()
         } else {
@@ -70,7 +67,7 @@ impl From<Described> for pb::Sandbox {
         Self {
             gateway,
             workspace: sandbox.place.workspace,
-            sandbox: sandbox.place.name,
+            name: sandbox.place.name,
             id: sandbox.id,
             phase: pb::SandboxPhase::from(sandbox.phase).into(),
             create_time: sandbox.created_at.map(wire::time),
@@ -222,14 +219,14 @@ impl From<LogLine> for pb::SandboxLogLine {
     fn from(line: LogLine) -> Self {
         let LogLine { at, level, target, message, source, fields } = line;
         let fields = fields.into_iter().collect();
-        Self { time: at.map(wire::time), level, target, message, source, fields }
+        Self { log_time: at.map(wire::time), level, target, message, source, fields }
     }
 }
 
 impl From<PlatformEvent> for pb::SandboxEvent {
     fn from(event: PlatformEvent) -> Self {
         let PlatformEvent { at, source, kind, reason, message } = event;
-        Self { time: at.map(wire::time), source, r#type: kind, reason, message }
+        Self { event_time: at.map(wire::time), source, r#type: kind, reason, message }
     }
 }
 
@@ -250,7 +247,7 @@ impl From<SshSession> for pb::CreateSshSessionResponse {
 impl From<Listed> for pb::ListSandboxTemplatesResponse {
     fn from(listed: Listed) -> Self {
         Self {
-            templates: listed.page.into_iter().map(Into::into).collect(),
+            sandbox_templates: listed.page.into_iter().map(Into::into).collect(),
             next_page_token: listed.next,
             gateway_unreachable: listed.missing.is_some(),
             gateway_error: listed.missing.unwrap_or_default(),

@@ -313,10 +313,10 @@ impl From<Gone> for pb::DeleteSandboxResponse {
     fn from(gone: Gone) -> Self {
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         Self {
-            metadata: gone.metadata,
-            boot_hooks: count(gone.boot_hooks),
-            sbom: gone.sbom,
-            ssh_sessions: count(gone.ssh_sessions),
+            metadata_removed: gone.metadata,
+            boot_hooks_removed: count(gone.boot_hooks),
+            sbom_removed: gone.sbom,
+            ssh_sessions_removed: count(gone.ssh_sessions),
         }
     }
 }

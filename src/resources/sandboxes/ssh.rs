@@ -16,6 +16,7 @@ use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, Kind, Said};
 use crate::net::public_address::PublicAddress;
+use crate::openshell::Gateway;
 use crate::openshell::ssh::SshSession;
 use crate::outbox::event_types;
 use crate::seal::hex;
@@ -40,8 +41,10 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
     let reached = reach_to_act(ctx).await?;
     let session = reached.create_ssh_session(place).await?;
     if !is_sound(&session) {
-        // It stands, and nobody gets it.
-        ctx.unanswered().open();
+        // The caller does not get it, so it must not stay open.
+        if !take_back(&reached, &session.token).await {
+            ctx.unanswered().open();
+        }
         return Err(Error::Gateway {
             gateway: gateway.to_string(),
             said: Said::Refused,
@@ -59,15 +62,23 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
         })
         .await;
     if let Err(error) = remembered {
-        // Nobody gets it, and nobody could end it here.
-        if let Err(error) = reached.revoke_ssh_session(&session.token).await {
-            warn!(gateway = %gateway, error = &error as &dyn std::error::Error, "a session stays");
-        }
+        // The caller does not get it, and no row is left by which it could be revoked.
+        take_back(&reached, &session.token).await;
         return Err(error);
     }
     let PublicAddress { host, port, scheme } =
         PublicAddress::parse(&ctx.app().config.server.public_url())?;
     Ok(SshSession { host, port: u32::from(port), scheme, ..session })
+}
+
+/// Revokes a session that the caller does not get. Returns whether the gateway has confirmed it.
+async fn take_back(reached: &Gateway, token: &str) -> bool {
+    let revoked = reached.revoke_ssh_session(token).await;
+    if let Err(error) = &revoked {
+        let (gateway, error) = (reached.name(), error as &dyn std::error::Error);
+        warn!(%gateway, error, "an SSH session stays open on its gateway");
+    }
+    revoked.is_ok()
 }
 
 /// Whether everything of a session is what it may be: the values end in a command that a shell reads.

@@ -54,7 +54,9 @@ impl ServicePrincipalService for ServicePrincipals {
         request: Request<pb::GetServicePrincipalRequest>,
     ) -> Reply<pb::GetServicePrincipalResponse> {
         call(&self.0, request, async |ctx, req| {
-            let found = domain::get(ctx, &names::asked("name", req.name)?).await?;
+            let found =
+                domain::get(ctx, &names::asked("service_principal", req.service_principal)?)
+                    .await?;
             Ok(pb::GetServicePrincipalResponse { service_principal: Some(found.into()) })
         })
         .await
@@ -78,7 +80,8 @@ impl ServicePrincipalService for ServicePrincipals {
         request: Request<pb::UpdateServicePrincipalRequest>,
     ) -> Reply<pb::UpdateServicePrincipalResponse> {
         call_write(&self.0, request, async move |ctx, mut req| {
-            let name = names::asked("name", std::mem::take(&mut req.name))?;
+            let name =
+                names::asked("service_principal", std::mem::take(&mut req.service_principal))?;
             let given_etag = std::mem::take(&mut req.etag);
             let updated = domain::update(&ctx, &name, req.try_into()?, &given_etag).await?;
             Ok(pb::UpdateServicePrincipalResponse { service_principal: Some(updated.into()) })
@@ -91,7 +94,7 @@ impl ServicePrincipalService for ServicePrincipals {
         request: Request<pb::RotateServicePrincipalRequest>,
     ) -> Reply<pb::RotateServicePrincipalResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("name", req.name)?;
+            let name = names::asked("service_principal", req.service_principal)?;
             let overlap = wire::parse_span("overlap", req.overlap.unwrap_or_default())?;
             let overlap = domain::overlap("overlap", overlap)?;
             let (rotated, key) = domain::rotate(&ctx, &name, overlap, &req.etag).await?;
@@ -108,7 +111,7 @@ impl ServicePrincipalService for ServicePrincipals {
         request: Request<pb::DeleteServicePrincipalRequest>,
     ) -> Reply<pb::DeleteServicePrincipalResponse> {
         call_write(&self.0, request, async move |ctx, req| {
-            let name = names::asked("name", req.name)?;
+            let name = names::asked("service_principal", req.service_principal)?;
             domain::delete(&ctx, &name, &req.etag).await?;
             Ok(pb::DeleteServicePrincipalResponse {})
         })

@@ -195,6 +195,7 @@ pub async fn end(
     let ended = on_conn!(conn, |c| diesel::update(
         t::table
             .filter(t::id.eq(id.get()).and(t::user_id.eq(user.get())).and(t::revoked_at.is_null()))
+            .filter(t::expires_at.gt(now))
     )
     .set(t::revoked_at.eq(now))
     .execute(c)

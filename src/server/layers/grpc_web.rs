@@ -100,13 +100,14 @@ fn is_for_browsers(path: &str) -> bool {
 /// Answers the question of a browser whether a page may call; `None` if the request is none, or the page may not.
 pub(super) async fn preflight(
     shared: &Shared,
-    request: &Request<Source>,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
 ) -> Option<Response<axum::body::Body>> {
-    let headers = request.headers();
-    let asks = request.method() == Method::OPTIONS
+    let asks = *method == Method::OPTIONS
         && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
         && headers.get(ORIGIN).is_some_and(|origin| shared.origins.others.contains(origin))
-        && is_for_browsers(request.uri().path());
+        && is_for_browsers(path);
     if !asks {
         return None;
     }

@@ -44,7 +44,10 @@ async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
     };
     let mut response = if admit().is_err() {
         StatusCode::TOO_MANY_REQUESTS.into_response()
-    } else if let Some(response) = grpc_web::preflight(&shared, &request).await {
+    } else if let Some(response) =
+        grpc_web::preflight(&shared, request.method(), request.uri().path(), request.headers())
+            .await
+    {
         response
     } else if known || code == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
         code.into_response()

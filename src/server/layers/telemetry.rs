@@ -16,6 +16,9 @@ use crate::rpc::request_id;
 use crate::server::body::Body;
 use crate::server::stages::{Begun, State};
 use crate::status::code_name;
+use crate::telemetry::metrics::{
+    HTTP_DURATION, HTTP_REQUESTS, PROXIED_REQUESTS, RPC_DURATION, RPC_REQUESTS,
+};
 use crate::telemetry::traces::CallSpan;
 
 /// Counts, times, traces and logs a call.
@@ -88,16 +91,15 @@ impl Measured {
         }
         let seconds = self.started.elapsed().as_secs_f64();
         let code = code_name(code);
-        counter!("shoreguard_rpc_requests_total", "method" => self.method, "code" => code)
-            .increment(1);
-        histogram!("shoreguard_rpc_duration_seconds", "method" => self.method).record(seconds);
+        counter!(RPC_REQUESTS, "method" => self.method, "code" => code).increment(1);
+        histogram!(RPC_DURATION, "method" => self.method).record(seconds);
         if let Some(gateway) = &self.gateway {
             let labels = [
                 ("gateway", metrics::SharedString::from(gateway.to_string())),
                 ("method", metrics::SharedString::const_str(self.method)),
                 ("code", metrics::SharedString::const_str(code)),
             ];
-            counter!("shoreguard_proxied_requests_total", &labels).increment(1);
+            counter!(PROXIED_REQUESTS, &labels).increment(1);
         }
     }
 }
@@ -106,8 +108,8 @@ impl Measured {
 pub fn measure_http(path: &'static str, status: http::StatusCode, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let status = status.as_u16().to_string();
-    counter!("shoreguard_http_requests_total", "path" => path, "status" => status).increment(1);
-    histogram!("shoreguard_http_duration_seconds", "path" => path).record(seconds);
+    counter!(HTTP_REQUESTS, "path" => path, "status" => status).increment(1);
+    histogram!(HTTP_DURATION, "path" => path).record(seconds);
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ served! { tuned issuers;
         assert_eq!((who.actor.as_str(), who.role()), ("sp:oidc/corp/deploy", pb::Role::Operator));
         let ends = got.expire_time.unwrap().seconds - sg.app.clock.now().unix_seconds();
         assert!((895..=900).contains(&ends), "{ends}");
-        let details = sg.details("oidc.exchange").await;
+        let details = sg.details("oidc_token.exchange").await;
         for part in [r#""provider":"corp""#, r#""rule":"deploy""#, r#""sub":"repo:acme""#] {
             assert!(details[0].contains(part), "{details:?}");
         }

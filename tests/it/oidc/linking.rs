@@ -79,7 +79,7 @@ served! { tuned issuers;
         }
         let linked = sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
         assert_eq!(linked.role(), pb::Role::Operator);
-        assert!(sg.details("oidc.login").await[0].contains(r#""linked":true"#));
+        assert!(sg.details("user.login").await[0].contains(r#""linked":true"#));
         // A person is who the issuer says, not an address: another subject with it is another person.
         let other = sg.log_in_as("corp", "2", "ana@corp.example", Value::Null).await;
         assert_refused!(other, Unauthenticated, "LOGIN_FAILED");
@@ -163,7 +163,7 @@ served! { tuned issuers;
         sg.user("bo@corp.example", Role::Viewer).await;
         let bo = sg.login("bo@corp.example").await;
         assert_refused!(link(&sg, &bo, "corp").await, AlreadyExists, "ALREADY_EXISTS");
-        let details = sg.details("oidc.link").await;
+        let details = sg.details("user.link_oidc").await;
         assert!(details.iter().all(|detail| detail.contains(r#""provider":"#)), "{details:?}");
         sg.finish().await;
     }

@@ -13,7 +13,7 @@ use crate::support::server::TestServer;
 served! { tuned issuers;
     async fn a_person_logs_in_where_the_issuer_vouches_for_it(sg: TestServer) {
         let request = pb::ListOidcProvidersRequest {};
-        let listed = sg.anonymous().auth().list_oidc_providers(request).await.unwrap().into_inner().providers;
+        let listed = sg.anonymous().auth().list_oidc_providers(request).await.unwrap().into_inner().oidc_providers;
         let listed: Vec<_> = listed.iter().map(|p| (p.name.as_str(), p.display_name.as_str())).collect();
         assert_eq!(listed, [("corp", "The Corporation"), ("partner", "partner")]);
 
@@ -31,7 +31,7 @@ served! { tuned issuers;
         // The second time it is the same account, whatever address the issuer tells now.
         let again = sg.log_in_as("corp", "1", "renamed@corp.example", json!({ "groups": ["ops"] })).await.unwrap();
         assert_eq!(sg.with(&again.session_token).who().await.unwrap().principal, who.principal);
-        let details = sg.details("oidc.login").await;
+        let details = sg.details("user.login").await;
         assert_eq!(details.len(), 2);
         assert!(details[1].contains(r#""created":true"#) && !details[0].contains("created"), "{details:?}");
         for detail in &details {
@@ -147,7 +147,7 @@ served! { tuned issuers;
         }
         let users = dump::table(&sg.app.db, "users").await;
         assert!(!users.contains("corp.example"), "{users}");
-        assert!(sg.details("oidc.login").await.is_empty(), "what is refused stores nothing");
+        assert!(sg.details("user.login").await.is_empty(), "what is refused stores nothing");
         issuer.tell(Control::SignLogins(Signed::Well)).await;
         sg.oidc_login("corp").await.unwrap();
         sg.finish().await;

@@ -209,7 +209,7 @@ served! {
             let base = pb::GetSandboxLogsRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
             let read = async |request: pb::GetSandboxLogsRequest| {
                 let read = sg.admin().sandboxes().get_sandbox_logs(request).await.unwrap().into_inner();
-                read.lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
+                read.log_lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
             };
             let errors = pb::GetSandboxLogsRequest { lines: 5, min_level: "error".into(), ..base.clone() };
             assert_eq!(read(errors).await, ["first error", "a security event"]);

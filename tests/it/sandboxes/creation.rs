@@ -270,12 +270,12 @@ served! {
         assert_eq!((found.image.as_str(), found.gpu), ("mine:1", false));
         let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), page_size: 3, ..Default::default() };
         let first = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
-        let names: Vec<&str> = first.templates.iter().map(|t| t.name.as_str()).collect();
+        let names: Vec<&str> = first.sandbox_templates.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["data-science", "openclaw", "secure-coding"]);
         let rest = pb::ListSandboxTemplatesRequest { page_token: first.next_page_token, ..list };
         let rest = sg.admin().sandboxes().list_sandbox_templates(rest).await.unwrap().into_inner();
-        assert_eq!(rest.templates[0].name, "web-dev");
-        assert!(!rest.gateway_unreachable && rest.templates.len() == 1);
+        assert_eq!(rest.sandbox_templates[0].name, "web-dev");
+        assert!(!rest.gateway_unreachable && rest.sandbox_templates.len() == 1);
     }
 
     async fn a_gateways_own_templates_are_listed_beside_ours_which_are_there_without_it(sg: TestServer) {
@@ -283,7 +283,7 @@ served! {
         keep_template(&simulator, "base", "theirs:1").await;
         let list = pb::ListSandboxTemplatesRequest { gateway: "edge".into(), ..Default::default() };
         let listed = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
-        let own: Vec<_> = listed.templates.iter().map(|t| (t.name.as_str(), t.of_gateway)).collect();
+        let own: Vec<_> = listed.sandbox_templates.iter().map(|t| (t.name.as_str(), t.of_gateway)).collect();
         assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
         let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "edge", "from-theirs") };
         create(&sg, request).await;
@@ -294,10 +294,10 @@ served! {
         let refusal = Script::TrailersOnly { code: Code::PermissionDenied, message: "not for you".to_owned() };
         simulator.script("ListSandboxTemplates", refusal, Times::Next(1));
         let alone = sg.admin().sandboxes().list_sandbox_templates(list.clone()).await.unwrap().into_inner();
-        assert_eq!((alone.templates.len(), alone.gateway_unreachable), (4, true));
+        assert_eq!((alone.sandbox_templates.len(), alone.gateway_unreachable), (4, true));
         assert!(alone.gateway_error.contains("not for you"), "{alone:?}");
         simulator.stop().await;
         let alone = sg.admin().sandboxes().list_sandbox_templates(list).await.unwrap().into_inner();
-        assert_eq!((alone.templates.len(), alone.gateway_unreachable), (4, true));
+        assert_eq!((alone.sandbox_templates.len(), alone.gateway_unreachable), (4, true));
     }
 }

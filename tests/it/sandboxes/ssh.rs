@@ -30,7 +30,7 @@ served! {
                 let refused = admin.sandboxes().revoke_ssh_session(revoke(name, sandbox, token)).await;
                 assert_refused!(refused, NotFound, "NOT_FOUND");
             }
-            let failed = &entries(&sg, "sandbox.ssh.revoke").await[0];
+            let failed = &entries(&sg, "ssh_session.revoke").await[0];
             assert_eq!(failed.outcome(), pb::AuditOutcome::Failed, "what was not revoked is not said to be");
             admin.sandboxes().revoke_ssh_session(revoke(name, "box", &session.token)).await.unwrap();
             let twice = admin.sandboxes().revoke_ssh_session(revoke(name, "box", &session.token)).await;

@@ -72,7 +72,7 @@ served! {
             let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "not-yet".into(), ..Default::default() };
             let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner();
             assert_eq!(hooks.boot_hooks.len(), 1, "a hook for what is yet to be made stays");
-            let entry = entries(&sg, "sandbox.cleanup").await.remove(0);
+            let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
             assert_eq!((entry.resource_id.as_str(), entry.gateway.as_str()), ("box", name));
             create(&sg, to_create(&sg, name, "box")).await;
             assert_eq!(get(&sg.admin(), name, "box").await.unwrap().description, "", "it inherits nothing");
@@ -112,7 +112,7 @@ served! {
                 let found = get(&sg.admin(), name, "box").await.unwrap();
                 assert_eq!((found.description.as_str(), found.labels.len()), ("", 0));
                 assert_refused!(sg.admin().sbom(name, "box").await, NotFound, "NOT_FOUND");
-                let entry = entries(&sg, "sandbox.cleanup").await.remove(0);
+                let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
                 assert!(entry.detail_json.contains("\"boot_hooks\":1"), "{entry:?}");
                 delete(&sg, name, "box").await;
                 until("it is gone", || async { get(&sg.admin(), name, "box").await.is_err() }).await;
@@ -158,7 +158,7 @@ served! {
             let hooks = pb::ListBootHooksRequest { gateway: name.into(), sandbox: "box".into(), ..Default::default() };
             let hooks = sg.admin().boot_hooks().list_boot_hooks(hooks).await.unwrap().into_inner().boot_hooks;
             assert_eq!(hooks.iter().map(|hook| hook.name.as_str()).collect::<Vec<_>>(), ["pwd"]);
-            let entry = entries(&sg, "sandbox.cleanup").await.remove(0);
+            let entry = entries(&sg, "sandbox.clean_up").await.remove(0);
             assert!(entry.detail_json.contains("\"boot_hooks\":1") && entry.gateway == name, "{entry:?}");
         }
     }

@@ -12,9 +12,9 @@ const EXEC: &str = "/shoreguard.v1.SandboxService/ExecSandbox";
 
 /// What is called on the gateway, and how our own audit log names it.
 const ACTS: [(&str, &str); 6] = [
-    ("CreateSshSession", "sandbox.ssh.create"),
+    ("CreateSshSession", "ssh_session.create"),
     ("ExecSandbox", "sandbox.exec"),
-    ("UpdateConfig", "gateway.setting_update"),
+    ("UpdateConfig", "gateway_setting.update"),
     ("StopSandbox", "sandbox.stop"),
     ("StartSandbox", "sandbox.start"),
     ("DeleteSandbox", "sandbox.delete"),

@@ -35,7 +35,7 @@ served! {
             // Without a word about the gateway, though the key's holder sees two.
             assert_eq!(list(&sg.with(&token), None).await.unwrap(), name);
         }
-        let entries = audited(&sg, "token.issue").await;
+        let entries = audited(&sg, "gateway_token.issue").await;
         assert_eq!(entries.len(), 2);
         for entry in &entries {
             assert_eq!((entry.actor.as_str(), entry.outcome()), ("sp:ci", pb::AuditOutcome::Ok), "{entry:?}");
@@ -87,15 +87,15 @@ served! {
         }
         assert_eq!(answers[0], answers[1]);
         // Who is known and refused is in the log, in the same words for both: the first, and a count of the others.
-        let mut entries = audited(&sg, "token.issue").await;
+        let mut entries = audited(&sg, "gateway_token.issue").await;
         while entries.is_empty() {
-            entries = audited(&sg, "token.issue").await;
+            entries = audited(&sg, "gateway_token.issue").await;
         }
         for entry in &entries {
             assert_eq!((entry.actor.as_str(), entry.outcome()), ("sp:elsewhere", pb::AuditOutcome::Denied), "{entry:?}");
         }
         sg.app.audit.drain().await;
-        assert_eq!(denied_of(&sg, "token.issue").await, 2);
+        assert_eq!(denied_of(&sg, "gateway_token.issue").await, 2);
         alpha.stop().await;
         sg.finish().await;
     }
@@ -112,7 +112,7 @@ served! {
         }
         assert_eq!(by_key(&sg, "nowhere", "sg_").await.refusal(), (401, "invalid_client".to_owned()));
         assert_eq!(by_key(&sg, "alpha", "").await.refusal(), (401, "invalid_client".to_owned()));
-        assert_eq!(audited(&sg, "token.issue").await.len(), 1, "a guess of nobody is no entry");
+        assert_eq!(audited(&sg, "gateway_token.issue").await.len(), 1, "a guess of nobody is no entry");
         alpha.stop().await;
         sg.finish().await;
     }

@@ -254,7 +254,7 @@ async fn keep(
     let written = if output.is_empty() && status == Status::Failure { &summary } else { &output };
     // Without what it wrote and why it failed: these may be words of a gateway.
     let payload = json!({
-        "sandbox": place.sandbox(), "workspace": place.workspace(), "hook_id": hook.id.get(),
+        "sandbox": place.sandbox(), "workspace": place.workspace(), "boot_hook_id": hook.id.get(),
         "name": hook.name, "phase": phase, "status": status.as_str(),
     });
     let store = || async {

@@ -1,0 +1,34 @@
+//! Metrics are named in one list, and each of them is emitted.
+
+use super::{Faults, read, rust};
+
+const LIST: &str = "src/telemetry/metrics.rs";
+
+#[test]
+fn a_metric_is_named_in_the_list_alone() {
+    let mut faults = Faults::default();
+    for file in rust(&["src"]).into_iter().filter(|file| file.path != LIST) {
+        for (at, line) in file.lines() {
+            if ["counter!(\"", "gauge!(\"", "histogram!(\""].iter().any(|made| line.contains(made))
+            {
+                faults.add(&file.path, at, "take the name of the metric from `telemetry::metrics`");
+            }
+        }
+    }
+    faults.assert_none();
+}
+
+#[test]
+fn every_metric_of_the_list_is_emitted() {
+    let sources: Vec<String> =
+        rust(&["src"]).into_iter().filter(|file| file.path != LIST).map(|file| file.text).collect();
+    let mut faults = Faults::default();
+    for (at, line) in read(LIST).lines() {
+        let named = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(": &str"));
+        let Some((name, _)) = named else { continue };
+        if !sources.iter().any(|source| source.contains(name)) {
+            faults.add(LIST, at, &format!("`{name}` is never emitted"));
+        }
+    }
+    faults.assert_none();
+}
