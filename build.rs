@@ -1,4 +1,4 @@
-//! Turns the options of each rpc into the method tables.
+//! Generates the method tables from the options of each RPC.
 
 #[path = "build/actions.rs"]
 mod actions;
@@ -11,7 +11,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     let folder =
         |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("no {name}")));
-    // Where the build of `crates/proto` has left the descriptor sets.
+    // Directory to which the build of `crates/proto` wrote the descriptor sets.
     let protos = folder("DEP_SHOREGUARD_PROTO_OUT");
     println!("cargo::rerun-if-changed={}", protos.display());
     let out = folder("OUT_DIR");

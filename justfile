@@ -1,40 +1,40 @@
-# Every recipe is short; what is longer is a script or a command of the binary.
+# Recipes are short. Longer steps are in a script or in a command of the binary.
 
 # Lists the recipes.
 default:
     @just --list
 
-# Fetches the crates and installs the tools of the gates.
+# Fetches the crates and installs the tools of the checks.
 setup:
     cargo fetch --locked
     scripts/tools
 
-# Serves on loopback, with simulated gateways and printed keys.
+# Serves on loopback, with simulated gateways, and prints keys.
 run *args:
     cargo run -- dev {{args}}
 
-# Everything that must hold before a change lands.
+# Runs all checks that must pass before a change is merged.
 check:
     scripts/test
 
-# The tests, or those whose name contains the filter.
+# Runs the tests, or those whose name contains the filter.
 test *filter:
     INSTA_UPDATE=no cargo test --locked --workspace {{filter}}
 
-# Takes what the tests found as the new snapshots; look at the diff before you commit it.
+# Updates the snapshots from the results of the tests. Review the diff before you commit it.
 snap *filter:
     INSTA_UPDATE=always cargo test --locked --workspace {{filter}}
     git diff --stat -- '*.snap'
 
-# Formats and lints our protos.
+# Formats and lints Shoreguard's own protos.
 proto: setup
     target/tools/buf/bin/buf format --write proto
     target/tools/buf/bin/buf lint proto
 
-# The documentation of the code.
+# Builds and opens the documentation of the code.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --workspace --open
 
-# Measures what the design promises.
+# Measures the targets of the design.
 bench *args:
     cargo bench --bench reach -- {{args}}

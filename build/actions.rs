@@ -1,11 +1,11 @@
-//! The audit actions: `<resource_type>.<verb>`, with one dot and a verb of a closed list. Every action of an rpc comes from
-//! its option; those of jobs, the command line and the audit log itself are listed here.
+//! Audit actions: `<resource_type>.<verb>`, with one dot and a verb of a closed list. The actions of RPCs come from
+//! their options; those of jobs, the command line and the audit log itself are listed here.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
-/// Every verb. A new one is added here, so that two names for one thing are seen.
+/// All verbs. Listing them here reveals two names for the same action.
 const VERBS: &[&str] = &[
     "accept_invite",
     "add",
@@ -79,8 +79,8 @@ const VERBS: &[&str] = &[
     "watch",
 ];
 
-/// Actions that no option of an rpc states: of counted refusals, of unknown methods of a gateway, of the content of a
-/// proxied `UpdateConfig`, of jobs, of the token service and of the command line.
+/// Actions that are not in the options of an RPC: of counted refusals, of unknown methods of a gateway, of the content
+/// of a proxied `UpdateConfig`, of jobs, of the token service and of the command line.
 const OTHERS: &[(&str, &str)] = &[
     ("auth", "refuse"),
     ("gateway", "call"),
@@ -91,12 +91,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("user", "create"),
 ];
 
-/// The actions that were met, each once.
+/// The set of used actions.
 #[derive(Default)]
 pub(crate) struct Actions(BTreeSet<(String, String)>);
 
 impl Actions {
-    /// Takes the action of an rpc. Returns the path of its constant.
+    /// Adds the action of an RPC. Returns the path of its constant.
     pub(crate) fn add(&mut self, path: &str, resource_type: &str, verb: &str) -> String {
         let is_word = |word: &str| {
             word.starts_with(|c: char| c.is_ascii_lowercase())
@@ -108,7 +108,7 @@ impl Actions {
         format!("Action::{}", constant(resource_type, verb))
     }
 
-    /// Writes `Action`'s constants, sorted by name.
+    /// Writes the constants of `Action`, sorted by name.
     pub(crate) fn write(mut self, file: &Path) {
         for (resource_type, verb) in OTHERS {
             self.add("OTHERS", resource_type, verb);

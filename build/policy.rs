@@ -1,5 +1,5 @@
-//! From the option of each rpc to the method tables. A missing or contradictory option stops the build and says
-//! which rpc it is.
+//! Generates the method tables from the option of each RPC. A missing or contradictory option fails the build with the
+//! path of the RPC.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn option(
     value.as_message().expect("the option is a message").clone()
 }
 
-/// The enum value's name without its prefix, in camel case: `SCOPE_GATEWAY` is `Gateway`.
+/// Returns the name of the enum value without its prefix, in camel case: `SCOPE_GATEWAY` is `Gateway`.
 fn variant(option: &DynamicMessage, field: &str, path: &str) -> String {
     let descriptor = option.descriptor().get_field_by_name(field).expect("a field of the option");
     let Kind::Enum(kind) = descriptor.kind() else { panic!("{field} is an enum") };
@@ -94,7 +94,8 @@ pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Pa
             format!("Access::Role(Role::{})", variant(&policy, "role", path))
         };
         let scope = variant(&policy, "scope", path);
-        // Whoever is known may ask for what is their own; what else they see the domain is told by the scope.
+        // Any authenticated caller can request its own objects; the scope gives the handler what else the caller can
+        // see.
         let of_known =
             access == "Access::Authenticated" && matches!(scope.as_str(), "Fleet" | "Loaded");
         assert!(
@@ -118,7 +119,7 @@ pub(crate) fn write_methods(descriptors: &[u8], actions: &mut Actions, file: &Pa
             (_, "Loaded") => "crate::ctx::Pending",
             _ => "crate::ctx::Ctx",
         };
-        // A conversation has no answer that could be given again.
+        // The response of a bidirectional stream cannot be replayed.
         let repeats = streaming != "Streaming::Both" && access != "Access::Public";
         let request_id = request_id(path, method, is_write && repeats);
         writeln!(
@@ -169,7 +170,7 @@ fn scope_of(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, scop
     }
 }
 
-/// What the audit log names: the action, and what `target_field` or `subject_field` says.
+/// Returns the code of the audit subject: the action, and the value of `target_field` or `subject_field`.
 fn about(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, action: &str) -> String {
     let about = |target: &str| format!("About {{ action: {action}, target: {target} }}");
     let (field, subject) = (text(policy, "target_field"), text(policy, "subject_field"));
@@ -181,7 +182,7 @@ fn about(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, action:
         let (of, kinds) = kinds(path, method, &subject);
         let mut arms = String::new();
         for (kind, variant) in kinds {
-            // As the actor of a call is shown: `sp:` and a name.
+            // As in the actor of a call: `sp:` and a name.
             let short = if kind == "service_principal" { "sp" } else { &kind };
             write!(arms, "Some({variant}(name)) => format!(\"{short}:{{name}}\"), ")
                 .expect("a string takes all");
@@ -201,7 +202,7 @@ fn about(path: &str, method: &MethodDescriptor, policy: &DynamicMessage, action:
     about(&format!("self.{field}.clone()"))
 }
 
-/// The oneof of a subject field, and of each of its kinds the name and the generated variant.
+/// Returns the oneof of a subject field, and the name and generated variant of each of its kinds.
 fn kinds(path: &str, method: &MethodDescriptor, field: &str) -> (String, Vec<(String, String)>) {
     let kind = method.input().get_field_by_name(field).map(|field| field.kind());
     let Some(Kind::Message(message)) = kind else {
@@ -223,7 +224,7 @@ fn camel(name: &str) -> String {
     name.split('_').map(|part| part[..1].to_uppercase() + &part[1..].to_lowercase()).collect()
 }
 
-/// Every mutation takes a `request_id`, so that a repeat is harmless.
+/// Returns the code of `request_id`. Every mutation has a `request_id`, so that a repeat is harmless.
 fn request_id(path: &str, method: &MethodDescriptor, needed: bool) -> &'static str {
     let has = method.input().get_field_by_name("request_id").is_some();
     assert!(!needed || has, "{path}: a write takes `request_id`");
@@ -240,7 +241,7 @@ fn annotations(path: &str, method: &MethodDescriptor, name: &str) -> Option<u32>
     Some(field.unwrap_or_else(|| panic!("{path}: `{name}` is not a map of the request")).number())
 }
 
-/// Returns the fields on the way to a dotted field, which must end in a string.
+/// Returns the path of fields to a dotted field, which must end in a string.
 fn fields(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDescriptor> {
     let (mut message, mut fields) = (message.clone(), Vec::new());
     let parts: Vec<&str> = dotted.split('.').filter(|part| !part.is_empty()).collect();
@@ -259,19 +260,19 @@ fn fields(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDes
     fields
 }
 
-/// Returns the field numbers on the way to a dotted field, which must end in a string.
+/// Returns the path of field numbers to a dotted field, which must end in a string.
 fn numbers(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<u32> {
     fields(path, message, dotted).iter().map(FieldDescriptor::number).collect()
 }
 
-/// Returns whether a field carries a secret.
+/// Returns whether a field contains a secret.
 fn is_secret(pool: &DescriptorPool, field: &FieldDescriptor) -> bool {
     let extension = pool.get_extension_by_name(&format!("{OPTIONS}.secret")).expect("an option");
     field.options().get_extension(&extension).as_bool().unwrap_or_default()
 }
 
-/// The field numbers on the way to the id by which a gateway tells a repeat. Of a request that streams, it is in the
-/// message that starts it.
+/// Returns the path of field numbers to the id by which a gateway detects a repeated request. In a streamed request, it
+/// is in the message that starts the stream.
 fn repeat_id(method: &MethodDescriptor) -> Vec<u32> {
     let of = |message: &MessageDescriptor| Some(message.get_field_by_name("request_id")?.number());
     if let Some(number) = of(&method.input()) {
@@ -285,7 +286,7 @@ fn repeat_id(method: &MethodDescriptor) -> Vec<u32> {
     nested.unwrap_or_default()
 }
 
-/// Writes the table of one generation of the upstream, sorted by path.
+/// Writes the table of one upstream generation, sorted by path.
 pub(crate) fn write_upstream(descriptors: &[u8], actions: &mut Actions, table: &str, file: &Path) {
     let pool = DescriptorPool::decode(descriptors).expect("the upstream's descriptor set");
     let mut rows = String::new();

@@ -1,4 +1,4 @@
-//! Builds the process and starts its background jobs: the one file that knows every module.
+//! Builds the process and starts its background jobs: the only file that depends on every module.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use crate::server::reload::{self, Listener};
 use crate::templates::{self, Templates};
 use crate::workers::{self, Worker, disk};
 
-/// Every background job.
+/// All background jobs.
 pub const WORKERS: &[Worker] = &[
     access_bindings::worker::RETENTION,
     audit::worker::ORPHANS,
@@ -55,11 +55,11 @@ pub const WORKERS: &[Worker] = &[
     reload::RELOAD,
 ];
 
-/// Goes on with operations whose replica is gone.
+/// Resumes operations whose replica has crashed.
 pub const TAKEOVER: Worker =
     takeover::worker(|ctx, _| Box::pin(takeover::take_over(ctx, resume_of)));
 
-/// Returns how an operation goes on after its replica is gone; `None` if it cannot.
+/// Returns how an operation is resumed after its replica has crashed; `None` if it cannot be resumed.
 #[must_use]
 pub fn resume_of(kind: OperationKind) -> Option<takeover::Resume> {
     match kind {
@@ -68,7 +68,7 @@ pub fn resume_of(kind: OperationKind) -> Option<takeover::Resume> {
     }
 }
 
-/// Adds the state of each module that has some.
+/// Builds the state of each module that has some.
 fn parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
     let templates = templates::file::load(config.sandboxes.templates_folder.as_deref())?;
     Ok(Parts::default()
@@ -84,10 +84,10 @@ fn parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(Templates(templates)))
 }
 
-/// Opens the database, brings its schema up to date, loads keys and access data. Must run on main.
+/// Opens the database, updates its schema, and loads keys and access data. Must run on the main runtime.
 ///
 /// # Errors
-/// What prevents the process from serving.
+/// Those that prevent the process from serving.
 pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
     let master = master_keys(&config)?;
     let parts = parts(&config, &master)?;
@@ -103,7 +103,7 @@ pub async fn build(config: Config, clock: Clock) -> Result<Arc<App>, Error> {
     Ok(app)
 }
 
-/// Starts every background job; they end when the process stops.
+/// Starts all background jobs, which end when the process stops.
 pub fn start(app: &Arc<App>) {
     app.spawn(feed::follow(Arc::clone(app)));
     for worker in WORKERS {
@@ -112,7 +112,7 @@ pub fn start(app: &Arc<App>) {
     events::follow::follow(app);
 }
 
-/// The database as the configuration has it.
+/// Returns the database options of the configuration.
 #[must_use]
 pub fn db_options(config: &Config) -> DbOptions {
     let database = &config.database;
@@ -132,7 +132,8 @@ pub fn db_options(config: &Config) -> DbOptions {
     }
 }
 
-/// From the configuration; beside a SQLite database a missing one is made in a 0600 file.
+/// Loads the master keys from the configuration. For a SQLite database without configured keys, a key file with mode
+/// 0600 is created next to it.
 pub fn master_keys(config: &Config) -> Result<MasterKeys, Error> {
     let faults = |faults: Faults| Error::invalid("keys", faults.to_string());
     if let Some(keys) = config.keys.open().map_err(faults)? {

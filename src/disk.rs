@@ -1,5 +1,5 @@
-//! The disk reserve: below it only audit entries and admins' writes are taken (T16), so that a full disk can still be
-//! dealt with and what is refused can still be recorded.
+//! The disk reserve: below it, only audit entries and writes of admins are accepted (T16), so that admins can still
+//! free space and refusals are still recorded.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,10 +11,10 @@ use tracing::{info, warn};
 use crate::error::{Error, Reason};
 use crate::role::Role;
 
-/// When to try again while the disk is low.
+/// Suggested retry delay while the disk is low.
 const RETRY_IN: Duration = Duration::from_mins(1);
 
-/// Whether the disk of the database's folder has less left than the reserve.
+/// Whether the free space on the disk of the database folder is below the reserve.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
@@ -23,14 +23,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Of the disk that holds `folder`.
+    /// Monitors the disk that contains `folder`.
     #[must_use]
     pub fn new(folder: PathBuf, reserve_mib: u64) -> Self {
         let reserve_bytes = reserve_mib.saturating_mul(1024 * 1024);
         Self { folder, reserve_bytes, low: AtomicBool::new(false) }
     }
 
-    /// As of the last look.
+    /// Whether the disk was low at the last check.
     #[must_use]
     pub fn is_low(&self) -> bool {
         self.low.load(Ordering::Relaxed)
@@ -47,9 +47,9 @@ impl Disk {
         Ok(())
     }
 
-    /// Looks at the disk. Blocks where its file system hangs.
+    /// Checks the disk. Blocks if its file system hangs.
     pub fn look(&self) {
-        // A folder that can't be asked about is no reason to refuse: the writes themselves will tell.
+        // A folder that cannot be checked is no reason to refuse: the writes themselves will fail.
         let Some(free) = free_bytes(&self.folder) else { return };
         let low = free < self.reserve_bytes;
         if self.low.swap(low, Ordering::Relaxed) != low {

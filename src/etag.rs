@@ -1,14 +1,15 @@
-//! Etags: the version of a thing as a caller sees it, so that nobody overwrites what it has not seen.
+//! Etags: the version of an object as a caller sees it, so that a caller does not overwrite a version that it has not
+//! seen.
 
 use crate::error::{Error, Kind};
 
-/// The etag of a version.
+/// Returns the etag of a version.
 #[must_use]
 pub fn of(version: i64) -> String {
     format!("v{version}")
 }
 
-/// Refuses where an etag is given and is not that of `version`; an empty one is unconditional.
+/// Returns a conflict if an etag is given that does not match `version`; an empty etag always matches.
 pub fn check(
     given: &str,
     version: i64,

@@ -1,9 +1,9 @@
-//! Bounds on what a caller holds at one time: in all, and of one caller.
+//! Limits on what callers hold at one time: in total, and per caller.
 //!
 //! Invariants
-//! - a share is returned when it is dropped, on whatever path the call ends;
-//! - a caller that holds nothing costs no memory;
-//! - one caller at its bound takes nothing from the others.
+//! - a share is returned when it is dropped, however the call ends;
+//! - a caller that holds nothing uses no memory;
+//! - a caller at its limit takes nothing from the others.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,20 +19,20 @@ use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
 
-/// When to try again after a bound was reached: calls end all the time.
+/// Retry delay after a limit was reached: calls end all the time.
 pub const RETRY_IN: Duration = Duration::from_secs(1);
 
-/// Locks among which callers are spread, so that cores rarely wait for each other.
+/// Number of locks over which callers are distributed, so that cores rarely contend.
 const SHARDS: usize = 16;
 
-/// Who holds something.
+/// The holder of an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Holder {
-    /// A caller that is known.
+    /// An authenticated caller.
     Principal(PrincipalId),
-    /// An address; of IPv6 the /64.
+    /// A client address; for IPv6 its /64.
     Address(IpAddr),
-    /// A caller that is known, on one gateway.
+    /// An authenticated caller on one gateway.
     OnGateway(PrincipalId, GatewayId),
 }
 
@@ -44,16 +44,16 @@ impl Holder {
     }
 }
 
-/// Which bound is reached.
+/// The limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// That of everyone together.
+    /// The limit on the total of all holders.
     InAll,
-    /// That of this holder.
+    /// The limit of this holder.
     OfHolder,
 }
 
-/// An amount that is shared out, with a bound in all and a bound for each holder.
+/// A resource with a limit on its total and a limit per holder.
 #[derive(Debug)]
 pub struct Limit {
     in_all: AtomicU64,
@@ -64,7 +64,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Sets both bounds; 0 is no bound.
+    /// Sets both limits; 0 means unlimited.
     #[must_use]
     pub fn new(in_all_max: u64, of_holder_max: u64) -> Arc<Self> {
         let unbounded = |max| if max == 0 { u64::MAX } else { max };
@@ -77,17 +77,17 @@ impl Limit {
         })
     }
 
-    /// Takes an amount; 0 opens an empty share that can grow.
+    /// Takes an amount; 0 creates an empty share that can grow.
     ///
     /// # Errors
-    /// The bound that does not allow it; nothing is taken then.
+    /// The limit that would be exceeded; nothing is taken then.
     pub fn take(self: &Arc<Self>, holder: Holder, amount: u64) -> Result<Share, Full> {
         let mut share = Share { limit: Arc::clone(self), holder, amount: 0 };
         share.grow(amount)?;
         Ok(share)
     }
 
-    /// Returns what is taken in all.
+    /// Returns the total amount that is taken.
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.in_all.load(Ordering::Relaxed)
@@ -130,7 +130,7 @@ impl Limit {
     }
 }
 
-/// An amount that somebody holds.
+/// An amount that is held by a holder.
 #[derive(Debug)]
 pub struct Share {
     limit: Arc<Limit>,
@@ -142,7 +142,7 @@ impl Share {
     /// Takes more.
     ///
     /// # Errors
-    /// The bound that does not allow it; the share stays as it was.
+    /// The limit that would be exceeded; the share is unchanged then.
     pub fn grow(&mut self, amount: u64) -> Result<(), Full> {
         if amount > 0 {
             self.limit.add(self.holder, amount, false)?;
@@ -151,14 +151,14 @@ impl Share {
         Ok(())
     }
 
-    /// Takes more even above the bounds: for what exists already and cannot be refused.
+    /// Takes more even beyond the limits, for data that exists already and cannot be rejected.
     pub fn grow_anyway(&mut self, amount: u64) {
         if self.limit.add(self.holder, amount, true).is_ok() {
             self.amount += amount;
         }
     }
 
-    /// Returns all of it.
+    /// Gives back the whole amount.
     pub fn clear(&mut self) {
         if self.amount > 0 {
             self.limit.give_back(self.holder, self.amount);
@@ -173,33 +173,33 @@ impl Drop for Share {
     }
 }
 
-/// The bytes that one call holds: of its request while it arrives, and of its answer until it is taken.
+/// The bytes that one call holds: of its request while it arrives, and of its response until it is read.
 #[derive(Debug, Clone)]
 pub struct Held(Arc<Mutex<Share>>);
 
 impl Held {
-    /// Opens an empty account.
+    /// Creates an empty account.
     ///
     /// # Errors
-    /// The bound that is reached already.
+    /// The limit that would be exceeded; an empty account exceeds none.
     pub fn open(limit: &Arc<Limit>, holder: Holder) -> Result<Self, Full> {
         Ok(Self(Arc::new(Mutex::new(limit.take(holder, 0)?))))
     }
 
-    /// Opens an empty share of the same holder, which is returned by itself.
+    /// Creates an empty share of the same holder that is given back independently.
     #[must_use]
     pub fn beside(&self) -> Share {
         let share = self.lock();
         Share { limit: Arc::clone(&share.limit), holder: share.holder, amount: 0 }
     }
 
-    /// Returns the account.
+    /// Locks and returns the share.
     pub fn lock(&self) -> MutexGuard<'_, Share> {
         self.0.lock()
     }
 }
 
-/// The error for bytes that the bounds do not allow.
+/// Returns the error for bytes that exceed the limits.
 #[must_use]
 pub fn too_many_bytes() -> Error {
     Error::Exhausted { reason: Reason::TooManyBytes, retry_in: RETRY_IN }

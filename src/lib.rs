@@ -1,6 +1,6 @@
 //! Shoreguard: the control plane for fleets of OpenShell gateways.
 
-// The future of a call nests one layer of the stack in the next.
+// The future of a call contains one nested type per layer of the stack.
 #![recursion_limit = "256"]
 
 pub use shoreguard_proto as pb;

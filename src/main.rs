@@ -1,4 +1,4 @@
-//! The `shoreguard` binary: everything is in the library.
+//! The `shoreguard` binary: all code is in the library.
 
 use std::process::ExitCode;
 

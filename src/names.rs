@@ -1,18 +1,18 @@
-//! Names that callers give to things that they make, service principals and groups, and the texts of principals.
+//! Names of service principals and groups, and the text form of principals.
 
 use crate::error::Error;
 
-/// Most characters of a name.
+/// Maximum length of a name, in characters.
 pub const NAME_CHARACTERS_MAX: usize = 100;
 /// Longest name of a gateway, in characters.
 pub const GATEWAY_NAME_CHARACTERS_MAX: usize = 253;
 
-/// A valid name: 1 to 100 characters that mean nothing to a terminal, a path or a page.
+/// A valid name: 1 to 100 characters without a special meaning in terminals, paths or web pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
-    /// From what a caller sent.
+    /// Parses a name of a request.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let count = text.chars().count();
         if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
@@ -34,8 +34,8 @@ impl Name {
     }
 }
 
-/// Splits the text by which a configuration names a principal, `user:<id>` or `service_principal:<id>`. `None` unless it
-/// is written exactly so, so that each principal has one text.
+/// Parses the text form of a principal in the configuration, `user:<id>` or `service_principal:<id>`. Returns `None`
+/// for any other spelling, so that each principal has exactly one text form.
 #[must_use]
 pub fn principal(text: &str) -> Option<(&str, i64)> {
     let (kind, digits) = text.split_once(':')?;
@@ -44,7 +44,8 @@ pub fn principal(text: &str) -> Option<(&str, i64)> {
     exact.then_some((kind, id))
 }
 
-/// A name to look for. Stored ones may be older than the rules of [`Name`]; what no database takes is refused.
+/// Validates a name to look up. Stored names may predate the rules of [`Name`]; only names that no database can contain
+/// are refused.
 pub fn asked(field: &str, text: String) -> Result<String, Error> {
     within(field, text, NAME_CHARACTERS_MAX)
 }

@@ -1,4 +1,4 @@
-//! The four roles. How they combine stands in `access/roles.rs`.
+//! The four roles. `access/roles.rs` defines how they are combined.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Nothing: locks a caller out, globally or of one gateway.
+    /// No access: excludes a caller globally or from one gateway.
     None,
-    /// May look.
+    /// Can read.
     Viewer,
-    /// May work with sandboxes.
+    /// Can create, run and delete sandboxes.
     Operator,
-    /// May change who may do what.
+    /// Can manage access.
     Admin,
 }
 
 impl Role {
-    /// Every role, from least to most.
+    /// All roles, from least to most.
     pub const ALL: [Self; 4] = [Self::None, Self::Viewer, Self::Operator, Self::Admin];
 
-    /// The role as it is stored and shown.
+    /// Name of the role, as stored and displayed.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,7 +41,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A role that is none of the four.
+/// A text that is not one of the four roles.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownRole(String);
 

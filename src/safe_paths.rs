@@ -1,5 +1,5 @@
-//! Files and folders that nobody but root and ourselves can change: what is run from them is what an operator of the host
-//! has put there.
+//! Checks that only root and the server's own user can change files and folders: programs run from them were put there
+//! by an operator of the host.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// Write bits of group and others.
 const WRITABLE: u32 = 0o022;
-/// In such a folder only the owner of an entry can rename or remove it.
+/// In a folder with this bit, only the owner of an entry can rename or remove it.
 const STICKY: u32 = 0o1000;
-/// Any of the three bits that let somebody run a file.
+/// The execute bits of owner, group and others.
 const RUNNABLE: u32 = 0o111;
 
-/// The folder itself, without symbolic links, where it and every folder above it are trusted; else why not.
+/// Returns the canonical path of a folder if it and all its parents are trusted; the error says why they are not.
 pub fn folder(path: &Path) -> Result<PathBuf, String> {
     if !path.is_absolute() {
         return Err("must be an absolute path".to_owned());
@@ -23,7 +23,7 @@ pub fn folder(path: &Path) -> Result<PathBuf, String> {
         return Err("is no folder".to_owned());
     }
     ours(&about)?;
-    // Whoever can rename a folder above it can put another in its place.
+    // A user who can rename a parent folder can replace this one.
     for above in found.ancestors().skip(1) {
         let about = metadata(above)?;
         if about.mode() & STICKY == 0 || !is_ours(&about) {
@@ -33,15 +33,15 @@ pub fn folder(path: &Path) -> Result<PathBuf, String> {
     Ok(found)
 }
 
-/// The file that a program's name leads to: directly in `folder`, which is as [`folder`] has answered it, trusted and to
-/// be run; else why not.
+/// Returns the canonical path of a program: a trusted executable file directly in `folder`, which is a result of
+/// [`folder`]. The error says why it is not.
 pub fn executable(folder: &Path, program: &str) -> Result<PathBuf, String> {
     let named = Path::new(program);
     let plain = !program.contains('/') && !matches!(program, "" | "." | "..");
     if !plain && !named.is_absolute() {
         return Err("must be the name of a file, or its absolute path".to_owned());
     }
-    // An absolute path takes the place of the folder in a join.
+    // `join` with an absolute path replaces the folder.
     let found = fs::canonicalize(folder.join(named))
         .map_err(|_| "is no file in the folder of hooks".to_owned())?;
     if found.parent() != Some(folder) {

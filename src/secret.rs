@@ -1,21 +1,21 @@
-//! Text that must not be seen: tokens, passwords, database addresses with a password in them.
+//! Text that must not be logged or displayed: tokens, passwords, database URLs with a password.
 //!
 //! Invariants
-//! - no `Display`, no `Serialize`, and `Debug` shows nothing of it, so it cannot reach a log by accident;
-//! - comparing takes the same time wherever two values differ;
-//! - the memory is overwritten when it is dropped.
+//! - it has neither `Display` nor `Serialize`, and `Debug` hides it, so that it cannot get into a log by accident;
+//! - comparison takes the same time for all values of the same length, equal or not;
+//! - the memory is overwritten on drop.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// A text that is not shown. [`Secret::expose`] is the one way to it, and easy to search for.
+/// A text that is not displayed. [`Secret::expose`] is the only access to it, and easy to search for.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text over.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(Zeroizing::new(text.into()))
     }
@@ -45,7 +45,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-// An early exit would tell an attacker how many leading bytes are right.
+// Constant time: an early exit would reveal to an attacker how many leading bytes are correct.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()

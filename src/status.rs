@@ -1,6 +1,6 @@
-//! From [`Error`] to a gRPC status with google.rpc details: the only maker of [`Status`].
+//! Converts an [`Error`] to a gRPC status with google.rpc details: only this module creates a [`Status`].
 //!
-//! A client gets a reason for programs and a sentence for people; what went wrong inside goes to the log, once, here.
+//! A client gets a reason for programs and a sentence for people; the cause of an internal error is logged here, once.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::error::{Error, Reason, Said};
 use crate::pb::codec;
 use crate::pb::strict::Fault;
 
-/// The domain of our reasons in google.rpc.ErrorInfo.
+/// The domain of Shoreguard's reasons in google.rpc.ErrorInfo.
 pub const DOMAIN: &str = "shoreguard";
 
-/// The gRPC code and the reason of an error.
+/// Returns the gRPC code and the reason of an error.
 #[must_use]
 pub fn code_of(error: &Error) -> (Code, Reason) {
     match error {
@@ -40,7 +40,8 @@ pub fn code_of(error: &Error) -> (Code, Reason) {
     }
 }
 
-/// The code that a gateway has answered with, but for what it thinks of our credential, which is no fault of the caller's.
+/// Returns the gRPC code for a gateway's refusal: the gateway's own code, except for a rejected Shoreguard credential,
+/// which is not the caller's fault.
 fn said_code(said: Said) -> Code {
     match said {
         Said::Invalid => Code::InvalidArgument,
@@ -55,7 +56,7 @@ fn said_code(said: Said) -> Code {
     }
 }
 
-/// Most refusals are about state; a few are about the message or about who may ever send it.
+/// Most refusals concern the state; a few concern the message, or callers that can never send it.
 fn refused_code(reason: Reason) -> Code {
     match reason {
         Reason::MessageAmbiguous
@@ -121,7 +122,7 @@ fn refused_code(reason: Reason) -> Code {
     }
 }
 
-/// The code as metrics and logs show it.
+/// Returns the name of the code in metrics and logs.
 #[must_use]
 pub fn code_name(code: Code) -> &'static str {
     match code {
@@ -145,7 +146,7 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The status of an error. An internal one is logged with its chain.
+/// Converts an error to a status. An internal error is logged with its chain.
 #[must_use]
 pub fn status(error: Error) -> Status {
     let (code, reason) = code_of(&error);
@@ -182,11 +183,11 @@ pub fn status(error: Error) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// What the framework says of a message that is too large, before its limit.
+/// The text before the limit in tonic's error about a message that is too large.
 const LIMIT_IS: &str = "the limit is: ";
 
-/// The error behind a status that the framework or the codec made of what a caller sent. `None` for a status with
-/// details, which is ours, and for one that is not about the message.
+/// Returns the error for a status that tonic or the codec created because of the received bytes. Returns `None` for a
+/// status with details, which is a Shoreguard status, and for a status that is not about the message.
 #[must_use]
 pub fn of_the_wire(status: &Status) -> Option<Error> {
     if !status.details().is_empty() {
@@ -200,7 +201,7 @@ pub fn of_the_wire(status: &Status) -> Option<Error> {
     if code == Code::OutOfRange && message.contains("too large") {
         return Some(too_large(message));
     }
-    // Made before a handler ran, so it is about the bytes: no message, a bad flag, a stream that broke off.
+    // Created before a handler ran, so it is about the bytes: no message, a bad flag, a stream that broke off.
     matches!(code, Code::Internal | Code::Unknown)
         .then(|| Error::refused(Reason::MalformedMessage, codec::UNDECODABLE))
 }
@@ -213,7 +214,7 @@ fn too_large(said: &str) -> Error {
     Error::refused(Reason::MessageTooLarge, why)
 }
 
-/// The error behind a status that was made before a handler ran.
+/// Returns the error for a status that was created before a handler ran.
 #[must_use]
 pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
     if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bytes") {
@@ -222,16 +223,17 @@ pub fn of_the_framework(headers: &HeaderMap) -> Option<Error> {
     of_the_wire(&Status::from_header_map(headers)?)
 }
 
-/// The error of a call as trailers, for an answer that has begun.
+/// Encodes an error as trailers, for a response that has begun.
 #[must_use]
 pub fn trailers(error: Error) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(4);
-    // A status of ours is made of text that headers can carry; where it were not, its code alone would be there.
+    // A Shoreguard status contains only text that fits in headers. If encoding failed, the trailers would have the code
+    // only.
     let _ = status(error).add_header(&mut trailers);
     trailers
 }
 
-/// The error of a call as an HTTP response: trailers-only, as gRPC has it.
+/// Encodes an error as a trailers-only HTTP response, as gRPC specifies.
 #[must_use]
 pub fn response<B: Default>(error: Error) -> http::Response<B> {
     status(error).into_http()

@@ -1,4 +1,4 @@
-//! Processes of our own: this program again, with a role.
+//! Child processes: this program, started again with a role.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use crate::Fault;
 
-/// The first argument of a child; the role follows.
+/// The first argument of a child. The role follows it.
 pub(crate) const ROLE: &str = "--role";
 
-/// How long a child may take to end before it is killed.
+/// Time for a child to exit before it is killed.
 const END: Duration = Duration::from_secs(15);
-/// What the kernel counts processor time in.
+/// Unit in which the kernel counts processor time.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process that runs. Dropped, it ends.
+/// A running process. It is stopped when dropped.
 #[derive(Debug)]
 pub(crate) struct Child {
     process: std::process::Child,
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) address: SocketAddr,
 }
 
@@ -31,18 +31,18 @@ fn command(role: &str, args: &[&str]) -> Result<Command, Fault> {
 }
 
 impl Child {
-    /// Starts a role that says on standard output where it listens.
+    /// Starts a role that prints its listen address on standard output.
     pub(crate) fn start(role: &str, args: &[&str]) -> Result<Self, Fault> {
         let mut process = command(role, args)?.stdout(Stdio::piped()).spawn()?;
         let out = process.stdout.take().ok_or("no output")?;
         let mut line = String::new();
-        // A child that can't serve ends, and with it its output.
+        // A child that cannot serve exits, which closes its output.
         BufReader::new(out).read_line(&mut line)?;
         let address = line.trim().parse().map_err(|_| format!("`{role}` did not start"))?;
         Ok(Self { process, address })
     }
 
-    /// Starts the shipped command line, which will listen at `address`; its log goes to a file.
+    /// Starts the released command line, which will listen on `address`. Its log is written to a file.
     pub(crate) fn serve(config: &Path, log: &Path, address: SocketAddr) -> Result<Self, Fault> {
         let config = config.to_str().ok_or("a path that is no text")?;
         let log = std::fs::File::options().create(true).append(true).open(log)?;
@@ -51,10 +51,11 @@ impl Child {
         Ok(Self { process, address })
     }
 
-    /// Processor time that it has used.
+    /// Returns the processor time it has used.
     pub(crate) fn processor(&self) -> Result<Duration, Fault> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        // The name may hold anything; after its parenthesis come the state and ten more before the two times.
+        // The name can contain any character. After its closing parenthesis, 11 fields (the state and ten more) precede
+        // the two times.
         let (_, fields) = stat.rsplit_once(')').ok_or("/proc has changed")?;
         let mut times = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
         let (Some(user), Some(system)) = (times.next(), times.next()) else {
@@ -63,7 +64,7 @@ impl Child {
         Ok(Duration::from_secs_f64((user? + system?) / TICKS_PER_SECOND))
     }
 
-    /// Memory that it holds, in megabytes.
+    /// Returns its resident memory, in megabytes.
     pub(crate) fn resident(&self) -> Result<f64, Fault> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -71,7 +72,7 @@ impl Child {
         Ok(kilobytes.ok_or("/proc has changed")?.trim().parse::<f64>()? * 1_024.0 / 1e6)
     }
 
-    /// Whether it has ended.
+    /// Returns whether it has exited.
     pub(crate) fn has_ended(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None))
     }
@@ -79,7 +80,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // The end of its input tells it to end.
+        // The child exits when its standard input is closed.
         drop(self.process.stdin.take());
         let begun = Instant::now();
         while !self.has_ended() {
@@ -93,11 +94,11 @@ impl Drop for Child {
     }
 }
 
-/// Runs a command of the shipped command line to its end, and returns what it says.
+/// Runs a command of the released command line until it exits, and returns its output.
 pub(crate) fn shoreguard(args: &[&str], log: &Path) -> Result<String, Fault> {
     let log = std::fs::File::options().create(true).append(true).open(log)?;
     let mut command = command("shoreguard", args)?;
-    // It reads no input, and must not be told to end by it.
+    // Keep the input open: the child reads nothing from it, but would exit if it were closed.
     let mut process = command.stdout(Stdio::piped()).stderr(log).spawn()?;
     let input = process.stdin.take();
     let output = process.wait_with_output()?;
@@ -108,7 +109,7 @@ pub(crate) fn shoreguard(args: &[&str], log: &Path) -> Result<String, Fault> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// How busy the host was in the last 1, 5 and 15 minutes.
+/// Returns the load averages of the host over the last 1, 5 and 15 minutes.
 pub(crate) fn load_average() -> Result<String, Fault> {
     let text = std::fs::read_to_string("/proc/loadavg")?;
     Ok(text.split(' ').take(3).collect::<Vec<_>>().join(" "))

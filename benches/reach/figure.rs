@@ -1,39 +1,39 @@
-//! A figure: its values over the rounds, its target, and how both are shown.
+//! A figure: its values over the rounds, its target, and their output.
 
 use std::io::Write as _;
 
 use crate::Fault;
 
-/// One value a round.
+/// The values of a figure, one per round.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Figure {
     values: Vec<f64>,
 }
 
-/// What a figure must reach.
+/// Target of a figure.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
-    /// Not below.
+    /// Minimum.
     AtLeast(f64),
-    /// Not above.
+    /// Maximum.
     AtMost(f64),
-    /// It only explains another.
+    /// No target. The figure only explains another one.
     None,
 }
 
 impl Figure {
-    /// Adds a round's value.
+    /// Adds the value of a round.
     pub(crate) fn add(&mut self, value: f64) {
         self.values.push(value);
     }
 
-    /// Round by round, this by that.
+    /// Divides by the other figure, round by round.
     pub(crate) fn by(&self, other: &Self) -> Self {
         let pairs = self.values.iter().zip(&other.values);
         Self { values: pairs.map(|(a, b)| a / b).collect() }
     }
 
-    /// Round by round, this less that.
+    /// Subtracts the other figure, round by round.
     pub(crate) fn less(&self, other: &Self) -> Self {
         let pairs = self.values.iter().zip(&other.values);
         Self { values: pairs.map(|(a, b)| a - b).collect() }
@@ -45,7 +45,7 @@ impl Figure {
         sorted
     }
 
-    /// Prints it: median, spread, and whether the target was met in every round, in none, or in some.
+    /// Prints the median, the spread, and whether the target was met in every round, in none, or in some.
     pub(crate) fn show(&self, name: &str, unit: &str, target: Target) -> Result<(), Fault> {
         let sorted = self.sorted();
         let (Some(low), Some(high)) = (sorted.first(), sorted.last()) else {
@@ -66,7 +66,7 @@ impl Figure {
     }
 }
 
-/// Worst and best round against the target.
+/// Compares the worst and the best round with the target.
 fn verdict(worst: bool, best: bool) -> &'static str {
     match (worst, best) {
         (true, _) => "met",
@@ -75,7 +75,7 @@ fn verdict(worst: bool, best: bool) -> &'static str {
     }
 }
 
-/// About three digits.
+/// Formats a value with about three digits.
 fn digits(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -84,7 +84,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// Prints a line at once.
+/// Prints a line and flushes the output.
 pub(crate) fn say(line: &str) -> Result<(), Fault> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;

@@ -1,4 +1,4 @@
-//! A server that serves, with gateways that answer constants, and keys of callers.
+//! A running server with gateways that return constants, and keys of callers.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,26 +20,27 @@ use crate::load::{self, Call};
 use crate::place::{self, Place};
 use crate::{Bench, Fault};
 
-/// Gateways that are registered, all of them the same upstream: what 64 callers change one each.
+/// Number of registered gateways, which all have the same upstream. The callers that change gateways are spread over
+/// them.
 pub(crate) const GATEWAYS: usize = 64;
-/// Bytes of a message of an upload.
+/// Bytes per message of an upload.
 const SBOM_CHUNK_BYTES: usize = 256 * 1024;
-/// How long a server may take to start.
+/// Time for a server to start.
 const START: Duration = Duration::from_secs(20);
 
-/// A server, its upstream, and keys.
+/// A server, its upstream, and keys of callers.
 pub(crate) struct Fleet {
     pub(crate) server: Child,
     pub(crate) upstream: Child,
-    /// Of a caller that is admin everywhere.
+    /// Key of a caller with the global role admin.
     pub(crate) admin_key: String,
-    /// Of a caller that is operator of `edge-00` and nothing else.
+    /// Key of a caller whose only role is operator on `edge-00`.
     pub(crate) caller_key: String,
     pub(crate) place: Place,
 }
 
 impl Fleet {
-    /// On a fresh database; none where this host has no PostgreSQL.
+    /// Starts a server on a fresh database. Returns `None` if this host has no PostgreSQL.
     pub(crate) fn start(bench: &Bench, engine: Engine) -> Result<Option<Self>, Fault> {
         let Some(place) = Place::new(bench, engine)? else {
             crate::figure::say(&format!("  no {} on this host", place::name(engine)))?;
@@ -56,12 +57,12 @@ impl Fleet {
     }
 }
 
-/// Name of a gateway.
+/// Returns the name of a gateway.
 pub(crate) fn gateway(number: usize) -> String {
     format!("edge-{number:02}")
 }
 
-/// Starts a server on a database; answers how long it took to serve.
+/// Starts a server on a database. Returns the time until it served.
 pub(crate) fn serve(bench: &Bench, place: &Place) -> Result<(Child, Duration), Fault> {
     let address = place::free_address()?;
     let config = place.config(address)?;
@@ -79,14 +80,14 @@ pub(crate) fn serve(bench: &Bench, place: &Place) -> Result<(Child, Duration), F
     Ok((server, begun.elapsed()))
 }
 
-/// What an admin asks for.
+/// A client with the key of an admin.
 pub(crate) struct Admin {
     channel: Channel,
     bearer: MetadataValue<Ascii>,
 }
 
 impl Admin {
-    /// With a key.
+    /// Connects with a key.
     pub(crate) async fn connect(address: SocketAddr, key: &str) -> Result<Self, Fault> {
         let endpoint = Endpoint::new(format!("http://{address}"))?.timeout(Duration::from_secs(30));
         Ok(Self { channel: endpoint.connect().await?, bearer: format!("Bearer {key}").parse()? })
@@ -98,7 +99,7 @@ impl Admin {
         request
     }
 
-    /// Registers the gateways, and makes a caller that is operator of the first. Answers its key.
+    /// Registers the gateways and creates a caller that is operator of the first one. Returns its key.
     async fn seed(&self, upstream: SocketAddr) -> Result<String, Fault> {
         let mut gateways = GatewayServiceClient::new(self.channel.clone());
         for number in 0..GATEWAYS {
@@ -130,7 +131,7 @@ impl Admin {
         Ok(created.into_inner().key)
     }
 
-    /// Uploads an SBOM for a sandbox of the first gateway; answers how many components it has.
+    /// Uploads an SBOM for a sandbox of the first gateway. Returns its number of components.
     pub(crate) async fn upload_sbom(&self, sandbox: &str, document: &[u8]) -> Result<i64, Fault> {
         let first = pb::UploadSbomRequest {
             gateway: gateway(0),
@@ -149,7 +150,7 @@ impl Admin {
         Ok(stored.ok_or("an upload without an SBOM")?.component_count)
     }
 
-    /// Registers a gateway that speaks without TLS.
+    /// Registers a gateway without TLS.
     pub(crate) async fn register(&self, name: String, endpoint: SocketAddr) -> Result<(), Fault> {
         let request = pb::RegisterGatewayRequest {
             name,
@@ -162,8 +163,8 @@ impl Admin {
         Ok(())
     }
 
-    /// Every sandbox of every gateway, in the largest pages; answers how many there are, and how many gateways did not
-    /// tell theirs.
+    /// Lists all sandboxes of all gateways, in pages of the maximum size. Returns the number of sandboxes and the
+    /// number of gateways that could not be listed.
     pub(crate) async fn list_fleet(&self) -> Result<(usize, usize), Fault> {
         let mut sandboxes =
             SandboxServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20);
@@ -181,7 +182,7 @@ impl Admin {
         }
     }
 
-    /// One page of the audit log; answers the token of the next.
+    /// Reads one page of the audit log. Returns the token of the next page.
     pub(crate) async fn audit_page(&self, size: i32, token: &str) -> Result<String, Fault> {
         let request = pb::ListAuditEntriesRequest {
             page_size: size,

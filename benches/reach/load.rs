@@ -1,5 +1,5 @@
-//! Callers: each sends its next call when it has its answer, over HTTP/2 itself, so that the callers cost little of the
-//! cores that they share with what is measured.
+//! The load: each caller sends its next call when it has received a response. It uses HTTP/2 directly, so that the
+//! callers use little of the processor time that they share with the measured process.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use tokio::time::timeout;
 
 use crate::Fault;
 
-/// What all may have in flight towards us.
+/// Flow-control window of each stream and each connection.
 const WINDOW: u32 = 1 << 20;
-/// What a load may take beyond its time before it is given up.
+/// Extra time of a load before it is aborted.
 const GRACE: Duration = Duration::from_secs(15);
-/// How long one call may take that is not part of a load.
+/// Timeout of a single call that is not part of a load.
 const ONE_CALL: Duration = Duration::from_secs(10);
 
-/// A call that is sent again and again.
+/// A call that is sent repeatedly.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     path: &'static str,
@@ -29,12 +29,12 @@ pub(crate) struct Call {
     frame: Bytes,
 }
 
-/// How many callers there are, and on how many connections.
+/// Number of callers per connection, and number of connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
-    /// Connections.
+    /// Number of connections.
     pub(crate) connections: usize,
-    /// Callers on each.
+    /// Callers per connection.
     pub(crate) streams: usize,
 }
 
@@ -51,19 +51,19 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// What came of a load.
+/// Result of a load.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Calls that were answered.
+    /// Number of completed calls.
     pub(crate) calls: usize,
-    /// The same, a second.
+    /// Completed calls per second.
     pub(crate) per_second: f64,
-    /// Each call's time, sorted.
+    /// Duration of each call in nanoseconds, sorted.
     took: Vec<u32>,
 }
 
 impl Outcome {
-    /// What so many hundredths of the calls took at most, in microseconds.
+    /// Returns a percentile of the durations, in microseconds.
     pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
         let at = (self.took.len() * hundredths / 100).min(self.took.len().saturating_sub(1));
         self.took.get(at).map_or(f64::NAN, |nanos| f64::from(*nanos) / 1_000.0)
@@ -71,7 +71,7 @@ impl Outcome {
 }
 
 impl Call {
-    /// A call of a path with a message, as a caller with a key.
+    /// Creates a call of a path with a message, with a key as its credential.
     pub(crate) fn new(
         path: &'static str,
         message: &impl Message,
@@ -92,7 +92,7 @@ impl Call {
         Ok(Self { path, headers, frame: frame.freeze() })
     }
 
-    /// The same, for one gateway.
+    /// Sends the call to a gateway.
     pub(crate) fn to(mut self, gateway: &str) -> Result<Self, Fault> {
         self.headers.insert("x-shoreguard-gateway", gateway.parse()?);
         Ok(self)
@@ -108,7 +108,8 @@ impl Call {
     }
 }
 
-/// Calls for a while; the first tenth is not counted. Caller by caller, the calls take turns.
+/// Calls for the given time, after a warm-up of a tenth of it that is not counted. The callers are assigned to the
+/// calls in turn.
 pub(crate) fn run(
     address: SocketAddr,
     calls: &[Call],
@@ -135,7 +136,7 @@ pub(crate) fn run(
     Ok(Outcome { calls: took.len(), per_second: took.len() as f64 / time.as_secs_f64(), took })
 }
 
-/// The share of one of the threads.
+/// Runs the part of the load that belongs to one thread.
 fn on_thread(
     address: SocketAddr,
     calls: &[Call],
@@ -184,7 +185,7 @@ async fn connect(
     Ok(send.ready().await?)
 }
 
-/// One caller.
+/// Sends calls one after another and returns their durations.
 async fn caller(
     mut send: SendRequest<Bytes>,
     request: Request<()>,
@@ -204,7 +205,7 @@ async fn caller(
     }
 }
 
-/// One call; anything but OK is an error.
+/// Sends one call. Every status other than OK is an error.
 async fn once(
     send: &mut SendRequest<Bytes>,
     request: &Request<()>,
@@ -225,7 +226,7 @@ async fn once(
     }
 }
 
-/// One call on a connection of its own.
+/// Sends one call on a connection of its own.
 pub(crate) async fn ask(address: SocketAddr, call: &Call) -> Result<(), Fault> {
     timeout(ONE_CALL, async {
         let mut connections = JoinSet::new();
@@ -235,13 +236,13 @@ pub(crate) async fn ask(address: SocketAddr, call: &Call) -> Result<(), Fault> {
     .await?
 }
 
-/// Streams that are open: they end when this is dropped.
+/// Open streams. They are closed when this is dropped.
 pub(crate) struct Held {
     _connections: JoinSet<Result<(), h2::Error>>,
     _bodies: Vec<(SendRequest<Bytes>, h2::RecvStream)>,
 }
 
-/// Opens so many server streams and leaves them open.
+/// Opens the given number of server streams and keeps them open.
 pub(crate) async fn hold(
     address: SocketAddr,
     call: &Call,

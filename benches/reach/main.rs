@@ -1,16 +1,18 @@
-//! Measures what the design promises: everything side by side, in interleaved rounds of one run.
+//! Measures the targets of the design: all subjects side by side, in interleaved rounds of one run.
 //!
 //! ```text
 //! cargo bench --bench reach -- --rounds 5 --seconds 3 --only proxied,own
 //! ```
 //!
 //! Invariants
-//! - it starts what it measures itself, on loopback, in processes of their own: this program again, with a role. They
-//!   end with this process, however that ends;
-//! - the server is the shipped one: the same command line, configuration and database;
-//! - what is compared takes turns in each round, so that a busy host slows both; a ratio is taken within its round;
-//! - a target is met or missed where every round says so; else the figure is `level`, and more rounds may tell;
-//! - every wait is bounded.
+//! - The bench starts the measured processes itself, on loopback: this program again, with a role. They exit when this
+//!   process exits or crashes.
+//! - The server is the released one: the same command line, configuration and database.
+//! - Subjects that are compared are measured in turn in each round, so that load on the host affects both. A ratio is
+//!   computed within its round.
+//! - A target is `met` or `missed` if every round agrees; otherwise the result is `level`, and more rounds may decide
+//!   it.
+//! - Every wait is bounded.
 
 #![allow(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
 
@@ -27,7 +29,7 @@ mod roles;
 #[allow(dead_code, clippy::unwrap_used, reason = "the tests', which use more of it")]
 mod postgres;
 
-/// Settings of PostgreSQL beyond its defaults: none, so that what is committed is durable.
+/// No settings of PostgreSQL beyond its defaults, so that commits are durable.
 const POSTGRES_SETTINGS: &str = "";
 
 use std::io::Write as _;
@@ -37,13 +39,13 @@ use clap::Parser as _;
 
 use options::Options;
 
-/// Why something could not be measured.
+/// Reason why a figure could not be measured.
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// What every case gets.
+/// Context of every case.
 struct Bench {
     options: Options,
-    /// For what is not measured: preparing databases, registering gateways.
+    /// Runtime for work that is not measured: preparing databases, registering gateways.
     runtime: tokio::runtime::Runtime,
 }
 

@@ -1,4 +1,4 @@
-//! A database of either engine, and the folder and configuration of a server on it.
+//! A database of either engine, with the folder and the configuration of a server that uses it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -9,21 +9,21 @@ use tempfile::TempDir;
 use crate::postgres::Database;
 use crate::{Bench, Fault, child};
 
-/// The key that everything is sealed under.
+/// The master key, in hex.
 const MASTER_KEY_HEX: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
-/// A database, and a folder beside it. Removed when it is dropped.
+/// A database and the folder of its server. Both are removed when this is dropped.
 pub(crate) struct Place {
     pub(crate) engine: Engine,
     folder: TempDir,
-    /// None is the SQLite file in the folder.
+    /// The PostgreSQL database. `None` if the engine is SQLite, whose file is in the folder.
     pub(crate) database: Option<Database>,
 }
 
-/// Both engines.
+/// Both engines, in the order in which they are measured.
 pub(crate) const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
 
-/// An engine as figures name it.
+/// Returns the name of an engine in the output.
 pub(crate) fn name(engine: Engine) -> &'static str {
     match engine {
         Engine::Sqlite => "SQLite",
@@ -32,7 +32,7 @@ pub(crate) fn name(engine: Engine) -> &'static str {
 }
 
 impl Place {
-    /// A fresh database; none where this host has no PostgreSQL.
+    /// Creates a fresh database. Returns `None` if this host has no PostgreSQL.
     pub(crate) fn new(bench: &Bench, engine: Engine) -> Result<Option<Self>, Fault> {
         let folder = tempfile::Builder::new().prefix("sg-reach-").tempdir()?;
         let database = match engine {
@@ -45,7 +45,7 @@ impl Place {
         Ok(Some(Self { engine, folder, database }))
     }
 
-    /// The database's address.
+    /// Returns the URL of the database.
     pub(crate) fn url(&self) -> String {
         match &self.database {
             Some(database) => database.url(),
@@ -53,13 +53,13 @@ impl Place {
         }
     }
 
-    /// Where a server's log goes.
+    /// Returns the path of the server's log.
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
-    /// Writes a configuration: the defaults, but for where it listens, loopback gateways, and a limit by address that
-    /// one host is not to reach.
+    /// Writes a configuration: the defaults, except for the listen address, gateways on loopback, and limits high
+    /// enough that one host does not reach them.
     pub(crate) fn config(&self, address: SocketAddr) -> Result<PathBuf, Fault> {
         let path = self.folder.path().join("shoreguard.toml");
         let metrics = free_address()?;
@@ -101,7 +101,7 @@ impl Place {
         Ok(path)
     }
 
-    /// A key that may do all, made offline.
+    /// Creates an admin key while the server is stopped.
     pub(crate) fn admin_key(&self) -> Result<String, Fault> {
         let config = self.config(free_address()?)?;
         let config = config.to_str().ok_or("a path that is no text")?;
@@ -110,13 +110,13 @@ impl Place {
         child::shoreguard(&[&args[..], &role[..]].concat(), &self.log())
     }
 
-    /// Opens the database itself: no server may be on it.
+    /// Opens the database directly. No server may be using it.
     pub(crate) async fn open(&self) -> Result<Db, Fault> {
         Ok(Db::open(&DbOptions::new(self.url())).await?)
     }
 }
 
-/// An address that nobody listens on now.
+/// Returns an address on which no process listens at the moment.
 pub(crate) fn free_address() -> Result<SocketAddr, Fault> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,10 +1,11 @@
-//! What the children do.
+//! The roles of the child processes.
 //!
-//! - `constant`: a tonic service that answers constants, as upstream and as what our own rpcs are compared with;
-//! - `forward ADDRESS`: the bare tonic forwarder;
+//! - `constant`: a tonic service that returns constants, used as the upstream and as the reference for Shoreguard's own
+//!   rpcs;
+//! - `forward ADDRESS`: a minimal tonic forwarder;
 //! - `select DATABASE`: a tonic service that does one select;
-//! - `simulators COUNT`: simulated gateways of both generations, each on an address of its own;
-//! - `shoreguard ARGS`: the shipped command line.
+//! - `simulators COUNT`: simulated gateways of both generations, each on its own address;
+//! - `shoreguard ARGS`: the released command line.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -35,10 +36,10 @@ use tower::{ServiceExt as _, service_fn};
 
 use crate::Fault;
 
-/// The version that the upstream claims: generation 0.1.
+/// Version that the upstream reports: generation 0.1.
 const UPSTREAM_VERSION: &str = "0.1.5";
 
-/// Does what a role's arguments say, until standard input ends.
+/// Runs the role in the arguments until standard input is closed.
 pub(crate) fn run(args: Vec<String>) -> ExitCode {
     let mut args = args.into_iter();
     let (role, rest) = (args.next().unwrap_or_default(), args);
@@ -68,20 +69,21 @@ fn at_end_of_input(end: impl FnOnce()) {
     end();
 }
 
-/// As an operator stops a server.
+/// Sends SIGTERM to this process, as an operator stops a server.
 fn terminate() {
     let own = std::process::id().to_string();
     let _ = Command::new("kill").args(["-TERM", &own]).status();
 }
 
-/// Where a simulated gateway listens: all on one port, so that the first one's tells the others'.
+/// Returns the listen address of a simulated gateway. All use the same port, so the port of the first one determines
+/// all addresses.
 pub(crate) fn simulated(number: u16, port: u16) -> SocketAddr {
     let [high, low] = number.to_be_bytes();
-    // Not ending in 0 or 255, whatever that may mean to the host.
+    // The last byte is never 0 or 255, which a host may treat as network and broadcast addresses.
     SocketAddr::from(([127, 1 + high, low / 128, 1 + low % 128], port))
 }
 
-/// Starts gateways and says where the first one listens.
+/// Starts the gateways and prints the address of the first one.
 fn simulate(args: &[String]) -> Result<(), Fault> {
     let count: u16 = args.first().ok_or("how many?")?.parse()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -97,7 +99,7 @@ fn simulate(args: &[String]) -> Result<(), Fault> {
             gateways.push(gateway);
         }
         writeln!(std::io::stdout(), "{}", simulated(0, port))?;
-        // Until the input ends, and with it the process.
+        // Wait until the input is closed, which ends the process.
         std::future::pending().await
     })
 }
@@ -127,9 +129,9 @@ fn serve(role: &str, args: Vec<String>) -> Result<(), Fault> {
     })
 }
 
-/// Sockets without Nagle's delay, as tonic has them when it binds itself.
+/// Disables Nagle's algorithm on accepted sockets, as tonic does when it binds itself.
 trait FilterNodelay {
-    /// The same, with the option set.
+    /// Returns the same sockets with `TCP_NODELAY` set.
     fn filter_nodelay(
         self,
     ) -> impl futures_util::Stream<Item = std::io::Result<tokio::net::TcpStream>>;
@@ -202,7 +204,7 @@ where
     tonic::server::Grpc::new(codec).unary(service, request.map(Body::new)).await
 }
 
-/// Answers the same to each call.
+/// Returns the same response to each call.
 struct Fixed<Q, A> {
     answer: A,
     asked: PhantomData<fn(Q)>,
@@ -223,7 +225,7 @@ impl<Q, A: Clone> UnaryService<Q> for Fixed<Q, A> {
     }
 }
 
-/// Passes a call on, and the answer back, with nothing in between.
+/// Forwards a call and its response unchanged.
 async fn forward(channel: Channel, request: Request<axum::body::Body>) -> Answer {
     Ok(match channel.oneshot(request.map(Body::new)).await {
         Ok(response) => response.map(Body::new),
@@ -231,7 +233,7 @@ async fn forward(channel: Channel, request: Request<axum::body::Body>) -> Answer
     })
 }
 
-/// The select of `GetGateway`, by the same storage.
+/// Does the select of `GetGateway` with the same storage code.
 #[derive(Clone)]
 struct Select(Db);
 

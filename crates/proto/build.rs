@@ -7,7 +7,7 @@ mod upstream;
 
 use std::path::PathBuf;
 
-/// The folder of the protos, seen from this crate.
+/// The folder of the protos, relative to this crate.
 const PROTOS: &str = "../../proto";
 
 fn main() {

@@ -1,13 +1,13 @@
-//! What the audit log says was done.
+//! Actions of the audit log.
 //!
 //! Invariants
 //! - an action is `<resource_type>.<verb>`, with one dot;
-//! - the build makes every action, from the options of the rpcs and the list in `build/actions.rs`: there is no other way
-//!   to make one.
+//! - the build generates all actions from the options of the RPCs and the list in `build/actions.rs`; no other code can
+//!   create one.
 
 use std::fmt;
 
-/// What the audit log says was done: a verb on a type of resource.
+/// Action of an audit entry: a verb on a type of resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Action {
     resource_type: &'static str,

@@ -1,7 +1,7 @@
-//! How many credentials one caller may make a minute: keys, sessions and tokens together.
+//! Limit on the credentials that one caller can create per minute: keys, sessions and tokens together.
 //!
-//! A caller that is let in must not fill the database with credentials, nor hide one among thousands. In memory: each
-//! replica counts for itself, and what is stored has a bound of its own.
+//! A caller must not be able to fill the database with credentials, or to hide one among thousands. The limit is in
+//! memory: each replica counts on its own, and the number of stored credentials has its own limit.
 
 use std::num::NonZeroU32;
 
@@ -11,7 +11,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use super::principal::PrincipalId;
 use crate::error::{Error, Reason};
 
-/// Callers that are remembered before idle ones are forgotten.
+/// Number of callers after which idle ones are forgotten.
 const CALLERS_MAX: usize = 100_000;
 
 /// A token bucket for each caller.
@@ -21,14 +21,17 @@ pub struct CredentialLimit {
 }
 
 impl CredentialLimit {
-    /// `per_minute` credentials a caller, as many at once; 0 is no limit.
+    /// Allows a caller `per_minute` credentials, and as many at once. 0 means no limit.
     #[must_use]
     pub fn new(per_minute: u32) -> Self {
         let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
         Self { buckets: quota.map(RateLimiter::keyed) }
     }
 
-    /// Takes one credential from the caller's bucket.
+    /// Takes one credential from the bucket of the caller.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with the time to wait.
     pub fn admit(&self, principal: PrincipalId) -> Result<(), Error> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
         if buckets.len() > CALLERS_MAX {

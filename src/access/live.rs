@@ -1,8 +1,9 @@
-//! Live streams: each is ended within a second of its caller losing the right to it.
+//! Live streams: each is ended within a second of its caller losing access.
 //!
-//! A stream registers with the role that let it in. Whenever the snapshot moves, and at least twice a second, every
-//! stream is checked again: caller, credential, role, freshness. What no longer holds is cancelled with its reason. When
-//! the server drains, streams are cancelled at once; a unary call that is registered here goes on to the end of the drain.
+//! A stream is registered with the role that admitted it. Whenever the snapshot changes, and at least twice a second,
+//! every stream is checked again: caller, credential, role, freshness. A stream that fails the check is cancelled with
+//! the reason. When the server drains, streams are cancelled at once; a unary call that is registered here continues
+//! until the end of the drain.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,13 +23,13 @@ use crate::role::Role;
 /// Why a stream was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The credential is no longer good.
+    /// The credential is no longer valid.
     CredentialGone,
-    /// The role is too low now.
+    /// The role is now too low.
     RoleTooLow,
-    /// The gateway is hidden from the caller now, or gone.
+    /// The gateway is now hidden from the caller, or was removed.
     GatewayGone,
-    /// The gateway's address or credentials have changed.
+    /// The address or credentials of the gateway have changed.
     GatewayChanged,
     /// The access data is stale.
     Stale,
@@ -72,7 +73,7 @@ impl Watched {
 struct State {
     token: CancellationToken,
     why: Mutex<Option<Ended>>,
-    /// Whether it ends when a drain begins, and not with the drain.
+    /// Whether it ends at the start of a drain instead of at its end.
     ends_at_drain: AtomicBool,
 }
 
@@ -83,14 +84,14 @@ impl State {
     }
 }
 
-/// Every live stream of this process.
+/// All live streams of this process.
 #[derive(Debug, Default)]
 pub struct Live {
     streams: Mutex<HashMap<u64, Arc<Watched>>>,
     next: AtomicU64,
-    /// Work that outlives its call, which is checked whenever the streams are.
+    /// Work that outlives its call; it is checked together with the streams.
     pub works: Arc<LiveWorks>,
-    /// Changed under the lock of `streams`, so that no stream slips in between.
+    /// Changed under the lock of `streams`, so that no stream is registered in between.
     draining: AtomicBool,
 }
 
@@ -99,7 +100,8 @@ impl Live {
         self.streams.lock()
     }
 
-    /// Registers a stream that `caller` was let into with `least` at `place`. Dropping the answer takes it out again.
+    /// Registers a stream to which `caller` was admitted with `least` at `place`. Dropping the returned value
+    /// unregisters it.
     #[must_use]
     pub fn enter(
         self: &Arc<Self>,
@@ -110,7 +112,7 @@ impl Live {
         self.enter_as(Standing::new(caller, place.into(), least))
     }
 
-    /// Registers a stream of a caller. Dropping the answer takes it out again.
+    /// Registers a stream of a caller. Dropping the returned value unregisters it.
     #[must_use]
     pub fn enter_as(self: &Arc<Self>, standing: Standing) -> LiveStream {
         let state = Arc::new(State {
@@ -124,19 +126,19 @@ impl Live {
         LiveStream { live: Arc::clone(self), id, state }
     }
 
-    /// How many there are.
+    /// Returns the number of streams.
     #[must_use]
     pub fn count(&self) -> usize {
         self.streams().len()
     }
 
-    /// How many there are to one gateway.
+    /// Returns the number of streams to one gateway.
     #[must_use]
     pub fn count_on(&self, gateway: GatewayId) -> usize {
         self.streams().values().filter(|watched| watched.is_on(gateway)).count()
     }
 
-    /// Checks every stream against the snapshot as it is now.
+    /// Checks every stream against the current snapshot.
     pub fn sweep(&self, snapshot: &Snapshot) {
         self.works.sweep(snapshot);
         // Checked outside the lock, which cores take for each stream that begins or ends.
@@ -155,7 +157,7 @@ impl Live {
         }
     }
 
-    /// Ends every stream that is to end when a drain begins, and from now on each that comes.
+    /// Ends every stream that ends at the start of a drain, and from now on each new one.
     pub fn drain(&self) {
         let streams = self.streams();
         self.draining.store(true, Ordering::Relaxed);
@@ -183,7 +185,7 @@ pub struct LiveStream {
 }
 
 impl LiveStream {
-    /// Ends when a drain begins: for answers that stream, whose callers resume elsewhere.
+    /// Makes the stream end when a drain begins: for streamed responses, which callers resume elsewhere.
     #[must_use]
     pub fn ending_at_drain(self) -> Self {
         let streams = self.live.streams();
@@ -195,13 +197,13 @@ impl LiveStream {
         self
     }
 
-    /// Cancelled when the stream must end.
+    /// Returns the token that is cancelled when the stream must end.
     #[must_use]
     pub fn ended(&self) -> CancellationToken {
         self.state.token.clone()
     }
 
-    /// Why it must end, once it must.
+    /// Returns why the stream must end, or `None` if it can continue.
     #[must_use]
     pub fn why(&self) -> Option<Ended> {
         *self.state.why.lock()

@@ -1,9 +1,9 @@
-//! Work that outlives the call that began it: it stops within a second of its caller losing the right to it.
+//! Work that outlives the call that started it. It stops within a second of its caller losing access.
 //!
-//! Unlike a stream, work goes on past the planned end of the credential that began it, such as the fifteen minutes of a
-//! session token: it was begun in time. It stops if the credential is revoked or replaced, if its holder is
-//! deactivated, deleted or has expired, and if the holder's role on the gateway is too low. Stale access data does not
-//! stop it: work keeps its own lease on the database.
+//! Unlike a stream, work continues past the planned expiry of its credential, such as the fifteen minutes of a session
+//! token. It stops if the credential is revoked or replaced, if its holder is deactivated, deleted or expired, or if
+//! the holder's role on the gateway is too low. Stale access data does not stop it: work keeps its own lease in the
+//! database.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum Lost {
 }
 
 impl Lost {
-    /// The reason, as the operation's error message shows it.
+    /// Returns the reason, as shown in the error message of the operation.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,25 +37,25 @@ impl Lost {
     }
 }
 
-/// The right that work needs for as long as it runs.
+/// Condition that must hold while work runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Right {
-    /// The credential that began it.
+    /// The credential that started it.
     pub began: Began,
     /// The gateway.
     pub on: GatewayId,
-    /// The least role there.
+    /// The lowest sufficient role on the gateway.
     pub least: Role,
 }
 
 impl Right {
-    /// Why the right is lost, or `None` if it is not.
+    /// Returns why the condition no longer holds, or `None` if it holds.
     #[must_use]
     pub fn lost(&self, snapshot: &Snapshot) -> Option<Lost> {
         if !snapshot.can_go_on(&self.began) {
             return Some(Lost::Credential);
         }
-        // Work on a gateway that was removed fails by itself, and roles on it are those of no gateway.
+        // Work on a removed gateway fails on its own, and the role on it is only the global one.
         let there = snapshot.gateway_name(self.on).is_some();
         let role = snapshot.role_on(self.began.principal, self.on);
         (there && role < self.least).then_some(Lost::Role)
@@ -81,7 +81,7 @@ impl State {
     }
 }
 
-/// Registered work of this process. Operations bound how much there is.
+/// Registered work of this process. Operations limit its amount.
 #[derive(Debug, Default)]
 pub struct LiveWorks {
     works: Mutex<HashMap<u64, Watched>>,
@@ -93,8 +93,8 @@ impl LiveWorks {
         self.works.lock()
     }
 
-    /// Registers work, which `stop` stops. The right is checked at once, so that none is lost between the check of the
-    /// call and this. Dropping the answer removes it.
+    /// Registers work that `stop` cancels. The condition is checked at once, so that no change between the check of the
+    /// call and this is missed. Dropping the returned value unregisters the work.
     #[must_use]
     pub fn enter(
         self: &Arc<Self>,
@@ -105,14 +105,14 @@ impl LiveWorks {
         let state = Arc::new(State { stop: stop.clone(), lost: Mutex::new(None) });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.works().insert(id, Watched { right, state: Arc::clone(&state) });
-        // After it is registered: a change that this does not see yet is seen by the sweep that follows it.
+        // After the registration: the next sweep notices a change that this check misses.
         if let Some(lost) = right.lost(snapshot) {
             state.lose(lost);
         }
         LiveWork { works: Arc::clone(self), id, state }
     }
 
-    /// Checks all work against the snapshot as it is now.
+    /// Checks all work against the current snapshot.
     pub fn sweep(&self, snapshot: &Snapshot) {
         for watched in self.works().values() {
             if let Some(lost) = watched.right.lost(snapshot) {
@@ -131,7 +131,7 @@ pub struct LiveWork {
 }
 
 impl LiveWork {
-    /// Why the work must stop, or `None` while it may go on.
+    /// Returns why the work must stop, or `None` if it can continue.
     #[must_use]
     pub fn lost(&self) -> Option<Lost> {
         *self.state.lost.lock()

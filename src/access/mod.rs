@@ -1,9 +1,9 @@
-//! Who may do what: roles, callers, verifiers, decisions.
+//! Access control: roles, callers, verifiers, decisions.
 //!
 //! Invariants
-//! - nothing here knows SQL or gRPC: the snapshot is fed, it does not fetch;
-//! - only [`authn`] makes a [`principal::Caller`];
-//! - what cannot be confirmed to be fresh is refused.
+//! - nothing here knows SQL or gRPC: the snapshot is fed and does not load data itself;
+//! - only [`authn`] creates a [`principal::Caller`];
+//! - access that cannot be confirmed with fresh data is refused.
 
 pub mod action;
 pub mod authn;

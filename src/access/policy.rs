@@ -1,18 +1,18 @@
-//! How each rpc is guarded, as the proto options say: generated at build time, looked up by path.
+//! Access policy of each RPC, from the proto options: generated at build time, looked up by path.
 
 use super::action::Action;
 use crate::role::Role;
 
-/// Who may call.
+/// Who can call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Anyone.
     Public,
-    /// Any caller that is known.
+    /// Any authenticated caller.
     Authenticated,
-    /// A user that is known.
+    /// Any authenticated user.
     User,
-    /// A caller that holds at least this role, within the scope.
+    /// A caller that holds at least this role within the scope.
     Role(Role),
 }
 
@@ -23,7 +23,7 @@ pub enum ScopeKind {
     Global,
     /// On the gateways that the request names.
     Gateway,
-    /// Somewhere.
+    /// On any gateway, or globally.
     Fleet,
     /// On the gateway of an object that is loaded first.
     Loaded,
@@ -34,26 +34,26 @@ pub enum ScopeKind {
 pub enum Scope<'a> {
     /// Globally.
     Global,
-    /// On each of these gateways. One name that is empty is global scope.
+    /// On each of these gateways. A single empty name means global scope.
     Gateways(Vec<&'a str>),
-    /// Somewhere.
+    /// On any gateway, or globally.
     Fleet,
     /// On the gateway of an object that is loaded first.
     Loaded,
 }
 
-/// What the audit log keeps of a call that was let through.
+/// What the audit log stores of an admitted call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audit {
     /// Nothing.
     None,
-    /// One closed entry before the answer.
+    /// One closed entry before the response.
     Read,
-    /// An intent before, an outcome after.
+    /// An intent before the action, and its outcome afterwards.
     Write,
 }
 
-/// Which sides send more than one message.
+/// Which sides stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streaming {
     /// Neither.
@@ -67,7 +67,7 @@ pub enum Streaming {
 }
 
 impl Streaming {
-    /// Whether the answer is more than one message.
+    /// Returns whether the response is a stream.
     #[must_use]
     pub fn answer_streams(self) -> bool {
         match self {
@@ -77,16 +77,16 @@ impl Streaming {
     }
 }
 
-/// How one of our own rpcs is guarded.
+/// Policy of one of Shoreguard's own RPCs.
 #[derive(Debug)]
 pub struct Method {
     /// `/package.Service/Method`.
     pub path: &'static str,
-    /// Who may call.
+    /// Who can call.
     pub access: Access,
-    /// Where.
+    /// Where the role must be held.
     pub scope: ScopeKind,
-    /// What is kept.
+    /// What the audit log stores.
     pub audit: Audit,
     /// The audit action.
     pub action: Action,
@@ -96,7 +96,7 @@ pub struct Method {
     pub request: &'static str,
 }
 
-/// What the audit log says that a request is about.
+/// Subject of an audit entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
     /// The action.
@@ -106,7 +106,7 @@ pub struct About {
 }
 
 impl About {
-    /// Returns what an action on a resource is about.
+    /// Creates the subject of an action on a resource.
     #[must_use]
     pub fn new(action: Action, target: impl Into<String>) -> Self {
         Self { action, target: target.into() }
@@ -114,7 +114,7 @@ impl About {
 }
 
 impl Method {
-    /// Returns the least role that the method asks for.
+    /// Returns the lowest role that the method requires.
     #[must_use]
     pub fn least(&self) -> Role {
         match self.access {
@@ -123,31 +123,31 @@ impl Method {
         }
     }
 
-    /// What is known of a call before its message is, or where that names nothing.
+    /// Returns the subject of a call whose message is not known, or does not name a resource.
     #[must_use]
     pub fn about(&self) -> About {
         About::new(self.action, "")
     }
 }
 
-/// A request message of our own API. The build writes one impl for each rpc.
+/// A request message of Shoreguard's own API. The build generates one impl for each RPC.
 pub trait Rpc: prost::Message + Default + Send + 'static {
-    /// What the handler gets once the call is let through.
+    /// Value that the handler receives once the call is admitted.
     type Grant;
-    /// How the rpc is guarded.
+    /// Policy of the RPC.
     const METHOD: &'static Method;
-    /// Where the role must be held for this very request.
+    /// Returns where the role must be held for this request.
     fn scope(&self) -> Scope<'_>;
-    /// The idempotency key; empty where there is none.
+    /// Returns the idempotency key; empty if the request has no such field.
     fn request_id(&self) -> &str;
-    /// What the audit log is to say of this very request.
+    /// Returns the subject of the audit entry of this request.
     fn about(&self) -> About;
 }
 
-/// What a method of the upstream can do to a policy.
+/// Effect of an upstream method on policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyEffect {
-    /// Nothing.
+    /// None.
     None,
     /// It can change the policy of the sandbox that it names.
     Sandbox,
@@ -157,10 +157,10 @@ pub enum PolicyEffect {
     Gateway,
 }
 
-/// How a request of the upstream names its sandbox.
+/// How an upstream request names its sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SandboxKey {
-    /// Not at all.
+    /// It names none.
     None,
     /// By name.
     Name,
@@ -168,56 +168,56 @@ pub enum SandboxKey {
     Id,
 }
 
-/// How one rpc of the upstream is guarded.
+/// Policy of one upstream RPC.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact of the option")]
 pub struct Guard {
-    /// The least role; content may raise it.
+    /// The required role; the content of the request can raise it.
     pub role: Role,
-    /// What it can do to a policy. With an effect the request is read whole.
+    /// Effect on policies. If there is one, the whole request is read.
     pub effect: PolicyEffect,
-    /// What is kept.
+    /// What the audit log stores.
     pub audit: Audit,
-    /// The audit action; content may tell a more exact one.
+    /// The audit action; the content of the request can make it more specific.
     pub action: Action,
-    /// Field numbers on the way to what the audit log names as the resource; empty if that is the sandbox.
+    /// Path of field numbers to the resource of the audit entry; empty if the resource is the sandbox.
     pub target_path: &'static [u32],
     /// Whether that field is a secret.
     pub target_secret: bool,
     /// How the sandbox is named.
     pub sandbox_key: SandboxKey,
-    /// Field numbers on the way to the sandbox's name or id.
+    /// Path of field numbers to the sandbox's name or id.
     pub sandbox_path: &'static [u32],
-    /// Field numbers on the way to the workspace; empty where there is none.
+    /// Path of field numbers to the workspace; empty if the request names no workspace.
     pub workspace_path: &'static [u32],
-    /// No digest is kept, since the message may carry secrets.
+    /// Whether the message can contain secrets; no digest of it is stored then.
     pub secret: bool,
-    /// Its answers are as long as the caller pleases.
+    /// Whether the caller determines the length of the responses.
     pub bulk: bool,
-    /// Its answers name sandboxes with their ids.
+    /// Whether the responses name sandboxes with their ids.
     pub answers_sandbox_ids: bool,
-    /// Number of the request field of annotations; `None` where the gateway keeps none.
+    /// Field number of the annotations in the request; `None` if the gateway stores none.
     pub annotations: Option<u32>,
-    /// Its answer says where to connect to.
+    /// Whether the response contains an address to connect to.
     pub answers_address: bool,
-    /// Which role it needs, and whether it keeps annotations, depends on its content.
+    /// Whether the required role, and the storage of annotations, depend on the content.
     pub config_change: bool,
-    /// What it does to the sandbox that it names.
+    /// Effect on the life of the sandbox that it names.
     pub lifecycle: Option<Lifecycle>,
     /// The decision of a vote.
     pub decision: Option<&'static str>,
 }
 
-/// What an rpc of the upstream does to the sandbox that it names.
+/// Effect of an upstream RPC on the life of the sandbox that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// It creates it.
+    /// Creates it.
     Create,
-    /// It deletes it.
+    /// Deletes it.
     Delete,
 }
 
-/// One rpc of the upstream.
+/// One upstream RPC.
 #[derive(Debug)]
 pub struct UpstreamMethod {
     /// `/package.Service/Method`.
@@ -226,9 +226,10 @@ pub struct UpstreamMethod {
     pub streaming: Streaming,
     /// Full name of the request message.
     pub request: &'static str,
-    /// Field numbers on the way to the id by which a gateway tells a repeat; empty where there is none.
+    /// Path of field numbers to the id by which a gateway detects a repeated request; empty if the request has no such
+    /// id.
     pub request_id: &'static [u32],
-    /// None is never forwarded.
+    /// The policy; `None` if the method is never forwarded.
     pub guard: Option<Guard>,
 }
 
@@ -236,13 +237,13 @@ include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 include!(concat!(env!("OUT_DIR"), "/upstream_v0_0.rs"));
 include!(concat!(env!("OUT_DIR"), "/upstream_v0_1.rs"));
 
-/// The rpc of our own API with this very path.
+/// Returns the own RPC with exactly this path.
 #[must_use]
 pub fn method(path: &str) -> Option<&'static Method> {
     METHODS.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &METHODS[i])
 }
 
-/// The row with this very path in one generation's table.
+/// Returns the row with exactly this path in the table of one generation.
 #[must_use]
 pub fn upstream(table: &'static [UpstreamMethod], path: &str) -> Option<&'static UpstreamMethod> {
     table.binary_search_by(|m| m.path.cmp(path)).ok().map(|i| &table[i])

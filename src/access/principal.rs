@@ -1,4 +1,4 @@
-//! Callers. What identifies one never changes; names are for showing (T12).
+//! Callers. Their ids never change; names are only for display (T12).
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::db::types::{GatewayId, ServicePrincipalId, SessionId, UserId};
 use crate::error::Error;
 use crate::names;
 
-/// What identifies a caller for good.
+/// Permanent id of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PrincipalId {
     /// A person.
@@ -18,15 +18,15 @@ pub enum PrincipalId {
 }
 
 impl PrincipalId {
-    /// Parses the text that a configuration names a principal by: a kind and an id, exactly as [`fmt::Display`] writes
-    /// them, so that each principal has one text.
+    /// Parses a principal in the configuration: a kind and an id, exactly as [`fmt::Display`] writes them, so that each
+    /// principal has only one text.
     #[must_use]
     pub fn parse_exact(text: &str) -> Option<Self> {
         names::principal(text)?;
         Self::parse(text)
     }
 
-    /// Back from its text.
+    /// Parses the text that [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (kind, id) = text.split_once(':')?;
@@ -48,7 +48,7 @@ impl fmt::Display for PrincipalId {
     }
 }
 
-/// The error for a method that only users have.
+/// Returns the error for a method that only users can call.
 pub(crate) fn not_a_user() -> Error {
     Error::Denied { why: "only a user has this".to_owned() }
 }
@@ -64,7 +64,7 @@ pub(crate) fn only_user(principal: PrincipalId) -> Result<UserId, Error> {
     }
 }
 
-/// A caller that has proved who it is.
+/// An authenticated caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub(in crate::access) principal: PrincipalId,
@@ -77,62 +77,64 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The same caller, who ends at this time unless it ends earlier.
+    /// Returns the same caller, expiring at this time or earlier.
     pub(in crate::access) fn ending_by(mut self, at: Timestamp) -> Self {
         self.expires_at = Some(self.expires_at.map_or(at, |ends| ends.min(at)));
         self
     }
 
-    /// What identifies the caller.
+    /// Returns the id of the caller.
     #[must_use]
     pub fn principal(&self) -> PrincipalId {
         self.principal
     }
 
-    /// The caller's name: an e-mail address, or `sp:` and a name.
+    /// Returns the name of the caller: an e-mail address, or `sp:` and a name.
     #[must_use]
     pub fn actor(&self) -> &Arc<str> {
         &self.actor
     }
 
-    /// Version of the key or password that the credential was made from: it dies with it (T14).
+    /// Returns the version of the key or password that the credential was created from. The credential becomes invalid
+    /// when that version does (T14).
     #[must_use]
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// When the credential ends, where it does.
+    /// Returns when the credential expires, or `None` if it does not.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.expires_at
     }
 
-    /// The session that the credential belongs to; none for keys and certificates.
+    /// Returns the session of the credential, or `None` for keys and certificates.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         self.session
     }
 
-    /// The one gateway that the credential is good for (T02).
+    /// Returns the gateway that the credential is bound to, or `None` if it is not bound (T02).
     #[must_use]
     pub fn bound(&self) -> Option<GatewayId> {
         self.bound
     }
 
-    /// When the person behind the session last proved who it is.
+    /// Returns when the person behind the session last authenticated.
     #[must_use]
     pub fn authenticated_at(&self) -> Option<Timestamp> {
         self.authenticated_at
     }
 
-    /// What work that this caller begins needs to go on: the credential without its planned end.
+    /// Returns the condition under which work of this caller can continue: the credential without its planned expiry.
     #[must_use]
     pub fn began(&self) -> Began {
         let Self { principal, version, session, bound, .. } = *self;
         Began { principal, version: Some(version), session, bound }
     }
 
-    /// What an answer with a secret in it is kept for: the key version or the session (T17).
+    /// Returns the credential that a stored response with a secret belongs to: the key version and, if there is one,
+    /// the session (T17).
     #[must_use]
     pub fn credential(&self) -> String {
         match self.session {
@@ -142,7 +144,7 @@ impl Caller {
     }
 }
 
-/// The credential that began a piece of work, without its planned end.
+/// The credential that started a piece of work, without its planned expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Began {
     /// The principal.
@@ -151,7 +153,7 @@ pub struct Began {
     pub version: Option<i64>,
     /// The session, if the credential belongs to one.
     pub session: Option<SessionId>,
-    /// The one gateway that the credential is good for, if it is bound to one.
+    /// The gateway that the credential is bound to, if any.
     pub bound: Option<GatewayId>,
 }
 

@@ -4,23 +4,24 @@ use std::sync::Arc;
 
 use crate::role::Role;
 
-/// The role where no gateway is concerned: the higher of the caller's own and the highest of its groups.
+/// Returns the global role: the higher of the caller's own and the highest of its groups.
 #[must_use]
 pub fn global(own: Role, groups: impl IntoIterator<Item = Role>) -> Role {
     groups.into_iter().fold(own, Role::max)
 }
 
-/// What the bindings of one holder say of a gateway: the direct one, else the lowest of those by selectors that pick it
-/// (T07).
+/// Returns the role that the bindings of one holder give on a gateway: the direct one, otherwise the lowest of the
+/// matching selector bindings (T07).
 #[must_use]
 pub fn bound(direct: Option<Role>, picked: impl IntoIterator<Item = Role>) -> Option<Role> {
     direct.or_else(|| picked.into_iter().min())
 }
 
-/// The role on one gateway, of what [`bound`] says of the caller and of each of its groups.
+/// Returns the role on one gateway, given the results of [`bound`] for the caller and for each of its groups.
 ///
-/// A global admin can't be locked out of a gateway by a binding (T06); else the caller's own binding counts, else the
-/// highest binding of its groups, else the global role. A binding beats the global role up or down.
+/// A global admin cannot be locked out of a gateway by a binding (T06). Otherwise the caller's own binding decides,
+/// then the highest binding of its groups, then the global role. A binding overrides the global role in both
+/// directions.
 #[must_use]
 pub fn on_gateway(
     global: Role,
@@ -33,7 +34,7 @@ pub fn on_gateway(
     own_binding.or_else(|| group_bindings.into_iter().max()).unwrap_or(global)
 }
 
-/// What a principal, or one of its groups, contributes to the role on one gateway.
+/// The part of a principal, or of one of its groups, in the role on one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// Global role.
@@ -50,94 +51,94 @@ impl Share {
     }
 }
 
-/// The effective role on one gateway of a principal and the groups that it is in.
+/// Returns the effective role on one gateway of a principal with these groups.
 #[must_use]
 pub fn effective(own: &Share, groups: &[Share]) -> Role {
     let everywhere = global(own.role, groups.iter().map(|group| group.role));
     on_gateway(everywhere, own.bound(), groups.iter().filter_map(Share::bound))
 }
 
-/// What one holder says of a gateway: a caller, or a group that it is in.
+/// Roles of one holder on a gateway: a caller, or a group that it is a member of.
 #[derive(Debug, Clone)]
 pub struct Holding {
-    /// Its name.
+    /// Name of the holder.
     pub name: Arc<str>,
-    /// Its global role.
+    /// Global role.
     pub role: Role,
-    /// Its role on the gateway by name.
+    /// Role by a binding on the gateway itself.
     pub direct: Option<Role>,
-    /// Its roles by selectors that pick the gateway.
+    /// Selectors that match the gateway, with their roles.
     pub picked: Vec<(Arc<str>, Role)>,
 }
 
-/// What a step to a role is.
+/// Kind of a step to a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepKind {
     /// The caller's global role.
     OwnRole,
-    /// The global role of a group of its.
+    /// The global role of one of its groups.
     GroupRole,
-    /// The caller's role on the named gateway.
+    /// The caller's binding on the gateway itself.
     OwnBinding,
-    /// The caller's role by a selector.
+    /// A selector binding of the caller.
     OwnSelector,
-    /// A group's role on the named gateway.
+    /// A group's binding on the gateway itself.
     GroupBinding,
-    /// A group's role by a selector.
+    /// A selector binding of a group.
     GroupSelector,
 }
 
-/// One thing that says something about a role.
+/// One input of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What it is.
+    /// Kind of the step.
     pub kind: StepKind,
-    /// The group, where it is one's.
+    /// The group, if the step is that of a group.
     pub group: Option<Arc<str>>,
-    /// The selector, where it is by one.
+    /// The selector, if the step is a selector binding.
     pub selector: Option<Arc<str>>,
     /// The role that it gives.
     pub role: Role,
 }
 
-/// Which of the rules decided, the first first.
+/// The rule that decided, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// A global admin can't be locked out: bindings are not looked at (T06).
+    /// A global admin cannot be locked out: bindings are ignored (T06).
     GlobalAdmin,
-    /// The caller's own binding: that on the named gateway, else the lowest of those by selectors.
+    /// The caller's own binding: the one on the gateway itself, otherwise the lowest of its matching selector bindings.
     Own,
-    /// The highest of what the bindings of its groups say.
+    /// The highest role that the bindings of its groups give.
     Groups,
-    /// The higher of the caller's global role and the highest of its groups'.
+    /// The higher of the caller's global role and the highest of its groups.
     Global,
 }
 
-/// How a role came about.
+/// Explanation of a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// The role.
     pub role: Role,
-    /// The role where no gateway is concerned.
+    /// The global role.
     pub global: Role,
     /// The rule that decided.
     pub rule: Rule,
-    /// Everything that says something.
+    /// All inputs of the role.
     pub steps: Vec<Step>,
-    /// Which of them decided.
+    /// Index of the step that decided.
     pub decided: usize,
 }
 
 impl Explanation {
-    /// The step that decided.
+    /// Returns the step that decided.
     #[must_use]
     pub fn deciding(&self) -> &Step {
         &self.steps[self.decided]
     }
 }
 
-/// The same as [`on_gateway`] or, where no gateway is concerned, [`global`], with what led to it. Of steps that say the
-/// same, the first has decided.
+/// Returns the role of [`on_gateway`], or of [`global`] if `gateway` is false, with the steps that led to it. Of steps
+/// with the same role, the first decides.
 #[must_use]
 pub fn explain(own: &Holding, groups: &[Holding], gateway: bool) -> Explanation {
     let mut steps = Vec::new();
@@ -167,7 +168,8 @@ pub fn explain(own: &Holding, groups: &[Holding], gateway: bool) -> Explanation 
     Explanation { role: steps[decided].role, global, rule, steps, decided }
 }
 
-/// Adds the bindings of a holder, and answers which of them counts: the one on the named gateway, else the lowest.
+/// Adds the bindings of a holder. Returns the index of the deciding one: the binding on the gateway itself, otherwise
+/// the lowest.
 fn bindings(steps: &mut Vec<Step>, of: &Holding, group: Option<&Arc<str>>) -> Option<usize> {
     let (direct, selector) = match group {
         None => (StepKind::OwnBinding, StepKind::OwnSelector),
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
     use crate::role::Role::{Admin, None as Nothing, Operator, Viewer};
 
-    /// Global role, role on the named gateway, roles by selectors that pick it.
+    /// Global role, role on the gateway itself, roles by matching selectors.
     type Says = (Role, Option<Role>, &'static [Role]);
 
     fn holding(at: usize, (role, direct, picked): Says) -> Holding {
@@ -202,7 +204,7 @@ mod tests {
         Holding { name: format!("group {at}").into(), role, direct, picked }
     }
 
-    /// What the caller says, what its groups say -> the role on the gateway, the rule, and the step that decided.
+    /// Roles of the caller and of its groups -> the role on the gateway, the rule, and the deciding step.
     const TABLE: &[(Says, &[Says], Role, Rule, StepKind)] = &[
         ((Viewer, None, &[]), &[], Viewer, Rule::Global, StepKind::OwnRole),
         ((Viewer, Some(Operator), &[]), &[], Operator, Rule::Own, StepKind::OwnBinding),
@@ -246,11 +248,11 @@ mod tests {
             StepKind::GroupRole,
         ),
         ((Nothing, Some(Viewer), &[]), &[], Viewer, Rule::Own, StepKind::OwnBinding),
-        // The named gateway before selectors, of which the lowest counts.
+        // The binding on the gateway itself precedes selectors, of which the lowest decides.
         ((Nothing, Some(Operator), &[Viewer]), &[], Operator, Rule::Own, StepKind::OwnBinding),
         ((Admin, Some(Operator), &[Viewer]), &[], Admin, Rule::GlobalAdmin, StepKind::OwnRole),
         ((Viewer, None, &[Operator, Viewer, Admin]), &[], Viewer, Rule::Own, StepKind::OwnSelector),
-        // The caller's own, also by selector, before those of its groups, of which the highest counts.
+        // The caller's own binding, even by selector, precedes those of its groups, of which the highest decides.
         (
             (Nothing, None, &[Viewer]),
             &[(Nothing, Some(Admin), &[])],

@@ -1,8 +1,8 @@
-//! Decides whether a caller may still do what it was let in for.
+//! Decides whether a caller is still allowed to do what it was admitted for.
 //!
-//! A call waits: for its body, for the audit log, for a gateway. A credential can be revoked and a role can be lowered
-//! during each wait, so the check is made again right before the act (T13, T14). A check from memory that finds nothing
-//! changed since the last one costs two atomic loads.
+//! A call waits for its body, for the audit log and for a gateway. A credential can be revoked and a role can be
+//! lowered during each wait, so the check is repeated right before the action (T13, T14). A check from memory that
+//! finds nothing changed since the last one costs two atomic loads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use crate::role::Role;
 pub enum Place {
     /// The global role.
     Global,
-    /// The highest role on any gateway, or the global one.
+    /// The highest role on any gateway, or the global role if it is higher.
     Anywhere,
     /// The role on a registered gateway.
     On(GatewayId),
@@ -28,7 +28,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Returns the gateway, if the place is one.
+    /// Returns the gateway, or `None` if the place is not one gateway.
     #[must_use]
     pub fn gateway(self) -> Option<GatewayId> {
         match self {
@@ -44,13 +44,13 @@ impl From<Option<GatewayId>> for Place {
     }
 }
 
-/// A caller, where it acts, and the least role that it needs there.
+/// A caller, where it acts, and the lowest role that it needs there.
 #[derive(Debug)]
 pub struct Standing {
     caller: Caller,
     place: Place,
     least: Role,
-    /// Version of the snapshot that confirmed a credential that only a change can end, plus one; 0 before that.
+    /// Version of the snapshot that confirmed a credential that can only end by a change, plus one; 0 before that.
     confirmed: AtomicU64,
 }
 
@@ -61,13 +61,13 @@ impl Clone for Standing {
 }
 
 impl Standing {
-    /// Describes a caller that was let in with `least` at `place`.
+    /// Describes a caller that was admitted with `least` at `place`.
     #[must_use]
     pub fn new(caller: Caller, place: Place, least: Role) -> Self {
         Self { caller, place, least, confirmed: AtomicU64::new(0) }
     }
 
-    /// Raises the least role.
+    /// Raises the required role.
     pub fn needs(&mut self, role: Role) {
         self.least = self.least.max(role);
         *self.confirmed.get_mut() = 0;
@@ -85,10 +85,10 @@ impl Standing {
         self.place
     }
 
-    /// Checks credential, freshness and role as they are now.
+    /// Checks the credential, the freshness and the role as they are now.
     ///
     /// # Errors
-    /// Why the caller may no longer act.
+    /// Why the caller is no longer allowed to act.
     pub fn check(&self, snapshot: &Snapshot) -> Result<(), Ended> {
         if snapshot.check_fresh().is_err() {
             return Err(Ended::Stale);
@@ -98,15 +98,16 @@ impl Standing {
             return Ok(());
         }
         self.role(snapshot)?;
-        // A credential with an end, such as that of an overlap, dies without a change of the snapshot.
+        // A credential that expires, such as an old key during an overlap, becomes invalid without a change of the
+        // snapshot.
         if self.lasts(snapshot) {
             self.confirmed.store(version, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    /// Returns whether a live caller stays so until the access data changes: it has the present credential, and neither it
-    /// nor its holder has an end.
+    /// Returns whether a valid caller stays valid until the access data changes: it has the current credential, and
+    /// neither the credential nor its holder expires.
     fn lasts(&self, snapshot: &Snapshot) -> bool {
         let current = snapshot.caller(self.caller.principal());
         self.caller.expires_at().is_none()
@@ -115,10 +116,10 @@ impl Standing {
             })
     }
 
-    /// Returns the role that the caller holds at the place now, if it still suffices.
+    /// Returns the role that the caller holds at the place now, if it is still sufficient.
     ///
     /// # Errors
-    /// Why the caller may no longer act.
+    /// Why the caller is no longer allowed to act.
     pub fn role(&self, snapshot: &Snapshot) -> Result<Role, Ended> {
         if snapshot.check_fresh().is_err() {
             return Err(Ended::Stale);
@@ -137,7 +138,7 @@ impl Standing {
             Place::Kept(gateway) => snapshot.role_on_kept(principal, gateway),
         };
         match (self.place, role) {
-            // The gateway is hidden from the caller now, whatever role was needed.
+            // The gateway is now hidden from the caller, for any required role.
             (Place::On(_), Role::None) => Err(Ended::GatewayGone),
             (Place::Kept(_), Role::None) if self.least > Role::None => Err(Ended::GatewayGone),
             (_, role) if role < self.least => Err(Ended::RoleTooLow),
@@ -146,7 +147,7 @@ impl Standing {
     }
 }
 
-/// Checks a caller whenever a part of its request is about to be sent.
+/// Checks a caller before each part of its request is sent.
 #[derive(Debug)]
 pub struct Guard {
     snapshot: Arc<Snapshot>,
@@ -163,7 +164,7 @@ impl Guard {
     /// Checks the caller as it is now.
     ///
     /// # Errors
-    /// The reason for which the call must end.
+    /// Why the call must end.
     pub fn check(&self) -> Result<(), Error> {
         self.standing.check(&self.snapshot).map_err(Into::into)
     }

@@ -1,6 +1,6 @@
-//! What lives as long as the process and everyone needs.
+//! Shared state that lives as long as the process.
 //!
-//! State of a single module is a part, which `boot` adds and the module reads by [`App::part`].
+//! State of a single module is a part, which `boot` adds and the module gets with [`App::part`].
 
 mod parts;
 mod setup;
@@ -37,13 +37,13 @@ use crate::telemetry::traces::Traces;
 use crate::upstream::fleet::Fleet;
 use crate::upstream::targets::Reach;
 
-/// What lives as long as the process and everyone needs.
+/// Shared state that lives as long as the process.
 pub struct App {
     /// The configuration.
     pub config: Config,
     /// The database.
     pub db: Db,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
     /// Seals secrets at rest.
     pub master: MasterKeys,
@@ -53,29 +53,29 @@ pub struct App {
     pub snapshot: Arc<Snapshot>,
     /// Verifies credentials.
     pub authn: Authn,
-    /// Open streams, which end when their caller loses the right to them.
+    /// Open streams, which end when their caller loses its access.
     pub live: Arc<Live>,
     /// Records calls.
     pub audit: Recorder,
     /// Wakes the readers of events.
     pub feed: Feed,
-    /// The gateways as this process reaches them.
+    /// The gateways and this process's connections to them.
     pub fleet: Fleet,
-    /// Hashes passwords, a bounded number at once (T16).
+    /// Hashes passwords, with limited concurrency (T16).
     pub passwords: Hasher,
-    /// Bounds how many credentials one caller may make a minute.
+    /// Limits how many credentials one caller may create per minute.
     pub credential_limit: CredentialLimit,
-    /// Watches the free space of the disk.
+    /// Monitors the free disk space.
     pub disk: Disk,
-    /// Exports spans; `None` if that is switched off.
+    /// Exports spans; `None` if disabled.
     pub traces: Option<Traces>,
-    /// Name of this replica: new at each start.
+    /// Name of this replica, which is new at each start.
     pub replica: Arc<str>,
-    /// Operations that run in this process. Access data is refreshed until there are none.
+    /// Number of operations that run in this process. Access data is refreshed until it is zero.
     pub operations_running: AtomicUsize,
-    /// Cancelled when the process is to stop.
+    /// Cancelled when the process must stop.
     pub stop: CancellationToken,
-    /// Cancelled when the last call has ended, after `stop`: what calls need runs until then.
+    /// Cancelled when the last call has ended, after `stop`. Tasks that calls depend on run until then.
     pub calls_over: CancellationToken,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) digests: Digests,
@@ -94,13 +94,13 @@ impl App {
     /// Returns the state of one module.
     ///
     /// # Panics
-    /// If `boot` has not added it, which every test that starts a server would show.
+    /// If `boot` has not added it, which every test that starts a server would detect.
     #[must_use]
     pub fn part<T: Any>(&self) -> &T {
         self.parts.get().expect("boot adds the parts of every module")
     }
 
-    /// Returns what it takes to make the target of a stored gateway.
+    /// Returns the dependencies for building the target of a stored gateway.
     #[must_use]
     pub fn reach(&self) -> Reach<'_> {
         Reach {
@@ -112,13 +112,13 @@ impl App {
         }
     }
 
-    /// A new id.
+    /// Returns a new id.
     #[must_use]
     pub fn new_id(&self) -> Uuid {
         new_id()
     }
 
-    /// Runs a task on main that is waited for when the process stops.
+    /// Spawns a task on the main runtime. The process waits for it before it stops.
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -126,31 +126,31 @@ impl App {
         self.tasks.spawn_on(task, &self.main)
     }
 
-    /// The multi-thread runtime.
+    /// The main multi-threaded runtime.
     #[must_use]
     pub fn main(&self) -> &Handle {
         &self.main
     }
 
-    /// Keyed digest of a request of our own API, without its secrets.
+    /// Returns the keyed digest of a request of Shoreguard's own API, without its secrets.
     #[must_use]
     pub fn digest(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
         self.digests.of(message, bytes)
     }
 
-    /// Whether the answers of a method hold a secret.
+    /// Whether the responses of a method contain a secret.
     #[must_use]
     pub fn answers_secret(&self, method: &Method) -> bool {
         self.digests.answers_secret(method)
     }
 
-    /// Starts a digest of bytes as they pass.
+    /// Starts a digest of streamed bytes.
     #[must_use]
     pub fn streamed_digest(&self) -> Streamed {
         self.digests.streamed()
     }
 
-    /// Waits for every task, then for what they have recorded; new ones are still taken until the last is done.
+    /// Waits for all tasks, then for their audit entries. Tasks may still be spawned until the last one has ended.
     pub async fn drained(&self) {
         self.calls_over.cancel();
         self.tasks.close();

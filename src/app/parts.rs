@@ -1,10 +1,10 @@
-//! State that belongs to one module and lives as long as the process, by its type.
+//! Process-wide state of single modules, by type.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 
-/// One value of each type.
+/// At most one value per type.
 #[derive(Default)]
 pub struct Parts(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
 

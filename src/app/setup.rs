@@ -1,4 +1,4 @@
-//! Makes an [`App`].
+//! Builds an [`App`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -25,13 +25,13 @@ use crate::seal::MasterKeys;
 use crate::telemetry::traces::Traces;
 use crate::upstream::fleet::Fleet;
 
-/// What an [`App`] is made of.
+/// The arguments for building an [`App`].
 pub struct Setup {
     /// The configuration.
     pub config: Config,
     /// The database, with the schema of this build.
     pub db: Db,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
     /// Seals secrets at rest.
     pub master: MasterKeys,
@@ -48,11 +48,11 @@ impl std::fmt::Debug for Setup {
 }
 
 impl App {
-    /// Starts the heartbeat and the recorder. The snapshot is empty. Must run on main.
+    /// Starts the heartbeat and the recorder. The snapshot is empty. Must run on the main runtime.
     ///
     /// # Errors
-    /// What prevents the process from serving: a heartbeat that cannot be stored, or settings of traces or gateways that
-    /// cannot be used.
+    /// Those that prevent the process from serving: the heartbeat cannot be stored, or settings of traces or gateways
+    /// are invalid.
     pub async fn new(setup: Setup) -> Result<Arc<Self>, Error> {
         let Setup { config, db, clock, master, authn, parts } = setup;
         let replica: Arc<str> = new_id().to_string().into();

@@ -1,8 +1,8 @@
-//! Refused calls of nobody: counted in memory, stored once a minute as one entry an address, method and reason (T16).
+//! Refused anonymous calls: counted in memory, stored once a minute as one entry per address, method and reason (T16).
 //!
 //! Invariants
-//! - a flood of anonymous calls costs memory and rows up to a bound and no more: what goes beyond is one count;
-//! - an IPv6 caller is counted by its /64, in which it has every address that it likes.
+//! - memory and rows are bounded under a flood of anonymous calls: refusals beyond the bound are added to one count;
+//! - an IPv6 caller is counted by its /64, since it can use any address in it.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,12 +15,12 @@ use crate::access::action::Action;
 use crate::access::policy::{self, About};
 use crate::clock::Timestamp;
 
-/// Different refusals that are told apart within a minute.
+/// Maximum number of distinct refusals per minute.
 pub(super) const KEYS_MAX: usize = 1_000;
 /// gRPC's UNAUTHENTICATED.
 const CODE_UNAUTHENTICATED: i32 = 16;
 
-/// What is counted as one.
+/// Refusals with the same key are added to one count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     ip: Option<IpAddr>,
@@ -28,10 +28,10 @@ pub(super) struct Key {
     reason: &'static str,
 }
 
-/// Everything that there was no room for.
+/// The key of all refusals beyond the bound.
 const OTHER: Key = Key { ip: None, method: "", reason: "other" };
 
-/// The counts of this minute.
+/// The counts of the current minute.
 #[derive(Debug, Default)]
 pub(super) struct Anonymous {
     counts: Mutex<HashMap<Key, u64>>,
@@ -45,7 +45,7 @@ impl Anonymous {
         *counts.entry(if full { OTHER } else { key }).or_default() += 1;
     }
 
-    /// The counts, which start again.
+    /// Returns the counts and resets them.
     pub(super) fn take(&self) -> HashMap<Key, u64> {
         std::mem::take(&mut *self.counts.lock())
     }
@@ -61,7 +61,7 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// An entry for each count.
+/// Builds one entry per count.
 pub(super) fn entries(counts: HashMap<Key, u64>, at: Timestamp, owner: &str) -> Vec<Entry> {
     counts.into_iter().map(|(key, count)| entry(key, count, at, owner)).collect()
 }
@@ -69,7 +69,7 @@ pub(super) fn entries(counts: HashMap<Key, u64>, at: Timestamp, owner: &str) -> 
 fn entry(key: Key, count: u64, at: Timestamp, owner: &str) -> Entry {
     let method = policy::method(key.method);
     let about = About::new(method.map_or(Action::AUTH_REFUSE, |method| method.action), "");
-    // Many calls, so none of their ids.
+    // The entry has no request id, since it counts many calls.
     let intent = Intent { client_ip: key.ip, method: key.method.into(), ..Intent::new(at, about) };
     let outcome = Outcome {
         detail: Some(serde_json::json!({ "count": count, "reason": key.reason })),

@@ -1,9 +1,9 @@
-//! What the recorder writes at once: new entries and outcomes of older ones, in one transaction.
+//! Writes a batch of the recorder: new entries and outcomes of earlier entries, in one transaction.
 //!
 //! Invariants
 //! - a batch is stored whole or not at all;
-//! - an outcome is written once: a closed entry is never touched again;
-//! - texts are cut to their columns before they get here, so that one entry cannot fail its neighbours.
+//! - an outcome is written once: a closed entry is never changed;
+//! - texts are cut to the length of their columns before, so that one entry cannot make the others fail.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -31,12 +31,12 @@ const RESOURCE_TYPE_CHARS_MAX: usize = 50;
 const METHOD_CHARS_MAX: usize = 255;
 const OWNER_CHARS_MAX: usize = 100;
 const KEY_ID_CHARS_MAX: usize = 64;
-/// Longer details are replaced by how long they were: half a JSON text is none.
+/// Longer details are replaced by their length, since truncated JSON is invalid.
 const DETAIL_BYTES_MAX: usize = 65_536;
-/// Ids that are taken from PostgreSQL at once; what is left of them when the process ends is never used.
+/// Number of ids to reserve from PostgreSQL at once. Ids that are left when the process ends are never used.
 const ID_BLOCK: usize = 512;
 
-/// An entry as it is stored.
+/// A row of the audit log.
 #[derive(Debug, Insertable, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false)]
 pub(super) struct Entry {
@@ -63,7 +63,7 @@ pub(super) struct Entry {
     pub(super) end: End,
 }
 
-/// How an entry ended; of an open one all of it is none.
+/// The outcome columns of an entry. All are `None` while the entry is open.
 #[derive(Debug, Default, Clone, Insertable, AsChangeset, Serialize)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false, treat_none_as_null = true)]
 pub(super) struct End {
@@ -79,7 +79,7 @@ pub(super) struct End {
     outcome_target: Option<String>,
 }
 
-/// The outcome of an entry that is open.
+/// The outcome of an open entry.
 #[derive(Debug, Serialize)]
 pub(super) struct Closing {
     #[serde(serialize_with = "id")]
@@ -88,17 +88,17 @@ pub(super) struct Closing {
     pub(super) end: End,
 }
 
-/// What is stored at once.
+/// The rows of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) closings: Vec<Closing>,
-    /// Entries of earlier batches, closed, of which nobody knows whether they are stored.
+    /// Closed entries of earlier batches whose commit got no response: they may or may not be stored.
     pub(super) doubtful: Vec<Doubtful>,
 }
 
 impl Entry {
-    /// An intent, and its outcome where the call is over already.
+    /// Builds an entry from an intent, and its outcome if the call has already ended.
     pub(super) fn new(intent: Intent, outcome: Option<Outcome>, owner: &str) -> Self {
         let (gateway_id, gateway_name) = intent.gateway.map(|of| (of.id, of.name)).unzip();
         let (digest_key_id, digest) = intent.digest.map(|of| (of.key_id, of.bytes)).unzip();
@@ -123,7 +123,7 @@ impl Entry {
         }
     }
 
-    /// The same, closed by `end` if it is open.
+    /// Closes the entry with `end` if it is open.
     pub(super) fn closed(mut self, end: impl FnOnce() -> End) -> Self {
         if self.end.closed_at.is_none() {
             self.end = end();
@@ -148,12 +148,12 @@ impl From<Outcome> for End {
     }
 }
 
-/// A name as it is stored.
+/// Cuts a name to the length of its column.
 pub(super) fn name(text: &str) -> String {
     cut(text, NAME_CHARS_MAX)
 }
 
-/// Cut to its column, and without NUL, which PostgreSQL takes in no text.
+/// Cuts a text to `chars_max` and replaces NUL, which PostgreSQL does not accept in text.
 fn cut(text: &str, chars_max: usize) -> String {
     let end = text.char_indices().nth(chars_max).map_or(text.len(), |(at, _)| at);
     text[..end].replace('\0', "\u{fffd}")
@@ -172,7 +172,7 @@ fn detail(value: &serde_json::Value) -> Option<String> {
 }
 
 impl Batch {
-    /// How many rows it writes.
+    /// Number of rows in the batch.
     pub(super) fn len(&self) -> usize {
         self.entries.len() + self.closings.len() + self.doubtful.len()
     }
@@ -182,7 +182,7 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct NotStored {
     pub(super) error: Error,
-    /// The entries that the database may have stored all the same, since the answer to the commit was lost.
+    /// Ids of the entries that may be stored nevertheless, since the response to the commit was lost.
     pub(super) in_doubt: Vec<AuditId>,
 }
 
@@ -192,7 +192,7 @@ impl From<Error> for NotStored {
     }
 }
 
-/// Unused ids from the database. They are known before the entries are sent, so a doubtful entry can be closed.
+/// Unused ids from the database. They are known before the entries are sent, so an entry in doubt can be closed.
 #[derive(Debug, Default)]
 pub(super) struct Ids(VecDeque<AuditId>);
 
@@ -207,7 +207,7 @@ impl Ids {
     }
 }
 
-/// Stores a batch; answers it, and the ids of its entries in their order.
+/// Stores a batch. Returns it, with the ids of its entries in their order.
 pub(super) async fn write(
     db: &Db,
     ids: &mut Ids,
@@ -226,14 +226,14 @@ pub(super) async fn write(
             let batch = Arc::new(batch);
             let shared = Arc::clone(&batch);
             let ids = conn.spawn_blocking(move |conn| write_sqlite(conn, &shared)).await;
-            // The closure is gone with its answer, and its clone with it.
+            // The closure and its clone of the `Arc` have been dropped.
             let batch = Arc::into_inner(batch).unwrap_or_default();
             (batch, ids.map_err(|error| Error::from(error).into()))
         }
     }
 }
 
-/// Statement by statement, each prepared once: on one thread with the database that is as fast as anything.
+/// Runs one prepared statement per row, which is fast enough since the database runs in this process.
 fn write_sqlite(conn: &mut SqliteConnection, batch: &Batch) -> QueryResult<Vec<AuditId>> {
     conn.immediate_transaction(|conn| {
         for doubtful in &batch.doubtful {
@@ -273,7 +273,7 @@ async fn write_pg(
     };
     match diesel_async::RunQueryDsl::execute(statement, conn).await.map_err(Error::from) {
         Ok(_) => Ok(ids),
-        // One statement that commits by itself: sent is as good as done until an answer says otherwise.
+        // One statement that commits by itself: without a response it may have been committed.
         Err(error @ (Error::Unavailable { .. } | Error::Late { .. })) => {
             Err(NotStored { error, in_doubt: ids })
         }
@@ -281,7 +281,7 @@ async fn write_pg(
     }
 }
 
-/// The next ids of the table.
+/// Reserves ids from the sequence of the table.
 #[derive(QueryId)]
 struct NextIds(i64);
 
@@ -298,7 +298,7 @@ impl QueryFragment<Pg> for NextIds {
     }
 }
 
-/// An entry with the id that it will have.
+/// An entry with the id that it is stored under.
 #[derive(Serialize)]
 struct Numbered<'a> {
     #[serde(serialize_with = "id")]
@@ -307,7 +307,7 @@ struct Numbered<'a> {
     entry: &'a Entry,
 }
 
-/// The whole batch as one statement, prepared once, whatever the number of rows.
+/// The whole batch as one statement, which is prepared once for any number of rows.
 struct Write {
     entries: String,
     closings: String,
@@ -319,7 +319,7 @@ impl QueryId for Write {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-/// Inserts the rows of a JSON text, which follows.
+/// Inserts the rows of a JSON text, which follows this fragment.
 pub(super) const INSERT: &str = "\
     INSERT INTO audit_log (\
       id, \"timestamp\", actor, actor_role, action, resource_type, resource_id, gateway_name, gateway_id, detail, \
@@ -340,8 +340,8 @@ const UPDATE: &str = "\
     duration_us = given.duration_us, bytes_in = given.bytes_in, bytes_out = given.bytes_out, \
     outcome_target = given.outcome_target \
   FROM json_to_recordset(";
-// The ids once more, as an array: PostgreSQL plans this once, perhaps while the table is empty, and must look each of
-// them up in an index also when it has grown.
+// The ids again, as an array: PostgreSQL plans this statement once, perhaps while the table is empty. The plan must
+// look up each id in an index even after the table has grown.
 const WHERE: &str = "::json) AS given (\
     id bigint, closed_at timestamp, outcome text, code integer, outcome_detail text, duration_us bigint, \
     bytes_in bigint, bytes_out bigint, outcome_target text) \
@@ -386,7 +386,7 @@ fn time<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
     out.collect_str(at)
 }
 
-/// As PostgreSQL reads bytes in a text.
+/// Serializes bytes in PostgreSQL's hex format.
 #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
 fn hex<S: Serializer>(bytes: &Option<Vec<u8>>, out: S) -> Result<S::Ok, S::Error> {
     let text = bytes.as_ref().map(|bytes| {

@@ -1,9 +1,9 @@
-//! Recording of the audit log: who did what, kept before it happens and closed once after.
+//! The audit log. An intent is stored before the action, and its entry is closed once afterwards.
 //!
 //! Invariants
-//! - an intent is durable before anything happens; where it can't be stored, nothing happens;
-//! - intent columns never change, outcome columns are written once;
-//! - nothing secret is kept: no bodies, only a keyed digest of a request without its secrets.
+//! - an intent is durable before the action; if it cannot be stored, the action does not happen;
+//! - intent columns are never changed, outcome columns are written once;
+//! - secrets are not stored: no bodies, only a keyed digest of a request without its secrets.
 
 mod anonymous;
 mod batch;
@@ -29,37 +29,37 @@ use crate::digest::Digest;
 use crate::role::Role;
 use crate::words;
 
-/// What is about to happen, or was refused.
+/// An action that is about to happen, or was refused.
 #[derive(Debug, Clone)]
 pub struct Intent {
-    /// When it began.
+    /// Time at which the call began.
     pub at: Timestamp,
-    /// Who calls: an e-mail address, `sp:` and a name, or `anonymous`.
+    /// Name of the caller: an e-mail address, `sp:` and a name, or `anonymous`.
     pub actor: Arc<str>,
-    /// Who calls, for good.
+    /// Identifies the caller permanently.
     pub principal: Option<PrincipalId>,
-    /// The role that the caller has there.
+    /// The role of the caller in the scope of the call.
     pub role: Role,
-    /// What is done.
+    /// The audit action.
     pub action: Action,
-    /// Which one; cut at 253 characters.
+    /// Target of the action; cut at 253 characters.
     pub resource_id: String,
     /// The gateway concerned.
     pub gateway: Option<NamedGateway>,
-    /// Where the call comes from.
+    /// Client address.
     pub client_ip: Option<IpAddr>,
-    /// As in the log.
+    /// Id of the call, as in the log.
     pub request_id: Uuid,
     /// Path of the method.
     pub method: Arc<str>,
     /// Keyed digest of the request without its secrets.
     pub digest: Option<Digest>,
-    /// What else is known before it happens.
+    /// Further details that are known before the action.
     pub detail: Option<serde_json::Value>,
 }
 
 impl Intent {
-    /// An intent of nobody, outside any call: to be filled in with what is known.
+    /// Returns an intent without a caller, outside any call. The caller of this function sets the fields that it knows.
     #[must_use]
     pub fn new(at: Timestamp, about: About) -> Self {
         Self {
@@ -82,47 +82,47 @@ impl Intent {
 words! {
     /// How a call ended.
     pub enum Ending {
-        /// It was done.
+        /// It succeeded.
         Ok = "ok",
-        /// The caller may not.
+        /// The caller has no permission.
         Denied = "denied",
         /// It failed.
         Failed = "failed",
-        /// The caller is not known; such entries are counts over a minute.
+        /// The caller is not authenticated; such an entry is a count over one minute.
         Unauthenticated = "unauthenticated",
-        /// Nobody knows: the process went away before it ended, or a gateway was asked and has not told.
+        /// The outcome is unknown: the process ended before the call did, or a gateway did not respond.
         Unknown = "unknown",
     }
 }
 
-/// What is known when a call has ended.
+/// The result of a call that has ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// When it ended.
+    /// Time at which it ended.
     pub at: Timestamp,
-    /// How.
+    /// How it ended.
     pub ending: Ending,
     /// The gRPC status code.
     pub code: i32,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
-    /// What else is known after it happened.
+    /// Further details that are known after the action.
     pub detail: Option<serde_json::Value>,
     /// For streams: bytes from the caller and to the caller.
     pub bytes: Option<(u64, u64)>,
-    /// What it was about, where only its end tells: the name that a gateway gave. Cut at 253 characters.
+    /// The target, if it is known only at the end: the name that a gateway chose. Cut at 253 characters.
     pub target: Option<String>,
 }
 
 impl Outcome {
-    /// The outcome of what took no time and has nothing to tell: to be filled in with what is known.
+    /// Returns an outcome without duration and details. The caller of this function sets the fields that it knows.
     #[must_use]
     pub fn new(at: Timestamp, ending: Ending, code: i32) -> Self {
         Self { at, ending, code, took: Duration::ZERO, detail: None, bytes: None, target: None }
     }
 }
 
-/// An intent that is stored and waits for its outcome.
+/// A stored intent that waits for its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenEntry {
     /// Id of the entry.

@@ -1,10 +1,11 @@
-//! Where calls are recorded: what a replica hands to its one writer.
+//! Accepts audit entries and outcomes, and passes them to the only writer of the replica.
 //!
 //! Invariants
-//! - an intent is durable when [`Recorder::open`] answers; where it answers that it isn't, it is not left open;
-//! - an outcome that was handed over is stored, once, as long as the process lives and the database comes back; the
-//!   caller does not wait for it, because what it tells of has happened anyway;
-//! - the queue is bounded, and so are the outcomes in it: nothing is opened while too many of them wait.
+//! - an intent is durable when [`Recorder::open`] returns `Ok`; an entry for which it returned an error does not stay
+//!   open;
+//! - an outcome that was handed over is stored, once, provided that the process keeps running and the database becomes
+//!   available again; the caller does not wait for it, because the action has already happened;
+//! - the queues of entries and outcomes are bounded: no entry is opened while too many outcomes wait.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,9 +29,9 @@ use crate::db::types::AuditId;
 use crate::error::{Error, Reason};
 use crate::telemetry::metrics::ANONYMOUS_REFUSALS;
 
-/// Entries that wait to be written; beyond it calls are refused.
+/// Maximum number of entries that wait to be written. Calls beyond it are refused.
 const QUEUE_ENTRIES_MAX: usize = 8_192;
-/// Outcomes that wait to be written; beyond it no call is begun.
+/// Maximum number of outcomes that wait to be written. No call is started beyond it.
 const CLOSINGS_MAX: usize = 65_536;
 
 /// Records calls: intents before, outcomes after.
@@ -50,34 +51,34 @@ struct Inner {
     tasks: TaskTracker,
 }
 
-/// What the writer and its callers both see.
+/// State that the writer shares with its callers.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Outcomes that were handed over and are not stored yet.
+    /// Number of outcomes that were handed over and are not stored yet.
     pub(super) unstored: watch::Sender<usize>,
-    /// Whether the last attempt to write was a success.
+    /// Whether the last attempt to write succeeded.
     pub(super) writable: AtomicBool,
     pub(super) anonymous: Anonymous,
     pub(super) repeats: Repeats,
 }
 
-/// An entry to store, and who waits for it.
+/// An entry to store, and the channel for its result.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) entry: Entry,
     pub(super) answer: oneshot::Sender<Stored>,
 }
 
-/// What the writer answers.
+/// The result of storing an entry.
 pub(super) type Stored = Result<Unclaimed, NotWritten>;
 
-/// The entry could not be stored; why is in the log.
+/// The entry could not be stored; the log has the reason.
 #[derive(Debug)]
 pub(super) struct NotWritten;
 
 impl Recorder {
-    /// Starts the writer of this replica. It is no task of the process's tracker, since those end before it: see
-    /// [`Recorder::drain`].
+    /// Starts the writer of this replica. It is not tracked by the task tracker of the process, since those tasks end
+    /// before it: see [`Recorder::drain`].
     #[must_use]
     pub fn start(db: &Db, clock: &Clock, replica: &Arc<str>, config: &config::Audit) -> Self {
         let refused_writes = RefusedWrites::new(config.refused_writes_per_minute);
@@ -115,29 +116,29 @@ impl Recorder {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Stores an intent. Durable when it answers; else nothing may happen.
+    /// Stores an intent, which is durable when this returns `Ok`. After an error the action must not happen.
     ///
     /// # Errors
-    /// `Unavailable` where it can't be stored; it is not stored later either.
+    /// `Unavailable` if it cannot be stored; it is not stored later either.
     pub async fn open(&self, intent: Intent) -> Result<OpenEntry, Error> {
         let id = self.store(Entry::new(intent, None, &self.inner.owner)).await?;
         Ok(OpenEntry { id })
     }
 
-    /// Stores a call that is over: a refused one, or a sensitive read. Durable when it answers.
+    /// Stores an entry of a call that has ended: a refused one, or a sensitive read. Durable when this returns `Ok`.
     ///
     /// # Errors
-    /// `Unavailable` where it can't be stored.
+    /// `Unavailable` if it cannot be stored.
     pub async fn record(&self, intent: Intent, outcome: Outcome) -> Result<(), Error> {
         self.store(Entry::new(intent, Some(outcome), &self.inner.owner)).await?;
         Ok(())
     }
 
-    /// Hands the outcome of an intent over, which the writer stores once, as often as it has to try. Not durable when
-    /// it answers: a process that dies in between leaves an intent that is closed as `unknown`.
+    /// Hands over the outcome of an intent, which the writer stores once, with as many retries as needed. The outcome
+    /// is not durable when this returns: if the process crashes before it is stored, the entry is closed as `unknown`.
     ///
     /// # Errors
-    /// `Unavailable` when the writer has stopped.
+    /// `Unavailable` if the writer has stopped.
     #[expect(
         clippy::unused_async,
         reason = "whoever closes need not know that nothing is waited for"
@@ -152,15 +153,15 @@ impl Recorder {
         })
     }
 
-    /// Counts a refused call of nobody (T16). Counts are stored once a minute.
+    /// Counts a refused anonymous call (T16). Counts are stored once a minute.
     pub fn count_anonymous(&self, ip: Option<IpAddr>, method: &'static str, reason: &'static str) {
         metrics::counter!(ANONYMOUS_REFUSALS, "method" => method, "reason" => reason).increment(1);
         self.inner.shared.anonymous.count(ip, method, reason);
     }
 
-    /// Counts a refused call of a known caller (T16). The first of its principal, method and reason within a minute is
-    /// handed to the writer now, and returned to be waited for. Its repeats are stored at the end of the minute and when
-    /// the process stops, as one entry with their count.
+    /// Counts a refused call of a known caller (T16). The first refusal with the same principal, method and reason
+    /// within a minute is handed to the writer now, and returned so that the caller can wait for it. Its repeats are
+    /// stored at the end of the minute and when the process stops, as one entry with their count.
     #[must_use]
     pub fn refused(
         &self,
@@ -185,7 +186,7 @@ impl Recorder {
         &self.inner.refused_writes
     }
 
-    /// Whether the last attempt to write was a success.
+    /// Whether the last attempt to write succeeded.
     #[must_use]
     pub fn is_writable(&self) -> bool {
         self.inner.shared.writable.load(Ordering::Relaxed)
@@ -193,11 +194,11 @@ impl Recorder {
 
     /// Waits until every outcome that was handed over is stored.
     pub async fn settled(&self) {
-        // The sender is ours, so it can't be gone.
+        // Cannot fail: `self` owns the sender.
         let _ = self.inner.shared.unstored.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    /// Stores what is there and stops; gives up after a while. Everything that records must have ended before.
+    /// Stores all pending entries and stops, with a time limit. Everything that records must have ended before.
     pub async fn drain(&self) {
         self.inner.stopping.send_replace(true);
         self.inner.tasks.wait().await;
@@ -218,7 +219,7 @@ impl Recorder {
     }
 }
 
-/// The first refusal of its kind within a minute, on its way to the log.
+/// The first refusal with its key within a minute, while it is being stored.
 #[derive(Debug)]
 pub struct FirstRefusal {
     stored: oneshot::Receiver<Stored>,
@@ -227,7 +228,7 @@ pub struct FirstRefusal {
 }
 
 impl FirstRefusal {
-    /// Waits until it is stored. If that fails it is counted with its repeats.
+    /// Waits until it is stored. If that fails, it is counted with its repeats.
     pub async fn stored(self) {
         if let Ok(Ok(unclaimed)) = self.stored.await {
             unclaimed.claim();

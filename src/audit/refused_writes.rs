@@ -1,11 +1,11 @@
-//! Bounds how many refused writes one credential can have recorded a minute.
+//! Limits the number of refused writes per credential and minute that are recorded.
 //!
-//! A write has its intent stored before it is judged by the domain, so each one that the domain refuses is a row of its
-//! own. Without a bound, a caller without any role could fill the disk with refusals (T16).
+//! The intent of a write is stored before the domain checks it, so each write that the domain refuses adds a row.
+//! Without a limit, a caller without any role could fill the disk with refusals (T16).
 //!
 //! Invariants
-//! - a write beyond the bound is refused before its intent, and counted like other repeated refusals;
-//! - only refusals count: a caller whose writes succeed has no such bound.
+//! - a write beyond the limit is refused before its intent is stored, and counted like other repeated refusals;
+//! - only refusals count: successful writes are not limited.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::db::types::SessionId;
 use crate::error::{Error, Reason};
 
-/// A caller, and its session if it has one: somebody with a stolen session must not keep its user from ending it.
+/// A caller and its session, if it has one: an attacker with a stolen session must not keep the user from revoking it.
 pub type Credential = (PrincipalId, Option<SessionId>);
 
 const MINUTE_SECONDS: i64 = 60;
@@ -46,13 +46,13 @@ impl Minute {
 }
 
 impl RefusedWrites {
-    /// Allows `each` refused writes of one caller a minute; 0 is no bound.
+    /// Allows `each` refused writes per caller and minute; 0 means no limit.
     pub(super) fn new(each: u32) -> Self {
         let each = if each == 0 { u32::MAX } else { each };
         Self { each, minute: Mutex::default() }
     }
 
-    /// Refuses a further write of a caller that had too many refused in this minute.
+    /// Refuses a write of a caller that has reached the limit in this minute.
     ///
     /// # Errors
     /// `RATE_LIMITED`.
@@ -66,7 +66,7 @@ impl RefusedWrites {
         Err(Error::Exhausted { reason: Reason::RateLimited, retry_in })
     }
 
-    /// Counts a write whose intent was stored and that was then refused.
+    /// Counts a write that was refused after its intent was stored.
     pub fn count(&self, credential: Credential, now: Timestamp) {
         let mut minute = self.minute.lock();
         *minute.at(now).entry(credential).or_default() += 1;

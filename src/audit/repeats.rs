@@ -1,10 +1,11 @@
-//! Refused calls of known callers that repeat: the first of a minute is written at once, the others are counted in
-//! memory and written as one entry at the end of the minute and when the process stops (T16).
+//! Repeated refusals of known callers: the first one in a minute is written at once. The others are counted in memory
+//! and written as one entry at the end of the minute and when the process stops (T16).
 //!
 //! Invariants
-//! - repeats are those of one principal, method and reason within a minute;
-//! - memory and rows are bounded, for one principal and in all: what goes beyond is one count, and nothing is lost;
-//! - a crash loses the counts of the last minute and nothing else: the first refusal of each kind was written.
+//! - refusals with the same principal, method and reason within a minute are repeats;
+//! - memory and rows are bounded, per principal and in total: refusals beyond the bound are added to one count, none is
+//!   lost;
+//! - a crash loses only the counts of the last minute: the first refusal of each key was written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::role::Role;
 
-/// Different refusals of one principal that are told apart within a minute.
+/// Maximum number of distinct refusals of one principal per minute.
 pub(super) const KEYS_PER_PRINCIPAL_MAX: usize = 64;
-/// Different refusals of all principals that are told apart within a minute.
+/// Maximum number of distinct refusals of all principals per minute.
 pub(super) const KEYS_MAX: usize = 10_000;
-/// The reason of a count that holds what there was no room for.
+/// The reason of a count of refusals beyond the bounds.
 const OTHER: &str = "other";
 
-/// What is counted as one.
+/// Refusals with the same key are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     principal: Option<PrincipalId>,
@@ -38,15 +39,15 @@ struct Key {
 /// The refusals of one key.
 #[derive(Debug)]
 struct Repeat {
-    /// Repeats: refusals that are not written yet.
+    /// Number of refusals that are not written yet.
     count: u64,
-    /// What they have in common.
+    /// The fields that they have in common.
     intent: Intent,
     ending: Ending,
     code: i32,
 }
 
-/// A refusal that is to be written at once.
+/// A refusal that must be written at once.
 #[derive(Debug)]
 pub(super) struct First {
     reason: &'static str,
@@ -55,13 +56,13 @@ pub(super) struct First {
 }
 
 impl First {
-    /// As it is stored.
+    /// Builds the entry to store.
     pub(super) fn entry(&self, owner: &str) -> Entry {
         Entry::new(self.intent.clone(), Some(self.outcome.clone()), owner)
     }
 }
 
-/// The refusals of this minute.
+/// The refusals of the current minute.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     minute: Mutex<Minute>,
@@ -70,12 +71,12 @@ pub(super) struct Repeats {
 #[derive(Debug, Default)]
 struct Minute {
     keys: HashMap<Key, Repeat>,
-    /// How many keys each principal has.
+    /// Number of keys of each principal.
     principals: HashMap<Option<PrincipalId>, usize>,
 }
 
 impl Repeats {
-    /// Counts a refusal. Returns it if it is the first of its kind and has to be written now.
+    /// Counts a refusal. Returns it if it is the first one with its key, which must be written now.
     pub(super) fn count(
         &self,
         reason: &'static str,
@@ -96,7 +97,7 @@ impl Repeats {
         None
     }
 
-    /// Counts a first one that could not be written.
+    /// Counts a first refusal that could not be written.
     pub(super) fn count_unwritten(&self, first: First) {
         let First { reason, intent, outcome } = first;
         let key = Key { principal: intent.principal, method: Arc::clone(&intent.method), reason };
@@ -104,14 +105,14 @@ impl Repeats {
         if let Some(known) = minute.keys.get_mut(&key) {
             known.add(&intent);
         } else if minute.has_room(key.principal) {
-            // The minute is over.
+            // Its minute has ended.
             minute.keys.insert(key, Repeat::new(1, intent, &outcome));
         } else {
             minute.add_to_other(intent, &outcome);
         }
     }
 
-    /// An entry for each kind that was repeated. A new minute begins.
+    /// Returns an entry for each key that was repeated, and begins a new minute.
     pub(super) fn take(&self, at: Timestamp, owner: &str) -> Vec<Entry> {
         let taken = std::mem::take(&mut *self.minute.lock());
         let repeated = taken.keys.into_iter().filter(|(_, repeat)| repeat.count > 0);
@@ -120,7 +121,7 @@ impl Repeats {
 }
 
 impl Minute {
-    /// Whether the principal may have one key more, which is counted then.
+    /// Returns whether the principal may have one more key, and counts that key.
     fn has_room(&mut self, principal: Option<PrincipalId>) -> bool {
         if self.keys.len() >= KEYS_MAX {
             return false;
@@ -130,7 +131,7 @@ impl Minute {
         *keys <= KEYS_PER_PRINCIPAL_MAX
     }
 
-    /// Counts what there is no room for: with the principal, if that much is left.
+    /// Counts a refusal beyond the bounds: with its principal if there is room for that, otherwise without.
     fn add_to_other(&mut self, intent: Intent, outcome: &Outcome) {
         let principal = intent.principal.filter(|_| self.keys.len() < 2 * KEYS_MAX);
         let key = Key { principal, method: "".into(), reason: OTHER };
@@ -163,7 +164,7 @@ impl Repeat {
         Self { count, intent, ending: outcome.ending, code: outcome.code }
     }
 
-    /// One more. What differs between them is left out.
+    /// Counts one more refusal. Clears the fields that differ.
     fn add(&mut self, intent: &Intent) {
         self.count += 1;
         let common = &mut self.intent;
@@ -180,7 +181,7 @@ impl Repeat {
     }
 
     fn entry(self, reason: &'static str, at: Timestamp, owner: &str) -> Entry {
-        // Many calls, so none of their ids.
+        // The entry has no request id, since it counts many calls.
         let intent = Intent { at, request_id: Uuid::nil(), ..self.intent };
         let outcome = Outcome {
             detail: Some(json!({ "count": self.count, "reason": reason })),

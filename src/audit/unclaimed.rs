@@ -1,6 +1,6 @@
-//! An intent on its way from the writer to its caller.
+//! A stored intent until its caller has received it.
 //!
-//! Invariant: an intent that is stored reaches its caller or is closed, also if the caller goes between the two.
+//! Invariant: a stored intent reaches its caller or is closed, even if the caller hangs up in between.
 
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -11,17 +11,17 @@ use super::{Ending, Outcome};
 use crate::clock::Clock;
 use crate::db::types::AuditId;
 
-/// gRPC's CANCELLED: the caller went away.
+/// gRPC's CANCELLED: the caller hung up.
 const CODE_CANCELLED: i32 = 1;
 
-/// A stored entry. Dropped before it is claimed, it is closed.
+/// A stored entry. It is closed if it is dropped before it is claimed.
 #[derive(Debug)]
 pub(super) struct Unclaimed {
     id: AuditId,
     desk: Option<Desk>,
 }
 
-/// Where unclaimed entries are closed.
+/// Closes unclaimed entries.
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     pub(super) closings: mpsc::UnboundedSender<Closing>,
@@ -34,7 +34,7 @@ impl Unclaimed {
         Self { id, desk: Some(desk.clone()) }
     }
 
-    /// Takes it over.
+    /// Takes the entry over.
     pub(super) fn claim(mut self) -> AuditId {
         self.desk = None;
         self.id
@@ -47,18 +47,18 @@ impl Drop for Unclaimed {
         let end = caller_gone(&clock);
         shared.unstored.send_modify(|count| *count += 1);
         if closings.send(Closing { id: self.id, end }).is_err() {
-            // The writer has stopped: the entry is closed as `unknown` like those of a dead replica.
+            // The writer has stopped: the entry will be closed as `unknown`, like those of a crashed replica.
             shared.unstored.send_modify(|count| *count -= 1);
         }
     }
 }
 
-/// How an entry ends whose caller had gone before anything happened.
+/// The outcome of an entry whose caller hung up before anything happened.
 pub(super) fn caller_gone(clock: &Clock) -> End {
     nothing_happened(clock, CODE_CANCELLED, "the caller had gone")
 }
 
-/// How an entry ends that nobody will act on.
+/// The outcome of an entry whose action will not happen.
 pub(super) fn nothing_happened(clock: &Clock, code: i32, why: &str) -> End {
     End::from(Outcome {
         detail: Some(serde_json::json!({ "nothing_happened": why })),

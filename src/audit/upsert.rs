@@ -1,12 +1,12 @@
-//! Writes entries of which nobody knows whether they are stored.
+//! Writes entries that are in doubt: they may or may not be stored.
 //!
-//! A commit whose answer was lost may be done, refused, or still on its way while this runs. Each entry is therefore
-//! written under the id that it had, and closed: PostgreSQL lets the second write of an id wait for the first one. An
-//! UPDATE alone would find no row while the first one is on its way, and leave the entry open.
+//! A commit whose response was lost may be done, refused, or still in progress while this runs. Each entry is therefore
+//! written with its known id, and closed: PostgreSQL makes the second write of an id wait for the first one. An UPDATE
+//! alone would find no row while the first write is in progress, and leave the entry open.
 //!
 //! Invariants
-//! - an entry is there once and closed when this has been answered;
-//! - an outcome that is stored is not changed.
+//! - each entry is stored once and closed when this returns `Ok`;
+//! - a stored outcome is not changed.
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -21,7 +21,7 @@ use crate::db::schema::audit_log;
 use crate::db::types::AuditId;
 use crate::error::Error;
 
-/// A closed entry that is perhaps stored already, perhaps open.
+/// A closed entry that may already be stored, possibly as open.
 #[derive(Debug, Serialize)]
 pub(super) struct Doubtful {
     #[serde(serialize_with = "batch::id")]
@@ -30,7 +30,7 @@ pub(super) struct Doubtful {
     pub(super) entry: Entry,
 }
 
-/// Follows the rows: closes what is stored and open.
+/// Follows the rows: closes entries that are stored and open.
 const CLOSE: &str = " \
   ON CONFLICT (id) DO UPDATE SET \
     closed_at = excluded.closed_at, outcome = excluded.outcome, code = excluded.code, \
@@ -38,14 +38,15 @@ const CLOSE: &str = " \
     bytes_out = excluded.bytes_out, outcome_target = excluded.outcome_target \
   WHERE audit_log.closed_at IS NULL";
 
-/// All of them in one statement, which may be repeated.
+/// Writes all entries in one statement, which may be repeated.
 pub(super) async fn postgres(conn: &mut PgConn, doubtful: &[Doubtful]) -> Result<(), Error> {
     let rows = serde_json::to_string(doubtful).map_err(Error::internal)?;
     diesel_async::RunQueryDsl::execute(Upsert { rows }, conn).await?;
     Ok(())
 }
 
-/// One of them. SQLite answers every commit, so that this is for completeness: both statements may be repeated.
+/// Writes one entry. SQLite reports the result of every commit, so this exists for completeness. Both statements may be
+/// repeated.
 pub(super) fn sqlite(conn: &mut SqliteConnection, doubtful: &Doubtful) -> QueryResult<()> {
     let Doubtful { id, entry } = doubtful;
     let open =

@@ -1,11 +1,12 @@
-//! The one task of a replica that writes the audit log: all that came while it was writing goes into the next batch.
+//! The only task of a replica that writes the audit log. Entries that arrive while it writes form the next batch.
 //!
 //! Invariants
-//! - whoever waits for an entry is told when its batch is durable, or that it won't be;
-//! - an entry that was stored after its caller had gone is closed. One whose commit was not answered is written once more
-//!   under its id, closed: whether the first write is stored, is not, or is still on its way, it is there once and closed;
-//! - outcomes that could not be stored are tried again by themselves, so that they don't hold up the next ones;
-//! - a batch that the database refuses is halved until the row that it can't take stands alone.
+//! - the caller that waits for an entry gets a response when its batch is durable, or when it will not be stored;
+//! - an entry that was stored after its caller had hung up is closed. An entry whose commit got no response is written
+//!   again with its id, closed: it is stored once and closed, whether the first write was stored, failed, or is still
+//!   in progress;
+//! - outcomes that could not be stored are retried separately, so that they do not delay newer ones;
+//! - a batch that the database rejects is halved until the rejected row is alone in its batch.
 
 use std::mem;
 use std::sync::Arc;
@@ -28,17 +29,17 @@ use crate::db::types::AuditId;
 use crate::error::Error;
 use crate::telemetry::metrics::{AUDIT_BATCH, AUDIT_COMMIT, AUDIT_FAILED_BATCHES, AUDIT_QUEUE};
 
-/// First wait of outcomes that could not be stored; it doubles.
+/// First delay before outcomes are retried; it doubles with each failure.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest wait of outcomes that could not be stored.
+/// Longest delay before outcomes are retried.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often the counts of refusals are written.
+/// Interval at which the counts of refusals are written.
 const COUNTS_EVERY: Duration = Duration::from_mins(1);
-/// Counts that wait while the database is away: those of one minute, whatever was refused in it.
+/// Maximum number of counts that wait while the database is unavailable: all that one minute can produce.
 const COUNTS_MAX: usize = anonymous::KEYS_MAX + 2 * repeats::KEYS_MAX;
-/// How long a stopping process tries to store what it still has.
+/// How long a stopping process tries to store pending entries.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
-/// gRPC's UNAVAILABLE: the caller was told that nothing has happened.
+/// gRPC's UNAVAILABLE: the caller got the response that nothing has happened.
 const CODE_UNAVAILABLE: i32 = 14;
 
 pub(super) struct Writer {
@@ -48,7 +49,7 @@ pub(super) struct Writer {
     pub(super) batch_max: usize,
     pub(super) entries: mpsc::Receiver<Asked>,
     pub(super) closings: mpsc::UnboundedReceiver<Closing>,
-    /// Where entries are closed that nobody has claimed.
+    /// Closes unclaimed entries.
     pub(super) desk: Desk,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) shared: Arc<Shared>,
@@ -56,20 +57,21 @@ pub(super) struct Writer {
     pub(super) later: Later,
 }
 
-/// What is to be tried again.
+/// The rows to retry.
 #[derive(Default)]
 pub(super) struct Later {
     /// Outcomes that could not be stored.
     closings: Vec<Closing>,
-    /// Entries that nobody waits for: counts of refusals.
+    /// Entries without a waiting caller: counts of refusals.
     counts: Vec<Entry>,
-    /// Entries that are perhaps stored, since the answer to their commit was lost.
+    /// Entries that may be stored, since the response to their commit was lost.
     doubtful: Vec<Doubtful>,
     failures: u32,
     at: Option<Instant>,
 }
 
-/// Entries with those who wait for them, in the same order, and outcomes. Entries beyond the waiting are counts.
+/// Entries, the channels of their waiting callers in the same order, and outcomes. Entries without a channel are
+/// counts.
 struct Work {
     batch: Batch,
     waiting: Vec<oneshot::Sender<Stored>>,
@@ -87,7 +89,7 @@ impl Later {
         self.closings.is_empty() && self.counts.is_empty() && self.doubtful.is_empty()
     }
 
-    /// Tries again, and later with each failure.
+    /// Schedules a retry. The delay grows with each failure.
     fn failed(&mut self) {
         let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(6)).min(RETRY_MAX);
         self.failures += 1;
@@ -123,7 +125,7 @@ impl Writer {
         self.drain().await;
     }
 
-    /// Takes whatever has come by now.
+    /// Adds all rows that have arrived, up to the size of a batch.
     fn fill(&mut self, work: &mut Work) {
         gauge!(AUDIT_QUEUE).set(to_f64(self.entries.len()));
         while work.batch.entries.len() < self.batch_max
@@ -153,7 +155,7 @@ impl Writer {
                     histogram!(AUDIT_COMMIT).record(begun.elapsed());
                     self.stored(work, &ids);
                 }
-                // A row that the database does not take.
+                // The database rejects a row.
                 Err(NotStored { error: Error::Internal(_) | Error::Invalid { .. }, .. })
                     if work.batch.len() > 1 =>
                 {
@@ -169,14 +171,14 @@ impl Writer {
         self.shared.writable.store(true, Ordering::Relaxed);
         self.settle(work.batch.closings.len() + work.batch.doubtful.len());
         for (answer, id) in work.waiting.into_iter().zip(ids) {
-            // Of an open entry whose caller has gone nobody else knows. Of a closed one this changes nothing.
+            // If the caller has hung up, only this task knows of an open entry. A closed entry stays as it is.
             if let Err(Ok(unclaimed)) = answer.send(Ok(Unclaimed::new(*id, &self.desk))) {
                 self.abandon(unclaimed.claim());
             }
         }
     }
 
-    /// Closes an entry whose caller had gone.
+    /// Closes an entry whose caller has hung up.
     fn abandon(&mut self, id: AuditId) {
         let end = unclaimed::caller_gone(&self.clock);
         self.shared.unstored.send_modify(|count| *count += 1);
@@ -205,13 +207,13 @@ impl Writer {
             self.later.doubtful.extend(doubtful);
         }
         for answer in work.waiting {
-            // A caller that has gone needs no answer.
+            // Fails if the caller has hung up.
             let _ = answer.send(Err(NotWritten));
         }
         self.later.failed();
     }
 
-    /// Tries again what could not be stored.
+    /// Retries all rows that could not be stored.
     async fn retry(&mut self) {
         self.later.at = None;
         let mut left = mem::take(&mut self.later.closings);
@@ -241,7 +243,7 @@ impl Writer {
         if entries.is_empty() {
             return;
         }
-        // What a database that is away has left behind is bounded, too.
+        // Bounds the counts that wait while the database is unavailable.
         let room = COUNTS_MAX.saturating_sub(self.later.counts.len());
         self.later.counts.extend(entries.into_iter().take(room));
         self.later.at.get_or_insert_with(Instant::now);
@@ -287,7 +289,7 @@ impl Work {
     fn halves(mut self) -> (Self, Self) {
         let Batch { entries, closings, doubtful } = &mut self.batch;
         if !doubtful.is_empty() && entries.len() + closings.len() > 0 {
-            // What is doubtful by itself.
+            // Puts the rows in doubt into a batch of their own.
             let doubtful = mem::take(doubtful);
             let batch = Batch { doubtful, ..Batch::default() };
             return (Self { batch, waiting: Vec::new() }, self);
@@ -300,7 +302,7 @@ impl Work {
     }
 }
 
-/// Told to stop, or everybody who could tell has gone.
+/// Waits for the signal to stop, or until its sender is dropped.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }

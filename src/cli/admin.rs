@@ -1,7 +1,7 @@
-//! `shoreguard admin`: the first steps and the last resort, offline, on the database itself.
+//! `shoreguard admin`: initial setup and recovery, offline, directly on the database.
 //!
-//! Whoever runs it holds the database and the master key, so no role is asked. What it does is in the audit log all
-//! the same. On SQLite the server must be stopped; on PostgreSQL it may run, and sees the change within a second.
+//! The person who runs it has the database and the master key, so no role is checked. Every action is still in the
+//! audit log. On SQLite the server must be stopped; on PostgreSQL it may run, and sees the change within a second.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::secret::Secret;
 use crate::telemetry;
 
 const JOB: &str = "admin";
-/// Most bytes of a password on standard input.
+/// Maximum length of a password on standard input, in bytes.
 const INPUT_BYTES_MAX: u64 = 1024;
 
-/// What to do to the database.
+/// What to change in the database.
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum AdminCommand {
     /// Creates a user.
@@ -40,15 +40,15 @@ pub(super) enum AdminCommand {
         /// Global role: none, viewer, operator or admin.
         #[arg(long, default_value = "admin")]
         role: Role,
-        /// Reads the password from standard input; else one is made and printed.
+        /// Reads the password from standard input. Without this flag, a password is generated and printed.
         #[arg(long)]
         password_stdin: bool,
     },
-    /// Sets a user's password; sessions made from the older one are dead.
+    /// Sets a user's password and revokes the user's sessions.
     ResetPassword {
         /// E-mail address.
         email: String,
-        /// Reads the password from standard input; else one is made and printed.
+        /// Reads the password from standard input. Without this flag, a password is generated and printed.
         #[arg(long)]
         password_stdin: bool,
     },
@@ -62,7 +62,7 @@ pub(super) enum AdminCommand {
     },
 }
 
-/// `admin` and its configuration.
+/// Arguments of `admin`, and the configuration.
 #[derive(Debug, clap::Args)]
 pub(super) struct AdminArgs {
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub(super) struct AdminArgs {
     command: AdminCommand,
 }
 
-/// Does one thing and says what came of it.
+/// Runs the subcommand and prints its result.
 pub(super) async fn run(args: AdminArgs) -> Result<(), Failure> {
     let config = args.config.load()?;
     telemetry::init_logging(&config.telemetry)?;
@@ -118,7 +118,7 @@ async fn create_service_principal(ctx: &Ctx, name: &str, role: Role) -> Result<S
     Ok(key.expose().to_owned())
 }
 
-/// The password from standard input, or a new one and the words that show it.
+/// Returns the password from standard input, or a generated one with the text that displays it.
 fn password(stdin: bool) -> Result<(Secret, String), Failure> {
     if stdin {
         let mut text = String::new();
@@ -132,7 +132,7 @@ fn password(stdin: bool) -> Result<(Secret, String), Failure> {
     Ok((Secret::new(made), shown))
 }
 
-/// Does something between an intent and its outcome, like any call.
+/// Runs an action with an audit entry that is opened before and closed after, like a call.
 async fn recorded<T>(
     ctx: &Ctx,
     about: About,

@@ -1,4 +1,4 @@
-//! The folder of what a server makes itself. It holds keys, so that a new one is open to its owner alone.
+//! The folder for files that the server creates. It holds keys, so a new folder is accessible to its owner only.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Failure;
 
-/// Makes the folder where there is none.
+/// Creates the folder if it does not exist.
 pub(super) fn make(path: &Path) -> Result<(), Failure> {
     DirBuilder::new()
         .recursive(true)

@@ -1,8 +1,8 @@
-//! `shoreguard dev`: everything on loopback, with nothing to prepare.
+//! `shoreguard dev`: a complete setup on loopback without preparation.
 //!
-//! A SQLite file in a folder, a simulated gateway of each generation with sandboxes and a pending draft, an admin key
-//! and a key that is good for one gateway alone. Started again on the same folder, the keys are made anew, since only
-//! their hashes are kept, and the gateways are found at their new ports.
+//! Uses a SQLite file in a folder, a simulated gateway of each generation with sandboxes and a pending draft, an admin
+//! key, and one key per gateway that is valid for that gateway only. If it is restarted on the same folder, the keys
+//! are rotated, since only their hashes are stored, and the gateways are updated to their new ports.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,18 +40,18 @@ const JOB: &str = "dev";
 /// Where and how to run.
 #[derive(Debug, clap::Args)]
 pub(super) struct DevArgs {
-    /// The folder of the database and its key.
+    /// Folder of the database and its key.
     #[arg(long, value_name = "FOLDER", default_value = "shoreguard-dev")]
     data: PathBuf,
-    /// Where to listen; port 0 for any that is free.
+    /// Address to listen on; port 0 picks a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
-    /// Print one line of JSON for scripts instead.
+    /// Prints one line of JSON for scripts instead of text.
     #[arg(long)]
     json: bool,
 }
 
-/// A gateway of the folder.
+/// A simulated gateway.
 struct DevGateway {
     name: &'static str,
     simulator: Simulator,
@@ -87,7 +87,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
             "`dev` listens on loopback only: its keys are printed".to_owned(),
         ));
     }
-    // Before all else: the public address is part of the configuration, and port 0 becomes one here.
+    // Bound first: the public URL is part of the configuration, and port 0 is replaced by a real port here.
     let listener = bind(args.listen).await?;
     let config = config(&args, listener.local_addr()?)?;
     telemetry::init_logging(&config.telemetry)?;
@@ -121,7 +121,7 @@ pub(super) async fn run(args: DevArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A fresh key of a service principal, which is made where it is missing.
+/// Rotates the key of a service principal, which is created if it does not exist.
 async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     let ctx = Ctx::system(app, JOB);
     match principals::get(&ctx, name).await {
@@ -133,7 +133,7 @@ async fn key(app: &Arc<App>, name: &str, role: Role) -> Result<Secret, Error> {
     }
 }
 
-/// A simulated gateway, registered, and a key that is good for it alone.
+/// Starts and registers a simulated gateway, and creates a key that is valid for it only.
 async fn gateway(
     app: &Arc<App>,
     name: &'static str,

@@ -1,9 +1,9 @@
-//! `shoreguard hook-exec`: limits itself, then becomes the command. The server starts boot hooks by it, since a limit must
-//! be set in the process that it is for.
+//! `shoreguard hook-exec`: sets limits for its own process and then executes the command. The server starts boot hooks
+//! with it, since limits must be set in the process that they apply to.
 //!
 //! Invariants
-//! - nothing is run where a limit could not be set;
-//! - what is inherited is what the server gave: environment, standard streams, working directory.
+//! - the command is not run if a limit could not be set;
+//! - the command inherits environment, standard streams and working directory from the server.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 use super::Failure;
 
-/// What the command may take, and the command.
+/// The limits and the command.
 #[derive(Debug, clap::Args)]
 pub(super) struct HookExecArgs {
     #[arg(long)]
@@ -27,12 +27,12 @@ pub(super) struct HookExecArgs {
     processes: u64,
     #[arg(long)]
     file_bytes: u64,
-    /// An absolute path, and what it is given.
+    /// An absolute path, followed by its arguments.
     #[arg(required = true, last = true)]
     command: Vec<OsString>,
 }
 
-/// Never comes back where it succeeds.
+/// Does not return if it succeeds.
 pub(super) fn run(args: &HookExecArgs) -> Result<(), Failure> {
     let limits = [
         (Resource::Cpu, args.cpu_seconds),
@@ -46,7 +46,7 @@ pub(super) fn run(args: &HookExecArgs) -> Result<(), Failure> {
     for (resource, most) in limits {
         limit(resource, most).map_err(refused)?;
     }
-    // What it starts gains no privilege by a file's set-user-id bit.
+    // The command cannot gain privileges through set-user-id files.
     rustix::thread::set_no_new_privs(true).map_err(refused)?;
     umask(Mode::RWXG | Mode::RWXO);
     let (program, rest) =
@@ -55,7 +55,7 @@ pub(super) fn run(args: &HookExecArgs) -> Result<(), Failure> {
     Err(Failure::Io(format!("the hook could not be run: {error}")))
 }
 
-/// A limit is never raised above the one that is in force.
+/// Sets a limit. It is never raised above the current one.
 fn limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
     let most = getrlimit(resource).maximum.map_or(most, |present| present.min(most));
     setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })

@@ -1,4 +1,4 @@
-//! `shoreguard migrate`: brings the database's schema up to date and serves nothing, for a rollout that wants it apart.
+//! `shoreguard migrate`: updates the database schema and exits, for rollouts that migrate in a separate step.
 
 use super::{Failure, data_dir, output};
 use crate::boot::db_options;
@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::telemetry;
 
-/// Opens the database, which brings its schema up to date under a lock.
+/// Opens the database, which updates its schema under a lock.
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     telemetry::init_logging(&config.telemetry)?;
     data_dir::make(&config.server.data_dir)?;

@@ -1,9 +1,9 @@
-//! The command line: one file a command, each of them one call into the rest.
+//! The command line: one file per command, each of which makes one call into other modules.
 //!
 //! Invariants
-//! - standard output holds answers only; what went wrong goes to standard error;
-//! - the exit code is 0 for done, 1 for refused or failed, 2 for a command or configuration that is wrong;
-//! - what a server said is made harmless to a terminal before it is written.
+//! - standard output holds results only; errors are written to standard error;
+//! - the exit code is 0 for success, 1 if the call was refused or failed, 2 if the command or configuration is wrong;
+//! - text from a server is escaped before it is written to the terminal.
 
 mod admin;
 mod call;
@@ -29,7 +29,7 @@ use crate::config::{Config, Faults, Sources};
 use crate::error::Error;
 use crate::telemetry;
 
-/// How long the end of a command waits for blocking work that it no longer needs.
+/// How long a finished command waits for blocking work that it no longer needs.
 const RUNTIME_END_TIME: Duration = Duration::from_secs(2);
 
 /// The control plane for fleets of OpenShell gateways.
@@ -42,30 +42,30 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves until SIGTERM or SIGINT.
+    /// Runs the server until SIGTERM or SIGINT.
     Serve(ConfigArgs),
-    /// Serves on loopback with simulated gateways, a database in a folder, and keys that are printed.
+    /// Runs a server on loopback with simulated gateways, a database in a folder, and printed keys.
     Dev(dev::DevArgs),
-    /// Creates users and keys, or sets a password, on the database itself.
+    /// Creates users and keys, or sets a password, directly in the database.
     Admin(admin::AdminArgs),
-    /// Brings the database's schema up to date.
+    /// Updates the database schema.
     Migrate(ConfigArgs),
-    /// Reads the configuration, lists everything that is wrong with it, or prints it with its secrets as `***`.
+    /// Checks the configuration: lists all errors, or prints it with `***` in place of secrets.
     CheckConfig(ConfigArgs),
-    /// Calls a method of a server, its own or one of a gateway behind it.
+    /// Calls a method of a server or of a gateway behind it.
     Call(call::CallArgs),
-    /// Limits itself and becomes a boot hook; the server's own.
+    /// Sets process limits and executes a boot hook. For internal use by the server.
     #[command(hide = true)]
     HookExec(hook_exec::HookExecArgs),
 }
 
-/// Where a server's configuration comes from, besides `SHOREGUARD_<SECTION>_<KEY>` variables.
+/// Sources of the server's configuration, in addition to `SHOREGUARD_<SECTION>_<KEY>` variables.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// The TOML file.
+    /// Path of the TOML file.
     #[arg(long, value_name = "FILE", env = "SHOREGUARD_CONFIG")]
     config: Option<PathBuf>,
-    /// One key, over file and environment: `--set server.listen=127.0.0.1:9000`.
+    /// Sets one key, overriding file and environment: `--set server.listen=127.0.0.1:9000`.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = key_and_value)]
     flags: Vec<(String, String)>,
 }
@@ -82,18 +82,18 @@ fn key_and_value(text: &str) -> Result<(String, String), &'static str> {
     Ok((key.trim().to_owned(), value.to_owned()))
 }
 
-/// Why a command did not do what it was told.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command is wrong, or what it was given.
+    /// The command or its arguments are wrong.
     Usage(String),
     /// The configuration is wrong.
     Config(Faults),
     /// The server refused or failed.
     Call(Box<Status>),
-    /// What the command needs is wrong or away. Whoever types a command may see the cause.
+    /// Something that the command needs is wrong or unavailable. The user of a command may see the cause.
     Own(Error),
-    /// The server was not reached, or the answer could not be written.
+    /// The server could not be reached, or the result could not be written.
     Io(String),
 }
 
@@ -149,7 +149,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Does what the command line says.
+/// Runs the command.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
@@ -175,7 +175,7 @@ pub fn run(cli: Cli) -> ExitCode {
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let done = runtime.block_on(command);
-    // What blocks on a disk or a name server that hangs does not hold the exit.
+    // Blocking work on a hanging disk or name server does not delay the exit.
     runtime.shutdown_timeout(RUNTIME_END_TIME);
     done
 }

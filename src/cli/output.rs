@@ -1,4 +1,4 @@
-//! The one place that writes to the terminal.
+//! The only module that writes to the terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::telemetry;
 
-/// How long a server waits for the reader of its standard output.
+/// How long a server waits until its standard output is read.
 const ANNOUNCE_TIME: Duration = Duration::from_secs(1);
 
-/// Writes an answer and a line's end to standard output. A reader that went away, as `head` does, is no failure.
+/// Writes a result and a newline to standard output. A closed pipe, for example to `head`, is not an error.
 pub(super) fn answer(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{}", inert(text)).and_then(|()| stdout.flush()) {
@@ -20,8 +20,9 @@ pub(super) fn answer(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes an answer of a command that goes on to serve: on a thread of its own, which is waited for so long and no
-/// longer, since a pipe that is full and not read would hold the server. The thread ends with the write or the process.
+/// Writes the result of a command that continues to serve. It is written by a separate thread, which is waited for one
+/// second, since a full pipe without a reader would block the server. The thread ends with the write or with the
+/// process.
 pub(super) async fn announce(text: String) -> io::Result<()> {
     let (done, written) = oneshot::channel();
     std::thread::Builder::new().name("announce".to_owned()).spawn(move || {
@@ -30,12 +31,12 @@ pub(super) async fn announce(text: String) -> io::Result<()> {
     match tokio::time::timeout(ANNOUNCE_TIME, written).await {
         Ok(Ok(written)) => written,
         Ok(Err(_)) => Err(io::Error::other("the thread that prints has panicked")),
-        // It is printed once the pipe is read.
+        // The text is printed as soon as the pipe is read.
         Err(_) => Ok(()),
     }
 }
 
-/// Writes what went wrong to the log of a server, or to standard error, which nobody could be told if that failed.
+/// Writes an error to the log of a server, or to standard error. A failure to write it is ignored.
 pub(super) fn complain(text: &str) {
     let text = inert(text);
     if !telemetry::log_line(&text) {
@@ -43,8 +44,8 @@ pub(super) fn complain(text: &str) {
     }
 }
 
-/// Text in which a gateway's names and messages can neither steer a terminal nor turn the reading order around. In JSON
-/// such characters stand inside strings only, and the escape is JSON's own.
+/// Escapes control and format characters, so that names and messages of a gateway can neither control a terminal nor
+/// reverse the reading order. In JSON such characters occur only in strings, and the escape is that of JSON.
 pub(super) fn inert(text: &str) -> String {
     let mut inert = String::with_capacity(text.len());
     for c in text.chars() {
@@ -57,7 +58,7 @@ pub(super) fn inert(text: &str) -> String {
     inert
 }
 
-/// Characters without a shape of their own: directions, joiners, separators.
+/// Whether a character is invisible: direction marks, joiners, separators.
 fn is_format(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -1,7 +1,7 @@
-//! `shoreguard serve`: the server, until it is told to stop.
+//! `shoreguard serve`: runs the server until a signal stops it.
 //!
-//! The metrics listener starts before the API's and ends after it, so that start and drain can be watched. A second
-//! signal ends the process without waiting.
+//! The metrics listener starts before the API listener and ends after it, so that start and drain can be monitored. A
+//! second signal ends the process without waiting.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
             file.display(),
             token.expose()
         );
-        // The file has the token: a full or closed standard output does not keep the server from starting.
+        // The token is also in the file: a full or closed standard output does not prevent the server from starting.
         if let Err(error) = output::announce(text).await {
             warn!(%error, "the setup token was not printed");
         }
@@ -81,7 +81,7 @@ pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
         .map_err(|error| Failure::Io(format!("`{address}` cannot be listened on: {error}")))
 }
 
-/// What asks a process to stop, or to read its certificates again.
+/// The signals that stop the process or reload its certificates.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -95,7 +95,7 @@ impl Signals {
         Ok(Self { terminate, interrupt, hangup })
     }
 
-    /// The next signal to stop. Until then, each SIGHUP asks for the files of TLS to be read again.
+    /// Returns the name of the next signal to stop. Until then, each SIGHUP reloads the TLS files.
     pub(super) async fn next(&mut self, app: &App) -> &'static str {
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! The one clock. Tests move it; nothing else reads the time.
+//! The only clock. Tests can advance it; no other module reads the time.
 
 mod timestamp;
 
@@ -10,20 +10,20 @@ use rustix::time::{ClockId, clock_gettime};
 
 pub use self::timestamp::Timestamp;
 
-/// Wall clock and a clock that counts sleep, both shifted by the same offset.
+/// A wall clock and a boot-time clock, which includes time asleep. Both are shifted by the same offset.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     offset_us: Arc<AtomicI64>,
 }
 
 impl Clock {
-    /// The time as it is.
+    /// Returns the system time without an offset.
     #[must_use]
     pub fn system() -> Self {
         Self::default()
     }
 
-    /// The time of day, UTC.
+    /// The current time, UTC.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         Timestamp::from_unix_micros(
@@ -31,14 +31,14 @@ impl Clock {
         )
     }
 
-    /// Time since the machine started, sleep included: what freshness is measured by (T13).
+    /// Time since the machine booted, including time asleep. Freshness is measured with it (T13).
     #[must_use]
     pub fn since_boot(&self) -> Duration {
         let us = micros(ClockId::Boottime) + self.offset_us.load(Ordering::Relaxed);
         Duration::from_micros(u64::try_from(us).unwrap_or_default())
     }
 
-    /// Moves both clocks forward, for tests.
+    /// Advances both clocks, for tests.
     pub fn advance(&self, by: Duration) {
         let us = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.offset_us.fetch_add(us, Ordering::Relaxed);

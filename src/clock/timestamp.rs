@@ -1,7 +1,7 @@
-//! A moment, and how both engines store it.
+//! A point in time, and how both database engines store it.
 //!
-//! Invariant: a time is UTC, in whole microseconds, and its text on SQLite has a fixed width, so that order by text is
-//! order by time.
+//! Invariant: a time is UTC, in whole microseconds, and its text on SQLite has a fixed width, so that sorting by text
+//! is sorting by time.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,16 +25,16 @@ const SQLITE_FORMAT: &[BorrowedFormatItem<'_>] =
 const RFC3339_FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
-/// A moment in UTC, to the microsecond.
+/// A point in time in UTC, with microsecond precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = sql_types::Timestamp)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The start of Unix time: before everything that is stored.
+    /// The start of Unix time: before all stored times.
     pub const EPOCH: Self = Self(0);
 
-    /// From microseconds since 1970-01-01.
+    /// Converts from microseconds since 1970-01-01.
     #[must_use]
     pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros)
@@ -46,7 +46,7 @@ impl Timestamp {
         self.0
     }
 
-    /// From whole seconds since 1970-01-01, as tokens hold them.
+    /// Converts from whole seconds since 1970-01-01, the unit in tokens.
     #[must_use]
     pub const fn from_unix_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
@@ -58,25 +58,25 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
-    /// Later by this much; the end of time instead of an overflow.
+    /// Adds a duration; saturates at the maximum.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(micros(by)))
     }
 
-    /// Earlier by this much; the start of time instead of an overflow.
+    /// Subtracts a duration; saturates at the minimum.
     #[must_use]
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(micros(by)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// As the time crate has it; none beyond the years -9999 to 9999.
+    /// Converts to the type of the time crate. Returns `None` outside the years -9999 to 9999.
     #[must_use]
     pub fn to_offset(self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000).ok()
@@ -89,7 +89,7 @@ fn micros(by: Duration) -> i64 {
 
 impl From<OffsetDateTime> for Timestamp {
     fn from(at: OffsetDateTime) -> Self {
-        // The time crate ends at the year 9999, which is far inside the range.
+        // The time crate ends with the year 9999, which is well inside the range.
         Self(i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).unwrap_or(i64::MAX))
     }
 }

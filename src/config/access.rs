@@ -11,12 +11,12 @@ use super::read::{Key, Kind, Section};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
-    /// The age past which checks fail and live streams end, in seconds. Default 5 and never more: so long at most does a
-    /// caller who was shut out elsewhere get in here.
+    /// Age of the access data after which access checks fail and live streams end, in seconds. It bounds how long a
+    /// caller whose access was revoked on another replica can still use this one. Range 1 to 5. Default 5.
     #[serde(default = "stale_after_seconds")]
     pub stale_after_seconds: u64,
-    /// How often the change log is read, in milliseconds. Default 500: what another replica writes is in force within
-    /// one second.
+    /// Interval at which the change log is read, in milliseconds. Range 50 to 1000, and at most half of
+    /// `stale_after_seconds`. Default 500: a change on another replica takes effect within one second.
     #[serde(default = "poll_milliseconds")]
     pub poll_milliseconds: u64,
 }
@@ -46,13 +46,13 @@ impl Section for Access {
 }
 
 impl Access {
-    /// The age past which checks fail.
+    /// Returns the age after which access checks fail.
     #[must_use]
     pub fn stale_after(&self) -> Duration {
         Duration::from_secs(self.stale_after_seconds)
     }
 
-    /// How often the change log is read.
+    /// Returns the interval at which the change log is read.
     #[must_use]
     pub fn poll(&self) -> Duration {
         Duration::from_millis(self.poll_milliseconds)

@@ -1,24 +1,25 @@
-//! `[audit]`: how the audit log is kept.
+//! `[audit]`: how audit entries are stored.
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// How the audit log is kept.
+/// How audit entries are stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
-    /// How long entries are kept, in days. Default 90: a quarter, the time that most reviews look back.
+    /// Time that audit entries are stored, in days. Range 1 to 3650. Default 90: a quarter, which most reviews cover.
     #[serde(default = "retention_days")]
     pub retention_days: u32,
-    /// Most entries in one commit. Default 512: enough for ten thousand writes a second, small enough that the first one
-    /// in it waits milliseconds.
+    /// Maximum number of audit entries in one database commit. Range 1 to 4096. Default 512: enough for ten thousand
+    /// writes a second, and small enough that the first entry of a commit waits only milliseconds.
     #[serde(default = "batch_max")]
     pub batch_max: u32,
-    /// Writes of one caller that may be refused after their entry was stored, a minute; further writes of that caller are
-    /// refused until the minute ends, and counted together. 0 is no bound. Default 100: people and programs that make
-    /// mistakes stay below it, and a caller without a role cannot fill the disk with entries.
+    /// Writes of one caller per minute that can be refused after their audit entry was stored. Further writes of that
+    /// caller are refused until the minute ends, and are counted instead of stored one by one. 0 means no limit.
+    /// Default 100: people and programs that make mistakes stay below it, and a caller without a role cannot fill the
+    /// disk with entries.
     #[serde(default = "refused_writes_per_minute")]
     pub refused_writes_per_minute: u32,
 }

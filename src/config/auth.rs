@@ -1,4 +1,4 @@
-//! `[auth]`: how sessions behave, and how people come to an account.
+//! `[auth]`: sessions, invitations and self-registration.
 
 use std::time::Duration;
 
@@ -8,22 +8,24 @@ use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use crate::role::Role;
 
-/// How sessions behave, and how people come to an account.
+/// Sessions, invitations and self-registration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// How long a session token lives before it must be refreshed, in minutes. Default 15: short enough that a stolen
-    /// one is of little use, long enough that refreshing is rare.
+    /// Lifetime of a session token until it must be refreshed, in minutes. Range 1 to 60. Default 15: short enough that
+    /// a stolen token is of little use, long enough that refreshing is rare.
     #[serde(default = "session_minutes")]
     pub session_minutes: u64,
-    /// How long an invitation may wait, in hours. Default 168: a week, so that a holiday does not outlast it by much.
+    /// Time after which an invitation expires, in hours. Range 1 to 720. Default 168, a week: long enough for a short
+    /// absence.
     #[serde(default = "invite_hours")]
     pub invite_hours: u64,
-    /// Whether whoever reaches the server may make an account. Default false: who belongs to the fleet is an admin's
-    /// to say, and an address is not proved.
+    /// Allows anyone who can reach the server to create an account. Default false: an admin decides who belongs to the
+    /// fleet, and e-mail addresses are not verified.
     #[serde(default)]
     pub self_registration: bool,
-    /// The global role of such an account: none, viewer or operator. Default viewer: may look.
+    /// Global role of an account that was created by self-registration: `none`, `viewer` or `operator`. Default
+    /// `viewer`: can read.
     #[serde(default = "registration_role")]
     pub registration_role: String,
 }
@@ -58,19 +60,20 @@ impl Section for Auth {
 }
 
 impl Auth {
-    /// How long a session token lives.
+    /// Returns the lifetime of a session token.
     #[must_use]
     pub fn session(&self) -> Duration {
         Duration::from_secs(60 * self.session_minutes)
     }
 
-    /// How long an invitation may wait.
+    /// Returns the time after which an invitation expires.
     #[must_use]
     pub fn invite(&self) -> Duration {
         Duration::from_secs(60 * 60 * self.invite_hours)
     }
 
-    /// The role of whoever registers; never admin, whatever the text says.
+    /// Returns the role of an account that was created by self-registration, or `None` if the text is not a role below
+    /// admin.
     #[must_use]
     pub fn role_of_registered(&self) -> Option<Role> {
         self.registration_role.parse().ok().filter(|role| *role < Role::Admin)

@@ -1,4 +1,4 @@
-//! `[boot_hooks]`: which commands may run on this host before a sandbox is created, and how much each may take.
+//! `[boot_hooks]`: commands that can run on this host before a sandbox is created, and their resource limits.
 
 use std::path::PathBuf;
 
@@ -8,38 +8,46 @@ use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use crate::safe_paths;
 
-/// Which commands may run before a sandbox is created.
+/// Commands that can run before a sandbox is created, and their resource limits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootHooks {
-    /// The folder whose executables may be run before a sandbox is created. It and they belong to root or the user that
-    /// the server runs as, and nobody else can write them. Default: none, so that nobody runs anything on this host.
+    /// Absolute path of the directory whose executables can run before a sandbox is created. The directory and the
+    /// executables must belong to root or to the user of the server, and no other user may be able to write to them.
+    /// Default: none, which disables hooks on this host.
     #[serde(default)]
     pub pre_create_folder: Option<PathBuf>,
-    /// The `shoreguard` binary that limits itself before it becomes the hook. Default: none, which is the running one.
+    /// Absolute path of the `shoreguard` binary that applies the limits and then becomes the hook. Default: the running
+    /// binary.
     #[serde(default)]
     pub launcher: Option<PathBuf>,
-    /// Most hooks that run on this host at one time; others wait. Default 4: they are checks, and the server's own work
-    /// comes first.
+    /// Maximum number of hooks that run on this host at one time; further ones wait. Range 1 to 64. Default 4: hooks
+    /// are checks, and the server's own work has priority.
     #[serde(default = "running_max")]
     pub running_max: u32,
-    /// Most output of one hook, in KiB; one that writes more is ended. Default 1024: 4096 characters are kept of it.
+    /// Maximum output of one hook, in KiB; a hook that writes more is killed. Range 16 to 65,536. Default 1024; 4096
+    /// characters of the output are stored.
     #[serde(default = "output_kib_max")]
     pub output_kib_max: u32,
-    /// Most processor time of one hook, in seconds. Default 60: a check waits for others rather than compute.
+    /// Maximum CPU time of one hook, in seconds. Range 1 to 600. Default 60: a check waits for other systems rather
+    /// than computes.
     #[serde(default = "cpu_seconds_max")]
     pub cpu_seconds_max: u32,
-    /// Most address space of each process of a hook, in MiB. Default 4096: interpreters reserve more than they use.
+    /// Maximum address space of each process of a hook, in MiB. Range 64 to 1,048,576. Default 4096: interpreters
+    /// reserve more than they use.
     #[serde(default = "memory_mib_max")]
     pub memory_mib_max: u32,
-    /// Most files that each process of a hook has open. Default 256, far above what a script needs.
+    /// Maximum number of open files of each process of a hook. Range 16 to 65,536. Default 256: far above what a script
+    /// needs.
     #[serde(default = "open_files_max")]
     pub open_files_max: u32,
-    /// Most processes and threads of the server's user while a hook starts another, the server's own among them; the
-    /// system does not limit root. Default 1024: no fork bomb, and room for the server's threads.
+    /// Maximum number of processes and threads of the server's user, including those of the server, above which a hook
+    /// cannot start another one. The system does not limit root. Range 1 to 65,536. Default 1024: stops a fork bomb and
+    /// leaves room for the server's threads.
     #[serde(default = "processes_max")]
     pub processes_max: u32,
-    /// Largest file that a hook writes, in MiB. Default 64: a report fits, the disk stays free.
+    /// Maximum size of a file that a hook writes, in MiB. Range 1 to 65,536. Default 64: a report fits, and the disk
+    /// stays free.
     #[serde(default = "file_mib_max")]
     pub file_mib_max: u32,
 }

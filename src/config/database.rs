@@ -1,4 +1,4 @@
-//! `[database]`: where the state lives.
+//! `[database]`: where the state is stored.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,48 +10,52 @@ use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use crate::secret::Secret;
 
-/// The name of the SQLite file in the data directory.
+/// Name of the SQLite file in the data directory.
 pub(super) const FILE_NAME: &str = "shoreguard.db";
 
-/// Where the state lives.
+/// Where the state is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// `sqlite:<path>` or `postgres://user:password@host:port/name`. Default: `shoreguard.db` in `server.data_dir`, so
-    /// that one server needs no other.
+    /// Database URL: `sqlite:<path>` or `postgres://user:password@host:port/name`. Empty means the default:
+    /// `shoreguard.db` in `server.data_dir`, so that a single server needs no other database.
     #[serde(default = "url")]
     pub url: DatabaseUrl,
-    /// Connections that read an SQLite file beside the one that writes. Default 4: reads are short, and more than the
-    /// cores of a usual host only wait for one another.
+    /// Number of connections that only read, on SQLite and on PostgreSQL; they are in addition to the writing ones.
+    /// Range 1 to 64. Default 4: reads are short, and more connections than cores only wait for each other.
     #[serde(default = "readers")]
     pub readers: u32,
-    /// Connections to PostgreSQL. Default 16: more gave no more throughput when measured, and each costs the server.
+    /// Number of connections to PostgreSQL that can write, in addition to `readers`. Range 2 to 1000. It has no effect
+    /// on SQLite, which has a single writer. Default 16: more gave no more throughput when measured, and each uses
+    /// resources of the database server.
     #[serde(default = "pool_size")]
     pub pool_size: u32,
-    /// How long a call waits for a connection, in seconds. Default 5: a caller does better with an error than with a
-    /// longer wait.
+    /// Time that a call waits for a database connection, in seconds. Range 1 to 300. Default 5: after that, an error
+    /// helps a caller more than waiting longer.
     #[serde(default = "acquire_timeout_seconds")]
     pub acquire_timeout_seconds: u64,
-    /// How long one statement may take on PostgreSQL, in seconds. Default 30: the longest, retention, works in batches.
+    /// Timeout of one statement on PostgreSQL, in seconds. Range 1 to 300. Default 30: the longest work, deletion by
+    /// retention, runs in batches.
     #[serde(default = "statement_timeout_seconds")]
     pub statement_timeout_seconds: u64,
-    /// How long PostgreSQL lets an open transaction do nothing, in seconds. Default 10: no transaction of ours waits
-    /// for anything outside.
+    /// Time after which PostgreSQL ends an idle open transaction, in seconds. Range 1 to 300. Default 10: no
+    /// transaction of Shoreguard waits for anything outside the database.
     #[serde(default = "idle_in_transaction_timeout_seconds")]
     pub idle_in_transaction_timeout_seconds: u64,
-    /// How long SQLite waits for a lock, in milliseconds. Default 5000: only a backup or a shell can hold it that long.
+    /// Time that SQLite waits for a lock, in milliseconds. Range 100 to 60,000. Default 5000: only a backup or a shell
+    /// can hold a lock that long.
     #[serde(default = "busy_timeout_milliseconds")]
     pub busy_timeout_milliseconds: u64,
 }
 
-/// Which database.
+/// The configured database.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// The SQLite file in the data directory.
     DataDir,
-    /// An SQLite file.
+    /// An SQLite file at this path.
     Sqlite(PathBuf),
-    /// A PostgreSQL server; the URL usually holds a password.
+    /// A PostgreSQL server; the URL usually contains a password.
     Postgres(Secret),
 }
 
@@ -96,7 +100,7 @@ impl DatabaseUrl {
         rest.is_some_and(|rest| !rest.is_empty()).then(|| Self::Postgres(Secret::new(text)))
     }
 
-    /// The URL as it may be shown.
+    /// Returns the URL without secrets.
     fn shown(&self) -> String {
         match self {
             Self::DataDir => String::new(),
@@ -106,8 +110,8 @@ impl DatabaseUrl {
     }
 }
 
-/// The password is replaced, and the parameters are left out, since they can hold one too. Where it is not plain which
-/// part is the password, nothing is shown.
+/// Returns the URL with `***` for the password and for the parameters, which can contain a password too. If it is
+/// ambiguous which part is the password, everything after the scheme is replaced.
 fn shown_postgres(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", ""));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -175,25 +179,25 @@ impl Section for Database {
 }
 
 impl Database {
-    /// How long a call waits for a connection.
+    /// Returns the time that a call waits for a connection.
     #[must_use]
     pub fn acquire_timeout(&self) -> Duration {
         Duration::from_secs(self.acquire_timeout_seconds)
     }
 
-    /// How long one statement may take on PostgreSQL.
+    /// Returns the timeout of one statement on PostgreSQL.
     #[must_use]
     pub fn statement_timeout(&self) -> Duration {
         Duration::from_secs(self.statement_timeout_seconds)
     }
 
-    /// How long PostgreSQL lets an open transaction do nothing.
+    /// Returns the time after which PostgreSQL ends an idle open transaction.
     #[must_use]
     pub fn idle_in_transaction_timeout(&self) -> Duration {
         Duration::from_secs(self.idle_in_transaction_timeout_seconds)
     }
 
-    /// How long SQLite waits for a lock.
+    /// Returns the time that SQLite waits for a lock.
     #[must_use]
     pub fn busy_timeout(&self) -> Duration {
         Duration::from_millis(self.busy_timeout_milliseconds)

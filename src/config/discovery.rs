@@ -1,4 +1,4 @@
-//! `[discovery]`: gateways that domains offer by DNS SRV records.
+//! `[discovery]`: discovery of gateways with DNS SRV records.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,33 +8,35 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// Most domains.
+/// Maximum number of domains.
 const DOMAINS_MAX: usize = 20;
-/// Most characters of a domain: what is asked for stands before it, and a name has at most 253.
+/// Maximum number of characters of a domain: a DNS name has at most 253, including the prefix of the SRV record.
 const DOMAIN_CHARACTERS_MAX: usize = 237;
 
 /// How gateways are discovered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Discovery {
-    /// Whether domains are looked at again and again. Default false: a look that an admin asks for needs no more than
-    /// `domains`.
+    /// Looks up `domains` periodically; it then needs at least one domain. Default false: discovery on request of an
+    /// admin needs only `domains`.
     #[serde(default = "enabled")]
     pub enabled: bool,
-    /// The domains that may be looked at, in lower case; nobody can name another. Default: none. At most 20.
+    /// Domains to look up, in lower case and without a trailing dot, each at most 237 characters; at most 20. A request
+    /// cannot name any other domain. Default: none.
     #[serde(default = "domains")]
     pub domains: Vec<String>,
-    /// How often they are looked at, in seconds. Default 300: a new gateway can wait for some minutes.
+    /// Interval between two lookups, in seconds. Range 30 to 86,400. Default 300: a new gateway can wait a few minutes.
     #[serde(default = "interval_seconds")]
     pub interval_seconds: u64,
-    /// How long the records of one domain may take, in seconds. Default 5: so long does a resolver try more than one server.
+    /// Timeout of the lookup of one domain, in seconds. Range 1 to 60. Default 5: long enough for a resolver to try
+    /// more than one server.
     #[serde(default = "timeout_seconds")]
     pub timeout_seconds: u64,
-    /// Whether what is found is registered. Default false: whoever can write into the zone would choose whom we connect
-    /// to, so what would be registered is only told.
+    /// Registers the gateways that are found. Default false: they are only reported, since anyone who can write to the
+    /// DNS zone could otherwise choose which hosts the server connects to.
     #[serde(default = "auto_register")]
     pub auto_register: bool,
-    /// How what is registered is reached, `https` or `http`. Default `https`, under the CAs of the system.
+    /// Scheme of registered gateways, `https` or `http`. Default `https`, verified with the CAs of the system.
     #[serde(default = "scheme")]
     pub scheme: String,
 }
@@ -109,13 +111,13 @@ impl Section for Discovery {
 }
 
 impl Discovery {
-    /// How often the domains are looked at.
+    /// Returns the interval between two lookups.
     #[must_use]
     pub fn interval(&self) -> Duration {
         Duration::from_secs(self.interval_seconds)
     }
 
-    /// How long the records of one domain may take.
+    /// Returns the timeout of the lookup of one domain.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)

@@ -1,15 +1,16 @@
-//! `[events]`: how events are kept.
+//! `[events]`: how long events are stored.
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// How events are kept.
+/// How long events are stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Events {
-    /// How long events are kept, in days. Default 30: a reader that was away for longer starts anew anyway.
+    /// Time that events are stored, in days. Range 1 to 3650. Default 30: a reader that was away for longer starts over
+    /// anyway.
     #[serde(default = "retention_days")]
     pub retention_days: u32,
 }

@@ -1,14 +1,14 @@
-//! What is wrong with a configuration: every fault, each with the path of its key.
+//! Faults of a configuration, each with the path of its key.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// One thing that is wrong.
+/// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The key's path, as `section.key`; the variable, flag or file where there is no such key.
+    /// Path of the key, as `section.key`; the variable, flag or file if no key applies.
     pub key: String,
-    /// What is wrong with it, with the limit.
+    /// What is wrong with the value, and the limit.
     pub why: String,
 }
 
@@ -18,29 +18,29 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong, in the order in which it was found; shown one a line.
+/// All faults, in the order in which they were found; displayed one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Nothing is wrong yet.
+    /// Returns an empty list.
     pub(super) fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// One thing is wrong.
+    /// Returns a list with one fault.
     pub(super) fn one(key: impl Into<String>, why: impl Into<String>) -> Self {
         let mut faults = Self::none();
         faults.add(key, why);
         faults
     }
 
-    /// One more thing is wrong.
+    /// Adds a fault.
     pub(super) fn add(&mut self, key: impl Into<String>, why: impl Into<String>) {
         self.0.push(Fault { key: key.into(), why: why.into() });
     }
 
-    /// A number must be within its limits.
+    /// Adds a fault if a number is out of range.
     pub(super) fn range<N: Copy + PartialOrd + fmt::Display>(
         &mut self,
         key: &str,
@@ -52,13 +52,13 @@ impl Faults {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether there is no fault.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each fault.
+    /// Iterates over the faults.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
         self.0.iter()
     }

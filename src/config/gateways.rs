@@ -1,4 +1,4 @@
-//! `[gateways]`: how gateways are reached and asked whether they are well.
+//! `[gateways]`: how the server connects to gateways, probes them and limits calls to them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,69 +9,79 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// Most DNS servers.
+/// Maximum number of DNS servers.
 const DNS_SERVERS_MAX: usize = 8;
 
-/// How gateways are reached.
+/// How the server connects to gateways.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateways {
-    /// Networks that gateways may be in although they are loopback, link-local, metadata, multicast or unspecified.
-    /// Default: none, since whoever registers a gateway could else reach what only this host can.
+    /// Networks in which gateways and their identity providers are allowed although the addresses are loopback,
+    /// link-local, metadata, multicast or unspecified. Default: none, since a caller who registers a gateway could
+    /// otherwise reach services that only this host can reach.
     #[serde(default = "allowed_networks")]
     pub allowed_networks: Vec<IpNet>,
-    /// The DNS servers, as `address:port`, that are asked for the names of gateways and of their identity providers, and
-    /// for those of `discovery`. Default: none, which leaves it to the system.
+    /// DNS servers, as `address:port`, for the names of gateways and of their identity providers and for `discovery`;
+    /// at most 8. Default: none, which uses the resolver of the system.
     #[serde(default = "dns_servers")]
     pub dns_servers: Vec<SocketAddr>,
-    /// How often a gateway is probed, in seconds. Default 30: an outage is seen within a minute, and a thousand gateways
-    /// cost 33 probes a second.
+    /// Interval between two probes of a gateway, in seconds. Range 1 to 3600. Default 30: an outage is noticed within a
+    /// minute, and a thousand gateways cost 33 probes a second.
     #[serde(default = "probe_interval_seconds")]
     pub probe_interval_seconds: u64,
-    /// How long a probe may take, in seconds. Default 5: a gateway that takes longer is of no use to a caller.
+    /// Timeout of one probe, in seconds. Range 1 to 60. Default 5: a slower gateway is of no use to a caller.
     #[serde(default = "probe_timeout_seconds")]
     pub probe_timeout_seconds: u64,
-    /// How long a connection may take to stand, TLS included, in seconds. Default 5, as the probe.
+    /// Timeout of establishing a connection to a gateway, including TLS, in seconds. Range 1 to 60. Default 5, as for a
+    /// probe.
     #[serde(default = "connect_timeout_seconds")]
     pub connect_timeout_seconds: u64,
-    /// How long an unused connection stays open, in seconds. Default 300: longer than the pause between two looks of a
-    /// person at a page.
+    /// Time after which an unused connection to a gateway is closed, in seconds. Range 1 to 86,400. Default 300: longer
+    /// than a person pauses between two requests.
     #[serde(default = "idle_seconds")]
     pub idle_seconds: u64,
-    /// Most connections to one gateway from each core for unary calls. Default 2: more were slower when measured.
+    /// Maximum number of connections from each core to one gateway for unary calls. Range 1 to 16. Default 2: more were
+    /// slower when measured.
     #[serde(default = "connections_per_core")]
     pub connections_per_core: u32,
-    /// Unary calls that one caller may have open to one gateway at one time, in each process; 0 is no bound. Default 320:
-    /// half of what the connections of one core carry, so that one caller leaves the other half to the others.
+    /// Maximum number of open unary calls of one caller to one gateway, in each process; 0 means no limit. Range 0 to
+    /// 1,000,000. Default 320: half of the capacity of one core's connections, so that one caller leaves the other half
+    /// to the others.
     #[serde(default = "unary_calls_per_caller")]
     pub unary_calls_per_caller: u32,
-    /// Most streaming calls that one caller may have open to one gateway at a time, in a process: watches, logs, commands,
-    /// uploads. Default 128: a watch of every sandbox that a page shows, and an unread one holds at most 256 KiB.
+    /// Maximum number of open streaming calls of one caller to one gateway, in each process: event streams, logs,
+    /// commands, uploads. Range 1 to 65,536. Default 128: one stream for each sandbox that a page shows. A stream that
+    /// is not read holds at most 256 KiB.
     #[serde(default = "streams_per_caller")]
     pub streams_per_caller: u32,
-    /// How many of these may be calls whose requests stream: uploads, forwarded ports and terminals. Each has a connection to
-    /// the gateway of its own. Default 64: what a browser and an editor open over forwarded ports.
+    /// Maximum number of those streaming calls whose requests stream: uploads, forwarded ports and terminals. Each uses
+    /// its own connection to the gateway. Range 1 to 65,536. Default 64: as many as a browser and an editor open over
+    /// forwarded ports.
     #[serde(default = "uploads_per_caller")]
     pub uploads_per_caller: u32,
-    /// Most streaming calls of all callers to one gateway at a time, in a process. Default 1024: unread they hold at most
-    /// 256 MiB.
+    /// Maximum number of open streaming calls of all callers to one gateway, in each process. Range 1 to 65,536.
+    /// Default 1024: streams that are not read hold at most 256 MiB together.
     #[serde(default = "streams_per_gateway")]
     pub streams_per_gateway: u32,
-    /// Most connections to one gateway for streaming calls, in a process. Default 256: four callers with all their uploads,
-    /// or more streams than are allowed.
+    /// Maximum number of connections to one gateway for streaming calls, in each process. Range 1 to 16,384. Default
+    /// 256: enough for the uploads of four callers, or for all streams of `streams_per_gateway` without uploads.
     #[serde(default = "stream_connections_per_gateway")]
     pub stream_connections_per_gateway: u32,
-    /// Most bytes that a process reads of one gateway in a minute on its own account, which is all but proxied calls.
-    /// Default 1 GiB: a hundred times what lists and logs of a large gateway have, and bearable from many at once. Lists,
-    /// logs and what commands write take no more than that; for what acts on one thing there is as much again.
+    /// Maximum number of bytes per minute that each process reads from one gateway for Shoreguard's own calls; proxied
+    /// calls do not count. Lists, logs and command output can use this amount, calls about a single object can use as
+    /// much again; beyond it, calls fail until the minute ends. Range 33,554,432 (32 MiB) to 1,099,511,627,776 (1 TiB).
+    /// Default 1,073,741,824 (1 GiB): a hundred times the lists and logs of a large gateway, and bearable from many
+    /// gateways at once.
     #[serde(default = "bytes_per_minute")]
     pub bytes_per_minute: u64,
-    /// The same for messages: lines of logs, events of sandboxes, pieces of output. Default 120,000: 2,000 a second is
-    /// more than anybody follows.
+    /// Maximum number of messages per minute that each process reads from one gateway for Shoreguard's own calls: log
+    /// lines, sandbox events, pieces of output. As for `bytes_per_minute`, calls about a single object can use as much
+    /// again. Range 1000 to 1,000,000,000. Default 120,000: 2,000 a second is more than a person can follow.
     #[serde(default = "messages_per_minute")]
     pub messages_per_minute: u64,
-    /// Most request ids of one gateway that a principal may use through each process. Default 500, half of what a gateway
-    /// keeps: it takes this server for one caller, keeps the ids of failed calls for good, and then refuses those of all.
+    /// Maximum number of request ids of one gateway that one principal can use through each process. Range 1 to
+    /// 1,000,000. Default 500, half of what a gateway stores: a gateway sees this server as one caller, never deletes
+    /// the ids of failed calls, and rejects all further ids when it is full.
     #[serde(default = "request_ids_per_principal")]
     pub request_ids_per_principal: u32,
 }
@@ -173,7 +183,7 @@ impl Section for Gateways {
         faults.range("gateways.streams_per_gateway", self.streams_per_gateway, &streams);
         let connections = self.stream_connections_per_gateway;
         faults.range("gateways.stream_connections_per_gateway", connections, &(1..=16_384));
-        // At least one message as large as one may be.
+        // At least one message of the maximum size must fit.
         let bytes = 32 << 20..=1 << 40;
         faults.range("gateways.bytes_per_minute", self.bytes_per_minute, &bytes);
         let messages = 1_000..=1_000_000_000;
@@ -184,25 +194,25 @@ impl Section for Gateways {
 }
 
 impl Gateways {
-    /// How often a gateway is probed.
+    /// Returns the interval between two probes of a gateway.
     #[must_use]
     pub fn probe_interval(&self) -> Duration {
         Duration::from_secs(self.probe_interval_seconds)
     }
 
-    /// How long a probe may take.
+    /// Returns the timeout of one probe.
     #[must_use]
     pub fn probe_timeout(&self) -> Duration {
         Duration::from_secs(self.probe_timeout_seconds)
     }
 
-    /// How long a connection may take to stand.
+    /// Returns the timeout of establishing a connection.
     #[must_use]
     pub fn connect_timeout(&self) -> Duration {
         Duration::from_secs(self.connect_timeout_seconds)
     }
 
-    /// How long an unused connection stays open.
+    /// Returns the time after which an unused connection is closed.
     #[must_use]
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)

@@ -1,7 +1,7 @@
-//! `[keys]`: the master keys that secrets at rest are sealed under.
+//! `[keys]`: the master keys that seal stored secrets.
 //!
-//! Invariant: sealing takes the current key, opening tries it and the older ones; so a key is rotated by making the
-//! current one an older one and naming a new one.
+//! Invariant: sealing uses the current key; opening tries the current and the older keys. To rotate a key, make the
+//! current key an older one and set a new one.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -17,25 +17,26 @@ use super::shown::{secret, secrets};
 use crate::seal::MasterKeys;
 use crate::secret::Secret;
 
-/// More than a key with its older ones takes.
+/// Maximum size of a key file.
 const KEY_FILE_BYTES_MAX: u64 = 4 * 1024;
 
 /// The master keys.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Keys {
-    /// The current key: 32 bytes as hex or base64. Default: none; beside an SQLite file one is then made, PostgreSQL
-    /// needs one here, since its replicas must agree.
+    /// Current master key: 32 bytes as hex or base64. With SQLite, default none: a key file is then created next to the
+    /// database file. With PostgreSQL, this key or `master_key_path` is required, since all replicas must use the same
+    /// key.
     #[serde(default, with = "secret")]
     pub master_key: Option<Secret>,
-    /// A file that holds the current key in the same form, in place of `master_key`, and that others than its owner and
-    /// group cannot read. Default: none.
+    /// Path of a file that contains the current key in the same form, instead of `master_key`. Only its owner and group
+    /// may have access to it. Default: none.
     #[serde(default)]
     pub master_key_path: Option<PathBuf>,
-    /// Keys that only open what was sealed earlier. Default: none.
+    /// Older keys, which only open secrets that were sealed earlier. They require a current key. Default: none.
     #[serde(default = "older", with = "secrets")]
     pub older_master_keys: Vec<Secret>,
-    /// Files of such keys. Default: none.
+    /// Paths of files with older keys, with the same permissions as `master_key_path`. Default: none.
     #[serde(default = "older_paths")]
     pub older_master_key_paths: Vec<PathBuf>,
 }
@@ -74,7 +75,7 @@ impl Keys {
         self.master_key.is_some() || self.master_key_path.is_some()
     }
 
-    /// What only the choice of the database tells.
+    /// Checks the keys against the choice of the database.
     pub(super) fn check_for(&self, url: &DatabaseUrl, faults: &mut Faults) {
         if matches!(url, DatabaseUrl::Postgres(_)) && !self.has_current() {
             let why =
@@ -83,7 +84,7 @@ impl Keys {
         }
     }
 
-    /// The keys that are configured, the files read; `None` where there is no current one.
+    /// Returns the configured keys after reading their files, or `None` if there is no current key.
     pub fn open(&self) -> Result<Option<MasterKeys>, Faults> {
         let mut faults = Faults::none();
         let texts = self.texts(&mut faults);
@@ -99,7 +100,7 @@ impl Keys {
             .map_err(|error| Faults::one("keys", format!("cannot be used: {error}")))
     }
 
-    /// Every key, the current one first, each of them sound.
+    /// Returns the text of every valid key, the current one first, and adds a fault for each invalid one.
     fn texts(&self, faults: &mut Faults) -> Vec<Secret> {
         let mut texts = Vec::new();
         let mut take = |key: String, text: io::Result<Secret>| match text {
@@ -125,7 +126,7 @@ impl Keys {
     }
 }
 
-/// A secret that stands in a file of its own, which others than its owner and group cannot read.
+/// Reads a secret from its own file. Fails if users other than its owner and group have access to the file.
 pub(super) fn read(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o007 != 0 {

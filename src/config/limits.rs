@@ -1,4 +1,5 @@
-//! `[limits]`: how much one address or caller may ask for, and how much a password check may cost.
+//! `[limits]`: limits on the requests, connections and memory of one address or caller, and on the cost of password
+//! checks.
 
 use std::time::Duration;
 
@@ -7,92 +8,102 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// How much one address or caller may ask for. An IPv6 address counts by its /64.
+/// Limits on what one address or caller can use. An IPv6 address counts by its /64.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Calls per second from one address, known callers included. Default 2000: far above any client or office, far
-    /// below what one server can refuse.
+    /// Calls per second from one address, including authenticated ones. Range 1 to 10,000,000. Default 2000: far above
+    /// any client or office, and far below what one server can reject.
     #[serde(default = "address_requests_per_second")]
     pub address_requests_per_second: u32,
-    /// Calls that one address may make at once before the rate counts. Default 4000, two seconds' worth: an SDK that
-    /// reconnects opens all its streams together.
+    /// Calls that one address can make at once before `address_requests_per_second` applies. Range 1 to 10,000,000.
+    /// Default 4000, two seconds' worth: an SDK that reconnects opens all its streams together.
     #[serde(default = "address_burst")]
     pub address_burst: u32,
-    /// Calls per minute from one address to public methods, such as logging in. Default 60: one a second is more than
+    /// Calls per minute from one address to public methods, such as login. Range 1 to 10,000,000. Default 60: more than
     /// people need, and slow for guessing.
     #[serde(default = "anonymous_requests_per_minute")]
     pub anonymous_requests_per_minute: u32,
-    /// Such calls that one address may make at once before the rate counts. Default 20: several people behind one
-    /// address log in as the day begins.
+    /// Calls to public methods that one address can make at once before `anonymous_requests_per_minute` applies. Range
+    /// 1 to 10,000,000. Default 20: several people behind one address log in as the day begins.
     #[serde(default = "anonymous_burst")]
     pub anonymous_burst: u32,
-    /// Requests per minute, and at once, from one address to the token service of the stock client; 0 is no limit.
-    /// Default 60: a client that waits for its device code asks twelve times a minute, one with a key once a day.
+    /// Requests per minute from one address to the token service of the stock client; also the burst. 0 means no limit.
+    /// Range 0 to 10,000,000. Default 60: a client that polls for its device code sends twelve requests a minute, a
+    /// client with an API key one a day.
     #[serde(default = "token_requests_per_minute")]
     pub token_requests_per_minute: u32,
-    /// Credentials that one known caller may make a minute, and at once: API keys, sessions and tokens together; 0 is no
-    /// limit. Default 30: a rollout makes a handful, and whoever needs hundreds has time.
+    /// Credentials (API keys, sessions and tokens together) that one authenticated caller can create per minute; also
+    /// the burst. 0 means no limit. Range 0 to 10,000,000. Default 30: a rollout creates a few, and a caller that needs
+    /// hundreds can wait.
     #[serde(default = "credentials_per_minute")]
     pub credentials_per_minute: u32,
-    /// Calls that may be open at one time in all. Default 16384: a call holds up to 26 KiB before its body is read, so
-    /// they hold at most 0.5 GiB.
+    /// Maximum number of open calls in total. Range 1 to 1,000,000. Default 16384: a call holds up to 26 KiB before its
+    /// body is read, so together they hold at most 0.5 GiB.
     #[serde(default = "calls_max")]
     pub calls_max: u32,
-    /// Calls that may be open at one time from one address, with or without a credential. Default 2048: two callers at
-    /// their own bound.
+    /// Maximum number of open calls from one address, with or without a credential. Range 1 to 1,000,000. Default 2048:
+    /// two callers at their own limit.
     #[serde(default = "calls_per_address")]
     pub calls_per_address: u32,
-    /// Calls that one known caller may have open at one time, proxied ones included. Default 1024: a service with a
-    /// thousand open calls needs a larger bound; one with a key that leaked does not get it.
+    /// Maximum number of open calls of one authenticated caller, including proxied ones. Range 1 to 1,000,000. Default
+    /// 1024: a service that needs more than a thousand open calls must raise it; it also bounds what a leaked key can
+    /// use.
     #[serde(default = "calls_per_principal")]
     pub calls_per_principal: u32,
-    /// Calls without a credential that may be open at one time from one address, plain HTTP included. Default 32: logins
-    /// and health checks are over at once.
+    /// Maximum number of open calls without a credential from one address, including plain HTTP. Range 1 to 1,000,000.
+    /// Default 32: logins and health checks end at once.
     #[serde(default = "anonymous_calls_per_address")]
     pub anonymous_calls_per_address: u32,
-    /// Streams of `shoreguard.v1`, health and reflection that one known caller, or one address without a credential, may
-    /// have open at one time. Default 64: each watch reads what happens in the fleet once more.
+    /// Maximum number of open streams of `shoreguard.v1`, health and reflection for one authenticated caller, or for
+    /// one address without a credential. Range 1 to 1,000,000. Default 64: each event stream reads all events of the
+    /// fleet separately.
     #[serde(default = "streams_per_caller")]
     pub streams_per_caller: u32,
-    /// Memory that the requests and answers of open calls may hold in all, in MiB. Default 256.
+    /// Memory for the requests and responses of all open calls, in MiB. It must hold at least one message of
+    /// `server.message_bytes_max`. Range 1 to 1,048,576. Default 256.
     #[serde(default = "held_mib_max")]
     pub held_mib_max: u64,
-    /// Memory that the requests and answers of one known caller, or of one address without a credential, may hold, in
-    /// MiB. Default 16: four messages of the largest size.
+    /// Memory for the requests and responses of one authenticated caller, or of one address without a credential, in
+    /// MiB. It must hold at least one message of `server.message_bytes_max`. Range 1 to 1,048,576. Default 16: four
+    /// messages of the default maximum size.
     #[serde(default = "held_mib_per_caller")]
     pub held_mib_per_caller: u64,
-    /// Time that the body of a request may take to arrive, in seconds; of a stream of `shoreguard.v1`, each message.
-    /// Default 30.
+    /// Time in which the body of a request must arrive, in seconds; for a stream of `shoreguard.v1`, in which each
+    /// message must arrive. Range 1 to 3600. Default 30.
     #[serde(default = "body_seconds")]
     pub body_seconds: u64,
-    /// Time in which a caller must take 16 KiB of an answer, or what is left of it, in seconds; the call is reset then.
-    /// Streams of gateways have none: who pages through the output of a command stops the command. Default 30.
+    /// Time in which a caller must read the next 16 KiB of a response, or the rest if less is left, in seconds;
+    /// otherwise the call is reset. Proxied streams have no such limit, since a user who pages through the output of a
+    /// command pauses the command. Range 1 to 3600. Default 30.
     #[serde(default = "answer_seconds")]
     pub answer_seconds: u64,
-    /// Password checks at one time. Default 2: each takes a core for a quarter of a second, and calls must go on.
+    /// Maximum number of password checks at one time. Range 1 to 64. Default 2: each uses a core for a quarter of a
+    /// second, and other calls must not wait for them.
     #[serde(default = "bcrypt_parallel")]
     pub bcrypt_parallel: u32,
-    /// The cost of a new password's hash, as a power of two. Default 12: a quarter of a second, what the predecessor's
-    /// hashes have.
+    /// bcrypt cost of new password hashes, as a power of two. Range 10 to 16. Default 12: a quarter of a second, as the
+    /// hashes of the predecessor have.
     #[serde(default = "bcrypt_cost")]
     pub bcrypt_cost: u32,
-    /// What must stay free on the disk of the data directory, in MiB; below it only audit entries and admins' writes
-    /// are taken. Default 256: enough for days of audit entries while somebody makes room.
+    /// Space that must stay free on the disk of the data directory, in MiB. Below it, audit entries are still stored,
+    /// but only admins can write. 0 turns the check off. Default 256: enough for days of audit entries while an
+    /// operator frees space.
     #[serde(default = "disk_reserve_mib")]
     pub disk_reserve_mib: u64,
-    /// Most connections of callers at one time. Default 8192: some hundred MiB of memory when all are idle. The limit of
-    /// open files (`ulimit -n`) may leave room for fewer, since database and gateways come first; the log tells the bound
-    /// at start. At the bound a new connection takes the place of the one that has been idle for the longest, and is
-    /// closed where none is idle.
+    /// Maximum number of open connections of callers. At the limit, a new connection replaces the connection with the
+    /// longest idle time; if none is idle, the new connection is closed. The open file limit (`ulimit -n`) can lower
+    /// this limit, since the database and the gateways need descriptors too; the effective limit is logged at startup.
+    /// Range 16 to 1,000,000. Default 8192: some hundred MiB of memory if all are idle.
     #[serde(default = "connections_max")]
     pub connections_max: u32,
-    /// The same from one address. Default 512: an office behind one address. At most half of the bound in all, so that no
-    /// address keeps all others out. Addresses in `server.trusted_proxies` have no such bound.
+    /// Maximum number of open connections from one address, and at most half of the total limit, so that one address
+    /// cannot lock out all others. Addresses in `server.trusted_proxies` have no such limit. Range 1 to 1,000,000.
+    /// Default 512: an office behind one address.
     #[serde(default = "address_connections_max")]
     pub address_connections_max: u32,
-    /// How long a connection without a call in flight stays open, in seconds. Default 600: clients connect anew by
-    /// themselves, and one that calls every few minutes need not.
+    /// Time after which a connection without a call in flight is closed, in seconds. Range 10 to 86,400. Default 600:
+    /// clients reconnect on their own, and a client that calls every few minutes keeps its connection.
     #[serde(default = "connection_idle_seconds")]
     pub connection_idle_seconds: u64,
 }
@@ -182,7 +193,7 @@ fn connection_idle_seconds() -> u64 {
 }
 
 impl Limits {
-    /// How long a connection without a call in flight stays open.
+    /// Returns the time after which a connection without a call in flight is closed.
     #[must_use]
     pub fn connection_idle(&self) -> Duration {
         Duration::from_secs(self.connection_idle_seconds)
@@ -228,7 +239,8 @@ impl Section for Limits {
         faults.range("limits.credentials_per_minute", per_minute, &(0..=10_000_000));
         self.check_in_flight(faults);
         faults.range("limits.bcrypt_parallel", self.bcrypt_parallel, &(1..=64));
-        // Below 10 a stolen hash is cheap to guess; above 16 one login takes four seconds of a core.
+        // A stolen hash with a cost below 10 is cheap to guess; with a cost above 16, one login uses a core for four
+        // seconds.
         faults.range("limits.bcrypt_cost", self.bcrypt_cost, &(10..=16));
         faults.range("limits.connections_max", self.connections_max, &(16..=1_000_000));
         let each = self.address_connections_max;
@@ -255,7 +267,7 @@ impl Limits {
         faults.range("limits.answer_seconds", self.answer_seconds, &seconds);
     }
 
-    /// Checks that a message of the largest size fits into what one caller may hold.
+    /// Checks that one caller can hold a message of the maximum size.
     pub(super) fn check_message(&self, message_bytes_max: u64, faults: &mut Faults) {
         let held = self.held_mib_per_caller.min(self.held_mib_max).saturating_mul(1 << 20);
         if held < message_bytes_max {
@@ -264,13 +276,13 @@ impl Limits {
         }
     }
 
-    /// Time that the body of a request may take to arrive.
+    /// Returns the time in which the body of a request must arrive.
     #[must_use]
     pub fn body(&self) -> Duration {
         Duration::from_secs(self.body_seconds)
     }
 
-    /// Time in which a caller must take a part of an answer.
+    /// Returns the time in which a caller must read a part of a response.
     #[must_use]
     pub fn answer(&self) -> Duration {
         Duration::from_secs(self.answer_seconds)
@@ -281,7 +293,7 @@ impl Limits {
 mod tests {
     use super::*;
 
-    /// The faults of a section with one key set.
+    /// Returns the faults of a section with only this key set.
     fn faults(key: &str, value: u64) -> Vec<String> {
         let limits: Limits = toml::from_str(&format!("{key} = {value}")).unwrap();
         let mut faults = Faults::none();

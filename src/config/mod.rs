@@ -1,11 +1,12 @@
-//! The configuration: read once, at start, from a TOML file, the environment and flags, the later ones winning.
+//! The configuration. It is read once at startup from a TOML file, the environment and flags; later sources override
+//! earlier ones.
 //!
 //! Invariants
-//! - each key stands in one section file with its unit, its default and the reason for the default;
-//! - an unknown key, an unknown `SHOREGUARD_` variable and a value out of range stop the start, and all of them are
-//!   told at once;
-//! - a secret is never printed, and is never taken from a flag, since other users of the host can read those;
-//! - nothing else in the crate reads the environment.
+//! - each key is documented in the file of its section with its unit, its default and the reason for the default;
+//! - an unknown key, an unknown `SHOREGUARD_` variable or a value out of range prevents the start, and all faults are
+//!   reported at once;
+//! - a secret is never printed, and is never accepted from a flag, since other users of the host can read flags;
+//! - no other module of the crate reads the environment.
 
 mod access;
 mod audit;
@@ -54,60 +55,60 @@ pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientIdentity, Tls};
 pub use token_service::TokenService;
 
-/// Everything that an operator can set.
+/// All settings of an operator.
 #[derive(Debug, Clone, Serialize)]
 pub struct Config {
-    /// Where and how calls are taken.
+    /// Where the server listens and how it accepts calls.
     pub server: Server,
-    /// Where the state lives.
+    /// Where the state is stored.
     pub database: Database,
-    /// What secrets at rest are sealed under.
+    /// Master keys that seal stored secrets.
     pub keys: Keys,
-    /// How much one caller may ask for.
+    /// Limits on what one address or caller can use.
     pub limits: Limits,
-    /// How gateways are reached.
+    /// How the server connects to gateways.
     pub gateways: Gateways,
     /// How gateways are discovered.
     pub discovery: Discovery,
     /// How fresh the access data must be.
     pub access: Access,
-    /// How sessions behave.
+    /// Sessions, invitations and self-registration.
     pub auth: Auth,
-    /// Who else may say who somebody is.
+    /// OIDC issuers.
     pub oidc: Oidc,
     /// How stock OpenShell clients get tokens.
     pub token_service: TokenService,
-    /// How the audit log is kept.
+    /// How audit entries are stored.
     pub audit: Audit,
-    /// How events are kept.
+    /// How long events are stored.
     pub events: Events,
-    /// How operations are kept.
+    /// How long operations are stored.
     pub operations: Operations,
-    /// How sandboxes are waited for and looked at.
+    /// Timeouts and polling of sandboxes, and templates.
     pub sandboxes: Sandboxes,
-    /// Which commands may run before a sandbox is created.
+    /// Commands that can run before a sandbox is created.
     pub boot_hooks: BootHooks,
-    /// Logs and metrics.
+    /// Logs, metrics and traces.
     pub telemetry: Telemetry,
 }
 
-/// Where the configuration comes from, besides the environment.
+/// Sources of the configuration besides the environment.
 #[derive(Debug, Clone, Copy)]
 pub struct Sources<'a> {
-    /// The TOML file, where one is named.
+    /// The TOML file, if one was named.
     pub file: Option<&'a Path>,
-    /// `section.key` and value, as flags give them.
+    /// Pairs of `section.key` and value from flags.
     pub flags: &'a [(String, String)],
 }
 
 impl Config {
-    /// Reads file, environment and flags, and checks the whole.
+    /// Reads the file, the environment and flags, and checks the result.
     pub fn load(sources: &Sources<'_>) -> Result<Self, Faults> {
         let text = sources.file.map(read_file).transpose()?;
         Self::assemble(text.as_deref(), std::env::vars_os(), sources.flags)
     }
 
-    /// The configuration that a TOML text gives, without the environment: for tests and `shoreguard dev`.
+    /// Reads a TOML text without the environment, for tests and `shoreguard dev`.
     pub fn from_toml(text: &str) -> Result<Self, Faults> {
         Self::assemble(Some(text), [], &[])
     }
@@ -128,7 +129,7 @@ impl Config {
         }
     }
 
-    /// Every section is read and checked even where another one is at fault, so that all faults are listed.
+    /// Reads and checks every section, even if another one has faults, so that all faults are listed.
     fn read(mut sections: toml::Table, faults: &mut Faults) -> Option<Self> {
         let server: Option<Server> = read::section(&mut sections, "server", faults);
         let database: Option<Database> = read::section(&mut sections, "database", faults);
@@ -176,7 +177,8 @@ impl Config {
         })
     }
 
-    /// The path of the SQLite file: the configured one, or `shoreguard.db` in the data directory. `None` on PostgreSQL.
+    /// Returns the path of the SQLite file: the configured one, or `shoreguard.db` in the data directory. `None` on
+    /// PostgreSQL.
     #[must_use]
     pub fn sqlite_path(&self) -> Option<PathBuf> {
         match &self.database.url {
@@ -186,10 +188,10 @@ impl Config {
         }
     }
 
-    /// The configuration as TOML, its secrets as `***`.
+    /// Returns the configuration as TOML, with `***` for secrets.
     ///
     /// # Panics
-    /// Never: a section holds only what TOML can say, which a test shows.
+    /// Never: a section holds only values that TOML can represent, which a test verifies.
     #[must_use]
     pub fn redacted(&self) -> String {
         toml::to_string_pretty(self).expect("sections hold only what TOML can say")

@@ -1,16 +1,16 @@
-//! `[operations]`: how operations are kept.
+//! `[operations]`: how long operations are stored.
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// How operations are kept.
+/// How long operations are stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operations {
-    /// How long operations that have ended are kept, with their results, in days. Default 30: whoever began one has
-    /// looked at its result by then, and the audit log keeps who did what for longer.
+    /// Time that finished operations are stored with their results, in days. Range 1 to 3650. Default 30: their callers
+    /// have read the results by then, and the audit log stores who did what for longer.
     #[serde(default = "retention_days")]
     pub retention_days: u32,
 }

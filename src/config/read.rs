@@ -1,47 +1,47 @@
-//! From TOML to one section, with every key that cannot be read named.
+//! Reads one section from TOML, and names every key that cannot be read.
 //!
-//! Every key has a default, so a key that stands alone in its section is readable unless it is itself at fault: that is
-//! how a section with several faults names all of them.
+//! Every key has a default, so a section with a single key is readable unless that key is at fault. This is how all
+//! faults of a section are found.
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::fault::Faults;
 
-/// What each section says of itself.
+/// A section of the configuration.
 pub(super) trait Section: DeserializeOwned {
-    /// Every key, for the environment and for flags.
+    /// Every key, for the environment and flags.
     const KEYS: &'static [Key];
 
-    /// Adds what is out of range or contradicts itself.
+    /// Adds a fault for each value that is out of range or contradicts another.
     fn check(&self, faults: &mut Faults);
 }
 
 /// A key of a section.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
-    /// Its path within the section, dotted where it is nested.
+    /// Path within the section, with dots if nested.
     pub(super) path: &'static str,
-    /// What its value is.
+    /// Type of the value.
     pub(super) kind: Kind,
 }
 
-/// What the text of a variable or flag becomes.
+/// How the text of a variable or flag is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A string, whatever it looks like.
+    /// A string.
     Text,
-    /// A string that is never printed and never given as a flag.
+    /// A string that is never printed and never accepted from a flag.
     Secret,
-    /// A whole number.
+    /// An integer.
     Number,
     /// `true` or `false`.
     Flag,
     /// Strings, separated by commas.
     List,
-    /// As `List`, of secrets.
+    /// Secrets, separated by commas.
     Secrets,
-    /// Tables, which only the file can say.
+    /// Tables, which only the file can contain.
     Tables,
 }
 
@@ -55,7 +55,7 @@ impl Key {
     }
 }
 
-/// Takes one section out of the file's tables, reads and checks it.
+/// Removes one section from the tables of the file, reads it and checks it.
 pub(super) fn section<S: Section>(
     sections: &mut Table,
     name: &str,
@@ -83,7 +83,7 @@ pub(super) fn section<S: Section>(
     None
 }
 
-/// Finds the innermost key that cannot be read, and adds it.
+/// Finds the innermost key that cannot be read, and adds a fault for it.
 fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut Faults) {
     let Err(error) = S::deserialize(alone(path, value.clone())) else { return };
     if let Value::Table(inner) = value
@@ -109,7 +109,7 @@ fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut
         }
         return;
     }
-    // The parser's words may quote the value.
+    // The parser's message may quote the value.
     let why = if secret {
         "must be a string in the form that is documented".to_owned()
     } else {
@@ -118,7 +118,7 @@ fn blame<S: Section>(section: &str, path: &[String], value: &Value, faults: &mut
     faults.add(full, why);
 }
 
-/// A section in which nothing but this key is set.
+/// Returns a section in which only this key is set.
 fn alone(path: &[String], value: Value) -> Value {
     path.iter()
         .rev()

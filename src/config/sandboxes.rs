@@ -1,5 +1,5 @@
-//! `[sandboxes]`: how long is waited for sandboxes, how those that came or went without us are noticed, and what new ones
-//! can begin with.
+//! `[sandboxes]`: timeouts of sandbox calls, detection of sandboxes that were created or deleted outside Shoreguard,
+//! and templates of new sandboxes.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,28 +9,29 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// How sandboxes are waited for and looked at.
+/// Timeouts and polling of sandboxes, and templates.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sandboxes {
-    /// How long a creation waits until the sandbox is ready, in seconds. Default 180: an image of some gigabytes may have
-    /// to be fetched.
+    /// Time that a create operation waits until the sandbox is ready, in seconds. Range 1 to 3600. Default 180: an
+    /// image of several gigabytes may have to be pulled.
     #[serde(default = "ready_timeout_seconds")]
     pub ready_timeout_seconds: u64,
-    /// How often every gateway is asked for its sandboxes, in seconds. Default 60: a sandbox that was deleted behind our
-    /// back is noticed about as soon as a gateway that is down.
+    /// Interval at which the sandboxes of every gateway are listed, in seconds. Range 5 to 86,400. Default 60: a
+    /// sandbox that was deleted outside Shoreguard is noticed about as soon as a gateway that is down.
     #[serde(default = "sweep_seconds")]
     pub sweep_seconds: u64,
-    /// How long a gateway must have left a sandbox out of its list until it is taken for gone, in seconds. Default 300: a
-    /// gateway that restarts may come up with a part of its state.
+    /// Time that a sandbox must be missing from the list of its gateway until it is treated as deleted, in seconds.
+    /// Range 0 to 86,400; 0 treats it as deleted at the second list without it. Default 300: a restarted gateway may
+    /// come up with only part of its state.
     #[serde(default = "missing_grace_seconds")]
     pub missing_grace_seconds: u64,
-    /// How long one gateway may take to tell its sandboxes for a list of many gateways, in seconds. Default 5, as a probe: one
-    /// that takes longer is named as unreachable, and delays the others no longer.
+    /// Time that one gateway gets to list its sandboxes for a list over many gateways, in seconds. A slower gateway is
+    /// reported as unreachable and does not delay the others. Range 1 to 60. Default 5, as for a probe.
     #[serde(default = "list_timeout_seconds")]
     pub list_timeout_seconds: u64,
-    /// The folder whose `.yaml` files are templates beside the server's own; `templates/` of the source has examples.
-    /// Default: none. One that is wrong stops the start.
+    /// Directory whose `.yaml` files are templates, in addition to the built-in ones; `templates/` of the source
+    /// contains examples. An invalid template prevents the start. Default: none.
     #[serde(default)]
     pub templates_folder: Option<PathBuf>,
 }
@@ -69,25 +70,25 @@ impl Section for Sandboxes {
 }
 
 impl Sandboxes {
-    /// How long a creation waits until the sandbox is ready.
+    /// Returns the time that a create operation waits until the sandbox is ready.
     #[must_use]
     pub fn ready_timeout(&self) -> Duration {
         Duration::from_secs(self.ready_timeout_seconds)
     }
 
-    /// How often every gateway is asked.
+    /// Returns the interval at which the sandboxes of every gateway are listed.
     #[must_use]
     pub fn sweep_interval(&self) -> Duration {
         Duration::from_secs(self.sweep_seconds)
     }
 
-    /// How long a sandbox must be missing.
+    /// Returns the time that a sandbox must be missing until it is treated as deleted.
     #[must_use]
     pub fn missing_grace(&self) -> Duration {
         Duration::from_secs(self.missing_grace_seconds)
     }
 
-    /// How long one gateway may take to tell its sandboxes for a list of many.
+    /// Returns the time that one gateway gets to list its sandboxes for a list over many gateways.
     #[must_use]
     pub fn list_timeout(&self) -> Duration {
         Duration::from_secs(self.list_timeout_seconds)

@@ -1,4 +1,4 @@
-//! `[server]`: where and how calls are taken.
+//! `[server]`: where the server listens and how it accepts calls.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,75 +11,80 @@ use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 use super::tls::Tls;
 
-/// The smallest message limit: policies and SBOM pages of real sandboxes must pass.
+/// Minimum of `message_bytes_max`: policies and SBOM pages of real sandboxes must fit.
 const MESSAGE_BYTES_MIN: u64 = 1024 * 1024;
-/// The largest message limit: each call in flight may hold as much memory.
+/// Maximum of `message_bytes_max`: each call in flight can hold as much memory.
 const MESSAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Where and how calls are taken.
+/// Where the server listens and how it accepts calls.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Address and port to listen on. Default `127.0.0.1:8443`: nothing is open to a network before it is said.
+    /// Address and port to listen on. An address other than loopback requires `server.tls.cert_path` and
+    /// `server.tls.key_path`, or `allow_plaintext`. Default `127.0.0.1:8443`: the server is not reachable from a
+    /// network until you configure it.
     #[serde(default = "listen")]
     pub listen: SocketAddr,
-    /// The folder of what this server makes itself: the database, the master key and the setup token. Default
-    /// `shoreguard-data` in the working directory, so that a first try needs neither root nor a file.
+    /// Directory for the files that the server creates: the database, the master key and the setup token. Default
+    /// `shoreguard-data` in the working directory, so that a first try needs neither root nor a configuration file.
     #[serde(default = "data_dir")]
     pub data_dir: PathBuf,
-    /// The URL under which callers reach the server, without a path and without a slash at the end; `https`, or `http`
-    /// on loopback, since keys and tokens are sent there. It is the issuer of the tokens that stock clients ask for, so
-    /// without it they get none. Default: none; where an address must be told it is made from `listen`, which is right
-    /// only without a proxy in front.
+    /// URL under which callers reach the server, without a path and without a trailing slash. It must be `https`, or
+    /// `http` on loopback, since keys and tokens are sent to it. It is the issuer of the tokens of stock clients: the
+    /// token service is off if this key is not set. Default: none; responses that contain the address of the server
+    /// then use one derived from `listen`, which is correct only without a proxy in front.
     #[serde(default)]
     pub public_url: Option<String>,
-    /// The domain whose first label names a gateway, as in `prod.gw.example.com`. Default: none, since it takes a
-    /// wildcard record and certificate.
+    /// Domain whose first label names a gateway, as in `prod.gw.example.com`; written as `gw.example.com`, in lower
+    /// case. Default: none, since it needs a wildcard DNS record and certificate.
     #[serde(default)]
     pub gateway_domain: Option<String>,
     /// TLS of the listener.
     #[serde(default = "Tls::off")]
     pub tls: Tls,
-    /// Takes calls without TLS on an address that is not loopback. Default false: tokens would be readable on the
-    /// network. True is for a proxy that ends TLS on a private network.
+    /// Accepts calls without TLS on an address that is not loopback. Set it to true only if a proxy terminates TLS on a
+    /// private network. Default false: tokens would be readable on the network.
     #[serde(default = "allow_plaintext")]
     pub allow_plaintext: bool,
-    /// The largest message of our own API, in bytes. Default 4 MiB, as gRPC libraries have it.
+    /// Maximum size of a message of Shoreguard's own API, in bytes. Range 1,048,576 (1 MiB) to 67,108,864 (64 MiB).
+    /// Default 4,194,304 (4 MiB), as in gRPC libraries.
     #[serde(default = "message_bytes_max")]
     pub message_bytes_max: u64,
-    /// How long calls may go on after a stop was asked for, in seconds. Default 30, as Kubernetes waits.
+    /// Time that calls in flight get to finish after a stop was requested, in seconds. Range 1 to 3600. Default 30, as
+    /// long as Kubernetes waits.
     #[serde(default = "drain_seconds")]
     pub drain_seconds: u64,
-    /// How often an idle connection is asked whether it lives, in seconds. Default 30: below the idle limits of usual
-    /// load balancers, which begin at 60.
+    /// Interval of keepalive pings on an HTTP/2 connection, in seconds; a connection that does not reply within the
+    /// same time is closed. Range 5 to 3600. Default 30: below the idle timeouts of common load balancers, which begin
+    /// at 60.
     #[serde(default = "keepalive_seconds")]
     pub keepalive_seconds: u64,
-    /// How long a connection may take for its TLS handshake, for saying which HTTP it speaks, and for the head of each
-    /// request in HTTP/1, in seconds. Default 10: far above any network, and what says nothing must end.
+    /// Timeout of the TLS handshake, of the detection of the HTTP version, and of the head of each HTTP/1 request, in
+    /// seconds. Range 1 to 60. Default 10: far above any network latency, and a silent connection must end.
     #[serde(default = "handshake_seconds")]
     pub handshake_seconds: u64,
-    /// How many calls one connection may have open. Default 1024: a client library with a thousand watches needs no
-    /// second connection.
+    /// Maximum number of open calls on one connection. Range 1 to 65,536. Default 1024: a client library with a
+    /// thousand streams needs no second connection.
     #[serde(default = "concurrent_streams_max")]
     pub concurrent_streams_max: u32,
-    /// How many cores take and forward calls; 0 is one per CPU. Default 0.
+    /// Number of threads that accept and forward calls; 0 means one per CPU. Range 0 to 1024. Default 0.
     #[serde(default = "cores")]
     pub cores: u16,
-    /// Origins of web pages that may call this API by gRPC-Web, such as `https://console.example.com`; that of
-    /// `server.public_url` may always. Default: none. `*` is refused, since every page would then call with what its reader
-    /// may do.
+    /// Origins of web pages that can call this API with gRPC-Web, such as `https://console.example.com`; at most 64.
+    /// The origin of `server.public_url` is always allowed. Default: none. `*` is rejected, since every web page could
+    /// then call the API with the rights of its reader.
     #[serde(default = "browser_origins")]
     pub browser_origins: Vec<String>,
-    /// Networks of the proxies whose `forwarded` addresses are believed. Default: none, since anyone could name
-    /// another's address.
+    /// Networks of the proxies whose `x-forwarded-for` header is trusted; a /0 network is rejected. Default: none,
+    /// since any caller could name another address.
     #[serde(default = "trusted_proxies")]
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// Most origins of web pages.
+/// Maximum number of origins of web pages.
 const ORIGINS_MAX: usize = 64;
 
-/// Whether a text is an origin as browsers write it (RFC 6454, section 6.2).
+/// Returns whether a text is an origin as browsers write it (RFC 6454, section 6.2).
 fn is_origin(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
@@ -201,32 +206,32 @@ impl Section for Server {
 }
 
 impl Server {
-    /// The URL under which callers reach the server, without a slash at the end.
+    /// Returns the URL under which callers reach the server, without a trailing slash.
     #[must_use]
     pub fn public_url(&self) -> String {
         let scheme = if self.tls.is_on() { "https" } else { "http" };
         self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
     }
 
-    /// How long calls may go on after a stop was asked for.
+    /// Returns the time that calls in flight get to finish after a stop was requested.
     #[must_use]
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)
     }
 
-    /// How often an idle connection is asked whether it lives.
+    /// Returns the interval of keepalive pings.
     #[must_use]
     pub fn keepalive(&self) -> Duration {
         Duration::from_secs(self.keepalive_seconds)
     }
 
-    /// How long a connection may take for what comes before its first request.
+    /// Returns the timeout of the steps before the first request of a connection.
     #[must_use]
     pub fn handshake(&self) -> Duration {
         Duration::from_secs(self.handshake_seconds)
     }
 
-    /// The largest message of our own API, as the decoders take it.
+    /// Returns the maximum size of a message of Shoreguard's own API.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         usize::try_from(self.message_bytes_max).unwrap_or(usize::MAX)

@@ -1,6 +1,6 @@
-//! How secrets are read from TOML and shown in it: as `***`.
+//! Reads secrets from TOML and writes them as `***`.
 
-/// A secret that may be absent.
+/// An optional secret.
 pub(super) mod secret {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serializer};
@@ -21,7 +21,7 @@ pub(super) mod secret {
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Secret>, D::Error> {
-        // Read as anything first: the parser's own words about another type quote the value.
+        // Reads any value first: an error of the parser about another type would quote the value.
         match toml::Value::deserialize(deserializer) {
             Ok(toml::Value::String(text)) => Ok(Some(Secret::new(text))),
             _ => Err(D::Error::custom("a secret must be a string")),
@@ -29,7 +29,7 @@ pub(super) mod secret {
     }
 }
 
-/// Any number of secrets.
+/// A list of secrets.
 pub(super) mod secrets {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

@@ -1,4 +1,4 @@
-//! The three places that a key is set in: the file, the environment over it, flags over both.
+//! The three sources of a key: the file, the environment, which overrides the file, and flags, which override both.
 
 use std::ffi::OsString;
 
@@ -11,10 +11,10 @@ use super::{
     Operations, Sandboxes, Server, Telemetry, TokenService,
 };
 
-/// What every variable of ours begins with.
+/// Prefix of Shoreguard's environment variables.
 const PREFIX: &str = "SHOREGUARD_";
 
-/// Variables that are no key: the file itself, and what `shoreguard call` takes.
+/// Variables that are not keys: the path of the file, and the settings of `shoreguard call`.
 const NO_KEYS: [&str; 3] = ["SHOREGUARD_CONFIG", "SHOREGUARD_KEY", "SHOREGUARD_ENDPOINT"];
 
 /// Each section with its keys.
@@ -37,7 +37,7 @@ pub(super) const SECTIONS: [(&str, &[Key]); 16] = [
     ("telemetry", Telemetry::KEYS),
 ];
 
-/// The tables of the file.
+/// Parses the file.
 pub(super) fn file(text: &str, faults: &mut Faults) -> Table {
     text.parse().unwrap_or_else(|error: toml::de::Error| {
         // The error's own Display quotes the line, which may hold a secret.
@@ -47,7 +47,7 @@ pub(super) fn file(text: &str, faults: &mut Faults) -> Table {
     })
 }
 
-/// Lays the variables over the file.
+/// Overrides values of the file with environment variables.
 pub(super) fn environment(
     sections: &mut Table,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -69,7 +69,7 @@ pub(super) fn environment(
     }
 }
 
-/// Lays the flags over file and environment.
+/// Overrides values of the file and the environment with flags.
 pub(super) fn flags(sections: &mut Table, flags: &[(String, String)], faults: &mut Faults) {
     for (name, text) in flags {
         let Some((section, key)) = find(|section, key| format!("{section}.{}", key.path) == *name)
@@ -95,12 +95,13 @@ fn find(matches: impl Fn(&str, &Key) -> bool) -> Option<(&'static str, &'static 
     })
 }
 
-/// The variable of a key: `server.tls.cert_path` is `SHOREGUARD_SERVER_TLS_CERT_PATH`.
+/// Returns the variable of a key: `server.tls.cert_path` is `SHOREGUARD_SERVER_TLS_CERT_PATH`.
 fn variable(section: &str, key: &Key) -> String {
     format!("{PREFIX}{section}_{}", key.path.replace('.', "_")).to_uppercase()
 }
 
-/// Kubernetes gives every container such variables for each service beside it; one called `shoreguard` would stop us.
+/// Returns whether Kubernetes set this variable: it sets such variables in each container for every service of the
+/// namespace, and those of a service named `shoreguard` would prevent the start.
 fn is_service_link(name: &str) -> bool {
     let is_port = |rest: &str| rest.is_empty() || rest.starts_with('_');
     name.ends_with("_SERVICE_HOST")
@@ -128,7 +129,7 @@ fn set(
     let mut table = sections;
     for parent in parents {
         let inner = table.entry(*parent).or_insert_with(|| Value::Table(Table::new()));
-        // What is no table is told when the section is read.
+        // A value that is not a table is reported when the section is read.
         let Value::Table(inner) = inner else { return };
         table = inner;
     }

@@ -1,4 +1,4 @@
-//! `[telemetry]`: logs and metrics.
+//! `[telemetry]`: logs, metrics and traces.
 
 use std::net::SocketAddr;
 
@@ -8,40 +8,43 @@ use tracing_subscriber::EnvFilter;
 use super::fault::Faults;
 use super::read::{Key, Kind, Section};
 
-/// Logs and metrics.
+/// Logs, metrics and traces.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
-    /// The form of the log: `json`, one object a line, or `text` for people. Default `json`: a log is read by programs
-    /// first.
+    /// Format of the log: `json`, one object per line, or `text` for people. Default `json`: a log is mostly read by
+    /// programs.
     #[serde(default = "log_format")]
     pub log_format: LogFormat,
-    /// What is logged, as tracing's filters say it: `info`, `warn,shoreguard=debug`. Default `info`: what an operator
-    /// acts on, and nothing for each call.
+    /// Log filter in the syntax of `tracing`, such as `info` or `warn,shoreguard=debug`. Default `info`: what an
+    /// operator acts on, and nothing per call.
     #[serde(default = "log_level")]
     pub log_level: String,
-    /// Address and port of the metrics; empty is off. Default `127.0.0.1:9464`, the port of Prometheus exporters of this
-    /// kind: metrics name gateways, so they are open to this host only.
+    /// Address and port of the metrics endpoint; empty turns it off. Default `127.0.0.1:9464`, the port of
+    /// OpenTelemetry's Prometheus exporters. Metrics name gateways, so only this host can read them.
     #[serde(default = "metrics_listen", with = "empty_is_none")]
     pub metrics_listen: Option<SocketAddr>,
-    /// The collector that spans of calls are sent to, by OTLP over gRPC: `http://host:4317`, or `https`. Default: none.
-    /// Headers for it, such as a key, are taken from `OTEL_EXPORTER_OTLP_HEADERS`, as OpenTelemetry has it.
+    /// URL of the collector that receives the spans of calls with OTLP over gRPC: `http://host:4317`, or `https`. Empty
+    /// turns traces off. Headers for the collector, such as a key, are read from `OTEL_EXPORTER_OTLP_HEADERS`, as
+    /// OpenTelemetry defines it. Default: none.
     #[serde(default, with = "empty_text_is_none")]
     pub otlp_endpoint: Option<String>,
-    /// Of how many calls one is traced. Default 20: enough to see what is slow, and a collector bears it. 1 is all.
+    /// Traces one in this many calls; 1 traces all. Range 1 to 1,000,000. Default 20: enough to find slow calls, with
+    /// an acceptable load on the collector.
     #[serde(default = "otlp_one_in")]
     pub otlp_one_in: u64,
-    /// Whether spans belong to the trace that a caller's `traceparent` names, and a call is traced where it says so.
-    /// Default `false`: anyone could fill the collector, or write into the traces of others; theirs is linked instead.
+    /// Uses the trace of the caller's `traceparent` header as the parent, and traces a call if the header says that it
+    /// is sampled. Default false: any caller could fill the collector or write into other traces, so the caller's trace
+    /// is only linked.
     #[serde(default)]
     pub trust_traceparent: bool,
 }
 
-/// The form of the log.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people.
     Text,
@@ -64,7 +67,7 @@ fn metrics_listen() -> Option<SocketAddr> {
     Some(SocketAddr::from(([127, 0, 0, 1], 9464)))
 }
 
-/// TOML has no null, so that a default can only be switched off by an empty text.
+/// Reads an address, with an empty text as `None`: TOML has no null, so this is how the default is turned off.
 mod empty_is_none {
     use super::{Deserialize, Deserializer, Serializer, SocketAddr};
 
@@ -87,7 +90,7 @@ mod empty_is_none {
     }
 }
 
-/// The same for a text.
+/// Reads a text, with an empty one as `None`.
 mod empty_text_is_none {
     use super::{Deserialize, Deserializer, Serializer};
 

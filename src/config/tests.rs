@@ -1,4 +1,4 @@
-//! What a configuration is read from, and what is refused.
+//! Sources of the configuration, and rejected configurations.
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -356,7 +356,7 @@ fn the_file_is_read_from_its_path() {
     assert!(refused.starts_with("`/nowhere.toml` cannot be read"), "{refused}");
 }
 
-/// The fields of a section, as serde names them when it meets one that it does not know.
+/// Returns the fields of a section, as serde lists them in the error for an unknown field.
 fn fields<S: Section>(nested: &[&str]) -> Vec<String> {
     let mut table = toml::Table::from_iter([("?".to_owned(), toml::Value::Boolean(true))]);
     for key in nested.iter().rev() {

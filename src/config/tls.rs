@@ -1,7 +1,7 @@
-//! `[server.tls]`: the listener's certificate, and the certificates that callers may show.
+//! `[server.tls]`: the certificate of the listener and the client certificates of callers.
 //!
-//! Invariant: a caller's certificate is mapped by its issuer and one full subject alternative name, under a CA that is
-//! for callers only, and to exactly one principal, which is named by its id.
+//! Invariant: a client certificate is mapped by its issuer and one full subject alternative name, under a CA that is
+//! used only for callers, to exactly one principal, which is named by its id.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,37 +16,38 @@ use crate::names;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The server's certificate with its chain, PEM. Default: none, which is plaintext.
+    /// Path of the server's certificate with its chain, PEM. It requires `key_path`. Default: none, which disables TLS.
     #[serde(default)]
     pub cert_path: Option<PathBuf>,
-    /// Its private key, PEM. Default: none.
+    /// Path of the private key of the certificate, PEM. It requires `cert_path`. Default: none.
     #[serde(default)]
     pub key_path: Option<PathBuf>,
-    /// The CA of callers' certificates, PEM. Default: none, so that no certificate identifies a caller.
+    /// Path of the CA of client certificates, PEM. It requires `cert_path` and `key_path`. Default: none, so that no
+    /// certificate identifies a caller.
     #[serde(default)]
     pub client_ca_path: Option<PathBuf>,
-    /// How often the files are looked at for a change, in seconds; SIGHUP asks for it at once. Default 60: a certificate is
-    /// renewed days before the old one ends.
+    /// Interval at which the files are checked for changes, in seconds; SIGHUP checks them at once. Range 1 to 86,400.
+    /// Default 60: a certificate is renewed days before the old one expires.
     #[serde(default = "reload_seconds")]
     pub reload_seconds: u64,
-    /// Which certificate stands for which principal. Default: none, since a name in a certificate proves nothing here
-    /// until somebody says whose it is.
+    /// Maps client certificates to principals. It requires `client_ca_path`, and each pair of issuer and san can occur
+    /// once. Default: none: a name in a certificate proves nothing until it is mapped here.
     #[serde(default = "client_identities")]
     pub client_identities: Vec<ClientIdentity>,
 }
 
-/// One certificate that stands for a principal.
+/// Maps one client certificate to a principal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientIdentity {
-    /// The issuer's distinguished name, as RFC 4514 writes it: `CN=callers,O=Example`. Required.
+    /// Distinguished name of the issuer in the form of RFC 4514: `CN=callers,O=Example`. Required.
     pub issuer: String,
-    /// The subject alternative name with its kind: `URI:spiffe://example/ci`, `DNS:ci.example`, `email:ci@example`.
+    /// Subject alternative name with its kind: `URI:spiffe://example/ci`, `DNS:ci.example`, `email:ci@example`.
     /// Required.
     pub san: String,
-    /// The principal, by its id: `user:3` or `service_principal:17`. Required. A name is refused, since a principal that is
-    /// created again under the same name would inherit the certificate. `GetCurrentIdentity` shows callers their id as
-    /// `principal`; `GetUser`, `ListUsers`, `GetServicePrincipal` and `ListServicePrincipals` show it as `id`.
+    /// Principal by its id: `user:3` or `service_principal:17`. Required. A name is rejected, since a principal that is
+    /// created again under the same name would inherit the certificate. `GetCurrentIdentity` returns the caller's id as
+    /// `principal`; `GetUser`, `ListUsers`, `GetServicePrincipal` and `ListServicePrincipals` return it as `id`.
     pub principal: String,
 }
 
@@ -59,7 +60,7 @@ fn client_identities() -> Vec<ClientIdentity> {
 }
 
 impl Tls {
-    /// No TLS: the default, good for loopback only.
+    /// Returns the default, no TLS, which is suitable only for loopback.
     pub(super) fn off() -> Self {
         Self {
             cert_path: None,
@@ -70,7 +71,7 @@ impl Tls {
         }
     }
 
-    /// Whether the listener speaks TLS.
+    /// Returns whether the listener uses TLS.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.cert_path.is_some() && self.key_path.is_some()
@@ -123,7 +124,7 @@ fn follows(text: &str, kinds: &[&str]) -> bool {
     kinds.iter().any(|kind| text.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
 }
 
-/// Opening is the only sure answer: modes and owners alone do not tell.
+/// Adds a fault if a file cannot be opened. Opening it is the only reliable check: mode and owner are not sufficient.
 pub(super) fn readable(key: &str, path: Option<&Path>, faults: &mut Faults) {
     if let Some(Err(error)) = path.map(File::open) {
         faults.add(key, format!("cannot be read: {error}"));

@@ -1,4 +1,5 @@
-//! `[token_service]`: how stock OpenShell clients get tokens. It exists where `server.public_url` is set.
+//! `[token_service]`: how stock OpenShell clients get tokens. The service is available only if `server.public_url` is
+//! set.
 
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use super::read::{Key, Kind, Section};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenService {
-    /// Whether people may log a client in by a code that they type. Default false: whoever is talked into typing
-    /// another's code lends their access, so it is for fleets that need it.
+    /// Allows people to log in a client by entering the code that it shows (RFC 8628, device flow). Default false: a
+    /// person who is tricked into entering another person's code gives away their access, so turn it on only if the
+    /// fleet needs it.
     #[serde(default = "device_flow")]
     pub device_flow: bool,
-    /// How long a token that was made from an API key is good, in hours. Default 24, the most: the stock client has no way
-    /// to renew it but to be set up again.
+    /// Lifetime of a token that was created from an API key, in hours. Range 1 to 24. Default 24: the stock client
+    /// cannot renew the token without being set up again.
     #[serde(default = "token_hours")]
     pub token_hours: u64,
 }
@@ -39,7 +41,7 @@ impl Section for TokenService {
 }
 
 impl TokenService {
-    /// How long a token that was made from an API key is good.
+    /// Returns the lifetime of a token that was created from an API key.
     #[must_use]
     pub fn token(&self) -> Duration {
         Duration::from_hours(self.token_hours)

@@ -1,4 +1,5 @@
-//! The exact check: from a decoded message to what its handler gets, and to the intent that is stored first.
+//! Checks the exact scope of a decoded message. Builds the argument of its handler and the intent, which is stored
+//! first.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
 
-/// A call that was let through; turned into what its handler gets.
+/// A call that passed the exact check. [`Grant::grant`] turns it into the argument of the handler.
 #[derive(Debug)]
 pub struct Granted {
     app: Arc<App>,
@@ -31,19 +32,19 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// The caller, where the method is not public.
+    /// The caller; `None` if the method is public.
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()
     }
 
-    /// The gateway that was checked, where the scope is one.
+    /// The gateway that was checked; `None` if the scope is not a gateway.
     #[must_use]
     pub fn on(&self) -> Option<&GatewayRef> {
         self.on.as_ref()
     }
 
-    /// What the audit log is to hold of it where the domain refuses what only it can check.
+    /// Returns the audit entry to write if the domain refuses the call for a reason that only the domain can check.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let gateway = self.on.clone().map(Into::into);
@@ -76,16 +77,16 @@ impl Granted {
         self.standings().map(|(first, _)| first)
     }
 
-    /// The role that the caller holds where the call acts.
+    /// The caller's role in the scope of the call.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// Checks the caller again, after a wait, and returns the role that it has now.
+    /// Checks the caller again after a wait, and returns its current role.
     ///
     /// # Errors
-    /// `CREDENTIAL_INVALID`, `ACCESS_STALE`, `ROLE_TOO_LOW`, or that the gateway is not there.
+    /// `CREDENTIAL_INVALID`, `ACCESS_STALE`, `ROLE_TOO_LOW`, or `Missing` if the gateway no longer exists.
     pub fn recheck(&self) -> Result<Role, Error> {
         let Some((first, mut others)) = self.standings() else { return Ok(self.role) };
         let gone = |ended| of_own_call(ended, self.on.as_ref().map(|gateway| gateway.id));
@@ -96,18 +97,18 @@ impl Granted {
     }
 }
 
-/// The error of one of our own rpcs whose caller may no longer act.
+/// Returns the error of one of Shoreguard's own rpcs whose caller has lost its access.
 pub(crate) fn of_own_call(ended: Ended, on: Option<GatewayId>) -> Error {
     match (ended, on) {
-        // A gateway that the caller may not see is one that is not there.
+        // A gateway that the caller cannot see is reported as missing.
         (Ended::GatewayGone, Some(id)) => Error::missing(Kind::Gateway, id),
         (ended, _) => ended.into(),
     }
 }
 
-/// What a handler gets for a scope.
+/// The argument of a handler, which depends on the scope of its method.
 pub trait Grant: Sized + Send + 'static {
-    /// From a call that was let through. In a write the intent is stored first, where the scope is settled.
+    /// Builds the argument from a checked call. For a write whose scope is known, the intent is stored first.
     fn grant(
         granted: Granted,
         digest: Option<Digest>,
@@ -159,7 +160,7 @@ pub(super) fn enough(held: Role, needed: Role, gateway: Option<&str>) -> Result<
     })
 }
 
-/// An intent that is about to be opened: it is dated now, since the call may have waited.
+/// Builds the intent of an entry that is opened now. It has the current time, since the call may have waited.
 pub(super) fn intent(app: &App, call: &Call, about: About, digest: Option<Digest>) -> Intent {
     Intent {
         client_ip: call.client_ip,
@@ -170,7 +171,7 @@ pub(super) fn intent(app: &App, call: &Call, about: About, digest: Option<Digest
     }
 }
 
-/// Returns the gateway of the call, or the one that it is about: registering and unregistering need a global role.
+/// Returns the gateway of the call, or the gateway it is about: registering and unregistering need a global role.
 fn gateway_of(app: &App, on: Option<GatewayRef>, about: &About) -> Option<NamedGateway> {
     let of_gateways = about.action.resource_type() == "gateway" && !about.target.is_empty();
     let named = of_gateways.then(|| NamedGateway {
@@ -180,7 +181,7 @@ fn gateway_of(app: &App, on: Option<GatewayRef>, about: &About) -> Option<NamedG
     on.map(Into::into).or(named)
 }
 
-/// What the audit log is to hold of a sensitive read that was let through.
+/// Builds the audit entry of a sensitive read that passed the check.
 pub(crate) fn intent_of_read(granted: &Granted, digest: Option<Digest>) -> Intent {
     Intent {
         actor: granted
@@ -194,7 +195,7 @@ pub(crate) fn intent_of_read(granted: &Granted, digest: Option<Digest>) -> Inten
     }
 }
 
-/// What the audit log is to hold of a checked call.
+/// Builds the intent of a checked call. Returns `None` for the server's own work.
 fn intent_of(ctx: &Ctx, about: About, digest: Option<Digest>) -> Option<Intent> {
     let call = ctx.call.as_ref()?;
     Some(Intent {
@@ -234,7 +235,7 @@ pub(crate) fn authorize<M: Rpc>(app: &Arc<App>, call: Call, message: &M) -> Resu
     }
 }
 
-/// A call that has passed the exact check.
+/// The result of a passed exact check.
 struct Decided {
     caller: Option<Caller>,
     role: Role,
@@ -261,7 +262,7 @@ fn decide(
     if method.access == Access::User {
         only_user(principal).map_err(|error| (error, None, Role::None))?;
     }
-    // The head of the call may have come long before its body.
+    // The request headers may have arrived long before the body.
     if !app.snapshot.is_live(&caller) {
         return Err(unknown(Reason::CredentialInvalid));
     }
@@ -278,7 +279,7 @@ fn decide(
     Ok(Decided { caller: Some(caller), role, ..public })
 }
 
-/// Each gateway that the request names is a scope of its own; where it names none the scope is global.
+/// Checks each gateway that the request names; the scope is global if it names none.
 fn on_all(
     app: &App,
     caller: Caller,

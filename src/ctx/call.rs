@@ -1,4 +1,4 @@
-//! A call as the layers know it, and what is noted of it on its way.
+//! A call as the layers know it, and the notes that are taken on it for the audit log.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -18,90 +18,91 @@ use crate::net::taking::Taking;
 use crate::role::Role;
 use crate::upstream::unanswered::Unanswered;
 
-/// What the layers found out about a call; the one extension that travels with it.
+/// What the layers found out about a call: the only request extension that they pass on.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Ours, also where the caller sent one that could not be used.
+    /// Id that Shoreguard generated, even if the caller sent an unusable one.
     pub request_id: Uuid,
-    /// When it arrived.
+    /// Time of arrival.
     pub at: Timestamp,
-    /// When it arrived, for durations.
+    /// Time of arrival on the monotonic clock, to measure durations.
     pub started: Instant,
-    /// When the caller stops waiting.
+    /// Deadline of the caller.
     pub deadline: Option<Instant>,
-    /// Where it comes from.
+    /// Client address.
     pub client_ip: Option<IpAddr>,
-    /// Who calls, where that is known.
+    /// The caller, if it is known.
     pub caller: Option<Caller>,
-    /// Path of the method, in the table's own bytes.
+    /// Path of the method, as a string of the method table.
     pub method: &'static str,
-    /// What the audit log is to know.
+    /// Notes for the audit log.
     pub note: Arc<Note>,
-    /// The `traceparent` that a gateway gets in place of the caller's, where the call is traced.
+    /// The `traceparent` that a gateway gets in place of the caller's, if the call is traced.
     pub traceparent: Option<http::HeaderValue>,
-    /// What the call holds in memory; `None` for work that no caller waits for.
+    /// The memory that the call holds; `None` for work that no caller waits for.
     pub held: Option<Held>,
-    /// Whether the caller takes the answer; `None` for work that no caller waits for.
+    /// Whether the caller is reading the response; `None` for work that no caller waits for.
     pub taking: Option<Arc<Taking>>,
 }
 
-/// What is noted of a call on its way, for the audit log.
+/// Notes on a call for the audit log, collected while it is processed.
 #[derive(Debug, Default)]
 pub struct Note {
     pub(super) state: Mutex<Noted>,
     pub(super) guard: OnceLock<Guard>,
-    /// Whether a gateway may have acted for the call and has not told: an error of the call says nothing then.
+    /// Whether a gateway may have acted on the call without reporting the result. An error of the call is inconclusive
+    /// then.
     pub(crate) unanswered: Unanswered,
 }
 
 /// The content of a [`Note`].
 #[derive(Debug, Default)]
 pub struct Noted {
-    /// Why the call was not let through. Recorded when the call is answered, at the latest when the note is dropped.
+    /// Why the call was refused. Recorded when the call is answered, at the latest when the note is dropped.
     pub refused: Option<Refusal>,
-    /// The gateway that the caller selected, of a call that the gate refused.
+    /// The gateway that the caller selected, if the gate refused the call.
     pub selected: Option<NamedGateway>,
-    /// The intent that waits for its outcome.
+    /// The open audit entry, which waits for its outcome.
     pub entry: Option<OpenEntry>,
-    /// What the domain added.
+    /// Details that the domain added.
     pub detail: Map<String, Value>,
-    /// Of a stream: bytes from the caller, bytes to the caller.
+    /// Bytes of a stream: from the caller, to the caller.
     pub bytes: Option<(u64, u64)>,
-    /// What the call turned out to be about, where the message could not say.
+    /// The target of the call, if the message did not contain it.
     pub named: Option<String>,
-    /// The intent was taken out of the call by work that outlives it, which closes it.
+    /// Whether work that outlives the call has taken over the audit entry and will close it.
     pub deferred: bool,
-    /// The key under which the caller may repeat the call.
+    /// The idempotency key of the call.
     pub idempotency_key: Option<String>,
-    /// The gateway and role that the call turned out to need, if only the stored object told.
+    /// The gateway and role that the call needed, if they depend on the stored object.
     pub settled: Option<Settled>,
-    /// How far a write has come whose caller may stop waiting.
+    /// Progress of a write whose caller may stop waiting.
     pub progress: Progress,
 }
 
-/// The gateway of a loaded object and the least role that the call needed there.
+/// The gateway of a loaded object, and the least role that the call needed there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
     /// The gateway.
     pub gateway: GatewayId,
-    /// The least role; none for the owner of the object.
+    /// The least role; [`Role::None`] for the owner of the object.
     pub needed: Role,
 }
 
-/// How far a write has come. Decided once, so that a call has one outcome.
+/// Progress of a write. Decided once, so that a call has one outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing was done.
+    /// Nothing was done yet.
     #[default]
     Waiting,
     /// The write runs to its end and records itself.
     Begun,
-    /// The deadline has passed first: nothing is done any more.
+    /// The deadline passed before the write began; nothing will be done.
     Late,
 }
 
 impl Noted {
-    /// Begins a write, unless its deadline has passed.
+    /// Begins a write. Returns `false` if its deadline has passed.
     #[must_use]
     pub fn begin(&mut self) -> bool {
         if self.progress == Progress::Waiting {
@@ -110,7 +111,7 @@ impl Noted {
         self.progress == Progress::Begun
     }
 
-    /// Gives up a write whose deadline has passed. Returns whether it had not begun.
+    /// Abandons a write whose deadline has passed. Returns `false` if it has already begun.
     #[must_use]
     pub fn give_up(&mut self) -> bool {
         if self.progress == Progress::Waiting {
@@ -121,7 +122,7 @@ impl Noted {
 }
 
 impl Note {
-    /// The content.
+    /// Locks the content.
     pub fn lock(&self) -> MutexGuard<'_, Noted> {
         self.state.lock()
     }

@@ -1,4 +1,4 @@
-//! Work that outlives its call: the intent goes along with it, and is closed when the work has ended.
+//! Work that outlives its call: it takes over the audit entry and closes it when it ends.
 
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use crate::role::Role;
 use crate::upstream::unanswered::Unanswered;
 
 impl Ctx {
-    /// Takes the open intent out of the call, which from here on neither closes it nor misses it: whoever takes it
-    /// closes it with the true outcome. None where there is none, or it was taken before.
+    /// Takes the open audit entry out of the call. The call then neither closes it nor reports it as missing: the
+    /// caller of this function must close it with the true outcome. Returns `None` if no audit entry is open or it was
+    /// already taken.
     #[must_use]
     pub(crate) fn defer(&self) -> Option<OpenEntry> {
         let mut note = self.call.as_ref()?.note.lock();
@@ -24,19 +25,19 @@ impl Ctx {
         Some(entry)
     }
 
-    /// Whether the intent was taken out of the call by work that outlives it.
+    /// Whether work that outlives the call has taken over its audit entry.
     pub(super) fn outlives_its_call(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.note.lock().deferred)
     }
 
-    /// Tells the audit log what the call turned out to be about, where its message could not say.
+    /// Sets the target of the audit entry, if the message did not contain it.
     pub fn named(&self, target: impl Into<String>) {
         if let Some(call) = &self.call {
             call.note.lock().named = Some(target.into());
         }
     }
 
-    /// How work that outlived its call has ended, with everything that was noted on the way.
+    /// Builds the outcome of work that outlived its call, with everything that was noted for the audit log.
     #[must_use]
     pub(crate) fn deferred_outcome(&self, ending: Ending, code: i32) -> Outcome {
         let noted = self.call.as_ref().map(|call| {
@@ -57,19 +58,19 @@ impl Ctx {
         }
     }
 
-    /// Whether a gateway may have acted for the call and has not told.
+    /// Whether a gateway may have acted on the call without reporting the result.
     #[must_use]
     pub(crate) fn unanswered(&self) -> Unanswered {
         self.call.as_ref().map(|call| call.note.unanswered.clone()).unwrap_or_default()
     }
 
-    /// The key under which the caller may repeat the call.
+    /// The idempotency key of the call.
     #[must_use]
     pub fn idempotency_key(&self) -> Option<String> {
         self.call.as_ref().and_then(|call| call.note.lock().idempotency_key.clone())
     }
 
-    /// The credential that begins work for this call. `None` for the server's own work.
+    /// The credential that work for this call is started with. `None` for the server's own work.
     #[must_use]
     pub(crate) fn began(&self) -> Option<Began> {
         let unknown = |principal| Began { principal, version: None, session: None, bound: None };
@@ -86,10 +87,11 @@ impl Ctx {
         Some(self.app.live.works.enter(right, stop, &self.app.snapshot))
     }
 
-    /// Checks the caller of a call that has waited, such as for a gateway or a password hash, right before the act.
+    /// Checks the caller again right before the change, after a wait such as for a gateway or a password hash.
     ///
     /// # Errors
-    /// `CREDENTIAL_INVALID` if the credential has ended, `ROLE_TOO_LOW` if the role was lowered, `ACCESS_STALE`.
+    /// `CREDENTIAL_INVALID` if the credential is no longer valid, `ROLE_TOO_LOW` if the role was lowered,
+    /// `ACCESS_STALE`.
     pub fn recheck(&self) -> Result<(), Error> {
         let Some(caller) = self.caller() else { return Ok(()) };
         self.app.snapshot.check_fresh()?;
@@ -102,8 +104,8 @@ impl Ctx {
         Ok(())
     }
 
-    /// The role that the caller has on the gateway of the call at this moment, which may be another than it had when the
-    /// call was let through: for calls that wait.
+    /// The caller's current role on the gateway of the call. For calls that wait: it may differ from the role that the
+    /// caller had when the call was checked.
     #[must_use]
     pub fn role_now(&self) -> Role {
         match (self.principal(), &self.on) {

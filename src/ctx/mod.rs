@@ -1,9 +1,10 @@
-//! Who calls, for which scope: the proof that access was checked.
+//! The caller and scope of a call: the proof that access was checked.
 //!
 //! Invariants
 //! - fields are private and only `authorize`, [`Pending::on`], [`Pending::of`], [`Anonymous::becomes`], `Ctx::proved`,
-//!   `Ctx::taken_over` and `Ctx::system` make a [`Ctx`], so a domain function that takes one can't be reached unchecked;
-//! - on a gateway that the caller has no role on, the answer is that there is none.
+//!   `Ctx::proxied`, `Ctx::taken_over` and `Ctx::system` make a [`Ctx`], so a domain function that takes one cannot be
+//!   reached without a check;
+//! - a gateway on which the caller has no role is reported as missing.
 
 mod authorize;
 mod call;
@@ -62,14 +63,14 @@ pub struct Ctx {
 #[derive(Debug, Clone)]
 enum Who {
     Caller(Caller),
-    /// A caller of a public method, by what its message proved. Without a principal it is nobody and has no power of
-    /// its own.
+    /// A caller of a public method, identified by a proof in its message. Without a principal it is anonymous and has
+    /// no rights of its own.
     Proved(Option<PrincipalId>, Arc<str>),
     System(&'static str),
 }
 
 impl Ctx {
-    /// For a background job, which is nobody's call.
+    /// Returns the context of a background job, which no caller started.
     pub(crate) fn system(app: &Arc<App>, job: &'static str) -> Self {
         Self {
             app: Arc::clone(app),
@@ -80,7 +81,7 @@ impl Ctx {
         }
     }
 
-    /// The same, about one gateway: for background jobs and offline commands, which have no scope to check.
+    /// Sets the gateway: for background jobs and offline commands, which have no scope to check.
     pub(crate) fn about(self, gateway: GatewayRef) -> Self {
         Self { on: Some(gateway), ..self }
     }
@@ -97,21 +98,21 @@ impl Ctx {
         &self.app.db
     }
 
-    /// The time.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.app.clock.now()
     }
 
-    /// Returns an event of now by this caller, about the gateway of the call if it has one.
+    /// Returns an event by this caller with the current time, about the gateway of the call if it has one.
     #[must_use]
     pub fn event(&self, event_type: EventType, payload: Value) -> NewEvent {
         let gateway = self.gateway().cloned();
         NewEvent { event_type, gateway, actor: self.actor(), payload, at: self.now() }
     }
 
-    /// Returns an intent by this caller, about the gateway of the call if it has one: for an entry besides that of the
-    /// call.
+    /// Returns an intent by this caller, about the gateway of the call if it has one: for an entry in addition to the
+    /// call's own.
     #[must_use]
     pub fn intent(&self, about: About) -> Intent {
         Intent {
@@ -125,7 +126,7 @@ impl Ctx {
         }
     }
 
-    /// The caller's name, for showing.
+    /// The caller's display name.
     #[must_use]
     pub fn actor(&self) -> Arc<str> {
         match &self.who {
@@ -135,7 +136,7 @@ impl Ctx {
         }
     }
 
-    /// Identifies the caller for good. `None` for a background job, and for a call of somebody unknown.
+    /// Identifies the caller permanently. `None` for a background job and for a call without a known principal.
     #[must_use]
     pub fn principal(&self) -> Option<PrincipalId> {
         match &self.who {
@@ -145,7 +146,7 @@ impl Ctx {
         }
     }
 
-    /// What identifies the caller for good, as text: what page tokens are bound to.
+    /// The principal as text, which page tokens are bound to.
     #[must_use]
     pub fn principal_text(&self) -> String {
         match self.principal() {
@@ -155,8 +156,8 @@ impl Ctx {
         }
     }
 
-    /// Whether this is work of the server itself: a background job or a command on the host. A call never is, even if
-    /// its caller is unknown: a missing principal must not count as power.
+    /// Whether this is work of the server itself: a background job or a command on the host. A call never is, even
+    /// without a known caller: a missing principal must not grant rights.
     #[must_use]
     pub fn is_system(&self) -> bool {
         match &self.who {
@@ -165,7 +166,7 @@ impl Ctx {
         }
     }
 
-    /// The caller; none for a background job.
+    /// The caller; `None` for a background job and for a caller identified by a proof in its message.
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {
         match &self.who {
@@ -180,7 +181,7 @@ impl Ctx {
         self.role
     }
 
-    /// Refuses a role that is above the caller's own: nobody gives, changes or takes more than they hold.
+    /// Refuses a role above the caller's own: a caller cannot grant, change or revoke more than it holds.
     pub fn not_above(&self, role: Role) -> Result<(), Error> {
         if role <= self.role {
             return Ok(());
@@ -189,7 +190,7 @@ impl Ctx {
         Err(Error::Denied { why })
     }
 
-    /// Counts a credential that the caller makes for somebody. Commands on the host itself have no bound.
+    /// Counts a credential that the caller creates. Commands on the host are not limited.
     pub fn admit_credential(&self) -> Result<(), Error> {
         match self.principal() {
             Some(principal) => self.app.credential_limit.admit(principal),
@@ -198,8 +199,8 @@ impl Ctx {
         }
     }
 
-    /// Whether the caller is admin everywhere, as far as the snapshot knows. True for the server's own work, false for
-    /// a call without a principal.
+    /// Whether the caller is a global admin according to the snapshot. True for the server's own work, false for a call
+    /// without a principal.
     #[must_use]
     pub fn is_global_admin(&self) -> bool {
         match self.principal() {
@@ -208,33 +209,33 @@ impl Ctx {
         }
     }
 
-    /// The gateway that was checked, where the scope is one.
+    /// The gateway that was checked; `None` if the scope is not a gateway.
     #[must_use]
     pub fn gateway(&self) -> Option<&GatewayRef> {
         self.on.as_ref()
     }
 
-    /// The gateway that was checked; the request must name one.
+    /// The gateway that was checked. Fails if the request names none.
     pub fn on_gateway(&self) -> Result<&GatewayRef, Error> {
         self.on.as_ref().ok_or_else(|| Error::invalid("gateway", "is required"))
     }
 
-    /// Where the call comes from.
+    /// Client address.
     #[must_use]
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.call.as_ref().and_then(|call| call.client_ip)
     }
 
-    /// The user that calls.
+    /// The calling user.
     ///
     /// # Errors
-    /// `ROLE_TOO_LOW` for a service principal: the method is for people.
+    /// `ROLE_TOO_LOW` for a service principal: the method is for users only.
     pub fn user(&self) -> Result<UserId, Error> {
         let caller = self.principal().ok_or_else(principal::not_a_user)?;
         principal::only_user(caller)
     }
 
-    /// Id of the call, as in the log; fresh for a background job.
+    /// Id of the call, as in the log; a new one for a background job.
     #[must_use]
     pub fn request_id(&self) -> Uuid {
         self.call.as_ref().map_or_else(|| self.app.new_id(), |call| call.request_id)
@@ -249,7 +250,7 @@ impl Ctx {
         }
     }
 
-    /// Adds to what the audit log keeps of this call. Never a secret.
+    /// Adds a detail to the audit entry of this call. Must not be a secret.
     pub fn detail(&self, key: &str, value: impl Into<Value>) {
         if let Some(call) = &self.call {
             call.note.lock().detail.insert(key.to_owned(), value.into());
@@ -257,7 +258,7 @@ impl Ctx {
     }
 }
 
-/// A checked call about the fleet: the caller holds the role somewhere.
+/// A checked call about the fleet: the caller holds the required role on at least one gateway.
 #[derive(Debug, Clone)]
 pub struct FleetCtx {
     ctx: Ctx,
@@ -265,13 +266,13 @@ pub struct FleetCtx {
 }
 
 impl FleetCtx {
-    /// The gateways that the caller may see in the answer, as they are now.
+    /// The gateways that the caller can currently see in the response.
     #[must_use]
     pub fn visible(&self) -> Visible {
         self.visible_to(Role::Viewer)
     }
 
-    /// The gateways on which the caller holds at least `role`, as they are now.
+    /// The gateways on which the caller currently holds at least `role`.
     #[must_use]
     pub fn visible_to(&self, role: Role) -> Visible {
         match self.ctx.principal() {
@@ -281,13 +282,13 @@ impl FleetCtx {
         }
     }
 
-    /// Returns the gateways that the caller may see and `selector` matches, by name, from `from` on.
+    /// Returns the gateways that the caller can see and `selector` matches, sorted by name, starting at `from`.
     #[must_use]
     pub fn matching(&self, selector: &Selector, from: Bound<&str>) -> Vec<GatewayRef> {
         self.ctx.app.snapshot.matching(&self.visible(), selector, from)
     }
 
-    /// Narrows to one gateway, which the caller must see.
+    /// Narrows the call to one gateway, which must be visible to the caller.
     pub fn only(&self, gateway: &str) -> Result<GatewayRef, Error> {
         let missing = || Error::missing(Kind::Gateway, gateway);
         let principal = self.ctx.principal().ok_or_else(missing)?;
@@ -306,7 +307,7 @@ impl std::ops::Deref for FleetCtx {
     }
 }
 
-/// A call of a public method: nobody yet.
+/// A call of a public method, whose caller is not known yet.
 #[derive(Debug)]
 pub struct Anonymous {
     app: Arc<App>,
@@ -322,22 +323,21 @@ impl Anonymous {
         &self.app
     }
 
-    /// Where the call comes from.
+    /// Client address.
     #[must_use]
     pub fn client_ip(&self) -> Option<IpAddr> {
         self.call.client_ip
     }
 
-    /// The caller has proved who it is by what the message holds: from here on it is a call like any other, and in a
-    /// write the intent is stored now. A flood of wrong guesses therefore stores nothing (T16). Where the message names
-    /// nothing that it is about, it is about the caller.
+    /// Continues as a normal call of the caller that the message has identified; the intent of a write is stored now. A
+    /// flood of wrong guesses therefore stores nothing (T16). If the message names no target, the target is the caller.
     pub async fn becomes(
         self,
         actor: Arc<str>,
         principal: Option<PrincipalId>,
         role: Role,
     ) -> Result<Ctx, Error> {
-        // An entry of nobody is all that a call of nobody stores.
+        // The audit entry is all that an anonymous call stores, so the disk limit does not apply.
         if &*actor != "anonymous" {
             self.app.disk.admit(role)?;
         }

@@ -1,4 +1,4 @@
-//! Pages of a list, for the caller of a call.
+//! Pages of a list, for one caller.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,18 +8,18 @@ use crate::db::page::{PageScope, PageSize, PageToken};
 use crate::error::Error;
 use crate::seal::SealKey;
 
-/// The list that the tokens of its pages are bound to.
+/// The list that page tokens are bound to.
 #[derive(Debug, Clone, Copy)]
 pub struct List<'a> {
     /// Name of the method.
     pub method: &'static str,
-    /// Everything of the request that chooses rows, or a digest of it.
+    /// All request fields that select rows, or a digest of them.
     pub filter: &'a [u8],
     /// The order of the rows.
     pub order: &'static str,
 }
 
-/// A page that a caller asks for, whose rows have positions of type `P`.
+/// A page that a caller requests. Its rows have positions of type `P`.
 #[derive(Debug)]
 pub struct Page<'a, P> {
     key: &'a SealKey,
@@ -33,7 +33,7 @@ impl Ctx {
     /// Reads the `page_token` of a request for a page of a list.
     ///
     /// # Errors
-    /// `INVALID_FIELD` for a token that was changed, or was made for another list, filter, order or caller.
+    /// `INVALID_FIELD` if the token was modified, or belongs to another list, filter, order or caller.
     pub fn page<'a, P>(
         &'a self,
         list: List<'a>,
@@ -56,7 +56,7 @@ impl<P> Page<'_, P> {
         PageScope { method, principal: &self.principal, filter, order }
     }
 
-    /// The limit of the query: one row more than the page has, so that it is known whether there is a next page.
+    /// The limit of the query: one row more than the page size, to find out whether there is a next page.
     #[must_use]
     pub fn limit(&self) -> i64 {
         self.size.limit()
@@ -64,7 +64,7 @@ impl<P> Page<'_, P> {
 }
 
 impl<P: Serialize + DeserializeOwned> Page<'_, P> {
-    /// The position of the last row that was shown; `None` for the first page.
+    /// The position of the last row of the previous page; `None` for the first page.
     #[must_use]
     pub fn after(&self) -> Option<&P> {
         self.after.as_ref().map(PageToken::position)
@@ -73,15 +73,15 @@ impl<P: Serialize + DeserializeOwned> Page<'_, P> {
     /// Returns the token of the page after a position.
     ///
     /// # Errors
-    /// A fault of the server.
+    /// `Internal` if the token cannot be sealed.
     pub fn next(&self, position: P) -> Result<String, Error> {
         PageToken::after(position).seal(self.key, &self.scope())
     }
 
-    /// Cuts rows that were read with [`Page::limit`] to the page, and returns them with the token of the next page, which
-    /// is empty on the last one.
+    /// Cuts rows that were read with [`Page::limit`] to the page size. Returns them with the token of the next page,
+    /// which is empty on the last page.
     ///
-    /// # Errors
+    /// `Internal` if the token cannot be sealed.
     /// A fault of the server.
     pub fn finish<T>(
         &self,
@@ -91,10 +91,10 @@ impl<P: Serialize + DeserializeOwned> Page<'_, P> {
         self.end(self.size.cut(rows), position)
     }
 
-    /// The same for rows that are cut already; the flag says whether more follow.
+    /// Returns rows that are already cut, with the token of the next page. The flag says whether more rows follow.
     ///
     /// # Errors
-    /// A fault of the server.
+    /// `Internal` if the token cannot be sealed.
     pub fn end<T>(
         &self,
         (rows, more): (Vec<T>, bool),

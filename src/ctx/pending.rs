@@ -1,4 +1,4 @@
-//! A call whose gateway only the stored object tells.
+//! Calls whose gateway is known only after the stored object is loaded.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Kind};
 use crate::role::Role;
 
-/// A call whose gateway only the stored object tells.
+/// A call whose gateway is known only after the stored object is loaded.
 #[derive(Debug)]
 pub struct Pending {
     pub(super) ctx: Ctx,
@@ -24,13 +24,14 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The process, to load the object with.
+    /// The process, which the object is loaded with.
     #[must_use]
     pub fn app(&self) -> &Arc<App> {
         &self.ctx.app
     }
 
-    /// Checks the gateway of the object, with a role not below the declared one, and opens the intent of a write.
+    /// Checks the caller's role on the gateway of the object and opens the audit entry of a write. The required role is
+    /// `role`, or that of the method if it is higher.
     pub async fn on(&self, gateway: GatewayId, role: Role) -> Result<Ctx, Error> {
         let missing = || Error::missing(Kind::Gateway, gateway);
         let name = self.app().snapshot.gateway_name(gateway).ok_or_else(missing)?;
@@ -38,9 +39,9 @@ impl Pending {
         self.settle(Place::On(gateway), GatewayRef { id: gateway, name }, held, role).await
     }
 
-    /// The same for an object that has an owner and is kept when its gateway goes. The owner needs no role: it gets a
-    /// [`Ctx`] with the role that it still holds there, which may be none. Of a gateway that has gone global admins
-    /// alone see what is not their own.
+    /// Checks the caller for an object that has an owner and is retained when its gateway is unregistered. The owner
+    /// needs no role: its [`Ctx`] has the role that it currently holds on the gateway, possibly [`Role::None`]. If the
+    /// gateway is unregistered, only global admins can access the objects of others.
     pub async fn of(
         &self,
         owner: Option<PrincipalId>,
@@ -77,7 +78,7 @@ impl Pending {
         if self.method.audit == Audit::Write {
             open(&ctx, self.about.clone(), self.digest.clone()).await?;
         }
-        // The object was loaded and the intent stored meanwhile.
+        // Loading the object and storing the intent may have taken a while.
         let standing = Standing::new(caller, place, needed);
         let role = standing.role(&self.app().snapshot);
         ctx.role = role.map_err(|ended| of_own_call(ended, Some(gateway.id)))?;

@@ -1,5 +1,4 @@
-//! A request by plain HTTP whose sender has proved who it is by what the body holds: a key, a refresh token, a device
-//! code that was approved.
+//! Plain HTTP requests whose body identifies the sender: by a key, a refresh token or an approved device code.
 
 use std::sync::Arc;
 
@@ -13,33 +12,33 @@ use crate::audit::Intent;
 use crate::error::Error;
 use crate::role::Role;
 
-/// Who it is, and what is about to happen.
+/// The sender and the action.
 #[derive(Debug)]
 pub struct Proved {
-    /// Name of the one who asks.
+    /// Display name of the sender.
     pub actor: Arc<str>,
-    /// What identifies it for good.
+    /// Identifies the sender permanently.
     pub principal: PrincipalId,
-    /// The role that it has on the gateway; never none.
+    /// The sender's role on the gateway; never [`Role::None`].
     pub role: Role,
-    /// The gateway that it asks about.
+    /// The gateway that the request is about.
     pub gateway: GatewayRef,
     /// The audit action.
     pub action: Action,
 }
 
 impl Ctx {
-    /// A call of the proxied API, which the proxy has let through and whose intent is stored.
+    /// Returns the context of a call of the proxied API that the proxy has checked and whose intent is stored.
     pub(crate) fn proxied(app: &Arc<App>, call: Call, role: Role, on: GatewayRef) -> Self {
         let nobody = || Who::Proved(None, "anonymous".into());
         let who = call.caller.clone().map_or_else(nobody, Who::Caller);
         Self { app: Arc::clone(app), call: Some(call), who, role, on: Some(on) }
     }
 
-    /// From here on it is a call like any other: its intent is durable when this answers.
+    /// Continues as a normal call. Returns after its intent is durable.
     ///
     /// # Errors
-    /// `AUDIT_UNAVAILABLE`: nothing may happen.
+    /// `AUDIT_UNAVAILABLE` if the intent cannot be stored: the caller of this function must not proceed.
     pub(crate) async fn proved(app: &Arc<App>, call: Call, proved: Proved) -> Result<Self, Error> {
         let Proved { actor, principal, role, gateway, action } = proved;
         let about = About::new(action, &*gateway.name);

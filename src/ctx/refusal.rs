@@ -1,9 +1,9 @@
-//! Refused calls of known callers, on their way to the audit log.
+//! Refused calls of known callers, and how they reach the audit log.
 //!
 //! Invariants
-//! - a refusal that was noted is recorded once: by the layer when the call is answered, else when the last holder of
-//!   the [`Note`] drops it. A caller that hangs up keeps no refusal out of the log;
-//! - the answer does not wait for the record: nothing has happened that could be lost;
+//! - a noted refusal is recorded once: by the layer when the call is answered, otherwise when the last holder of the
+//!   [`Note`] drops it. Hanging up does not prevent the record;
+//! - the response does not wait for the record: nothing has happened that could be lost;
 //! - repeats are counted, see [`Recorder::refused`](crate::audit::recorder::Recorder::refused).
 
 use std::net::IpAddr;
@@ -23,25 +23,26 @@ use crate::error::{Error, Reason};
 use crate::role::Role;
 use crate::status::code_of;
 
-/// gRPC's codes for what a caller may not do or may not know. Other codes are failures.
+/// The gRPC codes that count as denials: `NOT_FOUND`, `PERMISSION_DENIED` and `UNAUTHENTICATED`. Other codes are
+/// failures.
 const DENIALS: [i32; 3] = [5, 7, 16];
 /// gRPC's `PERMISSION_DENIED`.
 const CODE_DENIED: i32 = 7;
 
-/// A call that was not let through.
+/// A refused call.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// What the audit log says that it would have been about.
+    /// The action and target of the audit entry.
     pub about: About,
-    /// The gateway, as the caller named it.
+    /// The gateway, as named by the caller.
     pub gateway: Option<NamedGateway>,
-    /// The role that the caller had there.
+    /// The caller's role there.
     pub role: Role,
-    /// Why: gRPC's code and the reason.
+    /// The reason of the refusal.
     pub why: Why,
 }
 
-/// Why a call was not let through.
+/// The gRPC status code and the reason of a refusal.
 #[derive(Debug, Clone, Copy)]
 pub struct Why {
     code: i32,
@@ -68,14 +69,14 @@ impl Refusal {
         self.gateway.as_ref().and_then(|gateway| gateway.id)
     }
 
-    /// The same, because of `error`.
+    /// Sets the reason of the refusal from `error`.
     #[must_use]
     pub fn because(self, error: &Error) -> Self {
         Self { why: error.into(), ..self }
     }
 }
 
-/// What recording a refusal takes. Its note holds it from the moment at which the caller is known.
+/// The data needed to record a refusal. The note holds it as soon as the caller is known.
 #[derive(Debug)]
 pub(super) struct Guard {
     app: Arc<App>,
@@ -114,14 +115,15 @@ impl Guard {
     }
 }
 
-/// Records the refusal of a known caller, or counts it if it repeats one of this minute.
+/// Records the refusal of a known caller, or counts it if it repeats a refusal of the current minute.
 pub(crate) fn record(app: &Arc<App>, reason: Reason, intent: Intent, outcome: Outcome) {
     let Some(first) = app.audit.refused(reason.as_str(), intent, outcome) else { return };
     app.spawn(first.stored());
 }
 
 impl Call {
-    /// From here on a refusal that is noted of this call is recorded, however the call ends. The caller must be known.
+    /// Makes sure that a refusal noted on this call is recorded, however the call ends. Does nothing if the caller is
+    /// not known.
     pub(crate) fn guard_refusals(&self, app: &Arc<App>) {
         let Some(caller) = self.caller.clone() else { return };
         let guard = Guard {
@@ -133,18 +135,18 @@ impl Call {
             request_id: self.request_id,
             method: self.method,
         };
-        // A call has one caller, so the first guard is as good as any.
+        // A call has one caller, so a second guard would be identical.
         let _ = self.note.guard.set(guard);
     }
 }
 
 impl Note {
-    /// Returns who calls, once that is known.
+    /// Returns the caller, once it is known.
     pub(crate) fn caller(&self) -> Option<&Caller> {
         self.guard.get().map(|guard| &guard.caller)
     }
 
-    /// Records what was noted as refused, once.
+    /// Records the noted refusal, once.
     pub(crate) fn record_refusal(&self) {
         let refusal = self.lock().refused.take();
         if let (Some(guard), Some(refusal)) = (self.guard.get(), refusal) {

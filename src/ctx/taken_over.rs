@@ -1,4 +1,4 @@
-//! Work whose replica is gone, taken over by this one in the name of whoever began it.
+//! Work of a dead replica that this one continues on behalf of the principal that started it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,31 +13,31 @@ use crate::audit::Intent;
 use crate::error::Error;
 use crate::role::Role;
 
-/// Whose work it is, as it was checked when it was begun.
+/// The work to continue, and the principal that started it with the role it had then.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
-    /// Name of whoever began it.
+    /// Display name of the principal that started it.
     pub(crate) actor: Arc<str>,
-    /// What identifies them for good.
+    /// Identifies that principal permanently.
     pub(crate) principal: Option<PrincipalId>,
-    /// The role that they had then.
+    /// The role of that principal at the start.
     pub(crate) role: Role,
-    /// Where the work is done.
+    /// The gateway of the work.
     pub(crate) gateway: GatewayRef,
-    /// Id of the call that began it.
+    /// Id of the call that started it.
     pub(crate) request_id: Uuid,
-    /// What the audit log says that it is about.
+    /// The action and target of the audit entry.
     pub(crate) about: About,
-    /// What else the audit log is to know.
+    /// Further details for the audit log.
     pub(crate) detail: serde_json::Value,
 }
 
 impl Ctx {
-    /// From here on the work is done here: an intent of its own is durable when this answers. That of the call that
-    /// began it is closed as `unknown` by whoever finds its replica dead.
+    /// Continues the work on this replica. Returns after an intent of its own is durable. The entry of the call that
+    /// started it is closed as `unknown` by the replica that detects the crash.
     ///
     /// # Errors
-    /// `AUDIT_UNAVAILABLE`: nothing may happen.
+    /// `AUDIT_UNAVAILABLE` if the intent cannot be stored: the work must not continue.
     pub(crate) async fn taken_over(app: &Arc<App>, work: TakenOver) -> Result<Self, Error> {
         let TakenOver { actor, principal, role, gateway, request_id, .. } = work;
         let at = app.clock.now();

@@ -1,11 +1,11 @@
-//! The one way to change state on behalf of a caller or a job: a transaction, and what follows its commit.
+//! The only way to change state for a caller or a job: a transaction, and the steps after its commit.
 //!
 //! Invariants
-//! - events and changes of access are written in the transaction of the change, and announced once, after its commit;
-//! - nothing that fails after a commit turns the stored change into an error;
-//! - nothing is changed for a caller that has lost its right while it waited;
-//! - where the snapshot cannot be read again after a commit that may have taken rights away, every check fails closed
-//!   until the follower has caught up.
+//! - events and access changes are written in the transaction of the change, and announced once, after its commit;
+//! - a failure after a commit does not turn the stored change into an error;
+//! - nothing is changed for a caller that has lost its access while it waited;
+//! - if the snapshot cannot be reloaded after a commit that may have revoked access, every check fails closed until the
+//!   follower has caught up.
 
 use std::ops::{Deref, DerefMut};
 
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::feed;
 use crate::outbox::{self, NewEvent, Subject};
 
-/// An open transaction. Store functions take it as the connection that it is.
+/// An open transaction. It dereferences to the connection, which store functions take.
 #[derive(Debug)]
 pub struct Tx<'a> {
     conn: &'a mut Conn,
@@ -27,12 +27,12 @@ pub struct Tx<'a> {
     after: &'a mut After,
 }
 
-/// What follows the commit.
+/// The steps after the commit.
 #[derive(Debug, Default)]
 struct After {
     events: bool,
     access: bool,
-    /// Somebody may have lost a right.
+    /// The change may have revoked access.
     revokes: bool,
 }
 
@@ -60,8 +60,9 @@ impl Tx<'_> {
         outbox::enqueue(self.conn, event).await
     }
 
-    /// Logs that the access of a subject has changed. It is in the snapshot of this replica before the caller is answered.
-    /// The last statement before the end of the transaction, since other writers of the log wait for it.
+    /// Logs that the access of a subject has changed. The snapshot of this replica includes the change before the
+    /// caller gets a response. Must be the last statement of the transaction, since other writers of the log wait for
+    /// it.
     ///
     /// # Errors
     /// Those of the database.
@@ -70,7 +71,7 @@ impl Tx<'_> {
         self.access_added(subject).await
     }
 
-    /// As [`Self::access_changed`], of a subject that is new, so that nobody can have lost a right.
+    /// Does the same as [`Self::access_changed`] for a new subject, which cannot have lost access.
     ///
     /// # Errors
     /// Those of the database.
@@ -81,14 +82,15 @@ impl Tx<'_> {
 }
 
 impl Ctx {
-    /// Runs `work` in a transaction: commits if it is `Ok`, rolls back if it is not. No network call and no other wait
-    /// belongs in `work`: on SQLite every other writer waits for it.
+    /// Runs `work` in a transaction: commits if it returns `Ok`, otherwise rolls back. `work` must not make network
+    /// calls or wait in another way: on SQLite every other writer waits for it.
     ///
-    /// The caller is checked again once the transaction has begun, since it may have waited for its turn and for a
-    /// connection (T13, T14). Work that outlives its call has a right of its own, which stops it when it is lost.
+    /// The caller is checked again after the transaction has begun, since it may have waited for its turn and for a
+    /// connection (T13, T14). Work that outlives its call is not checked here: its
+    /// `LiveWork` stops it when access is lost.
     ///
     /// # Errors
-    /// That of `work`, those of [`Ctx::recheck`], and those of beginning and committing. None of what follows the commit.
+    /// Those of `work`, of [`Ctx::recheck`], and of beginning and committing. Errors after the commit are not returned.
     pub async fn transaction<T>(
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,
@@ -96,11 +98,11 @@ impl Ctx {
         self.run(true, work).await
     }
 
-    /// As [`Ctx::transaction`], for what has happened already, such as at a gateway: it is stored even if the caller has
-    /// lost its right meanwhile.
+    /// Does the same as [`Ctx::transaction`] for a change that has already happened, for example on a gateway: it is
+    /// stored even if the caller has lost its access since.
     ///
     /// # Errors
-    /// As [`Ctx::transaction`], but for those of [`Ctx::recheck`].
+    /// Those of [`Ctx::transaction`], except for those of [`Ctx::recheck`].
     pub async fn record<T>(
         &self,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, Error>,

@@ -1,13 +1,13 @@
-//! From diesel's errors to ours, by the name of the constraint that was broken.
+//! Converts diesel errors to Shoreguard errors, using the name of the violated constraint.
 //!
-//! PostgreSQL gives the constraint's name. SQLite gives `table.column` in the text of a broken UNIQUE and the name in
-//! that of a broken CHECK, so each unique constraint stands here with both.
+//! PostgreSQL returns the name of the constraint. SQLite returns `table.column` for a UNIQUE violation and the name for
+//! a CHECK violation, so each unique constraint is listed here with both.
 //!
 //! Invariants
-//! - no text of the database reaches a caller: what is not known here is `Internal`;
-//! - a value that the database does not take is the caller's: a broken CHECK, a NULL, text or a number that fits no
-//!   column is `Invalid`. A warning is logged, since it shows that a check of ours is missing;
-//! - the warning has no text of the database that could repeat a value.
+//! - no text of the database is returned to a caller: an unknown error is `Internal`;
+//! - a value that the database rejects is the caller's error: a CHECK violation, a NULL, or text or a number that does
+//!   not fit a column is `Invalid`. A warning is logged, since a validation is missing;
+//! - the warning contains no text of the database that could repeat a value.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use tracing::warn;
 
 use crate::error::{Error, Kind, Reason};
 
-/// A unique constraint that a caller's own words can break.
+/// A unique constraint that values of a caller can violate.
 struct Unique {
-    /// As PostgreSQL names it.
+    /// Name in PostgreSQL.
     name: &'static str,
-    /// As SQLite names it: the columns.
+    /// Columns, which SQLite reports.
     columns: &'static str,
     kind: Kind,
-    /// Stands for the name that is taken until [`about`] puts it in.
+    /// Placeholder for the name that exists already, until [`about`] replaces it.
     what: &'static str,
 }
 
@@ -60,7 +60,7 @@ const UNIQUE: &[Unique] = &[
     unique("sandbox_boot_hooks_place_phase_name_unique", "sandbox_boot_hooks.gateway_name, sandbox_boot_hooks.workspace, sandbox_boot_hooks.sandbox_name, sandbox_boot_hooks.phase, sandbox_boot_hooks.name", Kind::BootHook, "this name"),
 ];
 
-/// What PostgreSQL says when it goes away in the middle; diesel hands on no code for these.
+/// Messages of a database that fails or shuts down during a statement; diesel passes on no code for these.
 const GONE: &[&str] = &[
     "terminating connection",
     "the database system is shutting down",
@@ -73,8 +73,8 @@ const GONE: &[&str] = &[
     "no space left on device",
 ];
 
-/// What PostgreSQL and SQLite say of a value that fits no column: classes 22 and 54 of SQLSTATE, of which diesel hands on
-/// no code either.
+/// Messages of PostgreSQL and SQLite for a value that does not fit a column: SQLSTATE classes 22 and 54, for which
+/// diesel passes on no code either.
 const UNFIT: &[&str] = &[
     "invalid byte sequence for encoding",
     "unsupported Unicode escape sequence",
@@ -112,7 +112,7 @@ impl From<DieselError> for Error {
     }
 }
 
-/// Names the thing that is taken, which the database could not.
+/// Adds the name that exists already, which the database does not report.
 #[must_use]
 pub fn about(error: Error, name: impl fmt::Display) -> Error {
     if let Error::Exists { kind, .. } = error {
@@ -121,12 +121,12 @@ pub fn about(error: Error, name: impl fmt::Display) -> Error {
     error
 }
 
-/// The database does not answer.
+/// Returns the error of a database that does not respond.
 pub(super) fn unavailable() -> Error {
     Error::unavailable(Reason::StorageUnavailable, "the database does not answer")
 }
 
-/// None when it is a fault of ours.
+/// Returns `None` for an internal error.
 #[expect(clippy::wildcard_enum_match_arm, reason = "diesel's enum is non-exhaustive")]
 fn from_database(
     kind: DatabaseErrorKind,
@@ -135,7 +135,7 @@ fn from_database(
     let text = information.message();
     match kind {
         DatabaseErrorKind::UniqueViolation => taken(information),
-        // The other end of the reference has gone between reading and writing.
+        // The referenced row was deleted between reading and writing.
         DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::RestrictViolation => {
             Some(Error::conflict(Kind::Row, information.constraint_name().unwrap_or("reference")))
         }
@@ -156,7 +156,7 @@ fn from_database(
     }
 }
 
-/// A value that the database does not take, though nothing before it has refused it.
+/// Returns the error for a value that the database rejects although all validations accepted it.
 fn unfit(what: &'static str, constraint: Option<&str>) -> Error {
     warn!(what, constraint, "a value reached the database that a check should have refused");
     Error::invalid("request", "has a value that is too long, too large or not allowed here")
@@ -218,7 +218,7 @@ mod tests {
             let columns: Vec<&str> =
                 known.columns.split(", ").map(|column| &column[table.len() + 1..]).collect();
             let full = format!("{table}_{}_unique", columns.join("_"));
-            // PostgreSQL cuts longer names off: there the three columns that name a sandbox are its place.
+            // PostgreSQL truncates longer names: there, `place` replaces the three columns that name a sandbox.
             let short = full.replace("gateway_name_workspace_sandbox_name", "place");
             assert_eq!(known.name, if full.len() > 63 { short } else { full });
         }

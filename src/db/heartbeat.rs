@@ -1,8 +1,9 @@
-//! The heartbeat of this replica: whoever has none is dead, and what it had begun is taken over or closed.
+//! The heartbeat of this replica. A replica without one counts as dead, and its unfinished work is taken over or
+//! closed.
 //!
 //! Invariants
-//! - the first beat comes before the first thing that is begun, the last row goes after the last thing has ended;
-//! - a process that is dropped or killed leaves its row behind, which then ages.
+//! - the first heartbeat is stored before any work begins, and the row is deleted after all work has ended;
+//! - a process that crashes leaves its row behind, which then becomes stale.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,10 @@ use tracing::warn;
 use crate::db::{Db, replicas};
 use crate::error::Error;
 
-/// Six beats may fail before others take the replica for dead.
+/// Interval of heartbeats. Six can fail before other replicas consider this one dead.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
 
-/// Beats until it is dropped or stopped.
+/// Sends heartbeats until it is dropped or stopped.
 #[derive(Debug)]
 pub struct Heartbeat {
     db: Db,
@@ -28,7 +29,8 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The first beat, and then one now and then. It is no worker: it goes on while those are being stopped.
+    /// Stores the first heartbeat, and starts a task for the next ones. It is not a worker, so it continues while
+    /// workers are being stopped.
     pub async fn start(db: &Db, replica: &Arc<str>) -> Result<Self, Error> {
         replicas::beat(db, replica).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -43,7 +45,7 @@ impl Heartbeat {
         })
     }
 
-    /// The last thing that a process does: nothing that it has begun is open any more.
+    /// Deletes the row. The last action of a process, when no work of it is open.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.wait().await;

@@ -1,4 +1,4 @@
-//! Rows of `idempotency_keys`. What they mean stands in `rpc::idempotency`.
+//! Rows of `idempotency_keys`. `rpc::idempotency` documents their meaning.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -12,27 +12,27 @@ use crate::error::Error;
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = idempotency_keys)]
 pub struct NewKey<'a> {
-    /// Who calls.
+    /// The caller.
     pub principal: &'a str,
     /// Path of the method.
     pub method: &'a str,
-    /// The caller's id for the call.
+    /// Id that the caller gave to the call.
     pub request_id: &'a str,
     /// Keyed digest of the request.
     pub digest: &'a [u8],
-    /// `running`, until the answer is known.
+    /// `running`, until the response is stored.
     pub state: &'static str,
-    /// Whether the answer holds a secret.
+    /// Whether the response contains a secret.
     pub secret: bool,
-    /// Version of the credential that the call came with.
+    /// Version of the credential of the call.
     pub credential: Option<String>,
     /// When it was claimed.
     pub created_at: Timestamp,
-    /// When it is free again.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
-/// A key as it is stored.
+/// A stored key.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = idempotency_keys)]
 pub struct Key {
@@ -40,15 +40,15 @@ pub struct Key {
     pub id: i64,
     /// Keyed digest of the request.
     pub digest: Vec<u8>,
-    /// The answer, sealed, once it is known.
+    /// The sealed response, once it is known.
     pub response: Option<Vec<u8>>,
-    /// Whether the answer holds a secret.
+    /// Whether the response contains a secret.
     pub secret: bool,
-    /// Version of the credential that the first call came with.
+    /// Version of the credential of the first call.
     pub credential: Option<String>,
 }
 
-/// Claims a key; answers the row and whether it is new. An expired one of the same name makes way.
+/// Claims a key. Returns the row and whether it is new. An expired key of the same name is deleted first.
 pub async fn claim(conn: &mut Conn, new: &NewKey<'_>) -> Result<(Key, bool), Error> {
     let same = || {
         idempotency_keys::principal
@@ -76,7 +76,7 @@ pub async fn claim(conn: &mut Conn, new: &NewKey<'_>) -> Result<(Key, bool), Err
     Ok((row, inserted == 1))
 }
 
-/// Keeps the answer of a claimed key.
+/// Stores the response of a claimed key.
 pub async fn finish(
     conn: &mut Conn,
     id: i64,
@@ -94,13 +94,13 @@ pub async fn finish(
     Ok(())
 }
 
-/// Frees a claimed key, since the call did nothing.
+/// Deletes a claimed key, since the call did nothing.
 pub async fn release(conn: &mut Conn, id: i64) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::delete(idempotency_keys::table.find(id)).execute(c).await)?;
     Ok(())
 }
 
-/// Forgets up to `limit` keys that have expired.
+/// Deletes up to `limit` expired keys.
 pub async fn forget_expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     let old: Vec<i64> = on_conn!(conn, |c| idempotency_keys::table
         .filter(idempotency_keys::expires_at.le(now))

@@ -1,14 +1,15 @@
-//! Leases: of all replicas, one does a background job at a time.
+//! Leases: of all replicas, only one runs a background job at a time.
 //!
-//! A lease is a row with an owner, an end, and a fence: a number that grows with each takeover. The end decides who may
-//! take it over, on the database's clock. The fence decides who may write: a holder that was frozen past its end and
-//! then thaws still believes in its lease, and [`still_held`] tells it otherwise.
+//! A lease is a row with an owner, an expiry, and a fence: a number that grows with each takeover. The expiry, on the
+//! database's clock, decides when another replica can take the lease over. The fence decides who can write: a holder
+//! that was suspended past its expiry still believes that it holds the lease, and [`still_held`] detects that it does
+//! not.
 //!
 //! Invariants
-//! - only an expired lease is taken over, also by its own owner;
-//! - the fence of a name never goes back: rows are never deleted, releasing one expires it;
-//! - a worker calls [`still_held`] in every transaction in which it writes; until that transaction ends nobody can take
-//!   the lease over.
+//! - only an expired lease is taken over, even by its own owner;
+//! - the fence of a name never decreases: rows are never deleted, and a release only expires the lease;
+//! - a worker calls [`still_held`] in every transaction in which it writes; until that transaction ends, no replica can
+//!   take the lease over.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::db::schema::leases;
 use crate::db::{Conn, Db, on_conn};
 use crate::error::{Error, Kind};
 
-/// A lease that was acquired. Having it is not holding it: see [`still_held`].
+/// An acquired lease. It may have been taken over since: see [`still_held`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lease {
     name: String,
@@ -29,26 +30,26 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// What it is for.
+    /// Returns the name of the job.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The replica that acquired it.
+    /// Returns the replica that acquired it.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.owner
     }
 
-    /// The number of this takeover.
+    /// Returns the number of this takeover.
     #[must_use]
     pub fn fence(&self) -> i64 {
         self.fence
     }
 }
 
-/// Acquires the lease for a time; none while somebody holds it.
+/// Acquires the lease for `ttl`. `None` if it has not expired.
 pub async fn acquire(
     db: &Db,
     name: &str,
@@ -67,7 +68,7 @@ pub async fn acquire(
     Ok(fence.map(|fence| Lease { name: name.to_owned(), owner: owner.to_owned(), fence }))
 }
 
-/// One statement decides, so of two replicas the second finds the row no longer expired.
+/// A single statement decides, so the second of two replicas no longer finds an expired row.
 async fn take_over(
     conn: &mut Conn,
     name: &str,
@@ -110,20 +111,20 @@ async fn insert(
     Ok((inserted == 1).then_some(FIRST_FENCE))
 }
 
-/// Holds the lease for longer.
+/// Extends the lease.
 ///
 /// # Errors
-/// `Conflict` when somebody has taken it over.
+/// `Conflict` if another replica has taken it over.
 pub async fn renew(db: &Db, lease: &Lease, ttl: Duration) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let until = db.now(&mut conn).await?.plus(ttl);
     end_at(&mut conn, lease, until).await
 }
 
-/// Gives the lease up, so that another may acquire it at once.
+/// Releases the lease, so that another replica can acquire it at once.
 ///
 /// # Errors
-/// `Conflict` when somebody has taken it over; there is nothing to be done about it then.
+/// `Conflict` if another replica has taken it over; no action is needed then.
 pub async fn release(db: &Db, lease: Lease) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
@@ -143,18 +144,18 @@ async fn end_at(conn: &mut Conn, lease: &Lease, until: Timestamp) -> Result<(), 
     if held == 1 { Ok(()) } else { Err(lost(lease)) }
 }
 
-/// Makes sure, inside the transaction in which a worker writes, that nobody has taken the lease over, and that nobody
-/// can before the transaction ends.
+/// Checks, inside the transaction in which a worker writes, that no replica has taken the lease over, and prevents a
+/// takeover until the transaction ends.
 ///
-/// An end that has passed does not matter here: as long as nobody has taken over, nobody else has written.
+/// An expiry in the past does not matter here: without a takeover, no other replica has written.
 ///
 /// # Errors
-/// `Conflict` when it was taken over; given on with `?` it rolls the worker's transaction back.
+/// `Conflict` if it was taken over; returned with `?`, it rolls the worker's transaction back.
 pub async fn still_held(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
     let query = leases::table.find(&lease.name).select((leases::owner, leases::fence));
     let found: Option<(String, i64)> = match conn {
         Conn::Pg(c) => query.for_update().first(c).await.optional()?,
-        // The transaction has the database's one write lock already.
+        // The transaction already holds the database's only write lock.
         Conn::Sqlite(c) => query.first(c).await.optional()?,
     };
     match found {

@@ -1,9 +1,9 @@
-//! Migrations: the schema of the database is that of this binary, or the binary does not start.
+//! Migrations: the binary starts only if the schema of the database is its own.
 //!
 //! Invariants
 //! - both engines have the same migrations, tables, columns and constraint names (`migrations/{sqlite,postgres}`);
-//! - they run under a lock: on SQLite the file's, on PostgreSQL an advisory one;
-//! - a schema with a migration that this binary does not know is left alone.
+//! - they run under a lock: on SQLite that of the file, on PostgreSQL an advisory lock;
+//! - a schema with a migration that this binary does not know is not changed.
 
 use diesel::backend::Backend;
 use diesel::migration::MigrationSource;
@@ -16,7 +16,7 @@ use crate::error::{Error, Reason};
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// The versions of all migrations of this binary for one engine, oldest first.
+/// Returns the versions of all migrations of this binary for one engine, oldest first.
 pub fn versions(engine: Engine) -> Result<Vec<String>, Error> {
     match engine {
         Engine::Sqlite => known::<diesel::sqlite::Sqlite>(&SQLITE),
@@ -35,7 +35,7 @@ fn known<B: Backend>(source: &impl MigrationSource<B>) -> Result<Vec<String>, Er
     Ok(versions)
 }
 
-/// Runs what has not been run; refuses a schema that is newer.
+/// Runs pending migrations. Fails if the schema is newer than this binary.
 pub(super) fn run<B: Backend>(
     harness: &mut impl MigrationHarness<B>,
     source: EmbeddedMigrations,

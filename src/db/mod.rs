@@ -1,12 +1,14 @@
-//! The database: SQLite or PostgreSQL behind one text of each query.
+//! The database: SQLite or PostgreSQL, with one text for each query.
 //!
 //! Invariants
 //! - a query is written once, in [`on_conn!`], and type-checked against both engines;
-//! - a connection of [`Db::read`] cannot write: the engine itself refuses;
-//! - SQLite has one writer connection, which takes the write lock at the start, so there is no "database is locked";
-//! - what a dropped transaction had begun is gone with its connection, at once;
-//! - one caller takes at most half of a pool at a time, the server's own work has no such bound (`turns`);
-//! - connections are made on the runtime that asks for them, and live there: only the multi-thread runtime asks;
+//! - a connection of [`Db::read`] cannot write: the engine itself rejects it;
+//! - SQLite has one writer connection, which takes the write lock when a transaction begins, so "database is locked"
+//!   cannot occur between own transactions;
+//! - the changes of a dropped transaction are rolled back at once, by closing its connection;
+//! - one caller uses at most half of a pool at a time; the server's own work has no such limit (`turns`);
+//! - connections are created on the runtime that requests them, and stay on it: only the multi-thread runtime requests
+//!   them;
 //! - nothing here knows a resource.
 
 pub mod error;
@@ -46,14 +48,15 @@ pub use crate::on_conn;
 pub use migrations::versions;
 pub use options::DbOptions;
 
-/// A connection to PostgreSQL, as [`on_conn!`] hands it to a query.
+/// A PostgreSQL connection, as [`on_conn!`] passes it to a query.
 pub type PgConn = AsyncPgConnection;
-/// A connection to SQLite, as [`on_conn!`] hands it to a query.
+/// An SQLite connection, as [`on_conn!`] passes it to a query.
 ///
-/// Its `spawn_blocking` reaches the `SqliteConnection` itself, for batches that are too many for one await each.
+/// Its `spawn_blocking` gives access to the `SqliteConnection`, for batches with too many statements for one await
+/// each.
 pub type SqliteConn = SyncConnectionWrapper<SqliteConnection>;
 
-/// Which of the two databases it is.
+/// The database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// A file on this host.
@@ -62,7 +65,7 @@ pub enum Engine {
     Postgres,
 }
 
-/// A connection of a pool with the turn of the caller that took it.
+/// A pooled connection with the turn of the caller that uses it.
 pub struct Taken<P> {
     pooled: P,
     /// `None` for the server's own work.
@@ -83,7 +86,7 @@ impl<P: DerefMut> DerefMut for Taken<P> {
     }
 }
 
-/// A connection taken from a pool; it goes back when it is dropped.
+/// A pooled connection; dropping it returns it to the pool.
 #[expect(
     clippy::large_enum_variant,
     reason = "one lives at a time in a call; a box would be an allocation each"
@@ -95,7 +98,7 @@ pub enum Conn {
     Sqlite(Taken<Object<SqliteConn>>),
 }
 
-/// Runs one query text on whichever engine the connection is of.
+/// Runs one query text on the engine of the connection.
 ///
 /// ```text
 /// on_conn!(conn, |c| groups::table.find(id).select(Group::as_select()).first(c).await.optional())?
@@ -116,8 +119,8 @@ macro_rules! on_conn {
     };
 }
 
-/// Deletes the rows of a table that a filter picks, in this order and at most so many; the result is how many. A job deletes
-/// a batch in a transaction, so that nobody waits for it long.
+/// Deletes the first `$limit` rows of a table that match a filter, in the given order. Returns the number of deleted
+/// rows. Jobs delete in batches, one per transaction, so that no writer waits long.
 #[macro_export]
 macro_rules! delete_first {
     ($conn:expr, $table:ident, $filter:expr, $order:expr, $limit:expr) => {{
@@ -138,7 +141,7 @@ macro_rules! delete_first {
     }};
 }
 
-/// The pools of one database. Cloning it is cheap; the last clone gives the SQLite file free.
+/// The connection pools of one database. Cloning is cheap; dropping the last clone releases the SQLite file.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<Inner>,
@@ -147,7 +150,7 @@ pub struct Db {
 struct Inner {
     pools: Pools,
     turns: Arc<AllTurns>,
-    /// How far tests have moved the clock, in microseconds.
+    /// Offset of the clock in tests, in microseconds.
     clock_offset_us: AtomicI64,
 }
 
@@ -159,17 +162,17 @@ enum Pools {
     Sqlite {
         readers: Pool<SqliteConn>,
         writer: Pool<SqliteConn>,
-        /// Keeps other processes away from the file for as long as it is open.
+        /// Locks the file against other processes while it is open.
         _lock: std::fs::File,
     },
 }
 
 impl Db {
-    /// Connects, brings the schema up to date under a lock, and checks that a query is answered.
+    /// Connects, migrates the schema under a lock, and checks that the database responds.
     ///
     /// # Errors
-    /// `Invalid` for an address that is none, `Unavailable` when the database does not answer, is in use by another
-    /// process (SQLite), or has a schema newer than this binary.
+    /// `Invalid` for an invalid URL, `Unavailable` if the database does not respond, is in use by another process
+    /// (SQLite), or has a schema that is newer than this binary.
     pub async fn open(options: &DbOptions) -> Result<Self, Error> {
         let pools = match options.address()? {
             options::Address::Sqlite(path) => sqlite::open(&path, options).await?,
@@ -186,7 +189,7 @@ impl Db {
         Ok(db)
     }
 
-    /// Which engine it is.
+    /// Returns the engine.
     #[must_use]
     pub fn engine(&self) -> Engine {
         match self.inner.pools {
@@ -195,8 +198,9 @@ impl Db {
         }
     }
 
-    /// Runs `work` with its connections counted as those of one caller: it takes no more than the caller's turns, which
-    /// it shares with the caller's other work. A task that `work` starts is counted where it is [`turns::inherited`].
+    /// Runs `work` with its connections counted as those of one caller: it uses only the turns of the caller, which it
+    /// shares with the caller's other work. A task that `work` spawns counts only if it is wrapped in
+    /// [`turns::inherited`].
     pub fn run_as<F: Future>(
         &self,
         caller: CallerKey,
@@ -205,15 +209,15 @@ impl Db {
         self.inner.turns.run_as(caller, work)
     }
 
-    /// Takes one turn of the current caller to write, without a connection. For tests of what waits.
+    /// Takes one writer turn of the current caller, without a connection. For tests of waiting callers.
     ///
     /// # Errors
-    /// `BUSY` if there is none in time.
+    /// `BUSY` if no turn is free in time.
     pub async fn writer_turn(&self) -> Result<impl Sized, Error> {
         self.inner.turns.turn(Turns::writers).await
     }
 
-    /// A connection for reading only.
+    /// Returns a read-only connection.
     ///
     /// # Errors
     /// `BUSY` if none is free in time, `STORAGE_UNAVAILABLE`.
@@ -230,10 +234,10 @@ impl Db {
         })
     }
 
-    /// A connection for one statement that writes; several belong into [`Db::transaction`].
+    /// Returns a connection for one writing statement; use [`Db::transaction`] for several.
     ///
-    /// When the connection is lost during the statement, nobody knows whether it took effect, though the error says
-    /// `Unavailable`: for statements that may be repeated only.
+    /// If the connection is lost during the statement, it is unknown whether the statement took effect, although the
+    /// error is `Unavailable`: use it only for statements that can be repeated.
     ///
     /// # Errors
     /// As [`Db::read`].
@@ -250,10 +254,10 @@ impl Db {
         })
     }
 
-    /// The database's own time, the one that all replicas share.
+    /// Returns the time of the database, which all replicas share.
     pub async fn now(&self, conn: &mut Conn) -> Result<Timestamp, Error> {
         let micros: i64 = match conn {
-            // clock_timestamp, not now: the latter is when the transaction began, before it waited for a lock.
+            // clock_timestamp, since now() is the start of the transaction, before it waited for a lock.
             Conn::Pg(c) => {
                 diesel::select(diesel::dsl::sql::<BigInt>(
                     "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
@@ -261,7 +265,7 @@ impl Db {
                 .get_result(c)
                 .await?
             }
-            // SQLite's clock has milliseconds.
+            // SQLite's clock has a resolution of milliseconds.
             Conn::Sqlite(c) => {
                 diesel::select(diesel::dsl::sql::<BigInt>(
                     "CAST(round(unixepoch('subsec') * 1000) AS INTEGER) * 1000",
@@ -274,13 +278,13 @@ impl Db {
         Ok(Timestamp::from_unix_micros(micros.saturating_add(offset)))
     }
 
-    /// Moves [`Db::now`] forward, for this `Db` and its clones: tests do not wait.
+    /// Moves [`Db::now`] forward for this `Db` and its clones, so that tests do not wait.
     pub fn move_clock(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.inner.clock_offset_us.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Whether a query is answered now.
+    /// Checks that the database responds.
     pub async fn ping(&self) -> Result<(), Error> {
         let mut conn = self.read().await?;
         on_conn!(&mut conn, |c| diesel::sql_query("SELECT 1").execute(c).await)?;
@@ -289,7 +293,7 @@ impl Db {
 }
 
 impl Conn {
-    /// Which engine it is a connection to.
+    /// Returns the engine of the connection.
     #[must_use]
     pub fn engine(&self) -> Engine {
         match self {
@@ -298,8 +302,8 @@ impl Conn {
         }
     }
 
-    /// Waits until no other transaction holds this lock, and holds it until the end of this one. On SQLite there is one
-    /// writer, which is lock enough.
+    /// Waits for this lock, and holds it until the end of the transaction. On SQLite there is only one writer, so no
+    /// lock is needed.
     pub async fn serialise(&mut self, lock: i64) -> Result<(), Error> {
         if let Self::Pg(pooled) = self {
             let c: &mut PgConn = pooled;
@@ -308,7 +312,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Closes the connection instead of giving it back: whatever it had begun is rolled back.
+    /// Closes the connection instead of returning it to the pool: its open transaction is rolled back.
     fn close(self) {
         match self {
             Self::Pg(pooled) => drop(Object::take(pooled.pooled)),
@@ -337,7 +341,7 @@ fn no_connection(error: PoolError) -> Error {
         | PoolError::Closed
         | PoolError::NoRuntimeSpecified
         | PoolError::PostCreateHook(_) => {
-            // The text names hosts and users: it is for the log, not for the caller.
+            // The text contains hosts and users: log it, but do not return it to the caller.
             warn!(error = %error, "no connection to the database");
             error::unavailable()
         }

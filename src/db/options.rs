@@ -1,8 +1,8 @@
-//! How to reach the database and how long to wait for it.
+//! Options of the database connection: URL, pool sizes and timeouts.
 //!
 //! Invariants
-//! - the address may hold a password, so it is a [`Secret`] and no message repeats it;
-//! - an address that is not understood is an error, never a new file of that name.
+//! - the URL may contain a password, so it is a [`Secret`] and no message repeats it;
+//! - an invalid URL is an error, never the name of a new file.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,56 +12,55 @@ use tokio_postgres::config::{Host, SslMode};
 use crate::error::Error;
 use crate::secret::Secret;
 
-/// Connections that read. SQLite readers beyond the cores only wait for each other.
+/// Default number of reader connections. More SQLite readers than cores only wait for each other.
 pub const READERS: usize = 8;
-/// Connections that write on PostgreSQL; SQLite has one, whatever is asked for.
+/// Default number of writer connections on PostgreSQL; SQLite always has one.
 pub const POSTGRES_WRITERS: usize = 8;
-/// How long a caller waits for its turn at a pool.
+/// Default time that a caller waits for its turn and for a connection.
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
-/// How long a connection to PostgreSQL may take.
+/// Default timeout of connecting to PostgreSQL.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a statement may take on PostgreSQL.
+/// Default timeout of a statement on PostgreSQL.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long PostgreSQL keeps a transaction that nobody goes on with: the net below the guard in `transaction`.
+/// Default time after which PostgreSQL ends an idle transaction: a safety net below the guard in `transaction`.
 pub const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long SQLite waits for a lock of another process, such as a backup.
+/// Default time that SQLite waits for a lock of another process, such as a backup.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How to reach the database.
+/// Options of the database connection.
 #[derive(Debug, Clone)]
 pub struct DbOptions {
     /// `sqlite:///path`, a plain path, or `postgres://user:password@host/name`.
     ///
-    /// For PostgreSQL, `sslmode` may be `disable`, `prefer`, `require` or `verify-full`; whenever TLS is spoken, the
-    /// certificate is checked. Without `sslmode` a loopback address or a socket is spoken to in plain, anything else by
-    /// TLS.
+    /// For PostgreSQL, `sslmode` can be `disable`, `prefer`, `require` or `verify-full`; whenever TLS is used, the
+    /// certificate is verified. Without `sslmode`, connections to loopback or a socket do not use TLS; all others do.
     pub url: Secret,
-    /// The authorities that PostgreSQL's certificate may come from, in PEM; none means those that this host trusts.
+    /// PEM file of CAs for PostgreSQL's certificate; `None` means the CAs of the system.
     pub tls_roots: Option<PathBuf>,
-    /// Connections that read.
+    /// Number of reader connections.
     pub readers: usize,
-    /// Connections that write, on PostgreSQL.
+    /// Number of writer connections on PostgreSQL.
     pub writers: usize,
-    /// How long a caller waits for its turn at a pool.
+    /// Time that a caller waits for its turn and for a connection.
     pub pool_wait: Duration,
-    /// How long a connection to PostgreSQL may take.
+    /// Timeout of connecting to PostgreSQL.
     pub connect_timeout: Duration,
-    /// How long a statement may take on PostgreSQL.
+    /// Timeout of a statement on PostgreSQL.
     pub statement_timeout: Duration,
-    /// How long PostgreSQL keeps a transaction that nobody goes on with.
+    /// Time after which PostgreSQL ends an idle transaction.
     pub idle_in_transaction_timeout: Duration,
-    /// How long SQLite waits for a lock of another process.
+    /// Time that SQLite waits for a lock of another process.
     pub busy_timeout: Duration,
 }
 
-/// An address that has been understood.
+/// A parsed URL.
 pub(super) enum Address {
     Sqlite(PathBuf),
     Postgres(Box<tokio_postgres::Config>),
 }
 
 impl DbOptions {
-    /// The address with the limits of this module.
+    /// Creates options with the defaults of this module.
     pub fn new(url: impl Into<Secret>) -> Self {
         Self {
             url: url.into(),
@@ -76,7 +75,7 @@ impl DbOptions {
         }
     }
 
-    /// The file, when it is SQLite: keys that are made on first start go beside it.
+    /// Returns the path of the SQLite file, or `None` for PostgreSQL. A generated key file is stored next to it.
     #[must_use]
     pub fn sqlite_path(&self) -> Option<PathBuf> {
         match self.address() {
@@ -96,7 +95,7 @@ impl DbOptions {
 
 fn sqlite(url: &str) -> Result<PathBuf, Error> {
     let path = url.strip_prefix("sqlite://").unwrap_or(url);
-    // Each pooled connection would get a memory of its own; `file:` and a query would be read by SQLite itself.
+    // Each pooled connection would get its own in-memory database; SQLite itself would parse `file:` and a query.
     if path.is_empty() || path.contains(":memory:") || path.contains('?') {
         return Err(not_an_address("must name a file"));
     }
@@ -107,7 +106,7 @@ fn sqlite(url: &str) -> Result<PathBuf, Error> {
 }
 
 fn postgres(url: &str) -> Result<tokio_postgres::Config, Error> {
-    // tokio-postgres knows no verify-full. We always verify, so that `require` is the same.
+    // tokio-postgres does not support verify-full. Shoreguard always verifies, so `require` is equivalent.
     let url = url.replace("sslmode=verify-full", "sslmode=require");
     let mut config: tokio_postgres::Config = url
         .parse()

@@ -1,10 +1,10 @@
-//! Pages of a list: a size, and a token that says where the last page ended.
+//! Pages of a list: a size, and a token with the position after which the next page begins.
 //!
-//! Lists are read by keyset: the token holds the last row's sort key, the next page is what comes after it.
+//! Lists use keyset pagination: the token contains the sort key of the last row, and the next page begins after it.
 //!
 //! Invariants
-//! - a token is sealed and bound to caller, method, filter and order: it tells nothing of rows, and one that was made
-//!   for another question or another caller is refused, as is a changed one;
+//! - a token is sealed and bound to caller, method, filter and order: it reveals nothing about rows, and a token that
+//!   was changed, or was created for another list or caller, is rejected;
 //! - a list is always bounded.
 
 use base64::Engine as _;
@@ -15,24 +15,24 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::seal::{SealKey, joined};
 
-/// What a caller gets who asks for no size.
+/// Page size if the request sets none.
 pub const PAGE_SIZE_DEFAULT: u32 = 50;
-/// Larger requests are clamped, not refused (AIP-158).
+/// Maximum page size. Larger sizes are clamped, not rejected (AIP-158).
 pub const PAGE_SIZE_MAX: u32 = 1_000;
-/// Longer than any token that was given out.
+/// Maximum length of a page token, in bytes; longer than any issued token.
 pub const PAGE_TOKEN_BYTES_MAX: usize = 4 * 1024;
 
 const FIELD: &str = "page_token";
 
-/// How many rows a page has at most.
+/// Maximum number of rows of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageSize(u32);
 
 impl PageSize {
-    /// From the request's `page_size`.
+    /// Parses the request's `page_size`.
     ///
     /// # Errors
-    /// `Invalid` when it is negative.
+    /// `Invalid` if it is negative.
     pub fn parse(size: i32) -> Result<Self, Error> {
         let size = u32::try_from(size).map_err(|_| {
             Error::invalid("page_size", format!("must be 0..={PAGE_SIZE_MAX}, got {size}"))
@@ -40,19 +40,19 @@ impl PageSize {
         Ok(Self(if size == 0 { PAGE_SIZE_DEFAULT } else { size.min(PAGE_SIZE_MAX) }))
     }
 
-    /// How many rows.
+    /// Returns the number of rows.
     #[must_use]
     pub fn get(self) -> usize {
         self.0 as usize
     }
 
-    /// The query's limit: one row more than the page has, so that it is known whether there is a next one.
+    /// Returns the limit of the query: one more row than the page, to find out whether there is a next page.
     #[must_use]
     pub fn limit(self) -> i64 {
         i64::from(self.0) + 1
     }
 
-    /// Cuts rows read with [`PageSize::limit`] to the page; the flag says whether more follow.
+    /// Truncates rows that were read with [`PageSize::limit`] to the page; the flag says whether more follow.
     #[must_use]
     pub fn cut<T>(self, mut rows: Vec<T>) -> (Vec<T>, bool) {
         let more = rows.len() > self.get();
@@ -61,16 +61,16 @@ impl PageSize {
     }
 }
 
-/// Which list a token belongs to, and whose.
+/// The list and the caller that a token belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageScope<'a> {
-    /// The path of the method.
+    /// Path of the method.
     pub method: &'a str,
-    /// Who asks.
+    /// The caller.
     pub principal: &'a str,
-    /// Everything of the request that chooses rows, or a digest of it.
+    /// All parts of the request that select rows, or a digest of them.
     pub filter: &'a [u8],
-    /// The order of the rows.
+    /// Order of the rows.
     pub order: &'a str,
 }
 
@@ -86,34 +86,34 @@ impl PageScope<'_> {
     }
 }
 
-/// Where a list goes on: the sort key of the last row that was shown.
+/// Position of a list: the sort key of the last returned row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken<P> {
     position: P,
 }
 
 impl<P: Serialize + DeserializeOwned> PageToken<P> {
-    /// A list goes on after this position.
+    /// Creates a token for the rows after this position.
     pub fn after(position: P) -> Self {
         Self { position }
     }
 
-    /// The position itself.
+    /// Returns the position.
     #[must_use]
     pub fn position(&self) -> &P {
         &self.position
     }
 
-    /// The token, as it is given to the caller.
+    /// Returns the token in the form that the caller receives.
     pub fn seal(&self, key: &SealKey, scope: &PageScope<'_>) -> Result<String, Error> {
         let position = serde_json::to_vec(&self.position).map_err(Error::internal)?;
         Ok(URL_SAFE_NO_PAD.encode(key.seal(&scope.bytes(), &position)?))
     }
 
-    /// Reads the request's `page_token`; none for an empty one, which asks for the first page.
+    /// Reads the request's `page_token`. `None` if it is empty, which requests the first page.
     ///
     /// # Errors
-    /// `Invalid` for a token that was changed, or was made for another list, filter, order or caller.
+    /// `Invalid` for a token that was changed, or was created for another list, filter, order or caller.
     pub fn open(key: &SealKey, scope: &PageScope<'_>, token: &str) -> Result<Option<Self>, Error> {
         if token.is_empty() {
             return Ok(None);

@@ -1,10 +1,10 @@
-//! PostgreSQL: pools of connections that we make ourselves, because diesel-async does no TLS.
+//! PostgreSQL: pools of connections that Shoreguard creates itself, because diesel-async does not support TLS.
 //!
 //! Invariants
-//! - whenever TLS is spoken, the server's certificate is checked;
-//! - every connection has a statement timeout and gives up a transaction that nobody goes on with;
-//! - readers cannot write;
-//! - migrations run on a connection of their own, under an advisory lock, so that replicas may start together.
+//! - whenever TLS is used, the certificate of the server is verified;
+//! - every connection has a statement timeout and a timeout for idle transactions;
+//! - reader connections cannot write;
+//! - migrations run on their own connection, under an advisory lock, so that replicas can start together.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{DbOptions, PgConn, Pools, migrations};
 use crate::error::{Error, Reason};
 
-/// Any number will do that no other program on the same database uses: the bytes of `shoregrd`.
+/// Key of the advisory lock, which no other program may use on the same database: the bytes of `shoregrd`.
 const MIGRATION_LOCK: i64 = i64::from_be_bytes(*b"shoregrd");
-/// Idle connections are probed this often: a firewall may have forgotten them.
+/// Idle time before a TCP keepalive: a firewall may have dropped the connection.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
-/// How long sent data may stay unacknowledged before the connection counts as lost.
+/// Time that sent data can stay unacknowledged before the connection counts as lost.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +41,7 @@ enum Use {
     Migrate,
 }
 
-/// What a new connection needs.
+/// Parameters of a new connection.
 #[derive(Clone)]
 struct Connector {
     config: tokio_postgres::Config,
@@ -83,12 +83,12 @@ async fn migrate(connector: &Connector) -> Result<(), Error> {
             format!("cannot connect to the database: {}", chain(&error)),
         )
     })?;
-    // Held until this connection ends.
+    // Held until this connection closes.
     conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
     migrations::run(&mut AsyncMigrationHarness::new(conn), migrations::POSTGRES)
 }
 
-/// An error of tokio-postgres says little itself; its sources say the rest.
+/// Joins the messages of an error and its sources: an error of tokio-postgres alone says little.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -147,13 +147,14 @@ impl Connector {
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
             Ok(conn)
         };
-        // The whole of it: a server that accepts and then says nothing must not hold the caller either.
+        // Covers the whole setup: a server that accepts and then sends nothing must not block the caller.
         tokio::time::timeout(self.connect_timeout, connecting)
             .await
             .unwrap_or_else(|_| Err(ConnectionError::BadConnection("timed out".to_owned())))
     }
 
-    /// Set after connecting, not as startup options, which poolers in between refuse.
+    /// Returns the session settings. They are set after connecting and not as startup options, which connection poolers
+    /// reject.
     fn settings(&self, purpose: Use) -> String {
         let bounded = format!(
             "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {};",
@@ -162,7 +163,7 @@ impl Connector {
         match purpose {
             Use::Read => bounded + " SET default_transaction_read_only = on;",
             Use::Write => bounded,
-            // A migration takes as long as it takes, and so does waiting for another replica's.
+            // A migration has no time limit, and neither has the wait for another replica's migration.
             Use::Migrate => "SET statement_timeout = 0;".to_owned(),
         }
     }
@@ -176,13 +177,13 @@ fn pool(
 ) -> Result<Pool<PgConn>, Error> {
     let connector = connector.clone();
     let mut config = ManagerConfig::default();
-    // The default asks the database something each time a connection is taken.
+    // The default runs a query each time a connection is taken from the pool.
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |_url| {
         let connector = connector.clone();
         async move { connector.connect(purpose).await }.boxed()
     });
-    // The address stays in the connector: it may hold a password.
+    // The URL stays in the connector, since it may contain a password.
     let manager = AsyncDieselConnectionManager::new_with_config("", config);
     Pool::builder(manager)
         .max_size(size.max(1))

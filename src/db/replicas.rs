@@ -1,4 +1,4 @@
-//! Rows of `replicas`: which processes are alive, by their heartbeats on the database's clock.
+//! Rows of `replicas`: heartbeats of live processes, on the database's clock.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::{Conn, Db, on_conn};
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// A replica that has said nothing for this long is dead.
+/// Time without a heartbeat after which a replica counts as dead.
 pub const DEAD_AFTER: Duration = Duration::from_mins(1);
 
-/// A sign of life, the first one also.
+/// Stores a heartbeat; the first one creates the row.
 pub async fn beat(db: &Db, id: &str) -> Result<(), Error> {
     let mut conn = db.write().await?;
     let now = db.now(&mut conn).await?;
@@ -28,14 +28,14 @@ pub async fn beat(db: &Db, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The last sign of life.
+/// Deletes the row of a replica that stops.
 pub async fn leave(db: &Db, id: &str) -> Result<(), Error> {
     let mut conn = db.write().await?;
     on_conn!(&mut conn, |c| diesel::delete(replicas::table.find(id)).execute(c).await)?;
     Ok(())
 }
 
-/// Forgets the replicas that are dead.
+/// Deletes the rows of dead replicas.
 pub async fn forget_dead(conn: &mut Conn, now: Timestamp) -> Result<usize, Error> {
     let since = now.minus(DEAD_AFTER);
     let dead = replicas::table.filter(replicas::heartbeat_at.lt(since));

@@ -2,8 +2,8 @@
 //!
 //! Invariants
 //! - a second process on the same file is refused, by a lock on `<file>.lock` that ends with the process;
-//! - the file is readable by its owner alone; its journal takes over those permissions;
-//! - what was committed survives a power cut (`synchronous=FULL` where it is written).
+//! - only the owner can read the file; its journal gets the same permissions;
+//! - committed data survives a power failure (`synchronous=FULL` on the writer).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -24,7 +24,8 @@ use futures_util::FutureExt;
 use super::{DbOptions, Pools, SqliteConn, migrations};
 use crate::error::{Error, Reason};
 
-/// The journal is cut back to this after a checkpoint, so that one large transaction does not keep the disk.
+/// Size to which the journal is truncated after a checkpoint, so that one large transaction does not keep the disk
+/// space.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy)]
@@ -46,10 +47,11 @@ pub(super) async fn open(path: &Path, options: &DbOptions) -> Result<Pools, Erro
     })
 }
 
-/// Takes the file for this process and brings its schema up to date.
+/// Locks the file for this process and migrates its schema.
 fn prepare(path: &Path, busy: Duration) -> Result<(PathBuf, File), Error> {
     let path = resolved(path).map_err(|error| cannot("find", path, &error))?;
-    // Before the file is touched: closing any handle of it would end the locks that SQLite holds in this process.
+    // Locked before the file is opened: closing any handle of it would release the locks that SQLite holds in this
+    // process.
     let lock = lock(&path)?;
     create(&path).map_err(|error| cannot("create", &path, &error))?;
     let mut conn =
@@ -58,7 +60,7 @@ fn prepare(path: &Path, busy: Duration) -> Result<(PathBuf, File), Error> {
     Ok((path, lock))
 }
 
-/// The file itself, so that one that is reached by two names has one lock.
+/// Returns the canonical path, so that a file with two names has one lock.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     match path.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -88,7 +90,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// An empty file is a valid empty database; made here because SQLite would make it readable by everybody.
+/// Creates an empty file, which is a valid empty database. SQLite itself would create a file that all users can read.
 fn create(path: &Path) -> io::Result<()> {
     private().open(path).map(drop)
 }
@@ -107,7 +109,7 @@ fn pool(
 ) -> Result<Pool<SqliteConn>, Error> {
     let busy = options.busy_timeout;
     let mut config = ManagerConfig::default();
-    // The default asks the database something each time a connection is taken.
+    // The default runs a query each time a connection is taken from the pool.
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(move |path| {
         let path = PathBuf::from(path);
@@ -132,7 +134,7 @@ fn connect(path: &Path, purpose: Use, busy: Duration) -> ConnectionResult<Sqlite
     let text = text(path).map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
     let mut conn = SqliteConnection::establish(text)?;
     let busy = busy.as_millis();
-    // busy_timeout first: turning WAL on needs a lock of its own.
+    // busy_timeout first, since enabling WAL needs a lock.
     let mut pragmas = format!(
         "PRAGMA busy_timeout = {busy}; PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; \
          PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; "

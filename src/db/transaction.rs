@@ -1,10 +1,10 @@
-//! Transactions: all of it or nothing, also when the future is dropped halfway.
+//! Transactions: all or nothing, even if the future is dropped midway.
 //!
 //! Invariants
-//! - on SQLite the write lock is taken at the start, so a read before the write cannot fail the write;
-//! - a connection goes back to its pool only when its transaction has ended; in every other case it is closed, which
-//!   makes the engine roll back and give its locks free at once;
-//! - nothing is retried: the caller of a [`Error::Conflict`] reads again and repeats.
+//! - on SQLite the write lock is taken at the start, so a read before the write cannot make the write fail;
+//! - a connection returns to its pool only when its transaction has ended; otherwise it is closed, which makes the
+//!   engine roll back and release its locks at once;
+//! - nothing is retried: the caller of an [`Error::Conflict`] reads again and repeats.
 
 use diesel::QueryResult;
 use diesel::connection::AnsiTransactionManager;
@@ -14,13 +14,13 @@ use super::{Conn, Db, PgConn, on_conn};
 use crate::error::Error;
 
 impl Db {
-    /// Runs `work` in a transaction on a writer connection: commits when it is `Ok`, rolls back when it is not.
+    /// Runs `work` in a transaction on a writer connection. Commits on `Ok`, rolls back on `Err`.
     ///
-    /// No network call and no other wait belongs in `work`: on SQLite every other writer waits for it.
+    /// `work` must not make network calls or wait for anything else: on SQLite every other writer waits for it.
     ///
     /// # Errors
-    /// What `work` answers, and what beginning and committing can meet. A connection that is lost while committing is
-    /// `Internal`, since nobody knows then whether it took effect.
+    /// The error of `work`, or of beginning and committing. A connection that is lost during the commit is `Internal`,
+    /// since it is unknown whether the commit took effect.
     pub async fn transaction<T>(
         &self,
         work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
@@ -39,14 +39,15 @@ impl Db {
     }
 }
 
-/// A connection inside a transaction; dropped before its end, the connection is closed.
+/// A connection inside a transaction. Dropping it before the transaction has ended closes the connection.
 struct Open {
     conn: Option<Conn>,
 }
 
 impl Open {
     async fn begin(conn: Conn) -> Result<Self, Error> {
-        // Owned by the guard before the first await: beginning may be dropped halfway, too.
+        // The guard owns the connection before the first await, since the future can be dropped while the transaction
+        // begins.
         let mut open = Self { conn: Some(conn) };
         match open.conn()? {
             Conn::Pg(c) => begin::<PgConn>(c).await?,
@@ -68,7 +69,7 @@ impl Open {
         let committed = on_conn!(self.conn()?, |c| commit(c).await);
         if let Err(error) = committed {
             let error = Error::from(error);
-            // `Unavailable` promises that nothing has happened, which is not known here.
+            // `Unavailable` guarantees that nothing took effect, which is unknown here.
             if let Error::Unavailable { why, .. } = error {
                 return Err(Error::in_doubt(why));
             }
@@ -79,7 +80,7 @@ impl Open {
     }
 
     async fn rollback(mut self) {
-        // A failed rollback leaves the connection in the guard, which closes it.
+        // After a failed rollback the connection stays in the guard, which closes it.
         if let Ok(conn) = self.conn()
             && on_conn!(conn, |c| rollback(c).await).is_ok()
         {

@@ -1,11 +1,11 @@
-//! Turns of callers at the connections of the database.
+//! Turns of callers at the database connections.
 //!
-//! A pool serves its requests in their order. Without turns, a caller with a thousand calls in flight would fill the
-//! queue, and the server's own work, such as following changes of access and renewing leases, would wait behind it (T16).
+//! A pool serves requests in order. Without turns, a caller with a thousand calls in flight would fill the queue, and
+//! the server's own work, such as reading access changes and renewing leases, would wait behind it (T16).
 //!
 //! Invariants
-//! - one caller holds or waits for at most half of the connections of a pool; its other requests wait among themselves;
-//! - the server's own work has no such bound;
+//! - one caller holds or waits for at most half of the connections of a pool; its other requests wait for each other;
+//! - the server's own work has no such limit;
 //! - a caller without calls in flight costs no memory.
 
 use std::collections::HashMap;
@@ -18,14 +18,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Reason};
 
-/// When to try again after no turn came.
+/// Retry delay after no turn was free in time.
 pub(super) const BUSY_RETRY_IN: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     static CALLER: Arc<Entered>;
 }
 
-/// Whose turns are counted together.
+/// The caller whose turns are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CallerKey {
     /// A user, by id.
@@ -53,7 +53,7 @@ pub(super) struct AllTurns {
 }
 
 impl AllTurns {
-    /// Shares pools of these sizes. No request waits longer than `wait` for its turn.
+    /// Sets half of each pool size as the limit of a caller. No request waits longer than `wait` for its turn.
     pub(super) fn new(readers: usize, writers: usize, wait: Duration) -> Arc<Self> {
         let each = |size: usize| (size / 2).max(1);
         let (readers_each, writers_each) = (each(readers), each(writers));
@@ -77,10 +77,10 @@ impl AllTurns {
         CALLER.scope(self.enter(key), work)
     }
 
-    /// Waits for the turn of the current caller; the server's own work needs none.
+    /// Waits for a turn of the current caller. `None` for the server's own work, which needs none.
     ///
     /// # Errors
-    /// `BUSY` if there is none in time.
+    /// `BUSY` if no turn is free in time.
     pub(super) async fn turn(
         &self,
         of: fn(&Turns) -> &Arc<Semaphore>,
@@ -118,14 +118,14 @@ struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let mut callers = self.all.callers.lock();
-        // The map's and this one: under the lock nobody else enters.
+        // One reference is in the map, the other is this one; under the lock no other can be created.
         if Arc::strong_count(&self.turns) <= 2 {
             callers.remove(&self.key);
         }
     }
 }
 
-/// Lets `work` count as the current caller's, for a task of its own that a call starts.
+/// Counts `work` as the current caller's; for a separate task that a call spawns.
 pub fn inherited<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let caller = CALLER.try_with(Arc::clone).ok();
     async move {
@@ -151,7 +151,7 @@ mod tests {
             assert!(held.iter().all(Option::is_some));
             let third = reader().await;
             assert!(matches!(third, Err(Error::Exhausted { reason: Reason::Busy, .. })));
-            // Another caller and the server are not concerned.
+            // Another caller and the server are not affected.
             assert!(all.run_as(CallerKey::User(2), reader()).await.unwrap().is_some());
             assert!(all.turn(Turns::writers).await.unwrap().is_some());
             drop(held);

@@ -1,7 +1,7 @@
-//! What columns hold besides times: ids, words and JSON, each one type on both engines.
+//! Column types besides times: ids, words and JSON, each with one type on both engines.
 //!
 //! Invariants
-//! - an id of one table is never taken for an id of another;
+//! - the ids of different tables have different types;
 //! - a word that this build does not know is an error when it is read, never a default.
 
 use std::fmt;
@@ -17,19 +17,19 @@ use diesel::sqlite::{Sqlite, SqliteValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A registered gateway, by its id and its name at that time.
+/// A registered gateway: its id, and its name when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayRef {
-    /// Its id, which no other gateway gets.
+    /// Id, which is never reused.
     pub id: GatewayId,
-    /// Its name, which another gateway may get once this one is unregistered.
+    /// Name, which another gateway can get after this one is unregistered.
     pub name: Arc<str>,
 }
 
-/// A gateway as a call names it, whether or not it is registered.
+/// A gateway as a call names it, registered or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedGateway {
-    /// Its id; `None` for a name that no registered gateway has.
+    /// Id; `None` if no registered gateway has the name.
     pub id: Option<GatewayId>,
     /// The name.
     pub name: Arc<str>,
@@ -41,26 +41,26 @@ impl From<GatewayRef> for NamedGateway {
     }
 }
 
-/// The workspace that is meant where none is named.
+/// Workspace of a request that names none.
 pub const DEFAULT_WORKSPACE: &str = "default";
 
-/// A sandbox of a gateway, by its names.
+/// Name of a sandbox on its gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SandboxName {
-    /// Its workspace; empty is [`DEFAULT_WORKSPACE`].
+    /// Workspace; empty means [`DEFAULT_WORKSPACE`].
     pub workspace: String,
-    /// Its name; empty where a request names none.
+    /// Name; empty if the request names no sandbox.
     pub name: String,
 }
 
-/// Returns the workspace that a request means, which may name none.
+/// Returns the workspace, or [`DEFAULT_WORKSPACE`] if it is empty.
 #[must_use]
 pub fn workspace_or_default(given: &str) -> &str {
     if given.is_empty() { DEFAULT_WORKSPACE } else { given }
 }
 
 impl fmt::Display for SandboxName {
-    /// As the audit log names it: the default workspace is left out, and without a name there is nothing to show.
+    /// Formats the name for the audit log: without the default workspace, and empty without a name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.workspace.as_str(), self.name.as_str()) {
             (_, "") => Ok(()),
@@ -75,25 +75,25 @@ impl fmt::Display for SandboxName {
 pub struct SandboxRef {
     /// The gateway.
     pub gateway: GatewayRef,
-    /// Its names on the gateway.
+    /// Name on the gateway.
     pub name: SandboxName,
 }
 
 impl SandboxRef {
-    /// Its workspace.
+    /// Returns the workspace.
     #[must_use]
     pub fn workspace(&self) -> &str {
         &self.name.workspace
     }
 
-    /// Its name.
+    /// Returns the name.
     #[must_use]
     pub fn sandbox(&self) -> &str {
         &self.name.name
     }
 }
 
-/// A value kept as JSON text: JSONB under diesel fails on read through one of the two engines.
+/// A value that is stored as JSON text: diesel cannot read JSONB on both engines.
 #[derive(Debug, Clone, PartialEq, Eq, AsExpression, FromSqlRow)]
 #[diesel(sql_type = sql_types::Text)]
 pub struct Json<T>(pub T)
@@ -127,7 +127,7 @@ impl<T: Serialize + DeserializeOwned + fmt::Debug> FromSql<sql_types::Text, Sqli
     }
 }
 
-/// Makes a newtype of `i64` for the ids of one table.
+/// Defines a newtype of `i64` for the ids of one table.
 #[macro_export]
 macro_rules! id {
     ($($(#[$doc:meta])* $name:ident;)+) => {$(
@@ -140,7 +140,7 @@ macro_rules! id {
         pub struct $name(pub i64);
 
         impl $name {
-            /// The number itself.
+            /// Returns the number.
             #[must_use]
             pub const fn get(self) -> i64 {
                 self.0
@@ -215,7 +215,7 @@ macro_rules! stored_as_word {
     };
 }
 
-/// Makes an enum that is stored as one of a few words.
+/// Defines an enum that is stored as one of a few words.
 #[macro_export]
 macro_rules! words {
     ($(#[$doc:meta])* pub enum $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -228,16 +228,16 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
-            /// Every value there is.
+            /// All values.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The word that is stored.
+            /// Returns the stored word.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// The value of a word; none for a word that this build does not know.
+            /// Returns the value of a word, or `None` if this build does not know the word.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
@@ -275,11 +275,11 @@ id! {
     GatewayId;
     /// The id of an entry of the audit log.
     AuditId;
-    /// The id of an event, given when it is written; its place in the stream is its sequence.
+    /// The id of an event, assigned when it is written; its position in the stream is its sequence.
     EventId;
-    /// The place of a change in the log of access changes.
+    /// The position of a change in the log of access changes.
     AccessRevision;
-    /// The id of a remembered request.
+    /// The id of an idempotency key.
     IdempotencyId;
     /// The id of a signing key.
     SigningKeyId;

@@ -1,11 +1,11 @@
-//! Bytes of a message that are the same for equal messages, whatever the order in which a map was sent or is kept.
+//! Encodes a message to bytes that are equal for equal messages, independent of the order of map entries.
 //!
-//! They are not the wire's: nothing reads them but the digest.
+//! This is not the protobuf wire format: only the digest uses these bytes.
 
 use prost::bytes::BufMut;
 use prost_reflect::{DynamicMessage, MapKey, Value};
 
-/// Of a whole message: its fields by number, then those that this build doesn't know, as they came.
+/// Encodes a whole message: its fields by number, then unknown fields as they were received.
 pub(super) fn of_message(message: &DynamicMessage) -> Vec<u8> {
     let mut out = Vec::new();
     for (field, value) in message.fields() {
@@ -18,7 +18,7 @@ pub(super) fn of_message(message: &DynamicMessage) -> Vec<u8> {
     out
 }
 
-/// With its length before it, so that nothing passes for the beginning of something else.
+/// Appends bytes with a length prefix, so that different inputs cannot produce the same bytes.
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_u64(bytes.len() as u64);
     out.put_slice(bytes);

@@ -1,7 +1,6 @@
-//! Keyed digests of requests, for the audit log: they tell whether two requests were the same and nothing else.
+//! Keyed digests of requests for the audit log: they show whether two requests were equal, and nothing else.
 //!
-//! HMAC-SHA-256 under a key that is derived from the master key and stored nowhere; secret fields are taken out first
-//! (T17).
+//! HMAC-SHA-256 with a key that is derived from the master key and never stored; secret fields are removed first (T17).
 
 mod canonical;
 
@@ -24,7 +23,7 @@ pub struct Digest {
     pub bytes: Vec<u8>,
 }
 
-/// Makes digests.
+/// Computes digests.
 pub struct Digests {
     key_id: Arc<str>,
     key: hmac::Key,
@@ -33,10 +32,10 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Under the current master key.
+    /// Uses the digest key of the current master key.
     ///
     /// # Panics
-    /// Never: the build made the descriptor set.
+    /// Never: the descriptor set is created by the build.
     #[must_use]
     pub fn new(master: &MasterKeys) -> Self {
         let (key_id, key) = master.digest_key();
@@ -47,7 +46,8 @@ impl Digests {
         Self { key_id: key_id.into(), key, pool, secret }
     }
 
-    /// Of an encoded message of our own API, without its secrets; none where it can't be read.
+    /// Returns the digest of an encoded message of Shoreguard's own API, without its secrets. Returns `None` if the
+    /// message cannot be decoded.
     #[must_use]
     pub fn of(&self, message: &str, bytes: &[u8]) -> Option<Digest> {
         let descriptor = self.pool.get_message_by_name(message)?;
@@ -57,13 +57,13 @@ impl Digests {
         Some(Digest { key_id: Arc::clone(&self.key_id), bytes: digest.as_ref().to_vec() })
     }
 
-    /// Of bytes as they pass.
+    /// Starts a digest of streamed bytes.
     #[must_use]
     pub fn streamed(&self) -> Streamed {
         Streamed { key_id: Arc::clone(&self.key_id), context: hmac::Context::with_key(&self.key) }
     }
 
-    /// Whether the answers of a method hold a secret.
+    /// Whether the responses of a method contain a secret. True for an unknown method.
     #[must_use]
     pub fn answers_secret(&self, method: &Method) -> bool {
         let mut parts = method.path.trim_start_matches('/').split('/');
@@ -116,19 +116,19 @@ impl Digests {
     }
 }
 
-/// A digest in the making.
+/// A digest that is being computed.
 pub struct Streamed {
     key_id: Arc<str>,
     context: hmac::Context,
 }
 
 impl Streamed {
-    /// Takes more bytes in.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
     }
 
-    /// The digest of all of them.
+    /// Returns the digest of all added bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         Digest { key_id: self.key_id, bytes: self.context.sign().as_ref().to_vec() }
@@ -170,7 +170,7 @@ mod tests {
             let labels = (0..20).map(|n| (format!("key-{n}"), format!("value-{n}"))).collect();
             pb::CreateSandboxRequest { gateway: "edge".into(), labels, gpu, ..Default::default() }
         };
-        // A map is sent in any order.
+        // The order of map entries is random.
         let of = |gpu| {
             let bytes = request(gpu).encode_to_vec();
             digests.of("shoreguard.v1.CreateSandboxRequest", &bytes).unwrap()

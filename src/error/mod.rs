@@ -1,9 +1,9 @@
-//! The one error of domain and store. Its variants are what the caller can *do* about it.
+//! The error type of domain and store. Its variants correspond to what the caller can *do* about it.
 //!
 //! Invariants
-//! - nothing here knows gRPC: `status` turns an [`Error`] into a status, once, at the edge;
-//! - [`Error::Internal`] holds what went wrong for the log; its text never reaches a client;
-//! - messages are lowercase, without full stop, and name the thing in backticks.
+//! - this module does not depend on gRPC: `status` converts an [`Error`] to a status, once, at the edge;
+//! - [`Error::Internal`] holds the cause for the log; its text is never sent to a client;
+//! - messages are lowercase, without a full stop, with names in backticks.
 
 mod reason;
 
@@ -13,130 +13,131 @@ use std::time::Duration;
 pub use self::reason::Reason;
 use shoreguard_proto::strict::Fault;
 
-/// What a caller can be told of something that went wrong.
+/// An error, as it can be reported to a caller.
 #[derive(Debug)]
 pub enum Error {
-    /// The request itself is wrong; sending it again is no use.
+    /// The request is invalid; repeating it does not help.
     Invalid {
-        /// The field's path in the request, dotted.
+        /// Dotted path of the field in the request.
         field: String,
-        /// What is wrong with it, with the limit.
+        /// What is wrong with it, including the limit.
         why: String,
     },
-    /// The thing does not exist, or the caller may not know that it does.
+    /// The object does not exist, or the caller cannot see it.
     Missing {
-        /// What kind of thing.
+        /// Kind of the object.
         kind: Kind,
-        /// How the caller named it.
+        /// The id or name that the caller sent.
         id: String,
     },
-    /// A thing of that name exists already.
+    /// An object with that name already exists.
     Exists {
-        /// What kind of thing.
+        /// Kind of the object.
         kind: Kind,
-        /// The name that is taken.
+        /// The name in use.
         name: String,
     },
-    /// The thing has changed since it was read: read it again and repeat.
+    /// The object has changed since it was read: read it again and retry.
     Conflict {
-        /// What kind of thing.
+        /// Kind of the object.
         kind: Kind,
-        /// How the caller named it.
+        /// The id or name that the caller sent.
         id: String,
     },
-    /// The state does not allow it.
+    /// The current state does not allow it.
     Refused {
         /// For programs.
         reason: Reason,
         /// For people.
         why: String,
     },
-    /// The caller is known and may not.
+    /// The caller is authenticated but has no permission.
     Denied {
-        /// What is missing, such as the role needed.
+        /// The missing permission, such as the required role.
         why: String,
     },
-    /// The caller is not known.
+    /// The caller is not authenticated.
     Unauthenticated {
         /// For programs.
         reason: Reason,
     },
-    /// Too much at once.
+    /// A rate or capacity limit is reached.
     Exhausted {
         /// For programs.
         reason: Reason,
-        /// When to try again.
+        /// When to retry.
         retry_in: Duration,
     },
-    /// The position asked for is no longer kept.
+    /// The requested position is no longer stored.
     OutOfRange {
-        /// For people, with the oldest position that is kept.
+        /// For people, with the oldest position that is stored.
         why: String,
     },
-    /// Something that is needed is away, or a gateway gives no answer that is one. Nothing has happened here, and the call
-    /// may be repeated; whether a gateway has done what it was asked for is in the audit log.
+    /// A dependency is unavailable, or a gateway sent no valid response. Nothing has changed in Shoreguard, and the
+    /// call may be repeated; the audit log says whether a gateway has carried out the request.
     Unavailable {
         /// For programs.
         reason: Reason,
         /// For people.
         why: String,
     },
-    /// The call's own deadline, or ours for it, has passed.
+    /// The deadline of the call, or Shoreguard's own time limit for it, has passed.
     Late {
         /// For people.
         why: String,
     },
-    /// The gateway has answered that it won't.
+    /// The gateway refused the request.
     Gateway {
-        /// Its name.
+        /// Name of the gateway.
         gateway: String,
-        /// What kind of refusal.
+        /// Kind of the refusal.
         said: Said,
-        /// Its own words, cut and without control characters: nothing that a gateway says is trusted (T20).
+        /// The gateway's message, truncated and without control characters, since text of a gateway is not trusted
+        /// (T20).
         why: String,
     },
-    /// No such method.
+    /// The method does not exist.
     Unimplemented {
-        /// The path that was called.
+        /// Path of the call.
         path: String,
     },
-    /// A fault of ours. The chain goes to the log, the request id to the caller.
+    /// A bug or fault in Shoreguard. The error chain is logged; the caller gets the request id.
     Internal(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Longest name or id that an error repeats, in characters: no valid one is longer.
+/// Maximum length of a name or id in an error, in characters; no valid one is longer.
 const ID_CHARS_MAX: usize = 253;
-/// Longest explanation of an error, in characters.
+/// Maximum length of an explanation in an error, in characters.
 const WHY_CHARS_MAX: usize = 1_000;
 
-/// How a gateway refuses.
+/// Kind of a gateway's refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Said {
-    /// The request is wrong.
+    /// The request is invalid.
     Invalid,
-    /// There is no such thing.
+    /// The object does not exist.
     Missing,
-    /// There is one already.
+    /// The object already exists.
     Exists,
-    /// Its state, or the role of the credential that it was shown, does not allow it.
+    /// The gateway's state, or the role of the credential that was presented to it, does not allow it.
     Refused,
-    /// Something has changed meanwhile.
+    /// The object has changed in the meantime.
     Changed,
-    /// It does not say whether a request with this id was carried out.
+    /// The gateway does not report whether a request with this id was carried out.
     Uncertain,
-    /// Too much.
+    /// A limit of the gateway is reached.
     Exhausted,
-    /// It has no such method.
+    /// The gateway does not have the method.
     Unimplemented,
-    /// It is not able to at the moment.
+    /// The gateway is currently not able to.
     Unavailable,
-    /// Its time was over before it was done; whether it was done all the same is open.
+    /// The gateway's deadline passed; it may have carried out the request anyway.
     Late,
-    /// It has failed.
+    /// The gateway failed.
     Failed,
 }
 
-/// The kinds of things that can be missing, taken or changed.
+/// Kinds of objects that an error can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A gateway.
@@ -149,7 +150,7 @@ pub enum Kind {
     Group,
     /// A user's membership in a group.
     GroupMember,
-    /// A role of a subject on a gateway.
+    /// The role of a subject on a gateway.
     GatewayRole,
     /// A sandbox of a gateway.
     Sandbox,
@@ -161,11 +162,11 @@ pub enum Kind {
     Event,
     /// A session of a user.
     Session,
-    /// An issuer that people log in at.
+    /// An OIDC issuer that users log in with.
     OidcProvider,
-    /// Whom an issuer says that somebody is.
+    /// A linked identity: the subject that an issuer assigns to a user.
     Identity,
-    /// A code that a user types to approve a device.
+    /// A code that a user enters to approve a device.
     DeviceCode,
     /// A boot hook of a sandbox.
     BootHook,
@@ -175,12 +176,12 @@ pub enum Kind {
     Lease,
     /// A long-running operation.
     Operation,
-    /// A row that no caller names.
+    /// A row without a name in the API.
     Row,
 }
 
 impl Kind {
-    /// The kind in words, as messages show it.
+    /// Name of the kind in messages.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -207,7 +208,7 @@ impl Kind {
     }
 }
 
-/// A transaction whose commit was sent and not answered.
+/// A transaction whose commit was sent but got no response.
 #[derive(Debug)]
 struct InDoubt(String);
 
@@ -220,19 +221,19 @@ impl fmt::Display for InDoubt {
 impl std::error::Error for InDoubt {}
 
 impl Error {
-    /// The database has not answered a commit: nobody knows whether the change was stored.
+    /// The database did not respond to a commit: it is unknown whether the change was stored.
     #[must_use]
     pub fn in_doubt(why: String) -> Self {
         Self::Internal(Box::new(InDoubt(why)))
     }
 
-    /// Whether it is not known if the change was stored.
+    /// Whether it is unknown if the change was stored.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::Internal(source) if source.is::<InDoubt>())
     }
 
-    /// Whether the request was refused, and not attempted without success.
+    /// Whether the request was refused, as opposed to attempted without success.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -253,7 +254,7 @@ impl Error {
         }
     }
 
-    /// A field of the request is wrong.
+    /// Returns the error for an invalid field of the request.
     pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Invalid {
             field: cut(field.into(), ID_CHARS_MAX),
@@ -261,38 +262,38 @@ impl Error {
         }
     }
 
-    /// No such thing, or none that the caller may see.
+    /// Returns the error for an object that does not exist or that the caller cannot see.
     pub fn missing(kind: Kind, id: impl fmt::Display) -> Self {
         Self::Missing { kind, id: cut(id.to_string(), ID_CHARS_MAX) }
     }
 
-    /// The name is taken.
+    /// Returns the error for a name that is in use.
     pub fn exists(kind: Kind, name: impl fmt::Display) -> Self {
         Self::Exists { kind, name: cut(name.to_string(), ID_CHARS_MAX) }
     }
 
-    /// The thing has changed since it was read.
+    /// Returns the error for an object that has changed since it was read.
     pub fn conflict(kind: Kind, id: impl fmt::Display) -> Self {
         Self::Conflict { kind, id: cut(id.to_string(), ID_CHARS_MAX) }
     }
 
-    /// The state does not allow it.
+    /// Returns the error for a request that the current state does not allow.
     pub fn refused(reason: Reason, why: impl Into<String>) -> Self {
         Self::Refused { reason, why: cut(why.into(), WHY_CHARS_MAX) }
     }
 
-    /// Something that is needed is away.
+    /// Returns the error for an unavailable dependency.
     pub fn unavailable(reason: Reason, why: impl Into<String>) -> Self {
         Self::Unavailable { reason, why: why.into() }
     }
 
-    /// A fault of ours.
+    /// Returns the error for a bug or fault in Shoreguard.
     pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Internal(source.into())
     }
 }
 
-/// Cuts text of a caller that an error repeats: it travels in headers, which clients bound.
+/// Truncates text in an error: it is sent in headers, whose size clients limit.
 fn cut(mut text: String, chars_max: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(chars_max) {
         text.truncate(end);

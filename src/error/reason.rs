@@ -1,18 +1,18 @@
-//! The reasons of errors, for programs.
+//! Machine-readable reasons of errors.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $wire:literal,)*) => {
-        /// Why, for programs: the `reason` of google.rpc.ErrorInfo, domain `shoreguard`.
+        /// The machine-readable reason of an error: `reason` in google.rpc.ErrorInfo, domain `shoreguard`.
         ///
-        /// The same list stands in the proto as `ErrorReason`; a test compares the two.
+        /// The proto has the same list as `ErrorReason`; a test compares the two.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason { $($(#[$doc])* $name,)* }
 
         impl Reason {
-            /// Every reason there is.
+            /// All reasons.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The reason on the wire.
+            /// The name in responses.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $wire,)* }
@@ -22,15 +22,15 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A field of the request is wrong.
+    /// A field of the request is invalid.
     InvalidField = "INVALID_FIELD",
     /// The message could not be decoded.
     MalformedMessage = "MALFORMED_MESSAGE",
-    /// No such thing, or none that the caller may see.
+    /// The object does not exist, or the caller cannot see it.
     NotFound = "NOT_FOUND",
-    /// The name is taken.
+    /// The name is in use.
     AlreadyExists = "ALREADY_EXISTS",
-    /// The thing has changed since it was read.
+    /// The object has changed since it was read.
     ConcurrentChange = "CONCURRENT_CHANGE",
     /// The caller's role is too low.
     RoleTooLow = "ROLE_TOO_LOW",
@@ -38,116 +38,116 @@ reasons! {
     CredentialMissing = "CREDENTIAL_MISSING",
     /// The credential is unknown, malformed, expired or revoked.
     CredentialInvalid = "CREDENTIAL_INVALID",
-    /// More than one credential, or a header of ours twice.
+    /// The request has more than one credential, or the same Shoreguard header twice.
     CredentialAmbiguous = "CREDENTIAL_AMBIGUOUS",
-    /// What was shown at a login is that of no account that may log in.
+    /// The login failed: the credentials do not belong to an account that may log in.
     LoginFailed = "LOGIN_FAILED",
     /// The first admin exists already.
     AlreadySetUp = "ALREADY_SET_UP",
-    /// Too many calls.
+    /// The rate limit is reached.
     RateLimited = "RATE_LIMITED",
     /// A pool or queue is full.
     Busy = "BUSY",
-    /// Too many calls of the caller, its address or all callers are open.
+    /// The limit of open calls is reached, per caller, per address or in total.
     TooManyCalls = "TOO_MANY_CALLS",
-    /// Too many streams of the caller are open.
+    /// The limit of open streams per caller is reached.
     TooManyStreams = "TOO_MANY_STREAMS",
     /// The open calls of the caller, or of all callers, hold too many bytes.
     TooManyBytes = "TOO_MANY_BYTES",
-    /// The disk is below its reserve: only admins' writes are taken.
+    /// The free disk space is below the reserve: only writes of admins are accepted.
     DiskLow = "DISK_LOW",
     /// The call was made with a key or certificate, which has no session.
     NoSession = "NO_SESSION",
     /// The audit log cannot be written, so nothing was done.
     AuditUnavailable = "AUDIT_UNAVAILABLE",
-    /// The database does not answer.
+    /// The database does not respond.
     StorageUnavailable = "STORAGE_UNAVAILABLE",
-    /// It cannot be confirmed that the access data is fresh.
+    /// The access data could not be confirmed to be fresh.
     AccessStale = "ACCESS_STALE",
-    /// The gateway does not answer.
+    /// The gateway does not respond.
     GatewayUnreachable = "GATEWAY_UNREACHABLE",
-    /// The gateway speaks a wire generation that this build does not, or none was found yet.
+    /// This build does not support the gateway's wire generation, or it is not known yet.
     WireUnsupported = "WIRE_UNSUPPORTED",
-    /// The gateway's address is one that must not be connected to.
+    /// Connections to the gateway's address are forbidden.
     AddressForbidden = "ADDRESS_FORBIDDEN",
-    /// The method is never passed on to a gateway.
+    /// The method is never forwarded to a gateway.
     MethodNotForwarded = "METHOD_NOT_FORWARDED",
-    /// No method of that path.
+    /// The method does not exist.
     MethodUnknown = "METHOD_UNKNOWN",
-    /// The call names no gateway and more than one is visible, or it names two.
+    /// The call names no gateway although more than one is visible, or it names two.
     GatewayAmbiguous = "GATEWAY_AMBIGUOUS",
-    /// The governed message can be read in more than one way.
+    /// The governed message can be decoded in more than one way.
     MessageAmbiguous = "MESSAGE_AMBIGUOUS",
     /// The message is larger than the limit.
     MessageTooLarge = "MESSAGE_TOO_LARGE",
-    /// The sandbox that the call names by id is not known on the gateway.
+    /// The sandbox id in the call does not belong to a known sandbox of the gateway.
     SandboxUnplaced = "SANDBOX_UNPLACED",
-    /// The setting is not one that this build knows.
+    /// This build does not know the setting.
     SettingUnknown = "SETTING_UNKNOWN",
     /// The same request id was used with another body.
     RequestIdReused = "REQUEST_ID_REUSED",
-    /// A call with the same request id is still running, or its outcome is not known.
+    /// A call with the same request id is in progress, or its outcome is unknown.
     RequestInFlight = "REQUEST_IN_FLIGHT",
-    /// The last active admin must stay.
+    /// The last active admin cannot be removed.
     LastAdmin = "LAST_ADMIN",
-    /// The position is older than what is kept.
+    /// The position is older than the oldest stored one.
     CursorExpired = "CURSOR_EXPIRED",
     /// The deadline has passed.
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     /// The server is stopping.
     Draining = "DRAINING",
-    /// A fault of the server.
+    /// An internal error of the server.
     Internal = "INTERNAL",
-    /// There are as many as there may be.
+    /// The maximum number of objects is reached.
     LimitReached = "LIMIT_REACHED",
-    /// The configuration does not have it switched on.
+    /// The feature is not enabled in the configuration.
     FeatureDisabled = "FEATURE_DISABLED",
-    /// No invitation and no reset of the user waits.
+    /// The user has no pending invitation or password reset.
     NoInvite = "NO_INVITE",
-    /// Nobody does this to the own account.
+    /// You cannot do this to your own account.
     OwnAccount = "OWN_ACCOUNT",
-    /// A host that the server calls on its own account does not answer as it must.
+    /// A host that the server calls for its own purposes does not respond as required.
     HostUnreachable = "HOST_UNREACHABLE",
-    /// The OIDC issuer does not answer as it must.
+    /// The OIDC issuer does not respond as required.
     IssuerUnavailable = "ISSUER_UNAVAILABLE",
-    /// The account would have no way left to log in.
+    /// The account would have no remaining way to log in.
     NoOtherLogin = "NO_OTHER_LOGIN",
-    /// The credential is good for the proxied API of one gateway, and the call is another.
+    /// The credential is valid only for the proxied API of one gateway, and this is a different call.
     CredentialBound = "CREDENTIAL_BOUND",
-    /// The login behind the session is too long ago for this: log in again.
+    /// The login of the session is too old for this call: log in again.
     LoginStale = "LOGIN_STALE",
-    /// The gateway has refused it.
+    /// The gateway refused the request.
     GatewayRefused = "GATEWAY_REFUSED",
-    /// An operation on the same thing is running.
+    /// Another operation on the same object is running.
     OperationRunning = "OPERATION_RUNNING",
     /// The operation has ended.
     OperationEnded = "OPERATION_ENDED",
-    /// What had to be done first has failed.
+    /// A previous step of the operation failed.
     OperationFailed = "OPERATION_FAILED",
-    /// The identity provider of a gateway gives no token for it.
+    /// The identity provider of the gateway does not issue a token.
     GatewayTokenUnavailable = "GATEWAY_TOKEN_UNAVAILABLE",
-    /// The gateway does not take the new credentials.
+    /// The gateway does not accept the new credentials.
     CredentialsUnproven = "CREDENTIALS_UNPROVEN",
-    /// Operations or streams of the gateway are going on.
+    /// The gateway has running operations or open streams.
     GatewayInUse = "GATEWAY_IN_USE",
-    /// The gateway's generation was set by hand and its version tells another.
+    /// The gateway's generation was set manually and its version indicates another one.
     WireContradicted = "WIRE_CONTRADICTED",
-    /// The message is of another generation than the gateway's.
+    /// The message belongs to another generation than that of the gateway.
     WireMismatch = "WIRE_MISMATCH",
     /// The gateway's version does not have the method.
     MethodNotSupported = "METHOD_NOT_SUPPORTED",
-    /// A look for gateways is going on.
+    /// A discovery run is in progress.
     DiscoveryRunning = "DISCOVERY_RUNNING",
-    /// The gateway has told more in a minute than is taken of one.
+    /// The gateway has sent more data per minute than is accepted from one gateway.
     GatewayOverBudget = "GATEWAY_OVER_BUDGET",
-    /// As many streams to the gateway are open as may be, of the caller or of all callers.
+    /// The limit of open streams to the gateway is reached, for the caller or in total.
     GatewayBusy = "GATEWAY_BUSY",
-    /// The gateway does not accept the credential that we present to it.
+    /// The gateway does not accept the credential that Shoreguard presents.
     GatewayCredentialRefused = "GATEWAY_CREDENTIAL_REFUSED",
 }
 
 impl Reason {
-    /// What a caller is told whose credential was not taken.
+    /// The message for a caller whose credential was not accepted.
     pub(super) fn of_a_credential(self) -> &'static str {
         if self == Self::CredentialMissing {
             "a credential is needed: send `authorization: Bearer`"
@@ -160,7 +160,7 @@ impl Reason {
         }
     }
 
-    /// Names the bound that is reached.
+    /// The message for the limit that was reached.
     pub(super) fn of_a_bound(self) -> &'static str {
         if self == Self::TooManyCalls {
             "too many calls are open"

@@ -1,4 +1,4 @@
-//! The gateways in memory are read here, at start and after each change, on every replica.
+//! Loads gateways into memory, at startup and after each change, on every replica.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ use crate::upstream::row::Row;
 use crate::upstream::store;
 use crate::upstream::targets;
 
-/// Fills the targets from the database, at start.
+/// Loads all targets from the database, at startup.
 pub async fn load_targets(app: &App) -> Result<(), Error> {
     for row in store::all(&mut app.db.read().await?).await? {
         match targets::from_row(&app.reach(), &row) {
             Ok(target) => {
                 app.fleet.targets.put(GatewayId(row.id), Some(target));
             }
-            // One gateway whose secrets don't open must not keep the others from being served.
+            // A gateway whose secrets cannot be opened must not prevent the others from being served.
             Err(error) => {
                 tracing::error!(
                     gateway = row.name,
@@ -31,8 +31,8 @@ pub async fn load_targets(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads gateways anew after they have changed, here or on another replica. Answers what access needs to know of them;
-/// of one that is gone that is nothing.
+/// Reloads gateways that were changed on any replica. Returns the facts that access checks need; `None` for a gateway
+/// that no longer exists.
 pub async fn refresh_targets(
     app: &App,
     ids: &[GatewayId],
@@ -65,7 +65,7 @@ fn refresh_target(app: &App, id: GatewayId, row: Option<&Row>) {
     if let Some(before) = before
         && Some(before.address()) != endpoint
     {
-        // What was opened to another address must not go on as if it were this gateway's (T04).
+        // Streams to the old address must not continue as streams of this gateway (T04).
         app.live.end_gateway(id, crate::access::live::Ended::GatewayChanged);
     }
 }

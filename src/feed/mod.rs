@@ -1,5 +1,5 @@
-//! Keeps the access snapshot true: the whole at start, then by increments from the change log. A replica that slept past
-//! what the log still holds reads the whole again.
+//! Keeps the access snapshot up to date: a full load at startup, then increments from the change log. A replica that
+//! has missed entries that were already deleted from the log does a full load again.
 
 pub mod gateways;
 pub mod store;
@@ -20,12 +20,12 @@ use crate::error::Error;
 use crate::outbox::Subject;
 use crate::telemetry::metrics::SNAPSHOT_AGE;
 
-/// How long an ended session is remembered: longer than any token that was made from it.
+/// How long a revoked session is remembered: longer than the lifetime of any token of the session.
 pub const REMEMBERED: Duration = Duration::from_hours(25);
-/// Changes that are read at once.
+/// Maximum number of changes per read.
 const BATCH: i64 = 1_000;
 
-/// Fills the snapshot from the database, at start.
+/// Loads the snapshot from the database, at startup.
 pub async fn load(app: &App) -> Result<(), Error> {
     let asked_at = app.clock.since_boot();
     let (revision, changes) = whole(&mut app.db.read().await?, ended_since(app)).await?;
@@ -33,9 +33,9 @@ pub async fn load(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Everything there is, with the sessions that were ended since, and the revision that it is true of at least.
+/// Reads all facts, with the sessions revoked since `ended_since`, and a revision that they include.
 pub async fn whole(conn: &mut Conn, ended_since: Timestamp) -> Result<(i64, Vec<Change>), Error> {
-    // First: what commits while the rest is read is then read again, which is harmless.
+    // Read first: changes that are committed during the other reads will be read again, which is harmless.
     let revision = store::last_revision(conn).await?;
     let mut changes = Vec::new();
     for (id, facts) in store::gateway_facts(conn).await? {
@@ -53,7 +53,7 @@ pub async fn whole(conn: &mut Conn, ended_since: Timestamp) -> Result<(i64, Vec<
     Ok((revision, changes))
 }
 
-/// Fills the snapshot anew, and the gateways as the proxy reaches them.
+/// Reloads the snapshot and the targets of the proxy.
 async fn reload(app: &App) -> Result<(), Error> {
     let asked_at = app.clock.since_boot();
     let (revision, changes) = whole(&mut app.db.read().await?, ended_since(app)).await?;
@@ -70,14 +70,14 @@ async fn reload(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// From when on an ended session must be known: tokens of an older one have expired.
+/// The start of the period for revoked sessions: tokens of sessions revoked earlier have expired.
 fn ended_since(app: &App) -> Timestamp {
     app.clock.now().minus(REMEMBERED)
 }
 
-/// Whether changes were forgotten before they were read here. The log is cut from its old end and never down to nothing, so
-/// what is missing shows as a gap, behind which it now begins; a gap alone is also what a transaction leaves that was
-/// rolled back.
+/// Whether changes were deleted from the log before they were read here. The log is truncated at its old end and never
+/// emptied, so deleted changes appear as a gap before the oldest entry. A gap elsewhere comes from a transaction that
+/// was rolled back.
 async fn missed(
     conn: &mut Conn,
     after: i64,
@@ -89,29 +89,30 @@ async fn missed(
     }
 }
 
-/// Takes turns in feeding the snapshot.
+/// Serializes updates of the snapshot.
 #[derive(Debug, Default)]
 pub struct Feeding {
-    /// Number of the reading that was begun last.
+    /// Number of the last update that was started.
     begun: AtomicU64,
-    /// Number of the reading that was put in last. Held while one is at it.
+    /// Number of the last update that was completed. Locked during an update.
     done: tokio::sync::Mutex<u64>,
 }
 
 impl Feeding {
-    /// Keeps everybody from reading while it is held, for tests.
+    /// Blocks all updates while the result is held, for tests.
     pub async fn hold(&self) -> impl Sized {
         self.done.lock().await
     }
 }
 
-/// Puts in whatever has been committed since. A local write calls it before it answers; the follower calls it all the
-/// time. One at a time, so that an older reading never overwrites a newer one; those who wait meanwhile share the next.
+/// Applies all changes that have been committed. Called after a local write before its response, and continuously by
+/// the follower. Updates run one at a time, so that an older read never overwrites a newer one; callers that wait share
+/// the next update.
 pub async fn refresh(app: &App) -> Result<(), Error> {
     let before = app.part::<Feeding>().begun.load(Ordering::SeqCst);
     let mut done = app.part::<Feeding>().done.lock().await;
     if *done > before {
-        // It was begun after we had committed, so it has seen what we have.
+        // That update started after the caller's commit, so it includes the change.
         return Ok(());
     }
     let number = app.part::<Feeding>().begun.fetch_add(1, Ordering::SeqCst) + 1;
@@ -163,7 +164,7 @@ async fn read_on(app: &App) -> Result<(), Error> {
     }
 }
 
-/// All but those of gateways.
+/// Reads the facts of all subjects except gateways.
 async fn facts_of(
     conn: &mut Conn,
     subjects: &[Subject],
@@ -184,16 +185,16 @@ async fn facts_of(
                 let found = store::group_facts(conn, Some(id.get())).await?.pop();
                 Change::Group(*id, found.map(|(_, facts)| facts))
             }
-            // Read together, with what the proxy needs of them.
+            // Gateways are read together, with the data that the proxy needs.
             Subject::Gateway(_) => continue,
         });
     }
     Ok(changes)
 }
 
-/// Follows the change log until the process has stopped, and ends the streams of those who lost their right to them. On
-/// each replica, without a lease: each has a snapshot of its own. It goes on while the server drains: calls in flight and
-/// operations would be refused as soon as the access data is stale.
+/// Follows the change log until the process has stopped, and ends the streams of callers that lost their access. Runs
+/// on each replica without a lease, since each has its own snapshot. It continues while the server drains: otherwise
+/// open calls and operations would be refused as soon as the access data is stale.
 pub async fn follow(app: Arc<App>) {
     let every = app.config.access.poll();
     let mut failing = false;

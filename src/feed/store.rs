@@ -1,4 +1,4 @@
-//! The change log and the facts of the snapshot, as rows.
+//! Database access for the change log and the facts of the snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::labels::{Labels, Selector};
 use crate::outbox::Subject;
 use crate::role::Role;
 
-/// A role as it is stored; anything else is a fault of the database, never the weakest role.
+/// Parses a stored role. Any other value is a database error, never the weakest role.
 pub fn role(text: &str) -> Result<Role, Error> {
     text.parse().map_err(Error::internal)
 }
 
-/// The newest revision.
+/// Returns the newest revision.
 pub async fn last_revision(conn: &mut Conn) -> Result<i64, Error> {
     let last: Option<i64> = on_conn!(conn, |c| access_changes::table
         .select(diesel::dsl::max(access_changes::revision))
@@ -35,7 +35,7 @@ pub async fn last_revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(last.unwrap_or(0))
 }
 
-/// The oldest revision that is kept.
+/// Returns the oldest stored revision.
 pub async fn first_revision(conn: &mut Conn) -> Result<i64, Error> {
     let first: Option<i64> = on_conn!(conn, |c| access_changes::table
         .select(diesel::dsl::min(access_changes::revision))
@@ -44,8 +44,8 @@ pub async fn first_revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(first.unwrap_or(0))
 }
 
-/// Forgets the oldest revisions, at most `limit`, up to the first that is not older than `before`; the newest is kept
-/// always. Answers how many it were.
+/// Deletes the oldest revisions, at most `limit`, until it reaches a revision that is not older than `before`; the
+/// newest revision is never deleted. Returns the number of deleted revisions.
 pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use access_changes as t;
     let last = last_revision(conn).await?;
@@ -56,13 +56,14 @@ pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<us
         .limit(limit)
         .load(c)
         .await)?;
-    // Clocks of replicas differ: what is kept has no hole all the same.
+    // Clocks of replicas differ, so this stops at the first newer entry: the remaining log has no gaps.
     let old = oldest.into_iter().take_while(|(_, at)| *at < before);
     let Some((to, _)) = old.last() else { return Ok(0) };
     Ok(on_conn!(conn, |c| diesel::delete(t::table.filter(t::revision.le(to))).execute(c).await)?)
 }
 
-/// Revisions after one, oldest first; a kind that this build doesn't know is passed over.
+/// Returns the revisions after `revision`, oldest first, with `None` for a kind of subject that this build does not
+/// know.
 pub async fn changes_after(
     conn: &mut Conn,
     revision: i64,
@@ -89,7 +90,7 @@ pub async fn changes_after(
     Ok(rows.into_iter().map(|(revision, kind, id)| (revision, subject(&kind, id))).collect())
 }
 
-/// Facts of all gateways.
+/// Returns the facts of all gateways.
 pub async fn gateway_facts(conn: &mut Conn) -> Result<Vec<(GatewayId, GatewayFacts)>, Error> {
     let rows: Vec<(i64, String, Option<String>)> = on_conn!(conn, |c| gateways::table
         .select((gateways::id, gateways::name, gateways::labels_json))
@@ -102,8 +103,8 @@ pub async fn gateway_facts(conn: &mut Conn) -> Result<Vec<(GatewayId, GatewayFac
     Ok(rows.into_iter().map(facts).collect())
 }
 
-/// The bindings of each holder of one kind: those on gateways from the kind's own table, those by selector from the
-/// column of theirs that is not null.
+/// Reads the bindings of all holders of one kind: bindings on gateways from the table of that kind, bindings by
+/// selector from the rows in which the column of that kind is not null.
 macro_rules! bindings {
     ($conn:expr, $only:expr, $table:ident.$holder:ident, $by_selector:ident) => {{
         let direct: Vec<(i64, i64, String)> = on_conn!($conn, |c| {
@@ -146,7 +147,7 @@ fn by_holder(
     Ok(all)
 }
 
-/// Facts of one group or of all.
+/// Returns the facts of one group or of all groups.
 pub async fn group_facts(
     conn: &mut Conn,
     only: Option<i64>,
@@ -167,7 +168,7 @@ pub async fn group_facts(
     rows.into_iter().map(facts).collect()
 }
 
-/// Sessions that were ended since, of one user or of all, each with its user.
+/// Returns the sessions that were revoked since, of one user or of all users.
 async fn ended_sessions(
     conn: &mut Conn,
     only: Option<i64>,
@@ -185,7 +186,7 @@ async fn ended_sessions(
     Ok(rows.into_iter().map(|(user, id)| (UserId(user), SessionId(id))).collect())
 }
 
-/// Facts of one user or of all, with the sessions that were ended since.
+/// Returns the facts of one user or of all users, with the sessions that were revoked since.
 pub async fn user_facts(
     conn: &mut Conn,
     only: Option<i64>,
@@ -244,7 +245,7 @@ fn previous((hash, ends_at): PreviousRow) -> Result<Option<PreviousKey>, Error> 
     Ok(Some(PreviousKey { hash: from_hex(&hash)?, ends_at }))
 }
 
-/// Facts of one service principal or of all.
+/// Returns the facts of one service principal or of all.
 pub async fn service_principal_facts(
     conn: &mut Conn,
     only: Option<i64>,

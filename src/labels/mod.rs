@@ -1,6 +1,6 @@
-//! Labels, and selectors in the syntax of Kubernetes: `env=prod,team in (ml,web),!legacy`.
+//! Labels, and selectors in Kubernetes syntax: `env=prod,team in (ml,web),!legacy`.
 //!
-//! Labels under `access/` decide about access and are changed by a global admin only (T07).
+//! Labels under `access/` affect access and can be changed by global admins only (T07).
 
 mod selector;
 
@@ -10,24 +10,24 @@ use crate::error::Error;
 
 pub use selector::{REQUIREMENTS_MAX, Requirement, SELECTOR_CHARACTERS_MAX, Selector};
 
-/// Most labels of one thing.
+/// Maximum number of labels of an object.
 pub const LABELS_MAX: usize = 20;
-/// Most characters of a key, without its prefix.
+/// Maximum length of a key without its prefix, in characters.
 pub const KEY_CHARACTERS_MAX: usize = 63;
-/// Most characters of a value.
+/// Maximum length of a value, in characters.
 pub const VALUE_CHARACTERS_MAX: usize = 253;
-/// The prefix of labels that decide about access.
+/// Prefix of labels that affect access.
 pub const ACCESS_PREFIX: &str = "access/";
 
 /// Valid labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Labels(BTreeMap<String, String>);
 
-/// The labels of what has none.
+/// An empty set of labels.
 pub static UNLABELLED: Labels = Labels(BTreeMap::new());
 
 impl Labels {
-    /// From what a caller sent.
+    /// Parses the labels of a request.
     pub fn parse(
         field: &str,
         given: impl IntoIterator<Item = (String, String)>,
@@ -56,13 +56,13 @@ impl Labels {
         Ok(Self(labels))
     }
 
-    /// From what is stored: a JSON object; what is broken there is none.
+    /// Parses stored labels, a JSON object. Returns no labels if the JSON is invalid.
     #[must_use]
     pub fn from_json(text: Option<&str>) -> Self {
         Self(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
     }
 
-    /// As it is stored; none where there is no label.
+    /// Encodes the labels for storage. Returns `None` if there are no labels.
     pub fn to_json(&self) -> Result<Option<String>, Error> {
         if self.0.is_empty() {
             return Ok(None);
@@ -70,12 +70,12 @@ impl Labels {
         serde_json::to_string(&self.0).map(Some).map_err(Error::internal)
     }
 
-    /// Key and value of each.
+    /// Iterates over keys and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Those that decide about access.
+    /// Returns the labels that affect access.
     #[must_use]
     pub fn of_access(&self) -> Self {
         let under = self.0.iter().filter(|(key, _)| key.starts_with(ACCESS_PREFIX));
@@ -86,7 +86,7 @@ impl Labels {
         self.0.get(key).map(String::as_str)
     }
 
-    /// As a plain map.
+    /// Converts the labels to a map.
     #[must_use]
     pub fn into_map(self) -> BTreeMap<String, String> {
         self.0

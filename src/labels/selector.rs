@@ -1,13 +1,13 @@
-//! Selectors: what must hold of labels.
+//! Selectors: conditions on labels.
 
 use std::fmt;
 
 use super::{ACCESS_PREFIX, Labels, is_key};
 use crate::error::Error;
 
-/// Most characters of a selector.
+/// Maximum length of a selector, in characters.
 pub const SELECTOR_CHARACTERS_MAX: usize = 1_000;
-/// Most requirements of a selector.
+/// Maximum number of requirements of a selector.
 pub const REQUIREMENTS_MAX: usize = 20;
 
 /// One requirement of a selector.
@@ -17,7 +17,7 @@ pub enum Requirement {
     In(String, Vec<String>),
     /// The label is missing or has none of these values.
     NotIn(String, Vec<String>),
-    /// The label is there.
+    /// The label exists.
     Exists(String),
     /// The label is missing.
     Missing(String),
@@ -58,12 +58,12 @@ impl fmt::Display for Requirement {
     }
 }
 
-/// What all must hold. Empty selects everything.
+/// Requirements that must all hold. An empty selector matches everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selector(pub Vec<Requirement>);
 
 impl Selector {
-    /// From its text.
+    /// Parses a selector.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let count = text.chars().count();
         if count > SELECTOR_CHARACTERS_MAX {
@@ -84,8 +84,9 @@ impl Selector {
         Ok(Self(requirements))
     }
 
-    /// From the text of one that decides about access: only labels under `access/`, and nothing that holds because a label
-    /// is missing, which whoever may take labels away could bring about (T07). In one form, whatever the order it came in.
+    /// Parses a selector of an access binding. It must use only labels under `access/`, and no requirement that holds
+    /// because a label is missing, since callers who can remove labels could gain access that way (T07). The result is
+    /// normalized: it does not depend on the order in the text.
     pub fn of_access(field: &str, text: &str) -> Result<Self, Error> {
         let Self(mut requirements) = Self::parse(field, text)?;
         if requirements.is_empty() {
@@ -116,7 +117,7 @@ impl Selector {
         Ok(Self(requirements))
     }
 
-    /// Whether it picks what has these labels.
+    /// Whether the selector matches an object with these labels.
     #[must_use]
     pub fn picks(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.holds(labels))
@@ -133,7 +134,8 @@ impl fmt::Display for Selector {
     }
 }
 
-/// At the commas outside parentheses. None where parentheses don't match or a part is empty.
+/// Splits a selector at the commas outside parentheses. Returns `None` if the parentheses do not match or a part is
+/// empty.
 fn split(text: &str) -> Option<Vec<&str>> {
     if text.trim().is_empty() {
         return Some(Vec::new());

@@ -1,4 +1,4 @@
-//! From a host and a port to a connection, over addresses that [`guard`] has judged.
+//! Connects to a host and port, using only addresses that [`guard`] allows.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -18,20 +18,20 @@ use super::guard;
 use super::names::Names;
 use crate::error::{Error, Reason};
 
-/// Addresses of one name that are tried. All of them are judged.
+/// Maximum number of addresses of one name that are tried. All of them are checked.
 const ADDRESSES_MAX: usize = 16;
 
-/// What is spoken on a connection once TLS stands.
+/// Protocol on a connection after the TLS handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, which a peer may speak without saying so.
+    /// HTTP/1.1; the peer need not negotiate it.
     Http1,
-    /// HTTP/2, which a peer must have said.
+    /// HTTP/2; the peer must negotiate it.
     Http2,
 }
 
 impl Protocol {
-    /// Its name in the handshake of TLS.
+    /// Returns its ALPN name.
     #[must_use]
     pub fn alpn(self) -> &'static [u8] {
         match self {
@@ -45,8 +45,8 @@ impl Protocol {
     }
 }
 
-/// Resolves `host` and refuses where one of its addresses must not be connected to. A name that leads nowhere is no
-/// fault: it may lead somewhere later, and is judged again then.
+/// Resolves `host` and fails if one of its addresses is forbidden. A name that cannot be resolved is not an error: it
+/// may resolve later, and is checked again then.
 pub async fn check(
     names: &Names,
     host: &str,
@@ -72,7 +72,8 @@ fn judge(host: &str, addresses: &[IpAddr], allowed_networks: &[IpNet]) -> Result
 /// Connects to one of the addresses of `host`, all of which must be allowed.
 ///
 /// # Errors
-/// `ADDRESS_FORBIDDEN` where one of them is not, `GATEWAY_UNREACHABLE` where none answers in time.
+/// `ADDRESS_FORBIDDEN` if one of them is forbidden, `GATEWAY_UNREACHABLE` if the name cannot be resolved or no address
+/// accepts the connection in time.
 pub async fn connect(
     names: &Names,
     host: &str,
@@ -86,7 +87,8 @@ pub async fn connect(
     let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
     let mut tried = String::new();
     for (i, address) in addresses.iter().enumerate() {
-        // Those that are left share the time that is left, so that one that swallows packets does not use it up.
+        // The remaining addresses share the remaining time, so that an address that drops packets does not use all of
+        // it.
         let left = u32::try_from(addresses.len() - i).unwrap_or(u32::MAX);
         let now = Instant::now();
         let share = now + until.saturating_duration_since(now) / left;
@@ -115,7 +117,7 @@ async fn resolve(names: &Names, host: &str, until: Instant) -> Result<Vec<IpAddr
     }
 }
 
-/// Speaks TLS on a connection to `host`, and makes sure that what follows is the protocol.
+/// Performs the TLS handshake with `host` and checks that the protocol was negotiated.
 pub async fn tls(
     stream: TcpStream,
     host: &str,

@@ -1,6 +1,6 @@
-//! Deadlines of calls, as `grpc-timeout` carries them.
+//! Deadlines of calls, as sent in `grpc-timeout`.
 //!
-//! The format is that of the gRPC protocol over HTTP/2: 1 to 8 digits and a unit.
+//! The format is defined by gRPC over HTTP/2: 1 to 8 digits and a unit.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,11 @@ use http::HeaderMap;
 
 use crate::error::Error;
 
-/// Longest deadline that is kept, in seconds: a longer one is taken as none.
+/// Longest deadline that is applied, in seconds; a longer one is treated as no deadline.
 const DEADLINE_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 
-/// When the caller stops waiting: `grpc-timeout`, 1 to 8 digits and a unit. A malformed one is an error.
+/// Parses `grpc-timeout`, 1 to 8 digits and a unit. Returns the time at which the caller stops waiting. A malformed
+/// value is an error.
 pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Error> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
     let malformed = || Error::invalid("grpc-timeout", "must be 1 to 8 digits and a unit");
@@ -22,13 +23,13 @@ pub fn deadline(headers: &HeaderMap, now: Instant) -> Result<Option<Instant>, Er
     Ok(now.checked_add(timeout))
 }
 
-/// The error of a call whose deadline has passed.
+/// Returns the error for a call whose deadline has passed.
 #[must_use]
 pub fn late() -> Error {
     Error::Late { why: "the deadline of the call has passed".to_owned() }
 }
 
-/// The error of a request that does not arrive in time.
+/// Returns the error for a request that does not arrive in time.
 #[must_use]
 pub fn late_request() -> Error {
     Error::Late { why: "the request has not arrived in time".to_owned() }
@@ -52,7 +53,7 @@ fn timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// What is left of a deadline, as `grpc-timeout` for the next hop: never more than 8 digits.
+/// Returns the remaining time as `grpc-timeout` for the next hop, with at most 8 digits.
 #[must_use]
 pub fn remaining(deadline: Instant, now: Instant) -> String {
     let left = deadline.saturating_duration_since(now);

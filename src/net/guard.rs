@@ -1,24 +1,24 @@
-//! Which addresses may be connected to, and which are one host. Pure.
+//! Decides which addresses may be connected to, and which addresses belong to the same host. Pure functions.
 //!
-//! Who registers a gateway chooses where this server connects. Loopback, link-local and the metadata services of clouds
-//! are what only this host can reach, so they are refused unless the configuration names their network. Private
-//! networks are where gateways live, so they are allowed.
+//! A user who registers a gateway chooses where this server connects. Loopback, link-local and cloud metadata addresses
+//! are rejected, since only this host can reach them, unless the configuration allows their network. Private networks
+//! are allowed, since gateways run there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Where clouds answer their instances with credentials, besides 169.254.0.0/16, which is link-local: addresses that look
-/// like those of any network.
+/// Addresses of cloud metadata services, which return credentials. Those in 169.254.0.0/16 are link-local; these look
+/// like addresses of an ordinary network.
 const METADATA_V4: [Ipv4Addr; 3] = [
-    // Alibaba, in the middle of 100.64.0.0/10, where gateways are too.
+    // Alibaba, within 100.64.0.0/10, which gateways also use.
     Ipv4Addr::new(100, 100, 100, 200),
     // Azure's host agent.
     Ipv4Addr::new(168, 63, 129, 16),
-    // Oracle, in 192.0.0.0/24 of the IETF.
+    // Oracle, within the IETF's 192.0.0.0/24.
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-/// The same over IPv6, besides the whole of `fd00:ec2::/32`, where Amazon has its own: metadata, and credentials of containers.
+/// The same for IPv6. All of Amazon's `fd00:ec2::/32`, with metadata and container credentials, is rejected separately.
 const METADATA_V6: [Ipv6Addr; 5] = [
     // Google.
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
@@ -32,7 +32,7 @@ const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd00, 0x100, 0, 0, 0, 0, 0x100, 0x200),
 ];
 
-/// What one host usually has: an IPv4 address, or an IPv6 network of 64 bits. By this, callers are counted.
+/// Returns the address under which a host is counted: the IPv4 address, or the /64 network of an IPv6 address.
 #[must_use]
 pub fn host_of(ip: IpAddr) -> IpAddr {
     match ip {
@@ -52,7 +52,7 @@ pub fn allowed(ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
     }
     match ip {
         IpAddr::V4(v4) => is_open_v4(v4),
-        // An IPv6 form of an IPv4 address must not be a way around the rule for the latter.
+        // An IPv6 form of an IPv4 address must not bypass the rule for the IPv4 address.
         IpAddr::V6(v6) => match embedded(v6) {
             Some(v4) => allowed(IpAddr::V4(v4), allowed_networks),
             None => is_open_v6(v6),
@@ -60,7 +60,7 @@ pub fn allowed(ip: IpAddr, allowed_networks: &[IpNet]) -> bool {
     }
 }
 
-/// Whether a host, as it stands in a URL, is this very machine: what is sent there in plain crosses no network.
+/// Whether the host of a URL is this machine, so that plaintext to it crosses no network.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
@@ -90,32 +90,34 @@ fn is_open_v6(ip: Ipv6Addr) -> bool {
         || METADATA_V6.contains(&ip))
 }
 
-/// `fec0::/10`, deprecated, and link-local in effect.
+/// `fec0::/10`, deprecated and effectively link-local.
 fn is_site_local(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfec0
 }
 
-/// Ways to IPv4 addresses of which it can't be told to which: NAT64 of a network's own (`64:ff9b:1::/48`, RFC 8215), whose
-/// translator alone knows where in it the address stands, and Teredo (`2001::/32`), which leads through a server to
-/// whoever is behind a client. A network that has its gateways behind its own NAT64 is to be named.
+/// Whether an address leads to an IPv4 address that cannot be determined: local-use NAT64 (`64:ff9b:1::/48`, RFC 8215),
+/// where only the translator knows the position of the IPv4 address, or Teredo (`2001::/32`), which leads through a
+/// server to any host behind a client. A network with gateways behind its own NAT64 must be allowed in the
+/// configuration.
 fn is_untold(ip: Ipv6Addr) -> bool {
     matches!(ip.segments(), [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..])
 }
 
-/// The IPv4 address that an IPv6 one leads to: mapped, compatible, translated, NAT64, 6to4 or ISATAP.
+/// Returns the IPv4 address to which an IPv6 address leads, or `None`. Handles mapped, compatible, translated, NAT64,
+/// 6to4 and ISATAP addresses.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 =
         |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
-        // The unspecified and the loopback address are no IPv4-compatible ones.
+        // The unspecified and the loopback address are not IPv4-compatible addresses.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         // `::ffff:0:0/96` is mapped, `::/96` compatible, `::ffff:0:0:0/96` translated (RFC 2765).
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => v4(high, low),
-        // ISATAP, under any prefix: such an interface belongs to a tunnel to the IPv4 address behind it (RFC 5214). What
-        // is link-local is refused for that already.
+        // ISATAP, with any prefix: such an interface is a tunnel to the embedded IPv4 address (RFC 5214). Link-local
+        // addresses are already rejected as such.
         [prefix, _, _, _, 0 | 0x200, 0x5efe, high, low] if prefix & 0xffc0 != 0xfe80 => {
             v4(high, low)
         }
@@ -202,12 +204,12 @@ mod tests {
     #[test]
     fn wp46_no_tunnel_leads_around_the_rule() {
         for ip in [
-            // Translated, and ISATAP under a prefix of anybody's, both ways to say who is unique.
+            // Translated, and ISATAP with any prefix and both values of the universal/local bit.
             "::ffff:0:127.0.0.1",
             "2001:db8::5efe:127.0.0.1",
             "2001:db8::200:5efe:169.254.169.254",
             "fe80::5efe:10.0.0.1",
-            // Teredo, and NAT64 of a network's own, whatever they lead to.
+            // Teredo and local-use NAT64, regardless of the embedded address.
             "2001:0:7f00:1::1",
             "2001:0:cb00:7105:0:0:80ff:fffe",
             "64:ff9b:1::127.0.0.1",

@@ -1,11 +1,11 @@
-//! Calls over HTTP/1.1 to what is not ours: OIDC issuers, and whoever else a configuration names.
+//! HTTP/1.1 client for external services: OIDC issuers and other configured hosts.
 //!
 //! Invariants
-//! - the address is judged when it is connected to ([`super::guard`]), whatever the name in the URL says;
-//! - a redirect is an error: where it leads was chosen by nobody who may choose;
-//! - a call has one deadline from the first packet to the last, and an answer a size that it may not exceed;
-//! - each call has a connection of its own, so that nothing of one is seen by the next;
-//! - what went wrong is logged here, once; the error names the host and no more.
+//! - the address is checked when it is connected to ([`super::guard`]), regardless of the name in the URL;
+//! - a redirect is an error: its target was chosen by the peer, not by an authorized user;
+//! - a call has one deadline, from the first packet to the last, and a response has a maximum size;
+//! - each call uses a separate connection, so that nothing of one call is visible to the next;
+//! - the cause of a failure is logged here, once; the error contains only the host.
 
 use std::fmt;
 use std::path::Path;
@@ -29,21 +29,21 @@ use super::connect::{self, Protocol};
 use super::names::Names;
 use crate::error::{Error, Reason};
 
-/// Bytes of status line and headers of an answer.
+/// Maximum size of the status line and headers of a response, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Headers of an answer.
+/// Maximum number of headers of a response.
 const HEADERS_MAX: usize = 100;
 
-/// What one call may take.
+/// Limits of one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// From the look-up of the name to the last byte of the answer.
+    /// Time from the name lookup to the last byte of the response.
     pub deadline: Duration,
-    /// Bytes of the answer's body.
+    /// Maximum size of the response body, in bytes.
     pub answer_bytes_max: usize,
 }
 
-/// Calls others.
+/// Client for external services.
 #[derive(Clone)]
 pub struct Client {
     names: Names,
@@ -59,13 +59,13 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The CAs of the system, and those of a PEM file beside them.
+/// Returns the CAs of the system and, if given, those of a PEM file.
 ///
 /// # Errors
-/// `Invalid`, where the file cannot be read or holds no certificate.
+/// `Invalid` if the file cannot be read or contains no certificate.
 pub fn roots(ca_path: Option<&Path>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    // What the system has that can't be read is no reason to trust less of the rest.
+    // Unreadable system certificates are skipped; the others are still trusted.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let Some(path) = ca_path else { return Ok(roots) };
     let bad = || Error::invalid("ca_path", format!("`{}` holds no certificate", path.display()));
@@ -78,7 +78,7 @@ pub fn roots(ca_path: Option<&Path>) -> Result<RootCertStore, Error> {
 }
 
 impl Client {
-    /// Connects to what the guard allows and to these networks, and trusts these CAs.
+    /// Creates a client that connects to addresses that the guard allows and to these networks, and trusts these CAs.
     pub fn new(allowed_networks: &[IpNet], roots: RootCertStore) -> Result<Self, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
@@ -91,17 +91,17 @@ impl Client {
         Ok(Self { names, allowed_networks: allowed_networks.into(), tls })
     }
 
-    /// Resolves names in this way and not in the system's.
+    /// Replaces the system's resolver.
     #[must_use]
     pub fn with_names(self, names: Names) -> Self {
         Self { names, ..self }
     }
 
-    /// Sends one request, whose URL is absolute, and reads the whole answer. What the status and the body mean is the
-    /// caller's to judge, a redirect apart.
+    /// Sends one request with an absolute URL and reads the complete response. Except for redirects, the caller
+    /// interprets the status and the body.
     ///
     /// # Errors
-    /// `Invalid` for a URL that leads nowhere, `ADDRESS_FORBIDDEN`, and `HOST_UNREACHABLE` for all else that goes wrong.
+    /// `Invalid` for an invalid URL, `ADDRESS_FORBIDDEN`, and `HOST_UNREACHABLE` for all other failures.
     pub async fn send(
         &self,
         request: Request<Bytes>,
@@ -140,7 +140,7 @@ impl Client {
     }
 }
 
-/// Where a URL leads.
+/// Destination of a URL.
 struct Place {
     tls: bool,
     host: String,
@@ -157,7 +157,7 @@ impl Place {
             _ => return Err(bad("must begin with `https://` or `http://`")),
         };
         let authority = uri.authority().ok_or_else(|| bad("must name a host"))?;
-        // A name before an `@` looks like the host and is none.
+        // A name before an `@` looks like the host but is a user.
         if authority.as_str().contains('@') {
             return Err(bad("must name no user"));
         }
@@ -170,14 +170,14 @@ impl Place {
         Ok(Self { tls, host, port, authority })
     }
 
-    /// The request as it goes out on the connection: the path alone, and to which host.
+    /// Returns the request as it is sent on the connection: only the path, with a `Host` header.
     fn prepare(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, Error> {
         let (mut head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         head.uri = path.parse().map_err(Error::internal)?;
         head.headers.insert(HOST, self.authority.clone());
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        // Some turn away who does not say what it is.
+        // Some servers reject requests without a user agent.
         head.headers.insert(USER_AGENT, HeaderValue::from_static("shoreguard"));
         Ok(Request::from_parts(head, Full::new(body)))
     }
@@ -202,7 +202,7 @@ async fn converse(
         let body = body.map_err(|error| away(host, &chain(&*error)))?.to_bytes();
         Ok(Response::from_parts(head, body))
     };
-    // A connection that has ended leaves it to the exchange to say how.
+    // If the connection ends, the exchange reports the error.
     let driven = async {
         let _ = connection.await;
         std::future::pending().await
@@ -214,7 +214,7 @@ async fn converse(
     }
 }
 
-/// hyper says what kind of thing failed; what it was stands below.
+/// Joins an error with its sources: hyper's own message contains only the kind of error.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
@@ -225,7 +225,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     words
 }
 
-/// The same words under the reason of what is called here.
+/// Replaces the reason for gateways by the reason for external hosts.
 fn no_gateway(error: Error) -> Error {
     if let Error::Unavailable { why, .. } = error {
         return Error::unavailable(Reason::HostUnreachable, why);
@@ -254,7 +254,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { deadline: Duration::from_secs(5), answer_bytes_max: 16 };
 
-    /// Answers one connection with these bytes, and gives what was asked; with none it never answers.
+    /// Accepts one connection, sends this response, and returns the request. Never responds if `answer` is empty.
     async fn serve(
         tasks: &mut JoinSet<String>,
         answer: &'static str,

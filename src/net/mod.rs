@@ -1,9 +1,9 @@
-//! Connections that we open to others.
+//! Outgoing connections, deadlines, and the handling of responses that are not read.
 //!
 //! Invariants
-//! - an address is judged when it is connected to, never when it is stored: a name may resolve to another one later;
-//! - of a name every address must be allowed, and only the judged ones are connected to;
-//! - what went wrong inside is logged here, once; the error names the host and no more.
+//! - an address is checked when it is connected to, never when it is stored: a name may resolve to another one later;
+//! - all addresses of a name must be allowed, and only checked addresses are connected to;
+//! - the cause of a failure is logged here, once; the error contains only the host.
 
 pub mod connect;
 pub mod deadline;
@@ -16,11 +16,11 @@ pub mod x509;
 
 use tokio::task::JoinHandle;
 
-/// An error of a body, whatever its source.
+/// Error of a body, from any source.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Starts a task that ends with the connection or the call that it belongs to. It must run on the runtime of the
-/// connection, so it can't be one of main's.
+/// Starts a task that ends with its connection or call. It must run on the runtime of the connection, so it cannot be a
+/// task of the main runtime.
 #[expect(clippy::disallowed_methods, reason = "owned by a connection or a call, on its runtime")]
 pub(crate) fn own<F>(task: F) -> JoinHandle<F::Output>
 where

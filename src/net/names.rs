@@ -1,10 +1,9 @@
-//! From names to addresses, and to the places where a service is offered: as the system has it, or asked of the DNS
-//! servers that are configured.
+//! Resolves names to addresses and SRV records, with the system's resolver or the configured DNS servers.
 //!
 //! Invariants
-//! - nothing is remembered: a name is asked for again each time it is connected to, and what it leads to is judged then;
-//! - where servers are configured they alone are asked, not the system's and no file of hosts;
-//! - an answer that did not come is an error and never an empty answer.
+//! - nothing is cached: a name is resolved again for each connection, and its addresses are checked then;
+//! - configured servers are used exclusively, without the system's servers and without the hosts file;
+//! - a missing response is an error and never an empty result.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -18,15 +17,15 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData};
 
-/// How long one server has for one answer, before it or another is asked once more.
+/// How long a server may take for one response before the query is repeated, there or on another server.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// Resolves names.
 #[derive(Clone)]
 pub struct Names {
-    /// The servers that are configured; none leaves addresses to the system.
+    /// Resolver with the configured servers; if `None`, the system resolves addresses.
     asked: Option<TokioResolver>,
-    /// The servers of the system, where they can be read.
+    /// Resolver with the system's servers; `None` if they cannot be read.
     system: Option<TokioResolver>,
 }
 
@@ -36,35 +35,35 @@ impl fmt::Debug for Names {
     }
 }
 
-/// Where a service is offered: an SRV record (RFC 2782).
+/// A host that offers a service: an SRV record (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// The lower, the earlier.
+    /// Lower values come first.
     pub priority: u16,
-    /// Of the same priority, the higher the earlier.
+    /// Among equal priorities, higher values come first.
     pub weight: u16,
-    /// Name of the host, without the dot at its end; empty where the service is decidedly not offered.
+    /// Host name without the trailing dot; empty if the service is explicitly not offered.
     pub host: String,
     /// Port.
     pub port: u16,
 }
 
 impl Names {
-    /// As the system has it.
+    /// Creates a resolver that works like the system's.
     #[must_use]
     pub fn of_system() -> Self {
         let system = TokioResolver::builder_tokio().map(|mut builder| {
             forgetful(builder.options_mut());
             builder.build()
         });
-        // A host without a resolver of its own may still have names in files; only services are then not found.
+        // A host without a DNS resolver may still have names in files; only SRV lookups fail then.
         Self { asked: None, system: system.ok().and_then(Result::ok) }
     }
 
-    /// Asked of these servers; of none it is as the system has it.
+    /// Creates a resolver that uses these servers, or works like the system's if there are none.
     ///
     /// # Errors
-    /// What stands in the way, in words for the log.
+    /// The cause, for the log.
     pub fn asking(servers: &[SocketAddr]) -> Result<Self, String> {
         if servers.is_empty() {
             return Ok(Self::of_system());
@@ -81,10 +80,10 @@ impl Names {
         Ok(Self { asked: Some(asked), system: None })
     }
 
-    /// Every address of a name. What has none is an error.
+    /// Returns all addresses of a name.
     ///
     /// # Errors
-    /// Why it has none, in words for the log.
+    /// The cause, for the log; also if the name has no address.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let found: Vec<IpAddr> = match &self.asked {
             None => {
@@ -99,10 +98,10 @@ impl Names {
         if found.is_empty() { Err("its name has no address".to_owned()) } else { Ok(found) }
     }
 
-    /// Where a service is offered, in no order. A name without such a record is no error.
+    /// Returns the SRV records of a name, in no particular order. A name without records is not an error.
     ///
     /// # Errors
-    /// Why it is not known, in words that may be shown.
+    /// The cause, in a form that may be displayed.
     pub async fn services(&self, name: &str) -> Result<Vec<Service>, String> {
         let Some(resolver) = self.asked.as_ref().or(self.system.as_ref()) else {
             return Err("the resolver of this host cannot be read".to_owned());
@@ -121,8 +120,7 @@ impl Names {
     }
 }
 
-/// A record that may be used once and not again must not be used again (a TTL of 0 says so), and all others are asked
-/// for as seldom as connections are made.
+/// Disables the cache: a record with a TTL of 0 must not be reused, and others are queried only when connecting.
 fn forgetful(options: &mut ResolverOpts) {
     options.cache_size = 0;
 }
@@ -132,11 +130,11 @@ fn server(at: SocketAddr) -> NameServerConfig {
         connection.port = at.port();
         connection
     });
-    // One that says that there is no such name is believed.
+    // A negative response of one server is final.
     NameServerConfig::new(at.ip(), true, connections.to_vec())
 }
 
-/// A name that is complete: no domain of ours is tried behind it.
+/// Returns an absolute name, so that no search domain is appended.
 fn absolute(name: &str) -> Result<Name, String> {
     let mut name = Name::from_utf8(name).map_err(|error| error.to_string())?;
     name.set_fqdn(true);

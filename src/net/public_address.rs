@@ -1,13 +1,13 @@
-//! The address under which callers reach this server.
+//! The public address of this server.
 
 use http::Uri;
 
 use crate::error::Error;
 
-/// Where callers reach us.
+/// The address at which callers reach this server.
 #[derive(Debug)]
 pub struct PublicAddress {
-    /// A name or an address, an IPv6 address without brackets.
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
     /// 1 to 65535.
     pub port: u16,
@@ -16,7 +16,7 @@ pub struct PublicAddress {
 }
 
 impl PublicAddress {
-    /// From the configured URL.
+    /// Parses the configured URL.
     pub fn parse(url: &str) -> Result<Self, Error> {
         let fault = || Error::invalid("server.public_url", "is no URL");
         let uri: Uri = url.parse().map_err(|_| fault())?;

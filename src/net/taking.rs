@@ -1,12 +1,13 @@
-//! Ends calls whose answer is not taken.
+//! Ends calls whose response is not read.
 //!
-//! A caller that closes its HTTP/2 window, or reads nothing, leaves an answer in memory for as long as the stream lives.
-//! hyper does not poll a body that nobody takes, so the body itself cannot end: what ends is the task that hyper runs for
-//! the stream, which resets the stream and frees what it holds. The other streams of the connection do not notice.
+//! A caller that closes its HTTP/2 window, or reads nothing, keeps a response in memory for as long as the stream
+//! exists. hyper does not poll a body that is not read, so the body cannot end itself. Instead, the task that hyper
+//! runs for the stream is ended, which resets the stream and frees its memory. Other streams of the connection are not
+//! affected.
 //!
-//! A window of one byte is enough for hyper to give a whole frame to h2, which keeps the rest until the window grows. So
-//! each [`Part`] of an answer tells when h2 drops it: it was written to the socket, or the stream was reset. A body does
-//! not end before that, and neither does the task of its stream.
+//! Even with a window of one byte, hyper passes a whole frame to h2, which buffers the rest until the window grows.
+//! Each [`Part`] of a response therefore reports when h2 drops it: it was written to the socket, or the stream was
+//! reset. A body does not end before that, and neither does the task of its stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,20 +21,20 @@ use hyper::rt::Executor;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Bytes of one answer that wait for the socket in h2, where the window of the caller is larger.
+/// Bytes of one response that h2 buffers for the socket if the window of the caller is larger.
 pub(crate) const SEND_BUFFER_BYTES: usize = 64 << 10;
 
-/// Whether the answer of one call is being taken.
+/// Tracks whether the response of one call is being read.
 #[derive(Debug, Default)]
 pub struct Taking {
-    /// Parts that were given to hyper and have not left.
+    /// Parts that were passed to hyper and are not dropped yet.
     parts: AtomicUsize,
-    /// Moves whenever a part leaves.
+    /// Incremented when a part is dropped.
     taken: AtomicU32,
-    /// The body waits for the last part to leave.
+    /// Set while the body waits for the last part to be dropped.
     ends: AtomicBool,
     given_up: AtomicBool,
-    /// The caller may pause for as long as it likes.
+    /// The caller may pause without a time limit.
     patient: AtomicBool,
     waker: AtomicWaker,
 }
@@ -44,7 +45,7 @@ impl Taking {
         self.parts.load(Ordering::SeqCst) > 0
     }
 
-    /// Waits until every part has left.
+    /// Waits until all parts are dropped.
     pub(crate) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waits() {
             self.waker.register(cx.waker());
@@ -63,28 +64,28 @@ impl Taking {
         }
     }
 
-    /// Lets the caller pause for as long as it likes.
+    /// Allows the caller to pause without a time limit.
     pub(crate) fn be_patient(&self) {
         self.patient.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the stream: nobody reads its answers.
+    /// Ends the stream, since its response is not read.
     pub(crate) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.waker.wake();
     }
 }
 
-/// A part of an answer, on its way through hyper and h2 to the socket.
+/// A part of a response, on its way through hyper and h2 to the socket.
 #[derive(Debug)]
 pub struct Part {
     data: Bytes,
-    /// Told when the part is dropped.
+    /// Notified when the part is dropped.
     taking: Option<Arc<Taking>>,
 }
 
 impl Part {
-    /// Counts the part as one that waits, if somebody wants to know; an empty one needs no window.
+    /// Counts the part as waiting, if `taking` is set. An empty part needs no window and is not counted.
     pub(crate) fn new(data: Bytes, taking: Option<&Arc<Taking>>) -> Self {
         let taking = taking.filter(|_| !data.is_empty()).cloned();
         if let Some(taking) = &taking {
@@ -95,7 +96,7 @@ impl Part {
 }
 
 impl Part {
-    /// Returns the bytes of a part that goes on in another form.
+    /// Returns the bytes, to be sent in another form.
     pub(crate) fn into_bytes(mut self) -> Bytes {
         std::mem::take(&mut self.data)
     }
@@ -123,21 +124,21 @@ impl Drop for Part {
     }
 }
 
-/// Runs the streams of one connection, each with what its call tells of its answer.
+/// Runs the streams of one connection, each with the [`Taking`] of its call.
 #[derive(Debug, Clone)]
 pub(crate) struct Streams {
     within: Duration,
-    /// Between the call and its task, which hyper makes right after each other.
+    /// Hands the state of a call to its task, which hyper creates right after the call.
     next: Arc<Mutex<Option<Arc<Taking>>>>,
 }
 
 impl Streams {
-    /// Ends streams whose caller takes nothing for `within`.
+    /// Creates an executor that ends streams whose caller reads nothing for `within`.
     pub(crate) fn new(within: Duration) -> Self {
         Self { within, next: Arc::default() }
     }
 
-    /// Begins a call, whose stream is the next one that hyper runs.
+    /// Begins a call, whose stream is the next stream that hyper runs.
     pub(crate) fn begin(&self) -> Arc<Taking> {
         let taking = Arc::<Taking>::default();
         *self.next.lock() = Some(Arc::clone(&taking));
@@ -171,7 +172,7 @@ struct Stream<F> {
     taking: Arc<Taking>,
     within: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    /// What was taken when the timer was set.
+    /// Value of `Taking::taken` at the last poll.
     taken: u32,
 }
 
@@ -209,7 +210,8 @@ mod tests {
 
     use tokio::sync::oneshot;
 
-    /// Starts a stream that never ends by itself; returns its state, and what is closed when the stream is dropped.
+    /// Starts a stream that never ends by itself. Returns its state, and a channel that closes when the stream is
+    /// dropped.
     fn stream(within: Duration) -> (Arc<Taking>, oneshot::Receiver<()>) {
         let streams = Streams::new(within);
         let taking = streams.begin();

@@ -1,4 +1,4 @@
-//! Reads certificates in PEM and DER.
+//! Parses certificates in PEM and DER.
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -6,10 +6,10 @@ use rustls_pki_types::pem::PemObject;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// Most bytes of a certificate or key.
+/// Maximum size of a certificate or key, in bytes.
 pub const PEM_BYTES_MAX: usize = 65_536;
 
-/// Returns when a certificate expires; `None` if it can't be read.
+/// Returns when a certificate expires, or `None` if it cannot be parsed.
 #[must_use]
 pub fn expiry(der: &[u8]) -> Option<Timestamp> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
@@ -25,7 +25,7 @@ pub fn check_size(field: &str, pem: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The certificates of a PEM text; at least one.
+/// Parses the certificates of a PEM text, at least one.
 pub fn certificates(field: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     check_size(field, pem)?;
     let bad = || Error::invalid(field, "must be one or more certificates in PEM");

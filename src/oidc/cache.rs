@@ -1,8 +1,9 @@
-//! What an issuer publishes, kept for a while.
+//! Caches a document that an issuer publishes.
 //!
 //! Invariants
-//! - one fetch at a time, and one in [`RETRY`] at most, however many ask and whatever they send;
-//! - what was fetched is good for [`FRESH`]; where it cannot be fetched again it serves on, for [`STALE_MAX`] at most.
+//! - at most one fetch runs at a time, and at most one per [`RETRY`], no matter how many callers need it or what they
+//!   send;
+//! - a document is fresh for [`FRESH`]; if it cannot be fetched again, it is used until it is [`STALE_MAX`] old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +14,17 @@ use tokio::sync::Mutex;
 use crate::clock::Clock;
 use crate::error::{Error, Reason};
 
-/// How long a document is taken as it is.
+/// How long a document is fresh.
 pub const FRESH: Duration = Duration::from_hours(1);
-/// How long nothing is fetched after the last try, good or bad: unknown keys in tokens of nobody must not become calls.
+/// Minimum time between two fetches, successful or not: unknown keys in forged tokens must not cause requests.
 pub const RETRY: Duration = Duration::from_secs(30);
-/// How long a document serves that cannot be fetched again.
+/// How long a document is used if it cannot be fetched again.
 pub const STALE_MAX: Duration = Duration::from_hours(24);
 
-/// One document.
+/// Cache of one document.
 pub struct Cache<T> {
     held: RwLock<Option<Held<T>>>,
-    /// When it was last tried. Held while a fetch is going on.
+    /// Time of the last fetch. Locked during a fetch.
     tried: Mutex<Option<Duration>>,
     clock: Clock,
 }
@@ -40,13 +41,13 @@ impl<T> std::fmt::Debug for Cache<T> {
 }
 
 impl<T> Cache<T> {
-    /// Empty.
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(clock: &Clock) -> Self {
         Self { held: RwLock::default(), tried: Mutex::default(), clock: clock.clone() }
     }
 
-    /// What is held, as long as it is taken as it is. Memory only.
+    /// Returns the document if it is fresh. Never fetches it.
     #[must_use]
     pub fn fresh(&self) -> Option<Arc<T>> {
         self.younger_than(FRESH)
@@ -58,11 +59,11 @@ impl<T> Cache<T> {
         (self.clock.since_boot().saturating_sub(held.at) < age).then(|| Arc::clone(&held.value))
     }
 
-    /// What is held, if it is fresh and `enough`; else what `fetch` gives, if it is time to fetch; else whatever is held
-    /// and not too old.
+    /// Returns the cached document if it is fresh and `enough`. Otherwise fetches it, if the last fetch is long enough
+    /// ago. If that is not possible or fails, returns the cached document unless it is too old.
     ///
     /// # Errors
-    /// That of the fetch, or `ISSUER_UNAVAILABLE`, where nothing is held.
+    /// The error of the fetch, or `ISSUER_UNAVAILABLE`, if no usable document is cached.
     pub async fn get<Fut>(
         &self,
         enough: impl Fn(&T) -> bool,
@@ -77,12 +78,12 @@ impl<T> Cache<T> {
         let mut tried = match self.tried.try_lock() {
             Ok(tried) => tried,
             Err(_) => match self.younger_than(STALE_MAX).filter(|value| enough(value)) {
-                // Somebody is fetching, which may take as long as the issuer lets it; what is held does meanwhile.
+                // Another caller is fetching, which may take until its timeout; the cached document is used meanwhile.
                 Some(value) => return Ok(value),
                 None => self.tried.lock().await,
             },
         };
-        // Whoever held the lock may have fetched what is wanted.
+        // The previous holder of the lock may have fetched it.
         if let Some(value) = self.fresh().filter(|value| enough(value)) {
             return Ok(value);
         }
@@ -111,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// A cache of numbers whose source counts how often it is asked.
+    /// A cache of numbers whose source counts its fetches.
     struct World {
         cache: Cache<u32>,
         clock: Clock,

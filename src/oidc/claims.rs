@@ -1,8 +1,8 @@
-//! What a token says, and what follows from it: roles and rules. Pure.
+//! Claims of a token, and the roles and rules that follow from them. Pure functions.
 //!
 //! Invariants
-//! - a path that leads to two claims leads to none: who can add a claim must not decide which one counts;
-//! - a condition on a claim that is not there does not hold.
+//! - a path that matches two claims matches neither: a user who can add a claim must not decide which one counts;
+//! - a condition on a missing claim is not met.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::config::{OidcProvider, OidcRule};
 use crate::role::Role;
 
-/// The claims of a token that was verified.
+/// Claims of a verified token.
 #[derive(Debug, Clone)]
 pub struct Claims {
     all: Map<String, Value>,
@@ -29,26 +29,27 @@ impl Claims {
         Self { all, subject, audiences, expires_at }
     }
 
-    /// Who it is, to its issuer.
+    /// Returns the subject: the issuer's id of the user.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// When the token ends.
+    /// Returns when the token expires.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
     }
 
-    /// The e-mail address that the issuer has verified. No other claim stands in for it (T11).
+    /// Returns the e-mail address if the issuer has verified it. No other claim replaces it (T11).
     #[must_use]
     pub fn verified_email(&self) -> Option<&str> {
         let verified = self.all.get("email_verified") == Some(&Value::Bool(true));
         self.all.get("email").and_then(Value::as_str).filter(|_| verified)
     }
 
-    /// The highest role that the claims give; none where they give none.
+    /// Returns the highest role that the claims grant, at most the provider's `max_role`, or `None` if they grant no
+    /// role.
     #[must_use]
     pub fn role(&self, provider: &OidcProvider) -> Option<Role> {
         let values = texts(&self.all, provider.role_claim.as_deref()?);
@@ -56,13 +57,13 @@ impl Claims {
         given.map(|role| provider.max_role.min(*role))
     }
 
-    /// Whether the token is for this.
+    /// Whether the token is for this audience.
     #[must_use]
     pub fn is_for(&self, audience: &str) -> bool {
         self.audiences.iter().any(|given| given == audience)
     }
 
-    /// The first rule that fits.
+    /// Returns the first rule that matches.
     #[must_use]
     pub fn rule<'a>(&self, provider: &'a OidcProvider) -> Option<&'a OidcRule> {
         provider.rules.iter().find(|rule| {
@@ -76,7 +77,7 @@ impl Claims {
             let given = texts(&self.all, path);
             wanted.iter().any(|wanted| given.iter().any(|given| matches(wanted, given)))
         };
-        // None at all would fit everybody; the configuration refuses that too.
+        // A rule without conditions would match every token; the configuration rejects it as well.
         !rule.conditions.is_empty()
             && rule.conditions.iter().all(|(path, condition)| holds(path, condition.values()))
     }
@@ -89,7 +90,7 @@ fn matches(wanted: &str, given: &str) -> bool {
     }
 }
 
-/// The claim at a path, as texts: one, or those of a list.
+/// Returns the claim at a path as texts: a single value, or the items of a list.
 fn texts(claims: &Map<String, Value>, path: &str) -> Vec<String> {
     let found = at(claims, path);
     let [value] = found[..] else { return Vec::new() };
@@ -109,7 +110,7 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Everything that a path can mean: names of claims have dots in them too.
+/// Returns all claims that a path can refer to, since names of claims may contain dots.
 fn at<'a>(claims: &'a Map<String, Value>, path: &str) -> Vec<&'a Value> {
     let mut found: Vec<&Value> = claims.get(path).into_iter().collect();
     for (dot, _) in path.match_indices('.') {
@@ -159,7 +160,7 @@ mod tests {
             json!({ "realm": "ops" }),
             json!({ "realm": { "access": { "roles": { "ops": true } } } }),
             json!({ "realm": { "access": { "roles": ["Ops", "ops "] } } }),
-            // Which of the two counts is nobody's to choose.
+            // With two matching claims, neither counts.
             json!({ "realm": { "access": { "roles": "all" } }, "realm.access.roles": "ops" }),
         ] {
             assert_eq!(role(none.clone()), None, "{none}");

@@ -1,8 +1,8 @@
-//! Tokens that we ask for in our own name: the client credentials grant (RFC 6749, section 4.4).
+//! Requests tokens for Shoreguard itself: the client credentials grant (RFC 6749, section 4.4).
 //!
 //! Invariants
-//! - what a token endpoint answers is bounded, and passes only if it fits a header;
-//! - an error names the host and no more: neither the secret nor the token is ever in one.
+//! - the response of a token endpoint is bounded, and its token is accepted only if it is valid in a header;
+//! - an error contains at most the host and the status: never the secret or the token.
 
 use std::time::Duration;
 
@@ -17,27 +17,27 @@ use super::flow::{escaped, form};
 use crate::net::http::{Client, Limits};
 use crate::secret::Secret;
 
-/// Bytes of an answer of a token endpoint.
+/// Maximum size of the response of a token endpoint, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Characters of a token: it goes into a header.
+/// Maximum length of a token, in characters, since it is sent in a header.
 const TOKEN_CHARACTERS_MAX: usize = 16 * 1024;
-/// How long a token is good where the endpoint does not say (RFC 6749 leaves it open).
+/// Lifetime of a token if the endpoint does not report it (RFC 6749 leaves it open).
 const LIFE_UNSAID: Duration = Duration::from_mins(5);
-/// The longest life that is believed.
+/// Maximum lifetime of a token, even if the endpoint reports a longer one.
 const LIFE_MAX: Duration = Duration::from_hours(24);
 
-/// What is asked for, and by whom.
+/// A request for a token.
 #[derive(Debug)]
 pub struct Asked {
     /// The token endpoint.
     pub token_url: String,
-    /// Who asks.
+    /// Client id.
     pub client_id: String,
-    /// What it shows, by HTTP Basic.
+    /// Client secret, sent by HTTP Basic.
     pub client_secret: Secret,
-    /// The scope, where one is wanted.
+    /// Requested scope; `None` omits it.
     pub scope: Option<String>,
-    /// The audience, where the endpoint wants to be told.
+    /// Requested audience; `None` omits it.
     pub audience: Option<String>,
 }
 
@@ -46,7 +46,7 @@ pub struct Asked {
 pub struct Token {
     /// `authorization`, marked sensitive.
     pub header: HeaderValue,
-    /// How long it is good from now.
+    /// Lifetime from now on.
     pub life: Duration,
 }
 
@@ -59,7 +59,7 @@ struct Answer {
     expires_in: Option<serde_json::Value>,
 }
 
-/// Asks for a token. The error is for the log.
+/// Requests a token. The error is for the log.
 pub async fn fetch(client: &Client, asked: &Asked, deadline: Duration) -> Result<Token, String> {
     let request = request(asked).map_err(|error| error.to_string())?;
     let limits = Limits { deadline, answer_bytes_max: ANSWER_BYTES_MAX };
@@ -94,7 +94,7 @@ fn read(body: &[u8]) -> Option<Token> {
     }
     let mut header = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
-    // Some endpoints write the number as a text.
+    // Some endpoints send the number as a string.
     let said = answer.expires_in.unwrap_or_default();
     let seconds = said.as_u64().or_else(|| said.as_str()?.parse().ok());
     let life = seconds.map_or(LIFE_UNSAID, Duration::from_secs).min(LIFE_MAX);

@@ -1,12 +1,12 @@
-//! The login at an issuer: authorization code, PKCE with S256, state and nonce.
+//! Login at an issuer: authorization code, PKCE with S256, state and nonce.
 //!
-//! Written here and not taken from a crate: it is one address and one form, and the crates for it bring a URL parser
-//! with its tables of Unicode, a calendar, and HTTP clients of their own.
+//! Implemented here instead of with a crate: it is one URL and one form, and the crates for it depend on a URL parser
+//! with Unicode tables, a calendar, and their own HTTP clients.
 //!
 //! Invariants
-//! - what a login was begun with ([`Pending`]) is kept by whoever began it, sealed: nothing is stored for a login that
-//!   nobody ends, and of verifier and nonce only hashes are ever readable on the wire;
-//! - where a login leads back to is one of the configured places, to the letter.
+//! - the state of a login ([`Pending`]) is stored encrypted by the client that began it: the server stores nothing for
+//!   a login that is never completed, and URLs contain only hashes of verifier and nonce;
+//! - the redirect URI of a login is exactly one of the configured ones, or on loopback if the provider allows that.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -29,25 +29,25 @@ use crate::secret::Secret;
 
 /// How long a login may take.
 pub const PENDING: Duration = Duration::from_mins(10);
-/// Random bytes of state, nonce and verifier each.
+/// Number of random bytes of each of state, nonce and verifier.
 const RANDOM_BYTES: usize = 32;
-/// Bytes of a code or a state that is looked at.
+/// Maximum size of an accepted code or state, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 4 * 1024;
 
-/// A login that was begun.
+/// A login in progress.
 #[derive(Serialize, Deserialize)]
 pub struct Pending {
     /// Name of the provider.
     pub provider: String,
-    /// What comes back with the code.
+    /// Returned by the issuer together with the code.
     pub state: String,
-    /// What the ID token must answer, once hashed.
+    /// Its hash must be in the ID token.
     pub nonce: String,
-    /// What proves that whoever began also ends.
+    /// PKCE verifier: proves that the login is completed by the client that began it.
     pub verifier: String,
-    /// Where it leads back to.
+    /// The redirect URI.
     pub redirect_uri: String,
-    /// When it must have ended, in seconds since 1970.
+    /// When it expires, in Unix seconds.
     pub expires_at: i64,
 }
 
@@ -58,32 +58,33 @@ impl std::fmt::Debug for Pending {
 }
 
 impl Pending {
-    /// What the issuer was sent, and puts into its token.
+    /// Returns the nonce as sent to the issuer, which repeats it in its ID token.
     #[must_use]
     pub fn nonce_sent(&self) -> String {
         hash(&self.nonce)
     }
 }
 
-/// What the issuer sent back with the browser.
+/// Parameters with which the issuer redirected the browser back.
 #[derive(Debug)]
 pub struct Answer {
     /// The code.
     pub code: Secret,
     /// The state.
     pub state: String,
-    /// The issuer, where it says itself.
+    /// The issuer, if it names itself.
     pub issuer: Option<String>,
 }
 
-/// Whether a login may lead back to this place.
+/// Whether a login may redirect to this URI.
 #[must_use]
 pub fn may_return_to(config: &OidcProvider, place: &str) -> bool {
     config.redirect_uris.iter().any(|known| known == place)
         || (config.loopback_redirects && is_loopback(place))
 }
 
-/// A page of a command line on this very machine, by address: a name could be made to lead elsewhere.
+/// Whether the URI is a page of a command-line client on this machine, given by address: a name could resolve
+/// elsewhere.
 fn is_loopback(place: &str) -> bool {
     let plain = place.bytes().all(|b| b.is_ascii_graphic()) && !place.contains(['#', '@', '\\']);
     let Ok(uri) = place.parse::<Uri>() else { return false };
@@ -91,7 +92,7 @@ fn is_loopback(place: &str) -> bool {
     plain && uri.scheme_str() == Some("http") && ["127.0.0.1", "[::1]"].contains(&host)
 }
 
-/// Begins a login: where the browser goes, and what to end it with.
+/// Begins a login. Returns the URL for the browser and the state that completes the login.
 pub fn begin(
     config: &OidcProvider,
     client_id: &str,
@@ -132,7 +133,7 @@ fn random() -> Result<String, Error> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Why an answer is not one to this login, before anything is asked of the issuer; none where it is.
+/// Checks a response before the issuer is called. Returns why it does not belong to this login, or `None` if it does.
 #[must_use]
 pub fn fault_of(
     pending: &Pending,
@@ -152,7 +153,7 @@ pub fn fault_of(
     if code.is_empty() || code.len() > ANSWER_BYTES_MAX {
         return Some("the code is none");
     }
-    // One issuer's answer must not be taken to another (RFC 9207).
+    // A response of one issuer must not be accepted for another (RFC 9207).
     match &answer.issuer {
         Some(issuer) if *issuer != config.issuer => Some("another issuer answers"),
         None if discovery.names_itself => Some("the issuer does not name itself"),
@@ -160,7 +161,7 @@ pub fn fault_of(
     }
 }
 
-/// The form that changes a code for tokens.
+/// Builds the request that exchanges a code for tokens.
 pub fn exchange(
     provider: &Provider,
     client_id: &str,
@@ -197,7 +198,7 @@ pub(super) fn form(fields: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-/// Percent-encoded but for what is never special.
+/// Percent-encodes everything except unreserved characters.
 pub(super) fn escaped(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -1,9 +1,9 @@
-//! The keys of an issuer, and what each may verify.
+//! Keys of an issuer, and the algorithms for which each may be used.
 //!
 //! Invariants
-//! - what a key may verify is said by the key, never by a token: a key for RSA signatures is no HMAC secret (T03);
-//! - symmetric keys, keys for encryption, weak ones and ones without an id are left out, each by itself: an issuer may
-//!   publish keys that we don't know.
+//! - the algorithms of a key are determined by the key, never by a token: an RSA key is not an HMAC secret (T03);
+//! - symmetric keys, encryption keys, weak keys and keys without an id are skipped individually: an issuer may publish
+//!   keys of unknown types.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,11 +12,11 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Keys of one issuer that are looked at.
+/// Maximum number of keys of one issuer that are parsed.
 const KEYS_MAX: usize = 64;
-/// Bytes of an RSA modulus: 2048 to 4096 bits.
+/// Size of an RSA modulus, in bytes: 2048 to 4096 bits.
 const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
-/// Bytes of a coordinate of P-256 and of a key of Ed25519.
+/// Size of a P-256 coordinate and of an Ed25519 key, in bytes.
 const CURVE_BYTES: usize = 32;
 
 /// The keys of an issuer.
@@ -44,7 +44,7 @@ struct Document {
 }
 
 impl KeySet {
-    /// From the document; none where it is no key set.
+    /// Parses a document. Returns `None` if it is not a key set.
     #[must_use]
     pub fn parse(document: &[u8]) -> Option<Self> {
         let document: Document = serde_json::from_slice(document).ok()?;
@@ -52,13 +52,13 @@ impl KeySet {
         Some(Self { keys })
     }
 
-    /// Whether there is a key of this id.
+    /// Whether there is a key with this id.
     #[must_use]
     pub fn has(&self, id: &str) -> bool {
         self.keys.iter().any(|key| key.id == id)
     }
 
-    /// The key of this id, as long as it may verify this.
+    /// Returns the key with this id if it may be used for the algorithm.
     pub(super) fn find(&self, id: &str, algorithm: Algorithm) -> Option<&Key> {
         self.keys.iter().find(|key| key.id == id && key.algorithms.contains(&algorithm))
     }
@@ -84,7 +84,7 @@ impl Key {
     }
 }
 
-/// What a key of this shape can verify, of what we take.
+/// Returns the accepted algorithms that a key of this type can verify, or `None`.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "foreign enums that may grow: what is new is left out"
@@ -95,7 +95,7 @@ fn able(shape: &AlgorithmParameters) -> Option<Vec<Algorithm>> {
         AlgorithmParameters::RSA(rsa) if RSA_BYTES.contains(&bytes(&rsa.n)) => {
             Some(vec![Algorithm::RS256, Algorithm::PS256])
         }
-        // The library reads as many bytes as the curve has, whether or not they are there.
+        // The library reads as many bytes as the curve requires, even if there are fewer.
         AlgorithmParameters::EllipticCurve(ec)
             if ec.curve == EllipticCurve::P256
                 && bytes(&ec.x) == CURVE_BYTES

@@ -1,11 +1,13 @@
-//! Whom others say that somebody is: OIDC issuers, their keys, their tokens and the login at one of them.
+//! OIDC issuers: discovery, keys, token verification and login.
 //!
 //! Invariants
 //! - an issuer is one exact string, in the configuration, in its discovery document and in each of its tokens;
-//! - there is one verifier ([`verify`]); it says of a token what it is for, and nothing passes for another kind (T03);
-//! - what an issuer names is fetched through `net::http` only: judged addresses, no redirects, limits;
-//! - a fetch happens at most once in a while an issuer, whatever is asked for, and by one caller at a time;
-//! - nothing here knows an account, a table or a call.
+//! - there is one verifier ([`verify`]); it checks the kind of a token, and no kind is accepted in place of another
+//!   (T03);
+//! - documents of an issuer are fetched only through `net::http`: checked addresses, no redirects, limits;
+//! - a document is fetched at most once per interval and issuer, regardless of the requests, and by one caller at a
+//!   time;
+//! - nothing here depends on accounts, tables or calls.
 
 pub mod cache;
 pub mod claims;
@@ -24,17 +26,17 @@ use crate::error::Error;
 
 pub use provider::Provider;
 
-/// Every issuer that is believed.
+/// All trusted issuers.
 #[derive(Debug)]
 pub struct Oidc {
     providers: Vec<Arc<Provider>>,
 }
 
 impl Oidc {
-    /// As configured. Nothing is fetched yet: an issuer that is away stops nobody from starting.
+    /// Creates the configured issuers. Fetches nothing yet, so that an unreachable issuer does not prevent the start.
     ///
     /// # Errors
-    /// `Invalid` for a file of the configuration that cannot be read.
+    /// `Invalid` if a file of the configuration cannot be read.
     pub fn new(config: &config::Oidc, clock: &Clock) -> Result<Self, Error> {
         let made = config.providers.iter().map(|provider| {
             Provider::new(provider, &config.allowed_networks, config.timeout(), clock).map(Arc::new)
@@ -42,19 +44,19 @@ impl Oidc {
         Ok(Self { providers: made.collect::<Result<_, _>>()? })
     }
 
-    /// Each of them.
+    /// Returns all issuers.
     #[must_use]
     pub fn all(&self) -> &[Arc<Provider>] {
         &self.providers
     }
 
-    /// The one of this name.
+    /// Returns the provider with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|provider| provider.config.name == name)
     }
 
-    /// The one that speaks as this issuer.
+    /// Returns the provider with this issuer string.
     #[must_use]
     pub fn by_issuer(&self, issuer: &str) -> Option<&Arc<Provider>> {
         self.providers.iter().find(|provider| provider.config.issuer == issuer)

@@ -1,9 +1,9 @@
-//! One issuer: what it publishes, and what is asked of it.
+//! One issuer: its published documents, and the calls to it.
 //!
 //! Invariants
-//! - its discovery document names it exactly as the configuration does, or is none;
-//! - whatever that document names is reached over TLS, unless the issuer is on this very machine;
-//! - a caller is told that an issuer cannot be used, never why: the log says it.
+//! - its discovery document must name it exactly as the configuration does;
+//! - the endpoints in that document must use TLS, unless both the issuer and the endpoint are on this machine;
+//! - a caller learns that an issuer cannot be used, but not why: the reason is logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,43 +30,43 @@ use crate::net::guard::is_loopback;
 use crate::net::http::{Client, Limits, roots};
 use crate::secret::Secret;
 
-/// Bytes of a document of an issuer.
+/// Maximum size of a document of an issuer, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
-/// Access tokens that are looked at outside memory at once: keys are fetched for the first of them, and the others wait.
+/// Maximum number of access tokens that wait for keys at once: the first of them fetches the keys, the others wait.
 const WAITING_MAX: usize = 64;
-/// Characters of an issuer's own word for an error that are logged.
+/// Maximum length of a logged error code of an issuer, in characters.
 const WORD_CHARACTERS_MAX: usize = 64;
 
-/// What an issuer says of itself.
+/// Discovery document of an issuer.
 #[derive(Debug, Deserialize)]
 pub struct Discovery {
     issuer: String,
     jwks_uri: String,
-    /// Where a browser goes to log in; an issuer of workloads has none.
+    /// URL of the login in a browser; absent for an issuer of workload tokens.
     #[serde(default)]
     authorization_endpoint: Option<String>,
     #[serde(default)]
     token_endpoint: Option<String>,
     #[serde(default)]
     token_endpoint_auth_methods_supported: Vec<String>,
-    /// Whether it says who it is when it sends a browser back.
+    /// Whether it names itself when it redirects a browser back.
     #[serde(default, rename = "authorization_response_iss_parameter_supported")]
     pub(super) names_itself: bool,
 }
 
-/// Why an issuer said nothing that could be used.
+/// Reason why an issuer gave no usable result.
 #[derive(Debug)]
 pub enum Failure {
-    /// What it was asked with is not good. For the log.
+    /// The code or token is invalid. For the log.
     Refused(&'static str),
-    /// It cannot be used now.
+    /// The issuer cannot be used now.
     Away(Error),
 }
 
 /// One issuer.
 #[derive(Debug)]
 pub struct Provider {
-    /// What is configured.
+    /// Its configuration.
     pub config: OidcProvider,
     secret: Option<Secret>,
     client: Client,
@@ -75,7 +75,7 @@ pub struct Provider {
     discovery: Cache<Discovery>,
     keys: Cache<KeySet>,
     verified: Verified,
-    /// Tokens that may wait for the issuer's keys at once.
+    /// Limits the tokens that wait for the issuer's keys at once.
     waiting: Semaphore,
 }
 
@@ -104,16 +104,17 @@ impl Provider {
         self.secret.as_ref()
     }
 
-    /// Whether people log in here: an issuer of workloads knows no client of ours.
+    /// Whether users can log in here. An issuer of workload tokens has no client id.
     #[must_use]
     pub fn has_login(&self) -> bool {
         self.config.client_id.is_some()
     }
 
-    /// Begins a login that leads back to `redirect_uri`: where the browser goes, and what to end it with.
+    /// Begins a login that redirects to `redirect_uri`. Returns the URL for the browser and the state that completes
+    /// the login.
     ///
     /// # Errors
-    /// `Invalid` for another place than the configured ones, `ISSUER_UNAVAILABLE`.
+    /// `Invalid` if the redirect URI is not allowed, `ISSUER_UNAVAILABLE`.
     pub async fn begin(&self, redirect_uri: &str) -> Result<(String, Pending), Error> {
         if !flow::may_return_to(&self.config, redirect_uri) {
             let why = "is not one of the configured `redirect_uris` of the provider";
@@ -124,7 +125,7 @@ impl Provider {
         flow::begin(&self.config, self.client_id()?, endpoint, redirect_uri, self.clock.now())
     }
 
-    /// Ends a login: what the issuer says of whoever logged in.
+    /// Completes a login. Returns the claims of the user.
     pub async fn complete(&self, pending: &Pending, answer: &Answer) -> Result<Claims, Failure> {
         let discovery = self.discovery().await?;
         let now = self.clock.now();
@@ -133,7 +134,7 @@ impl Provider {
         }
         let client_id = self.client_id()?;
         let methods = &discovery.token_endpoint_auth_methods_supported;
-        // Without a word of the issuer it is this one.
+        // The default if the issuer lists no methods.
         let basic = methods.is_empty() || methods.iter().any(|way| way == "client_secret_basic");
         let endpoint = self.endpoint(discovery.token_endpoint.as_deref())?;
         let code = &answer.code;
@@ -152,10 +153,10 @@ impl Provider {
         self.verify(token, Expected::IdToken { client_id, nonce: &nonce }).await
     }
 
-    /// The claims of an access token.
+    /// Verifies an access token and returns its claims. Fetches the issuer's keys if needed.
     ///
     /// # Errors
-    /// `BUSY` where too many wait already.
+    /// `BUSY` if too many tokens are waiting, `ISSUER_UNAVAILABLE`, or why the token is invalid.
     pub async fn access(&self, token: &str) -> Result<Claims, Failure> {
         let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
         let _place = self.waiting.try_acquire().map_err(busy)?;
@@ -164,10 +165,10 @@ impl Provider {
         self.verify(token, Expected::AccessToken { audiences: &audiences, client_id }).await
     }
 
-    /// The same from memory alone: with keys that are held and fresh.
+    /// As [`Provider::access`], but without any fetch: uses only cached, fresh keys.
     ///
     /// # Errors
-    /// `UnknownKey` where [`Provider::access`] could tell more.
+    /// `UnknownKey` if [`Provider::access`] might accept the token, `Refused` if it is invalid.
     pub fn access_now(&self, token: &str) -> Result<Arc<Claims>, Fault> {
         let keys = self.keys.fresh().ok_or(Fault::UnknownKey)?;
         let now = self.clock.now();
@@ -181,7 +182,7 @@ impl Provider {
         Ok(self.verified.put(token, &keys, claims, now))
     }
 
-    /// Everything that an access token may be for.
+    /// Returns all accepted audiences of an access token.
     fn audiences(&self) -> Vec<&str> {
         let of_rules = self.config.rules.iter().filter_map(|rule| rule.audience.as_deref());
         self.config.audience.as_deref().into_iter().chain(of_rules).collect()
@@ -224,7 +225,7 @@ impl Provider {
         KeySet::parse(&document).ok_or_else(|| self.unusable("its key set cannot be read"))
     }
 
-    /// What the discovery document names, as long as it may be gone to.
+    /// Returns a URL of the discovery document if it may be called.
     fn endpoint<'a>(&self, url: Option<&'a str>) -> Result<&'a str, Error> {
         let url = url.ok_or_else(|| self.unusable("it has no such endpoint"))?;
         let local = |url: &str| {

@@ -1,8 +1,8 @@
-//! Access tokens that were verified a while ago, so that a caller that sends one with each call costs one signature.
+//! Cache of verified access tokens, so that a caller that sends a token with each call costs one signature check.
 //!
 //! Invariants
-//! - only what was verified is in here, so that nobody without a token of the issuer can fill it;
-//! - what is found was verified with the very keys that are held now, and has not ended since.
+//! - it contains only verified tokens, so that it cannot be filled without valid tokens of the issuer;
+//! - a returned token was verified with the current keys and has not expired since.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::jwks::KeySet;
 use super::verify::LEEWAY_SECONDS;
 use crate::clock::Timestamp;
 
-/// Tokens of one issuer that are remembered.
+/// Maximum number of cached tokens per issuer.
 const TOKENS_MAX: usize = 1_024;
 
-/// The tokens of one issuer.
+/// The cached tokens of one issuer.
 #[derive(Debug, Default)]
 pub struct Verified {
     tokens: RwLock<HashMap<[u8; 32], Held>>,
@@ -42,7 +42,7 @@ fn hash(token: &str) -> [u8; 32] {
 }
 
 impl Verified {
-    /// What a token says that was verified with these keys.
+    /// Returns the claims of a token that was verified with these keys, or `None` if it is not cached or has expired.
     #[must_use]
     pub fn get(&self, token: &str, keys: &Arc<KeySet>, now: Timestamp) -> Option<Arc<Claims>> {
         let tokens = self.tokens.read();
@@ -50,8 +50,8 @@ impl Verified {
         held.is_good(keys, now).then(|| Arc::clone(&held.claims))
     }
 
-    /// Remembers a token that was just verified with these keys. Where there is no room, those go that are of no use, or
-    /// else all.
+    /// Stores a token that was just verified with these keys. If the cache is full, evicts unusable tokens or, if that
+    /// frees no place, all tokens.
     pub fn put(
         &self,
         token: &str,
@@ -109,7 +109,7 @@ mod tests {
         for at in 1..TOKENS_MAX {
             verified.put(&at.to_string(), &keys, claims(1_060), NOW);
         }
-        // One more: the one that has ended makes room.
+        // The expired token is evicted to make room.
         verified.put("more", &keys, claims(1_060), NOW);
         assert!(verified.get("1", &keys, NOW).is_some());
         verified.put("too many", &keys, claims(1_060), NOW);

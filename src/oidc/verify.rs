@@ -1,8 +1,9 @@
-//! The one verifier of foreign tokens (T03).
+//! The only verifier of external tokens (T03).
 //!
-//! What kind of token is expected is said by the place that takes it. An ID token tells a client who has logged in: it
-//! is for our `client_id`, answers our nonce, and is good at the end of a login and nowhere else. An access token is for
-//! an audience of ours, which is never the `client_id`, and whatever bears the marks of an ID token is none.
+//! The calling code determines the expected kind of token. An ID token identifies the user to a client that began a
+//! login: it is for Shoreguard's `client_id`, contains Shoreguard's nonce, and is accepted only at the end of a login.
+//! An access token is for an audience of Shoreguard, which is never the `client_id`; a token with the characteristics
+//! of an ID token is rejected.
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde_json::{Map, Value};
@@ -12,45 +13,45 @@ use super::claims::Claims;
 use super::jwks::KeySet;
 use crate::clock::Timestamp;
 
-/// Bytes of a token that is looked at.
+/// Maximum size of a token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of a subject, as OIDC has it.
+/// Maximum size of a subject, in bytes, as defined by OIDC.
 pub const SUBJECT_BYTES_MAX: usize = 255;
-/// How far the clocks of an issuer and of this server may be apart, in seconds.
+/// Maximum difference between the clocks of an issuer and this server, in seconds.
 pub const LEEWAY_SECONDS: i64 = 30;
 
-/// What is taken; nothing symmetric, and nothing that is no signature.
+/// Accepted algorithms: no symmetric ones and no `none`.
 const ALGORITHMS: [Algorithm; 4] =
     [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
 
-/// Claims that an ID token has and an access token has not.
+/// Claims that only ID tokens have.
 const MARKS_OF_ID_TOKENS: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
 
-/// Which kind of token is expected.
+/// Expected kind of token.
 #[derive(Debug, Clone, Copy)]
 pub enum Expected<'a> {
-    /// That of a login that we began.
+    /// ID token of a login that Shoreguard began.
     IdToken {
-        /// What we are called at the issuer.
+        /// Shoreguard's client id at the issuer.
         client_id: &'a str,
-        /// What we sent there.
+        /// The nonce that was sent to the issuer.
         nonce: &'a str,
     },
-    /// One that lets its bearer use us.
+    /// Access token for Shoreguard's API.
     AccessToken {
-        /// What we are called as something that is used; any of these.
+        /// Accepted audiences.
         audiences: &'a [&'a str],
-        /// What we are called as a client, which it must not be for.
+        /// Shoreguard's client id, which must not be an audience of the token.
         client_id: Option<&'a str>,
     },
 }
 
-/// Why a token is not taken.
+/// Reason why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It names a key that is not known, or not any more.
+    /// It names an unknown key, or a key that was removed.
     UnknownKey,
-    /// It is not good. For the log.
+    /// It is invalid. For the log.
     Refused(&'static str),
 }
 
@@ -64,10 +65,10 @@ fn require(holds: bool, why: &'static str) -> Checked<()> {
     if holds { Ok(()) } else { refuse(why) }
 }
 
-/// The id of the key that a token names.
+/// Returns the id of the key that a token names.
 ///
 /// # Errors
-/// `Refused` for what is no token that we could take.
+/// `Refused` if it is not an acceptable token.
 pub fn key_id(token: &str) -> Checked<String> {
     header(token).map(|(id, _)| id)
 }
@@ -78,7 +79,7 @@ fn header(token: &str) -> Checked<(String, Header)> {
         return refuse("its header cannot be read");
     };
     require(ALGORITHMS.contains(&header.alg), "its algorithm is not taken")?;
-    // Whatever is critical to its issuer is something that we don't do.
+    // No critical extension is supported.
     require(header.crit.is_none(), "its header has critical extensions")?;
     match header.kid.clone().filter(|id| !id.is_empty()) {
         Some(id) => Ok((id, header)),
@@ -86,10 +87,10 @@ fn header(token: &str) -> Checked<(String, Header)> {
     }
 }
 
-/// The claims of a token, where it is of this issuer, of the kind that is expected, and good now.
+/// Verifies that a token is from this issuer, of the expected kind, and currently valid. Returns its claims.
 ///
 /// # Errors
-/// `UnknownKey` where newer keys could tell more, `Refused` for all else.
+/// `UnknownKey` if newer keys might verify it, `Refused` otherwise.
 pub fn verify(
     token: &str,
     issuer: &str,
@@ -113,7 +114,7 @@ pub fn verify(
     };
     let mut signature_only = Validation::new(header.alg);
     signature_only.required_spec_claims.clear();
-    // Checked below, on our own clock and more narrowly.
+    // Checked below, with Shoreguard's own clock and more strictly.
     signature_only.validate_exp = false;
     signature_only.validate_aud = false;
     let decoded = jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, &signature_only);
@@ -142,7 +143,7 @@ fn subject(all: &Map<String, Value>) -> Checked<String> {
     Ok(subject.to_owned())
 }
 
-/// Seconds since 1970, whole or not, as JWTs have them; none where the claim is absent.
+/// Returns a time claim in Unix seconds, with fractions truncated, or `None` if the claim is absent.
 fn seconds(all: &Map<String, Value>, name: &str) -> Checked<Option<i64>> {
     let Some(value) = all.get(name) else { return Ok(None) };
     #[expect(

@@ -1,4 +1,4 @@
-//! What the verifier takes, and everything near it that it does not.
+//! Tests of accepted tokens, and of similar tokens that are rejected.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ const ID: Expected<'_> = Expected::IdToken { client_id: "client", nonce: "nonce"
 const ACCESS: Expected<'_> =
     Expected::AccessToken { audiences: &["api", "other-api"], client_id: Some("client") };
 
-/// An issuer with one key of each curve.
+/// An issuer with one key per curve.
 struct Issuer {
     ec: KeyPair,
     ed: KeyPair,
@@ -100,7 +100,7 @@ fn t03_no_kind_of_foreign_token_stands_in_for_the_other() {
     let (id, access) = (id_claims(), access_claims());
     assert!(issuer.verify(&issuer.token(&id), ACCESS).is_err());
     assert!(issuer.verify(&issuer.token(&access), ID).is_err());
-    // Even where an issuer would put every audience into everything.
+    // Even if an issuer puts all audiences into all tokens.
     let both = with(&id, "aud", json!(["client", "api"]));
     assert!(issuer.verify(&issuer.token(&both), ACCESS).is_err());
     for marked in [
@@ -128,7 +128,7 @@ fn a_signature_is_what_its_key_makes() {
     let claims = access_claims();
     let sound = issuer.token(&claims);
     let refused = |token: &str| issuer.verify(token, ACCESS).unwrap_err();
-    // A public key is nobody's secret.
+    // A public key must not be accepted as an HMAC secret.
     for alg in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let forged = issuer.sign(&header("ec", alg), &claims);
         assert_eq!(refused(&forged), Fault::Refused("its algorithm is not taken"));

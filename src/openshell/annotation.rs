@@ -1,23 +1,23 @@
-//! What we write into the annotations that a gateway keeps with a sandbox and with a revision of its policy, so that the
-//! gateway's own record names the person.
+//! Annotations that Shoreguard adds to sandboxes and policy revisions on a gateway, so that the gateway's own records
+//! name the actor.
 //!
-//! Invariant: keys under [`PREFIX`] are ours; whoever else sends one is refused (T19).
+//! Invariant: keys under [`PREFIX`] are reserved; a request in which a caller sends one is rejected (T19).
 
-/// What every key of ours begins with.
+/// Prefix of the reserved keys.
 pub const PREFIX: &str = "shoreguard/";
 
-/// Who has done it, as the audit log spells it. The same for the same actor, so that an update that changes nothing
-/// makes no revision.
+/// The actor, spelled as in the audit log. Always the same for an actor, so that an update without changes creates no
+/// revision.
 pub const ACTOR: &str = "shoreguard/actor";
 
-/// The operation that has made a sandbox.
+/// The operation that created a sandbox.
 pub const OPERATION: &str = "shoreguard/operation";
 
-/// The request id that a stock client gave the creation of a sandbox, instead of [`OPERATION`]: a repeat must be the same
-/// message, and each repeat is an operation of its own.
+/// The request id with which a stock client created a sandbox. Replaces [`OPERATION`]: a repeated request must be the
+/// same message, but each repeat is a separate operation.
 pub const REQUEST: &str = "shoreguard/request";
 
-/// Whether a key is ours, however its letters are written: people read these records too.
+/// Whether a key is reserved. Ignores case and leading whitespace, since people read these records too.
 #[must_use]
 pub fn is_ours(key: &str) -> bool {
     let start = key.trim_start().as_bytes().get(..PREFIX.len());

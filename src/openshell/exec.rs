@@ -1,4 +1,4 @@
-//! Commands that are run inside a sandbox.
+//! Runs commands in a sandbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::error::Error;
 const EXEC: &str = "/openshell.v1.OpenShell/ExecSandbox";
 const EXEC_INTERACTIVE: &str = "/openshell.v1.OpenShell/ExecSandboxInteractive";
 
-/// A command, as it is: no shell reads it.
+/// A command. It is executed without a shell.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Command {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Where it runs; empty is the sandbox's own choice.
+    /// Working directory; if empty, the sandbox's default.
     pub workdir: String,
-    /// What its environment has besides the sandbox's own. May be secret.
+    /// Variables added to the sandbox's own environment. May contain secrets.
     pub environment: BTreeMap<String, String>,
-    /// After which the gateway ends it; zero is the gateway's own bound.
+    /// Time limit, enforced by the gateway; zero is the gateway's own limit.
     pub timeout: Duration,
-    /// What it can read, where it is not interactive.
+    /// Standard input, if it is not interactive.
     pub stdin: Vec<u8>,
     /// Whether it gets a terminal.
     pub tty: bool,
@@ -40,12 +40,12 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// What goes to a command.
+/// Input of a running command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Bytes to read.
+    /// Bytes for its standard input.
     Stdin(Bytes),
-    /// Another size of the terminal.
+    /// New size of the terminal.
     Resize {
         /// Columns.
         cols: u32,
@@ -54,18 +54,18 @@ pub enum Input {
     },
 }
 
-/// What comes from a command.
+/// Output of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Bytes of its output.
+    /// Bytes of its standard output.
     Stdout(Bytes),
-    /// Bytes of its error output.
+    /// Bytes of its standard error.
     Stderr(Bytes),
-    /// It has ended, with this code.
+    /// Exit code.
     Exit(i32),
 }
 
-/// What comes from a command, as it comes. Dropped, the gateway ends the command.
+/// Output stream of a command. If it is dropped, the gateway ends the command.
 #[derive(Debug)]
 pub struct Outputs {
     messages: Messages,
@@ -75,7 +75,7 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// The next piece; none at the end.
+    /// Returns the next part, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Output>, Error> {
         loop {
             let Some(message) = self.messages.next().await.map_err(about(&self.place))? else {
@@ -93,11 +93,11 @@ impl Outputs {
     }
 }
 
-/// The character that ends the input of a terminal.
+/// Control character that ends the input of a terminal.
 const END_OF_INPUT: &[u8] = &[4];
 
-/// Where the input of a command goes. Dropped, a gateway of generation 0.1 tells the command its end, and one of
-/// generation 0.0 aborts the command.
+/// Input stream of a command. If it is dropped, a gateway of generation 0.1 closes the command's input, and a gateway
+/// of generation 0.0 aborts the command.
 #[derive(Debug)]
 pub struct Inputs {
     sender: mpsc::Sender<Bytes>,
@@ -106,8 +106,9 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Ends the input as far as the gateway lets us. In generation 0.0 the way stays open while the answer is held: a
-    /// terminal gets the character that ends its input, and without one nothing can tell the command.
+    /// Ends the input as far as the gateway supports it. In generation 0.0 the input stream must stay open while the
+    /// response is read: a terminal gets the character that ends its input, and a command without a terminal cannot be
+    /// notified.
     #[must_use = "dropping it aborts the command in generation 0.0"]
     pub async fn end(self) -> Option<Self> {
         match self.generation {
@@ -121,7 +122,7 @@ impl Inputs {
         }
     }
 
-    /// Sends a piece; false where nobody reads any more.
+    /// Sends input. Returns false if it is not read any more.
     pub async fn send(&self, input: Input) -> bool {
         let message = match self.generation {
             Generation::V0_0 => v0_0::exec_input(input),
@@ -132,7 +133,7 @@ impl Inputs {
 }
 
 impl Gateway {
-    /// Runs a command. Sent once.
+    /// Runs a command. The request is sent only once.
     pub async fn exec(&self, place: &SandboxName, command: &Command) -> Result<Outputs, Error> {
         self.fits(command)?;
         let request = match self.generation() {
@@ -143,7 +144,7 @@ impl Gateway {
         Ok(self.outputs(messages, place))
     }
 
-    /// Runs a command that goes on reading. Sent once.
+    /// Runs a command with an input stream. The request is sent only once.
     pub async fn exec_interactive(
         &self,
         place: &SandboxName,
@@ -160,7 +161,8 @@ impl Gateway {
         Ok((inputs, self.outputs(messages, place)))
     }
 
-    /// Generation 0.0 counts a command's time in seconds, and what is less would be none.
+    /// Rejects fractions of a second in generation 0.0, which counts seconds: less than one second would be sent as no
+    /// timeout.
     fn fits(&self, command: &Command) -> Result<(), Error> {
         match self.generation() {
             Generation::V0_0 if command.timeout.subsec_nanos() != 0 => {

@@ -1,12 +1,12 @@
-//! A gateway as we call it on our own account: unary calls and streams over the connections of main.
+//! Handle for Shoreguard's own calls to a gateway: unary calls and streams over the connections of the main runtime.
 //!
 //! Invariants
-//! - it runs on main, with deadlines of its own; nothing here waits for good;
-//! - each call shows the credentials that are the gateway's now, however long the handle is held; none goes on to a
-//!   gateway that has become another one under its name;
-//! - nothing is sent twice unless the gateway has provably not looked at it;
-//! - calls that stream have connections apart from unary ones, and count for the caller that they are made for;
-//! - what a gateway says is bounded before it is kept and never passes as ours.
+//! - it runs on the main runtime; unary calls and the opening of streams have timeouts;
+//! - each call uses the gateway's current credentials, no matter how old the handle is; no call is sent if a different
+//!   gateway is now registered under the name;
+//! - a request is sent again only if the gateway provably did not process it;
+//! - streaming calls use other connections than unary calls, and count against the caller that needs them;
+//! - data from a gateway is bounded before it is stored, and never passed on as Shoreguard's own.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -42,35 +42,36 @@ use crate::upstream::targets::Target;
 use crate::upstream::unanswered::Unanswered;
 use crate::upstream::{headers, message};
 
-/// How long a unary call may take that says nothing else.
+/// Default timeout of a unary call.
 pub(crate) const CALL_TIME: Duration = Duration::from_secs(20);
-/// Messages of a request that wait for the gateway.
+/// Number of request messages that are buffered for the gateway.
 const REQUEST_BUFFER: usize = 16;
-/// Connections that are tried for one call, where nothing of it was looked at.
+/// Maximum number of connections on which a call is attempted if the gateway did not process it.
 const TRIES: u32 = 3;
 
-/// A gateway that is reached, in the generation that its connection was probed for.
+/// A gateway that can be called, in the generation that was probed on its connection.
 #[derive(Debug)]
 pub struct Gateway {
     pub(super) app: Arc<App>,
     pub(super) target: Arc<Target>,
     pub(super) generation: Generation,
     pub(super) lease: Mutex<Lease>,
-    /// Caller that the gateway is reached for; `None` for the server's own work.
+    /// Caller on whose behalf the gateway is called; `None` for the server's own work.
     pub(super) caller: Option<PrincipalId>,
-    /// Whether it may have looked at the last call.
+    /// Whether the gateway may have processed the last call.
     seen: AtomicBool,
-    /// Whether it may have acted for the call that it is reached for, and has not told.
+    /// Whether the gateway may have acted for the current call and did not report the outcome.
     pub(super) unanswered: Unanswered,
 }
 
 type Body = StreamBody<futures_util::stream::BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
 
 impl Gateway {
-    /// Reaches a gateway.
+    /// Connects to a gateway.
     ///
     /// # Errors
-    /// `GATEWAY_UNREACHABLE`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED` where this build does not speak its generation.
+    /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, `GATEWAY_BUSY`, `GATEWAY_OVER_BUDGET`, or `WIRE_UNSUPPORTED`
+    /// if this build does not support its generation.
     pub async fn reach(app: &Arc<App>, id: GatewayId) -> Result<Self, Error> {
         let target = app.fleet.targets.get(id).ok_or_else(|| Connection::unreachable("?"))?;
         target.budget.check(Draw::Single)?;
@@ -87,18 +88,18 @@ impl Gateway {
         })
     }
 
-    /// Its generation.
+    /// Returns its generation.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// How much of it is read.
+    /// Returns the budget for reading its responses.
     pub(super) fn budget(&self) -> &Budget {
         &self.target.budget
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.target.name
@@ -108,7 +109,7 @@ impl Gateway {
         Connection::unreachable(&self.target.name)
     }
 
-    /// One call with one answer.
+    /// Makes a call with one response message.
     pub(crate) async fn unary(
         &self,
         path: &'static str,
@@ -125,7 +126,7 @@ impl Gateway {
                 )
                 .await?;
             let answer = stream.next().await?.ok_or_else(|| self.unreachable())?;
-            // An answer counts when the gateway says that all went well, which comes after it.
+            // The message counts only if the gateway then reports success.
             while stream.next().await?.is_some() {}
             Ok(answer)
         };
@@ -133,7 +134,7 @@ impl Gateway {
         self.told(path, answer)
     }
 
-    /// One call in the caller's own bytes: the answer as the gateway gave it, whatever it says.
+    /// Makes a call with the caller's own bytes. Returns the response of the gateway, including an error.
     pub(crate) async fn pass(
         &self,
         path: &'static str,
@@ -169,7 +170,7 @@ impl Gateway {
         Error::Late { why: format!("gateway `{}` has not answered in time", self.target.name) }
     }
 
-    /// A call whose answer streams.
+    /// Opens a call with a response stream.
     pub(crate) async fn stream(
         &self,
         path: &'static str,
@@ -180,7 +181,7 @@ impl Gateway {
         self.told(path, opened.unwrap_or_else(|_| Err(self.unreachable())))
     }
 
-    /// A call in which both sides stream.
+    /// Opens a call with streams in both directions.
     pub(crate) async fn duplex(
         &self,
         path: &'static str,
@@ -242,7 +243,7 @@ impl Gateway {
         Err(self.unreachable())
     }
 
-    /// Whether the gateway may have looked at the last call that was made through this handle, whatever came of it.
+    /// Whether the gateway may have processed the last call of this handle, regardless of the result.
     pub(crate) fn may_have_seen(&self) -> bool {
         self.seen.load(Ordering::Relaxed)
     }

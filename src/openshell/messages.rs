@@ -1,8 +1,8 @@
-//! The messages of an answer to a call of our own, and how it ends.
+//! Response messages of one of Shoreguard's own calls, and its final status.
 //!
 //! Invariants
-//! - an answer has one status, in one place; one that has none, several or no code has none of them;
-//! - what a gateway says is bounded before it is kept.
+//! - a response with no status, several, or an invalid code is rejected;
+//! - data from a gateway is bounded before it is stored.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,41 +20,41 @@ use crate::upstream::exchange::{Part, Receiving};
 use crate::upstream::headers;
 use crate::upstream::said::refusal;
 
-/// Largest message of an answer: a page of sandboxes with their policies.
+/// Maximum size of a response message, in bytes: a page of sandboxes with their policies.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// An answer as the gateway gave it.
+/// A complete response of a gateway.
 #[derive(Debug)]
 pub(crate) struct Passed {
-    /// What it begins with; not cleaned.
+    /// Its headers, not cleaned.
     pub(crate) head: HeaderMap,
-    /// Its message, where there is one.
+    /// Its message, if any.
     pub(crate) message: Option<Bytes>,
-    /// What it ends with; not cleaned.
+    /// Its trailers, or the headers that contained the status; cleaned.
     pub(crate) trailers: HeaderMap,
-    /// What it says, where that is not that all went well.
+    /// The error of its status; `None` if the status is OK.
     pub(crate) refused: Option<Error>,
 }
 
 impl Passed {
-    /// The code that its caller gets.
+    /// Returns the status code that the caller gets.
     pub(crate) fn code(&self) -> i32 {
         headers::verdict([&self.trailers]).unwrap_or_default()
     }
 }
 
-/// The messages of an answer. Dropped before its end, the stream is reset when its turn comes.
+/// The messages of a response. If it is dropped before its end, the stream is queued to be reset.
 pub(crate) struct Messages {
-    /// What it has begun with.
+    /// Headers of the response; empty if they contained the status.
     pub(super) head: HeaderMap,
     pub(super) gateway: Arc<str>,
     pub(super) budget: Arc<Budget>,
     pub(super) draw: Draw,
     pub(super) receiving: Receiving,
     pub(super) _request: Option<AbortOnDropHandle<()>>,
-    /// A status that it has begun with: nothing follows it.
+    /// Headers that contain the status: no message may follow.
     pub(super) early: Option<HeaderMap>,
-    /// What it has ended with.
+    /// Headers or trailers that contained the status, after the end.
     pub(super) trailers: Option<HeaderMap>,
     pub(super) bytes: BytesMut,
     pub(super) ready: VecDeque<Bytes>,
@@ -68,11 +68,12 @@ impl std::fmt::Debug for Messages {
 }
 
 impl Messages {
-    /// The next message; none where the gateway says that it has ended well.
+    /// Returns the next message, or `None` if the gateway ended the response with OK.
     ///
     /// # Errors
-    /// What the gateway says otherwise; `GATEWAY_UNREACHABLE` where it breaks off, `GATEWAY_OVER_BUDGET` where it says too
-    /// much.
+    /// The gateway's error status; `GATEWAY_UNREACHABLE` if the response breaks off or is malformed,
+    /// `GATEWAY_CREDENTIAL_REFUSED` if the gateway rejects Shoreguard's credential, `GATEWAY_OVER_BUDGET` if it sends
+    /// too much.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -119,10 +120,10 @@ impl Messages {
         self.budget.spend(data.len(), self.ready.len() - before, self.draw)
     }
 
-    /// What the gateway says in the end. Kept is only what is a status.
+    /// Checks the final status and stores the headers or trailers that contain it.
     fn verdict(&mut self, trailers: Option<HeaderMap>) -> Result<(), Error> {
         let said = [self.early.take(), trailers];
-        // Its caller would take it for a verdict on its own credential.
+        // The caller would take it for a rejection of its own credential.
         let refusal_of = |part| headers::credential_refusal(&self.gateway, StatusCode::OK, part);
         if let Some(error) = said.iter().flatten().find_map(refusal_of) {
             return Err(error);
@@ -133,7 +134,7 @@ impl Messages {
         };
         let end = said.into_iter().flatten().find(headers::has_status);
         let mut end = end.unwrap_or_default();
-        // A text that can't be read would make another code of it.
+        // An unreadable message would otherwise change the code.
         headers::clean(&mut end);
         let status = Status::from_header_map(&end);
         self.trailers = Some(end);

@@ -1,14 +1,16 @@
-//! What we ask of a gateway on our own account, in the same words whatever its generation.
+//! Shoreguard's own calls to a gateway, with the same interface for all generations.
 //!
-//! [`Gateway`] is the handle; `sandbox`, `settings`, `exec` and `watch` are what can be asked, and `v0_0` and `v0_1` translate.
-//! `capability` says what a gateway can do at all, `annotation` what we write into its record.
+//! [`Gateway`] is the handle; `sandbox`, `settings`, `exec` and `watch` contain the calls, and `v0_0` and `v0_1`
+//! translate them. `upstream::capability` defines what a gateway supports, `annotation` which annotations Shoreguard
+//! adds.
 //!
 //! Invariants
-//! - what a gateway tells is bounded on its way in (T20);
-//! - nothing is decided here: who may ask what is for the domain.
+//! - data from a gateway is bounded when it is read (T20);
+//! - nothing is authorized here: that is the task of the calling modules.
 //!
-//! `Health` is the same in both generations, and a gateway answers it without a credential: its version tells the
-//! generation, and with it how everything else is read. `credential` checks the credential by calls that require one.
+//! `Health` is the same in both generations, and a gateway serves it without a credential: its version determines the
+//! generation, and thus how everything else is parsed. `upstream::credential` checks the credential by calls that
+//! require one.
 
 pub mod annotation;
 pub mod exec;

@@ -1,4 +1,4 @@
-//! The headers of calls that are passed on to a gateway.
+//! Headers of calls that are forwarded to a gateway.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::net::deadline;
 use crate::upstream::connection::Lease;
 
-/// A caller's headers with the credential of this very connection, and the time that is left now.
+/// Returns a caller's headers with the credential of this connection and the remaining time.
 pub(super) fn passed(from: &HeaderMap, until: Option<Instant>, lease: &Lease) -> HeaderMap {
     let mut headers = from.clone();
     headers.remove(AUTHORIZATION);

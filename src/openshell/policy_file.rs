@@ -1,8 +1,8 @@
-//! Policies as text: the YAML of the OpenShell command line, turned into the message of a gateway's own generation.
+//! Converts policies from text, the YAML of the OpenShell command line, to the message of a gateway's generation.
 //!
 //! Invariants
-//! - nothing is left out silently: a key that the generation's schema doesn't have is an error that names it (WP05);
-//! - fields that are the gateway's own to set are refused.
+//! - nothing is dropped silently: a key that the schema of the generation does not have is an error that names it;
+//! - fields that only the gateway sets are rejected.
 
 use std::sync::LazyLock;
 
@@ -19,9 +19,9 @@ use crate::upstream::said::words;
 
 const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
 const MATCHER: &str = "openshell.sandbox.v1.L7QueryMatcher";
-/// What a gateway writes into a policy by itself.
+/// Fields that only the gateway sets.
 const GATEWAYS_OWN: [&str; 3] = ["advisor_proposed", "provider_credentialed", "token_grant_owner"];
-/// How deep a policy nests at most.
+/// Maximum nesting depth of a policy.
 const DEPTH_MAX: usize = 16;
 
 static V0_0: LazyLock<MessageDescriptor> = LazyLock::new(|| policy_of(V0_0_DESCRIPTORS));
@@ -36,14 +36,14 @@ fn invalid(why: impl AsRef<str>) -> Error {
     Error::invalid("policy", words(why.as_ref()))
 }
 
-/// The policy of a text, encoded as a generation has it.
+/// Encodes a policy text as the message of a generation.
 pub fn encode(generation: Generation, text: &str) -> Result<Vec<u8>, Error> {
     let parsed: Value =
         serde_saphyr::from_str(text).map_err(|error| invalid(format!("is no YAML: {error}")))?;
     let Value::Object(mut policy) = parsed else {
         return Err(invalid("must be a mapping"));
     };
-    // The command line's files call it so, and the message doesn't.
+    // The files of the command line use this name, the message does not.
     if let Some(filesystem) = policy.remove("filesystem_policy")
         && policy.insert("filesystem".to_owned(), filesystem).is_some()
     {
@@ -59,7 +59,7 @@ pub fn encode(generation: Generation, text: &str) -> Result<Vec<u8>, Error> {
     Ok(message.encode_to_vec())
 }
 
-/// Turns the short forms of the file into those of the message.
+/// Converts the short forms of the file to those of the message.
 fn fit(
     object: &mut Map<String, Value>,
     descriptor: &MessageDescriptor,
@@ -72,7 +72,7 @@ fn fit(
         if GATEWAYS_OWN.contains(&key.as_str()) {
             return Err(invalid(format!("has `{key}`, which is the gateway's own to set")));
         }
-        // What is unknown is found by the decoder, which names it.
+        // Unknown keys are rejected by the decoder, which names them.
         let Some(field) = descriptor.get_field_by_name(key) else { continue };
         let values: Vec<&mut Value> = match value {
             Value::Object(entries) if field.is_map() => entries.values_mut().collect(),
@@ -106,7 +106,7 @@ fn fit_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result
     {
         *value = serde_json::json!({ "glob": glob });
     }
-    // What another party defines is taken as it is.
+    // Well-known types are left unchanged.
     if of.full_name().starts_with("google.protobuf.") {
         return Ok(());
     }
@@ -118,7 +118,7 @@ fn fit_value(value: &mut Value, field: &FieldDescriptor, depth: usize) -> Result
     }
 }
 
-/// `read-only` is `NETWORK_ACCESS_PRESET_READ_ONLY`.
+/// Returns the full name of an enum value: `read-only` is `NETWORK_ACCESS_PRESET_READ_ONLY`.
 fn full_name(of: &EnumDescriptor, word: &str) -> String {
     let zero = of.default_value();
     let prefix = zero.name().strip_suffix("UNSPECIFIED").unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The connections that calls to a gateway on our own account go through, and what may be called on them.
+//! Connections for Shoreguard's own calls to a gateway, and the checks of the methods that are called on them.
 //!
 //! Invariants
-//! - a handle speaks one generation: a connection that was probed for another one is refused;
-//! - what a call has asked for and got no answer to is open until something tells;
-//! - unary calls go through one shared connection for as long as it lasts, calls that stream through others.
+//! - a handle has one generation: a connection that was probed with another one is rejected;
+//! - the outcome of a write without a response is unknown until it is reported or found out;
+//! - unary calls share one connection for as long as it is open, streaming calls use others.
 
 use parking_lot::MutexGuard;
 
@@ -20,8 +20,8 @@ use crate::upstream::connection::{Connection, Lease};
 use crate::upstream::lane::Lane;
 
 impl Gateway {
-    /// Counts the streams that are opened through this handle as the caller's, and tells the call when the gateway may
-    /// have acted for it.
+    /// Counts the streams of this handle against the caller of `ctx`, and reports to `ctx` when the gateway may have
+    /// acted.
     #[must_use]
     pub fn asked_by(mut self, ctx: &Ctx) -> Self {
         self.caller = ctx.principal();
@@ -34,7 +34,7 @@ impl Gateway {
         self.guard(path).is_some_and(|guard| guard.audit == Audit::Write)
     }
 
-    /// Returns what the answers of a method draw on.
+    /// Returns the share of the budget that the responses of a method use.
     pub(super) fn draw(&self, path: &str) -> Draw {
         Draw::of(self.guard(path))
     }
@@ -47,8 +47,8 @@ impl Gateway {
         policy::upstream(table, path).and_then(|row| row.guard.as_ref())
     }
 
-    /// Notes whether the gateway has told what became of a request. That a creation was found out otherwise is told by
-    /// [`Gateway::found_out`].
+    /// Records whether the gateway reported the outcome of a request. [`Gateway::found_out`] records that a creation
+    /// was found in another way.
     pub(super) fn told<T>(&self, path: &str, answer: Result<T, Error>) -> Result<T, Error> {
         let told = match &answer {
             Ok(_) => true,
@@ -61,12 +61,13 @@ impl Gateway {
         answer
     }
 
-    /// What became of the last request is known, though it was not answered.
+    /// Records that the outcome of the last request is known, although there was no response.
     pub(crate) fn found_out(&self) {
         self.unanswered.settle();
     }
 
-    /// The answer to a request can't be read: the gateway may have done anything.
+    /// Returns the error for a response that cannot be parsed. The outcome of a write is then unknown, since the
+    /// gateway may have done anything.
     pub(crate) fn unreadable(&self, path: &'static str) -> Error {
         if self.acts(path) {
             self.unanswered.open();
@@ -74,7 +75,8 @@ impl Gateway {
         unreadable(self.name(), path)
     }
 
-    /// Refuses a method that the gateway's version does not have, or that its generation, set by hand, is in doubt for.
+    /// Rejects a method that the gateway's version does not have, or that could change a policy while the configured
+    /// generation contradicts the version.
     ///
     /// # Errors
     /// `METHOD_NOT_SUPPORTED` or `WIRE_CONTRADICTED`.
@@ -89,8 +91,8 @@ impl Gateway {
         guard.map_or(Ok(()), |guard| probe.governable(guard.effect, name))
     }
 
-    /// A share of the connection that calls went through so far, or of another where that one takes no stream any more
-    /// or was opened with what is no longer the gateway's. A call that streams gets a share of a connection for such calls.
+    /// Leases a connection. Unary calls use the same one as before, or another one if it accepts no more streams or its
+    /// `connection_version` is outdated. A streaming call gets a connection of its lane.
     pub(super) async fn current(&self, lane: Lane) -> Result<Lease, Error> {
         let target = self.app.fleet.targets.still(&self.target)?;
         let lease = self.held().again();

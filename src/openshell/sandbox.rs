@@ -1,4 +1,4 @@
-//! Sandboxes of a gateway: made, found, listed, started, stopped, deleted.
+//! Creates, gets, lists, starts, stops and deletes the sandboxes of a gateway.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,121 +23,122 @@ const DELETE: &str = "/openshell.v1.OpenShell/DeleteSandbox";
 const START: &str = "/openshell.v1.OpenShell/StartSandbox";
 const STOP: &str = "/openshell.v1.OpenShell/StopSandbox";
 
-/// How long a creation may take to be answered: a gateway may pull an image first.
+/// Timeout of a creation: a gateway may pull an image first.
 const CREATE_TIME: Duration = Duration::from_mins(2);
-/// Sandboxes of one page of a listing.
+/// Sandboxes per page of a list.
 pub(super) const PAGE: u32 = 200;
-/// Pages of a listing that are read at most: a gateway may give short ones.
+/// Maximum number of pages that are read per list: a gateway may return short ones.
 const PAGES_MAX: usize = 500;
-/// Longest text of a gateway that is kept, in characters.
+/// Maximum length of a stored text from a gateway, in characters.
 const TEXT_CHARACTERS_MAX: usize = 1_024;
-/// Entries of a map, and items of a list, that are kept.
+/// Maximum number of stored entries of a map or a list.
 pub(super) const ITEMS_MAX: usize = 100;
-/// Longest id of a sandbox, in characters; one that is longer is none.
+/// Maximum length of a sandbox id, in characters; a longer one is invalid.
 const ID_CHARACTERS_MAX: usize = 128;
-/// Conditions of one sandbox that are kept.
+/// Maximum number of stored conditions per sandbox.
 pub(super) const CONDITIONS_MAX: usize = 20;
 
-/// How a sandbox is.
+/// Phase of a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The gateway does not say.
+    /// Not reported by the gateway.
     Unspecified,
-    /// It is being made.
+    /// Being created.
     Provisioning,
-    /// It runs, and commands can be given.
+    /// Running, and ready for commands.
     Ready,
-    /// It has failed.
+    /// Failed.
     Error,
-    /// It goes away.
+    /// Being deleted.
     Deleting,
-    /// The gateway does not know.
+    /// Not known to the gateway.
     Unknown,
-    /// It is about to stand still.
+    /// Being stopped.
     Stopping,
-    /// It stands still.
+    /// Stopped.
     Stopped,
-    /// It is about to run again.
+    /// Being started again.
     Starting,
-    /// Its command has ended.
+    /// Its main command has exited.
     Completed,
 }
 
-/// Something that the gateway says of a sandbox's state.
+/// A condition of a sandbox, as reported by its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// What it is about.
+    /// Type of the condition.
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, for programs.
+    /// Reason, machine-readable.
     pub reason: String,
-    /// Why, for people.
+    /// Reason, human-readable.
     pub message: String,
 }
 
-/// A sandbox, as its gateway tells.
+/// A sandbox, as reported by its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
     /// The gateway's own id.
     pub id: String,
-    /// Where it is.
+    /// Its workspace and name.
     pub place: SandboxName,
-    /// How it is.
+    /// Current phase.
     pub phase: Phase,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Timestamp>,
     /// Its image.
     pub image: String,
     /// Whether it has a GPU.
     pub gpu: bool,
-    /// Providers that are attached.
+    /// Attached providers.
     pub providers: Vec<String>,
-    /// The last revision of its policy that is in force.
+    /// The policy revision in force.
     pub policy_version: u32,
     /// The gateway's own labels.
     pub labels: BTreeMap<String, String>,
     /// The gateway's own annotations.
     pub annotations: BTreeMap<String, String>,
-    /// What the gateway says of its state.
+    /// Conditions reported by the gateway.
     pub conditions: Vec<Condition>,
-    /// How its command has ended, where it has one that did.
+    /// Exit code of its main command; `None` if it has not exited.
     pub exit_code: Option<i32>,
 }
 
-/// A sandbox to be made.
+/// A sandbox to be created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NewSandbox {
     /// Its workspace.
     pub workspace: String,
-    /// Its name; empty lets the gateway choose one.
+    /// Its name; if empty, the gateway chooses one.
     pub name: String,
-    /// Its image; empty is the gateway's own choice.
+    /// Its image; if empty, the gateway's default.
     pub image: String,
     /// Whether it gets a GPU.
     pub gpu: bool,
     /// Providers to attach.
     pub providers: Vec<String>,
-    /// Environment.
+    /// Environment variables.
     pub environment: BTreeMap<String, String>,
-    /// How much it logs.
+    /// Log level.
     pub log_level: String,
-    /// Its policy, encoded as the gateway's own generation has it.
+    /// Its policy, encoded for the gateway's generation.
     pub policy: Option<Vec<u8>>,
-    /// A template of the gateway's own, which generation 0.1 has.
+    /// Name of a template stored on the gateway. Only in generation 0.1.
     pub workload_template: String,
-    /// Kept by the gateway with the sandbox.
+    /// Stored by the gateway with the sandbox.
     pub annotations: BTreeMap<String, String>,
-    /// The id that a stock client of generation 0.1 gave its creation. Ours carry none: a gateway keeps each for good that
-    /// fails, and takes few of one caller.
+    /// Request id of the creation by a stock client of generation 0.1. Shoreguard's own creations have none: a gateway
+    /// stores the ids of failed calls permanently, and accepts few per caller.
     pub request_id: String,
 }
 
-/// One page of a listing, and where the next begins.
+/// One page of a list, and the token of the next page.
 pub(super) type Page<T> = (Vec<T>, Option<String>);
 
 impl Gateway {
-    /// Makes a sandbox. Sent once: an error says that nothing is known but what it says.
+    /// Creates a sandbox. The request is sent only once; unless the error says so, a failed call may have created the
+    /// sandbox.
     pub async fn create_sandbox(&self, new: &NewSandbox) -> Result<Sandbox, Error> {
         let request = match self.generation() {
             Generation::V0_0 => v0_0::create(new)?,
@@ -147,7 +148,7 @@ impl Gateway {
         self.read_sandbox(CREATE, &answer)
     }
 
-    /// Passes a creation on as it is, and what the gateway has made of it.
+    /// Forwards a creation unchanged. Returns the response and, on success, the created sandbox.
     pub(crate) async fn pass_create(
         &self,
         headers: (HeaderMap, Option<Instant>),
@@ -159,8 +160,8 @@ impl Gateway {
         Ok((passed, made))
     }
 
-    /// A creation in the caller's own bytes, with one annotation more, by which its sandbox is known. One that would be too
-    /// large with it stays as it is.
+    /// Appends an annotation to a caller's creation request, by which its sandbox is found later. Returns the request
+    /// unchanged if it would become too large.
     pub(crate) fn with_annotation(&self, request: Bytes, key: &str, value: &str) -> Bytes {
         let more = match self.generation() {
             Generation::V0_0 => v0_0::annotated(key, value),
@@ -169,11 +170,11 @@ impl Gateway {
         if request.len() + more.len() > MESSAGE_BYTES_MAX {
             return request;
         }
-        // Of an encoded message the fields may come in pieces.
+        // Concatenating two encoded messages merges their fields.
         [request.as_ref(), &more].concat().into()
     }
 
-    /// Passes a deletion on in the caller's own bytes, and whether there was something to delete.
+    /// Forwards a deletion with the caller's own bytes. Returns the response and whether the sandbox existed.
     pub(crate) async fn pass_delete(
         &self,
         headers: (HeaderMap, Option<Instant>),
@@ -185,7 +186,7 @@ impl Gateway {
         Ok((passed, deleted.unwrap_or(false)))
     }
 
-    /// What a request asks for that hooks before a creation are told.
+    /// Parses the part of a creation request that is passed to pre-creation hooks.
     pub(crate) fn asked_for(&self, request: &[u8]) -> Option<NewSandbox> {
         match self.generation() {
             Generation::V0_0 => v0_0::asked_for(request),
@@ -201,25 +202,26 @@ impl Gateway {
         deleted.ok_or_else(|| self.unreadable(DELETE))
     }
 
-    /// One sandbox.
+    /// Returns a sandbox.
     ///
     /// # Errors
-    /// `NOT_FOUND` of the sandbox.
+    /// `NOT_FOUND` if the sandbox does not exist.
     pub async fn get_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
         self.about_sandbox(GET, place).await
     }
 
-    /// Lets a sandbox run again.
+    /// Starts a stopped sandbox.
     pub async fn start_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
         self.about_sandbox(START, place).await
     }
 
-    /// Lets a sandbox stand still.
+    /// Stops a sandbox.
     pub async fn stop_sandbox(&self, place: &SandboxName) -> Result<Sandbox, Error> {
         self.about_sandbox(STOP, place).await
     }
 
-    /// Begins to delete a sandbox; false where there was none. The gateway does it in its own time.
+    /// Starts the deletion of a sandbox, which the gateway completes later. Returns false if the sandbox does not
+    /// exist.
     pub async fn delete_sandbox(&self, place: &SandboxName) -> Result<bool, Error> {
         let request = self.named(place);
         let answer = match self.unary(DELETE, &request, CALL_TIME).await {
@@ -229,10 +231,10 @@ impl Gateway {
         self.was_deleted(&answer)
     }
 
-    /// Every sandbox of a workspace, or of all; by place.
+    /// Returns all sandboxes of a workspace, or of all workspaces if it is `None`, sorted by workspace and name.
     ///
     /// # Errors
-    /// `LIMIT_REACHED` where there are more than [`SANDBOXES_MAX`], or they come in more pages than are read.
+    /// `LIMIT_REACHED` if there are more than [`SANDBOXES_MAX`], or more pages than are read.
     pub async fn list_sandboxes(&self, workspace: Option<&str>) -> Result<Vec<Sandbox>, Error> {
         let (all, whole) = self.list_sandboxes_within(workspace, usize::MAX).await?;
         if whole {
@@ -242,7 +244,8 @@ impl Gateway {
         Err(Error::refused(Reason::LimitReached, why))
     }
 
-    /// The same, of at most so many bytes of answers; whether that was all there is.
+    /// As [`Gateway::list_sandboxes`], but stops after `bytes_max` bytes of responses. Returns whether the list is
+    /// complete.
     pub async fn list_sandboxes_within(
         &self,
         workspace: Option<&str>,
@@ -250,7 +253,7 @@ impl Gateway {
     ) -> Result<(Vec<Sandbox>, bool), Error> {
         let mut all: BTreeMap<SandboxName, Sandbox> = BTreeMap::new();
         let (mut from, mut asked, mut bytes, mut whole) = (String::new(), 0, 0, false);
-        // Where there is more than is read, nobody must take what was read for all there is.
+        // A truncated list must not be mistaken for a complete one.
         while all.len() < SANDBOXES_MAX && asked < PAGES_MAX && bytes < bytes_max {
             asked += 1;
             let request = match self.generation() {
@@ -287,7 +290,7 @@ impl Gateway {
         self.read_sandbox(path, &answer.map_err(about(place))?)
     }
 
-    /// Get, delete, start and stop name a sandbox in the same fields.
+    /// Encodes the request of get, delete, start and stop, which have the same fields.
     fn named(&self, place: &SandboxName) -> Vec<u8> {
         match self.generation() {
             Generation::V0_0 => v0_0::named(place),
@@ -304,14 +307,14 @@ impl Gateway {
     }
 }
 
-/// What a gateway has answered is not what its generation answers.
+/// Returns the error for a response that does not match the gateway's generation.
 pub(super) fn unreadable(gateway: &str, what: &str) -> Error {
     warn!(gateway, what, "an answer can't be read");
     let why = format!("gateway `{gateway}` has given an answer that can't be read");
     Error::unavailable(Reason::GatewayUnreachable, why)
 }
 
-/// A gateway that knows no such thing speaks of the sandbox.
+/// Converts the gateway's `NOT_FOUND` to that of the sandbox.
 pub(super) fn about(place: &SandboxName) -> impl Fn(Error) -> Error {
     |error| {
         if matches!(error, Error::Gateway { said: Said::Missing, .. }) {
@@ -321,22 +324,23 @@ pub(super) fn about(place: &SandboxName) -> impl Fn(Error) -> Error {
     }
 }
 
-/// Text of a gateway, cut, without control characters.
+/// Truncates a text from a gateway and replaces control characters.
 pub(super) fn text(said: &str) -> String {
     harmless(said, TEXT_CHARACTERS_MAX)
 }
 
-/// Items of a gateway, cut in number and length.
+/// Truncates a list from a gateway, in number and length.
 pub(super) fn texts(said: &[String]) -> Vec<String> {
     said.iter().take(ITEMS_MAX).map(|item| text(item)).collect()
 }
 
-/// A map of a gateway, cut in number and length.
+/// Truncates a map from a gateway, in number and length.
 pub(super) fn map(said: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     said.iter().take(ITEMS_MAX).map(|(key, value)| (text(key), text(value))).collect()
 }
 
-/// The id of a sandbox; none where it is no id (T20). It is kept, so an empty or a long one is not read at all.
+/// Returns the id of a sandbox, or `None` if it is invalid (T20). Ids are stored, so an empty or too long id is
+/// rejected instead of truncated.
 pub(super) fn id(said: &str) -> Option<String> {
     let sound = !said.is_empty()
         && said.chars().count() <= ID_CHARACTERS_MAX
@@ -344,7 +348,7 @@ pub(super) fn id(said: &str) -> Option<String> {
     sound.then(|| said.to_owned())
 }
 
-/// Where a sandbox is; none where it is named as nothing can be.
+/// Returns the workspace and name of a sandbox, or `None` if they are invalid.
 pub(super) fn place(workspace: &str, name: &str) -> Option<SandboxName> {
     let sound = |text: &str| text.len() <= 253 && !text.contains(char::is_control);
     let workspace = workspace_or_default(workspace);

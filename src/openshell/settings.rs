@@ -1,8 +1,8 @@
-//! Settings of a gateway: which there are, and reading and changing them, for the whole gateway or for one sandbox.
+//! Settings of a gateway: the known keys, and how to read and change settings of the whole gateway or of one sandbox.
 //!
 //! Invariants
-//! - what is set has a key that this build knows and a value of its type: another key could do anything (T05);
-//! - a change is sent once, without a request id of our own, and without annotations: those are for sandboxes alone.
+//! - only a known key can be set, with a value of its type: an unknown key could have any effect (T05);
+//! - a change is sent once, without a request id, and without annotations, which gateways accept only for sandboxes.
 
 use super::gateway::CALL_TIME;
 use super::sandbox::{about, text};
@@ -14,26 +14,26 @@ const OF_GATEWAY: &str = "/openshell.v1.OpenShell/GetGatewayConfig";
 const OF_SANDBOX: &str = "/openshell.v1.OpenShell/GetSandboxConfig";
 const UPDATE: &str = "/openshell.v1.OpenShell/UpdateConfig";
 
-/// Whose value decides who approves proposals: with `auto` the gateway does by itself.
+/// Key of the setting that controls the approval of policy proposals: with `auto`, the gateway approves them itself.
 pub const APPROVAL_MODE: &str = "proposal_approval_mode";
-/// The value with which the gateway approves by itself.
+/// The value with which the gateway approves proposals automatically.
 pub const APPROVAL_AUTO: &str = "auto";
 
-/// What a setting may be.
+/// Type of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Switch,
     OneOf(&'static [&'static str]),
 }
 
-/// Settings that this build knows; the same in both generations.
+/// Settings known to this build, the same in both generations.
 const KNOWN: [(&str, Kind); 4] = [
     ("providers_v2_enabled", Kind::Switch),
     ("ocsf_json_enabled", Kind::Switch),
     ("agent_policy_proposals_enabled", Kind::Switch),
     (APPROVAL_MODE, Kind::OneOf(&["manual", APPROVAL_AUTO])),
 ];
-/// Settings of a gateway that are kept.
+/// Maximum number of stored settings per gateway.
 const SETTINGS_MAX: usize = 100;
 
 /// Whether this build knows a setting.
@@ -41,71 +41,71 @@ pub(crate) fn is_known(key: &str) -> bool {
     KNOWN.iter().any(|(known, _)| *known == key)
 }
 
-/// A setting that this build does not know.
+/// Returns the error for a setting that this build does not know.
 pub(crate) fn unknown(field: &str) -> Error {
     let known = KNOWN.map(|(key, _)| key).join(", ");
     Error::refused(Reason::SettingUnknown, format!("`{field}` must be one of {known}"))
 }
 
-/// What a setting is set to.
+/// Value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// On or off.
+    /// Boolean.
     Bool(bool),
-    /// A word.
+    /// Text.
     Text(String),
-    /// A number.
+    /// Integer.
     Int(i64),
-    /// Something that is not shown.
+    /// Bytes, which are not displayed.
     Opaque,
 }
 
-/// Where a setting holds.
+/// Scope of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// It is not set.
+    /// Not set.
     Unset,
-    /// For one sandbox.
+    /// One sandbox.
     Sandbox,
-    /// For all of the gateway.
+    /// The whole gateway.
     Gateway,
 }
 
-/// A setting, as a gateway tells it.
+/// A setting, as reported by a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// Its key.
     pub key: String,
-    /// What it is set to.
+    /// Its value; `None` if it is not set.
     pub value: Option<Value>,
-    /// Where that was said.
+    /// Where it is set.
     pub scope: Scope,
 }
 
-/// A key that this build knows.
+/// A key known to this build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(&'static str, Kind);
 
 impl Key {
-    /// From what a caller said.
+    /// Parses a key.
     ///
     /// # Errors
-    /// `SETTING_UNKNOWN`.
+    /// `SETTING_UNKNOWN` if this build does not know it.
     pub fn parse(field: &str, key: &str) -> Result<Self, Error> {
         let found = KNOWN.into_iter().find(|(known, _)| *known == key);
         found.map(|(key, kind)| Self(key, kind)).ok_or_else(|| unknown(field))
     }
 
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.0
     }
 
-    /// Checks that a value is one of this setting's.
+    /// Checks that a value is valid for this setting.
     ///
     /// # Errors
-    /// `Invalid` where it is of another type, or another word.
+    /// `Invalid` if it has another type or is not one of the allowed words.
     pub fn check(self, field: &str, value: &Value) -> Result<(), Error> {
         match (self.1, value) {
             (Kind::Switch, Value::Bool(_)) => Ok(()),
@@ -121,27 +121,27 @@ impl Key {
     }
 }
 
-/// What became of a change.
+/// Result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed {
-    /// Counts changes of the scope.
+    /// Revision of the settings in the scope.
     pub revision: u64,
-    /// Whether something was taken away.
+    /// Whether a setting was removed.
     pub deleted: bool,
 }
 
-/// What is to be changed, as it goes out.
+/// A change to be sent.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
     pub(super) of: Option<&'a SandboxName>,
     pub(super) key: &'static str,
-    /// None takes it away.
+    /// `None` removes the setting.
     pub(super) value: Option<&'a Value>,
 }
 
 impl Gateway {
-    /// The settings of the gateway, or those that hold for one of its sandboxes; by key. Reading those of a new sandbox
-    /// makes some gateways write the first revision of its policy.
+    /// Returns the settings of the gateway, or those in force for one of its sandboxes, sorted by key, and their
+    /// revision. Reading those of a new sandbox makes some gateways create the first revision of its policy.
     pub async fn settings(&self, of: Option<&SandboxName>) -> Result<(Vec<Setting>, u64), Error> {
         let (settings, revision) = match of {
             None => self.settings_of_gateway().await?,
@@ -177,7 +177,7 @@ impl Gateway {
         settings.ok_or_else(|| self.unreadable(OF_SANDBOX))
     }
 
-    /// Sets a setting, or takes it away, of the gateway or of one of its sandboxes.
+    /// Sets or removes a setting of the gateway or of one of its sandboxes.
     pub async fn change_setting(
         &self,
         of: Option<&SandboxName>,
@@ -202,7 +202,7 @@ impl Gateway {
     }
 }
 
-/// A setting that a gateway tells, in words of ours.
+/// Builds a setting from a gateway's response, with truncated text.
 pub(super) fn told(key: &str, value: Option<Value>, scope: Scope) -> Setting {
     let value = value.map(|value| match value {
         Value::Text(word) => Value::Text(text(&word)),

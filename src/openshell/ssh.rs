@@ -11,22 +11,22 @@ use crate::error::{Error, Said};
 const CREATE: &str = "/openshell.v1.OpenShell/CreateSshSession";
 const REVOKE: &str = "/openshell.v1.OpenShell/RevokeSshSession";
 
-/// Where and with what to open an SSH connection.
+/// Address and token of an SSH session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SshSession {
     /// The gateway's own id of the sandbox.
     pub sandbox_id: String,
-    /// What the connection is opened with. A secret.
+    /// Token with which the connection is opened. Secret.
     pub token: String,
-    /// Host that the gateway names.
+    /// Host, as returned by the gateway.
     pub host: String,
-    /// Port that the gateway names.
+    /// Port, as returned by the gateway.
     pub port: u32,
-    /// Scheme that the gateway names.
+    /// Scheme, as returned by the gateway.
     pub scheme: String,
     /// Fingerprint of the sandbox's host key; may be empty.
     pub host_key_fingerprint: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -37,7 +37,7 @@ impl std::fmt::Debug for SshSession {
 }
 
 impl Gateway {
-    /// Opens an SSH session. Sent once.
+    /// Creates an SSH session. The request is sent only once.
     pub async fn create_ssh_session(&self, place: &SandboxName) -> Result<SshSession, Error> {
         let request = match self.generation() {
             Generation::V0_0 => v0_0::create_ssh(&self.get_sandbox(place).await?.id),
@@ -51,7 +51,7 @@ impl Gateway {
         session.ok_or_else(|| self.unreadable(CREATE))
     }
 
-    /// Ends an SSH session; false where there was none.
+    /// Revokes an SSH session. Returns false if it did not exist.
     pub async fn revoke_ssh_session(&self, token: &str) -> Result<bool, Error> {
         let request = match self.generation() {
             Generation::V0_0 => v0_0::revoke_ssh(token),

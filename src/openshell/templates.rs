@@ -1,4 +1,4 @@
-//! The gateway's own templates for sandboxes, which generation 0.1 has.
+//! Sandbox templates stored on a gateway. Only in generation 0.1.
 
 use super::Generation;
 use super::gateway::{CALL_TIME, Gateway};
@@ -7,12 +7,12 @@ use crate::error::Error;
 
 const LIST: &str = "/openshell.v1.OpenShell/ListSandboxTemplates";
 const GET: &str = "/openshell.v1.OpenShell/GetSandboxTemplate";
-/// Templates of one gateway that are read.
+/// Maximum number of templates that are read per gateway.
 const TEMPLATES_MAX: usize = 1_000;
-/// Pages that are asked for: empty ones that name a next one must not keep us asking.
+/// Maximum number of requested pages: empty pages that name a next one must not cause endless requests.
 const PAGES_MAX: usize = 50;
 
-/// A template of a gateway's own.
+/// A template stored on a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkloadTemplate {
     /// Its name.
@@ -24,7 +24,7 @@ pub struct WorkloadTemplate {
 }
 
 impl Gateway {
-    /// The gateway's own templates, and whether these are all; generation 0.0 has none.
+    /// Returns the templates of the gateway and whether the list is complete. Generation 0.0 has no templates.
     pub async fn list_templates(&self) -> Result<(Vec<WorkloadTemplate>, bool), Error> {
         let Generation::V0_1 = self.generation() else { return Ok((Vec::new(), true)) };
         let (mut all, mut from, mut asked) = (Vec::new(), String::new(), 0);
@@ -44,7 +44,7 @@ impl Gateway {
         Ok((all, false))
     }
 
-    /// One of them, by workspace and name.
+    /// Returns one template, by workspace and name.
     pub async fn get_template(
         &self,
         workspace: &str,

@@ -1,4 +1,4 @@
-//! What a sandbox logs, and what becomes of it.
+//! Logs and state changes of a sandbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,88 +15,88 @@ use crate::error::Error;
 const LOGS: &str = "/openshell.v1.OpenShell/GetSandboxLogs";
 const WATCH: &str = "/openshell.v1.OpenShell/WatchSandbox";
 
-/// Longest log message that is kept, in characters.
+/// Maximum length of a stored log message, in characters.
 const MESSAGE_CHARACTERS_MAX: usize = 16 << 10;
 
-/// How long a watch waits for its first message before it goes on without. A gateway says first how the sandbox is, and
-/// has by then begun to follow it; what happens after that is not missed.
+/// How long a watch waits for its first message before it continues without it. A gateway first sends the state of the
+/// sandbox, and has started to follow it by then, so that no later event is missed.
 const FIRST_TIME: Duration = Duration::from_secs(5);
 
-/// A line that a sandbox has logged.
+/// A log line of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLine {
-    /// When.
+    /// Time of the line.
     pub at: Option<Timestamp>,
-    /// How grave it is, in the gateway's word.
+    /// Level, as named by the gateway.
     pub level: String,
-    /// What part of the sandbox it is about.
+    /// Component of the sandbox.
     pub target: String,
-    /// What it says.
+    /// Text of the line.
     pub message: String,
-    /// Where it comes from: `gateway` or `sandbox`.
+    /// Source: `gateway` or `sandbox`.
     pub source: String,
-    /// What else it says, by name.
+    /// Additional fields, by name.
     pub fields: BTreeMap<String, String>,
 }
 
-/// Something that has happened to a sandbox below the gateway.
+/// An event of the platform below the gateway that concerns a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformEvent {
-    /// When.
+    /// Time of the event.
     pub at: Option<Timestamp>,
-    /// What tells it.
+    /// Component that reported it.
     pub source: String,
-    /// What kind of thing.
+    /// Type of the event.
     pub kind: String,
-    /// Why, for programs.
+    /// Reason, machine-readable.
     pub reason: String,
-    /// Why, for people.
+    /// Reason, human-readable.
     pub message: String,
 }
 
 /// One message of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// The sandbox, as it is now.
+    /// Current state of the sandbox.
     Sandbox(Box<Sandbox>),
-    /// A line that it has logged.
+    /// A log line.
     Log(LogLine),
-    /// Something that has happened to it.
+    /// A platform event.
     Event(PlatformEvent),
-    /// Something that the gateway wants to be known of the watch itself.
+    /// A warning of the gateway about the watch itself.
     Warning(String),
 }
 
-/// Which lines are asked for.
+/// Selects log lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogQuery {
-    /// How many at most, the youngest.
+    /// Maximum number of lines; the newest are returned.
     pub lines: u32,
-    /// None that is older.
+    /// Earliest time of a line.
     pub since: Option<Timestamp>,
-    /// Only from these; empty is from all.
+    /// Sources of the lines; empty selects all.
     pub sources: Vec<String>,
 }
 
-/// What is followed beside the sandbox's state.
+/// Selects what is followed in addition to the sandbox's state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Follow {
-    /// Whether its log is.
+    /// Whether to follow its log.
     pub logs: bool,
-    /// Whether what happens to it is.
+    /// Whether to follow its platform events.
     pub events: bool,
-    /// How many lines of the log that is there already come first.
+    /// Number of existing log lines that are sent first.
     pub log_tail: u32,
-    /// No line that is older.
+    /// Earliest time of a line.
     pub since: Option<Timestamp>,
-    /// Only lines from these; empty is from all.
+    /// Sources of the lines; empty selects all.
     pub sources: Vec<String>,
 }
 
-/// What came before the first message was asked for.
+/// State of the first message.
 #[derive(Debug, Default)]
 enum First {
-    /// Nothing yet, or it was returned already.
+    /// Not received yet, or already returned.
     #[default]
     Unknown,
     /// A message.
@@ -105,28 +105,28 @@ enum First {
     End,
 }
 
-/// What becomes of a sandbox, as it comes.
+/// A stream of a sandbox's state changes.
 #[derive(Debug)]
 pub struct Watching {
     messages: Messages,
     generation: Generation,
     gateway: String,
     place: SandboxName,
-    /// The first message, or the end, where it came in time.
+    /// The first message, or the end, if it arrived in time.
     first: First,
 }
 
 impl Watching {
     /// Waits until the gateway follows the sandbox.
     async fn begin(mut self) -> Result<Self, Error> {
-        // Nothing is lost where it is not waited for any longer: what has come is kept until it is a message.
+        // A timeout loses nothing: received bytes stay buffered until they form a message.
         if let Ok(first) = timeout(FIRST_TIME, self.next()).await {
             self.first = first?.map_or(First::End, |seen| First::Message(Box::new(seen)));
         }
         Ok(self)
     }
 
-    /// The next message; none at the end.
+    /// Returns the next message, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Seen>, Error> {
         match std::mem::take(&mut self.first) {
             First::Unknown => {}
@@ -150,7 +150,7 @@ impl Watching {
 }
 
 impl Gateway {
-    /// Lines that a sandbox has logged, the oldest first.
+    /// Returns log lines of a sandbox, oldest first.
     pub async fn sandbox_logs(
         &self,
         place: &SandboxName,
@@ -168,7 +168,7 @@ impl Gateway {
         lines.ok_or_else(|| self.unreadable(LOGS))
     }
 
-    /// Follows a sandbox, from how it is when this answers.
+    /// Follows a sandbox, starting with its state when this returns.
     pub async fn watch_sandbox(
         &self,
         place: &SandboxName,
@@ -186,7 +186,7 @@ impl Gateway {
     }
 }
 
-/// A log message, cut; line breaks and tabs stay.
+/// Truncates a log message and replaces control characters, except for line breaks and tabs.
 pub(super) fn message(said: &str) -> String {
     let harmless = |c: char| if c.is_control() && c != '\n' && c != '\t' { ' ' } else { c };
     said.chars().map(harmless).take(MESSAGE_CHARACTERS_MAX).collect()

@@ -1,16 +1,17 @@
-//! Every type of event, and who may read it.
+//! All types of events, and who may read them.
 //!
 //! Invariants
-//! - an event shows a reader nothing that the rpcs keep from the reader: each type states the least role on its gateway;
-//! - an event without a gateway, and one whose type is not known, is read by global admins alone;
-//! - stored events keep the name under which they were written; a former name has the audience of the present one.
+//! - an event reveals nothing that the rpcs do not show to its reader: each type has a least role on the gateway of the
+//!   event;
+//! - only global admins can read events without a gateway and events of an unknown type;
+//! - stored events keep the name they were written with; a former name has the audience of the current one.
 
 use crate::role::Role;
 
 /// Who may read an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Those who hold at least this role on the gateway of the event, and global admins.
+    /// Callers with at least this role on the gateway of the event, and global admins.
     Gateway(Role),
     /// Global admins.
     GlobalAdmins,
@@ -42,13 +43,13 @@ const OPERATORS: Audience = Audience::Gateway(Role::Operator);
 const ADMINS: Audience = Audience::Gateway(Role::Admin);
 const GLOBAL_ADMINS: Audience = Audience::GlobalAdmins;
 
-/// Makes a constant of each type, and the list of all.
+/// Defines a constant for each type, and the list of all types.
 macro_rules! event_types {
     ($($constant:ident: $name:literal, $audience:ident, $what:literal;)+) => {
         $(#[doc = $what]
         pub const $constant: EventType = EventType { name: $name, audience: $audience };)+
 
-        /// Every type, with what it says.
+        /// All types, with their descriptions.
         pub const ALL: &[(EventType, &str)] = &[$(($constant, $what),)+];
     };
 }
@@ -120,7 +121,7 @@ event_types! {
     USER_UPDATED: "user.updated", GLOBAL_ADMINS, "An account was changed.";
 }
 
-/// Former names of events that may still be stored, with the type that they are now.
+/// Former names of events that may still be stored, with their current types.
 pub const FORMER: &[(&str, EventType)] = &[
     ("device.approved", DEVICE_CODE_APPROVED),
     ("device.denied", DEVICE_CODE_DENIED),

@@ -1,13 +1,13 @@
-//! Wakes whoever waits for events: the sequencer when one was written, readers when one was numbered.
+//! Wakes the tasks that wait for events: the sequencer after an event is written, readers after an event is numbered.
 //!
 //! Invariants
-//! - a wake-up carries no event: who is woken reads the database, so that none can be lost here;
-//! - what this replica numbers wakes its readers at once; what another one numbers does so by a poll, one a process, and
-//!   only while somebody reads.
+//! - a wake-up contains no event: the woken task reads the database, so that no event can be lost here;
+//! - events that this replica numbers wake its readers at once; events that another replica numbers are found by
+//!   polling, with one poller per process, and only while there are readers.
 
 use tokio::sync::{Notify, watch};
 
-/// Wakes whoever waits for events.
+/// Wakes the tasks that wait for events.
 #[derive(Debug, Default)]
 pub struct Feed {
     written: Notify,
@@ -16,18 +16,18 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// An event was committed here: called after the transaction that [`super::enqueue`] was called in.
+    /// Reports that an event was committed: called after the transaction that [`super::enqueue`] was called in.
     pub fn written(&self) {
         self.written.notify_one();
     }
 
-    /// What wakes the sequencer.
+    /// Wakes the sequencer.
     #[must_use]
     pub fn to_number(&self) -> &Notify {
         &self.written
     }
 
-    /// Events up to this sequence can be read.
+    /// Reports that events up to this sequence number can be read.
     pub fn moved_to(&self, head: i64) {
         self.head.send_if_modified(|at| {
             let moved = head > *at;
@@ -36,13 +36,14 @@ impl Feed {
         });
     }
 
-    /// Whether somebody reads, and what wakes when somebody begins to.
+    /// Returns whether there are readers, and a notification for when the first one subscribes.
     #[must_use]
     pub fn readers(&self) -> (bool, &Notify) {
         (self.head.receiver_count() > 0, &self.watched)
     }
 
-    /// Wakes whenever there may be new events. Taken before reading, so that nothing comes in between unseen.
+    /// Returns a receiver that changes when there may be new events. Subscribe before reading, so that no event is
+    /// missed.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<i64> {
         let receiver = self.head.subscribe();

@@ -1,8 +1,8 @@
-//! What a change leaves in its own transaction for others to find: an event, and a line in the change log of access.
+//! Records written in the transaction of a change: an event, and an entry in the access change log.
 //!
 //! Invariants
-//! - both are written in the transaction of the change, so they are there if and only if the change is;
-//! - nothing here reads what a caller may see: that is for `resources/events` and `feed`.
+//! - both are written in the transaction of the change, so they exist if and only if the change does;
+//! - this module does not read for callers: that is the task of `resources/events` and `feed`.
 
 pub mod event_types;
 pub mod feed;
@@ -21,11 +21,11 @@ use crate::error::Error;
 pub use self::event_types::EventType;
 pub use self::store::log_change;
 
-/// Longer payloads are replaced by how long they were.
+/// Longer payloads are replaced by their length.
 pub const PAYLOAD_BYTES_MAX: usize = 262_144;
 const ACTOR_CHARS_MAX: usize = 254;
 
-/// A kind of subject whose facts the snapshot holds.
+/// A subject that the snapshot holds facts about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A user.
@@ -38,23 +38,24 @@ pub enum Subject {
     Gateway(GatewayId),
 }
 
-/// A change to tell of.
+/// An event to write.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// What happened.
+    /// Type of the event.
     pub event_type: EventType,
-    /// The gateway concerned. Its type states who there may read it; without a gateway it is for global admins.
+    /// The gateway of the event. The type defines which role on it may read the event; without a gateway only global
+    /// admins may.
     pub gateway: Option<GatewayRef>,
-    /// Who did it.
+    /// Who made the change.
     pub actor: Arc<str>,
     /// A JSON object, without secrets.
     pub payload: Value,
-    /// When.
+    /// Time of the event.
     pub at: Timestamp,
 }
 
 impl NewEvent {
-    /// About a gateway that is not the scope of the call.
+    /// Sets the gateway, if it is not the scope of the call.
     #[must_use]
     pub fn on(mut self, gateway: GatewayRef) -> Self {
         self.gateway = Some(gateway);
@@ -62,12 +63,11 @@ impl NewEvent {
     }
 }
 
-/// Writes an event in the transaction of the change that it tells of. After the commit, [`feed::Feed::written`] wakes the
-/// sequencer.
+/// Writes an event in the transaction of its change. After the commit, [`feed::Feed::written`] wakes the sequencer.
 pub async fn enqueue(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
     let mut payload = event.payload.to_string();
     if payload.len() > PAYLOAD_BYTES_MAX {
-        // The change itself must not fail for it.
+        // The change itself must not fail because of a long payload.
         warn!(
             event = event.event_type.name(),
             bytes = payload.len(),

@@ -1,4 +1,4 @@
-//! Rows that are written to `events` and `access_changes`.
+//! Inserts rows into `events` and `access_changes`.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -10,34 +10,35 @@ use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// Serialises writers of the change log on PostgreSQL, so that revisions commit in order and a reader skips none.
+/// Serializes writers of the change log on PostgreSQL, so that revisions are committed in order and a reader skips
+/// none.
 const CHANGE_LOG_LOCK: i64 = 0x5348_4f52_4541_4343;
 
-/// An event to keep.
+/// A row for a new event.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = events)]
 pub struct NewRow<'a> {
-    /// What happened.
+    /// Type of the event.
     pub name: &'static str,
-    /// The gateway concerned.
+    /// The gateway of the event.
     pub gateway_id: Option<GatewayId>,
-    /// Its name at that time.
+    /// The gateway's name at that time.
     pub gateway_name: Option<&'a str>,
-    /// Who did it.
+    /// Who made the change.
     pub actor: &'a str,
     /// A JSON object.
     pub payload_json: &'a str,
-    /// When.
+    /// Time of the event.
     pub occurred_at: Timestamp,
 }
 
-/// Writes an event, without a place yet.
+/// Writes an event, without a sequence number.
 pub(super) async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(events::table).values(row).execute(c).await)?;
     Ok(())
 }
 
-/// Logs that a subject's access has changed. The last thing before the end of the transaction.
+/// Logs that a subject's access has changed. Must be the last statement of the transaction.
 pub async fn log_change(conn: &mut Conn, subject: Subject, at: Timestamp) -> Result<(), Error> {
     let (kind, id) = match subject {
         Subject::User(id) => ("user", id.get()),

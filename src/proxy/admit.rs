@@ -1,5 +1,5 @@
-//! Which gateway a call is for, and whether the caller may: before a byte of its body is read, but for what the message
-//! alone tells (`early`).
+//! Selects the gateway of a call and checks the caller's role, before the body is read. Only a role that depends on the
+//! message is checked later (`early`).
 
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ use crate::upstream::lane::Lane;
 use crate::upstream::probe::Probe;
 use crate::upstream::targets::Target;
 
-/// How a method is guarded in each generation.
+/// The rows of a method in both generations.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rows {
-    /// Its path, in the table's own bytes.
+    /// Its path, borrowed from the table.
     pub(crate) path: &'static str,
     /// In generation 0.0.
     pub(crate) v0_0: Option<&'static UpstreamMethod>,
@@ -37,7 +37,7 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// The row and guard of a method in a gateway's generation.
+    /// Returns the row and guard of a method for the generation of a gateway.
     fn of(
         self,
         probe: &Probe,
@@ -61,26 +61,26 @@ impl Rows {
         }
     }
 
-    /// The guard in a generation, or the one that asks for less where that is not known.
+    /// Returns the guard of a generation, or the guard with the lower role if the generation is unknown or has none.
     pub(super) fn of_generation(self, generation: Detected) -> Option<&'static Guard> {
         let row = generation.known().and_then(|generation| self.row(generation));
         row.and_then(|row| row.guard.as_ref()).or_else(|| self.any())
     }
 
-    /// Whether the requests of the method are streams in some generation.
+    /// Whether the method has a request stream in either generation.
     pub(super) fn stream_requests(self) -> bool {
         let rows = [self.v0_0, self.v0_1].into_iter().flatten();
         rows.into_iter().any(|row| matches!(row.streaming, Streaming::Client | Streaming::Both))
     }
 
-    /// The guard before the generation is known: the one that asks for less.
+    /// Returns the guard with the lower role, for use before the generation is known.
     fn any(self) -> Option<&'static Guard> {
         let guards = [self.v0_0, self.v0_1].into_iter().filter_map(|row| row?.guard.as_ref());
         guards.min_by_key(|guard| guard.role)
     }
 }
 
-/// A call that was let through to its gateway.
+/// A call that was admitted to its gateway.
 pub(super) struct Admitted<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) call: Call,
@@ -91,13 +91,14 @@ pub(super) struct Admitted<'a> {
     pub(super) generation: Generation,
     pub(super) lease: Lease,
     pub(super) watch: Watch,
-    /// What has arrived of the request.
+    /// The part of the request that was already read.
     pub(super) arrived: Arrived,
-    /// Its place among the unary calls of its caller.
+    /// Counts the call as one of its caller's unary calls while held.
     pub(super) unary: Option<Share>,
 }
 
-/// Which gateway, and may the caller there: before a byte of the body is read.
+/// Selects the gateway and checks the method's role before the body is read. Then reads a request that consists of one
+/// message, and leases a connection.
 pub(super) async fn admit<'a, B>(
     proxy: &'a Proxy,
     call: Call,
@@ -124,7 +125,7 @@ where
         error
     };
     let away = || Connection::unreachable(&chosen.gateway.name);
-    // Before anything is asked of the gateway, so that who may not call it can't make us connect either.
+    // Checked before connecting, so that an unauthorized caller cannot cause a connection to the gateway.
     if let Some(guard) = rows.any() {
         enough(&chosen, guard.role).map_err(|error| refused(Some(guard), error))?;
     }
@@ -153,7 +154,7 @@ where
     enough(&chosen, guard.role)
         .and_then(|()| lease.probe().governable(guard.effect, &chosen.gateway.name))
         .and_then(|()| match guard.audit {
-            // Judged by the role on this gateway, not by the best one.
+            // Decided by the role on this gateway, not by the caller's highest role.
             Audit::Write => app.disk.admit(chosen.role),
             Audit::None | Audit::Read => Ok(()),
         })
@@ -187,7 +188,7 @@ pub(super) fn enough(chosen: &Chosen, needed: Role) -> Result<(), Error> {
 }
 
 impl Admitted<'_> {
-    /// Another connection, which must speak what the request was read in.
+    /// Moves the call to another connection, which must have the generation in which the request was parsed.
     pub(super) async fn renew(&mut self) -> Result<(), Error> {
         let renewed = self.proxy.channels.renew(&self.target, &self.lease);
         self.lease = self.watch.within(renewed).await??;

@@ -1,11 +1,11 @@
-//! Names the actor in what a gateway keeps: creations of sandboxes and changes of policies get one annotation more.
+//! Adds an annotation with the actor to sandbox creations and policy changes, so that the gateway stores who made them.
 //!
 //! Invariants
-//! - what was checked goes on as it is, and one map entry after it: of two with one key the last one counts, and one of
-//!   ours is refused before;
-//! - the entry is the same for the same actor, so that a change that changes nothing makes no revision;
-//! - a change of a setting has no revision that could keep it, and goes on as it came;
-//! - so does a change for the whole gateway: gateways take annotations for sandboxes alone.
+//! - the checked message is forwarded unchanged, followed by one map entry: of two entries with the same key the last
+//!   one counts, and a caller's entry under Shoreguard's prefix was rejected before;
+//! - the entry is always the same for an actor, so that a change without effect creates no revision;
+//! - a setting change has no revision that could store an annotation, and is forwarded unchanged;
+//! - so is a change for the whole gateway: gateways accept annotations only for sandboxes.
 
 use crate::access::policy::Guard;
 use crate::error::Error;
@@ -13,14 +13,14 @@ use crate::openshell::annotation;
 use crate::pb::wire::{self, Fields, Value};
 use crate::upstream::message::Read;
 
-/// Fields of `UpdateConfigRequest` that make a revision, the same in both generations.
+/// Fields of `UpdateConfigRequest` that create a revision, the same in both generations.
 const POLICY: u32 = 2;
 const MERGE_OPERATIONS: u32 = 7;
 
-/// Its flag of a change for the whole gateway, the same in both generations.
+/// Its flag for a change of the whole gateway, the same in both generations.
 const GLOBAL: u32 = 6;
 
-/// Refuses annotations by which the caller could pass for somebody else (T19).
+/// Rejects annotations with which the caller could impersonate another actor (T19).
 ///
 /// # Errors
 /// `INVALID_FIELD` of `annotations`.
@@ -38,10 +38,10 @@ pub(super) fn refuse_forged(guard: &Guard, message: &[u8]) -> Result<(), Error> 
     Ok(())
 }
 
-/// The request as it goes on.
+/// Returns the request with the annotation, or unchanged if the gateway would not store one.
 ///
 /// # Errors
-/// `MESSAGE_TOO_LARGE`.
+/// `MESSAGE_TOO_LARGE` if the annotation makes the message too large.
 pub(super) fn signed(guard: &Guard, read: Read, actor: &str) -> Result<Read, Error> {
     let Some(annotations) = guard.annotations else { return Ok(read) };
     if guard.config_change && !is_kept(read.message()) {
@@ -54,7 +54,7 @@ pub(super) fn signed(guard: &Guard, read: Read, actor: &str) -> Result<Read, Err
     read.with(&more)
 }
 
-/// Whether an update makes a revision that keeps annotations.
+/// Whether an update creates a revision that stores annotations.
 fn is_kept(update: &[u8]) -> bool {
     let makes_one = wire::has(update, POLICY) || wire::has(update, MERGE_OPERATIONS);
     makes_one && !wire::flag(update, GLOBAL)

@@ -1,10 +1,10 @@
-//! The answer of a forwarded call as the caller gets it.
+//! Response body of a forwarded call.
 //!
 //! Invariants
-//! - it always ends with one status, at its end: one that breaks off in the middle, or says several, gets ours;
-//! - no part of it goes to a caller that has lost the right to the call, or whose deadline has passed;
-//! - what it ends with is what the audit log gets, once; dropped before its end, the caller has gone, unless something
-//!   else has ended the call.
+//! - it has exactly one status, at its end: Shoreguard's own if the response breaks off or contains several;
+//! - no part of it is sent to a caller that lost the permission for the call, or whose deadline has passed;
+//! - its final status is recorded in the audit log, once. If it is dropped before its end, the call counts as cancelled
+//!   by the caller, unless the deadline or a lost permission ended it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -28,10 +28,11 @@ use crate::upstream::connection::Connection;
 use crate::upstream::exchange::{Meter, Part, Receiving};
 use crate::upstream::headers;
 
-/// Largest part of an answer that does not count for its caller: the number of calls is bounded, and most answers are small.
+/// Maximum size of a part of a unary response that is not counted against its caller: the number of calls is limited,
+/// and most responses are small.
 const SMALL_PART_BYTES: usize = 4 << 10;
 
-/// The body of an answer.
+/// Body of a response.
 #[derive(Default)]
 pub struct ProxiedBody {
     state: State,
@@ -42,35 +43,35 @@ enum State {
     /// Nothing follows.
     #[default]
     Empty,
-    /// An answer that was read whole.
+    /// A response that was read completely.
     Whole(Option<Bytes>, Option<HeaderMap>),
-    /// An answer on its way.
+    /// A response that is being forwarded.
     Passing(Box<Passing>),
 }
 
-/// An answer on its way, with what ends together with it.
+/// A response that is being forwarded, and everything that ends with it.
 pub(crate) struct Passing {
-    /// Where it comes from.
+    /// Source of the response.
     pub(crate) receiving: Receiving,
-    /// The rest of the request.
+    /// Task that sends the rest of the request.
     pub(crate) request: Option<AbortOnDropHandle<()>>,
-    /// What may end it early.
+    /// Ends the response early: deadline or lost permission.
     pub(crate) watch: Watch,
-    /// Ends it from outside, where it streams and the caller takes nothing.
+    /// Task that resets a response stream that must end and whose caller reads nothing.
     pub(crate) outside: Option<AbortOnDropHandle<()>>,
-    /// What the audit log waits for.
+    /// Open audit record.
     pub(crate) closing: Option<Closing>,
-    /// Its success is one only when it has been rewritten: until then the audit log waits.
+    /// Whether the response is rewritten. The audit log then records success only after that.
     pub(crate) rewrites: bool,
     /// Counts its bytes.
     pub(crate) meter: Option<Arc<Meter>>,
-    /// Sandboxes that it tells of.
+    /// Collects the sandbox ids in it.
     pub(crate) learn: Option<Learn>,
-    /// A status that came in the headers already: it goes to the end, and there is none besides.
+    /// Status that was already in the headers. It is sent at the end, and no other may follow.
     pub(crate) early: Option<HeaderMap>,
-    /// Counts the part of a unary answer that waits for the caller.
+    /// Counts the part of a unary response that is buffered for the caller.
     pub(crate) share: Option<Share>,
-    /// The place of a unary call among those of its caller.
+    /// Counts the call as one of its caller's unary calls.
     pub(crate) _unary: Option<Share>,
 }
 
@@ -81,19 +82,19 @@ impl std::fmt::Debug for ProxiedBody {
 }
 
 impl ProxiedBody {
-    /// One that was read whole.
+    /// Creates the body of a response that was read completely.
     pub(crate) fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
         Self { state: State::Whole(data, trailers) }
     }
 
-    /// One that passes.
+    /// Creates the body of a response that is being forwarded.
     pub(crate) fn passing(passing: Box<Passing>) -> Self {
         Self { state: State::Passing(passing) }
     }
 }
 
 impl Passing {
-    /// The next part. With the end, everything is closed.
+    /// Returns the next part. The end also closes the audit record and stops the tasks.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Part> {
         let part = match self.watch.over() {
             Some(error) => Err(error),
@@ -134,7 +135,8 @@ impl Passing {
         Poll::Ready(Part::End(trailers))
     }
 
-    /// Counts a part that is about to wait for the caller, in place of the one before it, which was taken.
+    /// Counts a part that is about to be buffered for the caller. It replaces the previous part, which the caller has
+    /// read.
     fn hold(&mut self, bytes: usize) -> Result<(), Error> {
         let Some(share) = &mut self.share else { return Ok(()) };
         share.clear();
@@ -144,14 +146,14 @@ impl Passing {
         share.grow(bytes as u64).map_err(|_| too_many_bytes())
     }
 
-    /// What the gateway has answered was rewritten, and the caller gets it.
+    /// Records the success of a response that was rewritten.
     pub(crate) fn is_rewritten(&mut self) {
         if let Some(closing) = self.closing.take() {
             closing.answered(0, None);
         }
     }
 
-    /// Counts and reads along what goes to the caller.
+    /// Counts a part that goes to the caller, and collects the sandbox ids in it.
     fn passes(&mut self, data: Bytes) -> Part {
         if let Some(meter) = &self.meter {
             meter.received.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -162,7 +164,7 @@ impl Passing {
         Part::Data(data)
     }
 
-    /// The status that the caller gets, and what stands around it.
+    /// Returns the final status code and the trailers for the caller.
     fn ended(&mut self, trailers: Option<HeaderMap>) -> Result<(i32, Option<HeaderMap>), Error> {
         let early = self.early.take();
         let gateway = self.receiving.lease().gateway();

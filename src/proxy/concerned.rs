@@ -1,9 +1,9 @@
-//! What a forwarded request is about, for the audit log.
+//! Finds the sandbox and the resource to which a forwarded request refers, for the audit log.
 //!
 //! Invariants
 //! - names are read from the message, never from headers;
-//! - a secret that names something is shown by its fingerprint alone;
-//! - what is kept of a message is bounded, however much it names.
+//! - a secret that identifies a resource is recorded only as a fingerprint;
+//! - what is stored of a message is bounded, however many names it contains.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -17,24 +17,24 @@ use crate::pb::wire;
 use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
 
-/// Names of one request that are kept; the audit log cuts what is too long.
+/// Maximum number of names stored per request; the audit log truncates long texts.
 const TARGETS_MAX: usize = 16;
-/// Bytes of the digest by which a secret is shown.
+/// Length of the fingerprint of a secret, in bytes.
 const FINGERPRINT_BYTES: usize = 8;
 
-/// What a request is about, as far as it was read.
+/// The sandbox and the resource of a request, as far as it was parsed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Concerned {
     /// The sandbox that it names.
     pub(super) place: SandboxName,
-    /// The action, if the content tells a more exact one than the method.
+    /// The action, if the content determines a more specific one than the method.
     action: Option<Action>,
-    /// The resource, if that is not the sandbox.
+    /// The resource, if it is not the sandbox.
     target: String,
 }
 
 impl Concerned {
-    /// Reads what a checked message names.
+    /// Reads the names in a checked message.
     pub(super) fn read(guard: &Guard, message: &[u8]) -> Self {
         let at = |path| wire::text_at(message, path).unwrap_or_default().to_owned();
         let place =
@@ -45,10 +45,10 @@ impl Concerned {
         Self { place, action, target }
     }
 
-    /// Refuses names that are longer than any that is kept.
+    /// Rejects names that are longer than any stored name.
     ///
     /// # Errors
-    /// `INVALID_FIELD`.
+    /// `INVALID_FIELD` of the name.
     pub(super) fn bounded(&self) -> Result<(), Error> {
         for (field, name) in [("workspace", &self.place.workspace), ("name", &self.place.name)] {
             let count = name.chars().count();
@@ -60,7 +60,7 @@ impl Concerned {
         Ok(())
     }
 
-    /// Returns what the audit log names.
+    /// Returns the action and target for the audit log.
     pub(super) fn about(&self, guard: Option<&Guard>) -> About {
         let of_method = guard.map_or(Action::GATEWAY_CALL, |guard| guard.action);
         let target =
@@ -68,7 +68,7 @@ impl Concerned {
         About::new(self.action.unwrap_or(of_method), target)
     }
 
-    /// Returns what the audit log keeps beside that.
+    /// Returns the additional details for the audit log.
     pub(super) fn detail(&self, guard: &Guard) -> Option<Value> {
         let mut detail = serde_json::Map::new();
         if self.place != SandboxName::default() {
@@ -94,7 +94,7 @@ fn target(guard: &Guard, message: &[u8]) -> String {
     shown.collect::<Vec<_>>().join(", ")
 }
 
-/// Shows a secret by the beginning of its SHA-256 digest, in hex.
+/// Returns the beginning of a secret's SHA-256 digest, in hex.
 fn fingerprint(secret: &str) -> String {
     hex(&Sha256::digest(secret)[..FINGERPRINT_BYTES])
 }

@@ -1,7 +1,7 @@
-//! Reads a request before its gateway is reached, and judges it where the role that it takes is in the message.
+//! Reads a request before its gateway is connected to, and checks the role if it depends on the message.
 //!
-//! A caller that hangs up while a connection is opened has been judged by then, so that its refusal is recorded; and one
-//! that may not do what it asks for makes us connect to nothing.
+//! A request is then already checked if its caller hangs up while the connection is opened, so that its rejection is
+//! recorded. An unauthorized request causes no connection.
 
 use std::time::Duration;
 
@@ -28,31 +28,31 @@ use crate::rpc::request_body::HeldBody;
 use crate::upstream::generation::Detected;
 use crate::upstream::message::{self, Encoding, Read};
 
-/// A call whose gateway is not reached yet.
+/// A call whose gateway is not connected to yet.
 pub(super) struct Early<'a> {
     pub(super) app: &'a App,
     pub(super) call: &'a Call,
     pub(super) rows: Rows,
     pub(super) chosen: &'a Chosen,
-    /// What the gateway was last.
+    /// Last known generation of the gateway.
     pub(super) generation: Detected,
     pub(super) watch: &'a Watch,
 }
 
-/// What has arrived of a request before its gateway is reached.
+/// The part of a request that is read before its gateway is connected to.
 pub(super) struct Arrived {
     pub(super) encoding: Encoding,
-    /// The request, if it is one message.
+    /// The request, if it consists of one message.
     pub(super) read: Option<Read>,
 }
 
 impl Early<'_> {
-    /// Reads a request that is one message: it waits for its gateway in memory that counts for its caller, and holds no
-    /// place on a connection before it has arrived. Where the message may ask for more than its method, it is judged.
-    /// What can be found wrong with it otherwise is found later.
+    /// Reads a request that consists of one message. It waits for its gateway in memory that is counted against its
+    /// caller, and uses no connection before it has arrived. Checks the role if the message may require a higher one
+    /// than its method. Other faults of the message are found later.
     ///
     /// # Errors
-    /// `ROLE_TOO_LOW`, or that the message could not be read.
+    /// `ROLE_TOO_LOW`, or the error of reading the message.
     pub(super) async fn read<B>(&self, headers: &HeaderMap, body: &mut B) -> Result<Arrived, Error>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -61,7 +61,7 @@ impl Early<'_> {
         let guard = self.rows.of_generation(self.generation);
         self.judged(headers, body).await.map_err(|(error, concerned)| {
             let unaudited = guard.is_some_and(|guard| guard.audit == Audit::None);
-            // A read that is late was not refused.
+            // A late request of an unaudited method is not a rejection.
             if !(unaudited && matches!(error, Error::Late { .. })) {
                 record::refuse(self.call, guard, &concerned, Some(self.chosen), &error);
             }
@@ -93,7 +93,7 @@ impl Early<'_> {
         Ok(Arrived { encoding, read: Some(read) })
     }
 
-    /// What the message names, if its names are short enough to be kept.
+    /// Returns what the message refers to, or an empty value if a name is too long to be stored.
     fn concerned(&self, message: &[u8]) -> Concerned {
         let guard = self.rows.of_generation(self.generation);
         let concerned = guard.map(|guard| Concerned::read(guard, message)).unwrap_or_default();
@@ -101,8 +101,8 @@ impl Early<'_> {
     }
 }
 
-/// Reads a request that must be one message and must arrive soon, while its caller has the right to it. It is read to
-/// its end also where the caller resets its stream right after the message.
+/// Reads a request that must be one message. Fails if it takes longer than `within`, passes the deadline, or its caller
+/// loses the permission. It is read to its end even if the caller resets its stream right after the message.
 pub(super) async fn whole<B>(
     call: &Call,
     watch: &Watch,

@@ -1,4 +1,4 @@
-//! The way of one call: let in, read, recorded, sent, answered.
+//! Forwards one call: admits, parses, audits and sends it, and returns the response.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::upstream::exchange::{Answer, Exchange, Failed, Meter, Part, Source};
 use crate::upstream::headers::{self, Ours};
 use crate::upstream::message;
 
-/// Connections that are tried until one takes the call.
+/// Maximum number of connections on which a call is attempted.
 const TRIES: u32 = 4;
 
 /// Forwards a call.
@@ -45,7 +45,7 @@ where
     let (parts, mut body) = request.into_parts();
     let mut admitted = admit(proxy, call, rows, &parts, &mut body).await?;
     let mut prepared = prepare(&mut admitted, &mut body).await?;
-    // The connection was opened and the intent stored meanwhile.
+    // The permission may have changed while the connection was opened and the intent stored.
     if let Err(error) = admitted.watch.recheck() {
         if let Some(closing) = prepared.closing.take() {
             closing.refused(&error);
@@ -75,7 +75,7 @@ where
     let sent = send(&mut admitted, &parts.headers, request_id.clone(), source).await;
     let answered = match sent {
         Ok(Some(answer)) => pass(admitted, answer, request_id, prepared.meter, &mut closing).await,
-        // Nobody will see the answer; the audit log gets what is true.
+        // The caller disconnected. Dropping `closing` records whether the outcome is known.
         Ok(None) => {
             drop(closing.take());
             Err(Error::Late { why: "the caller has hung up".to_owned() })
@@ -89,8 +89,8 @@ where
     })
 }
 
-/// Sends the request and waits for the answer's beginning; none where the caller has gone. What the gateway has not
-/// looked at is sent once more.
+/// Sends the request and waits for the beginning of the response. Returns `None` if the caller disconnected. A request
+/// that the gateway refused unprocessed is retried once; a request without send window is moved to another connection.
 async fn send<B>(
     admitted: &mut Admitted<'_>,
     from: &HeaderMap,
@@ -116,7 +116,7 @@ where
         let headers = headers::request(from, &ours);
         tries -= 1;
         source = match Exchange::start(admitted.lease.again(), path, headers, source) {
-            // Nothing was sent, as when every connection has got its GOAWAY while the gateway restarts.
+            // Nothing was sent, for example because the gateway restarts and every connection got a GOAWAY.
             Err((error, unsent)) if tries > 0 => {
                 debug!(gateway = %name, %error, "a connection takes no more calls");
                 *unsent
@@ -168,7 +168,7 @@ where
     .await
 }
 
-/// Makes the answer's beginning fit for the caller and lets the rest follow.
+/// Cleans the headers of the response for the caller and forwards the body.
 async fn pass<B>(
     admitted: Admitted<'_>,
     answer: Answer<B>,
@@ -237,13 +237,13 @@ where
     }
     let mut passing = passing;
     let body = rewritten(&mut passing, admitted.proxy).await.inspect_err(|_| {
-        // The gateway has done it, and the caller is told that it has no answer.
+        // The gateway executed the call, but the caller gets an error.
         *closing = passing.closing.take();
     })?;
     Ok(Response::from_parts(head, body))
 }
 
-/// Reads an answer whole and rewrites it.
+/// Reads a complete response and rewrites it.
 async fn rewritten(passing: &mut Passing, proxy: &Proxy) -> Result<ProxiedBody, Error> {
     let gateway = Arc::clone(passing.receiving.lease().gateway());
     let mut bytes = BytesMut::new();
@@ -263,7 +263,7 @@ async fn rewritten(passing: &mut Passing, proxy: &Proxy) -> Result<ProxiedBody, 
                         passing.is_rewritten();
                         Ok(ProxiedBody::whole(Some(data), trailers))
                     }
-                    // An error has no message, and what can't be rewritten does not pass.
+                    // An error has no message. A message that cannot be rewritten is not forwarded.
                     None if failed => Ok(ProxiedBody::whole(None, trailers)),
                     None => Err(Connection::unreachable(&gateway)),
                 };

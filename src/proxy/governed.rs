@@ -1,4 +1,4 @@
-//! What a governed request asks for, where its method alone doesn't tell (T05).
+//! Finds the role and the action of a governed request whose method alone does not determine them (T05).
 
 use crate::access::action::Action;
 use crate::access::policy::Guard;
@@ -7,7 +7,7 @@ use crate::openshell::settings;
 use crate::pb::wire;
 use crate::role::Role;
 
-/// The key under which the policy for all sandboxes is deleted.
+/// Setting key with which the policy for all sandboxes is deleted.
 const GLOBAL_POLICY: &str = "policy";
 
 /// Fields of `UpdateConfigRequest`, the same in both generations.
@@ -20,10 +20,10 @@ mod field {
     pub(super) const MERGE_OPERATIONS: u32 = 7;
 }
 
-/// The role that a checked message asks for beyond its method's.
+/// Returns the role that a checked message requires in addition to that of its method.
 ///
 /// # Errors
-/// `SETTING_UNKNOWN`.
+/// `SETTING_UNKNOWN` for an unknown setting key.
 pub(crate) fn role_of(guard: &Guard, message: &[u8]) -> Result<Role, Error> {
     if !guard.config_change {
         return Ok(Role::None);
@@ -39,7 +39,8 @@ pub(crate) fn role_of(guard: &Guard, message: &[u8]) -> Result<Role, Error> {
     Ok(if of_admins { Role::Admin } else { Role::Operator })
 }
 
-/// Returns what a message changes: a more exact action than its method's, if it tells one, and the key of a setting.
+/// Returns what a message changes: the action, if it is more specific than that of the method, and the key of a
+/// setting.
 pub(super) fn change(message: &[u8]) -> (Option<Action>, Option<&str>) {
     let delete = wire::flag(message, field::DELETE_SETTING);
     let key = wire::text_at(message, &[field::SETTING_KEY]);

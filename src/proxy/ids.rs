@@ -1,13 +1,14 @@
-//! Request ids of clients on their way to gateways of generation 0.1.
+//! Request ids of clients, forwarded to gateways of generation 0.1.
 //!
-//! A gateway admits a bounded number of ids for each of its callers, keeps those of failed writes for good, and then
-//! refuses every further one. To a gateway this server is one caller, so one client could use up the ids of all.
+//! A gateway accepts a limited number of ids per caller, stores those of failed writes permanently, and rejects all
+//! further ids at the limit. To a gateway Shoreguard is a single caller, so one client could use up the ids of all
+//! others.
 //!
 //! Invariants
-//! - an id passes as it came, and none is added;
-//! - a principal has a bounded share of the ids of a gateway, in the memory of each process. A confirmed success gives
-//!   its place back when the gateway does; everything else keeps it, as it does there;
-//! - every call with an id is counted, by what has become of it.
+//! - an id is forwarded unchanged, and none is added;
+//! - a principal has a limited share of the ids of a gateway, tracked in the memory of each process. A confirmed
+//!   success frees its place when the gateway frees it; any other outcome occupies it permanently, as on the gateway;
+//! - every call with an id is counted by its outcome.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,24 +29,24 @@ use crate::pb::wire;
 use crate::telemetry::metrics::GATEWAY_REQUEST_IDS;
 use crate::upstream::message::Read;
 
-/// How long a gateway keeps the id of a confirmed success, in seconds.
+/// How long a gateway stores the id of a confirmed success, in seconds.
 const CONFIRMED_SECONDS: i64 = 24 * 60 * 60;
-/// Ids of all principals that are kept; past them all shares are begun anew.
+/// Maximum number of tracked ids of all principals; at the limit, all shares are reset.
 const KEPT_MAX: usize = 100_000;
 
-/// The share of a principal: what its ids are kept for.
+/// The share of a principal: its ids and how long each is stored.
 type Share = HashMap<Asked, Kept>;
-/// A method and an id; a gateway keeps them for each method.
+/// A method and an id; a gateway stores ids per method.
 type Asked = (&'static str, Uuid);
-/// Who has a share, and where.
+/// The holder of a share: a principal on a gateway.
 type Holder = (GatewayId, PrincipalId);
 
-/// How long an id is kept.
+/// How long an id is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
-    /// For good, as far as is known.
+    /// Permanently, as far as is known.
     Open,
-    /// From this second on, for as long as the gateway keeps a confirmed success.
+    /// For [`CONFIRMED_SECONDS`] from this Unix time in seconds.
     Confirmed(i64),
 }
 
@@ -59,7 +60,7 @@ impl Kept {
     }
 }
 
-/// The shares of every principal.
+/// The shares of all principals.
 #[derive(Debug, Default)]
 pub struct RequestIds {
     shares: Mutex<Shares>,
@@ -68,15 +69,15 @@ pub struct RequestIds {
 #[derive(Debug, Default)]
 struct Shares {
     of: HashMap<Holder, Share>,
-    /// Ids in all of them.
+    /// Number of ids in all shares.
     kept: usize,
 }
 
 impl RequestIds {
-    /// Takes a place for an id, unless it has one.
+    /// Adds an id to a share, unless it is already there.
     ///
     /// # Errors
-    /// `LIMIT_REACHED` where the share is used up.
+    /// `LIMIT_REACHED` if the share is used up.
     fn take(&self, holder: Holder, asked: Asked, max: usize, now: i64) -> Result<(), Error> {
         let mut shares = self.shares.lock();
         if shares.kept >= KEPT_MAX {
@@ -103,7 +104,7 @@ impl RequestIds {
         Ok(())
     }
 
-    /// Notes that the gateway has confirmed a success.
+    /// Records that the gateway confirmed a success.
     fn confirm(&self, holder: Holder, asked: Asked, now: i64) {
         let mut shares = self.shares.lock();
         let kept = shares.of.get_mut(&holder).and_then(|share| share.get_mut(&asked));
@@ -113,19 +114,19 @@ impl RequestIds {
     }
 }
 
-/// A call with an id. Dropped before its end, nobody knows what has become of it.
+/// A call with an id. If it is dropped before `finish`, its outcome is counted as lost.
 pub(super) struct Counted {
     app: Arc<App>,
     gateway: Arc<str>,
-    /// Returns `None` if no gateway admits the id.
+    /// `None` if the id is malformed, so that no gateway accepts it.
     place: Option<(Holder, Asked)>,
     ended: bool,
 }
 
-/// Finds the id of a request that was read, and takes a place for it.
+/// Finds the id of a parsed request and adds it to the share of its caller.
 ///
 /// # Errors
-/// `LIMIT_REACHED` where the principal has used its share up.
+/// `LIMIT_REACHED` if the share is used up.
 pub(super) fn admit(
     admitted: &Admitted<'_>,
     read: Option<&Read>,
@@ -149,13 +150,13 @@ pub(super) fn admit(
     Ok(Some(Counted { app: Arc::clone(app), gateway, place, ended: false }))
 }
 
-/// An id as gateways take it: a UUID in its form of 36 characters.
+/// Parses an id in the form that gateways accept: a UUID with 36 characters that is not nil.
 fn parse(id: &str) -> Option<Uuid> {
     Uuid::try_parse(id).ok().filter(|parsed| id.len() == 36 && !parsed.is_nil())
 }
 
 impl Counted {
-    /// The gateway has answered with this code.
+    /// Records the status code of the call.
     pub(super) fn finish(mut self, code: i32) {
         self.ended = true;
         let code = Code::from(code);

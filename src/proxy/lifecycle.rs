@@ -1,7 +1,8 @@
-//! Creations and deletions of sandboxes: the two calls that are not only passed on, since hooks run before and after them
-//! and what hangs on a name goes with the sandbox.
+//! Creates and deletes sandboxes. These two calls are more than forwarded: hooks run before and after them, and the
+//! data attached to a sandbox is deleted with it.
 //!
-//! They are done on main, where hooks, operations and the database are, in a task that goes on when the caller hangs up.
+//! They run on the main runtime, which has the hooks, the operations and the database, in a task that continues if the
+//! caller hangs up.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::rpc::call;
 use crate::upstream::headers::{self, Ours};
 use crate::upstream::message;
 
-/// Does what the call asks for.
+/// Executes the creation or deletion.
 pub(super) async fn run(
     change: Lifecycle,
     admitted: Admitted<'_>,
@@ -32,7 +33,7 @@ pub(super) async fn run(
     let app = Arc::clone(&admitted.proxy.app);
     let deadline = admitted.call.deadline;
     let ours = Ours {
-        // Hooks may run for minutes before it is sent: these are said then.
+        // Hooks may run for minutes before the request is sent, so credential and timeout are set at that time.
         authorization: None,
         timeout: None,
         request_id: request_id.clone(),
@@ -49,7 +50,7 @@ pub(super) async fn run(
         sandbox: prepared.place.name,
         deadline,
     };
-    // The intent goes along with the call: what is done with it is closed where it ends.
+    // The audit entry moves to the call's note; the task closes it at the end.
     let entry = prepared.closing.take().and_then(super::record::Closing::into_entry);
     admitted.call.note.lock().entry = entry;
     let ids = prepared.ids.take();

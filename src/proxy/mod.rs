@@ -1,12 +1,15 @@
-//! Forwards calls of the OpenShell API to the gateway that they are for.
+//! Forwards calls of the OpenShell API to their gateway.
 //!
 //! Invariants
-//! - only a path that is a row of the gateway's own generation is forwarded, by a caller that holds the row's role there;
-//! - a governed request is one message that can be read in one way, and what was checked is what goes on;
-//! - where an intent is due it is durable before the first byte leaves;
-//! - nothing of the caller's identity reaches a gateway, nothing that a gateway says passes as ours;
-//! - bodies are never gathered, but for the messages that are read: both directions wait for who reads them;
-//! - refusals are [`Error`](crate::error::Error)s, made into a status in one place.
+//! - a path is forwarded only if it is a row of the gateway's own generation and the caller holds the row's role there;
+//! - a governed request is one message that can be parsed in only one way, and exactly the checked bytes are forwarded
+//!   (`annotate` appends to them);
+//! - a required audit intent is durable before the first byte is sent;
+//! - no credential or identifying header of the caller reaches a gateway, and nothing from a gateway is passed on as
+//!   Shoreguard's own;
+//! - bodies are never buffered completely, except for messages that are parsed: in both directions the reader sets the
+//!   pace;
+//! - rejections are [`Error`](crate::error::Error)s, converted to a status in one place.
 
 mod admit;
 mod annotate;
@@ -42,7 +45,7 @@ use crate::net::public_address::PublicAddress;
 use crate::status::response;
 use crate::upstream::channels::Channels;
 
-/// Forwards the calls of one runtime. Its connections are used from that runtime alone.
+/// Forwards the calls of one runtime. Its connections are used only from that runtime.
 #[derive(Debug)]
 pub struct Proxy {
     app: Arc<App>,
@@ -51,10 +54,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// For the runtime that calls [`Proxy::forward`].
+    /// Creates the proxy for the runtime that calls [`Proxy::forward`].
     ///
     /// # Panics
-    /// Where the configured public URL is none, which loading the configuration refuses.
+    /// If the configured public URL is invalid, which loading the configuration rejects.
     #[must_use]
     pub fn new(app: Arc<App>) -> Self {
         let public = PublicAddress::parse(&app.config.server.public_url());
@@ -67,8 +70,8 @@ impl Proxy {
         }
     }
 
-    /// Forwards one call, which the layers have let through, with its rows in either generation. The answer is the
-    /// gateway's or, where the call is refused or the gateway is away, ours.
+    /// Forwards one call that passed the layers, given its rows in both generations. Returns the gateway's response, or
+    /// Shoreguard's own if the call is rejected or the gateway is unreachable.
     pub async fn forward<B>(
         &self,
         call: Call,

@@ -1,4 +1,4 @@
-//! What is read of a request and what is recorded of it, before it is sent.
+//! Parses a request and stores its audit intent, before it is sent.
 
 use std::sync::Arc;
 
@@ -21,17 +21,17 @@ use crate::rpc::request_body::HeldBody;
 use crate::upstream::exchange::Meter;
 use crate::upstream::message::{self, Encoding, Read};
 
-/// What was found out of a request before it is sent.
+/// A request that is ready to be sent.
 pub(super) struct Prepared {
     pub(super) read: Option<Read>,
     pub(super) place: SandboxName,
     pub(super) meter: Option<Arc<Meter>>,
     pub(super) closing: Option<Closing>,
-    /// Its request id, where there is one.
+    /// Its request id, if any.
     pub(super) ids: Option<Counted>,
 }
 
-/// Reads what has to be read, and records what has to be recorded.
+/// Parses and audits the request as far as its method requires.
 pub(super) async fn prepare<B>(admitted: &mut Admitted<'_>, body: &mut B) -> Result<Prepared, Error>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -40,7 +40,7 @@ where
     let (guard, app) = (admitted.guard, &admitted.proxy.app);
     let (read, concerned) = match read(admitted, body).await {
         Ok(read) => read,
-        // A read that is late was not refused.
+        // A late request of an unaudited method is not a rejection.
         Err((error @ Error::Late { .. }, _)) if guard.audit == Audit::None => return Err(error),
         Err((error, concerned)) => {
             record::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), &error);
@@ -79,8 +79,8 @@ where
     Ok(Prepared { read, place, meter, closing: Some(closing), ids })
 }
 
-/// Reads the request where it is governed or names a sandbox: checks it, and finds what it is about. One that may carry a
-/// request id is read too, and is not checked.
+/// Parses and checks the request if it is governed or names a sandbox, and finds what it refers to. Other requests are
+/// also parsed, with fewer checks, unless they name nothing and stream or are compressed.
 async fn read<B>(
     admitted: &mut Admitted<'_>,
     body: &mut B,
@@ -98,7 +98,8 @@ where
     let plain = encoding == Encoding::Identity;
     let unnamed = !governed && !named && guard.target_path.is_empty();
     if unnamed && admitted.row.request_id.is_empty() && (streams || !plain) {
-        // It names nothing and would be read to judge its text alone. What streams or is compressed passes as bytes.
+        // It names nothing, so parsing would only check its syntax. Streams and compressed messages are forwarded as
+        // bytes.
         return Ok((admitted.arrived.read.take(), Concerned::default()));
     }
     encoding.readable().map_err(nowhere)?;
@@ -122,7 +123,7 @@ where
     let role = role.map_err(|error| (error, concerned.clone()))?;
     enough(&admitted.chosen, role).map_err(|error| (error, concerned.clone()))?;
     admitted.watch.needs(role);
-    // The request may have taken long to arrive, and the right to it may have gone meanwhile.
+    // The request may have taken long to arrive, and the permission may have been lost meanwhile.
     admitted.watch.recheck().map_err(|error| (error, concerned.clone()))?;
     if guard.sandbox_key == SandboxKey::Id {
         let ids = &admitted.proxy.app.part::<SandboxIds>();
@@ -136,7 +137,8 @@ where
     Ok((Some(read), concerned))
 }
 
-/// Reads the first message of a request that streams. It must arrive soon, while its caller has the right to it.
+/// Reads the first message of a streaming request. Fails if it takes longer than the configured time, passes the
+/// deadline, or its caller loses the permission.
 async fn first<B>(admitted: &Admitted<'_>, body: &mut B) -> Result<Read, Error>
 where
     B: Body<Data = Bytes> + Unpin,

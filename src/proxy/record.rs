@@ -1,4 +1,4 @@
-//! What the audit log gets of a forwarded call: an intent before anything is sent, an outcome when it is over.
+//! Audits a forwarded call: stores an intent before anything is sent, and the outcome when the call has ended.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -25,7 +25,7 @@ use crate::upstream::exchange::Meter;
 use crate::upstream::said;
 use crate::upstream::unanswered::Unanswered;
 
-/// Leaves word for the audit layer that the call was not let through.
+/// Records a rejected call for the audit layer.
 pub(crate) fn refuse(
     call: &Call,
     guard: Option<&Guard>,
@@ -42,11 +42,11 @@ pub(crate) fn refuse(
     call.note.lock().refused = Some(refusal);
 }
 
-/// Stores the intent. Durable when it answers.
+/// Stores the intent. Returns when it is durable.
 ///
 /// # Errors
-/// `AUDIT_UNAVAILABLE`: nothing may be sent. Why the call must end, if it must while this waits: an intent that is stored
-/// then is closed with that.
+/// `AUDIT_UNAVAILABLE` if it cannot be stored: nothing may be sent. If the call must end during the wait, returns the
+/// reason; an intent that is stored afterwards is closed with that reason.
 pub(super) async fn open(
     app: &Arc<App>,
     admitted: &Admitted<'_>,
@@ -70,8 +70,8 @@ pub(super) async fn open(
     let (opened, mut answer) = oneshot::channel::<Result<Closing, Error>>();
     let given_up = Arc::new(OnceLock::<Ended>::new());
     let why = Arc::clone(&given_up);
-    // In a task of its own: where the caller hangs up meanwhile, what was stored must be closed all the same. The
-    // closing is what travels, so one that nobody receives closes itself.
+    // Runs in a separate task: if the caller hangs up meanwhile, the stored intent must still be closed. The task sends
+    // the `Closing` itself, which closes the intent when it is dropped unreceived.
     let main = Arc::clone(&app);
     main.spawn(async move {
         let entry = app.audit.open(intent).await;
@@ -103,7 +103,7 @@ pub(super) async fn open(
     Err(error)
 }
 
-/// How a call has ended that the gateway has not answered.
+/// Outcome of a call to which the gateway did not respond.
 #[derive(Debug, Clone, Copy)]
 struct Ended {
     ending: Ending,
@@ -118,10 +118,10 @@ impl Ended {
     }
 }
 
-/// An intent that waits for its outcome. Dropped without one, the caller has gone.
+/// An open audit intent. Dropping it without an outcome records that the caller cancelled the call.
 ///
-/// Whoever makes a call chooses when it hangs up and how long it waits, so neither says that nothing was done: where the
-/// gateway may have acted and has not told, the outcome is unknown.
+/// The caller decides when it hangs up and how long it waits, so neither proves that nothing was done: if the gateway
+/// may have acted and did not report the outcome, the outcome is recorded as unknown.
 pub(crate) struct Closing {
     app: Arc<App>,
     entry: Option<OpenEntry>,
@@ -132,22 +132,23 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    /// What the request is to tell that is sent for it.
+    /// Returns the flag that is set when the gateway may act on the request.
     pub(super) fn unanswered(&self) -> Unanswered {
         self.unanswered.clone()
     }
 
-    /// The gateway has begun to answer with a stream: it has done what it was asked for, as far as that goes.
+    /// Records that the gateway began to stream its response: it accepted the request, so the outcome is no longer
+    /// unknown.
     pub(super) fn begun(&mut self) {
         self.unanswered = Unanswered::default();
     }
 
-    /// The gateway has told that it has not done it.
+    /// Records that the gateway reported the outcome.
     pub(super) fn told(&self) {
         self.unanswered.settle();
     }
 
-    /// The gateway has answered with this status.
+    /// Closes the intent with the status from the gateway.
     pub(super) fn answered(self, code: i32, status: Option<&HeaderMap>) {
         if !said::leaves_open(code, status) {
             self.told();
@@ -155,7 +156,7 @@ impl Closing {
         self.finish(code);
     }
 
-    /// Tells the bytes of a stream, and the digest of what has passed, with the outcome.
+    /// Adds the byte counts of a stream, and the digest of its request bytes, to the outcome.
     pub(crate) fn metered(&mut self, meter: &Arc<Meter>, streaming: Streaming) {
         self.meter = Some((Arc::clone(meter), streaming));
     }
@@ -165,7 +166,7 @@ impl Closing {
         self.ids = ids;
     }
 
-    /// The call has ended with this code, whoever said it.
+    /// Closes the intent with the final code, from the gateway or from Shoreguard.
     pub(crate) fn finish(mut self, code: i32) {
         if let Some(ids) = self.ids.take() {
             ids.finish(code);
@@ -173,12 +174,12 @@ impl Closing {
         self.close(code);
     }
 
-    /// The call was refused after its intent had been stored; nothing was sent.
+    /// Closes the intent of a call that was rejected after the intent was stored. Nothing was sent.
     pub(crate) fn refused(mut self, error: &Error) {
         self.end(Ending::Denied, code_of(error).0 as i32);
     }
 
-    /// The call has ended with an error of ours.
+    /// Closes the intent of a call that ended with one of Shoreguard's own errors.
     pub(super) fn ended(mut self, error: &Error) {
         let Ended { ending, code } = Ended::of(error);
         if let (Some(ids), Ending::Failed) = (self.ids.take(), ending) {
@@ -187,7 +188,7 @@ impl Closing {
         self.end(ending, code);
     }
 
-    /// Hands the intent on: somebody else closes it.
+    /// Returns the entry, which the caller of this function must close.
     pub(crate) fn into_entry(mut self) -> Option<OpenEntry> {
         self.entry.take()
     }

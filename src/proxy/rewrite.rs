@@ -1,10 +1,10 @@
-//! The one answer that is changed: `CreateSshSession` says where to connect to, which must stay here. A client that
-//! followed the gateway's own address would go around every check.
+//! Rewrites the only response that is modified: `CreateSshSession` returns the address to connect to, which must be
+//! that of Shoreguard. A client that connected to the gateway's own address would bypass every check.
 
 use crate::net::public_address::PublicAddress;
 use crate::pb::wire::{self, Fields};
 
-/// Largest answer that is rewritten.
+/// Maximum size of a response that is rewritten, in bytes.
 pub(crate) const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// Fields of `CreateSshSessionResponse`, the same in both generations.
@@ -14,8 +14,8 @@ mod field {
     pub(super) const SCHEME: u32 = 5;
 }
 
-/// Returns the answer with our address in place of the gateway's; `None` if it can't be read. Every other field stays as it
-/// came.
+/// Replaces the gateway's address with Shoreguard's and leaves all other fields unchanged. Returns `None` if the
+/// response cannot be parsed.
 pub(crate) fn rewrite(address: &PublicAddress, answer: &[u8]) -> Option<Vec<u8>> {
     let mut rewritten = Vec::with_capacity(answer.len() + address.host.len() + 16);
     let mut fields = Fields::of(answer);

@@ -1,10 +1,10 @@
-//! Which sandbox an id means: generation 0.0 names sandboxes by id in many calls.
+//! Maps sandbox ids to names: many calls of generation 0.0 identify sandboxes by id.
 //!
 //! Invariants
-//! - an id is known on the gateway that told it and on no other (T08); one of another gateway gets the same answer as
-//!   one that doesn't exist;
-//! - what a gateway tells is bounded, in number and in length;
-//! - a gateway whose address or credentials changed tells everything anew (T04).
+//! - an id is known only on the gateway that reported it (T08); an id of another gateway gets the same response as one
+//!   without a sandbox;
+//! - what is stored of a gateway's responses is bounded, in number and in length;
+//! - the ids of a gateway are discarded when its address or credentials change (T04).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,22 +27,22 @@ use crate::upstream::credential;
 use crate::upstream::message;
 use crate::upstream::unary::Unanswered;
 
-/// Ids that are kept of one gateway; past them it is begun anew.
+/// Maximum number of stored ids per gateway; at the limit, all of them are discarded.
 const IDS_MAX: usize = 20_000;
-/// Longest id, workspace or name that is kept, in bytes.
+/// Maximum length of a stored id, workspace or name, in bytes.
 const TEXT_BYTES_MAX: usize = 253;
-/// Largest answer that is looked into as it passes.
+/// Maximum size of a forwarded response that is searched for ids, in bytes.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-/// Sandboxes of one page.
+/// Sandboxes per page.
 const PAGE: u64 = 200;
-/// Pages that are asked for at most.
+/// Maximum number of pages that are requested.
 const PAGES_MAX: usize = 100;
-/// How long one page may take.
+/// Timeout of one page.
 const PAGE_TIME: Duration = Duration::from_secs(5);
 
 const LIST: &str = "/openshell.v1.OpenShell/ListSandboxes";
 
-/// The ids of every gateway.
+/// The known ids of all gateways.
 #[derive(Debug, Default)]
 pub struct SandboxIds {
     gateways: Mutex<HashMap<GatewayId, Known>>,
@@ -52,7 +52,7 @@ pub struct SandboxIds {
 struct Known {
     connection_version: u64,
     places: HashMap<Box<str>, Arc<SandboxName>>,
-    /// Held by who asks the gateway; when the last asking began.
+    /// Held while the sandboxes are listed; contains the start time of the last listing.
     asking: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
@@ -78,9 +78,9 @@ impl SandboxIds {
         Arc::clone(&known(&mut gateways, gateway, version).asking)
     }
 
-    /// Takes in what an answer tells; answers how many sandboxes it holds.
+    /// Stores the ids in a response. Returns the number of sandboxes in it.
     pub(crate) fn learn(&self, gateway: GatewayId, version: u64, answer: &[u8]) -> usize {
-        // Read before the lock is taken, since the cores share it.
+        // Parsed before the lock is taken, since all cores share it.
         let (places, count) = told(answer);
         let mut gateways = self.gateways();
         let known = known(&mut gateways, gateway, version);
@@ -93,10 +93,11 @@ impl SandboxIds {
         count
     }
 
-    /// The sandbox of an id, of which the gateway is asked where it isn't known.
+    /// Returns the sandbox of an id. Lists the gateway's sandboxes if the id is not known.
     ///
     /// # Errors
-    /// `SANDBOX_UNPLACED`, whether it is nowhere or elsewhere.
+    /// `SANDBOX_UNPLACED` if the gateway has no such sandbox, whether or not another gateway has it.
+    /// `GATEWAY_UNREACHABLE`, `GATEWAY_CREDENTIAL_REFUSED` or `GATEWAY_OVER_BUDGET` if the sandboxes cannot be listed.
     pub(crate) async fn place(
         &self,
         gateway: GatewayId,
@@ -116,7 +117,7 @@ impl SandboxIds {
         }
         let arrived = Instant::now();
         let asking = self.asking(gateway, version);
-        // One at a time: a flood of ids that don't exist costs the gateway one listing after the other, not many at once.
+        // One listing at a time: a flood of unknown ids causes listings one after the other, not many at once.
         let mut asked = asking.lock().await;
         if asked.is_none_or(|at| at < arrived) {
             *asked = Some(Instant::now());
@@ -149,7 +150,7 @@ impl SandboxIds {
                     }
                 }
             })?;
-            // A gateway may give fewer than were asked for, so only an empty page is the last.
+            // A gateway may return fewer than requested, so only an empty page is the last.
             match self.learn(gateway, connection.version(), &answer) {
                 0 => break,
                 count => offset += count as u64,
@@ -159,13 +160,13 @@ impl SandboxIds {
     }
 }
 
-/// An id of a sandbox, and what it names.
+/// A sandbox id and the sandbox's name.
 type Placed = (Box<str>, Arc<SandboxName>);
 
-/// The ids of an answer with what they name, and how many sandboxes it holds.
+/// Returns the ids and names of the sandboxes in a response, and the number of sandboxes.
 fn told(answer: &[u8]) -> (Vec<Placed>, usize) {
     let (mut fields, mut places, mut count) = (Fields::of(answer), Vec::new(), 0);
-    // `sandbox` and `sandboxes` are field 1 of their answers, `metadata` field 1 of a sandbox.
+    // `sandbox` and `sandboxes` are field 1 of their response messages, `metadata` is field 1 of a sandbox.
     while let Ok(Some((number, value))) = fields.field() {
         let (1, Value::Bytes(sandbox)) = (number, value) else { continue };
         count += 1;
@@ -188,19 +189,19 @@ fn known(gateways: &mut HashMap<GatewayId, Known>, gateway: GatewayId, version: 
     known
 }
 
-/// An answer that is looked into as it passes.
+/// Collects a forwarded response, to learn the sandbox ids in it.
 pub(crate) struct Learn {
     app: Arc<App>,
     gateway: GatewayId,
     version: u64,
     chunks: Option<Vec<Bytes>>,
     bytes: usize,
-    /// Counts what is kept for the caller, apart from what the call itself holds.
+    /// Counts the collected bytes against the caller, separately from what the call itself holds.
     share: Option<Share>,
 }
 
 impl Learn {
-    /// For an answer on a connection of this version. What is kept of it counts in a share of the caller.
+    /// Creates a collector for a response on a connection of this version.
     pub(crate) fn new(
         app: &Arc<App>,
         gateway: GatewayId,
@@ -210,8 +211,8 @@ impl Learn {
         Self { app: Arc::clone(app), gateway, version, chunks: Some(Vec::new()), bytes: 0, share }
     }
 
-    /// Keeps a part of it, which costs no copy. Nothing is kept of an answer that is too long, or whose caller holds too
-    /// much already: the gateway is asked when an id is needed.
+    /// Adds a chunk, without copying it. Discards everything if the response is too long or the caller holds too much:
+    /// the gateway is then called when an id is needed.
     pub(crate) fn push(&mut self, data: &Bytes) {
         let Some(chunks) = &mut self.chunks else { return };
         self.bytes += data.len();
@@ -224,9 +225,9 @@ impl Learn {
         }
     }
 
-    /// It is whole.
+    /// Learns the ids of the complete response.
     pub(crate) fn finish(self) {
-        // An answer that came from where the gateway no longer is tells nothing.
+        // A response from a previous address of the gateway is ignored.
         let current =
             self.app.fleet.targets.get(self.gateway).map(|target| target.connection_version);
         let Some(chunks) = self.chunks.filter(|_| current == Some(self.version)) else { return };

@@ -1,10 +1,10 @@
-//! Whether a message is of the gateway's own generation.
+//! Checks whether a message belongs to the gateway's own generation.
 //!
-//! A gateway passes over fields that it doesn't know, and takes a field of another type for its own where the bytes allow
-//! it: a sandbox that was meant for one workspace then lands in another. Where a request is read anyway, one that the
-//! other generation explains better is refused, and its sender is told.
+//! A gateway ignores fields that it does not know, and misinterprets a field of another type if its bytes are valid: a
+//! sandbox that was meant for one workspace is then created in another. A parsed request that fits the other generation
+//! better is rejected, with an error that names both generations.
 //!
-//! Invariant: the other generation is asked only where something is odd, so that a sound request is read once.
+//! Invariant: the other generation is tried only if something is suspicious, so that a valid request is parsed once.
 
 use crate::access::policy::{self, UPSTREAM_V0_0, UPSTREAM_V0_1, UpstreamMethod};
 use crate::error::{Error, Reason};
@@ -12,10 +12,10 @@ use crate::pb::strict::{Schema, Unknown};
 use crate::pb::wire;
 use crate::upstream::generation::{Generation, releases};
 
-/// Reads a request strictly in the gateway's generation.
+/// Parses a request strictly in the gateway's generation.
 ///
 /// # Errors
-/// `WIRE_MISMATCH`, or that of the [`Fault`](crate::pb::strict::Fault).
+/// `WIRE_MISMATCH` if it fits the other generation better; otherwise that of the [`Fault`](crate::pb::strict::Fault).
 pub(super) fn check(
     row: &UpstreamMethod,
     generation: Generation,
@@ -44,7 +44,7 @@ pub(super) fn check(
     Err(Error::refused(Reason::WireMismatch, why))
 }
 
-/// Reads a request strictly that is passed on as it came, whatever the other generation would make of it.
+/// Parses a request strictly in the gateway's generation, without trying the other one.
 ///
 /// # Errors
 /// That of the [`Fault`](crate::pb::strict::Fault).
@@ -57,7 +57,8 @@ pub(super) fn sound(
     Ok(())
 }
 
-/// How many fields of a message the other generation does not know; none where it can't be read there.
+/// Returns the other generation and the number of fields that it does not know, or `None` if it cannot parse the
+/// message.
 fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation, usize)> {
     let (other, table) = match own {
         Generation::V0_0 => (Generation::V0_1, UPSTREAM_V0_1),
@@ -68,8 +69,8 @@ fn elsewhere(path: &str, own: Generation, message: &[u8]) -> Option<(Generation,
     Some((other, unknown))
 }
 
-/// Whether the text of a workspace is a selector of generation 0.1: its first byte is the key of a field, which no name
-/// begins with.
+/// Whether the text of a workspace is a selector of generation 0.1: it then starts with the key byte of a field, which
+/// no workspace name starts with.
 fn selects(row: &UpstreamMethod, message: &[u8]) -> bool {
     let path = row.guard.as_ref().map_or(&[][..], |guard| guard.workspace_path);
     wire::text_at(message, path).is_some_and(|text| text.starts_with(['\n', '\u{12}']))

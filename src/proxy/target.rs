@@ -1,5 +1,5 @@
-//! Which gateway a call is for: the one that its credential is bound to, else metadata, else the authority, else the
-//! only one that the caller may see (T02).
+//! Selects the gateway of a call: the one to which its credential is bound, otherwise the one named by the metadata,
+//! otherwise by the authority, otherwise the only one visible to the caller (T02).
 
 use http::uri::Authority;
 use http::{HeaderMap, Request};
@@ -11,25 +11,25 @@ use crate::db::types::{GatewayId, GatewayRef, NamedGateway};
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
 
-/// The metadata that names a gateway.
+/// Metadata key that names a gateway.
 const HEADER: &str = "x-shoreguard-gateway";
 
-/// Choices that are listed where the call names none.
+/// Maximum number of gateways that are listed if the call names none.
 const CHOICES_MAX: usize = 20;
 
-/// Longest name that is repeated to the caller and the audit log, in characters.
+/// Maximum length of a name that is repeated to the caller and the audit log, in characters.
 const NAME_CHARACTERS_MAX: usize = 253;
 
-/// A gateway that the caller sees, and its role there.
+/// A gateway that is visible to the caller, and the caller's role there.
 #[derive(Debug, Clone)]
 pub(crate) struct Chosen {
     /// The gateway.
     pub(crate) gateway: GatewayRef,
-    /// The caller's role there; never none.
+    /// The caller's role there; never [`Role::None`].
     pub(crate) role: Role,
 }
 
-/// What a call says of its gateway.
+/// The gateway names in a call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said<'a> {
     metadata: Option<&'a str>,
@@ -37,7 +37,7 @@ pub(crate) struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// From metadata and authority.
+    /// Reads metadata and authority.
     pub(crate) fn of(
         headers: &'a HeaderMap,
         authority: Option<&'a Authority>,
@@ -51,7 +51,7 @@ impl<'a> Said<'a> {
     }
 }
 
-/// The gateway of a call.
+/// Selects the gateway of a call.
 pub(crate) fn of(snapshot: &Snapshot, caller: &Caller, said: Said<'_>) -> Result<Chosen, Error> {
     match caller.bound() {
         None => choose(snapshot, caller.principal(), named(said)?),
@@ -59,7 +59,8 @@ pub(crate) fn of(snapshot: &Snapshot, caller: &Caller, said: Said<'_>) -> Result
     }
 }
 
-/// Returns the gateway that a refused call selects, for the audit log: as the caller names it, whether or not it is there.
+/// Returns the gateway that a rejected call selects, for the audit log: as named by the caller, even if it does not
+/// exist.
 pub(crate) fn selected<B>(
     app: &App,
     caller: &Caller,
@@ -74,7 +75,8 @@ pub(crate) fn selected<B>(
     Some(NamedGateway { id: app.snapshot.gateway_id(&name), name: name.into() })
 }
 
-/// A call by a credential that is bound goes to its gateway. Naming another, there or not, is refused alike.
+/// Selects the gateway to which the credential is bound. Naming any other gateway gets the same error, whether or not
+/// it exists.
 fn bound_to(
     snapshot: &Snapshot,
     principal: PrincipalId,
@@ -90,10 +92,10 @@ fn bound_to(
     choose(snapshot, principal, Some(&own))
 }
 
-/// The name that a call gives, if it gives one.
+/// Returns the name in the call, if any.
 fn named(said: Said<'_>) -> Result<Option<&str>, Error> {
     match (said.metadata, said.authority) {
-        // A host name has no case, a gateway's name has: the authority is compared as what it is.
+        // Host names are case-insensitive, gateway names are not: the authority is compared as a host name.
         (Some(m), Some(a)) if !m.eq_ignore_ascii_case(a) => {
             let why = "metadata and authority name two gateways";
             Err(Error::refused(Reason::GatewayAmbiguous, why))
@@ -102,7 +104,7 @@ fn named(said: Said<'_>) -> Result<Option<&str>, Error> {
     }
 }
 
-/// The first label of a host under the domain; none where it is not under it, or deeper.
+/// Returns the label of a host directly below the domain, or `None` if the host is not one label below it.
 fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     let at = host.len().checked_sub(domain.len())?;
     let (label, end) = host.split_at_checked(at)?;
@@ -110,7 +112,8 @@ fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     (!label.is_empty() && !label.contains('.')).then_some(label)
 }
 
-/// The gateway of a call. One that doesn't exist and one on which the caller has no role are told apart by nothing.
+/// Returns the named gateway, or the only visible one if `named` is `None`. A gateway that does not exist gets the same
+/// error as one on which the caller has no role.
 fn choose(
     snapshot: &Snapshot,
     principal: PrincipalId,

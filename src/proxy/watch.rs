@@ -1,6 +1,6 @@
-//! What ends a call from our side: its deadline, and the loss of the right to it.
+//! Ends a call on Shoreguard's side: at its deadline, or when its caller loses the permission.
 //!
-//! A stream is registered from the start, a unary call only once it has waited for a while: most are over by then.
+//! A stream is registered from the start, a unary call only after it has waited for a while: most have ended by then.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use crate::net::deadline::late;
 use crate::net::taking::Taking;
 use crate::role::Role;
 
-/// How long a unary call waits before it is watched.
+/// How long a unary call waits before it is registered.
 const WATCHED_AFTER: Duration = Duration::from_millis(500);
 
-/// What a wait without an end is cut to: the timer must be at some time.
+/// Used as the time of an unlimited wait, since the timer needs one.
 const FAR: Duration = Duration::from_hours(24);
 
 /// How long a call that must end may go without its body being polled, before its stream is reset. A caller that reads
 /// gets a status within that time.
 const UNPOLLED_TIME: Duration = Duration::from_millis(250);
 
-/// Watches one call.
+/// Deadline and permission of one call.
 pub(crate) struct Watch {
     app: Arc<App>,
     standing: Standing,
@@ -47,7 +47,7 @@ struct Registered {
 }
 
 impl Watch {
-    /// For a caller that was let in with `least`.
+    /// Creates the watch of a caller that was admitted with the role `least`.
     pub(crate) fn new(
         app: &Arc<App>,
         caller: Caller,
@@ -65,12 +65,12 @@ impl Watch {
         }
     }
 
-    /// What the call has turned out to need, if it is more.
+    /// Raises the required role, if `role` is higher.
     pub(crate) fn needs(&mut self, role: Role) {
         self.standing.needs(role);
     }
 
-    /// Registers it. A drain ends it at once where its answer streams.
+    /// Registers the call. A drain ends it at once if its response streams.
     pub(crate) fn register(&mut self, streams: bool) {
         let stream = self.app.live.enter_as(self.standing.clone());
         let stream = if streams { stream.ending_at_drain() } else { stream };
@@ -78,13 +78,13 @@ impl Watch {
         self.live = Some(Registered { stream, ended });
     }
 
-    /// When the timer is next needed.
+    /// Returns when the timer must fire next.
     pub(crate) fn next(&self) -> Instant {
         let watched = if self.live.is_none() { self.watched_from } else { Instant::now() + FAR };
         self.deadline.map_or(watched, |deadline| deadline.min(watched))
     }
 
-    /// Why the call must end, once it must; with a timer of the waiting function's own.
+    /// Returns the reason once the call must end. Uses a timer of the caller.
     pub(crate) fn poll_with(
         &mut self,
         mut timer: Pin<&mut Sleep>,
@@ -109,7 +109,7 @@ impl Watch {
         }
     }
 
-    /// The same, with a timer that is made when it is first needed.
+    /// As [`Watch::poll_with`], with a timer that is created on first use.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         let next = self.next();
         let mut timer = self.timer.take().unwrap_or_else(|| Box::pin(sleep_until(next)));
@@ -118,8 +118,8 @@ impl Watch {
         polled
     }
 
-    /// Returns why the call must end now, if it must. Asked before each part of an answer: where the next part is always
-    /// ready, nothing else would ask.
+    /// Returns the reason if the call must end now. Called before each part of a response: if the next part is always
+    /// ready, no other check runs.
     pub(crate) fn over(&self) -> Option<Error> {
         if let Some(why) = self.live.as_ref().and_then(|live| live.stream.why()) {
             return Some(why.into());
@@ -130,8 +130,8 @@ impl Watch {
         self.recheck().err()
     }
 
-    /// Waits until a registered call must end, and resets its stream if it is still there [`UNPOLLED_TIME`] later: the
-    /// body of an answer that the caller does not take is never polled, so it can't end itself.
+    /// Waits until a registered call must end, and resets its stream if it still exists [`UNPOLLED_TIME`] later: the
+    /// body of a response that the caller does not read is never polled, so it cannot end itself.
     pub(crate) fn reset_unpolled(
         &self,
         taking: Arc<Taking>,
@@ -154,18 +154,18 @@ impl Watch {
         }
     }
 
-    /// Checks whether the caller may still do what it was let in for: a request may take long to arrive.
+    /// Checks whether the caller still has the permission with which it was admitted: a request may take long to
+    /// arrive.
     pub(crate) fn recheck(&self) -> Result<(), Error> {
         self.standing.check(&self.app.snapshot).map_err(Into::into)
     }
 
-    /// Returns the same check for the body of the request, which may be sent by a task of its own.
+    /// Returns the same check for the body of the request, which may be sent by a separate task.
     pub(crate) fn guard(&self) -> Guard {
         Guard::new(&self.app.snapshot, self.standing.clone())
     }
 
-    /// Waits for something else no longer than the call may last, and no longer than the right to it where it is
-    /// registered.
+    /// Waits for a future, but not beyond the deadline or, if the call is registered, the loss of the permission.
     pub(crate) async fn within<T>(&self, f: impl Future<Output = T>) -> Result<T, Error> {
         tokio::select! {
             biased;

@@ -1,6 +1,7 @@
-//! One folder per resource: removing the folder removes the feature.
+//! One module per resource: deleting the module removes the feature.
 //!
-//! In each, `rpc` translates, `domain` decides, `store` remembers. A resource uses another only through its `domain`.
+//! In each module, `rpc` translates messages, `domain` makes the decisions and `store` accesses the database. A
+//! resource uses another one only through its `domain`.
 
 pub mod access_bindings;
 pub mod audit;

@@ -1,8 +1,8 @@
-//! From a decoded message to a checked call: policy check, [`Ctx`](crate::ctx::Ctx), domain function, status.
+//! Runs the handler of a decoded message: policy check, [`Ctx`](crate::ctx::Ctx), domain function, status.
 //!
-//! Reads go through [`call`], which is dropped with its caller. Writes go through [`call_write`], which runs in a task
-//! of its own to its end, so that a caller that hangs up neither leaves a transaction open nor loses the outcome.
-//! What streams goes through [`super::streams`].
+//! Reads use [`call`], which is dropped when the caller hangs up. Writes use [`call_write`], which runs to completion
+//! in its own task, so that a caller that hangs up neither leaves a transaction open nor loses the outcome. Streams use
+//! [`super::streams`].
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use crate::error::{Error, Kind};
 use crate::net::deadline;
 use crate::status::{code_of, status};
 
-/// What a handler answers.
+/// The result of a handler.
 pub type Reply<R> = Result<Response<R>, Status>;
 
 pub(super) fn call_of<M>(request: Request<M>) -> Result<(Call, M), Error> {
     let (_, mut extensions, message) = request.into_parts();
-    // Without it the layers were not run: nothing is known of the caller, so nothing is done.
+    // Without the extension the layers did not run: the caller is unknown, so the call fails.
     let call =
         extensions.remove::<Call>().ok_or_else(|| Error::internal("a call without layers"))?;
     Ok((call, message))
 }
 
-/// A read: checked, run, answered. Dropped with its caller.
+/// Runs a read: checks the caller, runs the handler, returns the response. Dropped when the caller hangs up.
 pub async fn call<M, R>(
     app: &Arc<App>,
     request: Request<M>,
@@ -69,13 +69,13 @@ where
     let standing = granted.standing();
     let grant = M::Grant::grant(granted, None, false).await?;
     let answer = f(&grant, message).await;
-    // The work may have waited, and the caller may have lost its right to the answer meanwhile.
+    // The handler may have waited, and the caller may have lost its access to the response since.
     let answer = match standing.map_or(Ok(()), |standing| standing.check(&app.snapshot)) {
         Ok(()) => answer,
         Err(ended) => Err(ctx::of_own_call(ended, refusal.gateway_id())),
     };
     if let Some(intent) = intent {
-        // Stored before the answer leaves, so that nobody reads unseen.
+        // Stored before the response is sent, so that every sensitive read is recorded.
         app.audit.record(intent, outcome(app, &call, answer.as_ref().err())).await?;
     } else if let Err(
         error @ (Error::Denied { .. }
@@ -83,13 +83,13 @@ where
         | Error::Missing { kind: Kind::Gateway, .. }),
     ) = &answer
     {
-        // The exact scope was the domain's to check, and it did not hold.
+        // The domain checked the exact scope and refused.
         call.note.lock().refused = Some(refusal.because(error));
     }
     answer
 }
 
-/// A write: checked, its intent stored, run to its end, its outcome stored.
+/// Runs a write: checks the caller, stores the intent, runs the handler to completion, stores the outcome.
 pub async fn call_write<M, R, F, Fut>(app: &Arc<App>, request: Request<M>, f: F) -> Reply<R>
 where
     M: Rpc,
@@ -148,7 +148,7 @@ where
             .await
             .unwrap_or_else(|_| Err(Error::internal("a handler panicked"))),
     };
-    // What nobody knows the outcome of keeps its key: a repeat must not do it twice.
+    // A call with an unknown outcome keeps its key: a repeat must not do it twice.
     let unknown = answer.as_ref().is_err_and(|error| is_unknown(&call, error));
     if let Some(claimed) = claimed.filter(|_| !unknown) {
         let settled = call.note.lock().settled;
@@ -161,7 +161,7 @@ where
         && call.caller.is_none()
         && call.note.lock().entry.is_none()
     {
-        // A wrong guess of nobody: counted, never an entry of its own (T16).
+        // A wrong guess of an anonymous caller: it is counted and does not get its own entry (T16).
         app.audit.count_anonymous(call.client_ip, call.method, code_of(error).1.as_str());
     }
     close(app, &call, answer.as_ref().err()).await;
@@ -174,19 +174,19 @@ where
     let mut note = call.note.lock();
     let without = note.entry.is_none() && !note.deferred;
     if without && let Err(error) = &answer {
-        // What it is about could not be loaded, or not by this caller: refused like what the scope refuses.
+        // The object could not be loaded, or not by this caller: recorded like a refusal by the scope.
         note.refused =
             note.refused.take().or_else(|| unsettled.map(|refusal| refusal.because(error)));
     }
     if without && answer.is_ok() {
-        // The domain returned without settling its scope: a fault of ours, and a refusal for the caller.
+        // The domain returned without opening an audit entry, which is a bug in Shoreguard: the call fails.
         return Err(Error::internal("a write without an intent"));
     }
     answer
 }
 
-/// Refuses a write before anything is stored of it: of a caller with too many refused ones, and of one whose role where it
-/// writes is below admin while the disk is low.
+/// Refuses a write before anything of it is stored: if the caller has too many refused writes, or if its role in the
+/// scope is below admin while the disk is low.
 fn may_write(
     app: &App,
     method: &Method,
@@ -200,7 +200,7 @@ fn may_write(
         .map_or(Ok(()), |credential| app.audit.refused_writes().admit(credential, app.clock.now()))
 }
 
-/// Answers a repeated call as it was answered first, if the caller may still make it. The repeat is a record of its own.
+/// Returns the stored response of a repeated call if the caller still has access. The repeat gets its own audit entry.
 async fn replay<R: Message + Default>(
     app: &Arc<App>,
     call: &Call,
@@ -222,7 +222,7 @@ async fn replay<R: Message + Default>(
     R::decode(kept.answer.as_slice()).map_err(Error::internal)
 }
 
-/// Checks the role of a repeated call as it is now, also on the gateway that only the stored object told (T17).
+/// Checks the current role of the caller of a repeated call, including on the gateway of the stored object (T17).
 /// Returns that gateway.
 fn may_replay(app: &App, granted: &Granted, kept: &Kept) -> Result<Option<NamedGateway>, Error> {
     granted.recheck()?;
@@ -236,12 +236,12 @@ fn may_replay(app: &App, granted: &Granted, kept: &Kept) -> Result<Option<NamedG
     Ok(name.map(|name| NamedGateway { id: Some(settled.gateway), name }))
 }
 
-/// Closes the intent of a call, once. That it can't be stored does not undo what was done.
+/// Closes the audit entry of a call. If the outcome cannot be stored, the call still succeeds.
 pub(crate) async fn close(app: &App, call: &Call, error: Option<&Error>) {
     close_as(app, call, error, None).await;
 }
 
-/// The same, where the caller is told a code that is not ours for the error: a gateway's own.
+/// Does the same with another status code: the code of a gateway that was passed on to the caller.
 pub(crate) async fn close_as(app: &App, call: &Call, error: Option<&Error>, code: Option<i32>) {
     let Some(entry) = call.note.lock().entry else { return };
     let mut outcome = outcome(app, call, error);
@@ -251,13 +251,13 @@ pub(crate) async fn close_as(app: &App, call: &Call, error: Option<&Error>, code
     }
 }
 
-/// Whether nobody knows if a call that failed was carried out. Whoever called can hang up or stop waiting once the gateway
-/// has it, and the answer to a commit can be lost.
+/// Whether it is unknown if a failed call was carried out: the caller can hang up or time out after the gateway has
+/// received the call, and the response to a commit can be lost.
 fn is_unknown(call: &Call, error: &Error) -> bool {
     error.is_in_doubt() || call.note.unanswered.is_open()
 }
 
-/// How a call ended, for the audit log.
+/// Builds the outcome of a call for the audit log.
 pub(crate) fn outcome(app: &App, call: &Call, error: Option<&Error>) -> Outcome {
     let ending = match error {
         None => Ending::Ok,

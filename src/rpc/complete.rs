@@ -1,7 +1,7 @@
-//! A request body that is complete with its first message, whatever becomes of its stream afterwards.
+//! A request body that ends after its first message, even if its stream is reset afterwards.
 //!
-//! A caller that resets its stream right after the message does not keep the call from being judged: what is refused
-//! is recorded, although nobody reads the answer. A message that did not arrive whole is not judged.
+//! A call whose stream is reset right after the message is still checked, so that a refusal is recorded although the
+//! caller does not read the response. A message that did not arrive completely is not checked.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// Bytes before a message: the flag and the length.
+/// Length of the prefix of a message: the flag and the length.
 const PREFIX_BYTES: usize = 5;
 
 /// A body of one message.

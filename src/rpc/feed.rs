@@ -1,11 +1,11 @@
-//! The task behind a stream of answers, and what its reader gets.
+//! The task behind a response stream, and the stream that its reader gets.
 //!
 //! Invariants
-//! - the call is answered after the first step of its handler: what the stream follows is fixed by then, and an error of
+//! - the call is answered after the first step of its handler, which determines what the stream follows; an error of
 //!   that step is the status of the call;
-//! - a stream that is cut short (deadline, loss of the right to it, drain) ends with that status at once and drops its
-//!   buffered messages; the handler's own end follows its messages, however slowly they are read;
-//! - an intent that was stored is closed before the task ends, whether or not anybody reads;
+//! - a stream that is cut short (deadline, loss of access, drain) ends with that status at once and drops its buffered
+//!   messages; if the handler ends the stream, its status follows its messages, however slowly they are read;
+//! - a stored intent is closed before the task ends, even if the response is not read;
 //! - opening is never interrupted: a caller that hangs up meanwhile leaves no intent without an outcome.
 
 use std::panic::AssertUnwindSafe;
@@ -33,45 +33,46 @@ use crate::net::deadline;
 use crate::role::Role;
 use crate::status::status;
 
-/// Answers that wait for a slow reader, per stream.
+/// Number of messages that wait for a slow reader, per stream.
 const STREAM_BUFFER: usize = 16;
-/// Bytes of the answers that wait, per stream. A larger answer waits alone.
+/// Bytes of the messages that wait, per stream. A larger message waits alone.
 pub(super) const BUFFER_BYTES: u32 = 128 << 10;
-/// How long the status of a stream that is cut short may wait for its outcome to be stored.
+/// How long the status of a stream that is cut short may be delayed until its outcome is stored.
 const CLOSE_TIME: Duration = Duration::from_millis(250);
 
-/// An answer that waits for its reader.
+/// A message that waits for its reader.
 #[derive(Debug)]
 pub(super) struct Message<R> {
     pub(super) answer: R,
-    /// The role on a gateway that is needed to see it, where it is not the stream's.
+    /// The gateway and role needed to see the message, if they differ from those of the stream.
     pub(super) needs: Option<(GatewayId, Role)>,
-    /// Its part of the stream's bytes, returned when the answer is taken.
+    /// The share of the stream's buffer that the message uses, returned when the message is read.
     pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
-/// The messages of a stream, and the status that it ends with.
+/// The messages of a stream, followed by its final status.
 #[derive(Debug)]
 pub struct Answers<R> {
     messages: mpsc::Receiver<Message<R>>,
-    /// Comes once, from the task.
+    /// Sent once, by the task.
     end: Option<oneshot::Receiver<End>>,
-    /// What follows the last message.
+    /// The status after the last message.
     last: Option<Status>,
-    /// Checked for each message: one that waited for a slow reader does not reach a caller that has lost its right to it.
+    /// Checked for each message: a message that waited for a slow reader is not sent to a caller that has lost its
+    /// access.
     right: Option<(Arc<App>, Standing)>,
 }
 
 /// How a stream ends.
 #[derive(Debug)]
 enum End {
-    /// With this status, at once.
+    /// Immediately, with this status.
     Cut(Status),
-    /// With what the handler says, after its messages.
+    /// After its messages, with the result of the handler.
     Done(Option<Status>),
 }
 
-/// Why a stream is cut short.
+/// The reason for cutting a stream short.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
     Ended(Ended),
@@ -88,13 +89,14 @@ impl From<Cut> for Error {
 }
 
 impl<R> Answers<R> {
-    /// Returns why the caller has lost its right to the stream, if it has.
+    /// Returns why the caller has lost its access to the stream, or `None` if it has not.
     fn lost(&self) -> Option<Ended> {
         let (app, standing) = self.right.as_ref()?;
         standing.check(&app.snapshot).err()
     }
 
-    /// Returns whether the caller may see a message about a gateway, which it may have lost after the message was made.
+    /// Returns whether the caller may see a message about a gateway. It may have lost that access after the message was
+    /// sent.
     fn sees(&self, needs: Option<(GatewayId, Role)>) -> bool {
         let (Some((app, standing)), Some((gateway, least))) = (&self.right, needs) else {
             return true;
@@ -122,7 +124,7 @@ impl<R> futures_util::Stream for Answers<R> {
         if let Some(end) = self.end.as_mut()
             && let Poll::Ready(end) = Pin::new(end).poll(cx)
         {
-            // A task that is gone without a word went with its process.
+            // The task was dropped without sending an end: the process is stopping.
             let gone = |_| End::Cut(status(Ended::Draining.into()));
             self.end(end.unwrap_or_else(gone));
         }
@@ -142,17 +144,17 @@ impl<R> futures_util::Stream for Answers<R> {
                     Err(why)
                 }
             })),
-            // The task has dropped its sender and is about to say how the stream ends.
+            // The task has dropped its sender and is about to send the end.
             None if self.end.is_some() => Poll::Pending,
             None => Poll::Ready(self.last.take().map(Err)),
         }
     }
 }
 
-/// Opens a stream, runs the first step of its handler, and leaves the second step to a task.
+/// Opens a stream, runs the first step of its handler, and spawns a task for the second step.
 ///
 /// # Errors
-/// What opening or the first step refuses.
+/// Those of opening and of the first step.
 pub(super) async fn start<M, S, R, P, Prepared, F, Followed>(
     app: &Arc<App>,
     opening: impl Future<Output = Result<Opened<M>, Error>> + Send + 'static,
@@ -217,7 +219,7 @@ fn feed<R>() -> (Feed<R>, Answers<R>) {
 }
 
 impl<R> Feed<R> {
-    /// Runs the second step of a handler until it ends or something else ends it.
+    /// Runs the second step of a handler until it ends or the stream is cut short.
     async fn run<Followed>(
         self,
         app: &App,
@@ -255,7 +257,7 @@ impl<R> Feed<R> {
     }
 }
 
-/// Notes a refusal of the first step for the audit log: the exact scope was the domain's to check, and it did not hold.
+/// Notes a refusal of the first step for the audit log: the domain checked the exact scope and refused.
 fn note(call: &Call, refusal: Refusal, error: &Error) {
     let mut note = call.note.lock();
     if note.entry.is_none()
@@ -265,7 +267,7 @@ fn note(call: &Call, refusal: Refusal, error: &Error) {
     }
 }
 
-/// Waits until the stream is to be cut short.
+/// Waits until the stream must be cut short.
 async fn cut(live: &LiveStream, deadline: Option<Instant>) -> Cut {
     let ended = live.ended();
     let late = async {

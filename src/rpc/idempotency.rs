@@ -1,7 +1,8 @@
-//! Idempotency keys: the same caller, method and `request_id` within 24 hours gets the first answer again.
+//! Idempotency keys: repeating a call with the same caller, method and `request_id` within 24 hours returns the first
+//! response.
 //!
-//! The key is claimed in a row of its own before anything happens; the answer is kept sealed beside it. A claim whose
-//! process died stays `running` until it expires, since nobody can tell what became of the call.
+//! The key is claimed in a row of its own before the action; the response is stored sealed in the same row. A claim of
+//! a crashed process stays `running` until it expires, since the outcome of its call is unknown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +22,15 @@ use crate::role::Role;
 use crate::seal::Aad;
 use crate::workers::{Worked, Worker};
 
-/// How long an answer is kept.
+/// Retention of a response.
 pub const KEPT: Duration = Duration::from_hours(24);
-/// How long an answer with a secret in it is kept (T17).
+/// Retention of a response that contains a secret (T17).
 pub const SECRET_KEPT: Duration = Duration::from_mins(5);
 
-/// Keys that are forgotten in one transaction.
+/// Number of keys to delete per transaction.
 const FORGET_MAX: usize = 1_000;
 
-/// Forgets keys that have expired. On one replica at a time, only to spare the others the work.
+/// Deletes expired keys. Runs on one replica at a time, only to avoid redundant work.
 pub const WORKER: Worker = Worker {
     name: "idempotency-retention",
     every: |_| Duration::from_mins(5),
@@ -46,24 +47,23 @@ async fn forget(ctx: &Ctx) -> Result<Worked, Error> {
     Ok(Worked::batch(done, FORGET_MAX))
 }
 
-/// What to do with a call.
+/// The result of claiming a key.
 pub enum Claim {
-    /// It was done before: this was the answer, and this is what the caller still needs to get it again.
+    /// The call was already carried out: its response, and the access that the caller needs to get it again.
     Replay(Kept),
-    /// It is the first; where it has a key, the claim is to be finished.
+    /// The call is the first one. If it has a key, the claim must be finished.
     First(Option<Claimed>),
 }
 
-/// The answer of a call that was done, as it is kept.
+/// The stored response of a call.
 ///
-/// Beside the answer stands the gateway that the stored object told, since the object may be gone when the call is
-/// repeated.
+/// It includes the gateway of the stored object, since that object may be deleted when the call is repeated.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Kept {
-    /// The answer.
+    /// The encoded response.
     #[prost(bytes = "vec", tag = "1")]
     pub answer: Vec<u8>,
-    /// The gateway that the stored object told.
+    /// The gateway of the stored object.
     #[prost(int64, optional, tag = "2")]
     pub gateway: Option<i64>,
     /// The least role that the call needed there.
@@ -72,17 +72,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Keeps an answer.
+    /// Builds a stored response.
     #[must_use]
     pub fn new(answer: Vec<u8>, settled: Option<Settled>) -> Self {
         let needed = settled.map_or("", |settled| settled.needed.as_str()).to_owned();
         Self { answer, gateway: settled.map(|settled| settled.gateway.get()), needed }
     }
 
-    /// Returns the gateway that the stored object told, and the least role there.
+    /// Returns the gateway of the stored object, and the least role that the call needed there.
     ///
     /// # Errors
-    /// For a role that does not exist: nothing is answered then.
+    /// `Internal` if the role does not exist: the response is not replayed.
     pub fn settled(&self) -> Result<Option<Settled>, Error> {
         let Some(gateway) = self.gateway else { return Ok(None) };
         let needed = self.needed.parse::<Role>().map_err(Error::internal)?;
@@ -90,7 +90,7 @@ impl Kept {
     }
 }
 
-/// A key that is claimed.
+/// A claimed key.
 pub struct Claimed {
     id: i64,
     row: String,
@@ -101,8 +101,8 @@ fn aad(row: &str) -> Aad<'_> {
     Aad { table: "idempotency_keys", column: "kept_response", row, destination: "" }
 }
 
-/// Claims the key of a call, or finds the answer that was given before. `caller` has passed the check of this very
-/// call just now, so that a role that was lost replays nothing.
+/// Claims the key of a call, or returns the stored response. `caller` must have passed the check of this call, so that
+/// a caller that lost its role gets no replay.
 pub async fn claim(
     app: &Arc<App>,
     caller: Option<&Caller>,
@@ -152,7 +152,7 @@ pub async fn claim(
 }
 
 impl Claimed {
-    /// Keeps the answer; without one the key is free again, since nothing was done.
+    /// Stores the response. `None` releases the key, since nothing was done.
     pub async fn finish(self, app: &Arc<App>, answer: Option<Kept>) -> Result<(), Error> {
         let sealed = answer
             .map(|kept| app.master.seal(&aad(&self.row), &kept.encode_to_vec()))

@@ -1,6 +1,6 @@
-//! From a message to a checked call, and from its result to an answer: what every rpc of our own API shares.
+//! Shared by every rpc of Shoreguard's own API: turns a message into a checked call, and its result into a response.
 //!
-//! `call` is the way of a unary call, `streams` that of streams; `wire` converts the messages that resources share.
+//! `call` handles unary calls, `streams` handles streams; `wire` converts the messages that several resources use.
 
 pub mod call;
 pub(crate) mod complete;

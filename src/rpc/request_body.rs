@@ -1,10 +1,10 @@
-//! The body of a request to one of our own rpcs, on its way to the decoder.
+//! The request body of Shoreguard's own rpcs, before the decoder.
 //!
 //! Invariants
-//! - a message that has begun to arrive ends within the configured time, and so does the whole body of a unary call: a
-//!   caller that stops sending does not hold memory;
-//! - bytes of a message that is not complete count for their caller; those of a unary call count until the call ends;
-//! - an error carries a status of ours, which the decoder passes on.
+//! - a message that has begun to arrive must end within the configured time, and so must the whole body of a unary
+//!   call: a caller that stops sending does not hold memory;
+//! - bytes of an incomplete message count for their caller; those of a unary call count until the call ends;
+//! - an error carries a Shoreguard status, which the decoder passes on.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -19,7 +19,7 @@ use crate::fair::Held;
 use crate::fair::too_many_bytes;
 use crate::status::status;
 
-/// What stands before a message: one byte of compression, four of length.
+/// Length of the prefix of a message: one byte of compression flag, four of length.
 const PREFIX_BYTES: usize = 5;
 
 /// What the body of a request consists of.
@@ -27,11 +27,11 @@ const PREFIX_BYTES: usize = 5;
 pub(crate) enum Shape {
     /// One message, then the end.
     One,
-    /// Any number of messages, whenever they come.
+    /// Any number of messages, at any time.
     Many,
 }
 
-/// Wraps the body of a request.
+/// Wraps the body of a request and enforces its limits.
 #[derive(Debug)]
 pub(crate) struct RequestBody<B> {
     body: B,
@@ -44,12 +44,12 @@ pub(crate) struct RequestBody<B> {
 }
 
 impl<B> RequestBody<B> {
-    /// Bounds a body that began to arrive at `began`: in time to `within`, in bytes to what `held` may hold.
+    /// Limits a body that began to arrive at `began`: its time to `within`, its bytes to what `held` allows.
     pub(crate) fn new(body: B, shape: Shape, held: Held, began: Instant, within: Duration) -> Self {
         Self { body, shape, held, within, began, timer: None, frames: Frames::default() }
     }
 
-    /// Whether something is awaited that must come within the time.
+    /// Whether the time limit applies to the data that must arrive next.
     fn is_timed(&self) -> bool {
         self.shape == Shape::One || self.frames.is_within_a_message()
     }
@@ -118,16 +118,16 @@ where
     }
 }
 
-/// Follows the frames of gRPC in a body.
+/// Tracks the gRPC frames of a body.
 #[derive(Debug, Default, Clone, Copy)]
 struct Frames {
     prefix: [u8; PREFIX_BYTES],
     prefix_bytes: usize,
-    /// Bytes that are missing of the message.
+    /// Bytes of the current message that have not arrived.
     missing: u64,
-    /// Bytes of the message that have arrived, its prefix included.
+    /// Bytes of the current message that have arrived, including its prefix.
     arrived: u64,
-    /// Messages that are complete.
+    /// Number of complete messages.
     messages: u64,
 }
 
@@ -162,7 +162,7 @@ impl Frames {
     }
 }
 
-/// Wraps a body whose bytes count for the caller until the call ends: what the proxy reads whole.
+/// Wraps a body that the proxy reads completely. Its bytes count for the caller until the call ends.
 #[derive(Debug)]
 pub(crate) struct HeldBody<'a, B> {
     body: &'a mut B,
@@ -170,7 +170,7 @@ pub(crate) struct HeldBody<'a, B> {
 }
 
 impl<'a, B> HeldBody<'a, B> {
-    /// Counts the bytes of `body` in `held`, if the call has an account.
+    /// Counts the bytes of `body` in `held`, if the call has a memory account.
     pub(crate) fn new(body: &'a mut B, held: Option<&'a Held>) -> Self {
         Self { body, held }
     }
@@ -288,7 +288,7 @@ mod tests {
             let (mut read, _held) = body(StreamBody::new(parts), shape, &limit);
             read.frame().await.unwrap().unwrap();
             if !late {
-                // Twice the time that the other bodies have.
+                // Twice the time limit of the other bodies.
                 let next = tokio::time::timeout(Duration::from_millis(40), read.frame()).await;
                 assert!(next.is_err(), "{shape:?}");
                 continue;

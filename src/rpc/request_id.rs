@@ -1,13 +1,13 @@
-//! Every call has an id that log, audit and the caller share. One that the caller sends is checked, else replaced
-//! (T19): it must be a UUID, since it stands in the audit log.
+//! The id that the log, the audit log and the caller share for a call. An id sent by the caller is used only if it is a
+//! UUID, since the audit log stores it (T19); otherwise it is replaced.
 
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-/// The header.
+/// Name of the header.
 pub const HEADER: &str = "x-request-id";
 
-/// The caller's id where it is a UUID, else a new one.
+/// Returns the caller's id if it is a UUID, otherwise a new id.
 #[must_use]
 pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
     let sent = headers.get(HEADER).and_then(|value| value.to_str().ok());
@@ -16,10 +16,10 @@ pub fn of(headers: &HeaderMap, new: impl FnOnce() -> Uuid) -> Uuid {
         .unwrap_or_else(new)
 }
 
-/// The id as the header has it.
+/// Returns the id as a header value.
 ///
 /// # Panics
-/// Never: a UUID is plain text.
+/// Never: a UUID is ASCII.
 #[must_use]
 pub fn value(id: Uuid) -> HeaderValue {
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];

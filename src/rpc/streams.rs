@@ -1,13 +1,13 @@
-//! Calls that stream: answers ([`call_stream`]), a request ([`call_upload`]), or both ([`call_duplex`]).
+//! Streaming calls: a response stream ([`call_stream`]), a request stream ([`call_upload`]), or both ([`call_duplex`]).
 //!
 //! Invariants
-//! - of a request that streams the first message alone names what the call is about, and it is checked before the
-//!   second is read;
-//! - a handler that streams its answers has two steps: the first gets the request and fixes what is followed, and the
-//!   call is answered after it; the second gets what the first has returned, and nothing else;
-//! - a stream of answers is fed by a task that ends with its reader, with the caller's right to it, at the deadline of
-//!   the call, or when the server drains;
-//! - an intent that was stored is closed when the stream has ended, with the bytes that have passed.
+//! - only the first message of a request stream names the target of the call, and it is checked before the second
+//!   message is read;
+//! - a handler with a response stream has two steps: the first gets the request and determines what is followed, and
+//!   the call is answered after it; the second gets only what the first returned;
+//! - a response stream is fed by a task that ends when the reader hangs up, when the caller loses its access, at the
+//!   deadline of the call, or when the server drains;
+//! - the audit entry is closed when the stream has ended, with the number of bytes that were transferred.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,34 +33,35 @@ use crate::net::taking::Taking;
 use crate::role::Role;
 use crate::status::{of_the_wire, status};
 
-/// What a streaming handler answers.
+/// The response stream of a handler.
 pub type Stream<R> = feed::Answers<R>;
 
-/// How long the next message of a request may take to arrive where nothing else is waited for.
+/// How long the next message of a request may take, unless the handler also waits for something else.
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 
-/// Where a stream's answers go.
+/// Sends the messages of a response stream.
 #[derive(Debug)]
 pub struct Sink<R> {
     pub(super) answers: mpsc::Sender<feed::Message<R>>,
-    /// Bytes that may wait for the reader.
+    /// Bytes that may still wait for the reader.
     pub(super) room: Arc<Semaphore>,
-    /// Time that the reader may take for one answer.
+    /// How long the reader may take for one message.
     pub(super) within: Duration,
     pub(super) taking: Option<Arc<Taking>>,
 }
 
 impl<R: Message> Sink<R> {
-    /// Sends one answer.
+    /// Sends one message.
     ///
     /// # Errors
-    /// `Late` if the reader is gone, or has taken nothing for `limits.answer_seconds`: its stream is reset then.
+    /// `Late` if the reader has hung up, or has not read anything for `limits.answer_seconds`; its stream is reset in
+    /// that case.
     pub async fn send(&self, answer: R) -> Result<(), Error> {
         self.send_of(None, answer).await
     }
 
-    /// Sends one answer that is dropped where the caller does not have this role on this gateway any more when the
-    /// answer's turn comes.
+    /// Sends one message. It is dropped if the caller no longer has this role on this gateway when the message is about
+    /// to be sent.
     ///
     /// # Errors
     /// Those of [`Sink::send`].
@@ -77,7 +78,7 @@ impl<R: Message> Sink<R> {
         }
     }
 
-    /// Waits until there is room for an answer. Returns whether there is a reader.
+    /// Waits until there is room for a message. Returns `false` if the reader has hung up.
     async fn enqueue(&self, needs: Option<(GatewayId, Role)>, answer: R) -> bool {
         let bytes = u32::try_from(answer.encoded_len()).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(feed::BUFFER_BYTES));
@@ -90,7 +91,7 @@ impl<R: Message> Sink<R> {
     }
 }
 
-/// The messages of a request after the first. They end with the caller's right to the call.
+/// The messages of a request after the first. They end with an error when the caller loses its access.
 #[derive(Debug)]
 pub struct Upload<M> {
     messages: Streaming<M>,
@@ -112,7 +113,7 @@ impl<M> Upload<M> {
         self.standing = standing;
     }
 
-    /// Returns the next message, whenever it comes, or `None` at the end.
+    /// Returns the next message, without a time limit, or `None` at the end.
     pub async fn next(&mut self) -> Result<Option<M>, Error> {
         let ended = self.live.as_ref().map(LiveStream::ended);
         let revoked = async {
@@ -132,20 +133,21 @@ impl<M> Upload<M> {
         Ok(message)
     }
 
-    /// Checks the caller as it is now: what has arrived is acted upon next.
+    /// Checks the current access of the caller before the message is handled.
     fn check(&self) -> Result<(), Error> {
         let standing = self.standing.as_ref();
         standing.map_or(Ok(()), |standing| standing.check(&self.app.snapshot).map_err(Into::into))
     }
 
-    /// The next one, which must come soon; none at the end.
+    /// Returns the next message, which must arrive within 30 seconds, or `None` at the end.
     pub async fn next_soon(&mut self) -> Result<Option<M>, Error> {
         let late = |_| deadline::late_request();
         timeout(MESSAGE_TIME, self.next()).await.map_err(late)?
     }
 }
 
-/// The error behind the status of a message that did not arrive: ours, if the body was refused, or one about its bytes.
+/// Converts the status of a message that could not be read: a Shoreguard error if the body was refused, otherwise a
+/// decoding error.
 fn fault(status: &Status) -> Error {
     let ours = !status.details().is_empty();
     if ours && status.code() == Code::DeadlineExceeded {
@@ -166,7 +168,7 @@ async fn first<M: Rpc>(
     request: Request<Streaming<M>>,
 ) -> Result<(Call, M, Upload<M>), Error> {
     let (call, stream) = call_of(request)?;
-    // The place is known with the first message; until then the caller must hold the role somewhere.
+    // The first message names the scope; until then the caller must hold the role on at least one gateway.
     let caller = call.caller.clone();
     let standing = caller.map(|caller| Standing::new(caller, Place::Anywhere, M::METHOD.least()));
     let mut rest = Upload::new(app, stream, standing);
@@ -175,7 +177,7 @@ async fn first<M: Rpc>(
     Ok((call, first.ok_or_else(none)?, rest))
 }
 
-/// A write whose request streams: like [`call_write`](super::call::call_write), with the messages that follow.
+/// Runs a write whose request is a stream: like [`call_write`](super::call::call_write), with the messages that follow.
 pub async fn call_upload<M, R, F, Fut>(
     app: &Arc<App>,
     request: Request<Streaming<M>>,
@@ -201,11 +203,11 @@ where
     }
 }
 
-/// A server stream: checked once, then fed by a task until it ends, the reader goes, the caller loses the right to it,
-/// its deadline passes or the server drains.
+/// Runs a response stream: checks the caller once, then spawns a task that feeds the stream until it ends, the reader
+/// hangs up, the caller loses its access, the deadline passes or the server drains.
 ///
-/// `prepare` runs before the call is answered: it fixes the position that is read from, so that what happens after the
-/// answer's headers is part of the stream. `follow` gets what `prepare` has returned, and neither request nor grant.
+/// `prepare` runs before the call is answered and determines the start position, so that the stream includes everything
+/// that happens after the response headers. `follow` gets only what `prepare` returned, neither request nor grant.
 pub async fn call_stream<M, S, R, P, Prepared, F, Followed>(
     app: &Arc<App>,
     request: Request<M>,
@@ -227,7 +229,8 @@ where
     feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(status)
 }
 
-/// Both directions stream. The first message names what the call is about and is checked before another is read.
+/// Runs a call with streams in both directions. The first message names the target and is checked before the next one
+/// is read.
 pub async fn call_duplex<M, R, F, Fut>(
     app: &Arc<App>,
     request: Request<Streaming<M>>,
@@ -248,14 +251,14 @@ where
     feed::start(app, opening, prepare, follow).await.map(Response::new).map_err(status)
 }
 
-/// A stream that was let through, its intent stored where one is due.
+/// A stream that passed the check. Its intent is stored if the method is a write.
 pub(super) struct Opened<M: Rpc> {
     pub(super) call: Call,
     pub(super) message: M,
     pub(super) grant: M::Grant,
     pub(super) standing: Standing,
     pub(super) live: LiveStream,
-    /// What the audit log is to hold of it where the handler refuses it.
+    /// The audit entry to write if the handler refuses the call.
     pub(super) refusal: Refusal,
 }
 
@@ -278,7 +281,7 @@ where
     M::Grant: Grant,
 {
     let write = M::METHOD.audit == Audit::Write;
-    // From here on it records itself.
+    // The stream closes its own audit entry.
     if write && !call.note.lock().begin() {
         return Err(deadline::late());
     }
@@ -291,7 +294,7 @@ where
     match M::Grant::grant(granted, digest, write).await {
         Ok(grant) => Ok(Opened { call, message, grant, standing, live, refusal }),
         Err(error) => {
-            // The intent may be stored already.
+            // The intent may already be stored.
             close(app, &call, Some(&error)).await;
             Err(error)
         }

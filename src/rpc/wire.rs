@@ -1,4 +1,4 @@
-//! What several services translate alike: roles and times.
+//! Conversions that several services share: roles, update masks and times.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ impl From<Role> for pb::Role {
     }
 }
 
-/// The role of a request, which must be said.
+/// Reads a required role of a request.
 pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
     match pb::Role::try_from(wire) {
         Ok(pb::Role::None) => Ok(Role::None),
@@ -31,7 +31,7 @@ pub fn role(field: &str, wire: i32) -> Result<Role, Error> {
     }
 }
 
-/// The paths of an update mask, which must name something.
+/// Returns the paths of an update mask, which must not be empty.
 pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error> {
     let mut paths = mask.unwrap_or_default().paths;
     if paths.is_empty() {
@@ -43,14 +43,14 @@ pub fn paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, Error>
     Ok(paths)
 }
 
-/// A path of an update mask that names no field, or none that changes.
+/// Returns the error for a path of an update mask that names no field, or a field that cannot be changed.
 #[must_use]
 pub fn unchangeable(path: &str) -> Error {
     let shown: String = path.chars().take(80).collect();
     Error::invalid("update_mask", format!("names `{shown}`, which cannot be changed"))
 }
 
-/// A time on the wire.
+/// Converts a time to its proto message.
 #[must_use]
 pub fn time(at: Timestamp) -> prost_types::Timestamp {
     let us = at.unix_micros();
@@ -58,7 +58,7 @@ pub fn time(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: us.div_euclid(1_000_000), nanos }
 }
 
-/// A time of a request; between the years 1 and 9999, as the type has it.
+/// Reads a time of a request, which must be between the years 1 and 9999, as the proto type requires.
 pub fn parse_time(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, Error> {
     let bounds = -62_135_596_800..=253_402_300_799;
     if !bounds.contains(&at.seconds) || !(0..1_000_000_000).contains(&at.nanos) {
@@ -67,7 +67,7 @@ pub fn parse_time(field: &str, at: prost_types::Timestamp) -> Result<Timestamp, 
     Ok(Timestamp::from_unix_micros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000))
 }
 
-/// A span of a request, which is not negative.
+/// Reads a duration of a request, which must not be negative.
 pub fn parse_span(field: &str, span: prost_types::Duration) -> Result<Duration, Error> {
     let bad = || Error::invalid(field, "must be a span of 0 or more");
     let seconds = u64::try_from(span.seconds).map_err(|_| bad())?;
@@ -75,7 +75,7 @@ pub fn parse_span(field: &str, span: prost_types::Duration) -> Result<Duration, 
     Ok(Duration::new(seconds, nanos.ok_or_else(bad)?))
 }
 
-/// A span on the wire.
+/// Converts a duration in microseconds to its proto message.
 #[must_use]
 pub fn span(us: i64) -> prost_types::Duration {
     let nanos = i32::try_from(us.rem_euclid(1_000_000)).unwrap_or_default() * 1_000;

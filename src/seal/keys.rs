@@ -1,8 +1,9 @@
-//! The master keys: where they come from and what is derived from them.
+//! The master keys: how they are loaded, and the keys that are derived from them.
 //!
 //! Invariants
-//! - a key's id is derived from the key, so one key has one id on every replica and tells nothing of it;
-//! - a key file is readable by its owner alone, or it is refused;
+//! - the id of a key is derived from the key, so a key has the same id on every replica, and the id reveals nothing
+//!   about it;
+//! - a key file that others than its owner can read is refused;
 //! - two processes that start together agree on one key file.
 
 use std::fmt;
@@ -20,12 +21,12 @@ use super::{KEY_BYTES, SealKey, TagKey, fill_random};
 use crate::error::{Error, Reason};
 use crate::secret::Secret;
 
-/// More than any rotation needs.
+/// More than any key rotation needs.
 const KEYS_MAX: usize = 16;
 const KEY_FILE_BYTES_MAX: u64 = 4 * 1024;
 const FIELD: &str = "master_key";
 
-/// One current master key and the older ones that still open what they sealed.
+/// The current master key, and older keys that can only open the values sealed with them.
 pub struct MasterKeys {
     /// Never empty; the first is current.
     keys: Vec<MasterKey>,
@@ -63,11 +64,11 @@ fn derive(root: &hkdf::Prk, purpose: &str) -> Zeroizing<[u8; KEY_BYTES]> {
 }
 
 impl MasterKeys {
-    /// Reads keys from configuration: the current one first, older ones after commas, each 32 bytes as 64 hexadecimal
-    /// digits or in base64.
+    /// Parses keys from the configuration: the current key first, older keys after commas, each 32 bytes as 64
+    /// hexadecimal digits or in base64.
     ///
     /// # Errors
-    /// `Invalid`, without repeating any of the text.
+    /// `Invalid`, without any of the text.
     pub fn parse(text: &Secret) -> Result<Self, Error> {
         let keys = text
             .expose()
@@ -83,17 +84,17 @@ impl MasterKeys {
         Ok(Self { keys })
     }
 
-    /// Reads the key file, or makes one with a fresh key when there is none.
+    /// Reads the key file, or creates one with a new key if it does not exist.
     ///
     /// # Errors
-    /// `Unavailable` when the file cannot be read or written, or others than its owner may read it; `Invalid` when it
-    /// holds no key.
+    /// `Unavailable` if the file cannot be read or written, or if others than its owner can read it; `Invalid` if it
+    /// contains no valid key.
     pub fn load_or_create(path: &Path) -> Result<Self, Error> {
         match read(path) {
             Ok(text) => Self::parse(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create(path)?;
-                // Read back: another process may have been first.
+                // Read back, since another process may have created the file first.
                 Self::parse(&read(path).map_err(|error| unusable(path, &error))?)
             }
             Err(error) => Err(unusable(path, &error)),
@@ -106,27 +107,27 @@ impl MasterKeys {
         self.current().id()
     }
 
-    /// The id and the key of digests: of requests in the audit log, which must not be an oracle for whoever reads the
-    /// database.
+    /// The id and the key for digests of requests in the audit log. The digests are keyed so that a reader of the
+    /// database cannot test guesses against them.
     #[must_use]
     pub fn digest_key(&self) -> (&str, hmac::Key) {
         let key = self.current();
         (key.id(), digest_key_of(key))
     }
 
-    /// The key of digests made under an older master key.
+    /// The key for digests that were made with an older master key.
     #[must_use]
     pub fn digest_key_by_id(&self, id: &str) -> Option<hmac::Key> {
         self.by_id(id).map(digest_key_of)
     }
 
-    /// A sealing key for a purpose of its own, such as page tokens; the same on every replica.
+    /// Derives a sealing key for one purpose, such as page tokens; the same on every replica.
     #[must_use]
     pub fn seal_key(&self, purpose: &str) -> SealKey {
         SealKey::from_bytes(&derive(&self.current().root, &format!("seal for {purpose}")))
     }
 
-    /// A key that names things by, for a purpose of its own; the same on every replica.
+    /// Derives a key for tags of one purpose; the same on every replica.
     #[must_use]
     pub fn tag_key(&self, purpose: &str) -> TagKey {
         let key = derive(&self.current().root, &format!("tag for {purpose}"));
@@ -188,12 +189,13 @@ fn create(path: &Path) -> Result<(), Error> {
     draft.push(format!(".{:016x}", u64::from_be_bytes(suffix)));
     let draft = PathBuf::from(draft);
     let placed = place(&draft, path, &text);
-    // The link, if it was made, is the file; the draft is of no use in either case.
+    // If the link was made, the file has its final name; the draft is not needed in either case.
     let _ = fs::remove_file(&draft);
     placed.map_err(|error| unusable(path, &error))
 }
 
-/// Written beside and linked into place: a crash leaves no half key, and an existing file is never replaced.
+/// Writes a draft and links it to its final name: a crash leaves no partial key, and an existing file is never
+/// replaced.
 fn place(draft: &Path, path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(text.as_bytes())?;

@@ -1,13 +1,13 @@
-//! Sealing: secrets at rest are encrypted and bound to the place where they are kept.
+//! Sealing: secrets at rest are encrypted and bound to the place where they are stored.
 //!
-//! A sealed value is `1 | length of key id | key id | nonce | ciphertext and tag`. The key id names the master key, so
-//! that keys can be rotated: the first of [`MasterKeys`] seals, all of them open.
+//! A sealed value is `1 | length of key id | key id | nonce | ciphertext and tag`. The key id identifies the master
+//! key, so that keys can be rotated: the first key of [`MasterKeys`] seals, all of them open.
 //!
 //! Invariants
-//! - a value that is moved to another table, column, row or destination does not open: whoever can write the database
-//!   cannot make us send a token to a gateway of theirs;
-//! - no key that seals or signs is the master key itself, each is derived from it for one purpose;
-//! - a nonce is 96 random bits, made here and nowhere else.
+//! - a value that is moved to another table, column, row or destination cannot be opened: an attacker with write access
+//!   to the database cannot make Shoreguard send a token to the attacker's gateway;
+//! - the master key itself never seals or signs: each key is derived from it for one purpose;
+//! - a nonce is 96 random bits, generated only in this module.
 
 mod keys;
 
@@ -23,19 +23,19 @@ use crate::error::Error;
 pub use keys::MasterKeys;
 
 const FORMAT: u8 = 1;
-/// Bytes of a key, of all kinds here.
+/// Length of all keys in this module, in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// Where a sealed value belongs. It opens with exactly this and nothing else.
+/// The place of a sealed value. The value opens only with exactly this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aad<'a> {
     /// The table.
     pub table: &'a str,
     /// The column.
     pub column: &'a str,
-    /// What names the row; known before it is inserted, so a name or key, not the automatic id.
+    /// Identifies the row. Must be known before the insert, so it is a name or key, not the automatic id.
     pub row: &'a str,
-    /// Where the secret is sent, such as the gateway's address; empty when it is sent nowhere.
+    /// The destination of the secret, such as the gateway's address; empty if it is not sent anywhere.
     pub destination: &'a str,
 }
 
@@ -45,7 +45,7 @@ impl Aad<'_> {
     }
 }
 
-/// Each part with its length before it: otherwise `ab`+`c` would be `a`+`bc`.
+/// Prefixes each part with its length: otherwise `ab`+`c` would equal `a`+`bc`.
 #[must_use]
 pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
@@ -56,22 +56,22 @@ pub(crate) fn joined(parts: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// A key that turns names into tags, by which who reads the database can't tell the names.
+/// A key that converts names to tags. A reader of the database cannot recover the names.
 pub struct TagKey(hmac::Key);
 
 impl TagKey {
-    /// The tag of a name in parts: 64 hexadecimal digits of an HMAC-SHA-256.
+    /// Returns the tag of a name in parts: 64 hexadecimal digits of an HMAC-SHA-256.
     #[must_use]
     pub fn tag(&self, parts: &[&[u8]]) -> String {
         hex(hmac::sign(&self.0, &joined(parts)).as_ref())
     }
 }
 
-/// A key that seals and opens.
+/// A key that seals and opens values.
 pub struct SealKey(LessSafeKey);
 
 impl SealKey {
-    /// From the bytes of a key.
+    /// Builds a key from its bytes.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "the array's length is the cipher's")]
     pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> Self {
@@ -79,7 +79,7 @@ impl SealKey {
         Self(LessSafeKey::new(key))
     }
 
-    /// Seals under a fresh nonce: `nonce | ciphertext and tag`.
+    /// Seals with a random nonce: `nonce | ciphertext and tag`.
     pub fn seal(&self, bound_to: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut nonce = [0; NONCE_LEN];
         fill_random(&mut nonce)?;
@@ -98,7 +98,8 @@ impl SealKey {
         Ok(sealed)
     }
 
-    /// Opens what [`SealKey::seal`] made; none when it is not ours, was changed, or is bound to something else.
+    /// Opens a value sealed by [`SealKey::seal`]. Returns `None` if it was sealed with another key, modified, or bound
+    /// to something else.
     #[must_use]
     pub fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>()?;
@@ -117,12 +118,12 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// Fills with random bytes of the system.
+/// Fills a buffer with random bytes of the system.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
     SystemRandom::new().fill(bytes).map_err(|_| Error::internal("the system gives no random bytes"))
 }
 
-/// Bytes as hexadecimal digits.
+/// Encodes bytes as hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -132,7 +133,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 impl MasterKeys {
-    /// Seals under the current key.
+    /// Seals with the current key.
     pub fn seal(&self, purpose: &Aad<'_>, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let key = self.current();
         let mut sealed = vec![FORMAT, u8::try_from(key.id().len()).map_err(Error::internal)?];
@@ -141,10 +142,10 @@ impl MasterKeys {
         Ok(sealed)
     }
 
-    /// Opens under whichever key it was sealed.
+    /// Opens a value with the key that it was sealed with.
     ///
     /// # Errors
-    /// `Internal` when the key is not configured, or the value was changed or belongs to another place.
+    /// `Internal` if that key is not configured, or if the value was modified or belongs to another place.
     pub fn open(&self, purpose: &Aad<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let place = || format!("the sealed value in {}.{}", purpose.table, purpose.column);
         let (id, body) =
@@ -157,7 +158,7 @@ impl MasterKeys {
         })
     }
 
-    /// Whether it is sealed under an older key, and should be sealed anew.
+    /// Whether the value is sealed with an older key, and should be sealed again.
     #[must_use]
     pub fn is_outdated(&self, sealed: &[u8]) -> bool {
         header(sealed).is_none_or(|(id, _)| id != self.current().id())

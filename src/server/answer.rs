@@ -1,4 +1,4 @@
-//! The answer of one of our own rpcs, as the router gives it.
+//! Response of one of Shoreguard's own RPCs, as returned by the router.
 
 use bytes::Bytes;
 use http::Response;
@@ -9,14 +9,14 @@ use crate::error::Error;
 use crate::fair::Held;
 use crate::fair::too_many_bytes;
 
-/// What the encoder reserves for the smallest answer.
+/// Capacity that the encoder reserves for the smallest response.
 const ENCODER_BYTES: usize = 8 << 10;
 
-/// Encodes the answer of a unary call, so that the bytes that wait for the caller are known and count for it. The answer
-/// of a write that is `done` is given in any case.
+/// Encodes the response of a unary call, so that the bytes that wait for the caller are known and count against its
+/// limit. The response of a completed write (`done`) is returned even above the limit.
 ///
 /// # Errors
-/// `TOO_MANY_BYTES` if the caller holds too much already.
+/// `TOO_MANY_BYTES` if the caller already holds too much.
 pub(super) async fn whole(
     response: Response<axum::body::Body>,
     held: &Held,
@@ -27,7 +27,7 @@ pub(super) async fn whole(
     let trailers = collected.trailers().cloned();
     let data = exact(collected.to_bytes());
     let mut share = held.lock();
-    // The request has been read and its work is done: its bytes count no longer.
+    // The request was read and handled: its bytes no longer count.
     share.clear();
     let bytes = data.len() as u64;
     if done {
@@ -40,12 +40,12 @@ pub(super) async fn whole(
     Ok(Response::from_parts(parts, Body::whole(data, trailers)))
 }
 
-/// Returns the bytes without what the encoder has reserved beyond them, which may be as much again.
+/// Returns the bytes without the unused capacity of the encoder, which can be as large as the data.
 fn exact(data: Bytes) -> Bytes {
     if data.len() <= ENCODER_BYTES { data } else { Bytes::copy_from_slice(&data) }
 }
 
-/// Wraps the answer of a stream.
+/// Wraps the response of a stream.
 pub(super) fn streamed(body: axum::body::Body) -> Body {
     Body::own(tonic::body::Body::new(body))
 }

@@ -1,4 +1,4 @@
-//! From a request on a connection to the layer stack. A call is in flight until its answer is sent or dropped.
+//! Passes the requests of a connection to the layer stack. A call is in flight until its response is sent or dropped.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::stack;
 use super::stages::{Arriving, Peer, Source};
 use crate::net::taking::Streams;
 
-/// What answers the requests of one connection.
+/// Returns the service that answers the requests of one connection.
 pub(super) fn answering(
     shared: Arc<Shared>,
     peer: Peer,
@@ -31,7 +31,7 @@ pub(super) fn answering(
         let (stack, shared) = (stack.clone(), Arc::clone(&shared));
         let (peer, call) = (Arc::clone(&peer), slot.call());
         let taking = streams.as_ref().map(Streams::begin).unwrap_or_default();
-        // Boxed once here, as it is large: hyper would move it by value several times on its way into a task.
+        // Boxed once here, since it is large: hyper would move it by value several times on its way into a task.
         Box::pin(async move {
             let request = request.map(Source::Http);
             let response = stack.oneshot(Arriving { shared, peer, taking, request }).await?;

@@ -1,7 +1,8 @@
-//! The body of an answer: one of our own, or one that passes from a gateway. No box on the proxied path.
+//! Body of a response: Shoreguard's own or one from a gateway. The proxied path does not box it.
 //!
 //! Invariants
-//! - a body whose taking is noted does not end before all of its parts have left: what the call holds is held till then.
+//! - a body with a `Taking` does not end before all of its parts were sent: the shares of the call are held until
+//!   then.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,24 +23,24 @@ use crate::net::taking::{Part, Taking};
 use crate::proxy::ProxiedBody;
 use crate::status;
 
-/// Most bytes of a part, so that a caller that takes a large answer slowly is seen to take it.
+/// Maximum size of a part, in bytes: the server must notice that a caller reads a large response slowly.
 const PART_BYTES_MAX: usize = 16 << 10;
 
-/// The body of an answer, measured to its end.
+/// Body of a response, measured to its end.
 #[derive(Debug)]
 pub struct Body {
     inner: Inner,
-    /// What is left of the frame that was last read.
+    /// Unsent rest of the last frame that was read.
     rest: Bytes,
     end: End,
     measured: Option<Measured>,
-    /// Whether the caller takes it; of a proxied answer the gateway waits instead.
+    /// Tracks whether the caller reads it. For a proxied response, the gateway waits instead.
     taking: Option<Arc<Taking>>,
-    /// What the call holds until its answer has been taken.
+    /// Shares that the call holds until its response was read.
     shares: Option<(Shares, Option<Held>)>,
-    /// What ends it early, where the body itself does not know.
+    /// Ends the body early, for a reason outside the body.
     until: Option<Until>,
-    /// A drain waits for it.
+    /// Makes a drain wait for the body.
     counted: Option<Counted>,
 }
 
@@ -47,14 +48,14 @@ pub struct Body {
 #[derive(Debug)]
 enum End {
     Unread,
-    /// Read, and its trailers, which are taken once.
+    /// Read, with the trailers until they are sent.
     Read(Option<HeaderMap>),
 }
 
 #[derive(Debug)]
 enum Inner {
     Empty,
-    /// The whole answer of a unary call of our own, encoded.
+    /// The whole encoded response of one of Shoreguard's own unary calls.
     Whole(Option<Bytes>, Option<HeaderMap>),
     Own(tonic::body::Body),
     Proxied(ProxiedBody),
@@ -73,51 +74,52 @@ impl Body {
         Self { inner, rest, end, measured, taking, shares, until, counted }
     }
 
-    /// From one of our own services.
+    /// Wraps the body of one of Shoreguard's own services.
     #[must_use]
     pub fn own(body: tonic::body::Body) -> Self {
         Self::new(Inner::Own(body))
     }
 
-    /// From one of our own services, encoded.
+    /// Wraps an encoded response of one of Shoreguard's own services.
     #[must_use]
     pub fn whole(data: Option<Bytes>, trailers: Option<HeaderMap>) -> Self {
         Self::new(Inner::Whole(data, trailers))
     }
 
-    /// From a gateway.
+    /// Wraps a body from a gateway.
     #[must_use]
     pub fn proxied(body: ProxiedBody) -> Self {
         Self::new(Inner::Proxied(body))
     }
 
-    /// Holds what the call has taken until the answer has been taken.
+    /// Holds the shares of the call until the response was read.
     #[must_use]
     pub(super) fn holding(mut self, shares: Shares, held: Option<Held>) -> Self {
         self.shares = Some((shares, held));
         self
     }
 
-    /// Notes whether the caller takes the answer.
+    /// Tracks whether the caller reads the response.
     #[must_use]
     pub(super) fn taken_by(mut self, taking: &Arc<Taking>) -> Self {
         self.taking = Some(Arc::clone(taking));
         self
     }
 
-    /// Ends it early, with a status.
+    /// Ends the body early with the status of `until`.
     pub(super) fn until(mut self, until: Until) -> Self {
         self.until = Some(until);
         self
     }
 
-    /// Counts it as a call in flight to its end.
+    /// Counts the call as in flight until the body ends.
     pub(super) fn counted(mut self, counted: Option<Counted>) -> Self {
         self.counted = counted;
         self
     }
 
-    /// Counts the call when the body ends, by its trailers; one that is dropped before was cancelled.
+    /// Records the call when the body ends, with the code of its trailers. A body that is dropped earlier counts as
+    /// cancelled.
     #[must_use]
     pub fn measured(mut self, measured: Measured) -> Self {
         self.measured = Some(measured);
@@ -135,9 +137,9 @@ impl Body {
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
 impl Body {
-    /// Reads the next frame, or what ends the body early.
+    /// Reads the next frame, or the status that ends the body early.
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        // Asked first: where the next frame is always ready, nothing else would ask.
+        // Polled first: if the next frame is always ready, nothing else would poll it.
         if let Some(until) = &mut self.until
             && let Poll::Ready(error) = until.poll_unpin(cx)
         {
@@ -158,7 +160,7 @@ impl Body {
         }
     }
 
-    /// Takes a part off what was read.
+    /// Splits a part off the data that was read.
     fn part(&mut self) -> Frame<Part> {
         let data = self.rest.split_to(self.rest.len().min(PART_BYTES_MAX));
         Frame::data(Part::new(data, self.taking.as_ref()))
@@ -211,7 +213,7 @@ impl HttpBody for Body {
         Poll::Ready(trailers.map(Frame::trailers).map(Ok))
     }
 
-    /// Is false while a part has not left: hyper would drop the body with the last part.
+    /// Returns false while a part was not sent: hyper would drop the body with the last part.
     fn is_end_stream(&self) -> bool {
         if !self.rest.is_empty() || matches!(self.end, End::Read(Some(_))) || self.waits() {
             return false;

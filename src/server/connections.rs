@@ -1,10 +1,10 @@
-//! The connections that callers have open: how many in all and from one address, and which one ends for a new one.
+//! Open connections of callers: limits in total and per address, and the choice of a connection to replace.
 //!
 //! Invariants
-//! - at a bound a new connection takes the place of the one that has been idle for the longest, of the same address where
-//!   the address is at its bound; where none is idle, the new one is refused;
-//! - a connection with a call in flight is never ended to make room;
-//! - what is told to end and does not is cut: connections that are on their way out have a bound of their own.
+//! - at a limit, a new connection replaces the connection with the longest idle time, of the same address if the limit
+//!   is that of the address; if none is idle, the new connection is refused;
+//! - a connection with a call in flight is never closed to make room;
+//! - a connection that was asked to close and does not is aborted; closing connections have their own limit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -25,28 +25,29 @@ use crate::config::Limits;
 use crate::net::guard::host_of;
 use crate::telemetry::metrics::{CONNECTIONS, CONNECTIONS_ENDED, CONNECTIONS_REFUSED};
 
-/// Connections that were told to end and still may take [`END_GRACE`] for it; past them the oldest is cut.
+/// Maximum number of connections that were asked to close and still have [`END_GRACE`] for it; beyond it, the oldest is
+/// aborted.
 pub(super) const ENDING_MAX: usize = 64;
-/// How long a connection may take to end in good order.
+/// Time that a connection gets to close gracefully.
 const END_GRACE: Duration = Duration::from_millis(500);
-/// Most connections that are looked at to find the one that has been idle for the longest.
+/// Maximum number of connections that one scan for the longest idle time looks at.
 const SCAN_MAX: usize = 1_024;
 
-/// Why a connection was closed as it came; the value of the metric's label.
+/// Why a new connection was closed at once; the value of the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The bound in all.
+    /// The total limit is reached.
     Total,
-    /// The bound of an address.
+    /// The limit of the address is reached.
     Address,
-    /// The queue of a core.
+    /// The queue of a core is full.
     Core,
-    /// The process has no file descriptor left.
+    /// The process has no free file descriptor.
     Descriptors,
 }
 
 impl Refused {
-    /// Counts one.
+    /// Increments the metric.
     pub(super) fn count(self) {
         let reason = match self {
             Self::Total => "total",
@@ -58,20 +59,20 @@ impl Refused {
     }
 }
 
-/// How many connections there may be.
+/// Limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// In all.
+    /// Maximum in total.
     pub(super) total: usize,
-    /// From one address.
+    /// Maximum from one address.
     pub(super) address: usize,
-    /// How long one may be idle.
+    /// Time after which an idle connection is closed.
     pub(super) idle: Duration,
 }
 
 impl Bounds {
-    /// As configured, or fewer where the file descriptors leave no room for so many. One address has half of them at most,
-    /// so that it can't keep all others out.
+    /// Returns the configured limits, or lower ones if the file descriptors do not suffice. One address can have at
+    /// most half of the total, so that it cannot lock out all others.
     pub(super) fn of(limits: &Limits, room: usize) -> Self {
         let configured = |max: u32| usize::try_from(max).unwrap_or(usize::MAX);
         let total = configured(limits.connections_max).min(room);
@@ -80,11 +81,11 @@ impl Bounds {
     }
 }
 
-/// Every connection of this listener.
+/// All connections of this listener.
 #[derive(Debug)]
 pub(super) struct Connections {
     bounds: Bounds,
-    /// Proxies, behind whose addresses there are many callers: they count in all alone.
+    /// Trusted proxies, each of which carries many callers: their connections count only in total.
     trusted: Vec<IpNet>,
     started: Instant,
     open: Mutex<Open>,
@@ -93,25 +94,25 @@ pub(super) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    /// Those that were not told to end.
+    /// Connections that were not asked to close.
     all: BTreeMap<u64, Arc<State>>,
     by_address: HashMap<IpAddr, BTreeSet<u64>>,
-    /// Those that were told to end.
+    /// Connections that were asked to close.
     ending: BTreeMap<u64, Arc<State>>,
-    /// Those that were cut and are not gone yet.
+    /// Number of connections that were aborted and are not dropped yet.
     cut: usize,
-    /// Where the next scan begins.
+    /// First id of the next scan.
     scan_from: u64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// None for a trusted proxy.
+    /// `None` for a trusted proxy.
     address: Option<IpAddr>,
     calls: AtomicUsize,
-    /// When the last call ended, or the connection came; since the start.
+    /// Time of the end of the last call, or of the accept, since `started`.
     used_ms: AtomicU64,
-    /// Whether it has said which HTTP it speaks, so that there is an order in which to end.
+    /// Whether the HTTP version is known, so that a graceful close is possible.
     spoken: AtomicBool,
     displaced: CancellationToken,
     cut: CancellationToken,
@@ -122,10 +123,10 @@ impl Connections {
         Arc::new(Self { bounds, trusted, started: Instant::now(), open: Mutex::default() })
     }
 
-    /// Lets a connection in, in the place of another where it must be.
+    /// Admits a connection, and closes an idle one if a limit is reached.
     ///
     /// # Errors
-    /// The bound that is reached by connections with calls in flight.
+    /// The reached limit, if no connection counted against it is idle.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Refused> {
         let ip = peer.to_canonical();
         let trusted = self.trusted.iter().any(|network| network.contains(&ip));
@@ -164,7 +165,7 @@ impl Connections {
         Ok(Slot { connections: Arc::clone(self), id, state })
     }
 
-    /// Ends the connection that has been idle for the longest, where there is one.
+    /// Closes the connection with the longest idle time, if any is idle.
     pub(super) fn make_room(&self) {
         let mut open = self.open.lock();
         if let Some(stale) = open.stalest() {
@@ -182,13 +183,14 @@ impl Open {
         self.all.len() + self.ending.len() + self.cut
     }
 
-    /// The idle one that was used last the longest ago, of one address.
+    /// Returns the connection of one address with the longest idle time.
     fn stalest_of(&self, address: Option<IpAddr>) -> Option<u64> {
         let ids = self.by_address.get(&address?)?.iter();
         stalest(ids.filter_map(|id| Some((*id, self.all.get(id)?))).take(SCAN_MAX))
     }
 
-    /// The same of all, a part of them after the other where they are many.
+    /// Returns the connection with the longest idle time among the next [`SCAN_MAX`]; successive scans cover all
+    /// connections.
     fn stalest(&mut self) -> Option<u64> {
         let (first, then) = (self.all.range(self.scan_from..), self.all.range(..self.scan_from));
         let scanned = first.chain(then).map(|(id, state)| (*id, state)).take(SCAN_MAX);
@@ -198,7 +200,7 @@ impl Open {
         found
     }
 
-    /// Tells one to end.
+    /// Asks a connection to close.
     fn displace(&mut self, id: u64) {
         let Some(state) = self.forget(id) else { return };
         counter!(CONNECTIONS_ENDED, "reason" => "displaced").increment(1);
@@ -235,7 +237,7 @@ fn show(open: &Open) {
     gauge!(CONNECTIONS).set(open.count() as f64);
 }
 
-/// The place of one connection; dropping it gives the place free.
+/// The place of one connection among the limits; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Slot {
     connections: Arc<Connections>,
@@ -243,28 +245,28 @@ pub(super) struct Slot {
     state: Arc<State>,
 }
 
-/// Why a connection is to end in good order.
+/// Why a connection must close gracefully.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// A new one takes its place.
+    /// A new connection replaces it.
     Displaced,
-    /// It has been idle for too long.
+    /// It was idle for too long.
     Idle,
 }
 
 impl Slot {
-    /// Counts a call in flight until the answer is dropped.
+    /// Counts a call in flight until the response is dropped.
     pub(super) fn call(self: &Arc<Self>) -> CallInFlight {
         self.state.calls.fetch_add(1, Ordering::Relaxed);
         CallInFlight(Arc::clone(self))
     }
 
-    /// Notes that the connection speaks HTTP, so that it has [`END_GRACE`] to end.
+    /// Notes that the HTTP version is known, so that the connection gets [`END_GRACE`] to close.
     pub(super) fn speaks(&self) {
         self.state.spoken.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until the connection is to end in good order.
+    /// Waits until the connection must close gracefully.
     pub(super) async fn leave(&self) -> Leave {
         tokio::select! {
             () = self.state.displaced.cancelled() => Leave::Displaced,
@@ -286,15 +288,15 @@ impl Slot {
         }
     }
 
-    /// How long no call has been in flight; none while one is.
+    /// Returns how long no call has been in flight, or `None` while one is.
     fn idle_for(&self) -> Option<Duration> {
         let used = self.state.used_ms.load(Ordering::Acquire);
         let idle = self.connections.now_ms().saturating_sub(used);
         (self.state.calls.load(Ordering::Acquire) == 0).then(|| Duration::from_millis(idle))
     }
 
-    /// Waits until what is left of an idle connection may be closed: it was asked to end, had its time, and no call came
-    /// before it knew.
+    /// Waits until an idle connection that was asked to close can be dropped: its grace time is over, and no call
+    /// arrived before the caller learned of it.
     pub(super) async fn unused(&self) {
         loop {
             tokio::time::sleep(END_GRACE).await;
@@ -304,7 +306,7 @@ impl Slot {
         }
     }
 
-    /// Waits until the connection must be closed at once, whatever it does.
+    /// Waits until the connection must be aborted, even with calls in flight.
     pub(super) async fn cut(&self) {
         let late = async {
             self.state.displaced.cancelled().await;
@@ -341,7 +343,7 @@ impl Drop for CallInFlight {
     }
 }
 
-/// The body of an answer, whose call is in flight until it is dropped.
+/// Body of a response whose call is in flight until the body is dropped.
 #[derive(Debug)]
 pub(super) struct Counted {
     body: Body,

@@ -1,4 +1,4 @@
-//! Bounds of connections, and which one ends for a new one.
+//! Limits on connections, and the choice of the connection to replace.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ fn displaced(slot: &Slot) -> bool {
     slot.state.displaced.is_cancelled()
 }
 
-/// Makes the order of use certain.
+/// Sets the last use, so that the order is certain.
 fn used_at(slot: &Slot, ms: u64) {
     slot.state.used_ms.store(ms, Ordering::Relaxed);
 }

@@ -1,8 +1,9 @@
-//! The file descriptors of the process, and how many of them connections of callers may have.
+//! File descriptors of the process, and the number that connections of callers can use.
 //!
 //! Invariants
-//! - what the process itself needs is never lent to callers: files, the database, gateways, and the listener for metrics;
-//! - without a descriptor left the acceptor still answers: it closes what comes, by a spare one, and does not wait.
+//! - descriptors that the process needs itself are not available to callers: files, the database, gateways, and the
+//!   metrics listener;
+//! - if no descriptor is left, the acceptor closes new connections with a spare one instead of letting them wait.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -18,20 +19,20 @@ use super::connections::ENDING_MAX;
 use crate::config::Config;
 use crate::telemetry::endpoint;
 
-/// Standard streams, listeners, timers, signals, resolvers, and files that are read now and then.
+/// Standard streams, listeners, timers, signals, resolvers, and files that are read occasionally.
 const PROCESS: u64 = 64;
-/// What the runtime of each core holds open.
+/// Descriptors of the runtime of each core.
 const CORE: u64 = 8;
-/// What one connection to a database holds open: for SQLite the file, its log and its index.
+/// Descriptors of one database connection: for SQLite the file, its log and its index.
 const DATABASE: u64 = 3;
-/// What one boot hook holds open: its pipes and its process.
+/// Descriptors of one boot hook: its pipes and its process.
 const BOOT_HOOK: u64 = 8;
-/// Connections of callers that there is always room for.
+/// Minimum number of connections of callers.
 const CONNECTIONS_MIN: u64 = 16;
-/// Where the system tells of no limit.
+/// Assumed limit if the system reports none.
 const UNLIMITED: u64 = 1 << 20;
 
-/// Raises the limit of this process to what it may have, and answers it.
+/// Raises the soft limit of this process to the hard limit, and returns it.
 pub(super) fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -44,8 +45,8 @@ pub(super) fn raise() -> u64 {
     limit.maximum.unwrap_or(UNLIMITED)
 }
 
-/// How many connections of callers so many descriptors leave room for. Half of what the process does not need itself is
-/// for connections to gateways.
+/// Returns how many connections of callers fit into the descriptors. Half of the descriptors that the process does not
+/// need itself are reserved for connections to gateways.
 pub(super) fn room(descriptors: u64, config: &Config, cores: usize) -> usize {
     let own = PROCESS
         + CORE * cores as u64
@@ -59,13 +60,13 @@ pub(super) fn room(descriptors: u64, config: &Config, cores: usize) -> usize {
     usize::try_from(left.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
 }
 
-/// Whether a connection was not accepted because there is no descriptor or memory for it, which lasts.
+/// Returns whether accepting failed because the system has no descriptor or memory left, which persists.
 pub(super) fn are_exhausted(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
 }
 
-/// A descriptor that is kept for the moment in which there is no other.
+/// A descriptor in reserve for when no other is left.
 #[derive(Debug)]
 pub(super) struct Spare(Option<File>);
 
@@ -74,11 +75,11 @@ impl Spare {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Accepts one connection by the spare descriptor and closes it, so that its caller knows at once. Answers whether
-    /// there was one.
+    /// Accepts one connection with the spare descriptor and closes it, so that its caller notices at once. Returns
+    /// whether a connection was waiting.
     pub(super) async fn refuse_one(&mut self, listener: &TcpListener) -> bool {
         self.0 = None;
-        // The one poll: what waits is accepted, and nothing is waited for.
+        // Polls once: accepts a waiting connection, and does not wait for one.
         let accepted = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
         let refused = matches!(accepted, Poll::Ready(Ok(_)));
         drop(accepted);

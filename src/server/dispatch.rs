@@ -1,4 +1,4 @@
-//! The innermost layer: a call goes to the proxy, or to our router on main.
+//! The innermost layer: passes a call to the proxy, or to Shoreguard's router on main.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -27,18 +27,19 @@ use crate::rpc::request_body::{RequestBody, Shape};
 use crate::status;
 use crate::upstream::generation::{Detected, Generation};
 
-/// Address of a caller whose address is not known.
+/// Placeholder if the address of a caller is not known.
 const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Ours that touch memory only and are over at once: answered where they arrive. On main they would take two threads
-/// and wake each of them.
+/// Own methods that only touch memory and return at once. They are served on the core: on main, each would wake two
+/// threads.
 const IN_MEMORY: [&str; 1] = ["/shoreguard.v1.AuthService/GetCurrentIdentity"];
 
-/// How long a stream of health or reflection goes on after a stop: who watches is told first that we don't serve.
+/// Time that a stream of health or reflection stays open after a stop, so that a health watcher first receives
+/// `NOT_SERVING`.
 const OPEN_STREAM_LINGER: Duration = Duration::from_millis(500);
 
-/// Answers a call that was let through. Boxed, as it is far larger than the layers around it, each of which would move it
-/// by value.
+/// Answers an admitted call. Boxed, since it is far larger than the layers around it, each of which would move it by
+/// value.
 pub(super) async fn answer(admitted: Admitted, (): ()) -> Result<Response<Body>, Failure> {
     Box::pin(hand_on(admitted)).await
 }
@@ -51,8 +52,8 @@ async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {
         Route::Proxied { path, v0_0, v0_1 } => {
             let forwarded = shared.proxy.forward(call.clone(), path, *v0_0, *v0_1, request);
             let response = forwarded.await.map(Body::proxied);
-            // Who pages through the output of a command stops the command, as without us; streams have bounds of their
-            // own.
+            // A user who pages through the output of a command pauses the command, as without Shoreguard; proxied
+            // streams have their own limits.
             if let Some(taking) = call.taking.as_ref().filter(|_| route.streams()) {
                 taking.be_patient();
             }
@@ -62,7 +63,8 @@ async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {
         Route::Open(_) => {
             let after_stop = route.streams().then_some(OPEN_STREAM_LINGER);
             let mut until = Until::of(&shared.app, call.deadline, after_stop);
-            // Nobody has to say who calls; who does is answered for as long as the credential is good (T14).
+            // These methods need no credential. A caller that sends one is served for as long as the credential is
+            // valid (T14).
             if let Some(caller) = call.caller.clone() {
                 until = until.or_ended(shared.app.live.enter(caller, Place::Anywhere, Role::None));
             }
@@ -73,8 +75,8 @@ async fn hand_on(admitted: Admitted) -> Result<Response<Body>, Failure> {
 }
 
 impl Shared {
-    /// One of our own rpcs, on main unless it touches memory only. The beginning of a drain ends it where its answer
-    /// streams and has not begun.
+    /// Serves one of Shoreguard's own RPCs, on main unless it only touches memory. If its response is a stream that has
+    /// not begun, the start of a drain ends the call.
     async fn own(
         &self,
         call: &Call,
@@ -141,7 +143,8 @@ impl Shared {
         Ok(taken(call, response))
     }
 
-    /// The router, or for reflection with a selected gateway of generation 0.0 the one that shows that generation.
+    /// Returns the router; for reflection with a selected gateway of generation 0.0, the router with the reflection of
+    /// that generation.
     fn router_for(&self, call: &Call, headers: &HeaderMap) -> axum::Router {
         let old = || {
             let caller = call.caller.as_ref()?;
@@ -158,7 +161,7 @@ impl Shared {
     }
 }
 
-/// Whose turns at the database a call takes.
+/// Returns the caller under which a call takes its turns at the database.
 fn db_caller(call: &Call) -> CallerKey {
     match call.caller.as_ref().map(Caller::principal) {
         Some(PrincipalId::User(id)) => CallerKey::User(id.get()),
@@ -167,7 +170,7 @@ fn db_caller(call: &Call) -> CallerKey {
     }
 }
 
-/// Notes whether the caller takes the answer.
+/// Tracks whether the caller reads the response.
 fn taken(call: &Call, response: Response<Body>) -> Response<Body> {
     match &call.taking {
         Some(taking) => response.map(|body| body.taken_by(taking)),

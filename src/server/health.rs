@@ -1,6 +1,6 @@
-//! grpc.health.v1: a service is `SERVING` while calls to it can be answered.
+//! `grpc.health.v1`: a service is `SERVING` while calls to it can be answered.
 //!
-//! `NOT_SERVING` while draining, while the audit log can't be written, and while the access data is stale.
+//! `NOT_SERVING` while draining, while the audit log cannot be written, and while the access data is stale.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use super::reload::Listener;
 use crate::app::App;
 use crate::pb;
 
-/// How often readiness is looked at; a change of the access data or a drain is seen at once.
+/// Interval at which readiness is checked. A drain is noticed at once.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// The service names that are reported: ours, the proxied ones, and the empty one for the whole.
+/// Returns the reported service names: Shoreguard's own, the proxied ones, and the empty name for the whole server.
 fn names() -> Vec<String> {
     let services = |set: &[u8]| -> Vec<String> {
         let pool = DescriptorPool::decode(set).expect("the build made it");
@@ -29,7 +29,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// The service, and the task that keeps it true until the process stops.
+/// Returns the service, and starts the task that updates it until the process stops.
 pub fn start(
     app: &Arc<App>,
 ) -> tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health> {
@@ -60,13 +60,13 @@ async fn keep(app: &App, reporter: &HealthReporter) {
     }
 }
 
-/// Whether calls are taken and can be answered.
+/// Returns whether calls are accepted and can be answered.
 #[must_use]
 pub fn is_ready(app: &App) -> bool {
     app.part::<Listener>().listening.load(Ordering::Acquire) && can_answer(app)
 }
 
-/// The same for a caller that was let in, and so knows that calls are taken.
+/// Returns whether accepted calls can be answered.
 fn can_answer(app: &App) -> bool {
     !app.stop.is_cancelled() && app.audit.is_writable() && app.snapshot.check_fresh().is_ok()
 }

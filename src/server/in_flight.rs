@@ -1,4 +1,4 @@
-//! Calls in flight on one connection, which a drain waits for. Streams are none of them: they end when a drain begins.
+//! Calls in flight on one connection, which a drain waits for. Streams do not count: they end when a drain begins.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How long a draining connection stays open without a call in flight: streams end within the first second of it, and
-/// the last statuses reach the caller. What is open after that is not read.
+/// Time that a draining connection stays open without a call in flight: streams end within the first second of it, and
+/// the last statuses reach the caller. Requests that are still open afterwards are not answered.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// The calls of one connection.
@@ -23,7 +23,7 @@ pub(super) struct InFlight {
 pub(super) struct Counted(Arc<InFlight>);
 
 impl InFlight {
-    /// Counts a call in.
+    /// Counts a call.
     pub(super) fn enter(self: &Arc<Self>) -> Counted {
         self.count.fetch_add(1, Ordering::AcqRel);
         Counted(Arc::clone(self))
@@ -33,7 +33,7 @@ impl InFlight {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until a draining connection has nothing more to wait for.
+    /// Waits until a draining connection has no call to wait for.
     pub(super) async fn over(&self) {
         self.over_for(LINGER).await;
     }
@@ -54,7 +54,7 @@ impl InFlight {
 impl Drop for Counted {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Stored where nobody waits yet, so that no end is missed.
+            // Stores a permit if no task waits yet, so that no end is missed.
             self.0.none.notify_one();
         }
     }

@@ -1,10 +1,10 @@
-//! The listener, the cores behind it, and how they stop.
+//! The listener, the cores behind it, and their shutdown.
 //!
-//! One port for HTTP/2 and HTTP/1. One acceptor on main hands each accepted socket to the core with the fewest connections; a core is a current-thread
-//! runtime that runs the layers and the proxy. Everything else runs on main. The layers and their order stand in
-//! `stack`. `connections` bounds how many there are and ends idle ones.
+//! One port serves HTTP/2 and HTTP/1. One acceptor on main hands each accepted socket to the core with the fewest
+//! connections. A core is a current-thread runtime that runs the layers and the proxy; everything else runs on main.
+//! `stack` defines the layers and their order. `connections` limits connections and closes idle ones.
 //!
-//! Stopping: no more connections, streams end at once, then the cores finish the calls that they have, then writes and
+//! Shutdown: accept no more connections, end streams at once, let the cores finish their calls, then finish writes and
 //! outcomes, then main. A connection is closed when it has no call in flight, whether or not its streams were read.
 
 use std::io;
@@ -30,30 +30,30 @@ use crate::access::live::Ended;
 use crate::app::App;
 use crate::error::Error;
 
-/// How long the acceptor waits where not even the spare descriptor helps.
+/// Pause of the acceptor if not even the spare descriptor helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Stack of a core: builds without optimization poll through all layers with large frames.
+/// Stack size of a core: builds without optimization poll through all layers with large frames.
 const CORE_STACK_BYTES: usize = 4 << 20;
-/// Accepted connections that wait for their core.
+/// Maximum number of accepted connections that wait for one core.
 const CORE_QUEUE_MAX: usize = 1_024;
-/// How long the end of a core waits for blocking work, such as names that are resolved.
+/// Time that the end of a core waits for blocking work, such as DNS lookups.
 const CORE_END_TIME: Duration = Duration::from_secs(1);
 
-/// A core, seen from the acceptor.
+/// The acceptor's handle of a core.
 struct Core {
     sockets: mpsc::Sender<Accepted>,
     connections: Arc<AtomicUsize>,
     thread: std::thread::JoinHandle<()>,
 }
 
-/// A connection on its way to a core.
+/// An accepted connection on its way to a core.
 struct Accepted {
     socket: std::net::TcpStream,
     address: SocketAddr,
     slot: Slot,
 }
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
@@ -61,13 +61,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits until it has stopped, after `app.stop` was cancelled.
+    /// Waits until the server has stopped, after `app.stop` was cancelled.
     pub async fn stopped(self) {
         let _ = self.stopped.await;
     }
@@ -76,7 +76,7 @@ impl Running {
 /// Starts to serve on a bound listener.
 ///
 /// # Errors
-/// `Unavailable` for a certificate or key that can't be read, or threads that can't be started.
+/// `Unavailable` if a certificate or key cannot be used; internal if a thread cannot be started.
 pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<Running, Error> {
     let address = listener.local_addr().map_err(Error::internal)?;
     if let Some(tls) = Tls::load(&app.config.server.tls).await? {
@@ -109,7 +109,7 @@ fn core_count(configured: u16) -> usize {
     }
 }
 
-/// Takes connections until the process stops, then waits for the cores.
+/// Accepts connections until the process stops, then waits for the cores.
 async fn accept(
     app: Arc<App>,
     listener: TcpListener,
@@ -136,7 +136,7 @@ async fn accept(
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
-            // This one alone is lost.
+            // Only this connection is lost.
             Err(error) => {
                 debug!(error = &error as &dyn std::error::Error, "a connection was not accepted");
             }
@@ -151,7 +151,7 @@ async fn accept(
     }
 }
 
-/// Hands a connection to the core with the fewest, or closes it.
+/// Hands a connection to the core with the fewest connections, or closes it.
 fn hand_over(
     connections: &Arc<Connections>,
     cores: &[Core],
@@ -182,7 +182,7 @@ fn start_core(number: usize, shared: Shared) -> io::Result<Core> {
     Ok(Core { sockets, connections, thread })
 }
 
-/// One core: a task for each connection, until the process stops and they are done.
+/// Runs one core: a task for each connection, until the process stops and all tasks are done.
 async fn run_core(
     shared: Arc<Shared>,
     mut sockets: mpsc::Receiver<Accepted>,
@@ -215,7 +215,7 @@ async fn run_core(
     tasks.close();
     let drain = shared.app.config.server.drain();
     if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
-        // The callers had their time: what is still open is told so.
+        // The drain time is over: ends the calls that are still open with a status.
         shared.app.live.end_all(Ended::Draining);
         let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
     }
@@ -243,8 +243,8 @@ async fn connection(
     let spoken = speak(shared, socket, Peer { address, certificate, in_flight }, slot);
     match verified {
         None => spoken.await,
-        // Who is known by a certificate is not known any longer when its CA is no longer the one for callers, and its
-        // streams end with it: the caller connects anew, and is looked at anew.
+        // The identity of a certificate is no longer valid when the CA for callers changes. The streams of the
+        // connection end with it: the caller must reconnect and is verified again.
         Some(mut verified) => tokio::select! {
             spoken = spoken => spoken,
             () = verified.outdated() => Ok(()),

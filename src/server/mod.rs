@@ -1,4 +1,4 @@
-//! The listener and what every request passes on its way to a service or to the proxy.
+//! The listener, and what every request passes on its way to a service or the proxy.
 
 mod answer;
 mod answering;

@@ -1,9 +1,9 @@
-//! What is no gRPC call: plain HTTP, for the token service alone.
+//! Requests that are not gRPC: plain HTTP, only for the token service.
 //!
 //! Invariants
-//! - nothing of it goes to a gateway;
-//! - it has a limiter of its own beside that of every address, a bound for its body and one for its time;
-//! - a path that nobody serves costs a look-up and gets no body.
+//! - no such request is forwarded to a gateway;
+//! - it has its own rate limiter besides the one of the address, a body limit and a timeout;
+//! - an unknown path costs one lookup and gets no body.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -31,14 +31,14 @@ use crate::net::guard::host_of;
 use crate::rpc::request_id;
 use crate::token_service::{self, Refusal};
 
-/// Most bytes of a request's body. A form with a key in it has some hundred.
+/// Maximum size of a request body, in bytes. A form with a key has a few hundred.
 const BODY_BYTES_MAX: usize = 16 * 1024;
-/// How long a body may take to come.
+/// Timeout of reading a body.
 const BODY: Duration = Duration::from_secs(10);
-/// How long an answer may take.
+/// Timeout of the response.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The routes and their limiter.
+/// The routes and their rate limiter.
 #[derive(Clone)]
 pub(super) struct Plain {
     router: Option<axum::Router>,
@@ -46,7 +46,7 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    /// As the configuration has it.
+    /// Builds the routes and the limiter from the configuration.
     pub(super) fn new(app: &Arc<App>) -> Self {
         let per_minute = app.config.limits.token_requests_per_minute;
         let limit = Arc::new(AddressLimit::of_public_methods(per_minute, per_minute));
@@ -126,7 +126,7 @@ impl Plain {
     }
 }
 
-/// The request with its body read whole, on the core: a slow caller holds nothing of main.
+/// Reads the whole body on the core, so that a slow caller holds nothing of main.
 async fn read(call: Call, request: Request<Source>) -> Result<Request<axum::body::Body>, Refusal> {
     let (mut head, body) = request.into_parts();
     let reading = Limited::new(body, BODY_BYTES_MAX).collect();
@@ -143,8 +143,7 @@ async fn read(call: Call, request: Request<Source>) -> Result<Request<axum::body
     Ok(Request::from_parts(head, body.into()))
 }
 
-/// Puts on what every answer by plain HTTP carries: it is not to be kept, guessed at, shown inside another page, or told
-/// to another site.
+/// Sets the headers of every plain HTTP response: no caching, no content sniffing, no framing and no referrer.
 pub(super) fn finish(headers: &mut HeaderMap) {
     let policy = "default-src 'none'; frame-ancestors 'none'";
     for (name, value) in [

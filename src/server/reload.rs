@@ -1,9 +1,10 @@
-//! The listener's certificate, its key and the CA for callers, read again when their files change or on SIGHUP.
+//! Reloads the listener's certificate, its key and the CA for callers when their files change or on SIGHUP.
 //!
 //! Invariants
-//! - what does not fit together, or has ended, is not served: what was served before goes on, and is told of once;
-//! - each process does it for itself;
-//! - connections that stand go on, but those of callers who were known by a certificate under a CA that is another now.
+//! - files that do not match, or a certificate that has expired, are not used: the previous ones stay in use, and the
+//!   problem is reported once;
+//! - each process reloads on its own;
+//! - established connections are kept, except those with a client certificate if the CA for callers has changed.
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
@@ -25,16 +26,16 @@ use crate::resources::gateways::certificates;
 use crate::telemetry::metrics::CERTIFICATE_EXPIRY;
 use crate::workers::{Worked, Worker};
 
-/// What was not served.
+/// Files that were not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     /// Files that could not be read.
     Unread,
-    /// Files that do not fit.
+    /// Files that do not match each other, or that hold an expired certificate.
     Unfit(Content),
 }
 
-/// What was told of already.
+/// What was already reported.
 #[derive(Debug, Default)]
 struct Told {
     refused: Option<Refused>,
@@ -44,16 +45,16 @@ struct Told {
 /// The listener of the API.
 #[derive(Debug, Default)]
 pub struct Listener {
-    /// Speaks TLS, once it listens and if it does.
+    /// TLS, once the listener is started and if it uses TLS.
     pub(super) tls: OnceLock<Tls>,
-    /// Whether it takes connections.
+    /// Whether it accepts connections.
     pub(super) listening: AtomicBool,
     reload: Notify,
     told: Mutex<Told>,
 }
 
 impl Listener {
-    /// Reads the files of TLS again.
+    /// Requests a reload of the TLS files.
     pub fn reload(&self) {
         self.reload.notify_one();
     }
@@ -63,7 +64,7 @@ impl Listener {
     }
 }
 
-/// Looks at the files.
+/// Checks the files periodically.
 pub const RELOAD: Worker = Worker {
     name: "tls-reload",
     every: |config| Duration::from_secs(config.server.tls.reload_seconds),
@@ -79,7 +80,7 @@ async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
     Ok(Worked { done: usize::from(swapped), more: false })
 }
 
-/// Serves what is new and fits. Answers whether there was such.
+/// Starts to use new files if they are valid. Returns whether it did.
 async fn look(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
     let files = match tls.read().await {
         Ok(files) => files,
@@ -96,7 +97,7 @@ async fn look(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
             return refused(ctx, Refused::Unfit(content), &why).await;
         }
         Ok(served) => served,
-        // Of certificate and key one may have been replaced before the other: the next look finds both.
+        // Certificate and key may not have been replaced at the same time; the next check finds both.
         Err(why) => return refused(ctx, Refused::Unfit(content), &why).await,
     };
     let ends = served.ends.map(|at| at.to_string());
@@ -124,7 +125,7 @@ async fn tell(ctx: &Ctx, event_type: EventType, payload: serde_json::Value) -> R
     Ok(())
 }
 
-/// Shows when the certificate ends, and warns 30, 7 and 1 days before.
+/// Updates the metric of the certificate's expiry, and logs a warning 30, 7 and 1 days before it.
 fn tell_end(app: &App, tls: &Tls) {
     let Some(ends) = tls.served().ends else { return };
     #[expect(clippy::cast_precision_loss, reason = "seconds of a year fit")]

@@ -1,4 +1,4 @@
-//! The list of services: one line a resource.
+//! The list of services, one line per resource.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::resources::{
     sboms, service_principals, users,
 };
 
-/// Every service that this process answers itself. `health` reports through the handle that made it.
+/// Returns every service that this process serves itself. `health` reports through the handle that created it.
 pub fn routes(
     app: &Arc<App>,
     health: tonic_health::pb::health_server::HealthServer<
@@ -37,7 +37,7 @@ pub fn routes(
     routes.routes()
 }
 
-/// Reflection as a gateway of generation 0.0 would have it.
+/// Returns reflection as a gateway of generation 0.0 provides it.
 #[must_use]
 pub fn reflection_v0_0() -> Routes {
     let mut routes = RoutesBuilder::default();
@@ -45,7 +45,8 @@ pub fn reflection_v0_0() -> Routes {
     routes.routes()
 }
 
-/// Our services and the proxied ones. The generations share full names, so one pool holds one of them.
+/// Adds Shoreguard's own services and the proxied ones. The generations share full names, so one pool can hold only one
+/// of them.
 fn add_reflection(routes: &mut RoutesBuilder, upstream: &'static [u8]) {
     let builder = || {
         tonic_reflection::server::Builder::configure()

@@ -1,4 +1,4 @@
-//! What the calls of one core share.
+//! State that the calls of one core share.
 
 use std::sync::Arc;
 
@@ -9,26 +9,26 @@ use super::plain::Plain;
 use crate::app::App;
 use crate::proxy::Proxy;
 
-/// What one core answers calls with.
+/// State with which one core answers calls.
 pub(super) struct Shared {
     pub(super) app: Arc<App>,
     pub(super) address_limit: Arc<AddressLimit>,
-    /// For methods that anyone may call, such as logging in: far lower, since each guess costs us work.
+    /// Limit on public methods, such as login: far lower, since each guess costs the server work.
     pub(super) public_limit: Arc<AddressLimit>,
-    /// What calls hold while they are open.
+    /// Limits on open calls.
     pub(super) open_calls: Arc<OpenCalls>,
     pub(super) router: axum::Router,
-    /// Reflection for whoever selects a gateway of generation 0.0.
+    /// Reflection for calls that select a gateway of generation 0.0.
     pub(super) reflection_v0_0: axum::Router,
     pub(super) proxy: Proxy,
-    /// Pages that may call by gRPC-Web.
+    /// Web pages that can call with gRPC-Web.
     pub(super) origins: Origins,
-    /// What is no call.
+    /// Handles requests that are not gRPC.
     pub(super) plain: Plain,
 }
 
 impl Shared {
-    /// Starts with unused limits, as the configuration sets them.
+    /// Starts with unused limits, as configured.
     pub(super) fn new(app: &Arc<App>, router: axum::Router, reflection_v0_0: axum::Router) -> Self {
         let (limits, server) = (&app.config.limits, &app.config.server);
         let address_limit = AddressLimit::new(
@@ -53,7 +53,7 @@ impl Shared {
         }
     }
 
-    /// Returns the same for another core: the limits are common, the proxy is the core's own.
+    /// Returns the state of another core: the limits are shared, the proxy is the core's own.
     pub(super) fn for_core(&self) -> Self {
         Self {
             app: Arc::clone(&self.app),

@@ -1,4 +1,4 @@
-//! Speaks HTTP/2 or HTTP/1 on an accepted connection, to its end.
+//! Serves HTTP/2 or HTTP/1 on an accepted connection until it closes.
 
 use std::sync::Arc;
 
@@ -18,17 +18,17 @@ use crate::net::taking::{SEND_BUFFER_BYTES, Streams};
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// HTTP/2 flow-control window of a connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Most bytes of request headers, in either version of HTTP.
+/// Maximum size of request headers in either HTTP version, in bytes.
 const HEADER_BYTES_MAX: u16 = 16 * 1024;
-/// Streams that a caller may have reset before we have looked at them.
+/// Maximum number of streams that a caller can have reset before they were processed.
 const PENDING_RESETS_MAX: usize = 1_000;
-/// Streams of one connection that we may have reset for errors of its caller.
+/// Maximum number of streams of one connection that Shoreguard has reset for errors of the caller.
 const ERROR_RESETS_MAX: usize = 1_024;
 
 /// Why a connection has ended.
 pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-/// Finds out the version of HTTP and speaks it to its end. A connection that doesn't say what it speaks ends soon (T16).
+/// Detects the HTTP version and serves it until the connection closes. A connection that sends nothing times out (T16).
 pub(super) async fn speak<S>(
     shared: Arc<Shared>,
     socket: S,
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// Speaks HTTP/2. After a stop, or when it is idle, the caller is told not to send more, and calls in flight are finished.
+/// Serves HTTP/2. After a stop, or when the connection is idle, it sends GOAWAY and finishes the calls in flight.
 async fn speak_http2<S>(
     shared: Arc<Shared>,
     socket: S,
@@ -88,7 +88,7 @@ where
     };
     serving.as_mut().graceful_shutdown();
     match leave {
-        // Who is displaced is cut from outside.
+        // A displaced connection is aborted by `Slot::cut`.
         Some(Leave::Displaced) => serving.await.map_err(Into::into),
         None => finished(serving, &in_flight).await,
         Some(Leave::Idle) => tokio::select! {
@@ -98,8 +98,8 @@ where
     }
 }
 
-/// Speaks HTTP/1. The head of each request has its time, from the end of the answer before it, so that an idle connection
-/// ends too. After a stop the present request is answered and no more is read.
+/// Serves HTTP/1. The head of each request has a timeout, counted from the end of the response before it, so an idle
+/// connection times out too. After a stop, the current request is finished and no further one is read.
 async fn speak_http1<S>(
     shared: Arc<Shared>,
     socket: S,
@@ -128,7 +128,7 @@ where
     finished(serving, &in_flight).await
 }
 
-/// Waits for the end of a connection that is draining.
+/// Waits for the end of a draining connection.
 async fn finished<E: Into<Fault>>(
     serving: impl Future<Output = Result<(), E>>,
     in_flight: &InFlight,

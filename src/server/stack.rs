@@ -1,7 +1,7 @@
-//! The stack of layers: what every call passes, in this order, whether it is unary, a stream or proxied.
+//! The stack of layers. Every call passes them in this order, whether it is unary, a stream or proxied.
 //!
-//! A layer is an async function from a request and the service inside it to an answer, and each stage of a call has a type
-//! of its own, so that the compiler checks the order. Layers touch memory only.
+//! A layer is an async function from a request and the inner service to a response. Each stage of a call has its own
+//! type, so the compiler checks the order. Layers only touch memory.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use super::layers::{
 };
 use super::stages::Arriving;
 
-/// A service made of an inner service and an async function around it.
+/// A service that wraps an inner service in an async function.
 #[derive(Debug, Clone)]
 pub(super) struct Layered<S, F> {
     inner: S,
@@ -67,24 +67,24 @@ impl<S> Stack<S> {
     }
 }
 
-/// Returns the stack of one core, innermost layer first. The types are the stages: what a layer takes, and what it hands on.
+/// Returns the stack of one core, innermost layer first. The types are the input and output stages of each layer.
 pub(super) fn stack()
 -> impl Service<Arriving, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send
 {
     Stack::new(())
-        .push(dispatch::answer) //     Admitted   -> answer      the proxy, or our router on main
-        .push(deadline::bound) //      Admitted   -> Admitted    grpc-timeout; refused while draining
-        .push(open_calls::hold) //     Gated      -> Admitted    its stream and its bytes count for its caller
-        .push(gate::admit) //          Identified -> Gated       before a byte of the body is read
-        .push(open_calls::count) //    Identified -> Identified  the open calls of one caller
-        .push(authn::identify) //      Begun      -> Identified  who calls
-        .push(address_limit::admit) // Begun      -> Begun       before any work that a flood could buy
+        .push(dispatch::answer) //     Admitted   -> response    the proxy, or the router on main
+        .push(deadline::bound) //      Admitted   -> Admitted    reads grpc-timeout; refuses while draining
+        .push(open_calls::hold) //     Gated      -> Admitted    counts its stream and its bytes for its caller
+        .push(gate::admit) //          Identified -> Gated       runs before the body is read
+        .push(open_calls::count) //    Identified -> Identified  counts the open calls of one caller
+        .push(authn::identify) //      Begun      -> Identified  finds the caller
+        .push(address_limit::admit) // Begun      -> Begun       runs before any work that a flood could cause
         .push(panics::catch) //        Begun      -> Begun       inside audit: a panic is an outcome
-        .push(audit::record) //        Begun      -> Begun       outside authentication: refused credentials count
-        .push(telemetry::observe) //   Begun      -> Begun       outside everything that refuses
-        .push(call::begin) //          Arriving   -> Begun       id, time, method
-        .push(grpc_web::translate) //  Arriving   -> Arriving    gRPC-Web to gRPC: audit sees the status that is put into the body
-        .push(plain_http::split) //    Arriving   -> Arriving    what is no gRPC ends here
+        .push(audit::record) //        Begun      -> Begun       outside authn: counts refused credentials
+        .push(telemetry::observe) //   Begun      -> Begun       outside every layer that refuses
+        .push(call::begin) //          Arriving   -> Begun       sets id, time and method
+        .push(grpc_web::translate) //  Arriving   -> Arriving    outside audit, which needs the gRPC status
+        .push(plain_http::split) //    Arriving   -> Arriving    answers requests that are not gRPC
         .into_inner()
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// Bytes of the future of one call. `limits.calls_max` counts with a multiple of it.
+    /// Maximum size of the future of one call, in bytes. `limits.calls_max` assumes a multiple of it.
     const FUTURE_BYTES_MAX: usize = 20 << 10;
 
     fn size<F: Future>(_: impl FnOnce(Arriving) -> F) -> usize {

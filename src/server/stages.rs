@@ -1,4 +1,4 @@
-//! The stages of a call on its way through the stack. Each layer makes the next stage of the one before it.
+//! The stages of a call on its way through the stack. Each layer turns one stage into the next.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -20,9 +20,9 @@ use crate::error::Error;
 use crate::net::BoxError;
 use crate::net::taking::Taking;
 
-/// The body of a request.
+/// Body of a request.
 pub(super) enum Source {
-    /// As it comes from a connection.
+    /// As received from a connection.
     Http(Incoming),
     /// Translated from gRPC-Web.
     Web(tonic::body::Body),
@@ -57,32 +57,32 @@ impl Body for Source {
     }
 }
 
-/// The other end of a connection.
+/// The caller's end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) address: std::net::SocketAddr,
     pub(super) certificate: Option<PeerCertificate>,
-    /// What a drain of its connection waits for.
+    /// Calls that a drain of the connection waits for.
     pub(super) in_flight: Arc<InFlight>,
 }
 
-/// A request as it comes from a connection, or from gRPC-Web.
+/// A request as received from a connection or translated from gRPC-Web.
 pub(super) struct Arriving {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Arc<Peer>,
-    /// Whether its caller takes the answer.
+    /// Tracks whether the caller reads the response.
     pub(super) taking: Arc<Taking>,
     pub(super) request: Request<Source>,
 }
 
-/// What is known of a call. Boxed once, since each layer hands it on by value.
+/// State of a call. Boxed once, since each layer passes it on by value.
 pub(super) struct State {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Arc<Peer>,
-    /// The address of the caller, which a trusted proxy may have told.
+    /// Address of the caller; a trusted proxy may have forwarded it.
     pub(super) ip: IpAddr,
     pub(super) call: Call,
-    /// The row of the method, if a table has its path.
+    /// Row of the method, or the error if no table has its path.
     pub(super) route: Result<Route, Error>,
     pub(super) shares: Shares,
     pub(super) request: Request<Source>,
@@ -91,33 +91,33 @@ pub(super) struct State {
 /// A gRPC call with an id.
 pub(super) struct Begun(pub(super) Box<State>);
 
-/// A call of which it is known who makes it, or that nobody says so.
+/// A call whose caller is known, or that has no credential.
 pub(super) struct Identified(pub(super) Box<State>);
 
-/// A call that its caller may ever make, judged before its body is read.
+/// A call that its caller may be allowed to make; checked before its body is read.
 pub(super) struct Gated {
     pub(super) state: Box<State>,
     pub(super) route: Route,
 }
 
-/// A call that counts for its caller until its answer was taken.
+/// A call that counts against the limits of its caller until its response was read.
 pub(super) struct Admitted {
     pub(super) state: Box<State>,
     pub(super) route: Route,
 }
 
 impl State {
-    /// Refuses the call.
+    /// Returns the failure of a refused call.
     pub(super) fn refused(self, error: Error) -> Failure {
         Failure::Refused(error, self.route.ok())
     }
 }
 
-/// Why a call has no answer of its own.
+/// Why a call has no response of its own.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was refused, or ended before it was answered; with its route, if a table has its path.
+    /// It was refused, or ended before the response; with its route if a table has its path.
     Refused(Error, Option<Route>),
-    /// A layer or a handler panicked.
+    /// A layer or handler panicked.
     Panic,
 }

@@ -1,6 +1,6 @@
-//! TLS of our own listener, and what a caller's certificate says.
+//! TLS of Shoreguard's own listener, and the contents of client certificates.
 //!
-//! A certificate proves a caller only under the CA that is for callers; which one stands for whom is configured.
+//! A certificate identifies a caller only under the CA for callers; the configuration maps certificates to principals.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,16 +26,16 @@ use crate::error::{Error, Reason};
 use crate::net::x509;
 use crate::seal::joined;
 
-/// How the listener speaks TLS: what is served is swapped while it runs, and connections that stand go on.
+/// TLS of the listener. Certificates are swapped at run time; established connections are kept.
 #[derive(Debug)]
 pub struct Tls {
     config: config::Tls,
     served: ArcSwap<Served>,
-    /// Moves when the CA for callers is another one.
+    /// Incremented when the CA for callers changes.
     callers: watch::Sender<u64>,
 }
 
-/// What was read from the files at one moment.
+/// TLS files as read at one time.
 pub(super) struct Served {
     pub(super) content: Content,
     pub(super) ends: Option<Timestamp>,
@@ -48,16 +48,16 @@ impl std::fmt::Debug for Served {
     }
 }
 
-/// SHA-256 of what the files hold.
+/// SHA-256 of the contents of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Content {
     /// Certificate and key.
     pub(super) own: [u8; 32],
-    /// The CA for callers.
+    /// CA for callers.
     callers: [u8; 32],
 }
 
-/// The files, as they were read.
+/// Contents of the files.
 pub(super) struct Files {
     cert: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
@@ -65,7 +65,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Which content it is.
+    /// Returns the hashes of the contents.
     pub(super) fn content(&self) -> Content {
         let ca = self.ca.as_deref().unwrap_or_default();
         Content {
@@ -79,16 +79,16 @@ fn unusable(what: &str, error: &impl std::fmt::Display) -> Error {
     Error::unavailable(Reason::Internal, format!("`{what}` cannot be used: {error}"))
 }
 
-/// Whose certificate was verified, and until when that holds.
+/// A verified client certificate, and a notification of the end of its validity here.
 #[derive(Debug)]
 pub(super) struct Verified {
-    /// What it says.
+    /// Contents of the certificate.
     pub(super) certificate: PeerCertificate,
     changed: watch::Receiver<u64>,
 }
 
 impl Verified {
-    /// Waits until the CA that it was verified under is no longer the one for callers (T14).
+    /// Waits until the CA that verified the certificate is no longer the CA for callers (T14).
     pub(super) async fn outdated(&mut self) {
         if self.changed.changed().await.is_err() {
             std::future::pending::<()>().await;
@@ -97,7 +97,7 @@ impl Verified {
 }
 
 impl Tls {
-    /// Reads certificate, key and the callers' CA; none where TLS is off.
+    /// Reads the certificate, the key and the CA for callers. Returns `None` if TLS is off.
     pub async fn load(config: &config::Tls) -> Result<Option<Self>, Error> {
         if !config.is_on() {
             return Ok(None);
@@ -107,17 +107,18 @@ impl Tls {
         Ok(Some(Self { config: config.clone(), served, callers: watch::channel(0).0 }))
     }
 
-    /// What is served now.
+    /// Returns what is served now.
     pub(super) fn served(&self) -> Arc<Served> {
         self.served.load_full()
     }
 
-    /// The files as they are now.
+    /// Reads the files again.
     pub(super) async fn read(&self) -> Result<Files, Error> {
         read(&self.config).await
     }
 
-    /// Serves new connections with this. Those of callers who were known by a certificate under another CA end.
+    /// Uses `served` for new connections. If the CA for callers differs, closes the connections with a client
+    /// certificate.
     pub(super) fn swap(&self, served: Served) {
         let callers = served.content.callers;
         let before = self.served.swap(Arc::new(served));
@@ -126,12 +127,12 @@ impl Tls {
         }
     }
 
-    /// The handshake; answers what the caller's certificate says, where it showed one.
+    /// Performs the TLS handshake. Returns the client certificate with the stream, if the caller sent one.
     pub(super) async fn accept(
         &self,
         socket: TcpStream,
     ) -> std::io::Result<(TlsStream<TcpStream>, Option<Verified>)> {
-        // Before the CA is looked at, so that a change in between is seen.
+        // Subscribes before the CA is used, so that a change in between is noticed.
         let changed = self.callers.subscribe();
         let acceptor = self.served.load().acceptor.clone();
         let stream = acceptor.accept(socket).await?;
@@ -142,10 +143,10 @@ impl Tls {
 }
 
 impl Served {
-    /// From files that fit together.
+    /// Builds the TLS configuration of files that belong together.
     ///
     /// # Errors
-    /// Which of them can't be used, and why.
+    /// Which file cannot be used, and why.
     pub(super) fn of(files: &Files) -> Result<Self, Error> {
         let config = server_config(&files.cert, &files.key, files.ca.as_deref())?;
         let first = CertificateDer::from_pem_slice(&files.cert);
@@ -189,7 +190,7 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
                 let der = der.map_err(|e| unusable("server.tls.client_ca_path", &e))?;
                 roots.add(der).map_err(|e| unusable("server.tls.client_ca_path", &e))?;
             }
-            // Optional: people log in with a password, programs come with a key.
+            // Client certificates are optional: people log in with a password, programs use a key.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
@@ -200,17 +201,17 @@ fn server_config(cert: &[u8], key: &[u8], ca: Option<&[u8]>) -> Result<ServerCon
     let mut config =
         builder.with_single_cert(chain, key).map_err(|e| unusable("server.tls.cert_path", &e))?;
     if ca.is_some() {
-        // A resumed session carries the certificate of the first one without verifying it again: it would go on after the
-        // certificate has ended. Each connection shows its certificate anew.
+        // A resumed session carries the certificate of the first one without another verification, so it could continue
+        // after the certificate has expired. Each connection must present its certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    // Calls come by HTTP/2, which is preferred; tokens are asked for by HTTP/1.1 too.
+    // Calls use HTTP/2, which is preferred; tokens can also be requested with HTTP/1.1.
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-/// Issuer, names and end of a certificate. `None` if it cannot be parsed.
+/// Returns the issuer, names and expiry of a certificate, or `None` if it cannot be parsed.
 fn peer_certificate(der: &[u8]) -> Option<PeerCertificate> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok().flatten();

@@ -1,5 +1,5 @@
-//! What ends a call of ours from outside: its deadline, for a stream the drain, and for one that was opened with a
-//! credential the end of that.
+//! Conditions that end one of Shoreguard's own calls from outside: its deadline, for a stream the drain, and for a call
+//! with a credential the loss of the caller's access.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use crate::app::App;
 use crate::error::Error;
 use crate::net::deadline;
 
-/// Becomes ready with the error that the call ends with.
+/// Completes with the error that ends the call.
 pub(super) struct Until(Pin<Box<dyn Future<Output = Error> + Send>>);
 
 impl Until {
-    /// The deadline, and the begin of a drain where a time after it is given.
+    /// Waits for the deadline and, if `after_stop` is set, for that time after the start of a drain.
     pub(super) fn of(app: &App, deadline: Option<Instant>, after_stop: Option<Duration>) -> Self {
         let stop = app.stop.clone();
         let late = async move {
@@ -43,7 +43,7 @@ impl Until {
         }))
     }
 
-    /// The same, and that the caller has lost the right to the stream.
+    /// Also completes when the caller loses access to the stream.
     pub(super) fn or_ended(self, live: LiveStream) -> Self {
         let Self(until) = self;
         Self(Box::pin(async move {

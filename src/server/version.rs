@@ -1,7 +1,8 @@
-//! Which HTTP a connection speaks, told by its first bytes.
+//! Detects the HTTP version of a connection from its first bytes.
 //!
-//! gRPC is HTTP/2; discovery and tokens are asked for by ordinary HTTP clients at the same address. Whoever speaks HTTP/2
-//! begins with its preface, no request of HTTP/1 does. What was read is read again by the server of that version.
+//! gRPC uses HTTP/2; ordinary HTTP clients request discovery documents and tokens at the same address. An HTTP/2 client
+//! first sends the preface, with which no HTTP/1 request begins. The bytes that were read are passed on to the server
+//! of the detected version.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// What every connection of HTTP/2 begins with.
+/// First bytes of every HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A version of HTTP.
@@ -22,7 +23,7 @@ pub(super) enum Version {
     Http2,
 }
 
-/// Reads until the version is certain. Whoever calls bounds how long: a connection that says nothing must end.
+/// Reads until the version is certain. The caller must set a timeout for connections that send nothing.
 pub(super) async fn of<S>(mut socket: S) -> io::Result<(Version, Rewound<S>)>
 where
     S: AsyncRead + Unpin,
@@ -43,7 +44,7 @@ where
     Ok((version, Rewound { first, socket }))
 }
 
-/// A socket of which the first bytes are read once more.
+/// A socket whose first bytes are read again.
 #[derive(Debug)]
 pub(super) struct Rewound<S> {
     first: Bytes,
@@ -102,7 +103,8 @@ mod tests {
 
     use super::*;
 
-    /// What is told of a connection that sends these pieces and ends, and everything that is read of it after.
+    /// Returns the detected version of a connection that sends these pieces and closes, and everything that is read
+    /// from it afterwards.
     async fn told(pieces: &[&[u8]]) -> (Version, Vec<u8>) {
         let (mut caller, socket) = tokio::io::duplex(1024);
         let deciding = of(socket);

@@ -1,12 +1,12 @@
-//! The listener for machines that watch: `/metrics`, `/healthz` (the process lives) and `/readyz` (it takes calls).
+//! The monitoring listener: `/metrics`, `/healthz` (the process is alive) and `/readyz` (it accepts calls).
 //!
 //! Invariants
-//! - it stands apart from the API's listener, so that a flood there does not blind the watchers;
-//! - connections, in all and of one address, their time, and the size of an answer are bounded, and one answer is
+//! - it is separate from the API listener, so that a flood there does not affect monitoring;
+//! - connections (in total and per address), their duration and the size of a response are limited, and one response is
 //!   rendered at a time;
-//! - connections that are slow keep nobody out: at a bound a new one takes the place of the oldest whose request has not
-//!   come, or else of the oldest;
-//! - it ends last, so that draining can be watched.
+//! - slow connections do not block new ones: at a limit, a new connection replaces the oldest connection that has not
+//!   sent its request, or the oldest if all have;
+//! - it ends last, so that draining can be monitored.
 
 use std::io;
 use std::net::IpAddr;
@@ -30,21 +30,21 @@ use tracing::warn;
 
 use crate::net::guard::host_of;
 
-/// Connections at one time.
+/// Maximum number of open connections.
 pub(crate) const CONNECTIONS_MAX: usize = 32;
-/// Connections of one address at one time: watchers have few addresses, and few requests at once.
+/// Maximum number of open connections per address: monitoring systems have few addresses and few concurrent requests.
 const ADDRESS_CONNECTIONS_MAX: usize = 16;
-/// How long one connection, which is one request, may take.
+/// Timeout of a connection, which serves one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request's head may take.
+/// Timeout for reading the request headers.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest request head.
+/// Maximum size of the request headers.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The largest answer: some fifty thousand series.
+/// Maximum size of a response: about fifty thousand series.
 const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often values are folded into buckets when nobody asks for metrics.
+/// Interval at which values are folded into buckets even if metrics are not scraped.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// The pause after a failure to accept, which lasts while the process has too many files open.
+/// Pause after a failure to accept, which persists while the process has too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 struct Endpoint<R> {
@@ -53,7 +53,7 @@ struct Endpoint<R> {
     renders: Semaphore,
 }
 
-/// Answers until `shutdown`. `ready` says whether calls are taken; it must not block.
+/// Serves until `shutdown`. `ready` returns whether calls are accepted; it must not block.
 pub async fn serve<R>(
     listener: TcpListener,
     metrics: PrometheusHandle,
@@ -63,7 +63,7 @@ pub async fn serve<R>(
     R: Fn() -> bool + Send + Sync + 'static,
 {
     let endpoint = Arc::new(Endpoint { metrics, ready, renders: Semaphore::new(1) });
-    // Dropping the set at the end stops what is left.
+    // Dropping the set at the end aborts the remaining connections.
     let mut connections = JoinSet::new();
     let mut open = Open::default();
     let mut upkeep = tokio::time::interval(UPKEEP_INTERVAL);
@@ -75,7 +75,7 @@ pub async fn serve<R>(
                 Ok((id, ())) => id,
                 Err(error) => error.id(),
             }),
-            // What was told to end is gone in a moment; until then it holds its descriptor.
+            // An aborted connection ends soon, but holds its file descriptor until then.
             accepted = listener.accept(), if connections.len() < 2 * CONNECTIONS_MAX => match accepted {
                 Ok((socket, peer)) => {
                     let address = host_of(peer.ip().to_canonical());
@@ -94,20 +94,20 @@ pub async fn serve<R>(
     }
 }
 
-/// A connection that was not told to end.
+/// An open connection that was not aborted.
 struct Watcher {
     address: IpAddr,
-    /// Whether its request has come.
+    /// Whether its request has arrived.
     asked: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
-/// The connections, the oldest first.
+/// The open connections, oldest first.
 #[derive(Default)]
 struct Open(Vec<Watcher>);
 
 impl Open {
-    /// Ends a connection where one more of this address would be too many.
+    /// Aborts a connection if another one from this address would exceed a limit.
     fn make_room(&mut self, address: IpAddr) {
         let same = |watcher: &Watcher| watcher.address == address;
         if self.0.iter().filter(|watcher| same(watcher)).count() >= ADDRESS_CONNECTIONS_MAX {
@@ -117,7 +117,7 @@ impl Open {
         }
     }
 
-    /// Ends the oldest of these whose request has not come, or else the oldest.
+    /// Aborts the oldest matching connection that has not sent its request, or the oldest one if all have.
     fn end_oldest(&mut self, of: impl Fn(&Watcher) -> bool) {
         let silent = |watcher: &Watcher| !watcher.asked.load(Ordering::Relaxed);
         let silent = self.0.iter().position(|watcher| of(watcher) && silent(watcher));
@@ -130,7 +130,7 @@ impl Open {
     }
 }
 
-/// A peer that breaks off or is too slow is its own loss: nothing is told.
+/// Serves one connection. Errors and timeouts of the peer are not logged.
 async fn connection<R>(endpoint: Arc<Endpoint<R>>, socket: TcpStream, asked: Arc<AtomicBool>)
 where
     R: Fn() -> bool + Send + Sync + 'static,
@@ -183,13 +183,13 @@ impl<R: Fn() -> bool + Send + Sync> Endpoint<R> {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    // What Prometheus calls its text format; for the short answers it is plain text all the same.
+    // The content type of Prometheus's text format; the short responses are valid plain text as well.
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 
-/// A buffer that refuses to grow past its limit.
+/// A buffer with a maximum size.
 struct Bounded {
     bytes: Vec<u8>,
     bytes_max: usize,
@@ -265,7 +265,7 @@ mod tests {
         for n in 0..3 * CONNECTIONS_MAX {
             let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             if n % 2 == 0 {
-                // One that was ended already refuses it.
+                // Fails if the connection was already aborted.
                 let _ = socket.write_all(b"GET /metrics HT").await;
             }
             slow.push(socket);
@@ -275,7 +275,7 @@ mod tests {
             assert!(get(port, path).await.starts_with("HTTP/1.1 200"), "{path}");
         }
         assert!(begun.elapsed() < HEAD_TIMEOUT, "nobody waits for the slow ones");
-        // The first were ended for the last.
+        // The first connections were aborted for the later ones.
         let mut read = Vec::new();
         let ended = slow.remove(0).read_to_end(&mut read).await;
         assert!(ended.is_err() || read.is_empty(), "{read:?}");

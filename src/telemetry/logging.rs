@@ -1,8 +1,8 @@
-//! The log: one JSON object a line, or text for people.
+//! The log: one JSON object per line, or text for people.
 //!
 //! Invariants
-//! - what logs does not wait: lines go through [`super::queue`], and a thread of its own writes them;
-//! - a panic is a line like any other: the hook of the standard library would write to standard error and wait there.
+//! - logging does not block: lines are queued in [`super::queue`] and written by a separate thread;
+//! - a panic is logged like any other event: the default panic hook would write to standard error and could block.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _};
@@ -18,26 +18,26 @@ use super::queue::{Line, QUEUE_BYTES_MAX, Queue, standard_error};
 use crate::config::{LogFormat, Telemetry};
 use crate::error::Error;
 
-/// How long the end of the process waits for the last lines.
+/// How long the process waits for the last lines at its end.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// The log of this process, once it is started.
+/// The log of this process, once it is initialized.
 static LOG: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// Starts the log. It is started once in a process.
+/// Initializes the log. Can be called once per process.
 pub fn init_logging(telemetry: &Telemetry) -> Result<(), Error> {
     let queue = Queue::new(QUEUE_BYTES_MAX);
     let writer = Arc::clone(&queue);
     let subscriber = subscriber(telemetry, move || Line(Arc::clone(&writer)))?;
     subscriber.try_init().map_err(Error::internal)?;
-    // The thread belongs to the process and ends with it.
+    // The thread is detached and ends with the process.
     drop(standard_error().and_then(|log| queue.start(log)).map_err(Error::internal)?);
     let _ = LOG.set(queue);
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// Writes a line to the log as it is. Answers whether there is a log.
+/// Writes a line to the log as it is. Returns `false` if the log is not initialized.
 pub fn log_line(text: &str) -> bool {
     let Some(queue) = LOG.get() else { return false };
     queue.push(format!("{text}\n").into_bytes());
@@ -70,7 +70,7 @@ where
 {
     let filter = EnvFilter::try_new(&telemetry.log_level)
         .map_err(|error| Error::invalid("telemetry.log_level", format!("is no filter: {error}")))?;
-    // What goes wrong in the log itself would be printed to standard error, which may block or panic.
+    // Internal errors of the logger would be printed to standard error, which may block or panic.
     let log = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     Ok(match telemetry.log_format {
         LogFormat::Json => {

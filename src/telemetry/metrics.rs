@@ -1,9 +1,9 @@
-//! The metrics: their names, units and meanings, in one list, and the recorder that keeps them.
+//! All metrics with names, units and help texts, and the recorder.
 //!
 //! Invariants
-//! - a label's values are a closed set (methods of our tables, codes, reasons, registered gateways), so that no caller
-//!   can make new series;
-//! - no value or label tells a secret, a person or a sandbox.
+//! - the values of a label are a closed set (methods of the method tables, codes, reasons, registered gateways), so
+//!   that callers cannot create new series;
+//! - no value or label reveals a secret, a person or a sandbox.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -12,21 +12,21 @@ use crate::error::Error;
 
 /// Calls that have ended, by `method` and `code`.
 pub const RPC_REQUESTS: &str = "shoreguard_rpc_requests_total";
-/// How long calls took, by `method`.
+/// Duration of calls, by `method`.
 pub const RPC_DURATION: &str = "shoreguard_rpc_duration_seconds";
-/// Requests by plain HTTP that have ended, by `path` and `status`.
+/// Plain HTTP requests that have ended, by `path` and `status`.
 pub const HTTP_REQUESTS: &str = "shoreguard_http_requests_total";
-/// How long requests by plain HTTP took, by `path`.
+/// Duration of plain HTTP requests, by `path`.
 pub const HTTP_DURATION: &str = "shoreguard_http_duration_seconds";
 /// Proxied calls that have ended, by `gateway`, `method` and `code`.
 pub const PROXIED_REQUESTS: &str = "shoreguard_proxied_requests_total";
 /// Proxied calls with a request id, by `gateway` and `outcome`.
 pub const GATEWAY_REQUEST_IDS: &str = "shoreguard_gateway_request_ids_total";
-/// Seconds until the certificate of the listener ends.
+/// Seconds until the certificate of the listener expires.
 pub const CERTIFICATE_EXPIRY: &str = "shoreguard_server_certificate_expiry_seconds";
 /// Audit entries that wait to be stored.
 pub const AUDIT_QUEUE: &str = "shoreguard_audit_queue_entries";
-/// Audit entries in one commit.
+/// Audit entries per commit.
 pub const AUDIT_BATCH: &str = "shoreguard_audit_batch_entries";
 /// Time of one commit of audit entries.
 pub const AUDIT_COMMIT: &str = "shoreguard_audit_commit_seconds";
@@ -34,77 +34,77 @@ pub const AUDIT_COMMIT: &str = "shoreguard_audit_commit_seconds";
 pub const AUDIT_FAILED_BATCHES: &str = "shoreguard_audit_failed_batches_total";
 /// Ticks of background jobs, by `worker` and `outcome`.
 pub const WORKER_TICKS: &str = "shoreguard_worker_ticks_total";
-/// Time of one tick of a background job, by `worker`.
+/// Duration of one tick of a background job, by `worker`.
 pub const WORKER_TICK: &str = "shoreguard_worker_tick_seconds";
-/// How old the access data is.
+/// Age of the access data.
 pub const SNAPSHOT_AGE: &str = "shoreguard_access_snapshot_age_seconds";
 /// Probes of gateways, by `outcome`.
 pub const PROBES: &str = "shoreguard_gateway_probes_total";
-/// How long probes took.
+/// Duration of probes.
 pub const PROBE_DURATION: &str = "shoreguard_gateway_probe_duration_seconds";
 /// Refused calls without a credential, by `method` and `reason`.
 pub const ANONYMOUS_REFUSALS: &str = "shoreguard_anonymous_refusals_total";
 /// Operations that have ended, by `type` and `outcome`.
 pub const OPERATIONS: &str = "shoreguard_operations_total";
-/// How long operations took, by `type`.
+/// Duration of operations, by `type`.
 pub const OPERATION_DURATION: &str = "shoreguard_operation_duration_seconds";
-/// Operations that run in this process now.
+/// Operations that are running in this process.
 pub const OPERATIONS_RUNNING: &str = "shoreguard_operations_running";
 
 /// Runs of boot hooks that have ended, by `gateway`, `phase` and `status`.
 pub const BOOT_HOOK_RUNS: &str = "shoreguard_boot_hook_runs_total";
-/// How long runs of boot hooks took, by `phase`.
+/// Duration of boot hook runs, by `phase`.
 pub const BOOT_HOOK_DURATION: &str = "shoreguard_boot_hook_duration_seconds";
 
-/// Lines of the log that were dropped, by `reason`.
+/// Log lines that were dropped, by `reason`.
 pub const LOG_LINES_DROPPED: &str = "shoreguard_log_lines_dropped_total";
-/// Connections of callers that are open now.
+/// Open connections of callers.
 pub const CONNECTIONS: &str = "shoreguard_connections";
-/// Connections that were closed as they came, by `reason`.
+/// Connections that were closed right after accepting, by `reason`.
 pub const CONNECTIONS_REFUSED: &str = "shoreguard_connections_refused_total";
-/// Idle connections that were ended, by `reason`.
+/// Idle connections that were closed, by `reason`.
 pub const CONNECTIONS_ENDED: &str = "shoreguard_connections_ended_total";
 
-/// From what a call from memory takes to what a caller no longer waits for.
+/// From the duration of a call served from memory to one at which callers give up.
 const DURATION_BUCKETS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
 
-/// From a short command to the longest one that may run.
+/// From the duration of a short command to the longest allowed one.
 const OPERATION_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 3_600.0];
-/// From what a script takes that only looks to the longest that a hook may take.
+/// From the duration of a trivial script to the longest allowed duration of a hook.
 const BOOT_HOOK_BUCKETS: [f64; 11] =
     [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0];
 
-/// To the largest batch that can be configured.
+/// Up to the largest configurable batch.
 const BATCH_BUCKETS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 4096.0];
 
-/// What a metric is.
+/// The description of a metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// What it does.
+    /// Type of the metric.
     pub kind: Kind,
-    /// What it counts.
+    /// Unit of its values.
     pub unit: Unit,
-    /// What it means.
+    /// Help text.
     pub help: &'static str,
 }
 
-/// What a metric does.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
-    /// Only grows.
+    /// A value that only increases.
     Counter,
-    /// Goes up and down.
+    /// A value that increases and decreases.
     Gauge,
-    /// Counts values by size, in these buckets.
+    /// A distribution of values in these buckets.
     Histogram(&'static [f64]),
 }
 
-/// Every metric there is.
+/// All metrics.
 pub const METRICS: &[Metric] = &[
     counter(RPC_REQUESTS, "Calls that have ended, by method and code."),
     duration(RPC_DURATION, "How long calls took, by method."),
@@ -170,9 +170,10 @@ const fn duration(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Histogram(&DURATION_BUCKETS), unit: Unit::Seconds, help }
 }
 
-/// Starts keeping metrics; before it they are thrown away. Once in a process.
+/// Installs the recorder; metrics are discarded before that. Can be called once per process.
 ///
-/// Somebody must go on reading what it returns, as [`super::endpoint::serve`] does: unread values pile up.
+/// The returned handle must be used to run upkeep regularly, as [`super::endpoint::serve`] does: otherwise recorded
+/// values accumulate in memory.
 pub fn install() -> Result<PrometheusHandle, Error> {
     let handle = builder()?.install_recorder().map_err(Error::internal)?;
     describe();

@@ -1,10 +1,10 @@
-//! What the server says about itself: its log, its metrics, and messages fit to be shown.
+//! Logs, metrics and traces of the server, and messages without their secrets.
 //!
 //! Invariants
-//! - the log goes to standard error, and nothing that logs waits for its reader; standard output belongs to commands
-//!   that answer;
-//! - a message is shown only after [`redact`];
-//! - what a metric is called and means stands in one list, [`metrics::METRICS`].
+//! - the log is written to standard error, and logging does not wait for its reader; standard output is for the results
+//!   of commands;
+//! - a message is displayed only after [`redact`];
+//! - names and meanings of all metrics are in one list, [`metrics::METRICS`].
 
 pub mod endpoint;
 mod logging;

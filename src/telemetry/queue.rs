@@ -1,9 +1,9 @@
-//! The queue between the log and standard error: lines are handed over in memory, and one thread writes them.
+//! The queue between the log and standard error: lines are queued in memory, and one thread writes them.
 //!
 //! Invariants
-//! - handing a line over does not wait for the reader of the log, and it neither fails nor panics;
-//! - the queue has a bound in bytes; a line that does not fit is dropped and counted, and so is one whose write fails;
-//! - waiting for the last lines has a bound in time: a full pipe does not hold the exit of the process.
+//! - queuing a line does not wait for the reader of the log, and neither fails nor panics;
+//! - the queue is limited in bytes; lines that do not fit or whose write fails are dropped and counted;
+//! - waiting for the last lines is limited in time: a full pipe does not delay the exit of the process.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,16 +18,16 @@ use tracing::warn;
 
 use super::metrics::LOG_LINES_DROPPED;
 
-/// Most bytes of lines that wait: some ten thousand lines.
+/// Maximum size of the queued lines, in bytes: about ten thousand lines.
 pub(super) const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What a waiting line takes besides its text.
+/// Memory of a queued line in addition to its text.
 const LINE_OVERHEAD_BYTES: usize = 64;
-/// The pause before another try where standard error is non-blocking and full.
+/// Pause before a retry if standard error is non-blocking and full.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// How often the log tells how many lines were dropped.
+/// Minimum interval between log messages about dropped lines.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// Why a line is not in the log; the value of the metric's label.
+/// The reason why a line was dropped: a label value of the metric.
 #[derive(Debug, Clone, Copy)]
 enum Lost {
     QueueFull,
@@ -43,7 +43,7 @@ impl Lost {
     }
 }
 
-/// Lines on their way to the log.
+/// Lines that wait to be written.
 #[derive(Debug)]
 pub(super) struct Queue {
     bytes_max: usize,
@@ -55,10 +55,10 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     lines: VecDeque<Vec<u8>>,
-    /// Of the waiting lines and of the one that is being written.
+    /// Size of the waiting lines and of the line that is being written.
     bytes: usize,
     writing: bool,
-    /// Lines that were dropped since the log last told of it.
+    /// Number of dropped lines that the log has not reported yet.
     dropped: u64,
     closed: bool,
 }
@@ -73,7 +73,7 @@ impl Queue {
         Arc::new(Self { bytes_max, state, filled, emptied })
     }
 
-    /// Starts the thread that writes to `log`. It lives as long as the process, or until [`Queue::close`].
+    /// Starts the thread that writes to `log`. It runs until the process ends or [`Queue::close`] is called.
     pub(super) fn start(
         self: &Arc<Self>,
         log: impl Write + Send + 'static,
@@ -82,7 +82,7 @@ impl Queue {
         std::thread::Builder::new().name("log".to_owned()).spawn(move || queue.write_all_to(log))
     }
 
-    /// Hands over one line with its line end.
+    /// Queues one line, which includes its line ending.
     pub(super) fn push(&self, line: Vec<u8>) {
         let cost = cost(&line);
         let mut state = self.state.lock();
@@ -97,20 +97,20 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Waits until every line is written, for at most `within`. Answers whether they are.
+    /// Waits until every line is written, for at most `within`. Returns whether they are.
     pub(super) fn flush(&self, within: Duration) -> bool {
         let waits = |state: &mut State| state.writing || !state.lines.is_empty();
         !self.emptied.wait_while_for(&mut self.state.lock(), waits, within).timed_out()
     }
 
-    /// Ends the thread once it has written what waits.
+    /// Ends the thread after it has written all queued lines.
     #[cfg(test)]
     fn close(&self) {
         self.state.lock().closed = true;
         self.filled.notify_one();
     }
 
-    /// The next line to write; none once the queue is closed.
+    /// Returns the next line to write, or `None` once the queue is closed and empty.
     fn next(&self) -> Option<Vec<u8>> {
         let waits = |state: &mut State| state.lines.is_empty() && !state.closed;
         let mut state = self.state.lock();
@@ -152,7 +152,7 @@ fn count(why: Lost) {
     counter!(LOG_LINES_DROPPED, "reason" => why.as_str()).increment(1);
 }
 
-/// Writes one line. After a write that failed in the middle of a line the next one begins on a line of its own.
+/// Writes one line. If the previous write failed within a line, this one begins on a new line.
 fn write_line(log: &mut impl Write, line: &[u8], within_line: &mut bool) -> io::Result<()> {
     if *within_line {
         write_bytes(log, b"\n", within_line)?;
@@ -169,7 +169,7 @@ fn write_bytes(log: &mut impl Write, mut rest: &[u8], within_line: &mut bool) ->
                 rest = &rest[written..];
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Another process may have made the shared end of the pipe non-blocking.
+            // Another process may have made the shared file description of the pipe non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
             Err(error) => return Err(error),
         }
@@ -177,12 +177,13 @@ fn write_bytes(log: &mut impl Write, mut rest: &[u8], within_line: &mut bool) ->
     Ok(())
 }
 
-/// Standard error without the lock of [`io::stderr`]: a write that blocks must not hold others that want the lock.
+/// Returns standard error without the lock of [`io::stderr`]: a write that blocks must not block other users of that
+/// lock.
 pub(super) fn standard_error() -> io::Result<File> {
     io::stderr().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// What the formatter of one event writes to.
+/// The writer for the formatted text of one event.
 #[derive(Debug)]
 pub(super) struct Line(pub(super) Arc<Queue>);
 
@@ -205,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    /// A log whose writes wait for a permit each, and fail where that says so.
+    /// A log whose writes each wait for a permit, and fail if the permit is an error.
     struct Gated {
         permits: mpsc::Receiver<io::Result<()>>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -223,7 +224,7 @@ mod tests {
         }
     }
 
-    /// A writer that waits for its gate, the gate, and what was written.
+    /// The bytes that a gated log has written.
     type Written = Arc<Mutex<Vec<u8>>>;
 
     fn gated() -> (Gated, mpsc::Sender<io::Result<()>>, Written) {

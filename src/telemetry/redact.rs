@@ -1,9 +1,9 @@
-//! Messages without their secrets, for showing.
+//! Removes secrets from messages before they are displayed.
 //!
 //! Invariants
-//! - a field marked `secret` by our option, or `debug_redact`, is never shown, at any depth;
-//! - fields that the descriptor does not know may be secret, and go;
-//! - a descriptor set without our options cannot say what is secret, so nothing of its messages is shown.
+//! - fields with Shoreguard's `secret` option or with `debug_redact` are never displayed, at any depth;
+//! - fields that are not in the descriptor may be secret and are removed;
+//! - a descriptor set without Shoreguard's options cannot identify secrets, so all fields of its messages are removed.
 
 use bytes::Bytes;
 use prost_reflect::{
@@ -14,7 +14,7 @@ use prost_reflect::{
 const OPTION: &str = "shoreguard.options.v1.secret";
 const MARK: &str = "***";
 
-/// Marks the secrets of a message as `***` where they are text or bytes, and clears them where they are anything else.
+/// Replaces the secrets of a message with `***` if they are text or bytes, and clears secrets of other types.
 pub fn redact(message: &mut DynamicMessage) {
     match message.descriptor().parent_pool().get_extension_by_name(OPTION) {
         Some(option) => clean(message, &option),
@@ -23,7 +23,7 @@ pub fn redact(message: &mut DynamicMessage) {
 }
 
 fn clean(message: &mut DynamicMessage, option: &ExtensionDescriptor) {
-    // An Any holds a message that no descriptor here describes.
+    // An `Any` contains a message that is not described here.
     if message.descriptor().full_name() == "google.protobuf.Any" {
         message.clear();
         return;

@@ -1,10 +1,10 @@
 //! Spans of calls, sent to a collector as OTLP over gRPC.
 //!
 //! Invariants
-//! - switched off it costs nothing, and a call that is not drawn costs one addition;
-//! - how many calls are drawn is for the configuration to say, not for callers, unless they are trusted with it;
-//! - a span holds names and ids, never a message, a credential or who calls;
-//! - export is batched and bounded: while the collector is away spans are lost, and no call waits or fails.
+//! - it has no cost if it is disabled, and a call that is not sampled costs one addition;
+//! - the configuration determines how many calls are sampled; callers do so only if they are trusted;
+//! - a span contains names and ids, never a message, a credential or the caller;
+//! - export is batched and bounded: spans are dropped while the collector is unavailable, and no call waits or fails.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,16 +28,16 @@ use tracing::warn;
 use crate::config::Telemetry;
 use crate::error::Error;
 
-/// Spans that wait to be sent; more are lost.
+/// Maximum number of spans that wait to be sent; further spans are dropped.
 const QUEUE_MAX: usize = 4_096;
-/// Spans of one message.
+/// Maximum number of spans per message.
 const BATCH_MAX: usize = 512;
-/// How long a span waits for others.
+/// How long a span waits for a batch to fill.
 const BATCH_EVERY: Duration = Duration::from_secs(2);
-/// How long sending may take, and how long the last are waited for when the process stops.
+/// Timeout of sending, and of waiting for the last spans when the process stops.
 const SEND_TIME: Duration = Duration::from_secs(5);
 
-/// Where spans go.
+/// Samples calls and exports their spans.
 #[derive(Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
@@ -47,7 +47,7 @@ pub struct Traces {
     calls: AtomicU64,
 }
 
-/// The span of one call. It ends when this is finished or dropped.
+/// The span of one call. It ends when it is finished or dropped.
 #[derive(Debug)]
 pub struct CallSpan(Box<Span>);
 
@@ -64,10 +64,11 @@ impl Extractor for Carrier<'_> {
 }
 
 impl Traces {
-    /// As the configuration has it; none where there is no collector. Must run on main, whose connection it uses.
+    /// Starts the export as configured. Returns `None` if no collector is configured. Must run on the main runtime,
+    /// which drives its connection.
     ///
     /// # Errors
-    /// Where the address of the collector is none.
+    /// `Invalid` if the address of the collector is invalid.
     pub fn start(config: &Telemetry, replica: &str) -> Result<Option<Self>, Error> {
         let Some(endpoint) = config.otlp_endpoint.as_deref() else { return Ok(None) };
         let mut exporter =
@@ -78,7 +79,7 @@ impl Traces {
         let exporter = exporter
             .build()
             .map_err(|error| Error::invalid("telemetry.otlp_endpoint", error.to_string()))?;
-        // Each bound said here, so that no variable of the environment changes one unseen.
+        // All limits are set explicitly, so that environment variables cannot change them.
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE_MAX)
             .with_max_export_batch_size(BATCH_MAX)
@@ -102,7 +103,7 @@ impl Traces {
         Ok(Some(Self { provider, tracer, one_in, trusting, calls: AtomicU64::new(0) }))
     }
 
-    /// The span of a call, where it is drawn. `method` is a path of the tables.
+    /// Starts the span of a call, if the call is sampled. `method` is a path of the method tables.
     #[must_use]
     pub fn begin(&self, headers: &HeaderMap, method: &'static str) -> Option<CallSpan> {
         let drawn = self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in);
@@ -122,7 +123,7 @@ impl Traces {
                 KeyValue::new("rpc.service", service),
                 KeyValue::new("rpc.method", rpc),
             ]);
-        // Whoever is not trusted with it must not write into a trace that is another's: theirs is only pointed to.
+        // A caller that is not trusted must not add spans to a foreign trace: its context is only linked.
         let parent = if self.trusting {
             theirs
         } else {
@@ -134,7 +135,7 @@ impl Traces {
         Some(CallSpan(Box::new(span.start_with_context(&self.tracer, &parent))))
     }
 
-    /// Sends what is left, for a while.
+    /// Sends the remaining spans, with a time limit.
     pub async fn end(&self) {
         let provider = self.provider.clone();
         let ended =
@@ -146,10 +147,10 @@ impl Traces {
 }
 
 impl CallSpan {
-    /// What a gateway gets as `traceparent` (W3C Trace Context, level 1).
+    /// The `traceparent` for a gateway (W3C Trace Context, level 1).
     ///
     /// # Panics
-    /// Never: hexadecimal digits stand in a header.
+    /// Never: hexadecimal digits are valid in a header.
     #[must_use]
     pub fn traceparent(&self) -> HeaderValue {
         let context = self.0.span_context();
@@ -158,14 +159,14 @@ impl CallSpan {
         HeaderValue::try_from(text).expect("hexadecimal digits stand in a header")
     }
 
-    /// Ends it with what became of the call.
+    /// Ends the span with the result of the call.
     pub fn finish(mut self, code: Code, gateway: Option<&str>, request_id: &str) {
         self.0.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));
         self.0.set_attribute(KeyValue::new("shoreguard.request_id", request_id.to_owned()));
         if let Some(gateway) = gateway {
             self.0.set_attribute(KeyValue::new("shoreguard.gateway", gateway.to_owned()));
         }
-        // As OpenTelemetry has it for servers: a refusal is no fault of ours.
+        // As specified by OpenTelemetry for servers: a refusal is not a server error.
         if matches!(
             code,
             Code::Unknown

@@ -1,29 +1,29 @@
-//! What a template says, and finding it.
+//! The content of a template, and lookup by name.
 
 use std::collections::BTreeMap;
 
-/// What sandboxes of a kind begin with.
+/// Initial settings for sandboxes of a kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// Unique name.
     pub name: String,
-    /// What it is for.
+    /// Description for users.
     pub description: String,
-    /// What kind of work it is for.
+    /// Category of work.
     pub category: String,
-    /// The image; empty is the gateway's own.
+    /// The image; empty means the gateway's default.
     pub image: String,
     /// Whether a sandbox gets a GPU.
     pub gpu: bool,
     /// Names of the providers.
     pub providers: Vec<String>,
-    /// Variables of the sandbox.
+    /// Environment variables of the sandbox.
     pub environment: BTreeMap<String, String>,
     /// Names of the presets of its policy.
     pub presets: Vec<String>,
 }
 
-/// Returns the template of a name. They are in the order of their names.
+/// Finds a template by name. `templates` must be sorted by name.
 #[must_use]
 pub fn find<'a>(templates: &'a [Template], name: &str) -> Option<&'a Template> {
     let at = templates.binary_search_by(|template| template.name.as_str().cmp(name)).ok()?;

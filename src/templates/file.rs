@@ -1,8 +1,8 @@
-//! Templates as YAML files: `template` says what it is, `sandbox` what a sandbox gets.
+//! Templates as YAML files: `template` describes the template, `sandbox` has the settings of the sandbox.
 //!
 //! Invariants
-//! - what is not understood is refused: an unknown key, a key that comes twice, an anchor, a second document;
-//! - what is read is bounded, in files, bytes, depth and entries.
+//! - unexpected content is rejected: unknown keys, duplicate keys, anchors, a second document;
+//! - files, bytes, depth and entries are limited.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -16,33 +16,33 @@ use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 use super::domain::Template;
 use crate::error::Error;
 
-/// Most templates of a folder.
+/// Maximum number of templates in a folder.
 pub const FILES_MAX: usize = 100;
-/// Most entries of a folder, templates or not.
+/// Maximum number of entries in a folder, including other files.
 pub const ENTRIES_MAX: usize = 10_000;
-/// Most bytes of a template.
+/// Maximum size of a template, in bytes.
 pub const FILE_BYTES_MAX: usize = 64 * 1024;
-/// Most characters of a name, of a provider and of a preset.
+/// Maximum length of the name of a template, provider or preset.
 pub const NAME_CHARACTERS_MAX: usize = 253;
-/// Most characters of a description.
+/// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
-/// Most characters of a category.
+/// Maximum length of a category, in characters.
 pub const CATEGORY_CHARACTERS_MAX: usize = 64;
-/// Most characters of an image.
+/// Maximum length of an image, in characters.
 pub const IMAGE_CHARACTERS_MAX: usize = 512;
-/// Most providers, and most presets.
+/// Maximum number of providers, and of presets.
 pub const NAMES_MAX: usize = 20;
-/// Most variables.
+/// Maximum number of environment variables.
 pub const VARIABLES_MAX: usize = 100;
-/// Most characters of a variable's name.
+/// Maximum length of a variable's name, in characters.
 pub const VARIABLE_NAME_CHARACTERS_MAX: usize = 256;
-/// Most characters of a variable's value.
+/// Maximum length of a variable's value, in characters.
 pub const VARIABLE_VALUE_CHARACTERS_MAX: usize = 8_192;
 
-/// The key of the configuration that names the folder.
+/// The configuration key of the folder.
 const KEY: &str = "sandboxes.templates_folder";
 
-/// Those that come with the binary.
+/// Templates that are built into the binary.
 const BUNDLED: [(&str, &str); 4] = [
     ("data-science.yaml", include_str!("../../templates/data-science.yaml")),
     ("openclaw.yaml", include_str!("../../templates/openclaw.yaml")),
@@ -50,7 +50,7 @@ const BUNDLED: [(&str, &str); 4] = [
     ("web-dev.yaml", include_str!("../../templates/web-dev.yaml")),
 ];
 
-/// A file, as it is written.
+/// The content of a file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -83,10 +83,10 @@ struct Sandbox {
     presets: Vec<String>,
 }
 
-/// Those of the binary and those of a folder, by name.
+/// Loads the built-in templates and those of a folder, sorted by name.
 ///
 /// # Errors
-/// `Invalid` with everything that is wrong, a line each, with its file.
+/// `Invalid` with all errors, one per line, each with its file.
 pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
     let mut texts: Vec<(String, Result<String, String>)> = BUNDLED
         .iter()
@@ -120,7 +120,7 @@ pub fn load(folder: Option<&Path>) -> Result<Vec<Template>, Error> {
     Ok(found)
 }
 
-/// The templates of a folder, by name.
+/// Returns the template files of a folder, sorted by name.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error| format!("cannot be read: {error}");
     let mut found = Vec::new();
@@ -139,7 +139,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// The text of a file; one that is none, such as a pipe, is not opened.
+/// Reads a file. Anything that is not a regular file, such as a pipe, is not opened.
 fn read(path: &Path) -> Result<String, String> {
     let unreadable = |error| format!("cannot be read: {error}");
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -171,12 +171,12 @@ fn options() -> Options {
         budget: budget,
         duplicate_keys: DuplicateKeyPolicy::Error,
         merge_keys: MergeKeyPolicy::Error,
-        // `yes` and `on` are words.
+        // `yes` and `on` are strings, not booleans.
         strict_booleans: true,
     }
 }
 
-/// A template from its text; else what is wrong, with the key or the line.
+/// Parses a template. The error contains the key or the line.
 fn parse(text: &str) -> Result<Template, String> {
     let written: Written =
         serde_saphyr::from_str_with_options(text, options()).map_err(|error| {

@@ -1,4 +1,4 @@
-//! What is answered: JSON, or an error as OAuth has it.
+//! Responses of the token service: JSON, or an OAuth error.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// A value as JSON.
+/// Returns a value as a JSON response.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => (status, [(CONTENT_TYPE, JSON)], body).into_response(),
@@ -20,7 +20,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
-/// A request that is not served, as RFC 6749 section 5.2 and RFC 8628 section 3.5 tell it.
+/// An error response, as specified by RFC 6749 section 5.2 and RFC 8628 section 3.5.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -41,7 +41,7 @@ impl Refusal {
         Self { status, error, why: why.into(), retry_in: None, challenge: false }
     }
 
-    /// Too many requests; a client that polls takes the error for what it is.
+    /// Too many requests. A client that polls understands the error `slow_down`.
     #[must_use]
     pub(crate) fn too_many(retry_in: Duration) -> Self {
         let seconds = retry_in.as_secs().max(1);
@@ -50,42 +50,43 @@ impl Refusal {
         Self { retry_in: Some(Duration::from_secs(seconds)), ..refusal }
     }
 
-    /// The body did not come, or too much of it.
+    /// The body did not arrive, or is too large.
     #[must_use]
     pub(crate) fn body(status: StatusCode, why: &str) -> Self {
         Self::new(status, "invalid_request", why)
     }
 
-    /// Something that is needed is away; the request may be repeated.
+    /// A dependency is unavailable; the request may be repeated.
     #[must_use]
     pub(crate) fn unavailable(why: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why)
     }
 
-    /// It can't be read, or contradicts itself.
+    /// The request is malformed or contradictory.
     pub(super) fn request(why: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", why)
     }
 
-    /// The client has not shown who it is.
+    /// The client is not authenticated.
     pub(super) fn client(in_header: bool) -> Self {
         let why = "the client secret must be an API key that is good";
         let refusal = Self::new(StatusCode::UNAUTHORIZED, "invalid_client", why);
         Self { challenge: in_header, ..refusal }
     }
 
-    /// What was given is good for nothing.
+    /// The device code, refresh token or gateway of the request is not valid.
     pub(super) fn grant(why: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_grant", why)
     }
 
-    /// A grant that there is not.
+    /// The grant type is not supported.
     pub(super) fn grant_type() -> Self {
         let why = "discovery lists the grants that there are";
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", why)
     }
 
-    /// Of an error of the domain. What it means that nobody is known depends on what was given.
+    /// Converts an error of the domain. `unauthenticated` is the response to an invalid credential, which depends on
+    /// the grant.
     pub(super) fn of(error: Error, unauthenticated: Self) -> Self {
         match error {
             Error::Unauthenticated { .. } => unauthenticated,
@@ -110,7 +111,7 @@ impl Refusal {
         }
     }
 
-    /// A fault of ours.
+    /// An internal error of the server.
     #[must_use]
     pub(crate) fn fault() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", "a fault of the server")

@@ -1,4 +1,4 @@
-//! The device flow: a client asks for a code, and a page says how its user approves it. Off unless configured (T15).
+//! The device flow: a client requests a code, and a page explains how its user approves it. Disabled by default (T15).
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::ctx::Call;
 use crate::resources::device_codes::domain::{self, INTERVAL, LIFE};
 
-/// A code for a client. Answers alike for every well-formed name. There is no link with the code in it: whoever is sent
-/// one would approve with a click what somebody else has asked for.
+/// Issues a code to a client. The response is the same for every well-formed name. It contains no link with the code
+/// (`verification_uri_complete`): with such a link, a victim would approve an attacker's request with one click.
 pub(super) async fn authorization(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -33,7 +33,7 @@ pub(super) async fn authorization(
     if uri.query().is_some() {
         return Err(Refusal::request("what is asked for stands in the body, not in the address"));
     }
-    // Nothing of it is needed: any client may ask, for the one scope that there is.
+    // The parameters are not needed: any client may request a code, and there is only one scope.
     Form::parse(&headers, &body)?;
     let task_app = Arc::clone(&app);
     let asking = app.spawn(async move { domain::ask(&task_app, &name, call.client_ip).await });
@@ -49,7 +49,7 @@ pub(super) async fn authorization(
     Ok(answer::json(StatusCode::OK, &shown))
 }
 
-/// How to approve. Text alone, and the same for every name but for the name.
+/// Explains how to approve a code. Plain text, which does not depend on the gateway except for its name.
 pub(super) async fn page(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
     if let Err(status) = issuer(&app, &name) {
         return status.into_response();

@@ -1,4 +1,4 @@
-//! Where a client finds the rest, made of the configuration and the name alone.
+//! OIDC discovery, built only from the configuration and the gateway's name.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::token::DEVICE_CODE;
 use super::{answer, issuer};
 use crate::app::App;
 
-/// The document. It looks into nothing, so that it tells of no gateway whether it exists (T15).
+/// Returns the discovery document. It performs no lookups, so that it does not reveal which gateways exist (T15).
 pub(super) async fn document(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
     let issuer = match issuer(&app, &name) {
         Ok(issuer) => issuer,
@@ -31,7 +31,7 @@ pub(super) async fn document(State(app): State<Arc<App>>, Path(name): Path<Strin
         "token_endpoint_auth_methods_supported":
             ["client_secret_post", "client_secret_basic", "none"],
         "scopes_supported": ["openid"],
-        // Demanded of every issuer, though no ID token is issued.
+        // Required of every issuer, although no ID tokens are issued.
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
@@ -43,7 +43,7 @@ pub(super) async fn document(State(app): State<Arc<App>>, Path(name): Path<Strin
     answer::json(StatusCode::OK, &document)
 }
 
-/// No keys: nobody but us is to trust a token that is bound to a gateway (T03).
+/// Returns an empty key set: only Shoreguard itself verifies tokens that are bound to a gateway (T03).
 pub(super) async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
     match issuer(&app, &name) {
         Ok(_) => answer::json(StatusCode::OK, &json!({ "keys": [] })),
@@ -51,7 +51,7 @@ pub(super) async fn keys(State(app): State<Arc<App>>, Path(name): Path<String>) 
     }
 }
 
-/// Where a browser would log in.
+/// Responds to a browser login, which is not supported.
 pub(super) async fn authorize(State(app): State<Arc<App>>, Path(name): Path<String>) -> Response {
     match issuer(&app, &name) {
         Ok(_) => {

@@ -1,6 +1,6 @@
-//! What a request holds: a form, and a client's credential in it or in `authorization`.
+//! Parses a request: a form, and the client's credential in it or in `authorization`.
 //!
-//! Read strictly, so that nobody behind or before us reads it in another way: each parameter once, escapes whole.
+//! Parsing is strict, so that no proxy can interpret a request differently: each parameter once, escapes complete.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use crate::secret::Secret;
 pub(super) struct Form(Vec<(String, Secret)>);
 
 impl Form {
-    /// From a body that says it is one.
+    /// Parses a body, which must have the content type of a form.
     pub(super) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let kind = content.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -39,30 +39,30 @@ impl Form {
         Ok(Self(found))
     }
 
-    /// The value of a parameter; one without a value is one that was left out.
+    /// The value of a parameter; an empty value counts as missing.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name)?;
         Some(found.1.expose()).filter(|value| !value.is_empty())
     }
 
-    /// A parameter that must be there.
+    /// The value of a required parameter.
     pub(super) fn need(&self, name: &str) -> Result<&str, Refusal> {
         self.get(name).ok_or_else(|| Refusal::request(format!("`{name}` is missing")))
     }
 }
 
-/// How a client shows who it is.
+/// How a client authenticates.
 #[derive(Debug)]
 pub(super) enum Credential {
-    /// Not at all.
+    /// Not authenticated.
     None,
-    /// In the form.
+    /// A secret in the form.
     Form(Secret),
-    /// In the header.
+    /// A secret in the header.
     Basic(Secret),
 }
 
-/// The one credential of a request (T19). The client's id is not looked at: the key says who it is.
+/// Returns the only credential of a request (T19). The client id is ignored: the key identifies the client.
 pub(super) fn credential(headers: &HeaderMap, form: &Form) -> Result<Credential, Refusal> {
     let in_form = form.get("client_secret");
     let mut in_headers = headers.get_all(AUTHORIZATION).iter();
@@ -78,7 +78,7 @@ pub(super) fn credential(headers: &HeaderMap, form: &Form) -> Result<Credential,
     }
 }
 
-/// The password of `Basic`, whose two parts are escaped as in a form.
+/// Returns the password of `Basic`, whose two parts are form-encoded.
 fn basic(value: &HeaderValue) -> Option<Secret> {
     let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
     let bytes = STANDARD.decode(encoded).ok()?;
@@ -87,7 +87,7 @@ fn basic(value: &HeaderValue) -> Option<Secret> {
     scheme.eq_ignore_ascii_case("basic").then(|| Secret::new(secret))
 }
 
-/// Text with `+` for a space and `%` before two digits.
+/// Decodes `+` as a space and `%` with two hexadecimal digits.
 fn decoded(bytes: &[u8]) -> Option<String> {
     let mut text = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

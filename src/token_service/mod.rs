@@ -1,12 +1,12 @@
-//! How a stock OpenShell client gets a token: OIDC discovery and an OAuth token endpoint, by plain HTTP.
+//! Issues tokens to stock OpenShell clients: OIDC discovery and an OAuth token endpoint, over plain HTTP requests.
 //!
-//! Each gateway is an issuer of its own, `<public url>/gateways/<name>`, and a token is good for that gateway alone.
+//! Each gateway is a separate issuer, `<public url>/gateways/<name>`, and a token is valid for that gateway only.
 //!
 //! Invariants
-//! - it exists only where `server.public_url` is set, since the issuer is made of it and not of what a caller says;
-//! - every well-formed name of a gateway is answered alike until the caller has proved who it is (T15);
-//! - what is secret comes in the body or in `authorization`, never in the address;
-//! - nothing here decides who gets what: that is the domain's.
+//! - it exists only if `server.public_url` is set, since the issuer is built from it and not from values of a caller;
+//! - every well-formed gateway name gets the same response until the caller is authenticated (T15);
+//! - secrets are accepted in the body or in `authorization`, never in the URL;
+//! - access is decided by the domain, not in this module.
 
 mod answer;
 mod device;
@@ -32,17 +32,17 @@ const TOKEN: &str = "/gateways/{name}/token";
 const DEVICE_AUTHORIZATION: &str = "/gateways/{name}/device_authorization";
 const DEVICE: &str = "/gateways/{name}/device";
 
-/// Every path, for metrics: a caller can't make new series.
+/// All paths, for metrics: a caller cannot create new series.
 const PATHS: [&str; 6] = [DISCOVERY, KEYS, AUTHORIZE, TOKEN, DEVICE_AUTHORIZATION, DEVICE];
 
-/// The path of the table that a request's path is; none for one that nobody serves.
+/// Returns the path template that a request's path matches, or `None` if no route matches.
 #[must_use]
 pub(crate) fn path(of: &str) -> Option<&'static str> {
     let (_, rest) = of.strip_prefix("/gateways/")?.split_once('/')?;
     PATHS.into_iter().find(|path| path.strip_prefix("/gateways/{name}/") == Some(rest))
 }
 
-/// The routes; none where there is no public address to be the issuer at.
+/// Builds the routes. Returns `None` if no public URL is configured, which the issuer needs.
 #[must_use]
 pub(crate) fn router(app: &Arc<App>) -> Option<Router> {
     app.config.server.public_url.as_ref()?;
@@ -59,7 +59,7 @@ pub(crate) fn router(app: &Arc<App>) -> Option<Router> {
     Some(router.with_state(Arc::clone(app)))
 }
 
-/// The issuer of a gateway's tokens. A name that no gateway can have has none.
+/// Returns the issuer of a gateway's tokens. Fails if the gateway name is invalid.
 fn issuer(app: &App, gateway: &str) -> Result<String, StatusCode> {
     input::name("gateway", gateway).map_err(|_| StatusCode::NOT_FOUND)?;
     let public = app.config.server.public_url.as_ref().ok_or(StatusCode::NOT_FOUND)?;

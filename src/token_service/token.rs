@@ -1,4 +1,4 @@
-//! The token endpoint: an API key, a device code or a refresh token for a token of one gateway.
+//! The token endpoint: issues a token of one gateway for an API key, a device code or a refresh token.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use crate::resources::gateway_tokens::domain::{self, ByCode, Issued};
 use crate::rpc::call::close;
 use crate::secret::Secret;
 
-/// The grant of RFC 8628.
+/// The device code grant of RFC 8628.
 pub(super) const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// What a client gives for a token.
+/// The credential that a token is issued for.
 enum Given {
     Key { key: Secret, in_header: bool },
     DeviceCode(Secret),
     RefreshToken(Secret),
 }
 
-/// One request for a token. Once read, it runs to its end, whoever hangs up.
+/// Handles a token request. Once the request is read, it runs to completion even if the client hangs up.
 pub(super) async fn token(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -99,7 +99,7 @@ async fn issue(
         }
     };
     let issuing = AssertUnwindSafe(grant(app, call, gateway, &given)).catch_unwind();
-    // A panic leaves no intent open.
+    // A panic must not leave an audit entry open.
     let issued = issuing.await.unwrap_or_else(|_| Err(Error::internal("a panic while issuing")));
     close(app, call, issued.as_ref().err()).await;
     match issued {
@@ -109,7 +109,7 @@ async fn issue(
             if let Error::Unauthenticated { reason } = &error
                 && call.note.lock().entry.is_none()
             {
-                // A wrong guess of nobody: counted, never an entry of its own (T16).
+                // A wrong guess of an anonymous caller: it is counted and does not get its own entry (T16).
                 app.audit.count_anonymous(call.client_ip, call.method, reason.as_str());
             }
             Err(Refusal::of(error, unauthenticated))

@@ -1,9 +1,9 @@
-//! How many calls, and connections for streams, callers may have open to a gateway, in the whole process.
+//! Limits on the calls and on the connections for streams that are open to a gateway, for the whole process.
 //!
 //! Invariants
-//! - a count is held by a value whose drop releases it;
-//! - nothing is kept of a gateway or caller without open streams;
-//! - unary calls share no lock: they are counted in shards, and those on our own account are not counted.
+//! - every count is held by a value whose drop releases it;
+//! - no entry is kept for a gateway without open streams or connections, or for a caller without open streams;
+//! - unary calls share no lock: they are counted in shards. Shoreguard's own unary calls are not counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::fair::{Holder, Limit, Share};
 
-/// When a caller at the bound may try again. Streams have no planned end, so that this is only a pace.
+/// Retry delay for a caller at a limit. Streams have no planned end, so this only sets a pace.
 const RETRY_IN: Duration = Duration::from_secs(2);
 
-/// What is open to every gateway.
+/// Open calls and connections to all gateways.
 #[derive(Debug)]
 pub(crate) struct Bounds {
     /// Unary calls of one caller to one gateway.
@@ -33,7 +33,7 @@ pub(crate) struct Bounds {
     open: Mutex<HashMap<GatewayId, Open>>,
 }
 
-/// What is open to one gateway.
+/// Open streams and connections of one gateway.
 #[derive(Debug, Default)]
 struct Open {
     streams: u32,
@@ -41,14 +41,14 @@ struct Open {
     callers: HashMap<PrincipalId, Held>,
 }
 
-/// What one caller has open to one gateway.
+/// Open streams of one caller on one gateway.
 #[derive(Debug, Default)]
 struct Held {
     streams: u32,
     uploads: u32,
 }
 
-/// Lets one stream be open.
+/// Permit for one open stream.
 #[derive(Debug)]
 pub(crate) struct Permit {
     bounds: Arc<Bounds>,
@@ -57,20 +57,20 @@ pub(crate) struct Permit {
     upload: bool,
 }
 
-/// Lets one connection for streams be open.
+/// Permit for one open connection for streams.
 #[derive(Debug)]
 pub(crate) struct Seat {
     bounds: Arc<Bounds>,
     gateway: GatewayId,
 }
 
-/// The error of a caller or gateway at its bound.
+/// Returns the error for a caller or gateway at its limit.
 pub(crate) fn busy() -> Error {
     Error::Exhausted { reason: Reason::GatewayBusy, retry_in: RETRY_IN }
 }
 
 impl Bounds {
-    /// Nothing open yet.
+    /// Creates the limits with nothing open.
     pub(crate) fn new(config: &Gateways) -> Self {
         Self {
             unary: Limit::new(0, config.unary_calls_per_caller.into()),
@@ -85,7 +85,7 @@ impl Bounds {
     /// Counts a unary call of a caller.
     ///
     /// # Errors
-    /// `GATEWAY_BUSY` at the bound.
+    /// `GATEWAY_BUSY` if the limit is reached.
     pub(crate) fn admit_unary(
         &self,
         gateway: GatewayId,
@@ -94,10 +94,10 @@ impl Bounds {
         self.unary.take(Holder::OnGateway(caller, gateway), 1).map_err(|_| busy())
     }
 
-    /// Counts a stream of a caller; of none, where it is our own.
+    /// Counts a stream. `caller` is `None` for Shoreguard's own streams, which have no limit per caller.
     ///
     /// # Errors
-    /// `GATEWAY_BUSY` at a bound.
+    /// `GATEWAY_BUSY` if a limit is reached.
     pub(crate) fn admit(
         self: &Arc<Self>,
         gateway: GatewayId,
@@ -129,7 +129,7 @@ impl Bounds {
     /// Counts a connection for streams.
     ///
     /// # Errors
-    /// `GATEWAY_BUSY` at the bound.
+    /// `GATEWAY_BUSY` if the limit is reached.
     pub(crate) fn connect(self: &Arc<Self>, gateway: GatewayId) -> Result<Seat, Error> {
         let mut all = self.open.lock();
         let open = all.entry(gateway).or_default();

@@ -1,12 +1,13 @@
-//! How much one gateway may tell us on our own account: bytes and messages a minute, and sandboxes in a list (T20).
+//! Limits how much of one gateway's responses Shoreguard reads for its own calls: bytes and messages per minute, and
+//! sandboxes per list (T20).
 //!
 //! Invariants
-//! - each gateway has a budget of its own, in the memory of each process: one that is spent stops the reading of that
-//!   gateway until the next minute, and nothing else;
-//! - whoever lists, follows or lets commands write can spend a budget, and keeps nobody from acting on one thing: for that
-//!   there is as much again;
-//! - what a budget was exceeded by is noted until it is told of, whatever comes in between;
-//! - a probe is counted and never refused: a gateway that says too much is not one that is away.
+//! - each process has a separate budget for each gateway: if it is exceeded, only reads from that gateway stop, until
+//!   the next minute;
+//! - callers that list, watch or run commands can use up a budget without blocking calls on a single object: those may
+//!   use as much again;
+//! - an exceeded limit stays recorded until it is reported, even if the minute ends first;
+//! - probes are counted and never rejected: a gateway that sends too much is not unreachable.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,22 +21,22 @@ use crate::error::{Error, Reason};
 
 const MINUTE_SECONDS: i64 = 60;
 
-/// Sandboxes of one gateway that are listed at most (T20).
+/// Maximum number of sandboxes that are listed per gateway (T20).
 pub const SANDBOXES_MAX: usize = 10_000;
 
-/// What a gateway sends.
+/// A quantity that a gateway sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
-    /// Bytes of answers.
+    /// Bytes of responses.
     Bytes,
-    /// Messages of answers: lines of logs, what happens to a sandbox, pieces of output.
+    /// Messages of responses: log lines, sandbox events, chunks of output.
     Messages,
     /// Sandboxes in one list.
     Sandboxes,
 }
 
 impl Sent {
-    /// As it is stored.
+    /// Returns the stored form.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -46,17 +47,17 @@ impl Sent {
     }
 }
 
-/// What a call draws on.
+/// The share of the budget that a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Draw {
-    /// Answers that are as long as callers please: as much as is configured.
+    /// Responses whose length callers control: up to the configured limit.
     Bulk,
-    /// What is asked of one thing or done to it: as much again.
+    /// Calls on a single object: up to twice the configured limit.
     Single,
 }
 
 impl Draw {
-    /// Returns what the answers of a proxied method draw on.
+    /// Returns the share that the responses of a proxied method use.
     pub(crate) fn of(guard: Option<&Guard>) -> Self {
         if guard.is_some_and(|guard| guard.bulk) { Self::Bulk } else { Self::Single }
     }
@@ -69,7 +70,7 @@ impl Draw {
     }
 }
 
-/// What was sent in the present minute.
+/// Usage in the current minute.
 #[derive(Debug, Default)]
 struct Minute {
     number: i64,
@@ -88,7 +89,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// As it is configured, with nothing spent.
+    /// Creates the configured budget with nothing used.
     #[must_use]
     pub fn new(config: &Gateways, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
@@ -99,7 +100,7 @@ impl Budget {
         })
     }
 
-    /// Most that is taken in a minute.
+    /// Returns the limit per minute, or per list for sandboxes.
     #[must_use]
     pub fn limit(&self, sent: Sent) -> u64 {
         match sent {
@@ -109,19 +110,19 @@ impl Budget {
         }
     }
 
-    /// Whether anything may be read.
+    /// Checks whether more may be read.
     ///
     /// # Errors
-    /// `GATEWAY_OVER_BUDGET` until the minute is over.
+    /// `GATEWAY_OVER_BUDGET` until the minute ends.
     pub(crate) fn check(&self, draw: Draw) -> Result<(), Error> {
         let (minute, left) = self.minute();
         self.verdict(&minute, draw, left)
     }
 
-    /// Counts an answer's bytes and messages.
+    /// Counts the bytes and messages of a response.
     ///
     /// # Errors
-    /// `GATEWAY_OVER_BUDGET` where it was too much.
+    /// `GATEWAY_OVER_BUDGET` if the limit is exceeded.
     pub(crate) fn spend(&self, bytes: usize, messages: usize, draw: Draw) -> Result<(), Error> {
         let (mut minute, left) = self.minute();
         minute.bytes = minute.bytes.saturating_add(bytes as u64);
@@ -132,17 +133,17 @@ impl Budget {
         self.verdict(&minute, draw, left)
     }
 
-    /// Notes that a list had more sandboxes than are taken.
+    /// Records that a list had more sandboxes than the limit.
     pub(crate) fn too_many_sandboxes(&self) {
         self.minute().0.exceeded = Some(Sent::Sandboxes);
     }
 
-    /// What it was exceeded by, as long as that was not told of.
+    /// Returns the exceeded limit, or `None` if none was exceeded or it was already reported.
     pub(crate) fn exceeded(&self) -> Option<Sent> {
         self.minute().0.exceeded
     }
 
-    /// Notes that this was told of.
+    /// Clears an exceeded limit after it was reported.
     pub(crate) fn told(&self, sent: Sent) {
         self.minute().0.exceeded.take_if(|exceeded| *exceeded == sent);
     }
@@ -160,7 +161,7 @@ impl Budget {
         self.over(minute, draw).map(over).map_or(Ok(()), Err)
     }
 
-    /// The present minute, and how long it lasts. A clock that was set back begins another.
+    /// Returns the current minute and the time until it ends. Starts a new minute if the clock was set back.
     fn minute(&self) -> (MutexGuard<'_, Minute>, Duration) {
         let now = self.clock.now().unix_seconds();
         let number = now.div_euclid(MINUTE_SECONDS);
@@ -183,7 +184,7 @@ mod tests {
         let mut config = Config::from_toml("").unwrap().gateways;
         (config.bytes_per_minute, config.messages_per_minute) = (100, 3);
         let clock = Clock::system();
-        // From the beginning of a minute on.
+        // Starts at the beginning of a minute.
         let into = clock.now().unix_seconds().rem_euclid(MINUTE_SECONDS);
         clock.advance(Duration::from_secs((MINUTE_SECONDS - into).unsigned_abs()));
         let budget = Budget::new(&config, clock.clone());

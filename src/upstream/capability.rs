@@ -1,19 +1,19 @@
-//! What a gateway can do, from the version that it reports and the generation that it is taken for.
+//! Capabilities of a gateway, derived from the version that it reports and its effective generation.
 //!
-//! The schemas of the upstream come in four families: before 0.0.37, up to 0.0.87, up to 0.0.116, and from 0.1.0 on. The
-//! last two are the generations that we speak; within them methods were added.
+//! The schemas of OpenShell come in four families: before 0.0.37, up to 0.0.87, up to 0.0.116, and from 0.1.0 on. The
+//! last two are the generations that Shoreguard supports; methods were added within them.
 //!
 //! Invariants
-//! - pure: nothing here asks a gateway;
-//! - a version that says nothing takes nothing away: what the gateway then doesn't know it refuses itself. A build on the
-//!   way to a release counts as that release.
+//! - pure functions: nothing here calls a gateway;
+//! - a version that cannot be parsed removes no capability: the gateway itself rejects calls that it does not know. A
+//!   development build counts as the release that it precedes.
 
 use super::generation::{Detected, Generation};
 use crate::access::policy::PolicyEffect;
 use crate::error::{Error, Reason};
 use crate::pb::release::Version;
 
-/// The releases that we speak, in words.
+/// The supported releases, for messages.
 const SPOKEN: &str = "releases 0.0.88 to 0.0.116 and 0.1 are spoken";
 
 /// A family of schemas.
@@ -27,12 +27,12 @@ pub enum Family {
     V0_0,
     /// Generation 0.1.
     V0_1,
-    /// None that this build knows.
+    /// Not known to this build.
     Unknown,
 }
 
 impl Family {
-    /// The family of a version.
+    /// Returns the family of a version.
     #[must_use]
     pub fn of(version: &str) -> Self {
         match Version::parse(version) {
@@ -44,7 +44,7 @@ impl Family {
         }
     }
 
-    /// The generation that it is spoken to in.
+    /// Returns the generation of the family.
     #[must_use]
     pub fn generation(self) -> Detected {
         match self {
@@ -55,35 +55,35 @@ impl Family {
     }
 }
 
-/// Something that not every gateway can do.
+/// A feature that some gateways lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Capability {
-    /// It tells who its caller is.
+    /// Reports the identity of its caller.
     CurrentUser,
-    /// It stops and starts sandboxes.
+    /// Stops and starts sandboxes.
     StartStop,
-    /// Its sandboxes tell how their command has ended.
+    /// Reports the exit status of a sandbox's main process.
     MainProcessExit,
-    /// Its sandboxes exchange tokens of their providers.
+    /// Exchanges tokens for the providers of a sandbox.
     SubjectTokens,
-    /// It routes inference by workspace. Generation 0.1 has none of it.
+    /// Routes inference by workspace. Absent in generation 0.1.
     InferenceRoutes,
-    /// It keeps templates of sandboxes.
+    /// Stores sandbox templates.
     SandboxTemplates,
-    /// It takes file systems for sandboxes as archives.
+    /// Accepts sandbox file systems as archives.
     RootfsStaging,
-    /// It tells how the providers of a sandbox are.
+    /// Reports the status of a sandbox's providers.
     ProviderStatus,
-    /// It tells a repeated request by its `request_id`.
+    /// Detects repeated requests by their `request_id`.
     RequestIds,
-    /// Every call names sandboxes by name, none by id.
+    /// All calls identify sandboxes by name instead of by id.
     SandboxNames,
-    /// It gives credentials of providers out, which we never pass on.
+    /// Returns provider credentials, which Shoreguard never forwards.
     ProviderCredentials,
 }
 
 impl Capability {
-    /// Every capability, the oldest first.
+    /// All capabilities, oldest first.
     pub const ALL: [Self; 11] = [
         Self::InferenceRoutes,
         Self::CurrentUser,
@@ -114,7 +114,7 @@ impl Capability {
         }
     }
 
-    /// What a method takes, where not every gateway has it.
+    /// Returns the capability that a method requires, or `None` if every gateway has the method.
     fn of_method(path: &str) -> Option<Self> {
         Some(match path.rsplit_once('/')?.1 {
             "GetCurrentUser" => Self::CurrentUser,
@@ -132,7 +132,7 @@ impl Capability {
         })
     }
 
-    /// Whether a gateway has it that is taken for a generation and reports a version.
+    /// Checks whether a gateway of this effective generation and reported version has the capability.
     #[must_use]
     pub fn is_held(self, generation: Generation, version: &str) -> bool {
         let (since, version) = (self.since(), Version::parse(version));
@@ -146,18 +146,18 @@ impl Capability {
     }
 }
 
-/// Whether a generation that was set by hand is another one than the version tells. A version that tells none is what
-/// setting it by hand is for.
+/// Checks whether the configured generation differs from that of the reported version. A version of no known family
+/// does not contradict: that is the case for which the generation is configured.
 #[must_use]
 pub fn contradicts(taken_for: Generation, version: &str) -> bool {
     let family = Family::of(version);
     family != Family::Unknown && family.generation() != Detected::Known(taken_for)
 }
 
-/// Refuses a method that the gateway does not have.
+/// Rejects a method that the gateway does not have.
 ///
 /// # Errors
-/// `METHOD_NOT_SUPPORTED`.
+/// `METHOD_NOT_SUPPORTED` if it lacks the capability.
 pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) -> Result<(), Error> {
     let Some(needed) = Capability::of_method(path) else { return Ok(()) };
     if needed.is_held(taken_for, version) {
@@ -175,11 +175,11 @@ pub fn needs(path: &str, gateway: &str, taken_for: Generation, version: &str) ->
     Err(Error::refused(Reason::MethodNotSupported, why))
 }
 
-/// Refuses a call that could change a policy where the generation was set by hand and the version tells another: how
-/// the gateway reads it is not known (T09).
+/// Rejects a call that could change a policy if the configured generation contradicts the reported version: it is then
+/// unknown how the gateway parses the request (T09).
 ///
 /// # Errors
-/// `WIRE_CONTRADICTED`.
+/// `WIRE_CONTRADICTED` for such a call.
 pub fn governable(
     effect: PolicyEffect,
     gateway: &str,
@@ -195,7 +195,7 @@ pub fn governable(
     Err(Error::refused(Reason::WireContradicted, why))
 }
 
-/// Why a gateway of a version is not spoken to.
+/// Returns the reason why a version is not supported.
 #[must_use]
 pub fn unsupported(version: &str) -> String {
     let why = match Family::of(version) {
@@ -208,7 +208,7 @@ pub fn unsupported(version: &str) -> String {
     format!("version `{version}` {why}: {SPOKEN}")
 }
 
-/// What is to be said of a gateway's wire; empty where all is as it should be.
+/// Returns a note on a gateway's wire generation, or an empty string if there is no problem.
 #[must_use]
 pub fn note(taken_for: Detected, version: &str) -> String {
     match taken_for {

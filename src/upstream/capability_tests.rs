@@ -1,4 +1,4 @@
-//! Versions, and what follows from them.
+//! Families, capabilities and contradictions of versions.
 
 use super::*;
 use crate::status::code_of;
@@ -44,7 +44,7 @@ fn capabilities_follow_from_generation_and_version() {
         ("0.1.0", Generation::V0_1, &new[..9]),
         ("0.1.4", Generation::V0_1, &new[..9]),
         ("0.1.5", Generation::V0_1, &new),
-        // Set by hand, since the version tells nothing.
+        // Configured, since the version cannot be parsed.
         ("latest", Generation::V0_0, &old),
         ("latest", Generation::V0_1, &new),
     ];
@@ -107,7 +107,7 @@ fn t09_a_generation_that_the_version_contradicts_governs_nothing() {
         (Generation::V0_1, "0.0.116", true),
         (Generation::V0_0, "0.0.36", true),
         (Generation::V0_1, "0.0.87", true),
-        // A version of no family says nothing against what was set.
+        // A version of no known family contradicts nothing.
         (Generation::V0_0, "latest", false),
         (Generation::V0_1, "0.3.0", false),
     ];

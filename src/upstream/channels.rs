@@ -1,13 +1,14 @@
-//! The connections of one runtime to every gateway: opened at first use, replaced when they are no longer good.
+//! The connections of one runtime to all gateways: opened on first use, replaced when they are stale or closed.
 //!
 //! Invariants
-//! - a connection is used from this runtime alone;
-//! - it is opened once for all who wait, by a task of its own: callers with short deadlines would else never let a
-//!   slow one come to stand;
-//! - one of another `connection_version` is never handed out: it serves its streams to the end and closes;
-//! - calls that stream have connections apart from those of unary calls (`lane`), and both they and their connections are
-//!   counted (`bounds`); a unary call takes no lock but its slot's;
-//! - a target that is no longer the gateway's takes no place: whoever holds one for long gets what stands in its stead.
+//! - a connection is used only from its own runtime;
+//! - a connection is opened once for all waiting callers, by a separate task: otherwise callers with short deadlines
+//!   would cancel every slow attempt;
+//! - a connection with an outdated `connection_version` is never handed out: it serves its open streams to their end
+//!   and closes;
+//! - streaming calls use other connections than unary calls (`lane`), and both the streams and their connections are
+//!   counted (`bounds`); a unary call takes no lock except that of its slot;
+//! - a stale target never occupies a slot: a caller that holds one for long gets a connection for the current target.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +28,7 @@ use crate::config::Gateways;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 
-/// How often a connection that was closed in the same moment is replaced before the call gives up.
+/// Attempts to replace a connection that closes immediately before the call fails.
 const TRIES: usize = 3;
 
 /// The connections of one runtime.
@@ -48,20 +49,21 @@ struct Pool {
     spare: Arc<Spare>,
 }
 
-/// A place for one connection.
+/// Slot for one connection.
 #[derive(Debug)]
 enum Slot {
     Empty,
-    /// Of this `connection_version`; the task answers once.
+    /// Opening with this `connection_version`; the task sends one result.
     Opening(u64, watch::Receiver<Option<Answer>>),
     Open(Arc<Connection>),
 }
 
-/// The error is what every caller is told; what happened was logged where it did.
+/// Result of opening a connection. The error carries nothing: callers get a generic one, and the cause is logged where
+/// it occurs.
 pub(crate) type Answer = Result<Arc<Connection>, ()>;
 
 impl Channels {
-    /// No connection yet.
+    /// Creates the pools with no connection open.
     pub(crate) fn new(
         targets: &Arc<Targets>,
         config: &Arc<Gateways>,
@@ -75,10 +77,10 @@ impl Channels {
         }
     }
 
-    /// A share of a connection for a call of a lane, made for a caller; for none, where it is our own.
+    /// Leases a connection for a call in a lane. `caller` is `None` for Shoreguard's own calls.
     ///
     /// # Errors
-    /// As [`Channels::lease`], and `GATEWAY_BUSY` where as many streams are open as may be.
+    /// As [`Channels::lease`], and `GATEWAY_BUSY` if a limit of open streams is reached.
     pub(crate) async fn lease_for(
         &self,
         meant: &Target,
@@ -92,7 +94,7 @@ impl Channels {
         self.lease_stream(meant, lane, Some(Arc::new(permit))).await
     }
 
-    /// A share of another connection for the call that holds this one; of a new one where there is room for it.
+    /// Leases another connection for the call that holds `held`; opens a new one if a slot is free.
     ///
     /// # Errors
     /// As [`Channels::lease_for`].
@@ -109,12 +111,12 @@ impl Channels {
         }
     }
 
-    /// A share of a connection for a unary call to the gateway as it is described now, where that is still the one that is
-    /// meant.
+    /// Leases a connection for a unary call to the gateway's current target, if it is still the same gateway as
+    /// `meant`.
     ///
     /// # Errors
-    /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, and `GATEWAY_BUSY` where its connections carry as many calls as
-    /// their windows are made for.
+    /// `GATEWAY_UNREACHABLE`, `GATEWAY_TOKEN_UNAVAILABLE`, and `GATEWAY_BUSY` if all connections carry as many calls as
+    /// their windows allow.
     pub(crate) async fn lease(&self, meant: &Target) -> Result<Lease, Error> {
         let pool = self.pool(meant.id);
         let turn = pool.turn();
@@ -148,7 +150,7 @@ impl Channels {
             };
             let answer = match opening.wait_for(Option::is_some).await {
                 Ok(answer) => answer.clone(),
-                // The task has gone without a word, which a stopping runtime does.
+                // The task was dropped without a result because its runtime is stopping.
                 Err(_) => Some(Err(())),
             };
             match answer {
@@ -179,8 +181,8 @@ impl Channels {
             }
             Slot::Empty | Slot::Open(_) | Slot::Opening(..) => {}
         }
-        // Looked up while nobody else can take the place: versions have no order, so that of two the newer is told by
-        // this alone.
+        // Checked under the slot's lock: versions are not ordered, so only the current target shows which of two is
+        // newer.
         let current = self.targets.get(target.id).map(|now| now.connection_version);
         if current != Some(target.connection_version) {
             return Taken::Old;
@@ -199,7 +201,7 @@ impl Channels {
         Taken::Opening(opening)
     }
 
-    /// A share of a connection for a call that streams.
+    /// Leases a connection for a streaming call.
     async fn lease_stream(
         &self,
         meant: &Target,
@@ -224,7 +226,7 @@ impl Channels {
         Err(Connection::unreachable(&meant.name))
     }
 
-    /// Returns a share of a connection that other calls share, or `None` if it has no room left.
+    /// Leases a shared connection. Returns `None` if it has no room left or the target is stale.
     async fn shared(
         &self,
         pool: &Arc<Pool>,
@@ -252,7 +254,7 @@ impl Channels {
         Ok(waiting.lease().await)
     }
 
-    /// A connection that the call has to itself.
+    /// Leases a connection that serves only this call.
     async fn exclusive(
         &self,
         pool: &Arc<Pool>,
@@ -268,7 +270,7 @@ impl Channels {
         let (answered, answer) = oneshot::channel();
         let spare = Arc::clone(&pool.spare);
         crate::net::own(async move {
-            // The caller counts as one with a stream for as long as it opens, even if it hangs up meanwhile.
+            // The stream counts against its caller while the connection opens, even if the caller hangs up.
             let _permit = permit;
             if let Err(Ok(unused)) = answered.send(opening.await) {
                 spare.put(unused);
@@ -280,7 +282,7 @@ impl Channels {
         })
     }
 
-    /// Opens a connection for calls that stream.
+    /// Opens a connection for streaming calls.
     fn opening(
         &self,
         target: &Arc<Target>,
@@ -292,13 +294,13 @@ impl Channels {
         }
     }
 
-    /// Forgets the connections to a gateway that is gone.
+    /// Returns the pool of a gateway, creating it if needed. Creating one drops the pools of unregistered gateways.
     fn pool(&self, id: GatewayId) -> Arc<Pool> {
         let mut pools = self.pools.lock();
         if let Some(pool) = pools.get(&id) {
             return Arc::clone(pool);
         }
-        // A new gateway is a rare moment: the time to let go of those that were unregistered.
+        // New gateways are rare, so this is a cheap moment to drop the pools of unregistered ones.
         pools.retain(|id, _| self.targets.get(*id).is_some());
         let slots = self.config.connections_per_core.max(1);
         let slots = (0..slots).map(|_| Mutex::new(Slot::Empty)).collect();
@@ -316,19 +318,19 @@ impl Channels {
 enum Taken {
     Open(Lease),
     Opening(watch::Receiver<Option<Answer>>),
-    /// The target is not the gateway's any more.
+    /// The target is stale.
     Old,
-    /// It carries as many calls as it may.
+    /// The connection carries its maximum number of calls.
     Full,
 }
 
 impl Pool {
-    /// The slot that is next.
+    /// Returns the next slot, round-robin.
     fn turn(&self) -> usize {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A slot without a connection that takes calls: a new one is opened there, whose window nobody has used up.
+    /// Returns a slot without an open connection, where a new one with an unused window is opened.
     fn vacant(&self) -> Option<usize> {
         (0..self.slots.len()).find(|turn| match &*self.slot(*turn) {
             Slot::Empty | Slot::Opening(..) => true,
@@ -340,7 +342,7 @@ impl Pool {
         self.slots[turn % self.slots.len()].lock()
     }
 
-    /// Puts a connection into its slot, unless credentials have changed in the meantime.
+    /// Stores a connection in its slot, unless the slot was reassigned to another version in the meantime.
     fn opened(&self, turn: usize, version: u64, connection: Option<&Arc<Connection>>) {
         let mut slot = self.slot(turn);
         if matches!(&*slot, Slot::Opening(of, _) if *of == version) {

@@ -1,13 +1,13 @@
-//! One HTTP/2 connection to a gateway, with what was probed on it.
+//! One HTTP/2 connection to a gateway, with its probe result.
 //!
-//! The h2 client itself and not hyper's around it: a stream that its caller has left must be handed over and reset
-//! later, which takes the handles of the stream, and no task is started for a call.
+//! Uses the h2 client directly instead of hyper's wrapper: an abandoned stream must be handed over and reset later,
+//! which requires the stream's handles, and a call must not need a task.
 //!
 //! Invariants
 //! - it is used from the runtime that opened it, and its one task (`drive`) ends with it;
-//! - it carries calls of one lane, whose windows it has;
-//! - the generation is the one that this very connection was probed for;
-//! - once retired it takes no new stream, serves those that it has to their end, and closes.
+//! - it carries calls of one lane, and its windows are those of the lane;
+//! - its generation was probed on this connection;
+//! - a retired connection accepts no new stream, serves its open streams to their end, and closes.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -38,20 +38,20 @@ use crate::error::{Error, Reason};
 use crate::net::connect::{self, Protocol};
 use crate::net::x509;
 
-/// What is buffered of one request until the gateway takes it.
+/// Send buffer of one request, until the gateway reads it.
 const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
-/// Headers of one answer.
+/// Maximum size of the response headers.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
-/// Resets after which a connection is replaced: h2 closes one after 1,024 in its lifetime.
+/// Resets after which a connection is replaced: h2 closes a connection after 1,024 in its lifetime.
 const RESETS_MAX: usize = 900;
-/// Streams waiting for their reset that make a connection one to be replaced: they still count as open at the peer.
+/// Number of streams awaiting their reset at which a connection is replaced: they still count as open at the peer.
 const BACKLOG_MAX: usize = 256;
-/// How long the handles of streams that were reset are remembered, so that late frames are no error.
+/// How long reset streams are remembered, so that late frames are not an error.
 const RESET_MEMORY: Duration = Duration::from_secs(30);
-/// Marks a connection that takes no new stream; the bits below count streams.
+/// Flag of a connection that accepts no new stream; the lower bits count stream handles.
 const RETIRED: usize = 1 << (usize::BITS - 1);
 
-/// A connection that stands.
+/// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     send: SendRequest<Bytes>,
@@ -69,45 +69,45 @@ pub(crate) struct Connection {
     spare: Weak<Spare>,
 }
 
-/// What a connection is opened for.
+/// The purpose for which a connection is opened.
 #[derive(Debug)]
 pub(crate) struct Purpose {
-    /// The calls that it carries.
+    /// The lane of calls that it carries.
     pub(crate) lane: Lane,
-    /// Held until it is closed.
+    /// Held until the connection closes.
     pub(crate) seat: Option<Seat>,
-    /// Where it goes when its one call has ended.
+    /// Pool to which it returns when its one call has ended.
     pub(crate) spare: Weak<Spare>,
 }
 
-/// How much is going on on a connection.
+/// Usage counters of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     streams: AtomicUsize,
-    /// Streams since it was opened.
+    /// Streams opened since the connection was opened.
     pub(crate) opened: AtomicUsize,
     resets: AtomicUsize,
-    /// Streams waiting for their reset.
+    /// Streams awaiting their reset.
     pub(crate) backlog: AtomicUsize,
 }
 
 impl Load {
-    /// Takes no new stream from now on.
+    /// Stops accepting new streams.
     pub(crate) fn retire(&self) {
         self.streams.fetch_or(RETIRED, Ordering::Relaxed);
     }
 
-    /// Handles of streams that are open.
+    /// Number of open stream handles.
     pub(crate) fn active(&self) -> usize {
         self.streams.load(Ordering::Relaxed) & !RETIRED
     }
 
-    /// Whether it takes no new stream.
+    /// Whether it accepts no new stream.
     pub(crate) fn is_retired(&self) -> bool {
         self.streams.load(Ordering::Relaxed) & RETIRED != 0
     }
 
-    /// Retires it unless a stream is open.
+    /// Retires it unless a stream is open. Returns whether it is retired and unused.
     pub(crate) fn close_idle(&self) -> bool {
         let unused =
             self.streams.compare_exchange(0, RETIRED, Ordering::Relaxed, Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Load {
     }
 }
 
-/// A stream's share of a connection: as long as it is held the connection is in use.
+/// A stream's share of a connection. The connection counts as used while it is held.
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Arc<Connection>,
@@ -131,19 +131,19 @@ impl std::ops::Deref for Lease {
 }
 
 impl Lease {
-    /// Another handle of the same stream needs the connection as well.
+    /// Returns a second lease for another handle of the same stream.
     pub(crate) fn again(&self) -> Self {
         self.connection.load.streams.fetch_add(1, Ordering::Relaxed);
         Self { connection: Arc::clone(&self.connection), permit: self.permit.clone() }
     }
 
-    /// Holds what lets the stream be open.
+    /// Attaches the permit of the stream.
     pub(crate) fn permitted(mut self, permit: Option<Arc<Permit>>) -> Self {
         self.permit = permit;
         self
     }
 
-    /// What lets the stream be open.
+    /// Returns the permit of the stream.
     pub(crate) fn permit(&self) -> Option<&Arc<Permit>> {
         self.permit.as_ref()
     }
@@ -158,20 +158,20 @@ impl Drop for Lease {
     }
 }
 
-/// The two handles of a stream that was opened.
+/// The two handles of an opened stream.
 pub(crate) type Opened = (ResponseFuture, SendStream<Bytes>);
 
 impl Connection {
-    /// Connects for unary calls, and asks for the version. Within the configured times.
+    /// Connects for unary calls and probes the version, within the configured timeouts.
     ///
     /// # Errors
-    /// `ADDRESS_FORBIDDEN` or `GATEWAY_UNREACHABLE`; what happened is logged.
+    /// `ADDRESS_FORBIDDEN`, `GATEWAY_UNREACHABLE` or `GATEWAY_TOKEN_UNAVAILABLE`; the cause is logged.
     pub(crate) async fn open(target: &Target, config: &Gateways) -> Result<Self, Error> {
         let purpose = Purpose { lane: Lane::Unary, seat: None, spare: Weak::new() };
         Self::open_for(purpose, target, config).await
     }
 
-    /// Connects for a purpose, and asks for the version.
+    /// Connects for a purpose and probes the version.
     ///
     /// # Errors
     /// As [`Connection::open`].
@@ -264,39 +264,39 @@ impl Connection {
         })
     }
 
-    /// What a caller is told of a gateway that does not answer: its name and no more.
+    /// Returns the error for an unreachable gateway. Callers see only its name.
     pub(crate) fn unreachable(gateway: &str) -> Error {
         let why = format!("gateway `{gateway}` cannot be reached");
         Error::unavailable(Reason::GatewayUnreachable, why)
     }
 
-    /// What a caller is told of a gateway that is not the one any more that its call was read for.
+    /// Returns the error for a gateway that changed after the call was read.
     pub(crate) fn changed(gateway: &str) -> Error {
         let why = format!("gateway `{gateway}` has changed, call again");
         Error::unavailable(Reason::GatewayUnreachable, why)
     }
 
-    /// What was probed on it.
+    /// Returns the probe result of this connection.
     pub(crate) fn probe(&self) -> &Probe {
         &self.probe
     }
 
-    /// What the target's `connection_version` was when it was opened.
+    /// Returns the target's `connection_version` at the time of opening.
     pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
-    /// Name of the gateway.
+    /// Returns the name of the gateway.
     pub(crate) fn gateway(&self) -> &Arc<str> {
         &self.gateway
     }
 
-    /// Name of the gateway, as a header.
+    /// Returns the name of the gateway as a header value.
     pub(crate) fn gateway_header(&self) -> HeaderValue {
         self.gateway_header.clone()
     }
 
-    /// What is shown to the gateway.
+    /// Returns the `authorization` header for the gateway.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         self.identity.header()
     }
@@ -306,12 +306,12 @@ impl Connection {
         self.identity.ready().await
     }
 
-    /// How much of what the gateway says is read on our own account.
+    /// Returns the budget for reading responses to Shoreguard's own calls.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Counts a stream in. Returns `None` if the connection is retired or full.
+    /// Counts a stream. Returns `None` if the connection is retired or full.
     pub(crate) fn lease(self: &Arc<Self>) -> Option<Lease> {
         let lease = Lease { connection: Arc::clone(self), permit: None };
         self.load.opened.fetch_add(1, Ordering::Relaxed);
@@ -319,24 +319,25 @@ impl Connection {
         (before < self.lane.handles_max()).then_some(lease)
     }
 
-    /// The same, unless the gateway itself takes no further stream on it: it would wait for the end of another.
+    /// As [`Connection::lease`], but also returns `None` if the gateway's limit of concurrent streams is reached: the
+    /// call would wait for another stream to end.
     pub(crate) fn lease_at_once(self: &Arc<Self>) -> Option<Lease> {
         let room = self.load.active() < self.send.current_max_send_streams().max(1);
         room.then(|| self.lease()).flatten()
     }
 
-    /// Whether it takes new streams.
+    /// Whether it accepts new streams.
     pub(crate) fn is_open(&self) -> bool {
         !self.load.is_retired()
     }
 
-    /// The calls that it carries.
+    /// Returns the lane of calls that it carries.
     pub(crate) fn lane(&self) -> Lane {
         self.lane
     }
 
-    /// Ends its use by one call: it is given back where the call has ended well, or else closed, with which the gateway
-    /// drops what it has kept of the request.
+    /// Ends the exclusive use by one call. The connection returns to the pool if the call ended cleanly; otherwise it
+    /// is closed, so that the gateway drops what it buffers of the request.
     fn left(connection: &Arc<Self>) {
         let clean = connection.is_open() && connection.load.resets.load(Ordering::Relaxed) == 0;
         match connection.spare.upgrade().filter(|_| clean) {
@@ -345,22 +346,22 @@ impl Connection {
         }
     }
 
-    /// Takes no new stream from now on.
+    /// Stops accepting new streams.
     pub(crate) fn retire(&self) {
         self.load.retire();
     }
 
-    /// Leaves a stream to be reset when its turn comes.
+    /// Queues a stream handle to be reset by the reaper.
     pub(crate) fn bury(&self, piece: Piece) {
         let resets = self.load.resets.fetch_add(1, Ordering::Relaxed) + 1;
         if resets >= RESETS_MAX || self.load.backlog.load(Ordering::Relaxed) >= BACKLOG_MAX {
             self.retire();
         }
-        // Where the task is gone so is the connection, and there is nothing to reset.
+        // If the task has ended, the connection is closed and there is nothing to reset.
         let _ = self.dead.send(piece);
     }
 
-    /// Opens a stream. An error here means that nothing was sent.
+    /// Opens a stream. An error means that nothing was sent.
     pub(crate) fn start(
         &self,
         path: &'static str,
@@ -376,7 +377,7 @@ impl Connection {
         *request.method_mut() = Method::POST;
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = headers;
-        // A handle of its own: a shared one refuses while the peer's limit of streams is reached, this one queues.
+        // A separate handle: a shared one fails while the peer's stream limit is reached, a fresh one queues.
         self.send.clone().send_request(request, ended)
     }
 }

@@ -52,7 +52,7 @@ async fn a_connection_takes_as_many_streams_as_its_window_is_made_for() {
         assert!(connection.lease().is_none(), "{lane:?}");
         assert!(connection.is_open(), "{lane:?}: it is full and not retired");
         held.pop();
-        // A connection that one call has had to itself goes elsewhere, and here there is nowhere to go.
+        // A connection with one exclusive call returns to its pool afterwards; without a pool it is closed.
         let again = connection.lease();
         assert_eq!(again.is_some(), lane != Lane::Exclusive, "{lane:?}");
         assert_eq!(connection.is_open(), lane != Lane::Exclusive, "{lane:?}");
@@ -75,7 +75,7 @@ async fn a_proven_connection_is_kept_and_one_without_window_is_closed() {
         tokio::task::yield_now().await;
     };
     assert!(spare.take(version).is_none(), "one call at a time");
-    // The gateway reads nothing of what fills its window.
+    // The gateway reads nothing of the request, which fills its window.
     simulator.script("ListProviders", simulator::Script::Hang, simulator::Times::All);
     let path = "/openshell.v1.OpenShell/ListProviders";
     let (response, mut request) = lease.start(path, HeaderMap::new(), false).unwrap();

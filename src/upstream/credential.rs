@@ -1,12 +1,14 @@
-//! Whether a gateway accepts the credential that we present to it.
+//! Checks whether a gateway accepts Shoreguard's credential.
 //!
-//! `Health` needs no credential, so a healthy gateway proves nothing. `GetCurrentUser` needs authentication and no role, and
-//! reports roles and scopes; releases before 0.0.95 do not have it. `GetGatewayInfo` needs the role of a platform admin.
+//! `Health` needs no credential, so a healthy gateway proves nothing. `GetCurrentUser` needs authentication and no
+//! role, and reports roles and scopes; releases before 0.0.95 do not have it. `GetGatewayInfo` needs the role of a
+//! platform admin.
 //!
 //! Invariants
-//! - `PERMISSION_DENIED` is no proof: a credential is usable only if a role is reported or a method that needs one succeeds;
+//! - `PERMISSION_DENIED` is no proof: a credential is usable only if a role is reported or a method that needs one
+//!   succeeds;
 //! - text from the gateway is truncated and has no control characters (T20);
-//! - `UNAUTHENTICATED` from a gateway is about our credential and never reaches a caller as its own.
+//! - `UNAUTHENTICATED` from a gateway is about Shoreguard's credential and never reaches a caller as is.
 
 use tonic::Code;
 
@@ -16,7 +18,7 @@ use crate::pb::v0_1::openshell::v1::GetCurrentUserResponse;
 
 /// Roles that OpenShell gateways define. A gateway can be configured with other names.
 const ROLES: [&str; 2] = ["openshell-admin", "openshell-user"];
-/// Beginnings of the scopes that gateways check, if they check scopes.
+/// Prefixes of the scopes that gateways check, if they check scopes.
 const SCOPES: [&str; 6] =
     ["openshell:", "sandbox:", "config:", "provider:", "workspace:", "inference:"];
 /// Maximum number of roles in a message.
@@ -31,12 +33,12 @@ pub enum CredentialCheck {
     Usable,
     /// The gateway does not accept it, or accepts it and permits it nothing. The text says which.
     Unusable(String),
-    /// The gateway did not answer the question. The text says how.
+    /// The gateway gave no conclusive response. The text says why.
     Unknown(String),
 }
 
 impl CredentialCheck {
-    /// Why the credential is not known to be usable; `None` if it is usable.
+    /// Returns why the credential is not known to be usable, or `None` if it is usable.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         match self {
@@ -45,7 +47,7 @@ impl CredentialCheck {
         }
     }
 
-    /// Whether the credential is usable; `None` if that is unknown.
+    /// Whether the credential is usable, or `None` if that is unknown.
     #[must_use]
     pub fn is_usable(&self) -> Option<bool> {
         match self {
@@ -55,12 +57,12 @@ impl CredentialCheck {
         }
     }
 
-    /// The check got no answer.
+    /// Returns the result of a check without a conclusive response.
     pub(crate) fn unknown(method: &str, why: &str) -> Self {
         Self::Unknown(format!("the credential cannot be verified: {method}: {}", words(why)))
     }
 
-    /// The gateway answered with an error to a method that every accepted credential may call.
+    /// Returns the result if a method that every accepted credential may call fails with this error.
     pub(crate) fn refused(method: &str, code: Code, said: &str) -> Self {
         let said = words(said);
         if code == Code::Unauthenticated {
@@ -77,7 +79,7 @@ impl CredentialCheck {
     }
 }
 
-/// What `GetCurrentUser` reports.
+/// The response to `GetCurrentUser`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CurrentUser {
     roles: Vec<String>,
@@ -95,7 +97,8 @@ impl CurrentUser {
         self.roles.iter().any(|role| ROLES.contains(&role.as_str()))
     }
 
-    /// Whether the scopes permit something if the gateway checks them, which it does not report.
+    /// Checks whether the scopes permit something. Empty scopes count, since the gateway does not report whether it
+    /// checks scopes.
     fn has_scope(&self) -> bool {
         let permits = |scope: &String| SCOPES.iter().any(|prefix| scope.starts_with(prefix));
         self.scopes.is_empty() || self.scopes.iter().any(permits)
@@ -106,10 +109,10 @@ impl CurrentUser {
         self.has_role() && self.has_scope()
     }
 
-    /// The result if `GetGatewayInfo` fails with this error.
+    /// Returns the result if `GetGatewayInfo` fails with this error.
     pub(crate) fn without_info(&self, method: &str, code: Code, said: &str) -> CredentialCheck {
-        // A user who is no platform admin lacks the role. A credential without a known scope lacks the scope, if the
-        // gateway checks scopes.
+        // A user without the platform admin role lacks the role. A credential without a known scope lacks the scope, if
+        // the gateway checks scopes.
         let by_role = self.has_role() && !said.contains("scope");
         let name = match code {
             Code::PermissionDenied => "PERMISSION_DENIED",
@@ -148,11 +151,11 @@ fn shown(roles: &[String]) -> String {
     roles.iter().take(ROLES_SHOWN_MAX).map(cut).collect::<Vec<_>>().join(", ")
 }
 
-/// The error for a call that a gateway answers with UNAUTHENTICATED and this text.
+/// Returns the error for a call that a gateway rejects with UNAUTHENTICATED and this text.
 pub(crate) fn refused(gateway: &str, said: &str) -> Error {
     let lower = said.to_ascii_lowercase();
     if ["session token", "authorization_token"].iter().any(|field| lower.contains(field)) {
-        // It means the token of an SSH session, which is part of the request.
+        // The text is about the token of an SSH session, which is part of the request.
         let (gateway, why) = (gateway.to_owned(), words(said));
         return Error::Gateway { gateway, said: Said::Refused, why };
     }

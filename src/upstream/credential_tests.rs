@@ -1,4 +1,4 @@
-//! The decision about a credential, as a table.
+//! Table tests of the credential check.
 
 use super::*;
 

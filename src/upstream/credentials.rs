@@ -1,4 +1,4 @@
-//! How we identify ourselves to a gateway: the modes, and what each needs.
+//! Authentication of Shoreguard to a gateway: the modes, and the credentials that each requires.
 
 use std::sync::Arc;
 
@@ -12,42 +12,42 @@ use crate::net::x509::{certificates, check_size};
 use crate::secret::Secret;
 use crate::words;
 
-/// Most characters of a token, and of an OIDC client's secret.
+/// Maximum length of a token and of an OIDC client secret, in characters.
 pub const TOKEN_CHARACTERS_MAX: usize = 8_192;
-/// Most characters of an OIDC client's id.
+/// Maximum length of an OIDC client id, in characters.
 pub const CLIENT_ID_CHARACTERS_MAX: usize = 255;
 
 words! {
-    /// How we identify ourselves.
+    /// How Shoreguard authenticates to a gateway.
     pub enum AuthMode {
-        /// Not at all.
+        /// No authentication.
         None = "none",
-        /// By a client certificate.
+        /// Client certificate.
         Mtls = "mtls",
-        /// By a token.
+        /// Stored bearer token.
         Bearer = "bearer",
-        /// By tokens that we fetch from its identity provider.
+        /// Tokens fetched from the gateway's identity provider.
         OidcClient = "oidc_client",
     }
 }
 
-/// Secrets for a gateway, as a caller gives them.
+/// Credentials for a gateway, as given by a caller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// PEM.
     pub client_cert: Option<Vec<u8>>,
     /// PEM.
     pub client_key: Option<Secret>,
-    /// For `authorization: Bearer`.
+    /// Token for `authorization: Bearer`.
     pub bearer_token: Option<Secret>,
-    /// Who fetches tokens.
+    /// Client id at the identity provider.
     pub oidc_client_id: Option<String>,
-    /// What it shows.
+    /// Client secret at the identity provider.
     pub oidc_client_secret: Option<Secret>,
 }
 
 impl Credentials {
-    /// Refuses what no gateway could be reached with.
+    /// Rejects malformed or incomplete credentials.
     pub fn check(&self) -> Result<(), Error> {
         if let Some(cert) = &self.client_cert {
             certificates("credentials.client_cert", cert)?;
@@ -77,7 +77,7 @@ impl Credentials {
         visible("oidc_client_secret", secret, TOKEN_CHARACTERS_MAX)
     }
 
-    /// Refuses a set that the auth mode has no use for, or that lacks what it needs.
+    /// Rejects credentials that the auth mode does not use, and the lack of those that it requires.
     pub fn fit(&self, mode: AuthMode, scheme: Scheme) -> Result<(), Error> {
         if mode == AuthMode::Mtls && scheme == Scheme::Http {
             return Err(Error::invalid("auth_mode", "`mtls` needs the scheme `https`"));
@@ -95,7 +95,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// The auth mode that follows from what is given.
+    /// Returns the auth mode that the given credentials imply.
     #[must_use]
     pub fn implied_mode(&self) -> AuthMode {
         if self.client_key.is_some() {
@@ -110,7 +110,7 @@ impl Credentials {
     }
 }
 
-/// Refuses a token endpoint that the auth mode has no use for, or the lack of one.
+/// Rejects a token endpoint that the auth mode does not use, and the lack of a required one.
 pub fn fit_oidc(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error> {
     if (mode == AuthMode::OidcClient) == client.is_some() {
         return Ok(());
@@ -121,7 +121,7 @@ pub fn fit_oidc(mode: AuthMode, client: Option<&OidcClient>) -> Result<(), Error
 
 fn visible(field: &str, text: Option<&str>, longest: usize) -> Result<(), Error> {
     let Some(text) = text else { return Ok(()) };
-    // A client's id and secret may hold blanks (RFC 6749, appendix A); a token may not.
+    // Client ids and secrets may contain spaces (RFC 6749, appendix A); a token may not.
     let blank = field != "bearer_token";
     let fits = |b: u8| b.is_ascii_graphic() || (blank && b == b' ');
     if text.len() > longest || !text.bytes().all(fits) {
@@ -138,7 +138,7 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
         .map_err(|_| Error::invalid(field, "must be an unencrypted private key in PEM"))
 }
 
-/// How TLS is spoken to a gateway: under its own CA where it has one, else under the system's.
+/// Builds the TLS configuration for a gateway. Trusts only its own CA if it has one, otherwise the system's roots.
 pub fn client_config(
     ca: Option<&[u8]>,
     identity: Option<(&[u8], &Secret)>,
@@ -151,7 +151,7 @@ pub fn client_config(
             }
         }
         None => {
-            // What the system has that can't be read is no reason to trust less of the rest.
+            // Unreadable system certificates are skipped; the others are still trusted.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }

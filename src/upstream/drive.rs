@@ -1,9 +1,9 @@
-//! The task that drives a connection: its frames, its resets, its keepalive and its end.
+//! The task that drives a connection: frames, resets, keepalive and closing.
 //!
 //! Invariants
-//! - it ends when the connection does, and the connection's seat is free from then on;
-//! - a connection without streams ends: unused after the configured time, retired after [`CLOSING`] at the latest,
-//!   whether or not the gateway takes its last bytes.
+//! - it ends with the connection, and then releases the connection's seat;
+//! - a connection without streams closes: an idle one after the configured time, a retired one after at most
+//!   [`CLOSING`], whether or not the gateway reads its last bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,14 +20,14 @@ use super::bounds::Seat;
 use super::connection::Load;
 use super::reaper::{Piece, Reaper};
 
-/// How often a connection in use is asked whether it lives; it must have answered by the next time.
+/// Interval of keepalive pings on a connection in use. A ping must be answered before the next one is due.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long a retired connection without streams may take to close.
 const CLOSING: Duration = Duration::from_secs(20);
 
-/// What drives a connection.
+/// State of the task that drives a connection.
 pub(crate) struct Task {
-    /// How much is going on on it.
+    /// Usage counters of the connection.
     pub(crate) load: Arc<Load>,
     /// Name of the gateway.
     pub(crate) gateway: Arc<str>,
@@ -35,12 +35,12 @@ pub(crate) struct Task {
     pub(crate) idle: Duration,
     /// Its streams that are to be reset.
     pub(crate) reaper: Reaper,
-    /// Held until it has ended.
+    /// Held until the task ends.
     pub(crate) _seat: Option<Seat>,
 }
 
 impl Task {
-    /// Runs to the end of the connection.
+    /// Runs until the connection ends.
     pub(crate) async fn run<T: AsyncRead + AsyncWrite + Unpin>(
         mut self,
         mut h2: h2::client::Connection<T, Bytes>,
@@ -96,7 +96,7 @@ impl Task {
         self.load.backlog.store(self.reaper.backlog(), Ordering::Relaxed);
     }
 
-    /// How long it stays open without streams.
+    /// Returns how long it stays open without streams.
     fn idle(&self) -> Duration {
         if self.load.is_retired() { self.idle.min(CLOSING) } else { self.idle }
     }
@@ -108,7 +108,7 @@ fn send_ping(ping: &mut Option<PingPong>) -> bool {
 
 async fn pong(ping: &mut Option<PingPong>) {
     if let Some(ping) = ping {
-        // An error ends the connection itself, which is seen there.
+        // An error also ends the connection, which is handled in the loop.
         let _ = std::future::poll_fn(|cx| ping.poll_pong(cx)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where a gateway and its identity provider are: endpoints, schemes, token URLs.
+//! Addresses of a gateway and its identity provider: endpoints, schemes, token URLs.
 
 use std::net::Ipv6Addr;
 
@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::net::guard::is_loopback;
 use crate::words;
 
-/// Most characters of an endpoint.
+/// Maximum length of an endpoint, in characters.
 pub const ENDPOINT_CHARACTERS_MAX: usize = 260;
 
 /// A host and a port.
@@ -19,7 +19,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// From `host:port`; an IPv6 address stands in brackets. No scheme, no path, no user.
+    /// Parses `host:port`, with an IPv6 address in brackets. No scheme, path or user is allowed.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let bad = || Error::invalid(field, "must be `host:port`, an IPv6 address in brackets");
         if text.len() > ENDPOINT_CHARACTERS_MAX {
@@ -43,7 +43,7 @@ impl Endpoint {
         Ok(Self { host, port })
     }
 
-    /// As it is stored and shown.
+    /// Returns the stored and displayed form.
     #[must_use]
     pub fn shown(&self) -> String {
         if self.host.contains(':') {
@@ -62,24 +62,24 @@ fn is_host(host: &str) -> bool {
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
 }
 
-/// Most characters of a token URL.
+/// Maximum length of a token URL, in characters.
 pub const TOKEN_URL_CHARACTERS_MAX: usize = 2_000;
-/// Most characters of a scope or an audience.
+/// Maximum length of a scope or an audience, in characters.
 pub const SCOPE_CHARACTERS_MAX: usize = 1_000;
 
-/// How tokens for a gateway are asked for at its identity provider.
+/// How tokens for a gateway are requested from its identity provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OidcClient {
     /// The token endpoint.
     pub token_url: String,
-    /// What is asked for, where something is.
+    /// Requested scope; `None` if not configured.
     pub scope: Option<String>,
-    /// Whom the token is for, where the provider wants to be told.
+    /// Requested audience; `None` if not configured.
     pub audience: Option<String>,
 }
 
 impl OidcClient {
-    /// From what a caller says. The URL is under https, unless it leads to this very machine.
+    /// Parses a caller's input. The URL must use https unless its host is loopback.
     pub fn parse(token_url: &str, scope: &str, audience: &str) -> Result<Self, Error> {
         let uri = token_url.parse::<http::Uri>().ok();
         let authority = uri.as_ref().and_then(http::Uri::authority);
@@ -105,7 +105,7 @@ impl OidcClient {
         Ok(Self { token_url: token_url.to_owned(), scope, audience })
     }
 
-    /// Host of the token URL: a name, an IPv4 address, or an IPv6 address without brackets.
+    /// Returns the host of the token URL: a name, an IPv4 address, or an IPv6 address without brackets.
     #[must_use]
     pub fn token_host(&self) -> Option<String> {
         let uri = self.token_url.parse::<http::Uri>().ok()?;
@@ -114,11 +114,11 @@ impl OidcClient {
 }
 
 words! {
-    /// How a gateway is reached.
+    /// Transport of a gateway.
     pub enum Scheme {
         /// Without TLS.
         Http = "http",
-        /// Over TLS.
+        /// With TLS.
         Https = "https",
     }
 }

@@ -1,12 +1,13 @@
-//! One stream to a gateway: its request on the way out, its answer on the way in.
+//! One stream to a gateway: sends the request, receives the response.
 //!
-//! The request is pumped by whoever waits for the answer, so that an ordinary call needs no task; only a request that
-//! goes on beyond the answer's beginning gets one, so that neither direction waits for the other.
+//! The task that waits for the response also pumps the request, so that an ordinary call needs no extra task. Only a
+//! request that continues after the response has begun gets one, so that neither direction waits for the other.
 //!
 //! Invariants
-//! - one chunk of a request is in hand at a time: a gateway that doesn't read stops the caller (`pump`);
-//! - a stream that is left before its end goes to the reaper and is never just dropped;
-//! - what is sent again was not processed: refused unlooked at, or its one message never went out whole.
+//! - at most one chunk of a request is buffered: a gateway that does not read blocks the caller (`pump`);
+//! - a stream that is abandoned before its end goes to the reaper and is never simply dropped;
+//! - only a provably unprocessed request is retried: the gateway refused it unprocessed, or its one message was never
+//!   sent completely.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -32,12 +33,12 @@ use crate::access::standing::Guard;
 use crate::digest::{Digest, Streamed};
 use crate::error::Error;
 
-/// What is kept of a request until its answer begins, for another try.
+/// Maximum size of a request that is buffered for a retry until its response begins.
 const HELD_BYTES_MAX: usize = 64 << 10;
-/// Connections without window that a request is moved away from; on the next it waits.
+/// Connections without send window from which a request is moved; on the next one it waits.
 const STALLS_MAX: u32 = 3;
 
-/// Counts, and digests, the bytes of a request as they pass.
+/// Counts and digests the bytes of a request as they pass.
 #[derive(Default)]
 pub(crate) struct Meter {
     /// Bytes from the caller.
@@ -48,7 +49,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// With a digest, where the bytes may have one.
+    /// Creates a meter. `digest` is `None` if the bytes must not be digested.
     pub(crate) fn new(digest: Option<Streamed>) -> Self {
         Self { digest: Mutex::new(digest), ..Self::default() }
     }
@@ -61,33 +62,33 @@ impl Meter {
         }
     }
 
-    /// The digest of what has passed.
+    /// Returns the digest of the bytes so far, once.
     pub(crate) fn finish(&self) -> Option<Digest> {
         self.digest.lock().take().map(Streamed::finish)
     }
 }
 
-/// A request on its way: what was read of it, then the rest as it comes.
+/// A request being sent: first the part that was already read, then the rest as it arrives.
 pub(crate) struct Source<B> {
     replay: VecDeque<Bytes>,
     body: Option<B>,
     held: Option<VecDeque<Bytes>>,
     held_bytes: usize,
     meter: Option<Arc<Meter>>,
-    /// Chunks that pass for the second time and were counted the first time.
+    /// Chunks that are sent again and were already counted.
     counted: usize,
-    /// Checks the caller before each chunk: the head of the call may have come long before.
+    /// Checks the caller before each chunk, which may arrive long after the headers of the call.
     guard: Option<Guard>,
-    /// Told when the gateway may act on it.
+    /// Records whether the gateway may have acted on the request.
     unanswered: Unanswered,
-    /// How often it got no window.
+    /// Number of times it got no window.
     stalls: u32,
-    /// When the rest of it comes too late, if it has a time.
+    /// Fires when the rest of the request is late; `None` without a time limit.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Source<B> {
-    /// `read` goes first; where nothing follows there is no body.
+    /// Creates a source that sends `read` first. `body` is `None` if nothing follows.
     pub(crate) fn new(read: Option<Bytes>, body: Option<B>, meter: Option<Arc<Meter>>) -> Self {
         let (replay, held) = (read.into_iter().collect(), Some(VecDeque::new()));
         let (guard, late, unanswered) = (None, None, Unanswered::default());
@@ -95,7 +96,7 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         Self { replay, body, held, held_bytes, meter, counted, guard, unanswered, stalls, late }
     }
 
-    /// Gives the rest of it, if there is one, so much time to arrive.
+    /// Limits the time in which the rest of the request, if any, must arrive.
     pub(crate) fn arriving_within(self, within: Option<Duration>) -> Self {
         let within = within.filter(|_| self.body.is_some());
         Self { late: within.map(|within| Box::pin(sleep(within))), ..self }
@@ -106,12 +107,12 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         Self { guard: Some(guard), ..self }
     }
 
-    /// Tells when the gateway may act on it, and that it has not where that is proven.
+    /// Records in `unanswered` when the gateway may act on the request, and clears it if the gateway provably did not.
     pub(crate) fn telling(self, unanswered: Unanswered) -> Self {
         Self { unanswered, ..self }
     }
 
-    /// Whether the gateway has acted on it is open.
+    /// Returns the record of whether the gateway may have acted on the request.
     pub(crate) fn unanswered(&self) -> &Unanswered {
         &self.unanswered
     }
@@ -126,7 +127,7 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         self.replay.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
-    /// The next chunk; none at the end, an error where the caller has broken off.
+    /// Returns the next chunk, `None` at the end, or an error if the caller aborted or is late.
     pub(crate) fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
@@ -166,18 +167,18 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
         }
     }
 
-    /// Whether it can be sent again where it gets no window; counts how often that is asked.
+    /// Counts a stall and returns whether the request can be retried on another connection.
     pub(crate) fn again_for_window(&mut self) -> bool {
         self.stalls += 1;
         self.held.is_some() && self.stalls <= STALLS_MAX
     }
 
-    /// Keeps nothing for another try from now on.
+    /// Stops buffering for a retry.
     fn pass_on(&mut self) {
         self.held = None;
     }
 
-    /// From the beginning again, where all that has passed is still held.
+    /// Restarts from the beginning. Returns `None` if not all of the sent bytes are still buffered.
     pub(crate) fn again(mut self) -> Option<Self> {
         let mut replay = self.held.take()?;
         let counted = replay.len();
@@ -186,7 +187,7 @@ impl<B: Body<Data = Bytes> + Unpin> Source<B> {
     }
 }
 
-/// A call whose answer has not begun.
+/// A call whose response has not begun.
 pub(crate) struct Exchange<B> {
     response: Option<ResponseFuture>,
     pump: Option<Pump<B>>,
@@ -194,32 +195,32 @@ pub(crate) struct Exchange<B> {
     lease: Option<Lease>,
 }
 
-/// Why there is no answer.
+/// Reason why there is no response.
 pub(crate) enum Failed<B> {
-    /// The gateway has not looked at it, and it can be sent again.
+    /// The gateway did not process the request, and it can be retried.
     Unprocessed(Box<Source<B>>),
-    /// It got no window before its message was whole, and can be sent again. Its connection is retired.
+    /// It got no window before its message was sent completely, and can be retried. Its connection is retired.
     Stalled(Box<Source<B>>),
-    /// Anything else; the text is for the log.
+    /// Any other failure; the text is for the log.
     Broken(String),
-    /// The caller has gone.
+    /// The caller disconnected.
     CallerGone,
-    /// The caller may not make the call any more.
+    /// The caller lost the permission for the call.
     Refused(Error),
 }
 
-/// An answer that has begun, with what belongs to it.
+/// A response that has begun.
 pub(crate) struct Answer<B> {
     /// Its headers.
     pub(crate) head: Response<()>,
     /// Its messages and trailers.
     pub(crate) body: Receiving,
-    /// The rest of the request.
+    /// The rest of the request; `None` if it was sent completely.
     pub(crate) pump: Option<Pump<B>>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
-    /// Opens a stream and sends what is there.
+    /// Opens a stream for the request.
     pub(crate) fn start(
         lease: Lease,
         path: &'static str,
@@ -241,7 +242,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         }
     }
 
-    /// The beginning of the answer; pumps the request meanwhile.
+    /// Returns the beginning of the response; pumps the request meanwhile.
     pub(crate) fn poll_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -276,7 +277,7 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
         })
     }
 
-    /// Leaves the stream; the request is sent again on another connection.
+    /// Abandons the stream, so that the request can be retried on another connection.
     fn stalled(&mut self) -> Failed<B> {
         let source = self.pump.take().and_then(|mut pump| {
             pump.bury();
@@ -287,9 +288,9 @@ impl<B: Body<Data = Bytes> + Unpin> Exchange<B> {
     }
 }
 
-/// What is provably unprocessed may be sent again; anything else might happen twice.
+/// Classifies a failure. Only a provably unprocessed request may be retried; anything else might run twice.
 fn failed<B: Body<Data = Bytes> + Unpin>(error: &h2::Error, pump: Option<Pump<B>>) -> Failed<B> {
-    // h2 gives a remote GOAWAY to those streams alone that are above the last one that the peer looked at.
+    // h2 reports a remote GOAWAY only to streams above the last stream that the peer processed.
     let above_last = error.is_go_away() && error.is_remote();
     let refused =
         error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
@@ -312,22 +313,22 @@ impl<B> Drop for Exchange<B> {
     }
 }
 
-/// An answer on its way in.
+/// A response being received.
 pub(crate) struct Receiving {
     stream: Option<RecvStream>,
     lease: Lease,
 }
 
-/// The next part of an answer.
+/// The next part of a response.
 pub(crate) enum Part {
     /// Bytes of messages.
     Data(Bytes),
-    /// The end, with trailers where there are some.
+    /// The end, with trailers if there are any.
     End(Option<HeaderMap>),
 }
 
 impl Receiving {
-    /// The connection that it comes on.
+    /// Returns the lease of its connection.
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -337,18 +338,18 @@ impl Receiving {
         self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
-    /// The next part; the error is for the log.
+    /// Returns the next part. The error is for the log.
     pub(crate) fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part, String>> {
         let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Ok(Part::End(None))) };
         let part = match ready!(stream.poll_data(cx)) {
             Some(Ok(data)) => {
-                // Read when the caller has taken what came before: one that stops reading stops the gateway.
+                // Releases window only when the caller has read the previous part: a slow reader throttles the gateway.
                 match stream.flow_control().release_capacity(data.len()) {
                     Ok(()) => return Poll::Ready(Ok(Part::Data(data))),
                     Err(error) => Err(error.to_string()),
                 }
             }
-            // The whole answer is there; this only says that the rest of the request is not wanted.
+            // The response is complete; the reset only means that the rest of the request is not needed.
             Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
                 Ok(Part::End(None))
             }

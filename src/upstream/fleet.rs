@@ -1,4 +1,4 @@
-//! The gateways of this process: their targets in memory and the connections of main to them.
+//! The gateways of this process: their targets in memory, and the connections to them from the main runtime.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::net::http;
 use crate::net::names::Names;
 
-/// The gateways as this process reaches them.
+/// The gateways and the means by which this process calls them.
 pub struct Fleet {
     /// The gateways, by id.
     pub targets: Arc<Targets>,
@@ -18,9 +18,9 @@ pub struct Fleet {
     pub names: Names,
     /// Calls the identity providers of gateways.
     pub issuers: http::Client,
-    /// The connections of main, for calls on our own account.
+    /// Connections of the main runtime, for Shoreguard's own calls.
     pub(crate) channels: Channels,
-    /// Counts the open streams of every runtime.
+    /// Counts the open streams of all runtimes.
     pub(crate) streams: Arc<Bounds>,
 }
 
@@ -31,10 +31,10 @@ impl std::fmt::Debug for Fleet {
 }
 
 impl Fleet {
-    /// Returns a fleet without gateways. Its connections are used from the runtime that calls this.
+    /// Creates a fleet without gateways. Its connections are used only from the calling runtime.
     ///
     /// # Errors
-    /// Root certificates or DNS servers that cannot be used.
+    /// Fails if root certificates or DNS servers cannot be used.
     pub fn new(config: &Gateways) -> Result<Self, Error> {
         let names = Names::asking(&config.dns_servers).map_err(Error::internal)?;
         let issuers = http::Client::new(&config.allowed_networks, http::roots(None)?)?

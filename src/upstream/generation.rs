@@ -10,25 +10,25 @@ pub use shoreguard_proto::release::Generation;
 use super::capability::Family;
 use crate::stored_as_word;
 
-/// The generation that a gateway was found to speak.
+/// The generation of a gateway, as detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub enum Detected {
     /// Not known yet.
     Unknown,
-    /// One that this build does not speak.
+    /// Not supported by this build.
     Unsupported,
-    /// One that this build speaks.
+    /// Supported by this build.
     Known(Generation),
 }
 
-/// The generation that a gateway is taken for, whatever its version says.
+/// The configured generation of a gateway, which overrides the one detected from its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub struct Pinned(pub Generation);
 
 impl Detected {
-    /// As it is stored.
+    /// Returns the stored form.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Detected {
         }
     }
 
-    /// From what is stored.
+    /// Parses the stored form.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         match word {
@@ -48,7 +48,7 @@ impl Detected {
         }
     }
 
-    /// The generation; `None` if it is not known or not supported.
+    /// Returns the generation, or `None` if it is unknown or unsupported.
     #[must_use]
     pub const fn known(self) -> Option<Generation> {
         match self {
@@ -57,7 +57,8 @@ impl Detected {
         }
     }
 
-    /// From the version that a gateway reports: `0.0.88` to `0.0.116` and their dev builds, or `0.1.0` and later.
+    /// Detects the generation from the version that a gateway reports: `0.0.88` to `0.0.116` and `0.1.x`, each with
+    /// their dev builds.
     #[must_use]
     pub fn of_version(version: &str) -> Self {
         Family::of(version).generation()
@@ -71,13 +72,13 @@ impl fmt::Display for Detected {
 }
 
 impl Pinned {
-    /// As it is stored.
+    /// Returns the stored form.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.0.as_str()
     }
 
-    /// From what is stored.
+    /// Parses the stored form.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Generation::from_word(word).map(Self)
@@ -87,7 +88,7 @@ impl Pinned {
 stored_as_word!(Detected);
 stored_as_word!(Pinned);
 
-/// The releases that speak a generation, in words.
+/// Returns the releases of a generation, for messages.
 #[must_use]
 pub fn releases(generation: Generation) -> &'static str {
     match generation {

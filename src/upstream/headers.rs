@@ -1,12 +1,12 @@
-//! Which headers pass, in either direction.
+//! Decides which headers are forwarded, in either direction.
 //!
 //! Invariants
-//! - nothing by which a gateway could be told who calls comes from the caller: credentials, and every header that some
-//!   front end uses to name a principal or an address, are left out;
-//! - what is ours to say (`x-shoreguard-*`, `x-request-id`) is never what a gateway said;
-//! - an answer has one status, in one place; what has none, several or no code is no answer;
-//! - UNAUTHENTICATED from a gateway is about our credential and does not pass;
-//! - the rest passes as it came: user agent, trace context, the caller's own metadata.
+//! - nothing that identifies the caller to a gateway is forwarded: credentials, and all headers in which front ends
+//!   pass a principal or an address, are dropped;
+//! - headers that only Shoreguard sets (`x-shoreguard-*`, `x-request-id`) are never forwarded from a gateway;
+//! - a response has exactly one status, in one place; a response with none, several or an invalid code is rejected;
+//! - UNAUTHENTICATED from a gateway is about Shoreguard's credential and is not forwarded;
+//! - everything else is forwarded unchanged: user agent, trace context, the caller's own metadata.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -28,10 +28,10 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const GATEWAY: HeaderName = HeaderName::from_static("x-shoreguard-gateway");
 
-/// gRPC's UNAUTHENTICATED.
+/// gRPC status code UNAUTHENTICATED.
 const UNAUTHENTICATED: i32 = 16;
 
-/// What a caller sends and a gateway must not get.
+/// Request headers that are not forwarded to a gateway.
 const DROPPED: [&str; 35] = [
     // Credentials.
     "authorization",
@@ -39,7 +39,7 @@ const DROPPED: [&str; 35] = [
     "cookie2",
     "x-api-key",
     "x-amz-security-token",
-    // Who and where the caller is, as a front end would say.
+    // Identity and address of the caller, as set by front ends.
     "forwarded",
     "via",
     "host",
@@ -59,7 +59,7 @@ const DROPPED: [&str; 35] = [
     "remote-groups",
     "remote-name",
     "remote-email",
-    // Of this hop alone.
+    // Hop-by-hop headers.
     "connection",
     "keep-alive",
     "te",
@@ -69,12 +69,12 @@ const DROPPED: [&str; 35] = [
     "http2-settings",
     "expect",
     "content-length",
-    // Said anew.
+    // Set by Shoreguard.
     "grpc-timeout",
     "x-request-id",
 ];
 
-/// Beginnings of such names.
+/// Prefixes of request headers that are not forwarded.
 const DROPPED_PREFIXES: [&str; 19] = [
     "x-shoreguard-",
     "x-forwarded-",
@@ -98,29 +98,29 @@ const DROPPED_PREFIXES: [&str; 19] = [
 ];
 
 fn passes(name: &str) -> bool {
-    // Most headers of a call begin with another letter than any prefix does: the usual ones cost one comparison.
+    // Checking the first letter first avoids the prefix comparisons for most headers.
     let may_have_prefix = matches!(name.as_bytes().first(), Some(b'x' | b'c' | b'p' | b't'));
     let has_prefix =
         || DROPPED_PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()));
     !(DROPPED.contains(&name) || may_have_prefix && has_prefix())
 }
 
-/// What is put on in place of what was taken off.
+/// Headers that Shoreguard sets on a forwarded request.
 #[derive(Debug)]
 pub(crate) struct Ours {
     /// The gateway's own credential.
     pub(crate) authorization: Option<HeaderValue>,
-    /// What is left of the deadline.
+    /// Remaining time of the deadline.
     pub(crate) timeout: Option<String>,
     /// Id of the call.
     pub(crate) request_id: HeaderValue,
-    /// The answer is going to be read, so it must not be compressed.
+    /// Whether the response will be read, so that it must not be compressed.
     pub(crate) read: bool,
-    /// In place of the caller's, where the call is traced.
+    /// Replaces the caller's trace context if the call is traced.
     pub(crate) traceparent: Option<HeaderValue>,
 }
 
-/// Returns the headers of a call of our own, with the credential of the connection that it goes through.
+/// Returns the headers of one of Shoreguard's own calls, with the credential of its connection.
 pub(crate) fn own(authorization: Option<HeaderValue>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -131,7 +131,7 @@ pub(crate) fn own(authorization: Option<HeaderValue>) -> HeaderMap {
     headers
 }
 
-/// The headers of a request as the gateway gets them. The caller's stay as they are, for another try.
+/// Builds the headers of the forwarded request. The caller's headers stay unchanged, for a retry.
 pub(crate) fn request(from: &HeaderMap, ours: &Ours) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(from.len() + 4);
     for (name, value) in from {
@@ -142,7 +142,7 @@ pub(crate) fn request(from: &HeaderMap, ours: &Ours) -> HeaderMap {
     }
     if let Some(traceparent) = &ours.traceparent {
         headers.insert(TRACEPARENT, traceparent.clone());
-        // It goes with the caller's, and says nothing about ours.
+        // It belongs to the caller's `traceparent`, not to the new one.
         headers.remove("tracestate");
     }
     headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -156,7 +156,7 @@ pub(crate) fn request(from: &HeaderMap, ours: &Ours) -> HeaderMap {
     headers
 }
 
-/// Whether an answer is gRPC at all.
+/// Whether a response is gRPC.
 pub(crate) fn is_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
     let content = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     status == StatusCode::OK
@@ -165,14 +165,14 @@ pub(crate) fn is_grpc(status: StatusCode, headers: &HeaderMap) -> bool {
             .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Makes the headers of an answer fit for the caller, and says who answered.
+/// Cleans the headers of a response for the caller, and adds the gateway's name and the request id.
 pub(crate) fn response(headers: &mut HeaderMap, gateway: HeaderValue, request_id: HeaderValue) {
     clean(headers);
     headers.insert(GATEWAY, gateway);
     headers.insert(REQUEST_ID, request_id);
 }
 
-/// Takes out of headers or trailers what a gateway may not say (T20).
+/// Removes from headers or trailers what a gateway must not set (T20).
 pub(crate) fn clean(headers: &mut HeaderMap) {
     if headers.keys().any(|name| is_not_theirs(name.as_str())) {
         let names: Vec<HeaderName> =
@@ -181,7 +181,7 @@ pub(crate) fn clean(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    // A length that was wrong would break the caller's connection instead of this one stream.
+    // A wrong length would break the caller's whole connection instead of this one stream.
     headers.remove(CONTENT_LENGTH);
     if headers.contains_key(DETAILS) {
         clean_details(headers);
@@ -209,12 +209,13 @@ fn is_not_theirs(name: &str) -> bool {
         || name.starts_with("proxy-")
 }
 
-/// Reasons of our domain come from us alone: a client may act on `CREDENTIAL_INVALID` or on a retry that we promise.
+/// Removes error infos with Shoreguard's domain, which only Shoreguard may send: a client may act on
+/// `CREDENTIAL_INVALID` or on a promised retry.
 fn clean_details(headers: &mut HeaderMap) {
     let mut values = headers.get_all(DETAILS).iter();
     let cleaned = match (values.next(), values.next()) {
         (Some(value), None) => cleaned(value),
-        // Which of two counts is for each client to guess.
+        // With several values, clients differ in which of them counts.
         _ => Cleaned::Unreadable,
     };
     match cleaned {
@@ -254,8 +255,8 @@ fn cleaned(value: &HeaderValue) -> Cleaned {
     HeaderValue::try_from(encoded).map_or(Cleaned::Unreadable, Cleaned::Without)
 }
 
-/// The error for headers or trailers by which a gateway, or a front end before it, rejects our credential. Stock clients
-/// log out on UNAUTHENTICATED, so it never passes.
+/// Returns the error for headers or trailers by which a gateway, or a front end before it, rejects Shoreguard's
+/// credential. Stock clients log out on UNAUTHENTICATED, so it is never forwarded.
 pub(crate) fn credential_refusal(
     gateway: &str,
     status: StatusCode,
@@ -267,7 +268,7 @@ pub(crate) fn credential_refusal(
     let refuses = |value: &HeaderValue| {
         value.to_str().is_ok_and(|text| text.trim().parse() == Ok(UNAUTHENTICATED))
     };
-    // Any of several: clients differ in which of them counts.
+    // Any of several values counts: clients differ in which one they use.
     if !headers.get_all(STATUS).iter().any(refuses) {
         return None;
     }
@@ -275,8 +276,8 @@ pub(crate) fn credential_refusal(
     Some(credential::refused(gateway, said.as_ref().map_or("", tonic::Status::message)))
 }
 
-/// The status of an answer, of what it has begun and ended with: the one value that there is in all of it. None where
-/// there is no value, where there are several, which clients read in different ways, and where it is no code.
+/// Returns the only status code in the headers and trailers of a response. Returns `None` if the status is missing, if
+/// there are several, which clients interpret differently, or if it is not a valid code.
 pub(crate) fn verdict<'a>(said: impl IntoIterator<Item = &'a HeaderMap>) -> Option<i32> {
     let mut values = said.into_iter().flat_map(|headers| headers.get_all(STATUS));
     let (Some(code), None) = (values.next(), values.next()) else { return None };
@@ -287,12 +288,13 @@ pub(crate) fn verdict<'a>(said: impl IntoIterator<Item = &'a HeaderMap>) -> Opti
     }
 }
 
-/// Whether headers or trailers say how the answer ends.
+/// Whether headers or trailers contain a status.
 pub(crate) fn has_status(headers: &HeaderMap) -> bool {
     headers.contains_key(STATUS)
 }
 
-/// Takes the status out of what an answer begins with that goes on: a caller gets one status, where the answer ends.
+/// Removes the status from the headers of a response that continues: a caller gets one status, at the end of the
+/// response.
 pub(crate) fn take_status(head: &mut HeaderMap) -> Option<HeaderMap> {
     if !has_status(head) {
         return None;
@@ -307,7 +309,7 @@ pub(crate) fn take_status(head: &mut HeaderMap) -> Option<HeaderMap> {
     Some(taken)
 }
 
-/// Whether the text beside a status is one that every client can read; where it is not, some take the status for another.
+/// Whether every client can decode the message of a status. If they cannot, some report a different status.
 fn is_readable_message(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(MESSAGE).iter();
     let readable = |value: &HeaderValue| {

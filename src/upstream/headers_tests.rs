@@ -1,4 +1,4 @@
-//! Which headers pass.
+//! Tests of the forwarded headers.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! What we show a gateway in `authorization`: nothing, a token that is stored, or one that is fetched.
+//! The `authorization` header for a gateway: none, a stored token, or a fetched token.
 //!
 //! Invariants
-//! - a token is fetched by one task at a time, for all who wait for it: what it meets is what they meet, and a caller that
-//!   gives up stops nothing. After a failure none is fetched for [`RETRY`];
-//! - one that is near its end serves on while the next is fetched; one that has ended is never shown.
+//! - one task at a time fetches a token, for all waiting callers: they share its result, and a caller that stops
+//!   waiting cancels nothing. After a failure nothing is fetched for [`RETRY`];
+//! - a token that is about to expire stays in use while the next is fetched; an expired token is never sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use crate::net::http::Client;
 use crate::net::own;
 use crate::oidc::client_credentials::{Asked, Token, fetch};
 
-/// How long nothing is fetched after a failure.
+/// Pause after a failed fetch.
 pub const RETRY: Duration = Duration::from_secs(5);
-/// A token that ends within this is not shown any more: the call takes time to get there.
+/// A token that expires within this time is not sent any more, since the call takes time to arrive.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// What is shown.
+/// The credential that is sent.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// Nothing.
+    /// No credential.
     None,
-    /// `authorization`, marked sensitive.
+    /// The `authorization` header, marked sensitive.
     Stored(HeaderValue),
-    /// A token of the gateway's identity provider.
+    /// Token of the gateway's identity provider.
     Fetched(Arc<Fetched>),
 }
 
 impl Identity {
-    /// Makes sure that there is something to show. From memory, but where a token must be fetched first.
+    /// Makes sure that a credential is available. Waits only if a token must be fetched first.
     ///
     /// # Errors
-    /// `GATEWAY_TOKEN_UNAVAILABLE`.
+    /// `GATEWAY_TOKEN_UNAVAILABLE` if it cannot be fetched.
     pub async fn ready(&self) -> Result<(), Error> {
         match self {
             Self::None | Self::Stored(_) => Ok(()),
@@ -47,7 +47,7 @@ impl Identity {
         }
     }
 
-    /// What is shown now.
+    /// Returns the current header, or `None` without a valid credential.
     #[must_use]
     pub fn header(&self) -> Option<HeaderValue> {
         match self {
@@ -58,7 +58,7 @@ impl Identity {
     }
 }
 
-/// Tokens of one gateway's identity provider.
+/// Tokens from one gateway's identity provider.
 #[derive(Debug)]
 pub struct Fetched {
     gateway: Arc<str>,
@@ -72,9 +72,9 @@ pub struct Fetched {
 
 #[derive(Debug, Default)]
 struct Fetches {
-    /// Says when the one ends that is going on.
+    /// Signals the end of the fetch in progress.
     going_on: Option<watch::Receiver<bool>>,
-    /// When the last one ended, where it failed.
+    /// When the last fetch ended, if it failed.
     failed: Option<Duration>,
 }
 
@@ -86,7 +86,7 @@ struct Held {
 }
 
 impl Fetched {
-    /// None is fetched yet.
+    /// Creates the source without a token.
     #[must_use]
     pub fn new(
         gateway: Arc<str>,
@@ -99,7 +99,7 @@ impl Fetched {
         Self { gateway, asked, client, deadline, clock, held, fetches }
     }
 
-    /// The token that is good for longer than `margin`, and whether it is time for the next.
+    /// Returns the token if it is valid for longer than `margin`, and whether it is due for renewal.
     fn held(&self, margin: Duration) -> Option<(HeaderValue, bool)> {
         let held = self.held.read();
         let now = self.clock.since_boot();
@@ -111,14 +111,14 @@ impl Fetched {
         match self.held(2 * MARGIN) {
             Some((_, false)) => return Ok(()),
             Some((_, true)) => {
-                // It serves on meanwhile.
+                // The current token stays in use meanwhile.
                 let _going_on = self.fetching();
                 return Ok(());
             }
             None => {}
         }
         if let Some(mut end) = self.fetching() {
-            // An error means that the task has gone with its runtime, which ends it as well.
+            // An error means that the task was dropped with its runtime, which also ends the fetch.
             let _ended = end.wait_for(|ended| *ended).await;
         }
         if self.held(MARGIN).is_some() {
@@ -131,11 +131,11 @@ impl Fetched {
         Err(Error::unavailable(Reason::GatewayTokenUnavailable, why))
     }
 
-    /// The end of the fetch that is going on, or of one that begins now; none where there is no need for one, or where the
-    /// last has just failed.
+    /// Returns a signal for the end of the fetch in progress, starting one if needed. Returns `None` if none is needed
+    /// or the last one has just failed.
     fn fetching(self: &Arc<Self>) -> Option<watch::Receiver<bool>> {
         let mut fetches = self.fetches();
-        // Its sender is gone where its runtime has stopped under it.
+        // The sender is dropped if the runtime stopped during the fetch.
         if let Some(end) = fetches.going_on.as_ref().filter(|end| end.has_changed().is_ok()) {
             return Some(end.clone());
         }
@@ -164,7 +164,8 @@ impl Fetched {
             }
             Err(why) => {
                 warn!(gateway = %self.gateway, why, "no token for a gateway could be fetched");
-                // Stamped when it ends: a provider that hangs is else asked again as soon as it is given up.
+                // The time of the end, not of the start: otherwise a hanging provider would be called again right after
+                // the timeout.
                 Some(self.clock.since_boot())
             }
         };
@@ -176,7 +177,7 @@ impl Fetched {
     }
 
     fn hold(&self, token: Token, now: Duration) {
-        // Four fifths of its life: there is time for more than one try.
+        // Renewed after four fifths of its lifetime, which leaves time for more than one attempt.
         let held = Held {
             header: token.header,
             renew_at: now + token.life * 4 / 5,

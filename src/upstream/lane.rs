@@ -1,9 +1,9 @@
-//! What kind of calls a connection carries, and the receive windows that follow from it.
+//! The kinds of calls that a connection carries, and the receive windows that they need.
 //!
 //! Invariants
 //! - the receive window of a connection is at least the sum of the windows of all streams that it may carry: streams
-//!   that their callers do not read fill their own windows and never the connection's;
-//! - a call whose request streams shares its connection with no other call: a gateway may keep an unread request body
+//!   that their callers do not read fill only their own windows and never that of the connection;
+//! - a call with a request stream shares its connection with no other call: a gateway may leave a request body unread,
 //!   and with it the window that it grants to the whole connection.
 
 use crate::access::policy::{Streaming, UpstreamMethod};
@@ -11,29 +11,30 @@ use crate::access::policy::{Streaming, UpstreamMethod};
 /// The kind of calls that a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Unary calls: many on a connection.
+    /// Unary calls: many per connection.
     Unary,
-    /// Calls with one request message and a stream of answers: many on a connection.
+    /// Calls with one request message and a response stream: many per connection.
     Streams,
-    /// Calls whose request streams: one on a connection at a time.
+    /// Calls with a request stream: one per connection at a time.
     Exclusive,
 }
 
-/// Bytes of an unread unary answer. A larger answer needs more than one round trip.
+/// Window of a unary response, in bytes. A larger response needs more than one round trip.
 const UNARY_WINDOW: u32 = 64 << 10;
-/// Handles of streams on a connection of unary calls. A call holds up to three until its answer has begun, then one.
+/// Maximum number of stream handles on a unary connection. A call holds up to three until its response begins, then
+/// one.
 const UNARY_HANDLES_MAX: u32 = 1_024;
-/// Bytes of an unread stream of answers: output of commands and logs need more than the protocol's 64 KiB.
+/// Window of a response stream, in bytes: command output and logs need more than the protocol's default of 64 KiB.
 const STREAMS_WINDOW: u32 = 256 << 10;
-/// The same for streams of answers.
+/// Maximum number of stream handles on a connection for response streams.
 const STREAMS_HANDLES_MAX: u32 = 192;
-/// Bytes of an unread answer of a call that has its connection to itself: the way down of a terminal or a tunnel.
+/// Window of the response of an exclusive call, in bytes: the downstream direction of a terminal or a tunnel.
 const EXCLUSIVE_WINDOW: u32 = 512 << 10;
-/// The call itself, and what is asked on the connection before it starts.
+/// The call itself, and the `Health` call that probes or proves the connection before it.
 const EXCLUSIVE_STREAMS_MAX: u32 = 2;
 
 impl Lane {
-    /// The lane of a method, given by its rows in either generation.
+    /// Returns the lane of a method, given its rows in both generations.
     pub(crate) fn of(rows: [Option<&UpstreamMethod>; 2]) -> Self {
         let lanes = rows.into_iter().flatten().map(|row| match row.streaming {
             Streaming::Unary => Self::Unary,
@@ -61,7 +62,7 @@ impl Lane {
         }
     }
 
-    /// Handles of streams that a connection may have before it takes no further stream. Each stream has at least one.
+    /// Number of stream handles at which a connection accepts no further stream. Each stream has at least one.
     pub(crate) fn handles_max(self) -> usize {
         match self {
             Self::Unary => UNARY_HANDLES_MAX as usize,

@@ -1,6 +1,6 @@
-//! gRPC framing: one byte of compression, four of length, then the message.
+//! gRPC framing: one byte for the compression flag, four for the length, then the message.
 //!
-//! A request that is read is read whole: its bytes are checked, and those very bytes go on.
+//! A request that is parsed is read completely: the checked bytes are exactly those that are forwarded.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
@@ -9,39 +9,39 @@ use http_body::Body;
 use crate::error::{Error, Reason};
 use crate::net::BoxError;
 
-/// The largest request that is read: gateways take no larger one.
+/// Maximum size of a parsed request, in bytes. Gateways accept no larger one.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// What stands before a message.
+/// Length of the prefix of a message.
 const PREFIX_BYTES: usize = 5;
 
-/// A request of which the first message was read.
+/// A request whose first message was read.
 #[derive(Debug)]
 pub(crate) struct Read {
-    /// What was read, as it came, the prefix included; may go beyond the message.
+    /// The bytes read so far, unchanged, including the prefix; may extend beyond the message.
     pub(crate) bytes: Bytes,
-    /// How long the message is, without its prefix.
+    /// Length of the message, without its prefix.
     length: usize,
     /// Whether nothing follows.
     pub(crate) ended: bool,
 }
 
 impl Read {
-    /// One message that is there, with its prefix.
+    /// Creates a request from one complete message with its prefix.
     #[cfg(test)]
     pub(crate) fn of(bytes: Bytes) -> Self {
         Self { length: bytes.len() - PREFIX_BYTES, bytes, ended: true }
     }
 
-    /// The message.
+    /// Returns the message.
     pub(crate) fn message(&self) -> &[u8] {
         &self.bytes[PREFIX_BYTES..PREFIX_BYTES + self.length]
     }
 
-    /// The same request with more at the end of its message, under a prefix that counts it. It must be one message.
+    /// Appends bytes to the message and updates the length in its prefix. The request must be one message.
     ///
     /// # Errors
-    /// `MESSAGE_TOO_LARGE`.
+    /// `MESSAGE_TOO_LARGE` if the result is too large.
     pub(crate) fn with(self, more: &[u8]) -> Result<Self, Error> {
         let length = self.length + more.len();
         if length > MESSAGE_BYTES_MAX {
@@ -51,25 +51,25 @@ impl Read {
         Ok(Self { bytes, length, ended: self.ended })
     }
 
-    /// The same, to be kept.
+    /// Returns the message as an owned slice.
     pub(crate) fn message_bytes(&self) -> Bytes {
         self.bytes.slice(PREFIX_BYTES..PREFIX_BYTES + self.length)
     }
 }
 
-/// How the messages of a request are encoded.
+/// Encoding of a request's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// As they are.
+    /// Not compressed.
     Identity,
-    /// Compressed. Such a message is not read: it would have to be unpacked to be checked, and then be packed again.
+    /// Compressed. Such a message is not parsed: it would have to be decompressed for the check and compressed again.
     Compressed,
 }
 
-/// Reads `grpc-encoding`.
+/// Parses `grpc-encoding`.
 ///
 /// # Errors
-/// `MESSAGE_AMBIGUOUS` for a header that is there more than once: a gateway may choose another value than this server.
+/// `MESSAGE_AMBIGUOUS` if the header is repeated: a gateway may use another of the values than this server.
 pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Error> {
     let mut encodings = headers.get_all("grpc-encoding").iter();
     match (encodings.next(), encodings.next()) {
@@ -81,7 +81,7 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Error> {
 }
 
 impl Encoding {
-    /// Refuses what can't be read.
+    /// Rejects messages that cannot be parsed.
     ///
     /// # Errors
     /// `MESSAGE_AMBIGUOUS` if the message is compressed.
@@ -127,7 +127,7 @@ where
     let mut read = first(body, encoding).await?;
     while !read.ended {
         match next(body).await? {
-            // An empty frame says nothing; only what carries bytes could be a second message.
+            // An empty frame is harmless; only one with bytes could hold a second message.
             Some(data) if data.is_empty() => {}
             Some(_) => return Err(ambiguous("exactly one message is taken")),
             None => read.ended = true,
@@ -147,7 +147,7 @@ where
     let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut *body).poll_frame(cx)).await;
     match frame {
         None => Ok(None),
-        // A request has no trailers in gRPC; where they come nothing else does.
+        // gRPC requests have no trailers; if trailers are sent, they end the request.
         Some(Ok(frame)) => Ok(frame.into_data().ok()),
         Some(Err(error)) => Err(match error.into().downcast::<Error>() {
             Ok(ours) => *ours,
@@ -184,7 +184,7 @@ fn too_large(length: usize) -> Error {
     Error::refused(Reason::MessageTooLarge, why)
 }
 
-/// The message of an answer that is exactly one, not compressed.
+/// Returns the message of a response that consists of exactly one, not compressed, or `None` for anything else.
 pub(crate) fn single(mut bytes: Bytes) -> Option<Bytes> {
     if bytes.len() < PREFIX_BYTES || bytes.get_u8() != 0 {
         return None;
@@ -193,7 +193,7 @@ pub(crate) fn single(mut bytes: Bytes) -> Option<Bytes> {
     (bytes.len() == length).then_some(bytes)
 }
 
-/// Puts the prefix before a message.
+/// Adds the prefix to a message.
 pub(crate) fn framed(message: &[u8]) -> Bytes {
     let length = u32::try_from(message.len()).expect("an answer is shorter than 4 GiB");
     let mut frame = BytesMut::with_capacity(PREFIX_BYTES + message.len());

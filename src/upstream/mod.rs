@@ -1,12 +1,14 @@
-//! One gateway as it is reached: its address and credentials, its connections, what is said to it and what is read of it.
+//! Access to gateways: addresses and credentials, connections, requests and responses.
 //!
-//! `targets` holds the gateways in memory, `channels` their connections, `exchange` one stream on a connection. `probe` finds
-//! out how a gateway is and `capability` what its version can do.
+//! `targets` holds the gateways in memory, `channels` their connections, `exchange` one stream on a connection. `probe`
+//! checks health and version of a gateway, and `capability` lists what its version supports.
 //!
 //! Invariants
-//! - what a gateway says is bounded on its way in (T20) and charged to its `budget` if it was read on our own account;
-//! - a credential is in clear only in a target and on its connection (T04);
-//! - nothing of the caller's identity reaches a gateway, and nothing that a gateway says passes as ours (`headers`).
+//! - everything that is read from a gateway is bounded (T20), and charged to its `budget` if Shoreguard reads it for
+//!   its own calls;
+//! - a credential is unencrypted only in a target and on its connection (T04);
+//! - no credential or identifying header of the caller reaches a gateway, and nothing from a gateway is passed on as
+//!   Shoreguard's own (`headers`).
 
 pub(crate) mod bounds;
 pub mod budget;

@@ -1,4 +1,4 @@
-//! Probes of gateways: their health, version and generation, and whether they accept our credential.
+//! Probes of gateways: health, version and generation, and whether they accept Shoreguard's credential.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::config::Gateways;
 use crate::error::{Error, Reason};
 
-/// Path of the method that tells the version.
+/// Path of the method that reports health and version.
 pub(crate) const HEALTH: &str = "/openshell.v1.OpenShell/Health";
 
 /// Path of the method that reports the caller's roles. Not every release has it.
@@ -25,44 +25,44 @@ pub(crate) const CURRENT_USER: &str = "/openshell.v1.OpenShell/GetCurrentUser";
 /// Path of a method that requires the role of a platform admin and changes nothing.
 pub(crate) const GATEWAY_INFO: &str = "/openshell.v1.OpenShell/GetGatewayInfo";
 
-/// Longest version that is kept, in characters; a gateway may claim anything (T20).
+/// Maximum length of a stored version, in characters; a gateway may claim anything (T20).
 const VERSION_CHARACTERS_MAX: usize = 64;
 
-/// Longest error of a probe that is stored, in characters.
+/// Maximum length of a stored probe error, in characters.
 pub const ERROR_CHARACTERS_MAX: usize = 500;
 
-/// How a gateway says that it is.
+/// Health as reported by the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It does not say.
+    /// Not reported.
     Unspecified,
-    /// Well.
+    /// Healthy.
     Healthy,
-    /// It serves, but not all is well.
+    /// Serving, but impaired.
     Degraded,
-    /// Not well.
+    /// Unhealthy.
     Unhealthy,
 }
 
-/// What a probe has found.
+/// Result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// How the gateway says that it is.
+    /// Health as reported by the gateway.
     pub status: Health,
-    /// The version that it claims, cut and without control characters.
+    /// Version as reported, truncated and without control characters.
     pub version: String,
-    /// What is pinned, or else follows from the version.
+    /// The configured generation, otherwise the one of the version.
     pub generation: Detected,
-    /// How long the question took, on a connection that stood.
+    /// Response time on an open connection.
     pub latency: Duration,
-    /// When the certificate ends that the gateway has shown.
+    /// When the certificate of the gateway expires.
     pub server_cert: Option<Timestamp>,
-    /// Result of the check of our credential; `None` if it was not checked, as on connections that calls share.
+    /// Result of the credential check; `None` if it was not checked, as on connections for forwarded calls.
     pub credential: Option<CredentialCheck>,
 }
 
 impl Probe {
-    /// From the answer to `Health`; none where it is none.
+    /// Parses the response to `Health`. Returns `None` if it is malformed.
     pub(crate) fn read(answer: Bytes, latency: Duration) -> Option<Self> {
         let answer = HealthResponse::decode(answer).ok()?;
         let version: String = answer
@@ -81,22 +81,23 @@ impl Probe {
         Some(Self { status, version, generation, latency, server_cert: None, credential: None })
     }
 
-    /// Why the credential is not known to be usable; `None` if it is usable or was not checked.
+    /// Returns why the credential is not known to be usable, or `None` if it is usable or was not checked.
     #[must_use]
     pub fn credential_problem(&self) -> Option<&str> {
         self.credential.as_ref().and_then(CredentialCheck::problem)
     }
 
-    /// What follows from the version, whatever is pinned: what is stored and shown as found.
+    /// Returns the generation of the reported version, ignoring a configured one. This is what is stored and displayed
+    /// as detected.
     #[must_use]
     pub fn told_generation(&self) -> Detected {
         Detected::of_version(&self.version)
     }
 
-    /// The generation that the gateway is spoken to in.
+    /// Returns the generation in which to call the gateway.
     ///
     /// # Errors
-    /// `WIRE_UNSUPPORTED` where this build does not speak its generation.
+    /// `WIRE_UNSUPPORTED` if this build does not support it.
     pub(crate) fn spoken(&self, gateway: &str) -> Result<Generation, Error> {
         self.generation.known().ok_or_else(|| self.unsupported(gateway))
     }
@@ -106,20 +107,20 @@ impl Probe {
         Error::refused(Reason::WireUnsupported, why)
     }
 
-    /// Refuses a call that could change a policy where the generation that was set by hand is not the version's.
+    /// Rejects a call that could change a policy if the configured generation contradicts the version.
     ///
     /// # Errors
-    /// `WIRE_CONTRADICTED`.
+    /// `WIRE_CONTRADICTED` for such a call; `WIRE_UNSUPPORTED` as [`Probe::spoken`].
     pub(crate) fn governable(&self, effect: PolicyEffect, gateway: &str) -> Result<(), Error> {
         capability::governable(effect, gateway, self.spoken(gateway)?, &self.version)
     }
 }
 
-/// Connects to a gateway as it is described, asks whether it is well, and checks our credential. The connection is closed
-/// again. Each of the two steps has `timeout`.
+/// Connects to a target, checks its health and Shoreguard's credential, and closes the connection. Connecting and
+/// checking the credential each have `timeout`.
 ///
 /// # Errors
-/// `ADDRESS_FORBIDDEN` or `GATEWAY_UNREACHABLE`.
+/// `ADDRESS_FORBIDDEN`, `GATEWAY_UNREACHABLE` or `GATEWAY_TOKEN_UNAVAILABLE`.
 pub async fn probe(config: &Gateways, target: &Target, timeout: Duration) -> Result<Probe, Error> {
     let opened = Connection::open(target, config);
     let Ok(connection) = tokio::time::timeout(timeout, opened).await else {
@@ -130,7 +131,7 @@ pub async fn probe(config: &Gateways, target: &Target, timeout: Duration) -> Res
     Ok(Probe { credential, ..connection.probe().clone() })
 }
 
-/// Returns the error of a gateway as its readers may see it: never an address that a name resolved to.
+/// Returns the error of a gateway for its readers, without the addresses to which a name resolved.
 #[must_use]
 pub fn display_error(error: &Error) -> String {
     if let Error::Refused { reason: Reason::AddressForbidden, .. } = error {

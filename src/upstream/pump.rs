@@ -1,11 +1,13 @@
-//! Moves a request into its stream, as fast as the gateway grants window for it.
+//! Sends a request into its stream as fast as the gateway grants window.
 //!
 //! Invariants
-//! - a request that gets no window for [`STALL_TIME`] retires its connection: other requests on it would wait as well;
-//! - it is sent again on another connection only while its first message has not gone out whole, so that the gateway can
-//!   have processed nothing of it;
-//! - what a gateway can have acted upon is told as soon as the first message goes out whole;
-//! - no byte of it is sent for a caller that has lost its right to the call.
+//! - a request that gets no window for [`STALL_TIME`] retires its connection, since other requests on it would wait as
+//!   well;
+//! - it is retried on another connection only if its first message was not sent completely, so that the gateway cannot
+//!   have processed any of it;
+//! - the call is recorded as unanswered as soon as its first message is sent completely, since the gateway may then act
+//!   on it;
+//! - no byte is sent for a caller that lost the permission for the call.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,68 +25,68 @@ use super::reaper::Piece;
 use crate::error::Error;
 use crate::net::deadline::late_request;
 
-/// How long a request waits for send window before its connection is retired. Far longer than a round trip.
+/// How long a request waits for send window before its connection is retired. Much longer than a round trip.
 const STALL_TIME: Duration = Duration::from_secs(1);
 
-/// Length of a message's prefix.
+/// Length of the prefix of a message.
 const PREFIX_BYTES: usize = 5;
 
-/// Why the rest of a request does not come.
+/// Reason why the rest of a request does not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broken {
-    /// The caller has broken it off.
+    /// The caller aborted it.
     CallerGone,
-    /// It has not arrived in time.
+    /// It did not arrive in time.
     Late,
 }
 
-/// How a request has ended.
+/// Result of sending a request.
 #[derive(Debug)]
 pub(crate) enum Sent {
-    /// All of it has gone, or the gateway wants no more.
+    /// It was sent completely, or the gateway reads no more of it.
     Done,
-    /// The caller has broken it off.
+    /// The caller aborted it.
     CallerGone,
-    /// It got no window, and can be sent again.
+    /// It got no window and can be retried.
     Stalled,
-    /// The caller may not make the call any more.
+    /// The request was rejected: the caller lost the permission for it, or the rest arrived too late.
     Refused(Error),
 }
 
-/// Moves a request into its stream.
+/// Sends a request into its stream.
 pub(crate) struct Pump<B> {
     source: Source<B>,
     stream: Option<SendStream<Bytes>>,
     chunk: Bytes,
-    /// Bytes to go until the first message is whole; none until its prefix is known.
+    /// Bytes left of the first message; `None` until its prefix is known.
     first: Option<usize>,
     stall: Stall,
     lease: Lease,
 }
 
-/// Whether the gateway has stopped to grant window.
+/// Whether the gateway has stopped granting window.
 enum Stall {
-    /// It grants some.
+    /// It grants window.
     None,
-    /// It grants none, which is borne until then.
+    /// It grants none; the timer limits the wait.
     Until(Pin<Box<Sleep>>),
-    /// It has granted none for too long; the connection is retired.
+    /// It granted none for too long; the connection is retired.
     Over,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
-    /// Nothing sent yet.
+    /// Creates a pump with nothing sent.
     pub(crate) fn new(source: Source<B>, stream: SendStream<Bytes>, lease: Lease) -> Self {
         let stall = Stall::None;
         Self { source, stream: Some(stream), chunk: Bytes::new(), first: None, stall, lease }
     }
 
-    /// The request.
+    /// Returns the request.
     pub(crate) fn source_mut(&mut self) -> &mut Source<B> {
         &mut self.source
     }
 
-    /// Sends what there is and what there is window for.
+    /// Sends as much as is available and as the window allows.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
         loop {
             let Some(stream) = self.stream.as_mut() else { return Poll::Ready(Sent::Done) };
@@ -93,14 +95,14 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                 let room = match stream.capacity() {
                     0 => match stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(room))) => room,
-                        // The gateway takes no more; why not is for the answer to say.
+                        // The gateway reads no more; the response carries the reason.
                         Poll::Ready(Some(Err(_)) | None) => return self.over(),
                         Poll::Pending => return self.wait(cx),
                     },
                     room => room,
                 };
                 self.stall = Stall::None;
-                // The chunk may have waited, and the head of the call may have come long before it.
+                // The chunk may have waited, and may have arrived long after the headers of the call.
                 if let Err(error) = self.source.check() {
                     return self.refused(error);
                 }
@@ -124,7 +126,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
                     if let Err(error) = self.source.check() {
                         return self.refused(error);
                     }
-                    // An error means that the stream is closed, which is what it should be.
+                    // An error means that the stream is already closed.
                     let _ = stream.send_data(Bytes::new(), true);
                     return self.over();
                 }
@@ -137,7 +139,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
         }
     }
 
-    /// Waits for window; not for good where other calls wait on the same connection.
+    /// Waits for window, with a time limit if other calls share the connection.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Sent> {
         if self.lease.lane() == Lane::Exclusive || matches!(self.stall, Stall::Over) {
             return Poll::Pending;
@@ -167,21 +169,21 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
         Poll::Ready(Sent::Done)
     }
 
-    /// The request for another try; the stream is closed or left already.
+    /// Returns the request for a retry. The stream must already be closed or abandoned.
     pub(crate) fn into_source(mut self) -> Option<Source<B>> {
         self.stream = None;
         std::mem::replace(&mut self.source, Source::new(None, None, None)).again()
     }
 }
 
-/// Returns the length of the message that a chunk begins, or 0 if the chunk is too short to tell.
+/// Returns the length of the first message including its prefix, or 0 if the chunk is shorter than the prefix.
 fn message_bytes(chunk: &[u8]) -> usize {
     let length = chunk.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
     length.map_or(0, |length| PREFIX_BYTES + u32::from_be_bytes(length) as usize)
 }
 
 impl<B> Pump<B> {
-    /// Leaves the stream to be reset.
+    /// Hands the stream to the reaper to be reset.
     pub(crate) fn bury(&mut self) {
         if let Some(stream) = self.stream.take() {
             self.lease.bury(Piece::Request(stream));

@@ -1,8 +1,8 @@
-//! Ends streams that nobody waits for any more, at a pace that the gateway bears.
+//! Resets abandoned streams, at a rate that the gateway tolerates.
 //!
-//! Dropping an h2 stream that is not over sends a reset. A peer closes the whole connection after 20 resets of streams
-//! that it has not looked at yet, with every neighbour on it: callers that hang up together would take down the others.
-//! So what a caller leaves behind comes here, and is dropped slowly: the caller is gone already.
+//! Dropping an h2 stream that has not ended sends a reset. A peer closes the whole connection, including all other
+//! streams on it, after 20 resets of streams that it has not processed yet: callers that hang up at the same time would
+//! abort the calls of others. Abandoned streams are therefore queued here and dropped slowly; no caller waits for them.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -14,24 +14,24 @@ use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use tokio::time::Instant;
 
-/// Resets in any [`WINDOW`], below the 20 that peers bear.
+/// Maximum number of resets in any [`WINDOW`], below the 20 that peers tolerate.
 const RESETS_MAX: usize = 16;
-/// The time that [`RESETS_MAX`] counts for.
+/// Time window of [`RESETS_MAX`].
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// One handle of a stream that is to end.
+/// One handle of a stream that is to be reset.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// An answer that has not begun.
+    /// A response that has not begun.
     Answer(ResponseFuture),
-    /// An answer that has not ended.
+    /// A response that has not ended.
     Body(RecvStream),
     /// A request that has not ended. Held only to be dropped.
     #[expect(dead_code, reason = "dropping it is what it is for")]
     Request(SendStream<Bytes>),
 }
 
-/// What waits to be dropped.
+/// Handles that wait to be dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Reaper {
     waiting: VecDeque<Piece>,
@@ -39,24 +39,24 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// How many wait.
+    /// Returns the number of waiting handles.
     pub(crate) fn backlog(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Takes a piece over.
+    /// Queues a handle.
     pub(crate) fn bury(&mut self, piece: Piece) {
         self.waiting.push_back(piece);
     }
 
-    /// When there is something to do again.
+    /// Returns when the next handle can be dropped, or `None` if nothing waits for that.
     pub(crate) fn next(&self) -> Option<Instant> {
         let full = self.sent.len() >= RESETS_MAX;
         let first = self.sent.front().filter(|_| full && !self.waiting.is_empty())?;
         Some(*first + WINDOW)
     }
 
-    /// Drops what may be dropped now.
+    /// Drops the handles that may be dropped now.
     pub(crate) fn work(&mut self, now: Instant) {
         self.drain();
         while !self.waiting.is_empty() {
@@ -71,8 +71,8 @@ impl Reaper {
         }
     }
 
-    /// Takes in what still arrives for those that wait. Unread it would fill the window that they share with their
-    /// neighbours; and a stream that has ended by itself needs no reset.
+    /// Reads what still arrives for the queued streams: unread data would fill the window of the connection that they
+    /// share with others. Removes streams that have ended, which need no reset.
     fn drain(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         self.waiting.retain_mut(|piece| !piece.is_over(&mut cx));

@@ -1,4 +1,4 @@
-//! A gateway as a row of the registry.
+//! A gateway as a row of the `gateways` table.
 
 use diesel::prelude::*;
 
@@ -10,8 +10,8 @@ use crate::db::schema::gateways;
 use crate::db::types::{GatewayId, GatewayRef};
 use crate::words;
 
-/// A gateway as it is stored: what callers set. An update leaves alone what was found of it: those columns are written
-/// where it is found, and forgotten when the address changes.
+/// A stored gateway: the fields that callers set. An update does not write the detected fields: those are written by
+/// probes and jobs, and cleared when the address changes.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = gateways, treat_none_as_null = true)]
 pub struct Row {
@@ -25,90 +25,90 @@ pub struct Row {
     pub endpoint: String,
     /// `http` or `https`.
     pub scheme: Scheme,
-    /// How we identify ourselves; a row without one has none.
+    /// How Shoreguard authenticates to it; `None` is no authentication.
     pub auth_mode: Option<AuthMode>,
     /// PEM.
     pub ca_cert: Option<Vec<u8>>,
     /// PEM.
     pub client_cert: Option<Vec<u8>>,
-    /// PEM, sealed.
+    /// PEM, encrypted.
     pub client_key: Option<Vec<u8>>,
-    /// Sealed.
+    /// Encrypted.
     pub bearer_token: Option<Vec<u8>>,
     /// A JSON object.
     pub metadata_json: Option<String>,
-    /// What it is for.
+    /// Free text on its purpose.
     pub description: Option<String>,
-    /// A JSON object of texts.
+    /// A JSON object with string values.
     pub labels_json: Option<String>,
     /// When it was registered.
     pub registered_at: Timestamp,
-    /// Moves with each change by a caller.
+    /// Increases with each change by a caller.
     pub version: i64,
-    /// Where tokens for it are fetched.
+    /// Token endpoint of its identity provider.
     pub oidc_token_url: Option<String>,
-    /// The scope that is asked for.
+    /// Requested scope.
     pub oidc_scope: Option<String>,
-    /// The audience that is asked for.
+    /// Requested audience.
     pub oidc_audience: Option<String>,
-    /// Who asks.
+    /// Client id at the identity provider.
     pub oidc_client_id: Option<String>,
-    /// Sealed.
+    /// Encrypted.
     pub oidc_client_secret: Option<Vec<u8>>,
-    /// The schema family that is taken whatever its version says.
+    /// The configured schema family, which overrides the one of its version.
     pub pinned_generation: Option<Pinned>,
-    /// What was found of it.
+    /// What probes and jobs detected.
     #[diesel(embed)]
     #[diesel(skip_update)]
     pub found: Found,
 }
 
-/// What probes and background jobs found of a gateway.
+/// What probes and background jobs detected about a gateway.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = gateways)]
 pub struct Found {
-    /// When it last answered.
+    /// When it last responded.
     pub last_seen: Option<Timestamp>,
-    /// How it answered its last probe.
+    /// Result of its last probe.
     pub last_status: Status,
     /// The schema family.
     pub wire_generation: Detected,
-    /// The version that it reports.
+    /// The version that it reported.
     pub gateway_version: Option<String>,
-    /// How long its last answer took, in microseconds.
+    /// Latency of its last response, in microseconds.
     pub latency_us: Option<i64>,
     /// Why its last probe failed.
     pub last_error: Option<String>,
     /// When it was last probed.
     pub probed_at: Option<Timestamp>,
-    /// When the certificate ends that it has shown last.
+    /// When the certificate that it presented last expires.
     pub server_cert_ends_at: Option<Timestamp>,
-    /// Since when it was found to approve proposals by itself.
+    /// Since when it is known to approve policy proposals automatically.
     pub automatic_approvals_since: Option<Timestamp>,
-    /// Since when it was found to reject our credential, or to permit it nothing.
+    /// Since when it is known to reject Shoreguard's credential, or to permit it nothing.
     pub credential_unusable_since: Option<Timestamp>,
 }
 
 words! {
-    /// How a gateway answered its last probe.
+    /// Result of the last probe of a gateway.
     pub enum Status {
-        /// It was not probed yet, or not for long.
+        /// Not probed yet, or not recently.
         Unknown = "unknown",
-        /// It says that it is healthy.
+        /// Reports that it is healthy.
         Healthy = "healthy",
-        /// It says that it is degraded, or was found to be.
+        /// Reports that it is degraded, or was found to be.
         Degraded = "degraded",
-        /// It says that it is unhealthy.
+        /// Reports that it is unhealthy.
         Unhealthy = "unhealthy",
-        /// It does not say how it is.
+        /// Reports no health.
         Unspecified = "unspecified",
-        /// It did not answer.
+        /// Did not respond.
         Unreachable = "unreachable",
     }
 }
 
 impl Default for Found {
-    /// Nothing found yet.
+    /// Returns the state of a gateway about which nothing is known.
     fn default() -> Self {
         Self {
             last_seen: None,
@@ -126,26 +126,26 @@ impl Default for Found {
 }
 
 impl Row {
-    /// The gateway, by its id and name.
+    /// Returns the id and the name.
     #[must_use]
     pub fn gateway(&self) -> GatewayRef {
         GatewayRef { id: GatewayId(self.id), name: self.name.as_str().into() }
     }
 
-    /// How we identify ourselves.
+    /// Returns how Shoreguard authenticates to it.
     #[must_use]
     pub fn auth_mode(&self) -> AuthMode {
         self.auth_mode.unwrap_or(AuthMode::None)
     }
 
-    /// The generation that it is taken for: the one that is pinned, else the one that was found.
+    /// Returns the effective generation: the configured one, otherwise the detected one.
     #[must_use]
     pub fn taken_for(&self) -> Detected {
         let pinned = self.pinned_generation.map(|Pinned(generation)| Detected::Known(generation));
         pinned.unwrap_or(self.found.wire_generation)
     }
 
-    /// Where tokens are fetched.
+    /// Returns the token endpoint and its parameters, or `None` without one.
     #[must_use]
     pub fn oidc_client(&self) -> Option<OidcClient> {
         let (scope, audience) = (self.oidc_scope.clone(), self.oidc_audience.clone());
@@ -153,13 +153,13 @@ impl Row {
         Some(OidcClient { token_url, scope, audience })
     }
 
-    /// Its credentials, as they are stored.
+    /// Returns the credentials in stored form.
     #[must_use]
     pub fn sealed(&self) -> Vec<&Option<Vec<u8>>> {
         vec![&self.client_cert, &self.client_key, &self.bearer_token, &self.oidc_client_secret]
     }
 
-    /// Takes the credentials of another state of the same gateway, sealed for the same destination.
+    /// Copies the credentials from another version of the same gateway, encrypted for the same destination.
     pub fn take_credentials(&mut self, from: &Self) {
         self.client_cert.clone_from(&from.client_cert);
         self.client_key.clone_from(&from.client_key);
@@ -168,7 +168,7 @@ impl Row {
         self.oidc_client_secret.clone_from(&from.oidc_client_secret);
     }
 
-    /// Sets where tokens are fetched.
+    /// Sets the token endpoint and its parameters.
     pub fn set_oidc_client(&mut self, client: Option<&OidcClient>) {
         self.oidc_token_url = client.map(|client| client.token_url.clone());
         self.oidc_scope = client.and_then(|client| client.scope.clone());

@@ -1,4 +1,4 @@
-//! What a gateway has answered, as an error of ours: in its own words, cut and harmless (T20).
+//! Converts the status of a gateway to an error, with its message truncated and without control characters (T20).
 
 use http::HeaderMap;
 use tonic::{Code, Status};
@@ -7,11 +7,11 @@ use tonic_types::StatusExt as _;
 use super::credential;
 use crate::error::{Error, Said};
 
-/// Longest words of a gateway that are repeated, in characters.
+/// Maximum length of a repeated gateway message, in characters.
 const WORDS_CHARACTERS_MAX: usize = 500;
 
-/// Reasons by which a gateway of generation 0.1 says that it will not answer a request id again. None of them tells
-/// whether the request was carried out: the code beside them is that of a refusal.
+/// Reasons with which a gateway of generation 0.1 declines to repeat the response for a request id. None of them shows
+/// whether the request was executed, although the status code is that of a rejection.
 const UNCERTAIN: [&str; 4] = [
     "REQUEST_OUTCOME_UNCERTAIN",
     "REQUEST_ID_PAYLOAD_MISMATCH",
@@ -19,7 +19,7 @@ const UNCERTAIN: [&str; 4] = [
     "REQUEST_STREAM_UNAVAILABLE",
 ];
 
-/// What a gateway has answered, as an error of ours; none where all went well.
+/// Converts the status of a gateway to an error. Returns `None` if the code is OK.
 pub(crate) fn refusal(gateway: &str, status: &Status) -> Option<Error> {
     let said = match status.code() {
         Code::Ok => return None,
@@ -39,8 +39,8 @@ pub(crate) fn refusal(gateway: &str, status: &Status) -> Option<Error> {
     Some(Error::Gateway { gateway: gateway.to_owned(), said, why: words(status.message()) })
 }
 
-/// Whether a gateway's own status leaves open what became of the request: its time, which the caller chooses, was over
-/// before it was done, or the gateway says that it does not know.
+/// Whether a gateway's status leaves the outcome of the request unknown: its deadline, which the caller chooses,
+/// expired before it was done, or the gateway reports that it does not know.
 pub(crate) fn leaves_open(code: i32, status: Option<&HeaderMap>) -> bool {
     let code = Code::from(code);
     let says_so =
@@ -48,19 +48,19 @@ pub(crate) fn leaves_open(code: i32, status: Option<&HeaderMap>) -> bool {
     matches!(code, Code::Cancelled | Code::DeadlineExceeded) || code != Code::Ok && says_so()
 }
 
-/// Whether the answer leaves open what became of the request.
+/// Whether the gateway reports that the outcome is unknown.
 fn is_uncertain(status: &Status) -> bool {
     let info = status.get_details_error_info();
     info.is_some_and(|info| UNCERTAIN.contains(&info.reason.as_str()))
 }
 
-/// Words of a gateway, fit to be repeated.
+/// Returns a gateway message that is safe to repeat.
 pub(crate) fn words(said: &str) -> String {
     harmless(said, WORDS_CHARACTERS_MAX)
 }
 
-/// Text that may come from a gateway, truncated and without control characters, which a terminal or a log would act
-/// upon (T20).
+/// Truncates text that may come from a gateway and replaces control characters, which a terminal or a log could
+/// interpret (T20).
 pub(crate) fn harmless(said: &str, characters_max: usize) -> String {
     let shown = said.chars().map(|c| if c.is_control() { ' ' } else { c });
     shown.take(characters_max).collect()
@@ -96,7 +96,7 @@ mod tests {
         let said = |reason: &str| {
             let details = ErrorDetails::with_error_info(reason, "openshell", HashMap::new());
             let status = Status::with_error_details(Code::FailedPrecondition, "no", details);
-            // As it comes: out of trailers.
+            // Parsed from trailers, as from a real gateway.
             let mut trailers = HeaderMap::new();
             status.add_header(&mut trailers).unwrap();
             let Some(Error::Gateway { said, .. }) =

@@ -1,4 +1,4 @@
-//! Seals the credentials of a gateway for its destination (T04) and opens them.
+//! Encrypts the credentials of a gateway, bound to its destination (T04), and decrypts them.
 
 use sha2::{Digest, Sha256};
 
@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::seal::{Aad, MasterKeys};
 use crate::secret::Secret;
 
-/// What the secrets of a row are bound to (T04): where they are sent, and how the other end is known.
+/// Returns the destination to which the secrets of a row are bound (T04): where they are sent, and how the peer is
+/// authenticated.
 #[must_use]
 pub fn destination(row: &Row) -> String {
     let ca =
@@ -25,7 +26,7 @@ fn aad<'a>(column: &'a str, row: &'a str, destination: &'a str) -> Aad<'a> {
     Aad { table: "gateways", column, row, destination }
 }
 
-/// Puts credentials into a row, sealed for its present destination.
+/// Stores credentials in a row, encrypted for its current destination.
 pub fn seal_into(
     master: &MasterKeys,
     row: &mut Row,
@@ -47,7 +48,7 @@ pub fn seal_into(
     Ok(())
 }
 
-/// The credentials of a row, in clear.
+/// Decrypts the credentials of a row.
 pub fn opened(master: &MasterKeys, row: &Row) -> Result<Credentials, Error> {
     let destination = destination(row);
     let open = |column: &str, sealed: &Option<Vec<u8>>| {

@@ -1,9 +1,9 @@
-//! Connections whose one call has ended, kept for the next call that needs one to itself.
+//! Pool of exclusive connections whose one call has ended, for reuse by the next one.
 //!
 //! Invariants
-//! - a connection is kept only after the gateway has granted send window on it: a call that ended well may have left an
-//!   unread request body behind, which uses that window up;
-//! - a connection on which a stream was reset is closed and never kept;
+//! - a connection enters the pool after a call only once the gateway has granted send window on it: even a call that
+//!   ended cleanly may have left an unread request body, which uses up that window;
+//! - a connection on which a stream was reset is closed and never pooled;
 //! - it is used by one call at a time.
 
 use std::sync::Arc;
@@ -19,15 +19,15 @@ use tokio::time::timeout;
 use super::connection::{Connection, Lease};
 use super::probe::HEALTH;
 
-/// Connections to one gateway that a runtime keeps.
+/// Maximum number of pooled connections per gateway and runtime.
 const KEPT_MAX: usize = 8;
-/// Send window that proves a connection: a quarter of what a gateway grants at first. Gateways give back what they have
-/// read in steps of half a window.
+/// Send window that proves a connection usable: a quarter of a gateway's initial grant. Gateways return window for read
+/// data in steps of half of it.
 const PROOF_BYTES: usize = 16 << 10;
-/// A message without content, with its prefix.
+/// An empty message with its prefix.
 const EMPTY: &[u8] = &[0; 5];
 
-/// The connections to one gateway that are kept.
+/// The pooled connections to one gateway.
 #[derive(Debug)]
 pub(crate) struct Spare {
     kept: Mutex<Vec<Arc<Connection>>>,
@@ -35,12 +35,13 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Empty. A proof may take as long as a probe.
+    /// Creates an empty pool. `within` is the timeout of a proof.
     pub(crate) fn new(within: Duration) -> Self {
         Self { kept: Mutex::default(), within }
     }
 
-    /// A connection of this `connection_version`; the others are closed.
+    /// Takes a connection of this `connection_version` and closes those of other versions. Returns `None` if there is
+    /// none.
     pub(crate) fn take(&self, version: u64) -> Option<Lease> {
         let mut kept = self.kept.lock();
         kept.retain(|connection| connection.is_open() && connection.version() == version);
@@ -52,7 +53,7 @@ impl Spare {
         None
     }
 
-    /// Keeps a connection that has carried no call yet.
+    /// Adds a connection that has carried no call since it was opened or proven. Closes it if the pool is full.
     pub(crate) fn put(&self, connection: Arc<Connection>) {
         let mut kept = self.kept.lock();
         kept.retain(|connection| connection.is_open());
@@ -64,10 +65,10 @@ impl Spare {
         }
     }
 
-    /// Proves a connection whose call has ended, then keeps it; closes it where the proof fails.
+    /// Proves a connection whose call has ended and adds it to the pool. Closes it if the proof fails.
     pub(crate) fn give_back(self: Arc<Self>, connection: Arc<Connection>) {
         if Handle::try_current().is_err() {
-            // The runtime is being dropped, and the connection with it.
+            // The runtime is stopping, and drops the connection.
             connection.retire();
             return;
         }
@@ -80,7 +81,7 @@ impl Spare {
     }
 }
 
-/// Waits until the gateway grants [`PROOF_BYTES`], and until it has answered a call.
+/// Waits until the gateway grants [`PROOF_BYTES`] and has responded to a call.
 async fn prove(connection: &Connection) -> Option<()> {
     let mut headers = HeaderMap::with_capacity(2);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

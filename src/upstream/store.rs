@@ -1,4 +1,4 @@
-//! Reads the registry of gateways. Secrets stay sealed.
+//! Reads gateways from the database. Secrets stay encrypted.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -9,7 +9,7 @@ use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// Those of these ids that there are.
+/// Returns the gateways with these ids; missing ones are skipped.
 pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<Row>, Error> {
     let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
     Ok(on_conn!(conn, |c| gateways::table
@@ -19,7 +19,7 @@ pub async fn by_ids(conn: &mut Conn, ids: &[GatewayId]) -> Result<Vec<Row>, Erro
         .await)?)
 }
 
-/// All of them.
+/// Returns all gateways.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Row>, Error> {
     Ok(on_conn!(conn, |c| gateways::table.select(Row::as_select()).load(c).await)?)
 }

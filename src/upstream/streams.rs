@@ -1,7 +1,7 @@
-//! The connections of one runtime to one gateway for calls that answer with a stream, each shared by many of them.
+//! The connections of one runtime to one gateway for calls with response streams, each shared by many calls.
 //!
 //! Invariants
-//! - a connection is opened once for all who wait for it, and no more wait for it than it has room for;
+//! - a connection is opened once for all calls that wait for it, and no more calls wait than it has room for;
 //! - connections are filled one after the other, so that few are open.
 
 use std::sync::Arc;
@@ -14,10 +14,11 @@ use super::channels::Answer;
 use super::connection::{Connection, Lease};
 use crate::error::Error;
 
-/// Calls that wait for the same connection. Each holds up to three of a connection's handles until its answer begins.
+/// Maximum number of calls that wait for the same connection. Each holds up to three stream handles until its response
+/// begins.
 const WAITING_MAX: usize = 64;
 
-/// The connections.
+/// The shared connections.
 #[derive(Debug, Default)]
 pub(crate) struct Streams(Mutex<Slots>);
 
@@ -27,7 +28,7 @@ struct Slots {
     next: u64,
 }
 
-/// A place for one connection.
+/// Slot for one connection.
 #[derive(Debug)]
 struct Slot {
     id: u64,
@@ -38,49 +39,50 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    /// The task answers once. What is counted is who waits.
+    /// Being opened; the task sends one result. The `Arc` counts the waiting calls.
     Opening(watch::Receiver<Option<Answer>>, Arc<()>),
     Open(Arc<Connection>),
 }
 
-/// A wait for a connection that is being opened.
+/// A call that waits for a connection to open.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     answer: watch::Receiver<Option<Answer>>,
     _counted: Arc<()>,
 }
 
-/// What a call gets.
+/// Result of a request for a shared connection.
 #[derive(Debug)]
 pub(crate) enum Shared {
-    /// A share.
+    /// A lease of an open connection.
     Open(Lease),
-    /// A share once it is open.
+    /// A wait for a connection that another call opens.
     Opening(Waiting),
-    /// The same; it is to be opened in this place by who gets this.
+    /// A new slot, for which this call must open the connection.
     New(New),
-    /// The target is not the gateway's any more.
+    /// The target is stale.
     Old,
 }
 
 /// A connection that is to be opened.
 #[derive(Debug)]
 pub(crate) struct New {
-    /// Its place.
+    /// Id of its slot.
     pub(crate) id: u64,
-    /// What lets it be open.
+    /// Permit for the connection.
     pub(crate) seat: Seat,
-    /// Where its task answers.
+    /// Where its task sends the result.
     pub(crate) answered: watch::Sender<Option<Answer>>,
-    /// The wait for it.
+    /// This call's own wait for the connection.
     pub(crate) waiting: Waiting,
 }
 
 impl Streams {
-    /// A share of a connection of this `connection_version`; `seat` gives none where the version is not the target's now.
+    /// Returns a share of a connection of this `connection_version`. `seat` returns `None` if the version is no longer
+    /// that of the target.
     ///
     /// # Errors
-    /// The seat's.
+    /// Those of `seat`.
     pub(crate) fn take(
         &self,
         version: u64,
@@ -110,7 +112,7 @@ impl Streams {
         Ok(Shared::New(New { id, seat, answered, waiting }))
     }
 
-    /// Puts a connection into its place, or frees the place.
+    /// Stores an opened connection in its slot; frees the slot if opening failed.
     pub(crate) fn opened(&self, id: u64, connection: Option<&Arc<Connection>>) {
         let mut slots = self.0.lock();
         match connection {
@@ -138,11 +140,11 @@ impl Waiting {
         Self { answer: answer.clone(), _counted: Arc::clone(counted) }
     }
 
-    /// A share of the connection; none where it has no room any more, an error where it could not be opened.
+    /// Waits for the connection. Returns `None` if it has no room left, and an error if it could not be opened.
     pub(crate) async fn lease(mut self) -> Option<Result<Lease, ()>> {
         let answer = match self.answer.wait_for(Option::is_some).await {
             Ok(answer) => answer.clone(),
-            // The task has gone without a word, which a stopping runtime does.
+            // The task was dropped without a result because its runtime is stopping.
             Err(_) => None,
         };
         match answer {

@@ -1,7 +1,7 @@
-//! The gateways as the proxy reaches them, in memory: address, credentials, wire generation.
+//! The gateways in memory, as the proxy calls them: address, credentials, wire generation.
 //!
-//! Fed at start and whenever a gateway changes, on every replica; a credential is in clear only here and on its
-//! connection.
+//! Loaded at start and updated on every replica when a gateway changes. A credential is unencrypted only here and on
+//! its connection.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -29,22 +29,22 @@ use crate::oidc::client_credentials::Asked;
 use crate::seal::{MasterKeys, joined};
 use crate::secret::Secret;
 
-/// What it takes to make the target of a stored gateway.
+/// Everything needed to build the target of a stored gateway.
 #[derive(Debug)]
 pub struct Reach<'a> {
-    /// Opens the stored credentials.
+    /// Decrypts the stored credentials.
     pub master: &'a MasterKeys,
     /// Resolves the names of gateways.
     pub names: &'a Names,
     /// Calls the identity providers of gateways.
     pub issuers: &'a http::Client,
-    /// The time.
+    /// Provides the time.
     pub clock: &'a Clock,
-    /// Bounds of connections and budgets.
+    /// Limits of connections and budgets.
     pub config: &'a Gateways,
 }
 
-/// One gateway as the proxy reaches it.
+/// One gateway as the proxy calls it.
 #[derive(Clone)]
 pub struct Target {
     /// Id of the gateway.
@@ -55,19 +55,20 @@ pub struct Target {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// How its host is resolved when it is connected to.
+    /// Resolver of its host, used when connecting.
     pub names: Names,
-    /// How TLS is spoken to it; none is plaintext.
+    /// TLS configuration; `None` is plaintext.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// What is shown to it in `authorization`.
+    /// Source of the `authorization` header.
     pub identity: Identity,
-    /// How much of what it says is read on our own account.
+    /// Budget for reading its responses to Shoreguard's own calls.
     pub budget: Arc<Budget>,
-    /// What its last probe found, or what is pinned. A connection carries what was probed on it.
+    /// The configured generation, otherwise the one found by the last probe. A connection has its own probe result.
     pub generation: Detected,
-    /// The generation that is taken whatever its version says.
+    /// The configured generation, which overrides the one of its version.
     pub pinned: Option<Generation>,
-    /// Changes with whatever a connection depends on: address, TLS, credentials. Not with probes.
+    /// Changes with everything that a connection depends on: address, TLS, credentials, configured generation. Not with
+    /// probes.
     pub connection_version: u64,
 }
 
@@ -83,21 +84,21 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// The gateway, by its id and name.
+    /// Returns the id and the name.
     #[must_use]
     pub fn gateway(&self) -> GatewayRef {
         GatewayRef { id: self.id, name: Arc::clone(&self.name) }
     }
 
-    /// What it is connected to, and how it is understood: another one is another gateway, as far as streams and
-    /// sandbox ids go.
+    /// Returns what identifies the gateway for streams and sandbox ids: its address and its configured generation. If
+    /// these change, it is treated as another gateway.
     #[must_use]
     pub fn address(&self) -> (String, u16, bool, Option<Generation>) {
         (self.host.clone(), self.port, self.tls.is_some(), self.pinned)
     }
 }
 
-/// The target of a row, its secrets opened.
+/// Builds the target of a row and decrypts its secrets.
 pub fn from_row(reach: &Reach<'_>, row: &Row) -> Result<Target, Error> {
     let credentials = opened(reach.master, row)?;
     let endpoint = Endpoint::parse("endpoint", &row.endpoint)?;
@@ -146,7 +147,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-/// Moves with whatever a connection to the gateway of a row depends on.
+/// Returns a digest of everything that a connection to the gateway depends on.
 #[must_use]
 pub(crate) fn connection_version(row: &Row) -> u64 {
     let bytes = |part: &Option<Vec<u8>>| part.clone().unwrap_or_default();
@@ -166,24 +167,24 @@ pub(crate) fn connection_version(row: &Row) -> u64 {
     u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
-/// Every gateway.
+/// The targets of all gateways.
 #[derive(Debug, Default)]
 pub struct Targets {
     by_id: RwLock<HashMap<GatewayId, Arc<Target>>>,
 }
 
 impl Targets {
-    /// One gateway.
+    /// Returns the target of a gateway.
     #[must_use]
     pub fn get(&self, id: GatewayId) -> Option<Arc<Target>> {
         self.by_id.read().get(&id).cloned()
     }
 
-    /// The same gateway as it is now: its credentials may be other ones, what it is connected to and how it is understood
-    /// are not.
+    /// Returns the current target if it is still the same gateway: credentials may have changed, but not address and
+    /// configured generation.
     ///
     /// # Errors
-    /// `GATEWAY_UNREACHABLE` where it is gone, or another gateway by now.
+    /// `GATEWAY_UNREACHABLE` if the gateway was unregistered or is now a different one.
     pub(crate) fn still(&self, then: &Target) -> Result<Arc<Target>, Error> {
         let now = self.get(then.id).ok_or_else(|| Connection::unreachable(&then.name))?;
         if now.connection_version == then.connection_version || now.address() == then.address() {
@@ -192,8 +193,8 @@ impl Targets {
         Err(Connection::changed(&then.name))
     }
 
-    /// Puts a gateway in, or takes it out; answers what was there. Where nothing changes that a connection depends on,
-    /// the tokens that were fetched stay; what was spent of its budget does whatever changes.
+    /// Stores or removes the target of a gateway and returns the previous one. Fetched tokens are kept if nothing
+    /// changed that a connection depends on; the used part of the budget is always kept.
     pub fn put(&self, id: GatewayId, target: Option<Target>) -> Option<Arc<Target>> {
         let mut by_id = self.by_id.write();
         match target {
@@ -212,7 +213,7 @@ impl Targets {
         }
     }
 
-    /// Every gateway, in no order.
+    /// Returns all targets, in no particular order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Target>> {
         self.by_id.read().values().cloned().collect()

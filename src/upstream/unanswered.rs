@@ -1,29 +1,29 @@
-//! What nobody knows of a request: whether its gateway has acted on it.
+//! Tracks whether a gateway may have acted on a request whose outcome is unknown.
 //!
 //! Invariants
-//! - it is open from the moment at which a gateway may act until the gateway has told what became of the request, or has
-//!   provably not looked at it;
-//! - whoever asked can neither open nor settle it: a caller that hangs up, or whose time is over, changes nothing.
+//! - the flag is set from the moment at which the gateway may act until the gateway reports the outcome or has provably
+//!   not processed the request;
+//! - a caller can neither set nor clear it: a disconnect or an expired deadline changes nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Shared by who sends a request and who records it.
+/// The flag, shared by the sender of a request and its audit record.
 #[derive(Debug, Clone, Default)]
 pub struct Unanswered(Arc<AtomicBool>);
 
 impl Unanswered {
-    /// The gateway may act from now on.
+    /// Sets the flag: the gateway may act from now on.
     pub(crate) fn open(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// The gateway has told, or has not looked at it.
+    /// Clears the flag: the gateway reported the outcome or did not process the request.
     pub(crate) fn settle(&self) {
         self.0.store(false, Ordering::Release);
     }
 
-    /// Whether nobody knows.
+    /// Whether the outcome is unknown.
     pub(crate) fn is_open(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }

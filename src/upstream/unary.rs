@@ -1,5 +1,4 @@
-//! What is asked of a gateway on our own account, on a connection that stands: how it is, and whether it accepts our
-//! credential.
+//! Shoreguard's own unary calls on an open connection, and the check of its credential.
 
 use std::fmt;
 use std::time::Duration;
@@ -18,15 +17,15 @@ use super::probe::{CURRENT_USER, GATEWAY_INFO};
 use super::{headers, message};
 use crate::pb::v0_1::openshell::v1::{GetCurrentUserResponse, GetGatewayInfoResponse};
 
-/// The largest answer that we read on our own account: a page of sandboxes with their policies.
+/// Maximum size of a response to Shoreguard's own calls, in bytes: a page of sandboxes with their policies.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
-/// Why a call on our own account has no answer.
+/// Reason why one of Shoreguard's own calls has no response.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
-    /// The gateway's status, or that of a front end before it.
+    /// Status from the gateway or from a front end before it.
     Status(Code, String),
-    /// Anything else. The text is for the log.
+    /// Any other failure. The text is for the log.
     Broken(String),
 }
 
@@ -43,13 +42,13 @@ fn broken(why: impl fmt::Display) -> Unanswered {
     Unanswered::Broken(why.to_string())
 }
 
-/// The name of a method, for messages.
+/// Returns the name of a method, for messages.
 fn name(path: &'static str) -> &'static str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 impl Connection {
-    /// Checks by calls that require a credential whether the gateway accepts ours.
+    /// Checks whether the gateway accepts Shoreguard's credential, by calls that require one.
     pub(crate) async fn check_credential(&self, within: Duration) -> CredentialCheck {
         let late = |_| CredentialCheck::unknown(name(CURRENT_USER), "no answer in time");
         timeout(within, self.credential()).await.unwrap_or_else(late)
@@ -57,11 +56,11 @@ impl Connection {
 
     async fn credential(&self) -> CredentialCheck {
         let probe = self.probe();
-        // Nothing else is sent to a gateway whose wire we do not speak.
+        // Nothing else is sent to a gateway of an unsupported generation.
         if let Err(error) = probe.spoken(self.gateway()) {
             return CredentialCheck::Unknown(error.to_string());
         }
-        // A token that has expired since is fetched anew, and never left out.
+        // An expired token is fetched again; the check never runs without one.
         if let Err(error) = self.ready().await {
             return CredentialCheck::Unknown(error.to_string());
         }
@@ -73,7 +72,7 @@ impl Connection {
         let method = name(GATEWAY_INFO);
         let info = self.ask(GATEWAY_INFO, &[]).await;
         match (info.map(GetGatewayInfoResponse::decode), user) {
-            // A gateway that answers everything with an empty message proves nothing.
+            // A gateway that returns an empty message for every call proves nothing.
             (Ok(Ok(info)), _) if !info.gateway_version.is_empty() => CredentialCheck::Usable,
             (Ok(_), _) => CredentialCheck::unknown(method, "the answer is not valid"),
             (Err(Unanswered::Status(code, said)), Some(user)) => {
@@ -86,7 +85,8 @@ impl Connection {
         }
     }
 
-    /// What the gateway reports about us; `None` if its release does not have the method.
+    /// Returns what the gateway reports about Shoreguard's credential, or `None` if its release does not have the
+    /// method.
     async fn current_user(&self) -> Result<Option<CurrentUser>, CredentialCheck> {
         let (probe, method) = (self.probe(), name(CURRENT_USER));
         let has_method = |known| Capability::CurrentUser.is_held(known, &probe.version);
@@ -106,8 +106,8 @@ impl Connection {
         }
     }
 
-    /// One unary call on our own account, on this connection and no other: what answers is what was probed. Calls that may
-    /// go to another connection of the gateway are those of `openshell`.
+    /// Makes one unary call on this connection and no other, so that the response comes from the gateway that was
+    /// probed. Calls that may use any connection of the gateway are in `openshell`.
     pub(crate) async fn ask(
         &self,
         path: &'static str,
@@ -115,12 +115,12 @@ impl Connection {
     ) -> Result<Bytes, Unanswered> {
         let headers = headers::own(self.authorization());
         let (response, mut sending) = self.start(path, headers, false).map_err(broken)?;
-        // A gateway may refuse before it has read the message, which closes the stream: what it answered counts.
+        // A gateway may reject the call before it has read the message, which closes the stream. Its response counts.
         let _ = sending.send_data(message::framed(request), true);
         let (parts, mut body) = response.await.map_err(broken)?.into_parts();
         match parts.status {
             StatusCode::OK => {}
-            // As gRPC maps them: a front end has checked the credential.
+            // As gRPC maps HTTP status codes: a front end has checked the credential.
             StatusCode::UNAUTHORIZED => {
                 return Err(Unanswered::Status(Code::Unauthenticated, "HTTP 401".to_owned()));
             }
@@ -133,7 +133,8 @@ impl Connection {
         while let Some(data) = body.data().await {
             let data = data.map_err(broken)?;
             body.flow_control().release_capacity(data.len()).map_err(broken)?;
-            // Counted, and refused where more than a probe is asked: see the callers.
+            // Only counted here: probes are never rejected (`budget`), and other callers check the budget before the
+            // call.
             let _ = self.budget().spend(data.len(), 0, Draw::Single);
             if answer.len() + data.len() > ANSWER_BYTES_MAX {
                 return Err(broken("its answer is too long"));

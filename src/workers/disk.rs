@@ -1,4 +1,4 @@
-//! Looks at the disk of the database again and again.
+//! Checks the disk of the database periodically.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{Worked, Worker};
 use crate::ctx::Ctx;
 use crate::error::Error;
 
-/// Looks at the disk, on each replica.
+/// Checks the disk, on each replica.
 pub const WORKER: Worker = Worker {
     name: "disk.reserve",
     every: |_| Duration::from_secs(5),
@@ -18,7 +18,7 @@ pub const WORKER: Worker = Worker {
 
 async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
     let app = Arc::clone(ctx.app());
-    // A file system over a network may hang.
+    // A network file system may hang.
     tokio::task::spawn_blocking(move || app.disk.look()).await.map_err(Error::internal)?;
     Ok(Worked::NOTHING)
 }

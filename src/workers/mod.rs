@@ -1,9 +1,9 @@
-//! Background work: each job is a tick that runs again and again, on one replica at a time where it holds a lease.
+//! Background jobs: each is a tick that runs periodically; a job with a lease runs on one replica at a time.
 //!
 //! Invariants
-//! - one holder at a time: a worker holds a [`leases::Lease`], and proves it inside the transaction in which it writes;
-//! - a tick that runs twice does the same as one that runs once; it is bounded, and says whether more is left;
-//! - a stopping process ends the tick that it is in, gives its leases up, and begins no other.
+//! - one holder at a time: a worker holds a [`leases::Lease`] and proves it inside the transaction that it writes in;
+//! - a tick is idempotent and bounded, and returns whether there is more work;
+//! - a stopping process completes the current tick, releases its leases and starts no other tick.
 
 pub mod disk;
 
@@ -24,37 +24,37 @@ use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
 
-/// How long a lease is held without being renewed: so long does a job stand still after its replica has died.
+/// How long a lease is valid without renewal, which is how long a job is paused after its replica has crashed.
 const LEASE_TTL: Duration = Duration::from_secs(30);
-/// Two renewals may fail before another takes the lease.
+/// Two renewals may fail before another replica takes the lease.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// Longest wait after failures, for jobs that run more often than that.
+/// Longest delay after failures, unless the interval of the job is longer.
 const BACK_OFF_MAX: Duration = Duration::from_mins(1);
 
-/// One run of a job. It gets its lease where it holds one.
+/// One run of a job. It gets the lease if the job has one.
 pub type Tick = for<'a> fn(&'a Ctx, Option<&'a Lease>) -> BoxFuture<'a, Result<Worked, Error>>;
 
 /// A background job.
 #[derive(Debug, Clone, Copy)]
 pub struct Worker {
-    /// Name: of its lease, in the log, in metrics, and as the actor of what it does.
+    /// Name of the job: of its lease, in the log, in metrics, and as the actor of its changes.
     pub name: &'static str,
-    /// How long it rests between two ticks, give or take a tenth.
+    /// Interval between two ticks, with a jitter of a tenth.
     pub every: fn(&Config) -> Duration,
-    /// Whether only one replica does it at a time.
+    /// Whether only one replica runs it at a time.
     pub lease: bool,
-    /// What wakes it early.
+    /// Notification that starts the next tick early.
     pub wake: Option<fn(&App) -> &Notify>,
-    /// One run.
+    /// Runs once.
     pub tick: Tick,
 }
 
-/// What a tick has done.
+/// The result of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worked {
-    /// How many things.
+    /// Number of items that were processed.
     pub done: usize,
-    /// Whether there is more to do at once.
+    /// Whether there is more work right now.
     pub more: bool,
 }
 
@@ -62,7 +62,7 @@ impl Worked {
     /// There was nothing to do.
     pub const NOTHING: Self = Self { done: 0, more: false };
 
-    /// A batch of at most `limit`; a full one means that there is more.
+    /// The result of a batch of at most `limit`; a full batch means that there is more.
     #[must_use]
     pub fn batch(done: usize, limit: usize) -> Self {
         Self { done, more: done >= limit }
@@ -75,8 +75,8 @@ pub fn spawn(app: &Arc<App>, worker: Worker) {
     app.spawn(run(Arc::clone(app), worker).instrument(span));
 }
 
-/// One tick of a job here and now, under its lease where it has one; none where another replica holds it. Commands and
-/// tests call it.
+/// Runs one tick of a job immediately, under its lease if it has one. Returns `None` if another replica holds the
+/// lease. For commands and tests.
 pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Error> {
     let ctx = Ctx::system(app, worker.name);
     if !worker.lease {
@@ -86,7 +86,7 @@ pub async fn once(app: &Arc<App>, worker: &Worker) -> Result<Option<Worked>, Err
         return Ok(None);
     };
     let done = (worker.tick)(&ctx, Some(&lease)).await;
-    // Taken over in the meantime is as good as released.
+    // Fails if another replica has taken the lease, which is harmless.
     let _ = leases::release(&app.db, lease).await;
     done.map(Some)
 }
@@ -124,7 +124,7 @@ async fn run(app: Arc<App>, worker: Worker) {
     }
 }
 
-/// One tick, where this replica holds the lease or gets it.
+/// Runs one tick if this replica holds the lease or acquires it.
 async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result<Worked, Error> {
     let app = ctx.app();
     if worker.lease && held.is_none() {
@@ -137,7 +137,8 @@ async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result
     let tick = match held.take() {
         None => caught((worker.tick)(ctx, None)).await,
         Some(lease) => {
-            // Held while it runs, however long that takes; proved by the tick itself in each transaction.
+            // The lease is renewed while the tick runs, however long that takes; the tick proves it in each
+            // transaction.
             let (answer, still) = {
                 let tick = caught((worker.tick)(ctx, Some(&lease)));
                 renewing(app, &lease, tick).await
@@ -148,7 +149,7 @@ async fn attempt(ctx: &Ctx, worker: &Worker, held: &mut Option<Lease>) -> Result
     };
     measure(worker, begun, &tick);
     if matches!(&tick, Err(Error::Conflict { kind: crate::error::Kind::Lease, .. })) {
-        // Somebody else goes on.
+        // Another replica has taken over.
         *held = None;
         return Ok(Worked::NOTHING);
     }
@@ -160,7 +161,7 @@ async fn caught(tick: BoxFuture<'_, Result<Worked, Error>>) -> Result<Worked, Er
     caught.unwrap_or_else(|_| Err(Error::internal("the tick panicked")))
 }
 
-/// Runs work while the lease is renewed; answers whether it is still held.
+/// Runs work while the lease is renewed. Returns whether it is still held.
 async fn renewing<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) -> (T, bool) {
     tokio::pin!(work);
     let mut held = true;
@@ -180,7 +181,7 @@ async fn renewing<T>(app: &App, lease: &Lease, work: impl Future<Output = T>) ->
     }
 }
 
-/// Rests while the lease, where there is one, is renewed.
+/// Rests while the lease, if any, is renewed.
 async fn keeping(app: &App, held: &mut Option<Lease>, rest: impl Future<Output = ()>) {
     let Some(lease) = held else { return rest.await };
     let ((), still) = renewing(app, lease, rest).await;
@@ -197,13 +198,13 @@ async fn rest_of(app: &App, worker: &Worker, rest: Duration) {
     }
 }
 
-/// Twice the rest with each failure, up to a minute or the job's own rest.
+/// Doubles the delay with each failure, up to a minute or the interval of the job.
 fn back_off(every: Duration, failures: u32) -> Duration {
     let most = every.max(BACK_OFF_MAX);
     every.max(Duration::from_millis(500)).saturating_mul(1 << failures.min(10)).min(most)
 }
 
-/// Give or take a tenth: replicas that start together must not ask together for good.
+/// Adds a jitter of a tenth, so that replicas that start together do not stay synchronized.
 fn jittered(app: &App, rest: Duration) -> Duration {
     let byte = app.new_id().as_bytes()[0];
     rest.mul_f64(0.9 + f64::from(byte) / f64::from(u8::MAX) * 0.2)

@@ -1,4 +1,4 @@
-//! Roles on gateways, over the wire.
+//! Roles on gateways, through the API.
 
 use std::collections::HashMap;
 
@@ -45,7 +45,7 @@ pub(crate) fn labelled(gateway: &str, pairs: &[(&str, &str)]) -> pb::UpdateGatew
     }
 }
 
-/// Who holds what where, as a list of roles shows it.
+/// Formats each role as gateway, selector and subject.
 fn shown(roles: Vec<pb::GatewayRole>) -> Vec<String> {
     let shown = roles.into_iter().map(|r| {
         let (Kind::User(name) | Kind::ServicePrincipal(name) | Kind::Group(name)) =
@@ -61,7 +61,7 @@ pub(crate) async fn sees(caller: &Caller) -> Vec<String> {
     gateways.into_iter().map(|g| format!("{} {}", g.gateway, g.role().as_str_name())).collect()
 }
 
-/// Action, kind and name of the thing, gateway, outcome and detail of the newest entry of a method.
+/// Returns action, resource type, resource ID, gateway and outcome of the newest entry of a method, and its detail.
 async fn recorded(sg: &TestServer, method: &str) -> (String, Value) {
     sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
@@ -143,7 +143,7 @@ served! {
         assert_refused!(lead.access().set_gateway_role(set("dev", "", pb::Role::Viewer)).await, PermissionDenied, "ROLE_TOO_LOW");
         let all = lead.access().list_gateway_roles(pb::ListGatewayRolesRequest::default()).await;
         assert_refused!(all, PermissionDenied, "ROLE_TOO_LOW");
-        // A global admin can't be locked out by a binding.
+        // A binding cannot lock out a global admin.
         admin.access().set_gateway_role(set("root", "east", pb::Role::None)).await.unwrap();
         admin.gateways().get_gateway(get("east")).await.unwrap();
         simulator.stop().await;
@@ -188,7 +188,8 @@ served! {
         let of_p1 = pb::ListGatewayRolesRequest { subject: Some(subject("p1")), ..Default::default() };
         assert_eq!(list(of_p1).await, ["east p1", "west p1", "access/zone=b p1"]);
 
-        // On one gateway: what counts there now, also for who is admin there alone.
+        // The list of one gateway has the bindings that currently apply to it. An admin of only that gateway can read
+        // it.
         admin.gateways().update_gateway(labelled("east", &[("access/zone", "b")])).await.unwrap();
         let on_east = pb::ListGatewayRolesRequest { gateway: "east".into(), ..Default::default() };
         let expected = ["east p0", "east p1", "east p2", "access/zone=b p0", "access/zone=b p1", "east ops", "access/zone ops"];
@@ -239,7 +240,7 @@ served! {
         let (_, detail) = recorded(&sg, "/RegisterGateway").await;
         assert_eq!(detail["access_gained"], json!({ "count": 1, "first": [{ "who": "sp:ci", "from": "none", "to": "operator" }] }));
 
-        // Losing it by a label ends what it let in.
+        // Losing access through a label change ends the open streams.
         let lone = sg.with(&admin.key("lone", pb::Role::None).await);
         admin.access().set_gateway_role(by_selector(subject("lone"), "access/env=a", pb::Role::Viewer)).await.unwrap();
         let mut watch = lone.events().watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner();
@@ -282,7 +283,8 @@ served! {
         admin.bind("ci", "east", pb::Role::Operator).await;
         assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR"]);
 
-        // A user's own, by selector too, beats its groups'; among groups the highest counts.
+        // A user's own bindings, including those by selector, take precedence over those of its groups. Among groups,
+        // the highest role applies.
         let ana = sg.with(&sg.user("ana@example.com", Role::Viewer).await);
         sg.group("low", Role::None, &["ana@example.com"]).await;
         sg.group("high", Role::None, &["ana@example.com"]).await;
@@ -313,10 +315,10 @@ served! {
         let neither = pb::RemoveGatewayRoleRequest { subject: Some(subject("ci")), ..Default::default() };
         assert_refused!(admin.access().remove_gateway_role(neither).await, InvalidArgument, "INVALID_FIELD");
 
-        // The longest, and one byte more.
+        // The longest selector (2000 bytes), and one byte more.
         let long = |bytes: usize| {
             let key = format!("access/{}=", "k".repeat(63));
-            // 990 characters of two bytes, and the rest.
+            // 900 characters of two bytes, then characters of one byte up to `bytes`.
             format!("{key}{}", "é".repeat(900)) + &"x".repeat(bytes - key.len() - 1800)
         };
         let by = |selector: &str| by_selector(subject("ci"), selector, pb::Role::Viewer);
@@ -347,10 +349,10 @@ served! {
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
         let remove = pb::RemoveGatewayRoleRequest { subject: Some(subject("lead")), selector: "access/env".into(), ..Default::default() };
         assert_refused!(lead.access().remove_gateway_role(remove).await, PermissionDenied, "ROLE_TOO_LOW");
-        // Its own gateway named beside it doesn't help.
+        // Naming its own gateway in addition does not help.
         let both = pb::SetGatewayRoleRequest { gateway: "east".into(), ..by_selector(subject("lead"), "access/env", pb::Role::Viewer) };
         assert_refused!(lead.access().set_gateway_role(both).await, InvalidArgument, "INVALID_FIELD");
-        // A group reaches beyond the gateway; whether there is one is not told either.
+        // A group has effect beyond the gateway. The refusal does not reveal whether the group exists.
         sg.group("ops", Role::None, &[]).await;
         for name in ["ops", "ghosts"] {
             let request = pb::SetGatewayRoleRequest { subject: Some(group(name)), ..set("", "east", pb::Role::Viewer) };
@@ -360,14 +362,14 @@ served! {
         }
         let ghosts = pb::SetGatewayRoleRequest { subject: Some(group("ghosts")), ..set("", "east", pb::Role::Viewer) };
         assert_refused!(admin.access().set_gateway_role(ghosts).await, NotFound, "NOT_FOUND");
-        // Whom a selector makes admin of a gateway is touched by a global admin only, like any other.
+        // Only a global admin can change the role of an admin of a gateway, including an admin by selector.
         admin.key("dev", pb::Role::None).await;
         admin.access().set_gateway_role(by_selector(subject("dev"), "access/env", pb::Role::Admin)).await.unwrap();
         lead.access().set_gateway_role(set("dev", "east", pb::Role::Viewer)).await.unwrap();
         admin.gateways().update_gateway(labelled("west", &[("access/env", "prod")])).await.unwrap();
         let demote = set("dev", "west", pb::Role::None);
         assert_refused!(lead.access().set_gateway_role(demote).await, PermissionDenied, "ROLE_TOO_LOW");
-        // A global admin can't be locked out by a selector, nor through a group.
+        // A selector cannot lock out a global admin, neither directly nor through a group.
         let admin_of_people = sg.with(&sg.user("root@example.com", Role::Admin).await);
         sg.group("locked", Role::None, &["root@example.com"]).await;
         for who in [of(Kind::User("root@example.com".into())), group("locked")] {
@@ -433,7 +435,7 @@ served! {
         admin.bind("lead", "east", pb::Role::Admin).await;
         let refused = lead.access().set_gateway_role(by_selector(group("ops"), "access/env", pb::Role::Admin)).await;
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        // A refusal is recorded once its answer is on its way.
+        // A refusal is recorded after its response was sent.
         let expected = "gateway_role.set gateway_role group:ops on \"\": AUDIT_OUTCOME_DENIED";
         let begun = std::time::Instant::now();
         while recorded(&sg, "/SetGatewayRole").await.0 != expected {

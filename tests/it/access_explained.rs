@@ -1,4 +1,4 @@
-//! How roles come about and who has which, over the wire; and that the access data is true whatever was missed.
+//! Explanations and lists of access through the API, and recovery of the access data after missed changes.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn shown(step: &pb::AccessStep) -> String {
     format!("{kind} {}{} {role}{decided}", step.group, step.selector)
 }
 
-/// Name, role and deciding step of each, page by page.
+/// Returns name, role and deciding step of each subject, page by page.
 async fn listed(caller: &Caller, asked: pb::ListAccessRequest) -> Vec<String> {
     let (mut found, mut token) = (Vec::new(), String::new());
     loop {
@@ -114,17 +114,18 @@ served! {
         let viewer = sg.with(&admin.key("viewer", pb::Role::Viewer).await);
         admin.bind("lead", "east", pb::Role::Admin).await;
 
-        // Oneself, globally, whatever the role; a gateway that one does not see is none.
+        // Callers can explain their own global access with any role. A gateway that the caller cannot see is reported
+        // as not found.
         let told = explain(&nobody, Some(subject("nobody")), "").await.unwrap();
         assert_eq!((told.role(), told.may_call), (pb::Role::None, true));
         for caller in [&nobody, &lead] {
             let hidden = assert_refused!(explain(caller, None, "west").await, NotFound, "NOT_FOUND");
             let absent = assert_refused!(explain(caller, None, "wast").await, NotFound, "NOT_FOUND");
             assert_eq!(hidden.message().replace("west", ""), absent.message().replace("wast", ""));
-            // Also where one asks about another.
+            // Also if the request is about another subject.
             assert_refused!(explain(caller, Some(subject("viewer")), "west").await, NotFound, "NOT_FOUND");
         }
-        // Others: an admin's alone, and nothing else tells whether they exist.
+        // Only an admin can explain the access of others. The refusal does not reveal whether the subject exists.
         for (caller, gateway) in [(&nobody, ""), (&viewer, ""), (&viewer, "east"), (&lead, "")] {
             let known = explain(caller, Some(subject("root")), gateway).await;
             let known = assert_refused!(known, PermissionDenied, "ROLE_TOO_LOW");
@@ -140,9 +141,9 @@ served! {
         let everywhere = pb::ListAccessRequest { gateway: String::new(), ..list };
         assert_refused!(lead.access().list_access(everywhere.clone()).await, PermissionDenied, "ROLE_TOO_LOW");
         assert_refused!(admin.access().list_access(everywhere).await, InvalidArgument, "INVALID_FIELD");
-        // What was refused is in the log, although only the domain could tell.
+        // These refusals are in the audit log, although only the domain code could make them.
         sg.app.audit.drain().await;
-        // Six hidden gateways, eight subjects.
+        // Six calls for hidden gateways, eight about other subjects.
         assert_eq!(denied_of(&sg, "access.explain").await, 14);
         simulator.stop().await;
         sg.finish().await;
@@ -212,7 +213,7 @@ served! {
         assert_eq!(list.gateways.iter().map(|g| g.name.as_str()).collect::<Vec<_>>(), ["east"]);
         assert_eq!(sees(&ci).await, ["east ROLE_OPERATOR"]);
 
-        // Events: those of the other gateway are there for an admin, and for no one else.
+        // Events of the other gateway are visible to an admin and hidden from this caller.
         let events = async |caller: &Caller| {
             let list = caller.events().list_events(pb::ListEventsRequest { page_size: 1000, ..Default::default() }).await;
             list.unwrap().into_inner().events
@@ -227,7 +228,7 @@ served! {
         let of_west = pb::ListEventsRequest { gateway: "west".into(), ..Default::default() };
         assert_refused!(ci.events().list_events(of_west).await, NotFound, "NOT_FOUND");
 
-        // What goes through to a gateway.
+        // Calls that are forwarded to a gateway.
         let health = |gateway: &str| {
             let mut request = tonic::Request::new(openshell::HealthRequest {});
             request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
@@ -253,7 +254,7 @@ served! {
         ana.audit().list_audit_entries(pb::ListAuditEntriesRequest::default()).await.unwrap();
         ana.key("made", pb::Role::Admin).await;
         ana.access().set_gateway_role(by_selector(subject("made"), "access/env", pb::Role::Admin)).await.unwrap();
-        // No binding takes it away, as it takes nothing from an admin by the own role.
+        // A binding does not reduce the role of an admin by group, nor that of an admin by own role.
         let lock = pb::SetGatewayRoleRequest { subject: Some(user("ana@example.com")), ..set("", "east", pb::Role::None) };
         admin.access().set_gateway_role(lock).await.unwrap();
         ana.gateways().get_gateway(get("east")).await.unwrap();
@@ -277,7 +278,7 @@ served! {
         };
         let all = kept().await;
         assert!(all.len() >= 5, "{all:?}");
-        // The server's own job holds the lease.
+        // The server's own job holds the lease, so this copy runs without one.
         let job = workers::Worker { lease: false, ..worker::RETENTION };
         let once = async || workers::once(&sg.app, &job).await.unwrap().unwrap();
         assert_eq!(once().await.done, 0);
@@ -308,7 +309,8 @@ served! {
                 .await).unwrap();
             (sg.app.snapshot.gateway_id("east").unwrap(), ids)
         };
-        // What another replica did while this one was asleep: a role and a gateway are gone, and so is the log of it.
+        // Changes by another replica while this one was suspended: a role was lowered and a gateway was deleted, and
+        // both entries of the change log have already been removed.
         let done = sg.app.db.transaction(async |conn| {
             let at = Timestamp::EPOCH;
             on_conn!(conn, |c| diesel::update(service_principals::table.find(ids[0]))
@@ -318,7 +320,7 @@ served! {
             outbox::log_change(conn, Subject::ServicePrincipal(ids[0].into()), at).await?;
             on_conn!(conn, |c| diesel::delete(gateways::table.find(east.get())).execute(c).await)?;
             outbox::log_change(conn, Subject::Gateway(east), at).await?;
-            // The one that is left is about somebody else.
+            // The only remaining entry is about another user.
             outbox::log_change(conn, Subject::User(999.into()), at).await?;
             let all = store::forget(conn, sg.app.clock.now().plus(Duration::from_mins(1)), 1_000).await?;
             assert!(all > 2);
@@ -329,7 +331,7 @@ served! {
         assert!(sees(&ci).await.is_empty());
         assert!(sg.app.snapshot.gateway_id("east").is_none() && sg.app.fleet.targets.get(east).is_none());
         assert_eq!(sees(&admin).await, ["west ROLE_ADMIN"]);
-        // And goes on by increments.
+        // Later changes are applied incrementally again.
         admin.bind("ci", "west", pb::Role::Operator).await;
         assert_eq!(sees(&ci).await, ["west ROLE_OPERATOR"]);
         simulator.stop().await;

@@ -1,4 +1,4 @@
-//! The last active admin stays, whoever takes admins away and however many at once.
+//! The last active admin cannot be removed, by any call and with concurrent calls.
 
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::store;
@@ -7,7 +7,7 @@ use tonic::Status;
 
 use crate::support::server::{ADMIN_EMAIL, Caller, TestServer, reason};
 
-/// How often two calls race for the last admin.
+/// Number of races between two calls for the last admin.
 const RACES: usize = 40;
 
 async fn group(admin: &Caller, name: &str, members: &[&str]) {
@@ -47,7 +47,7 @@ async fn delete(admin: &Caller, group: &str) -> Result<(), Status> {
     admin.groups().delete_group(request).await.map(|_| ())
 }
 
-/// From here on the first admin is none, and groups alone make admins.
+/// Demotes the first admin, so that users are admins only through groups.
 async fn demote_the_first(sg: &TestServer) {
     let changed = format!("UPDATE users SET role = 'viewer' WHERE email = '{ADMIN_EMAIL}'");
     assert_eq!(sg.sql(&changed).await, 1);
@@ -64,7 +64,7 @@ served! {
         sg.user("ben@example.com", Role::Admin).await;
         group(&admin, "admins", &["ana@example.com", "ben@example.com"]).await;
         demote_the_first(&sg).await;
-        // Neither one who may not log in nor one who can't is an admin that is left.
+        // Users that are deactivated or have no way to log in do not count as remaining admins.
         sg.sql("UPDATE users SET is_active = false WHERE email = 'ben@example.com'").await;
         sg.user("cleo@example.com", Role::Admin).await;
         sg.sql("UPDATE users SET hashed_password = NULL WHERE email = 'cleo@example.com'").await;
@@ -79,7 +79,8 @@ served! {
         let found = admin.groups().get_group(found).await.unwrap().into_inner().group.unwrap();
         assert_eq!((found.role(), found.member_count, found.etag.as_str()), (pb::Role::Admin, 2, "v1"));
 
-        // Who is no active admin goes all the same, and with another one each of the three is free.
+        // A user who is not an active admin can be removed. With another active admin, each of the three calls is
+        // allowed.
         remove(&admin, "admins", "ben@example.com").await.unwrap();
         sg.sql("UPDATE users SET oidc_provider = 'idp', oidc_sub = '7' WHERE email = 'cleo@example.com'").await;
         remove(&admin, "admins", "ana@example.com").await.unwrap();
@@ -110,7 +111,7 @@ served! {
         group(&admin, "east", &["ana@example.com"]).await;
         group(&admin, "west", &["ben@example.com"]).await;
         demote_the_first(&sg).await;
-        // Connections of their own, so that neither call waits for the other on the way in.
+        // Separate connections, so that neither call waits for the other before it is handled.
         let (one, two) = (sg.admin(), sg.admin());
         for race in 0..RACES {
             let (a, b) = match race % 3 {

@@ -1,5 +1,5 @@
-//! What follows a commit does not undo it: where the access data cannot be read again, a stored change is answered as what
-//! it is, and a change that takes a right away makes every check fail closed until it has been read.
+//! A failure after a commit does not undo it: if the access data cannot be read again, a stored change is still
+//! returned as successful. If the change revoked a right, every check fails closed until the access data has been read.
 
 use shoreguard::feed::store::last_revision;
 use shoreguard::pb::v1 as pb;
@@ -10,14 +10,15 @@ use crate::support::pause;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
 use shoreguard::feed::Feeding;
 
-/// Connections for reading that the server has.
+/// Number of the server's connections for reading.
 const READERS: usize = 2;
 
 async fn revision(sg: &TestServer) -> i64 {
     last_revision(&mut sg.app.db.read().await.unwrap()).await.unwrap()
 }
 
-/// Makes a change whose access data cannot be read again when it is committed; calls `meanwhile` before it can be.
+/// Makes a change whose access data cannot be read after the commit, because all connections for reading are in use.
+/// Calls `meanwhile` before they are released.
 async fn unread<T: Send + 'static>(
     sg: &TestServer,
     change: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
@@ -41,7 +42,7 @@ async fn unread<T: Send + 'static>(
     answer.unwrap().into_inner()
 }
 
-/// The outcomes of the entries of an action.
+/// Returns the outcomes of the audit entries of an action.
 async fn outcomes(sg: &TestServer, action: &str) -> Vec<pb::AuditOutcome> {
     sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
@@ -49,7 +50,7 @@ async fn outcomes(sg: &TestServer, action: &str) -> Vec<pb::AuditOutcome> {
     listed.audit_entries.iter().map(pb::AuditEntry::outcome).collect()
 }
 
-/// Waits until the follower has read what was committed.
+/// Waits until the access snapshot contains all committed changes.
 async fn caught_up(sg: &TestServer) {
     let committed = revision(sg).await;
     while sg.app.snapshot.revision() < committed || sg.app.snapshot.check_fresh().is_err() {
@@ -78,7 +79,7 @@ served! {
             };
             client.create_service_principal(request).await
         };
-        // Nobody has lost a right by it, so others are served meanwhile.
+        // No right was revoked, so other callers are served in the meantime.
         let others = async || who(&sg, &sg.admin_key).await.unwrap();
         let key = unread(&sg, change, others).await.key;
         caught_up(&sg).await;

@@ -1,4 +1,4 @@
-//! The audit log: what is kept of a call, whatever happens to it.
+//! The audit log: what is recorded of a call, even if the call fails or is dropped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(crate) fn outcome(ending: Ending) -> Outcome {
 }
 
 type Text = Option<String>;
-/// Columns of an entry.
+/// Columns of an entry that describe the call.
 type Call = (String, String, Option<Vec<u8>>, Text, Option<i32>, Option<i64>);
 type Row = (AuditId, String, Option<String>, Option<String>, Option<i64>, Option<i64>);
 
@@ -234,7 +234,7 @@ both_engines! {
     async fn an_intent_whose_caller_has_gone_is_not_left_open(db: TestDb) {
         let recorder = recorder(&db);
         let gone = recorder.open(intent("edge"));
-        // Polled once: handed over, and then not waited for.
+        // Polled once, which submits the entry, and then dropped.
         assert!(gone.now_or_never().is_none());
         recorder.drain().await;
         let found: Vec<_> = rows(&db).await.into_iter().map(|row| (row.1, row.2)).collect();
@@ -266,7 +266,7 @@ both_engines! {
         const KILL: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
             WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let recorder = recorder(&db);
-        // The one connection that survives.
+        // The only connection that the test does not terminate.
         let mut killer = db.write().await.unwrap();
         if db.engine() == Engine::Sqlite {
             killer = db.read().await.unwrap();
@@ -325,7 +325,8 @@ fn targets(entries: &[pb::AuditEntry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.resource_id.as_str()).collect()
 }
 
-/// Entries of one actor: two open ones and three that ended at different times.
+/// Records entries of one actor: two open ones and three that were closed at different times. Returns a request that
+/// lists them.
 async fn some_entries(sg: &crate::support::server::TestServer) -> pb::ListAuditEntriesRequest {
     let audit = &sg.app.audit;
     let begun = Clock::system().now();
@@ -414,7 +415,7 @@ served! {
         sg.app.audit.settled().await;
         let of = |action: &str| pb::ListAuditEntriesRequest { action: action.into(), ..Default::default() };
         let (entries, _) = list(&sg, of("service_principal.create")).await;
-        // The one closed last; the others made the first admin's key.
+        // The entry that was closed last. The others are from creating the first admin's key.
         let entry = &entries[0];
         assert_eq!((entry.outcome(), entry.code, entry.actor.as_str()), (pb::AuditOutcome::Ok, 0, "sp:root"));
         assert!(entry.close_time.is_some() && entry.duration.is_some() && !entry.request_digest.is_empty());

@@ -1,4 +1,4 @@
-//! Setting up, logging in, and credentials that are none.
+//! Setup, login, and invalid credentials.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ served! {
     }
 
     async fn t17_request_ids_are_for_known_callers(sg: TestServer) {
-        // A public method has no such field, so nobody can ask for another's answer.
+        // A public method has no such field, so a caller cannot request another caller's response.
         let pool = prost_reflect::DescriptorPool::decode(shoreguard::pb::DESCRIPTORS).unwrap();
         for method in shoreguard::access::policy::METHODS {
             if method.access == shoreguard::access::policy::Access::Public {
@@ -65,7 +65,7 @@ served! {
                 assert!(request.get_field_by_name("request_id").is_none(), "{}", method.path);
             }
         }
-        // Another caller with the same id starts a call of its own.
+        // The same ID from another caller starts a separate call.
         let id = "6f1c4f0a-3c67-4cf3-a1cd-54c2b06a6f52";
         let request = |name: &str| pb::CreateServicePrincipalRequest {
             name: name.into(),
@@ -77,7 +77,7 @@ served! {
         let second_admin = sg.admin().key("second", pb::Role::Admin).await;
         let second = sg.with(&second_admin).service_principals().create_service_principal(request("b")).await.unwrap();
         assert_ne!(first.key, second.into_inner().key);
-        // A rotated credential of the same caller does not get the secret again.
+        // A rotated credential of the same caller does not get the stored secret.
         let made = sg.with(&second_admin).service_principals().create_service_principal(request("b")).await.unwrap();
         assert_eq!(made.into_inner().service_principal.unwrap().name, "b");
         let rotate = pb::RotateServicePrincipalRequest { service_principal: "second".into(), ..Default::default() };

@@ -1,6 +1,6 @@
-//! The whole surface: every method against every kind of caller, and every write against the audit log.
+//! The whole API: every method with every kind of caller, and every write with its audit entry.
 //!
-//! The table is reviewed like code: its difference is the security review of a change.
+//! The table is reviewed like code: its diff is the security review of a change.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -18,7 +18,7 @@ use crate::sboms;
 use crate::support::limit::limit;
 use crate::support::server::{Caller, TestServer, reason};
 
-/// A request with what exists in every string field of its name, and `request_id` as given.
+/// Encodes a request. String fields with a known name get a value that exists, and `request_id` is as given.
 fn request(descriptors: &[u8], message: &str, gateway: &str, request_id: &str) -> Vec<u8> {
     let pool = DescriptorPool::decode(descriptors).unwrap();
     let descriptor = pool.get_message_by_name(message).unwrap();
@@ -37,11 +37,12 @@ fn request(descriptors: &[u8], message: &str, gateway: &str, request_id: &str) -
     built.encode_to_vec()
 }
 
-/// What a caller was told, in a word.
+/// Summarizes a response in one word.
 fn cell(answer: &Result<Option<Vec<u8>>, Status>) -> String {
     let Err(status) = answer else { return "yes".to_owned() };
     let (code, reason) = (status.code(), reason(status));
-    // Let through: the bad request id, no such sandbox or account, or what the gateway itself made of the request.
+    // Passed the access check: the error is about the invalid request ID, a missing sandbox or account, or comes from
+    // the gateway itself.
     let passed = [
         "",
         "INVALID_FIELD",
@@ -101,7 +102,7 @@ async fn table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> String {
         for (_, caller) in callers {
             cells.push(cell(&caller.raw(method.path, method.streaming, bytes.clone(), &[]).await));
         }
-        // They all call from one address: what one has failed must not slow the next.
+        // All callers share one address, so the failures of one must not slow down the next.
         sg.app.db.transaction(async |conn| budget::forgive(&sg.app, conn, "").await).await.unwrap();
         let public = if method.access == Access::Public { " (public)" } else { "" };
         writeln!(table, "{:<64} {}{public}", method.path, cells.join(" | ")).unwrap();
@@ -159,7 +160,7 @@ served! {
         let mut written = Vec::new();
         for (n, method) in METHODS.iter().enumerate().filter(|(_, m)| m.audit == Audit::Write) {
             if method.access == Access::Public {
-                // Nobody's guesses are counted, not recorded.
+                // Failed calls of public methods are counted, not recorded.
                 continue;
             }
             let gateway = format!("box-{n}");

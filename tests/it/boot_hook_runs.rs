@@ -1,4 +1,4 @@
-//! Boot hooks that run: what they get, what ends them, and what is kept.
+//! Running boot hooks: their environment, their limits, and the stored outcome.
 
 use std::collections::HashMap;
 use std::fs::{self, Permissions};
@@ -35,7 +35,7 @@ fn folder(sg: &TestServer) -> &Path {
     sg.app.config.boot_hooks.pre_create_folder.as_deref().unwrap()
 }
 
-/// Puts a script of a shell into the folder.
+/// Writes a shell script into the folder of hooks.
 pub(crate) fn script(sg: &TestServer, name: &str, text: &str) -> PathBuf {
     let path = folder(sg).join(name);
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -53,7 +53,7 @@ async fn run(caller: &Caller, id: i64) -> Result<pb::BootHookOutcome, tonic::Sta
     Ok(caller.boot_hooks().run_boot_hook(request).await?.into_inner().outcome.unwrap())
 }
 
-/// Runs a script once, by hand.
+/// Runs a script once through `RunBootHook`.
 async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOutcome {
     let name = format!("s{}", hooks(&sg.admin()).await.len());
     script(sg, &name, text);
@@ -62,7 +62,7 @@ async fn run_script(sg: &TestServer, text: &str, seconds: i32) -> pb::BootHookOu
     run(&sg.admin(), made.id).await.unwrap()
 }
 
-/// Whether a process runs: one that only waits to be reaped does not.
+/// Returns whether a process runs. A zombie does not count.
 pub(crate) fn lives(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
@@ -74,7 +74,8 @@ fn place() -> SandboxRef {
     SandboxRef { gateway, name }
 }
 
-/// Runs a phase as a creation does; answers how many hooks ran, and whether they stopped it.
+/// Runs the hooks of a phase as the creation of a sandbox does. Returns how many ran and whether they aborted the
+/// creation.
 async fn creation(sg: &TestServer, tick: workers::Tick) -> (usize, bool) {
     let job = Worker { name: "creation", every: |_| Duration::MAX, lease: false, wake: None, tick };
     let worked = workers::once(&sg.app, &job).await.unwrap().unwrap();
@@ -103,7 +104,8 @@ async fn after(sg: &TestServer) -> (usize, bool) {
     .await
 }
 
-/// A sandbox that says what it was told, and does it where it is a word it knows.
+/// A sandbox whose commands print their arguments, directory and environment. The first argument is the exit code, and
+/// the command `away` fails as if the gateway were unreachable.
 struct Echo;
 
 impl Inside for Echo {
@@ -119,14 +121,14 @@ impl Inside for Echo {
     }
 }
 
-/// A hook `wait` that ends by being ended; it tells its child's id when it waits.
+/// Writes a script `wait` that runs until it is killed. It reports the ID of its child process when it waits.
 pub(crate) fn waiting(sg: &TestServer) {
     let begun = folder(sg).parent().unwrap().join("begun");
     assert!(std::process::Command::new("mkfifo").arg(&begun).status().unwrap().success());
     script(sg, "wait", &format!("sleep 1000 & echo $! > {}; wait", begun.display()));
 }
 
-/// Until the hook waits: the id of its child.
+/// Waits until the hook waits. Returns the ID of its child process.
 async fn waits(ctx: &Ctx) -> String {
     let begun = ctx.app().config.server.data_dir.join("begun");
     let reading = tokio::task::spawn_blocking(move || fs::read_to_string(begun).unwrap());
@@ -247,7 +249,7 @@ served! { tuned tight;
         let all = hooks(&admin).await;
         assert_eq!(statuses(&all)[3..5], [("three", BAD), ("four", NOT_RUN)]);
         assert_eq!(statuses(&all)[8..], [("three", BAD), ("four", NOT_RUN)]);
-        // A namesake in another workspace has none of them.
+        // All hooks belong to the default workspace.
         assert!(all.iter().all(|hook| hook.workspace == "default"));
         edge.stop().await;
         sg.finish().await;

@@ -1,4 +1,4 @@
-//! Boot hooks over the wire: who writes them, what they may say, and where they are found.
+//! Boot hooks through the API: permissions, validation, and isolation between sandboxes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ use crate::support::server::{Caller, TestServer};
 pub(crate) const PRE: pb::BootHookPhase = pb::BootHookPhase::PreCreate;
 pub(crate) const POST: pb::BootHookPhase = pb::BootHookPhase::PostCreate;
 
-/// Hooks before the creation are on, in a folder of the server's own.
+/// Enables hooks before the creation, in a folder of this server.
 pub(crate) fn with_folder(config: &mut Config) {
     let folder = config.server.data_dir.join("hooks");
     fs::create_dir(&folder).unwrap();
@@ -26,14 +26,14 @@ pub(crate) fn with_folder(config: &mut Config) {
     config.boot_hooks.launcher = Some(env!("CARGO_BIN_EXE_shoreguard").into());
 }
 
-/// A gateway that answers.
+/// Starts and registers a simulated gateway.
 pub(crate) async fn gateway(sg: &TestServer, name: &str) -> Simulator {
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     sg.gateway(name, simulator.addr()).await;
     simulator
 }
 
-/// A hook of the sandbox `box` on `edge`.
+/// Returns a request for a hook of the sandbox `box` on `edge`.
 pub(crate) fn hook(
     name: &str,
     phase: pb::BootHookPhase,
@@ -113,7 +113,7 @@ fn variables(given: &[(&str, &str)]) -> HashMap<String, String> {
     given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The first event of a name, which comes when it is numbered.
+/// Waits for the first event of a name. Events are delivered when they have their sequence number.
 pub(crate) async fn told(admin: &Caller, name: &str) -> pb::Event {
     let request = pb::WatchEventsRequest { names: vec![name.into()], ..Default::default() };
     let mut events = admin.events().watch_events(request).await.unwrap().into_inner();
@@ -308,7 +308,7 @@ served! { tuned with_folder;
         ] {
             create(&admin, free).await.unwrap();
         }
-        // What else says the word is no duplicate.
+        // An error about a command that contains the words of a constraint is not reported as a duplicate.
         let refused = create(&admin, hook("other", POST, "'unique constraint")).await;
         assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
         edge.stop().await;
@@ -387,7 +387,7 @@ served! {
         let admin = sg.admin();
         assert_refused!(create(&admin, hook("check", PRE, "check")).await, FailedPrecondition, "FEATURE_DISABLED");
         create(&admin, hook("check", POST, "check")).await.unwrap();
-        // One from the time before it was switched off can be looked at and taken away.
+        // A hook from before the feature was disabled can be read and deleted.
         sg.sql("UPDATE sandbox_boot_hooks SET phase = 'pre_create'").await;
         let left = hooks(&admin).await.remove(0);
         assert_refused!(update(&admin, change(&left, &["enabled"])).await, FailedPrecondition, "FEATURE_DISABLED");

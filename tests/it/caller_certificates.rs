@@ -1,4 +1,4 @@
-//! Certificates of callers: whom they stand for, and that they end.
+//! Client certificates: the principals they identify, and their expiry.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for};
 const DAY: Duration = Duration::from_hours(24);
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 
-/// A server that knows callers by their certificates.
+/// A server that authenticates callers by their certificates.
 struct Server {
     app: Arc<App>,
     running: Running,
@@ -37,7 +37,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts with the names of certificates, and the principals that they stand for.
+    /// Starts a server that maps names in certificates to principals.
     async fn start(engine: Engine, identities: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (servers, callers) = (authority("servers"), authority("callers"));
@@ -71,7 +71,7 @@ impl Server {
         Caller { channel, bearer: Bearer(bearer) }
     }
 
-    /// The first admin, who makes service principals with the ids from 1 on.
+    /// Sets up the first admin. The service principals that it creates have IDs from 1 on.
     async fn admin(&self) -> Caller {
         let token = setup::offer(&self.app).await.unwrap().unwrap();
         let (email, password) =
@@ -149,7 +149,7 @@ fn t14_a_certificate_that_has_ended_ends_calls_and_streams_of_its_connection() {
 fn t19_a_certificate_that_stands_for_two_principals_is_refused() {
     let (ci, cd) = ("URI:spiffe://example/ci", "URI:spiffe://example/cd");
     let (one, two) = ("service_principal:1", "service_principal:2");
-    // In either order of the configuration.
+    // In either order in the configuration.
     for identities in [[(ci, one), (cd, two)], [(cd, two), (ci, one)]] {
         run(&identities, async |sg: Server| {
             let admin = sg.admin().await;
@@ -174,7 +174,7 @@ fn t19_a_certificate_that_stands_for_two_principals_is_refused() {
             sg.finish().await;
         });
     }
-    // Two names of one principal are no contradiction.
+    // Two names of the same principal are not ambiguous.
     run(&[(ci, one), (cd, one)], async |sg: Server| {
         sg.admin().await.key("ci", pb::Role::Viewer).await;
         feed::refresh(&sg.app).await.unwrap();
@@ -218,7 +218,7 @@ fn t14_no_connection_resumes_what_a_certificate_has_proved_on_another() {
             let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
             let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
             let provider = Arc::new(rustls::crypto::ring::default_provider());
-            // As clients are by default: it keeps every session that it may resume.
+            // With the default settings of a client: it stores every session that it can resume.
             let mut tls = rustls::ClientConfig::builder_with_provider(provider)
                 .with_protocol_versions(&[version])
                 .unwrap()
@@ -233,7 +233,8 @@ fn t14_no_connection_resumes_what_a_certificate_has_proved_on_another() {
                 let mut stream = connector.connect(name, socket).await.unwrap();
                 let kind = stream.get_ref().1.handshake_kind();
                 assert_eq!(kind, Some(HandshakeKind::Full), "{version:?}");
-                // Whatever the server has to say after its handshake, such as a ticket, comes before this answer.
+                // Messages that the server sends after its handshake, such as session tickets, arrive before this
+                // response.
                 let request =
                     b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
                 stream.write_all(request).await.unwrap();

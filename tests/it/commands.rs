@@ -1,4 +1,4 @@
-//! The binary as people run it.
+//! The binary on the command line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A process that is ended with the test.
+/// A process that is killed at the end of the test.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
@@ -175,7 +175,7 @@ fn serve(folder: &Path, more: &str) -> std::path::PathBuf {
     file
 }
 
-/// Lines of a child's output until one holds `what`.
+/// Reads the output of a child until a line contains `what`. Returns that line.
 pub(crate) fn line_with(output: &mut impl BufRead, what: &str) -> String {
     let mut all = String::new();
     loop {
@@ -279,7 +279,7 @@ fn admin_works_offline_and_leaves_a_record() {
     };
     assert!(given("reset-password", "ana@example.com", "another good password").status.success());
     assert!(given("create-user", "ben@example.com", &"b".repeat(72)).status.success());
-    // The rules of passwords and addresses are those of the server.
+    // The rules for passwords and addresses are those of the server.
     let long = format!("{}@example.com", "a".repeat(250));
     for (command, email, password, why) in [
         ("create-user", "eve@example.com", "short", "at least 12 characters"),

@@ -1,4 +1,4 @@
-//! Connections: who may write, what happens when there are too few, and when they are lost.
+//! Database connections: read-only access, exhausted pools, and lost connections.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ both_engines! {
             pool_wait: Duration::from_millis(500),
             ..place.options()
         };
-        // A process that another test is just starting holds the file of the last one open until it runs.
+        // A child process that another test is starting can keep the file of the previous database open until its exec.
         let db = loop {
             match Db::open(&options).await {
                 Ok(db) => break db,

@@ -1,4 +1,4 @@
-//! A server that is killed while it makes sandboxes: the next one on the same database goes on.
+//! A server that is killed while it creates sandboxes: the next server on the same database continues.
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::commands::{Running, find, line_with, shoreguard};
 use crate::support::server::{Bearer, Caller};
 use crate::support::{Place, limit};
 
-/// A server in a process of its own, which is killed when this is dropped.
+/// A server in a process of its own. It is killed when this is dropped.
 pub(crate) struct Served {
     pub(crate) process: Running,
     pub(crate) caller: Caller,
@@ -35,14 +35,14 @@ pub(crate) fn serve(config: &Path, key: &str) -> Served {
     let process = Running(child);
     let serving = serde_json::from_str(&line_with(&mut log, "\"serving\"")).unwrap();
     let address = find(&serving, "address").unwrap().to_owned();
-    // What nobody reads must not stop it.
+    // Drains the log, so that a full pipe does not block the server.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     let endpoint = Endpoint::new(format!("http://{address}")).unwrap();
     let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
     Served { process, caller: Caller { channel, bearer: Bearer(Some(key.to_owned())) } }
 }
 
-/// The leases of whoever was killed are over, as they are after half a minute.
+/// Expires the leases of the killed server, which would otherwise expire after half a minute.
 async fn expire(place: &Place) {
     let over = "UPDATE operations SET lease_expires_at = created_at WHERE owner IS NOT NULL";
     match place {
@@ -69,7 +69,7 @@ async fn operations(caller: &Caller) -> Vec<pb::Operation> {
     caller.operations().list_operations(list).await.unwrap().into_inner().operations
 }
 
-/// Waits for the end of an operation that is about to be taken over.
+/// Waits until an operation that will be taken over has ended.
 async fn ended(caller: &Caller, id: &str) -> pb::Operation {
     for _ in 0..5 {
         let operation = caller.ended(id).await;
@@ -80,7 +80,7 @@ async fn ended(caller: &Caller, id: &str) -> pb::Operation {
     panic!("operation {id} does not end");
 }
 
-/// Waits for the outcome of a creation in the audit log, which follows its end.
+/// Waits for the outcome of a creation in the audit log. It is recorded after the operation has ended.
 async fn recorded(caller: &Caller, sandbox: &str) {
     for _ in 0..500 {
         let entries = caller.entries(sandbox, "sandbox.create").await;
@@ -92,7 +92,7 @@ async fn recorded(caller: &Caller, sandbox: &str) {
     panic!("the creation of {sandbox} has no outcome");
 }
 
-/// Waits until a gateway was asked so often to run a command.
+/// Waits until a gateway has received the given number of calls to run a command.
 async fn commands(simulator: &Simulator, count: u64) {
     loop {
         let calls = simulator.calls();
@@ -108,7 +108,7 @@ async fn commands(simulator: &Simulator, count: u64) {
     }
 }
 
-/// Lets the hook run that is the gateway's command of this number, and holds the one after it.
+/// Waits until the gateway's command with this number has started, and makes the gateway hang in the next one.
 async fn hang_in_the_second(simulator: &Simulator, first: u64) {
     commands(simulator, first).await;
     simulator.script("ExecSandbox", Script::Hang, Times::Next(1));
@@ -127,7 +127,7 @@ async fn hook(caller: &Caller, sandbox: &str, command: &str) {
     caller.boot_hooks().create_boot_hook(request).await.unwrap();
 }
 
-/// A configuration on a database, in a folder.
+/// Writes a configuration for a database into a folder.
 pub(crate) fn configured(folder: &Path, place: &Place) -> PathBuf {
     let config = folder.join("shoreguard.toml");
     let text = format!(
@@ -142,7 +142,7 @@ pub(crate) fn configured(folder: &Path, place: &Place) -> PathBuf {
     config
 }
 
-/// An admin's key, made while no server runs.
+/// Creates an admin key while no server runs.
 pub(crate) fn admin_key(config: &Path) -> String {
     let mut made = shoreguard(&["admin", "--config"]);
     made.arg(config).args(["create-service-principal", "root", "--role", "admin"]);
@@ -151,8 +151,8 @@ pub(crate) fn admin_key(config: &Path) -> String {
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
-/// Makes one sandbox itself and one as a stock client does, kills the server in the second hook of each, and starts it
-/// again.
+/// Creates one sandbox through Shoreguard's API and one as a stock client does, kills the server while the second hook
+/// of each is in progress, and starts it again.
 async fn killed_in_a_hook(engine: Engine) {
     let Some(place) = Place::new(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -169,11 +169,11 @@ async fn killed_in_a_hook(engine: Engine) {
     };
     caller.gateways().register_gateway(register).await.unwrap();
     for sandbox in ["ours", "theirs"] {
-        // Long enough that the next one can be held.
+        // Long enough to script the gateway before the next hook starts.
         hook(caller, sandbox, "sleep 2").await;
         hook(caller, sandbox, "pwd").await;
     }
-    // The first hook of each runs, and the second is never answered.
+    // The first hook of each sandbox runs, and the second gets no response.
     let create = pb::CreateSandboxRequest {
         gateway: "edge".into(),
         name: "ours".into(),
@@ -199,7 +199,7 @@ async fn killed_in_a_hook(engine: Engine) {
     place.remove().await;
 }
 
-/// Both creations have ended well, and nothing was done twice.
+/// Checks that both creations succeeded and that only the hooks without a response ran again.
 async fn went_on(caller: &Caller, simulator: &Simulator) {
     let begun = operations(caller).await;
     assert_eq!(begun.len(), 2, "{begun:?}");

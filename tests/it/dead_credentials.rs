@@ -1,4 +1,4 @@
-//! T14: a credential that ends while its call is on the way does nothing more.
+//! T14: a call whose credential ends while the call is in progress has no further effect.
 
 use h2::SendStream;
 use h2::client::ResponseFuture;
@@ -17,7 +17,7 @@ const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 const EXEC: &str = "/shoreguard.v1.SandboxService/ExecSandbox";
 const HEALTH: &str = "/openshell.v1.OpenShell/Health";
 
-/// A call whose head was sent.
+/// A call whose request headers were sent.
 struct Begun {
     path: &'static str,
     response: ResponseFuture,
@@ -34,7 +34,7 @@ impl Raw {
         Begun { path, response, body }
     }
 
-    /// Waits until the server has seen every head that was sent before.
+    /// Waits until the server has received all request headers that were sent before.
     async fn seen(&mut self) {
         let head = self.post(IDENTITY);
         assert_eq!(self.call(head, &[prefixed(&[])]).await.code(), "0");
@@ -55,7 +55,7 @@ async fn names(sg: &TestServer) -> Vec<String> {
     listed.into_inner().service_principals.into_iter().map(|sp| sp.name).collect()
 }
 
-/// Entries of the callers whose names begin so.
+/// Returns the audit entries of the callers whose names begin with `actor`.
 async fn entries_of(sg: &TestServer, actor: &str) -> Vec<pb::AuditEntry> {
     sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
@@ -71,7 +71,7 @@ fn create(name: &str) -> Bytes {
     })
 }
 
-/// A command on the first gateway.
+/// A request to run a command on the first gateway.
 fn exec() -> Bytes {
     framed(&pb::ExecSandboxRequest {
         gateway: "edge".to_owned(),
@@ -81,7 +81,7 @@ fn exec() -> Bytes {
     })
 }
 
-/// Entries of a method, once there are so many and all are closed.
+/// Waits until at least `most` entries of a method exist and all of them are closed. Returns these entries.
 async fn closed(sg: &TestServer, actor: &str, method: &str, most: usize) -> Vec<pb::AuditEntry> {
     let open = i32::from(pb::AuditOutcome::Open);
     loop {
@@ -94,7 +94,7 @@ async fn closed(sg: &TestServer, actor: &str, method: &str, most: usize) -> Vec<
     }
 }
 
-/// A way in which a credential ends, and what the caller is told.
+/// Ways in which a credential or its role ends, with the reason that the caller gets.
 const WAYS: [(&str, &str); 7] = [
     ("rotated", "CREDENTIAL_INVALID"),
     ("deleted", "CREDENTIAL_INVALID"),
@@ -105,7 +105,7 @@ const WAYS: [(&str, &str); 7] = [
     ("removed", "CREDENTIAL_INVALID"),
 ];
 
-/// Makes an admin whose credential will end that way; returns the credential.
+/// Creates an admin whose credential will end in the given way. Returns the credential.
 async fn holder(sg: &TestServer, way: &str) -> String {
     match way {
         "rotated" | "deleted" | "demoted" => sg.admin().key(way, pb::Role::Admin).await,
@@ -113,7 +113,7 @@ async fn holder(sg: &TestServer, way: &str) -> String {
     }
 }
 
-/// Ends the credential, or the right to use it.
+/// Ends the credential, or the role that it needs.
 async fn end(sg: &TestServer, way: &str) {
     let (admin, user) = (sg.admin(), format!("{way}@example.com"));
     let (mut keys, mut users) = (admin.service_principals(), admin.users());
@@ -201,7 +201,7 @@ served! {
         rotate(&sg, "leaked").await;
         end(&sg, "deactivated").await;
         for call in &mut begun {
-            // A stream may have been ended already.
+            // The server may already have ended the stream.
             let _ = call.body.send_data(prefixed(&[]), true);
         }
         for call in begun {
@@ -227,7 +227,7 @@ served! {
         let mut raw = Raw::connect(&sg).await;
         let mut begun = raw.begin(CREATE, None);
         raw.seen().await;
-        // Less than the access data may go unconfirmed.
+        // Less than the time after which unconfirmed access data is stale.
         sg.app.clock.advance(std::time::Duration::from_secs(3));
         let after = sg.app.clock.now();
         begun.body.send_data(create("later"), true).unwrap();
@@ -243,7 +243,7 @@ served! {
         let list = "/shoreguard.v1.GatewayService/ListGateways";
         for n in 0..20 {
             let name = format!("late-{n}");
-            // Each by a caller of its own, since repeated refusals of one are counted in one entry.
+            // Each call has a caller of its own, since repeated refusals of one caller are counted in one entry.
             let key = sg.admin().key(&format!("caller-{n}"), pb::Role::Admin).await;
             let mut raw = Raw::connect_as(&sg, &key).await;
             let head = raw.post(CREATE).header("grpc-timeout", "1n");
@@ -267,7 +267,7 @@ served! {
         let made = names(&sg).await.iter().filter(|name| name.starts_with("late-")).count();
         let ok = i32::from(pb::AuditOutcome::Ok);
         let recorded = writes.iter().filter(|entry| entry.outcome == ok).count();
-        // One call, one record, and it says what was done.
+        // Each call has one entry, with the outcome that it really had.
         assert_eq!((writes.len(), recorded), (20, made), "{writes:?}");
         sg.finish().await;
     }

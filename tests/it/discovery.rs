@@ -1,4 +1,4 @@
-//! Gateways that domains offer by DNS, against a DNS server.
+//! Discovery of gateways by DNS, with a real DNS server.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::support::server::{Caller, TestServer};
 
 const HOME: &str = "127.0.0.2";
 
-/// Tells what two domains offer, and registers nothing.
+/// Configures the discovery of two domains, without registration.
 fn telling(config: &mut Config) {
     dns::asked(config, &[]);
     config.discovery.domains = vec!["fleet.test".to_owned(), "lab.test".to_owned()];
     "http".clone_into(&mut config.discovery.scheme);
 }
 
-/// Registers what they offer.
+/// Configures discovery that registers the gateways it finds.
 fn registering(config: &mut Config) {
     telling(config);
     config.discovery.auto_register = true;
 }
 
-/// As the worker does, from the start on.
+/// Configures the discovery worker, which runs from the start of the server.
 fn by_itself(config: &mut Config) {
     let records = [offer("lab.test", 0, 0, "edge.lab.test", 443), address("edge.lab.test", HOME)];
     dns::asked(config, &records);
@@ -56,7 +56,7 @@ async fn gateways(sg: &TestServer) -> Vec<pb::Gateway> {
     sg.admin().gateways().list_gateways(request).await.unwrap().into_inner().gateways
 }
 
-/// The first event of this name.
+/// Waits for the first event of this name.
 async fn event(sg: &TestServer, name: &str) -> pb::Event {
     let request = pb::WatchEventsRequest { names: vec![name.to_owned()], ..Default::default() };
     let mut events = sg.admin().events().watch_events(request).await.unwrap().into_inner();
@@ -94,11 +94,11 @@ served! { tuned telling;
         let request = pb::GetGatewayDiscoveryStatusRequest {};
         let refused = operator.gateways().get_gateway_discovery_status(request).await;
         assert_refused!(refused, PermissionDenied, "ROLE_TOO_LOW");
-        // T06: an admin of one gateway is no admin of the fleet.
+        // T06: an admin of one gateway is not an admin of the fleet.
         let lead = sg.with(&sg.admin().key("lead", pb::Role::None).await);
         sg.admin().bind("lead", "edge", pb::Role::Admin).await;
         assert_refused!(discover(&lead, &[]).await, PermissionDenied, "ROLE_TOO_LOW");
-        // And not even an admin of the fleet chooses the domain.
+        // Even a global admin can only use the configured domains.
         let refused = discover(&sg.admin(), &["fleet.test", "evil.test"]).await;
         assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
         sg.finish().await;

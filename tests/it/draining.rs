@@ -1,5 +1,5 @@
-//! How a server stops: streams end at once, so that their callers resume elsewhere, and calls in flight are answered.
-//! Deadlines end the same streams.
+//! Shutdown of a server: streams end at once, so that their callers resume on another replica, and calls in progress
+//! get their response. Deadlines end the same streams.
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,13 @@ use crate::crash::{admin_key, configured, serve};
 use crate::support::server::{Caller, TestServer, reason, run};
 use crate::support::{Place, limit};
 
-/// How long something that must come is waited for: less than a drain.
+/// Timeout of an expected event. It is shorter than a drain.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A stream that is open, and how it ends; none is without a status of refusal.
+/// An open stream and its end: the error status, or `None` if it ended without an error.
 type Open = (&'static str, BoxFuture<'static, Option<Status>>);
 
-/// What streams are opened on.
+/// The caller and the resources of the streams.
 struct Of<'a> {
     caller: &'a Caller,
     gateway: &'a str,
@@ -40,7 +40,7 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
-    /// A request with what selects the gateway of proxied calls, and the deadline.
+    /// Adds the header that selects the gateway of proxied calls, and the deadline.
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("x-shoreguard-gateway", self.gateway.parse().unwrap());
@@ -50,7 +50,7 @@ impl Of<'_> {
         request
     }
 
-    /// One of each kind that the server answers itself.
+    /// Opens one stream of each kind that Shoreguard itself serves.
     async fn own(&self) -> Vec<Open> {
         let caller = self.caller;
         let watch = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
@@ -81,7 +81,7 @@ impl Of<'_> {
         ]
     }
 
-    /// Health and reflection.
+    /// Opens the streams of the public services: health and reflection.
     async fn public(&self) -> Vec<Open> {
         let (channel, bearer) = (&self.caller.channel, &self.caller.bearer);
         let mut client = HealthClient::new(channel.clone());
@@ -95,7 +95,7 @@ impl Of<'_> {
         vec![open("health", health, ()), open("reflection", reflection, asks)]
     }
 
-    /// Streams of a gateway of generation 0.0.
+    /// Opens streams of a gateway of generation 0.0.
     async fn proxied(&self) -> Vec<Open> {
         let mut client = self.caller.openshell_v0_0();
         let id = self.sandbox_id.clone();
@@ -118,14 +118,14 @@ impl Of<'_> {
     }
 }
 
-/// A request that goes on: its first message, and what keeps it open.
+/// Returns a request stream with its first message, and the sender that keeps it open.
 fn kept<M: Send + 'static>(first: M) -> (mpsc::Sender<M>, ReceiverStream<M>) {
     let (sender, receiver) = mpsc::channel(1);
     sender.try_send(first).unwrap();
     (sender, ReceiverStream::new(receiver))
 }
 
-/// Reads a stream to its end. A deadline may pass before it has begun.
+/// Reads a stream to its end. The call itself may fail if its deadline passes before the stream begins.
 fn open<R: Send + 'static>(
     name: &'static str,
     answer: Result<Response<Streaming<R>>, Status>,
@@ -148,7 +148,7 @@ fn open<R: Send + 'static>(
     (name, Box::pin(end))
 }
 
-/// Reads them all, and expects each to end so.
+/// Reads all streams and checks that each ends with this code and reason.
 async fn all_end(streams: Vec<Open>, code: Code, why: &str) {
     let ends = streams.into_iter().map(|(name, end)| async move {
         let status = timeout(SOON, end).await.unwrap_or_else(|_| panic!("{name} goes on"));
@@ -158,7 +158,7 @@ async fn all_end(streams: Vec<Open>, code: Code, why: &str) {
     futures_util::future::join_all(ends).await;
 }
 
-/// A gateway of generation 0.0 with a sandbox `box`, and the sandbox's id.
+/// Starts a gateway of generation 0.0 with a sandbox `box`. Returns the gateway and the ID of the sandbox.
 async fn simulated(caller: &Caller) -> (Simulator, String) {
     let gateway = Simulator::start(SimulatorOptions::plain(Generation::V0_0)).await.unwrap();
     let register = pb::RegisterGatewayRequest {
@@ -176,7 +176,7 @@ async fn simulated(caller: &Caller) -> (Simulator, String) {
     (gateway, made.sandbox.unwrap().metadata.unwrap().id)
 }
 
-/// A proxied call that its gateway answers after a while, once the gateway has it.
+/// Starts a proxied call whose response is delayed by its gateway. Returns when the gateway has received the call.
 async fn in_flight(
     caller: &Caller,
     gateway: &Simulator,
@@ -218,7 +218,7 @@ served! {
         let begun = Instant::now();
         all_end(streams, Code::Unavailable, "DRAINING").await;
         assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
-        // A second, and five on a busy machine: the call is still in flight.
+        // Usually one second, up to five on a busy machine. The call is still in progress.
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         assert_eq!(call.await.unwrap().unwrap().into_inner().sandboxes.len(), 1);
         work.finish(Ok(serde_json::json!({})));
@@ -238,7 +238,7 @@ served! {
         let mut streams = of.own().await;
         streams.extend(of.public().await);
         all_end(streams, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
-        // A task that feeds a stream ends with it; where one goes on the limit of the test says so.
+        // Tasks that feed a stream end with it. If a task does not end, the test fails by its time limit.
         while sg.app.live.count() > 0 {
             crate::support::pause().await;
         }
@@ -248,7 +248,7 @@ served! {
     }
 }
 
-/// A connection by hand, with a window for each answer.
+/// Opens an HTTP/2 connection with the given flow-control window per stream.
 async fn by_hand(sg: &TestServer, window: u32) -> h2::client::SendRequest<Bytes> {
     let socket = tokio::net::TcpStream::connect(sg.address).await.unwrap();
     let mut builder = h2::client::Builder::new();
@@ -257,7 +257,7 @@ async fn by_hand(sg: &TestServer, window: u32) -> h2::client::SendRequest<Bytes>
     send
 }
 
-/// Opens a call by the admin, and leaves its message to the test.
+/// Opens a call as the admin. The test sends its message.
 fn head(
     sg: &TestServer,
     connection: &mut h2::client::SendRequest<Bytes>,
@@ -283,7 +283,7 @@ fn a_connection_that_nobody_reads_or_speaks_on_holds_no_drain_up() {
                 head(&sg, &mut unread, "/shoreguard.v1.EventService/WatchEvents");
             body.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
             let answer = answer.await.unwrap();
-            // Says that it speaks HTTP/2, and nothing more; it never answers a ping.
+            // Sends only the preface and the SETTINGS of HTTP/2, and never responds to a ping.
             let mut silent = tokio::net::TcpStream::connect(sg.address).await.unwrap();
             silent
                 .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
@@ -312,12 +312,12 @@ fn a_call_whose_message_comes_late_in_a_drain_is_answered() {
             let mut connection = by_hand(&sg, 1 << 20).await;
             let path = "/openshell.v1.OpenShell/";
             let (call, mut body) = head(&sg, &mut connection, &format!("{path}GetSandbox"));
-            // The head has arrived when a call behind it is answered.
+            // The request headers have arrived when a call sent after them has its response.
             let (behind, mut empty) = head(&sg, &mut connection, &format!("{path}Health"));
             empty.send_data(Bytes::from_static(&[0; 5]), true).unwrap();
             behind.await.unwrap();
             sg.app.stop.cancel();
-            // The access data must not grow stale for as long as a call is in flight.
+            // The access data must not become stale while a call is in progress.
             tokio::time::sleep(Duration::from_millis(2_500)).await;
             let get = old::GetSandboxRequest { name: "box".into(), ..Default::default() };
             body.send_data(crate::proxy::raw::framed(&get), true).unwrap();
@@ -332,7 +332,7 @@ fn a_call_whose_message_comes_late_in_a_drain_is_answered() {
     );
 }
 
-/// A server in a process of its own gets SIGTERM while streams of each kind are open and a call is in flight.
+/// Sends SIGTERM to a server in a process of its own while streams of each kind are open and a call is in progress.
 async fn terminated(engine: Engine) {
     let Some(place) = Place::new(engine).await else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Changes of access are judged by the effective role that results, as the database has it at their turn.
+//! Changes of access are checked against the effective roles that result, as the database has them when the change
+//! runs.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ fn remove_of(subject: pb::Subject, gateway: &str) -> pb::RemoveGatewayRoleReques
     pb::RemoveGatewayRoleRequest { subject, gateway, ..Default::default() }
 }
 
-/// A service principal that is admin of `east` and nothing elsewhere.
+/// Creates a service principal that is admin of `east` and has no other role.
 async fn lead(sg: &TestServer) -> Caller {
     let key = sg.admin().key("lead", pb::Role::None).await;
     sg.admin().bind("lead", "east", pb::Role::Admin).await;
@@ -50,19 +51,19 @@ served! {
         sg.group("ops", pb::Role::None, &[ANA]).await;
         give(&sg, set_of(group("ops"), "east", pb::Role::Admin)).await;
         give(&sg, set_of(user(), "east", pb::Role::Viewer)).await;
-        // The binding holds her down: without it that of her group counts.
+        // Her binding lowers her role: without it, the binding of her group applies.
         let removed = lead.access().remove_gateway_role(remove_of(user(), "east")).await;
         assert_refused!(removed, PermissionDenied, "ROLE_TOO_LOW");
         let ana = sg.login(ANA).await;
         assert_eq!(sees(&ana).await, ["east ROLE_VIEWER"]);
-        // What neither makes nor unmakes an admin is the gateway's admin's to change.
+        // An admin of the gateway can make changes that neither make nor remove an admin.
         lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Operator)).await.unwrap();
         assert_eq!(sees(&ana).await, ["east ROLE_OPERATOR"]);
         let lifted = lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Admin)).await;
         assert_refused!(lifted, PermissionDenied, "ROLE_TOO_LOW");
         admin.access().remove_gateway_role(remove_of(user(), "east")).await.unwrap();
         assert_eq!(sees(&ana).await, ["east ROLE_ADMIN"]);
-        // Now she is one, and is held down by a global admin only.
+        // Now she is an admin, and only a global admin can lower her role.
         let held_down = lead.access().set_gateway_role(set_of(user(), "east", pb::Role::Viewer)).await;
         assert_refused!(held_down, PermissionDenied, "ROLE_TOO_LOW");
         assert_eq!(sees(&ana).await, ["east ROLE_ADMIN"]);
@@ -86,12 +87,12 @@ served! {
             assert_refused!(removed, PermissionDenied, "ROLE_TOO_LOW");
         }
         assert!(sees(&dev).await.is_empty());
-        // With a label that the selector does not match nothing of it results.
+        // If the selector does not match the label, removing the binding results in no role.
         admin.gateways().update_gateway(labelled("east", &[("access/env", "prod")])).await.unwrap();
         for subject in [subject("dev"), user()] {
             lead.access().remove_gateway_role(remove_of(subject, "east")).await.unwrap();
         }
-        // Labels that decide about access are no gateway's admin's to change.
+        // An admin of one gateway cannot change labels that affect access.
         let relabelled = lead.gateways().update_gateway(labelled("east", &[("access/env", "test")])).await;
         assert_refused!(relabelled, PermissionDenied, "ROLE_TOO_LOW");
         assert!(sees(&dev).await.is_empty());
@@ -126,7 +127,7 @@ served! {
         sg.group("ops", pb::Role::None, &[ANA]).await;
         give(&sg, set_of(user(), "east", pb::Role::Viewer)).await;
         give(&sg, set_of(group("ops"), "east", pb::Role::Operator)).await;
-        // As another replica may have done a moment ago: no row of the change log.
+        // As another replica may have done a moment ago: without an entry in the change log.
         sg.sql("UPDATE group_gateway_roles SET role = 'admin'").await;
         let removed = lead.access().remove_gateway_role(remove_of(user(), "east")).await;
         assert_refused!(removed, PermissionDenied, "ROLE_TOO_LOW");
@@ -166,7 +167,7 @@ served! {
         sg.group("ops", pb::Role::None, &[ANA]).await;
         give(&sg, set_of(group("ops"), "east", pb::Role::Viewer)).await;
         give(&sg, set_of(user(), "east", pb::Role::Viewer)).await;
-        // Another change has its turn: the group becomes admin, and that is not committed yet.
+        // Another change has its turn: it makes the group admin, and is not committed yet.
         let mut removing = None;
         let turn = sg.app.db.transaction(async |conn| {
             effect::turn(conn).await?;
@@ -177,7 +178,7 @@ served! {
                 lead.access().remove_gateway_role(remove_of(user(), "east")).await
             }));
             has_begun.await.unwrap();
-            // Waits until the removal waits for its turn, on the engine that has more than one writer.
+            // Waits until the removal waits for its turn. Only PostgreSQL has more than one writer.
             if matches!(conn, shoreguard::db::Conn::Pg(_)) {
                 let waiting = async {
                     while sg.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 0 {

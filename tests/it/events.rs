@@ -1,4 +1,4 @@
-//! Events: one order that readers can resume from, and nobody sees what they may not.
+//! Events: readers can resume from one total order, and each reader sees only permitted events.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn of(id: GatewayId, name: &str) -> GatewayRef {
     GatewayRef { id, name: name.into() }
 }
 
-/// Writes an event of a gateway, or of none, in a transaction that is held open for a while.
+/// Writes an event, of a gateway or without one, in a transaction that is kept open for a while.
 async fn write(app: &App, on: Option<GatewayRef>, what: &str, held: Duration) {
     let event = NewEvent {
         name: "test.happened",
@@ -45,7 +45,7 @@ async fn write(app: &App, on: Option<GatewayRef>, what: &str, held: Duration) {
     app.feed.written();
 }
 
-/// Numbers what was written, here and now.
+/// Assigns sequence numbers to the written events.
 async fn number(app: &Arc<App>) {
     workers::once(app, &worker::SEQUENCER).await.unwrap();
 }
@@ -58,7 +58,8 @@ fn watch(after_sequence: i64) -> pb::WatchEventsRequest {
     pb::WatchEventsRequest { after_sequence, ..Default::default() }
 }
 
-/// From now on, without what the preparations of a test have written and what has no place yet.
+/// A watch from now on. It selects the events of the test, since events of its setup may not have a sequence number
+/// yet.
 fn from_now() -> pb::WatchEventsRequest {
     pb::WatchEventsRequest { names: vec!["test.happened".to_owned()], ..watch(-1) }
 }
@@ -75,7 +76,7 @@ fn payloads(events: &[pb::Event]) -> Vec<&str> {
         .collect()
 }
 
-/// Many writers at once, each of some `apps`; answers what they have written, sorted.
+/// Runs many writers concurrently, spread over `apps`. Returns what they have written, sorted.
 async fn flood(apps: &[Arc<App>]) -> Vec<String> {
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
@@ -84,7 +85,7 @@ async fn flood(apps: &[Arc<App>]) -> Vec<String> {
             let mut written = Vec::new();
             for n in 0..EACH {
                 let what = format!("{writer}-{n}");
-                // As good as random, and the same in each run.
+                // Pseudo-random, and the same in each run.
                 let held = Duration::from_micros((writer * 7_919 + n * 104_729) % 4_000);
                 write(&app, None, &what, held).await;
                 written.push(json!({ "what": what }).to_string());
@@ -198,7 +199,7 @@ served! {
         }
         let on = |gateway: &pb::Gateway| Some(of(id(gateway), &gateway.name));
         let mut quick = sg.with(&key).events().watch_events(from_now()).await.unwrap().into_inner();
-        // Takes one byte at a time.
+        // Receives one byte at a time.
         let mut raw = Raw::connect_with_window(&sg, &key, 1).await;
         let (response, mut request) = raw.open(raw.post("/shoreguard.v1.EventService/WatchEvents"));
         request.send_data(framed(&from_now()), true).unwrap();
@@ -221,7 +222,7 @@ served! {
             read.extend(slow.data().await.unwrap().unwrap());
         }
         let read = String::from_utf8_lossy(&read);
-        // The first of them may have been on their way in HTTP/2 already.
+        // The first of these events may already have been sent on the connection.
         assert!(read.contains("first") && !read.contains("core-11"), "{read}");
         sg.finish().await;
     }
@@ -305,7 +306,7 @@ served! {
 
         sg.app.clock.advance(Duration::from_hours(24 * 31));
         feed::refresh(&sg.app).await.unwrap();
-        // Past the lease of the worker that runs beside the test.
+        // Expires the lease of the worker that runs beside the test.
         sg.app.db.move_clock(Duration::from_secs(31));
         let worked = workers::once(&sg.app, &worker::RETENTION).await.unwrap().unwrap();
         assert_eq!(i64::try_from(worked.done).unwrap(), head);

@@ -1,4 +1,4 @@
-//! T16: what a flood costs.
+//! T16: limits on floods of requests, and on writes when disk space is low.
 
 use shoreguard::access::policy::Streaming;
 use shoreguard::db::Engine;

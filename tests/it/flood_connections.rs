@@ -1,4 +1,4 @@
-//! T16: what many connections cost everybody else.
+//! T16: many connections do not harm other callers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
@@ -23,14 +23,14 @@ use crate::support::server::{Caller, TestServer, build, config};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
-/// The descriptors of the server that is flooded.
+/// Limit of file descriptors of the flooded server.
 const DESCRIPTORS: u32 = 1_024;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Makes sure that the tests themselves may hold so many descriptors more than they do now.
+/// Raises the limit of file descriptors of the test process to its maximum, and checks that it is at least `count`.
 fn need_descriptors(count: u64) {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
@@ -44,25 +44,25 @@ async fn socket(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-/// Opens connections that say nothing, half of a request's head, or that they speak HTTP/2.
+/// Opens connections that send nothing, a part of a request's head, or only the start of HTTP/2.
 async fn idle(count: usize, from: &str, to: SocketAddr) -> Vec<TcpStream> {
     let preface = [PREFACE, SETTINGS].concat();
     let said: [&[u8]; 3] = [b"", b"GET /metrics HT", &preface];
     let mut held = Vec::new();
     for n in 0..count {
         let mut socket = socket(from, to).await;
-        // One that is closed already refuses it.
+        // The write fails if the server has already closed the connection.
         let _ = socket.write_all(said[n % said.len()]).await;
         held.push(socket);
     }
     held
 }
 
-/// Reads until the other end closes, for a bounded time.
+/// Reads until the other end closes the connection, with a time limit.
 async fn closed(socket: &mut TcpStream) -> Vec<u8> {
     let mut read = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut read)).await;
-    // A reset ends it as well.
+    // A reset ends the connection as well.
     let _ = ended.expect("the connection is not closed");
     read
 }
@@ -74,7 +74,7 @@ async fn list(caller: &Caller) {
 }
 
 async fn everything_answers(child: &Child, key: &str, new: &str) {
-    // Each on a connection of its own.
+    // Each call uses a connection of its own.
     list(&child.caller(Some(key))).await;
     let test = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
     let probed = child.caller(Some(key)).gateways().test_gateway(test).await.unwrap();
@@ -161,11 +161,11 @@ fn past_the_bound_a_connection_is_closed_while_all_others_have_calls_in_flight()
         }
         let mut past = socket("127.0.0.1", sg.address).await;
         assert!(closed(&mut past).await.is_empty());
-        // Another address has room, and at its bound an idle connection of its own ends.
+        // Another address still has room. When it reaches its limit, one of its own idle connections is closed.
         let mut others = idle(9, "127.0.0.2", sg.address).await;
         closed(&mut others[0]).await;
         drop(watches.pop());
-        // The place is free as soon as the server knows.
+        // The slot becomes free when the server notices that the stream was closed.
         let again = async {
             while watches.len() < 8 {
                 let request = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
@@ -189,7 +189,7 @@ fn an_idle_connection_is_told_to_go_and_one_with_a_call_stays() {
         .await;
         let request = pb::WatchEventsRequest { after_sequence: -1, ..Default::default() };
         let mut watch = sg.admin().events().watch_events(request).await.unwrap().into_inner();
-        // A client that follows.
+        // A client that obeys the GOAWAY.
         let io = hyper_util::rt::TokioIo::new(socket("127.0.0.1", sg.address).await);
         let executor = hyper_util::rt::TokioExecutor::new();
         let (sender, connection) =
@@ -198,7 +198,7 @@ fn an_idle_connection_is_told_to_go_and_one_with_a_call_stays() {
                 .unwrap();
         tokio::time::timeout(Duration::from_secs(20), connection).await.unwrap().unwrap();
         assert!(sender.is_closed());
-        // One that does not.
+        // A client that ignores the GOAWAY.
         let mut deaf = socket("127.0.0.1", sg.address).await;
         deaf.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
         let read = closed(&mut deaf).await;
@@ -213,10 +213,10 @@ fn an_idle_connection_is_told_to_go_and_one_with_a_call_stays() {
 }
 
 const GOAWAY: u8 = 7;
-/// What GOAWAY says of a peer that causes too much.
+/// Error code in a GOAWAY to a peer that causes too much load.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Kind and payload of each frame of HTTP/2.
+/// Returns type and payload of each HTTP/2 frame.
 fn frames(mut read: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (head, rest) = read.split_at_checked(9)?;
@@ -235,12 +235,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A request that breaks its promise: five bytes are announced, and one comes. The stream is reset for it.
+/// A malformed request: it announces five bytes and sends one, so its stream is reset.
 fn broken_request(stream: u32) -> Vec<u8> {
     let literal = |name: &[u8], value: &str| {
         [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
     };
-    // Names by their place in the static table of HPACK: :method POST, :scheme http, :path, :authority, content-type,
+    // Names by their index in the static table of HPACK: :method POST, :scheme http, :path, :authority, content-type,
     // content-length.
     let head = [
         vec![0x83, 0x86],
@@ -264,7 +264,7 @@ fn a_connection_whose_streams_fail_again_and_again_is_closed() {
             sent.extend(broken_request(2 * n + 1));
         }
         let sends = async {
-            // The other end closes before all is written.
+            // The server closes the connection before everything is written.
             let _ = writing.write_all(&sent).await;
         };
         let reads = async {

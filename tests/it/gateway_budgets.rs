@@ -1,4 +1,4 @@
-//! Gateways that tell more than is taken of one.
+//! Gateways that send more than their budget.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::proxy::rogue::{Asked, rogue, says};
 use crate::support::dump;
 use crate::support::server::TestServer;
 
-/// Enough for probes and for some lists, and for no more.
+/// Enough for probes and for a few lists.
 const BYTES_MAX: u64 = 2_048;
-/// Enough for probes, and to begin to watch.
+/// Enough for probes and for the start of a watch.
 const MESSAGES_MAX: u64 = 50;
-/// Lists that are more than that, by far.
+/// Number of lists that far exceeds the budget.
 const FLOOD: usize = 1_000;
 
 fn tight(config: &mut Config) {
@@ -53,7 +53,7 @@ async fn told(sg: &TestServer, name: &str) -> usize {
     dump::table(&sg.app.db, "events").await.matches(name).count()
 }
 
-/// Time passes, for leases too.
+/// Advances the clocks, including the one of leases.
 async fn pass(sg: &TestServer, time: Duration) {
     sg.app.clock.advance(time);
     sg.app.db.move_clock(time.max(Duration::from_secs(31)));
@@ -65,7 +65,7 @@ async fn probes(sg: &TestServer) {
     workers::once(&sg.app, &PROBES).await.unwrap();
 }
 
-/// A thousand sandboxes, from wherever it was asked for: there is no last page.
+/// Returns a thousand sandboxes from any offset: there is no last page.
 async fn endless(_: usize, request: Asked, respond: SendResponse<Bytes>) {
     let (data, _) = read(request.into_body()).await;
     let from = old::ListSandboxesRequest::decode(&data[5..]).unwrap().offset;
@@ -86,7 +86,7 @@ fn chatty(config: &mut Config) {
     config.gateways.messages_per_minute = MESSAGES_MAX;
 }
 
-/// Lists until the gateway has told too much.
+/// Lists sandboxes until the gateway is over its budget.
 async fn flood(sg: &TestServer, gateway: &str) -> tonic::Status {
     for _ in 0..FLOOD {
         if let Err(status) = list(sg, gateway).await {
@@ -112,7 +112,7 @@ served! {
         assert_eq!(shown.status(), Degraded);
         assert_eq!(shown.last_error, format!("it sends more than {BYTES_MAX} bytes a minute"));
         assert_eq!(get(&sg, "quiet").await.status(), Healthy);
-        // It goes on, and is probed as well; that is told of once.
+        // The gateway stays over its budget and is probed as well. Each event is emitted only once.
         flood(&sg, "loud").await;
         workers::once(&sg.app, &EXCESSES).await.unwrap();
         probes(&sg).await;

@@ -1,4 +1,4 @@
-//! Probes verify the credential of a gateway: `Health` alone, which needs none, proves nothing.
+//! Probes verify the credential of a gateway. `Health` alone needs no credential and proves nothing.
 
 use std::time::Duration;
 
@@ -65,9 +65,9 @@ async fn test(sg: &TestServer) -> pb::TestGatewayResponse {
     sg.admin().gateways().test_gateway(request).await.unwrap().into_inner()
 }
 
-/// One round of probes.
+/// Runs one round of probes.
 async fn probes(sg: &TestServer) {
-    // In steps for which the access data stays fresh: a watch would end otherwise.
+    // Advances in steps for which the access data stays fresh, since a watch would end otherwise.
     for _ in 0..8 {
         let step = Duration::from_secs(4);
         sg.app.clock.advance(step);
@@ -77,7 +77,7 @@ async fn probes(sg: &TestServer) {
     workers::once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
 }
 
-/// Number of events of each of: `status_changed`, `finding_opened`, `finding_closed`.
+/// Returns the number of events of each kind: `status_changed`, `finding_opened`, `finding_closed`.
 async fn events(sg: &TestServer) -> [usize; 3] {
     let all = dump::table(&sg.app.db, "events").await;
     ["status_changed", "finding_opened", "finding_closed"]
@@ -175,7 +175,7 @@ served! {
                 assert_usable(&get(&sg).await);
                 assert!(test(&sg).await.usable, "the working credential was replaced");
             }
-            // A user who is no platform admin is usable if its role is reported.
+            // The credential of a user without the role of a platform admin is usable if its roles are reported.
             let user = rotate(&admin, token("user"), false).await;
             assert_eq!(user.is_ok(), method == "GetCurrentUser", "{version}: {user:?}");
             unregister(&sg).await;
@@ -194,7 +194,7 @@ served! {
             unregister(&sg).await;
             simulator.stop().await;
         }
-        // An unknown version that is pinned to a generation may have the method or not.
+        // A gateway with an unknown version that is pinned to a generation may lack the method.
         let simulator = start(Generation::V0_0, "nightly", Some("one")).await;
         let unsupported = register(&sg, &simulator, Some("one")).await;
         assert_eq!((unsupported.status(), findings(&unsupported)), (Degraded, vec![]), "nothing is sent to it");
@@ -286,7 +286,7 @@ served! {
         assert_usable(&register(&sg, &simulator, Some("one")).await);
         let request = pb::WatchGatewaysRequest::default();
         let mut watching = sg.admin().gateways().watch_gateways(request).await.unwrap().into_inner();
-        // How it is now: nothing is on its way while the clock moves.
+        // Waits for the current state, so that no message is pending while the clock moves.
         while !matches!(
             watching.message().await.unwrap().unwrap().change,
             Some(pb::watch_gateways_response::Change::Gateway(_))
@@ -332,7 +332,7 @@ served! {
     }
 }
 
-/// How a gateway answers `GetGatewayInfo`.
+/// How a gateway responds to `GetGatewayInfo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Info {
     Told,

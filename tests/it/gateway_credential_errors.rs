@@ -1,4 +1,4 @@
-//! Errors of own methods, audit entries and operations if a gateway rejects Shoreguard's credential.
+//! Errors of Shoreguard's own methods, audit entries and operations if a gateway rejects Shoreguard's credential.
 
 use shoreguard::pb::v1 as pb;
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
@@ -27,7 +27,7 @@ async fn rejecting(sg: &TestServer, name: &str, generation: Generation) -> Simul
     simulator
 }
 
-/// A call of each kind.
+/// Makes a call of each kind. Returns their results.
 async fn calls(sg: &TestServer, gateway: &str) -> Vec<(&'static str, Result<(), Status>)> {
     let admin = sg.admin();
     let (mut sandboxes, mut gateways) = (admin.sandboxes(), admin.gateways());
@@ -74,7 +74,7 @@ async fn calls(sg: &TestServer, gateway: &str) -> Vec<(&'static str, Result<(), 
     ]
 }
 
-/// The first message of a stream.
+/// Reads the first message of a stream.
 async fn first<M>(
     stream: Result<tonic::Response<tonic::Streaming<M>>, Status>,
 ) -> Result<(), Status> {

@@ -1,4 +1,4 @@
-//! Credentials of gateways: replaced in place, fetched from an identity provider, and watched until they end.
+//! Credentials of gateways: replacement in place, access tokens in use, and events before certificates expire.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ async fn expiring(sg: &TestServer) -> usize {
     dump::table(&sg.app.db, "events").await.matches("gateway.cert_expiring").count()
 }
 
-/// A gateway that wants a token which is told to it.
+/// Starts a gateway that requires the bearer token `known`.
 pub(crate) async fn guarded_by_token(known: &str) -> Simulator {
     let mut options = SimulatorOptions::plain(Generation::V0_1);
     options.require_bearer = Some(known.to_owned());
@@ -166,7 +166,7 @@ served! {
         }
         drop(stream);
 
-        // On the caller's own word it is stored without asking.
+        // With `unproven` the token is stored without a test.
         assert!(rotate(&admin, token("three"), true).await.unwrap().rotated);
         who(&admin).await.unwrap_err();
         assert_refused!(rotate(&admin, pb::GatewayCredentials::default(), false).await, InvalidArgument, "INVALID_FIELD");
@@ -194,7 +194,7 @@ served! {
         assert!(!rotation.is_finished(), "the new credentials are still being proven");
         assert!(rotation.await.unwrap().unwrap().rotated);
         assert_eq!(get(&sg).await.version, "0.1.6");
-        // Where the rotation puts back what was found before, the next probe finds the new version once more.
+        // If the rotation restored the old version, the next probe would report the new version a second time.
         let told = dump::table(&sg.app.db, "events").await.matches("gateway.version_changed").count();
         assert_eq!(told, 1);
         simulator.stop().await;
@@ -213,7 +213,7 @@ served! {
         simulator.require_bearer(&["two"]);
         held.settings(None).await.expect("a new call shows the new token");
 
-        // T04: to another address nothing goes that was begun at this one.
+        // T04: a call that began for one address never reaches another one.
         let moved = pb::UpdateGatewayRequest {
             gateway: "edge".into(),
             update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".into(), "credentials".into()] }),
@@ -244,7 +244,7 @@ served! {
             probe(&sg).await;
             assert_eq!(expiring(&sg).await, told);
         }
-        // Another one is told of anew.
+        // A new certificate has events of its own.
         rotate(&sg.admin(), ours(&clients, 45 * DAY), true).await.unwrap();
         assert_eq!(expiring(&sg).await, 4);
         simulator.stop().await;

@@ -1,4 +1,4 @@
-//! How gateways have been, as probes have found, over the wire.
+//! Status and history of gateways, as found by probes, through the API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +31,14 @@ async fn health(sg: &TestServer, gateway: &str) -> pb::GetGatewayHealthResponse 
     sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner()
 }
 
-/// Time passes, for leases too.
+/// Advances the clocks, including the one of leases.
 async fn pass(sg: &TestServer, time: Duration) {
     sg.app.clock.advance(time);
     sg.app.db.move_clock(time.max(Duration::from_secs(31)));
     feed::refresh(&sg.app).await.unwrap();
 }
 
-/// One round of probes, half a minute after the last.
+/// Runs one round of probes, half a minute after the last one.
 async fn probes(sg: &TestServer) {
     pass(sg, Duration::from_secs(30)).await;
     workers::once(&sg.app, &PROBES).await.unwrap().expect("its lease has expired");
@@ -48,13 +48,13 @@ async fn told(sg: &TestServer, name: &str) -> usize {
     dump::table(&sg.app.db, "events").await.matches(name).count()
 }
 
-/// How often a method was called.
+/// Returns how often a method was called.
 fn asked(simulator: &Simulator, method: &str) -> u64 {
     let calls = simulator.calls();
     calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, times)| times).sum()
 }
 
-/// Waits until it is called more often than that.
+/// Waits until a method was called more than `times` times.
 async fn until_asked(simulator: &Simulator, method: &str, times: u64) {
     while asked(simulator, method) == times {
         tokio::task::yield_now().await;
@@ -114,14 +114,14 @@ served! {
 }
 
 served! {
-    // Nobody probes but the test.
+    // Only the test probes.
     tuned |config| config.gateways.probe_interval_seconds = 3600;
 
     async fn wp47_a_gateway_is_only_what_its_last_probe_said_and_not_for_long(sg: TestServer) {
         let edge = simulator().await;
         let registered = sg.gateway("edge", edge.addr()).await;
         assert_eq!(registered.status(), Healthy);
-        // Nobody has probed for long: it may be well, and nobody knows.
+        // Without a probe for hours, the status of the gateway is unknown.
         pass(&sg, Duration::from_hours(4)).await;
         let stale = get(&sg, "edge").await;
         assert_eq!(stale.status(), pb::GatewayStatus::Unknown);
@@ -153,7 +153,7 @@ served! {
             let app = Arc::clone(&sg.app);
             let round = sg.app.spawn(async move { workers::once(&app, &worker).await });
             until_asked(&edge, method, times).await;
-            // It is held up for so long that another goes on.
+            // The round is delayed for so long that another replica takes over the lease.
             pass(&sg, Duration::from_secs(31)).await;
             let taken = leases::acquire(&sg.app.db, worker.name, "another", Duration::from_secs(30)).await.unwrap();
             assert!(taken.is_some(), "{}", worker.name);
@@ -174,7 +174,7 @@ served! {
             let request = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
             sg.app.spawn(async move { client.test_gateway(request).await.unwrap().into_inner() })
         };
-        // A later probe was faster.
+        // A later probe finishes first.
         let times = asked(&old, "Health");
         let late = silent(&old);
         until_asked(&old, "Health", times).await;
@@ -182,7 +182,7 @@ served! {
         assert!(sg.admin().gateways().test_gateway(request).await.unwrap().into_inner().reachable);
         assert!(!late.await.unwrap().reachable, "whoever has asked is told what it has met");
         assert_eq!(get(&sg, "edge").await.status(), Healthy);
-        // The gateway is another one by now.
+        // The gateway has moved to another address before the probe finishes.
         let times = asked(&old, "Health");
         let late = silent(&old);
         until_asked(&old, "Health", times).await;
@@ -231,11 +231,11 @@ served! {
 
     async fn wp72_an_outage_of_many_delays_none_that_is_well(sg: TestServer) {
         let (many, well) = (simulator().await, simulator().await);
-        // Twice as many as are asked at once.
+        // Twice the number of concurrent probes.
         for n in 0..128 {
             sg.gateway(&format!("many-{n}"), many.addr()).await;
         }
-        // So many that some come late in whatever order they are asked.
+        // So many that some are probed late in any order.
         let names: Vec<String> = (0..8).map(|n| format!("well-{n}")).collect();
         let mut before = Vec::new();
         for name in &names {
@@ -255,7 +255,7 @@ served! {
         let silent = list.iter().filter(|gateway| gateway.status() == Unreachable).count();
         assert_eq!((list.len(), silent), (136, 0), "they were asked before the first silent one was given up");
         assert_eq!(round.await.unwrap().unwrap().done, 136);
-        // What did not answer comes last from now on, and is asked all the same.
+        // Gateways that do not respond are probed last from now on, but are still probed.
         many.clear_scripts();
         probes(&sg).await;
         assert_eq!(get(&sg, "many-0").await.status(), Healthy);

@@ -1,4 +1,4 @@
-//! Gateways whose tokens are fetched from an identity provider.
+//! Gateways whose access tokens are fetched from an identity provider.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ served! { tuned issuers;
         let stored = admin.gateways().register_gateway(request).await.unwrap().into_inner().gateway.unwrap();
         assert_eq!((stored.auth_mode(), stored.oidc_client.as_ref()), (pb::GatewayAuthMode::OidcClient, Some(&oidc_client)));
         assert!(stored.has_oidc_client_secret);
-        // The probe of the registration has fetched one of its own.
+        // The probe of the registration has fetched a token of its own.
         let fetched = corp.count("token").await;
         simulator.require_bearer(&["granted-1-gateway", "granted-2-gateway", "granted-3-gateway"]);
         for _ in 0..3 {
@@ -50,7 +50,8 @@ served! { tuned issuers;
         let held = corp.count("token").await;
         assert_eq!(held, fetched + 1, "one token serves them all");
 
-        // Near its end the next one is fetched while it serves on; past its end nothing else is shown.
+        // Shortly before the token expires, the next one is fetched while the current one stays in use. An expired
+        // token is never used.
         sg.pass(Duration::from_secs(85)).await;
         who(&admin).await.unwrap();
         while corp.count("token").await == held {
@@ -71,7 +72,7 @@ served! { tuned issuers;
         assert_refused!(wrong, FailedPrecondition, "CREDENTIALS_UNPROVEN");
         who(&admin).await.unwrap();
 
-        // T04: another token URL takes the secret nowhere.
+        // T04: the secret is not sent to another token URL.
         let elsewhere = pb::UpdateGatewayRequest {
             gateway: "edge".into(),
             update_mask: Some(prost_types::FieldMask { paths: vec!["oidc_client".into()] }),
@@ -86,7 +87,7 @@ served! { tuned issuers;
     }
 }
 
-/// A gateway whose tokens are fetched there.
+/// Returns a registration of a gateway whose tokens are fetched at `token_url`.
 fn fetching(simulator: &Simulator, token_url: &str) -> pb::RegisterGatewayRequest {
     pb::RegisterGatewayRequest {
         auth_mode: pb::GatewayAuthMode::OidcClient.into(),
@@ -104,7 +105,7 @@ fn fetching(simulator: &Simulator, token_url: &str) -> pb::RegisterGatewayReques
     }
 }
 
-/// An identity provider is waited for longer than nothing is fetched after a failure.
+/// Sets the timeout of the identity provider to more than the pause after a failed fetch.
 fn patient(config: &mut Config) {
     issuers(config);
     config.gateways.connect_timeout_seconds = RETRY.as_secs() + 1;
@@ -119,7 +120,7 @@ served! { tuned patient;
         sg.pass(Duration::from_hours(1)).await;
         corp.tell(Control::Behave("token".to_owned(), How::Hang)).await;
         let asked = corp.count("token").await;
-        // Whoever gives up takes nobody's fetch along.
+        // A caller that times out does not cancel the fetch for the others.
         let mut hasty = Request::new(openshell::GetCurrentUserRequest {});
         hasty.set_timeout(Duration::from_millis(300));
         admin.openshell_v0_1().get_current_user(hasty).await.unwrap_err();

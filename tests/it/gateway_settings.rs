@@ -1,4 +1,4 @@
-//! Settings of gateways over the wire, and what is found from them.
+//! Settings of gateways through the API, and the findings that result from them.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ async fn list(
     Ok(caller.gateways().list_gateway_settings(request).await?.into_inner().gateway_settings)
 }
 
-/// Value, scope and whether it is managed by the gateway.
+/// Returns value and scope of a setting, and whether the gateway manages it.
 async fn one(
     caller: &Caller,
     gateway: &str,
@@ -89,7 +89,7 @@ async fn findings(sg: &TestServer, gateway: &str) -> Vec<pb::GatewayFinding> {
     found.gateway.unwrap().findings
 }
 
-/// One look at every gateway, whoever held the lease before; answers how many news there were.
+/// Checks every gateway once, after the lease of the worker has expired. Returns how many findings have changed.
 async fn look(sg: &TestServer) -> usize {
     sg.app.db.move_clock(Duration::from_secs(31));
     workers::once(&sg.app, &LOOKS).await.unwrap().expect("its lease has expired").done
@@ -99,7 +99,7 @@ async fn told(sg: &TestServer, event: &str) -> usize {
     dump::table(&sg.app.db, "events").await.matches(event).count()
 }
 
-/// Whoever sets it asks the gateway itself.
+/// Changes the setting directly on the gateway, without Shoreguard.
 async fn behind_our_back(simulator: &Simulator, mode: &str) {
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", simulator.addr()));
     let channel = channel.unwrap().connect().await.unwrap();
@@ -110,7 +110,7 @@ async fn behind_our_back(simulator: &Simulator, mode: &str) {
         setting_value: Some(old_sandbox::SettingValue { value: Some(value) }),
         ..Default::default()
     };
-    // The fields are the same in both generations.
+    // The fields are equal in both generations.
     let mut client = old::open_shell_client::OpenShellClient::new(channel);
     client.update_config(update).await.unwrap();
 }
@@ -198,12 +198,12 @@ served! {
             set(&admin, to_set(name, "", MODE, text("auto"))).await.unwrap();
             assert_eq!(findings(&sg, name).await, found, "since then, and told of once");
 
-            // A gateway that is asked and does not answer has not changed its mind.
+            // If the gateway returns an error, the finding stays.
             simulator.script("GetGatewayConfig", Script::TrailersOnly { code: tonic::Code::Internal, message: "no".into() }, Times::All);
             assert_eq!(look(&sg).await, 0);
             assert_eq!(findings(&sg, name).await, found);
             simulator.clear_scripts();
-            // What a caller changes of the gateway meanwhile leaves it alone.
+            // Another change of the gateway in the meantime leaves the finding unchanged.
             let describe = pb::UpdateGatewayRequest {
                 gateway: name.into(),
                 update_mask: Some(prost_types::FieldMask { paths: vec!["description".into()] }),

@@ -1,4 +1,4 @@
-//! Taking a gateway out, with what hangs on it.
+//! Unregistering a gateway, with everything that belongs to it.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ served! {
         let open = pb::CreateSshSessionRequest { gateway: "edge".into(), sandbox: "box".into(), ..Default::default() };
         admin.sandboxes().create_ssh_session(open).await.unwrap();
 
-        // A command that goes on, and a stock client that watches.
+        // A command that keeps running, and a stock client that watches.
         let run = pb::StartExecSandboxRequest {
             gateway: "edge".into(),
             sandbox: "box".into(),

@@ -1,4 +1,4 @@
-//! Gateways as they change, as a stream.
+//! Watching gateways.
 
 use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
@@ -15,7 +15,7 @@ async fn watch(caller: &Caller, after_sequence: i64) -> Streaming<pb::WatchGatew
     caller.gateways().watch_gateways(request).await.unwrap().into_inner()
 }
 
-/// The changes until the cursor has moved past them, and the cursor.
+/// Reads changes until the cursor has moved past them. Returns the changes and the cursor.
 async fn next(stream: &mut Streaming<pb::WatchGatewaysResponse>) -> (Vec<Change>, i64) {
     let mut changes = Vec::new();
     loop {
@@ -92,7 +92,7 @@ served! {
         let [Change::Gateway(up)] = changes.as_slice() else { panic!("{changes:?}") };
         assert_eq!((up.status(), up.description.as_str()), (pb::GatewayStatus::Healthy, "for both"));
 
-        // One more gateway to see is told of without an event about it.
+        // A gateway that becomes visible is reported without an event about it.
         sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
         describe(&sg, "hidden", "for all").await;
         assert_eq!(names(&next(&mut own).await.0), ["hidden"]);
@@ -105,7 +105,8 @@ served! {
         assert_eq!(names(&next(&mut again).await.0), ["edge"]);
         unregister(&sg, "edge").await;
         let gone = loop {
-            // The role went with the gateway, and with it the right to watch, unless the change comes first.
+            // The role was deleted with the gateway, and with it the permission to watch. The stream may end before it
+            // reports the change.
             match again.message().await {
                 Ok(Some(message)) if message.change.is_none() => {}
                 Ok(Some(message)) => break message.change,
@@ -144,7 +145,7 @@ served! {
         let (all, cursor) = next(&mut own).await;
         assert_eq!(names(&all), ["edge"]);
         drop(own);
-        // No event about a gateway comes of it.
+        // This causes no event about a gateway.
         sg.admin().bind("look", "hidden", pb::Role::Viewer).await;
         let mut again = watch(&viewer, cursor).await;
         let (changes, _) = next(&mut again).await;
@@ -156,7 +157,7 @@ served! {
     }
 }
 
-/// Gives the events their places that have none: no background job runs here.
+/// Assigns sequence numbers to the events that have none, since no background job runs here.
 async fn number(sg: &TestServer) {
     workers::once(&sg.app, &SEQUENCER).await.unwrap();
 }
@@ -172,7 +173,7 @@ fn a_gateway_that_is_registered_anew_is_not_gone() {
             assert_eq!(names(&next(&mut all).await.0), ["edge"]);
             unregister(&sg, "edge").await;
             let id = sg.gateway("edge", edge.addr()).await.id;
-            // Both come at once.
+            // Both changes become visible together.
             number(&sg).await;
             let (changes, _) = next(&mut all).await;
             assert!(

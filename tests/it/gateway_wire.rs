@@ -1,5 +1,5 @@
-//! How a gateway is reached and understood: scheme, credentials and generation mean what they say, and a name that is
-//! not registered reaches nothing.
+//! Connections to gateways: scheme, credentials and generation have the configured effect, and an unregistered name
+//! causes no connection.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -57,7 +57,7 @@ async fn delete(caller: &Caller, gateway: &str, name: &str) -> Result<(), Status
     caller.openshell_v0_0().delete_sandbox(to(gateway, request)).await.map(drop)
 }
 
-/// Asks our own API about a gateway in every way that could make the server look for it.
+/// Calls every method that could make the server look for the gateway. Returns their errors.
 async fn about(caller: &Caller, gateway: &str) -> Vec<Status> {
     let gateway = || gateway.to_owned();
     let test = pb::TestGatewayRequest { gateway: gateway(), ..Default::default() };
@@ -119,7 +119,7 @@ served! {
         };
         let token = |token: &str| Some(pb::GatewayCredentials { bearer_token: token.to_owned(), ..Default::default() });
 
-        // The scheme alone decides about TLS, and a certificate of ours is not needed for it.
+        // Only the scheme decides about TLS. A client certificate of Shoreguard is not required for it.
         let stored = registered(&sg, at("tls", &over_tls, pb::GatewayScheme::Https)).await;
         assert_eq!((stored.status(), stored.auth_mode()), (pb::GatewayStatus::Degraded, pb::GatewayAuthMode::None));
         for (name, simulator, scheme) in [
@@ -132,7 +132,7 @@ served! {
         }
         assert!(plain.calls().is_empty(), "nothing falls back to plaintext");
 
-        // The auth mode decides what is shown.
+        // The auth mode decides which credential is sent.
         assert_refused!(who(&admin, "tls").await, FailedPrecondition, "GATEWAY_CREDENTIAL_REFUSED");
         assert!(!over_tls.last_headers("GetCurrentUser").unwrap().contains_key("authorization"));
         let bearer = pb::RegisterGatewayRequest {
@@ -252,14 +252,14 @@ served! {
             assert!(!calls.contains_key(&format!("/openshell.v1.OpenShell/{method}")), "{method} has reached the gateway");
         }
 
-        // What fits, and what follows the version, governs.
+        // A generation set by hand that matches the version is used, and so is the version's own generation.
         pin(&sg, "edge", pb::WireGeneration::V00).await;
         delete(&admin, "edge", "one").await.unwrap();
         let unpinned = pin(&sg, "edge", pb::WireGeneration::Unspecified).await;
         assert_eq!((unpinned.wire_note.as_str(), unpinned.wire_generation()), ("", pb::WireGeneration::V00));
         assert_eq!(delete(&admin, "edge", "none").await.unwrap_err().code(), Code::NotFound);
 
-        // A version that tells nothing is what setting it by hand is for.
+        // Setting the generation by hand is intended for versions that do not reveal it.
         let nightly = start(Generation::V0_0, "nightly").await;
         sg.gateway("nightly", nightly.addr()).await;
         assert_refused!(delete(&admin, "nightly", "none").await, FailedPrecondition, "WIRE_UNSUPPORTED");

@@ -1,4 +1,4 @@
-//! The registry of gateways, over the wire.
+//! The registry of gateways, through the API.
 
 use std::collections::HashMap;
 
@@ -117,7 +117,7 @@ served! {
         assert_eq!(detail["endpoint"], json!({ "from": old.addr().to_string(), "to": new.addr().to_string() }));
         let words = ["credentials", "description", "labels"].map(|key| detail[key].as_str().unwrap_or_default());
         assert_eq!(words, ["replaced", "changed", "changed"]);
-        // What was named and is as it was before is no change.
+        // A field in the mask whose value stays the same is not recorded as a change.
         let pin = pb::UpdateGatewayRequest {
             update_mask: Some(mask(&["pinned_generation", "description"])),
             pinned_generation: pb::WireGeneration::V01.into(),
@@ -175,7 +175,7 @@ served! {
         let next = pb::ListGatewaysRequest { page_size: 3, page_token: page.next_page_token.clone(), ..Default::default() };
         let page = admin.gateways().list_gateways(next.clone()).await.unwrap().into_inner();
         assert_eq!((page.gateways.len(), page.next_page_token.as_str()), (1, ""));
-        // T19: a token is bound to the question and to the caller.
+        // T19: a page token is bound to the request and to the caller.
         let other = pb::ListGatewaysRequest { label_selector: "env".into(), ..next.clone() };
         assert_refused!(admin.gateways().list_gateways(other).await, InvalidArgument, "INVALID_FIELD");
         let key = admin.key("other", pb::Role::Admin).await;
@@ -236,7 +236,8 @@ served! {
         let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
         admin.openshell_v0_1().get_current_user(user).await.unwrap();
 
-        // Its admin can't move it at all, and a global admin can't take the token along.
+        // The admin of the gateway cannot change its endpoint, and a global admin cannot keep the token with a new
+        // endpoint.
         let key = admin.key("lead", pb::Role::None).await;
         admin.bind("lead", "edge", pb::Role::Admin).await;
         let moved = pb::UpdateGatewayRequest {
@@ -297,7 +298,7 @@ served! {
         let row = shoreguard::resources::gateways::store::by_name(&mut sg.app.db.read().await.unwrap(), "edge").await.unwrap().unwrap();
         let sealed = row.bearer_token.clone().unwrap();
         assert!(!sealed.windows(11).any(|w| w == b"very-secret"));
-        // Moved to another gateway's row, or to another endpoint, it does not open.
+        // It cannot be unsealed in the row of another gateway or with another endpoint.
         let mut other = row.clone();
         other.name = "other".into();
         assert!(shoreguard::upstream::targets::from_row(&sg.app.reach(), &other).is_err());

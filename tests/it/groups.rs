@@ -1,4 +1,4 @@
-//! Groups, over the wire.
+//! Groups, through the API.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn get(group: &str) -> pb::GetGroupRequest {
     pb::GetGroupRequest { group: group.to_owned() }
 }
 
-/// A change of these fields.
+/// Returns an update of these fields.
 fn update(group: &str, paths: &[&str]) -> pb::UpdateGroupRequest {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     pb::UpdateGroupRequest {
@@ -155,7 +155,7 @@ served! {
         let only_role = pb::UpdateGroupRequest { role: pb::Role::Operator.into(), ..update("ops", &["role"]) };
         let changed = admin.groups().update_group(only_role).await.unwrap().into_inner().group.unwrap();
         assert_eq!((changed.description.as_str(), changed.role()), ("kept", pb::Role::Operator));
-        // Said, but not in the mask.
+        // Set, but not in the mask.
         let other = pb::UpdateGroupRequest { description: "lost".into(), role: pb::Role::None.into(), name: "sre".into(), ..update("ops", &["name"]) };
         let changed = admin.groups().update_group(other).await.unwrap().into_inner().group.unwrap();
         assert_eq!((changed.name.as_str(), changed.description.as_str(), changed.role()), ("sre", "kept", pb::Role::Operator));
@@ -174,7 +174,7 @@ served! {
         assert_eq!(role(&ana).await, pb::Role::Viewer);
         add(&admin, "ops", "ana@example.com").await.unwrap();
         assert_eq!(role(&ana).await, pb::Role::Operator);
-        // The highest counts: a low group takes nothing away.
+        // The highest role applies: a group with a lower role takes nothing away.
         add(&admin, "low", "ana@example.com").await.unwrap();
         assert_eq!(role(&ana).await, pb::Role::Operator);
         let raise = pb::UpdateGroupRequest { role: pb::Role::Admin.into(), ..update("ops", &["role"]) };

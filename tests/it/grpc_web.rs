@@ -1,4 +1,4 @@
-//! Calls of browsers: gRPC-Web over HTTP/1.1 and HTTP/2, and the pages that may make them.
+//! Calls of browsers: gRPC-Web over HTTP/1.1 and HTTP/2, and the allowed origins.
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -18,14 +18,14 @@ use crate::support::server::TestServer;
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 const GROUP: &str = "/shoreguard.v1.GroupService/CreateGroup";
 const WEB: &str = "application/grpc-web+proto";
-/// A page that the configuration names.
+/// An origin that the configuration allows.
 const CONSOLE: &str = "https://console.example.com";
 
 fn with_console(config: &mut Config) {
     config.server.browser_origins = vec![CONSOLE.to_owned()];
 }
 
-/// Sends a request by HTTP/1.1 on a connection of its own.
+/// Sends a request over HTTP/1.1 on a connection of its own.
 async fn send(sg: &TestServer, request: Request<Full<Bytes>>) -> Response<Incoming> {
     let socket = TcpStream::connect(sg.address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
@@ -39,7 +39,7 @@ fn post(path: &str, key: &str, message: &impl Message) -> Request<Full<Bytes>> {
     head.body(Full::new(framed(message))).unwrap()
 }
 
-/// The messages of an answer, and its trailers, which stand in its body or its headers.
+/// Returns the messages and the trailers of a response. The trailers are in the body or in the headers.
 fn read(headers: &HeaderMap, mut body: Bytes) -> (Vec<Bytes>, String) {
     let (mut messages, mut trailers) = (Vec::new(), String::new());
     while body.has_remaining() {

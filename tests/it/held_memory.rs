@@ -1,4 +1,4 @@
-//! T16: what one caller can make a server hold, by the memory of its process with the limits as shipped.
+//! T16: limits on the memory that one caller can make a server hold, measured on its process with the default limits.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::commands::{Dev, dev};
 use crate::proxy::raw::{Answer, Raw, framed, prefixed};
 use crate::support::limit;
 
-/// What an attack may hold.
+/// Limit of the memory that an attack can make the server hold.
 const HELD_KIB_MAX: u64 = 64 << 10;
-/// A window that takes everything.
+/// A flow-control window that is large enough for everything.
 const OPEN: u32 = 1 << 20;
 
 /// Resident memory of a process, in KiB.
@@ -27,7 +27,8 @@ fn resident(dev: &Dev) -> u64 {
 
 type Open = (ResponseFuture, SendStream<Bytes>);
 
-/// Waits until so many of the calls were answered or refused; returns the others, which hold what they hold.
+/// Waits until `count` of the calls have a response. Returns the request streams of all calls, which keep the calls
+/// open.
 async fn settled(open: Vec<Open>, count: usize) -> Vec<SendStream<Bytes>> {
     let (responses, bodies): (Vec<_>, Vec<_>) = open.into_iter().unzip();
     let mut answers: FuturesUnordered<_> = responses.into_iter().collect();
@@ -39,7 +40,7 @@ async fn settled(open: Vec<Open>, count: usize) -> Vec<SendStream<Bytes>> {
         answered
     };
     let answered = tokio::time::timeout(Duration::from_mins(1), answered).await.unwrap();
-    // The answers stay unread, and the calls that wait stay open, until the process ends.
+    // The responses stay unread, and the pending calls stay open, until the process ends.
     std::mem::forget((answered, answers));
     bodies
 }
@@ -52,13 +53,13 @@ fn begin(raw: &mut Raw, path: &str, known: bool) -> Open {
     raw.open(head)
 }
 
-/// Serves, prepares a log of some length, and measures what an attack makes the server hold.
+/// Starts a server, fills its audit log, and measures how much memory an attack makes the server hold.
 async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>) {
     let data = tempfile::tempdir().unwrap();
     let dev = dev(data.path());
     let address = dev.about["listen"].as_str().unwrap().to_owned();
     let key = dev.about["admin_key"].as_str().unwrap().to_owned();
-    // A first load of each kind brings up what every server holds.
+    // A first load of each kind allocates the memory that every server holds.
     let mut warm = Raw::to(&address, &key, OPEN).await;
     for n in 0..400 {
         let request = pb::CreateServicePrincipalRequest {
@@ -67,17 +68,18 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
             ..Default::default()
         };
         let head = warm.post("/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal");
-        // Beyond the bound of credentials a minute each try is refused and recorded all the same.
+        // Calls beyond the limit of new credentials per minute are refused, but still recorded.
         warm.call(head, &[framed(&request)]).await;
     }
     let head = warm.post(REFLECTION);
     warm.call(head, &[files()]).await;
-    // As many answers that are taken: what the allocator keeps of such a load is not held by anybody.
+    // The same number of responses, but read: memory that the allocator retains after such a load is not held by a
+    // caller.
     for _ in 0..10 {
         let mut open = Vec::new();
         for _ in 0..100 {
             let (response, mut body) = begin(&mut warm, ENTRIES, true);
-            // One that is refused for the bytes of the others may be over before its message is sent.
+            // The call may already have been refused, because of the bytes of the others, before its message is sent.
             let _ = body.send_data(all(), true);
             open.push(Answer::of(response));
         }
@@ -93,19 +95,19 @@ async fn held_by(attack: impl AsyncFnOnce(&str, &str) -> Vec<SendStream<Bytes>>)
 const ENTRIES: &str = "/shoreguard.v1.AuditService/ListAuditEntries";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
-/// Asks for all entries.
+/// A request for a page of up to 1,000 audit entries.
 fn all() -> Bytes {
     framed(&pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() })
 }
 
-/// Asks for the files of a service.
+/// A request for the files of a service.
 fn files() -> Bytes {
     let symbol = b"shoreguard.v1.AuthService";
     let head = [0x22, u8::try_from(symbol.len()).unwrap()];
     prefixed(&[&head[..], symbol].concat())
 }
 
-/// Calls reflection without a credential, and reads no more than the window.
+/// Calls reflection without a credential, and receives at most `window` bytes per response.
 async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
     let mut bodies = Vec::new();
     for _ in 0..3 {
@@ -113,7 +115,8 @@ async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
         let mut open = Vec::new();
         for _ in 0..900 {
             let (response, mut body) = begin(&mut raw, REFLECTION, false);
-            // Refused ones may be over already. A call that ends leaves nothing but its answer.
+            // The call may already have been refused. With a window, the request is ended, so that only its response
+            // remains.
             let _ = body.send_data(files(), window > 0);
             open.push((response, body));
         }
@@ -122,7 +125,7 @@ async fn reflect(address: &str, window: u32) -> Vec<SendStream<Bytes>> {
     bodies
 }
 
-/// Lists entries, and reads no more than the window.
+/// Lists audit entries, and receives at most `window` bytes per response.
 async fn leave_unread(address: &str, key: &str, window: u32) -> Vec<SendStream<Bytes>> {
     let mut raw = Raw::to(address, key, window).await;
     let mut open = Vec::new();
@@ -134,7 +137,7 @@ async fn leave_unread(address: &str, key: &str, window: u32) -> Vec<SendStream<B
     settled(open, 1000).await
 }
 
-/// Sends nearly the largest message, and never its end.
+/// Sends most of the largest allowed message, and never its end.
 async fn leave_unfinished(address: &str, key: &str) -> Vec<SendStream<Bytes>> {
     let mut raw = Raw::to(address, key, OPEN).await;
     let mut part = vec![0, 0, 0x3f, 0xff, 0xff];

@@ -1,4 +1,4 @@
-//! T16: what a caller holds is bounded, not only what it sends.
+//! T16: limits on what a caller holds: open calls, streams and buffered bytes.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ const LOGIN: &str = "/shoreguard.v1.AuthService/Login";
 const LIST: &str = "/shoreguard.v1.ServicePrincipalService/ListServicePrincipals";
 const WATCH: &str = "/shoreguard.v1.EventService/WatchEvents";
 
-/// Sends the head of a call and no body.
+/// Sends the request headers of a call and no body.
 fn begin(raw: &mut Raw, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
     let head = raw.post(path);
     raw.open(head)
 }
 
-/// Makes a whole call without fields; returns code and reason.
+/// Makes a complete call with an empty message. Returns code and reason.
 async fn call(raw: &mut Raw, path: &str) -> (Code, String) {
     let head = raw.post(path);
     let status = raw.call(head, &[prefixed(&[])]).await.status();
     (status.code(), reason(&status))
 }
 
-/// Repeats a call until it is answered as expected: what another stream held is returned a moment after its end.
+/// Repeats a call until it has the expected code. The share of another stream is released shortly after its end.
 async fn until(raw: &mut Raw, path: &str, expected: Code) {
     for _ in 0..500 {
         if call(raw, path).await.0 == expected {
@@ -92,7 +92,7 @@ fn t16_open_calls_without_a_credential_are_bounded_by_address() {
         let head = anonymous(&raw, LOGIN);
         let status = raw.call(head, &[prefixed(&[])]).await.status();
         assert_eq!(reason(&status), "TOO_MANY_CALLS", "{status:?}");
-        // Callers that are known have bounds of their own.
+        // Authenticated callers have limits of their own.
         let mut known = Raw::connect(&sg).await;
         assert_eq!(call(&mut known, IDENTITY).await.0, Code::Ok);
         drop(open);
@@ -134,7 +134,7 @@ fn t16_open_streams_of_one_caller_are_bounded() {
             assert_eq!(call(&mut raw, reflection).await, full("TOO_MANY_STREAMS"));
             assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
             drop(open);
-            // It is let in, and says that the empty request asks for nothing.
+            // The call is accepted, and fails because the request is empty.
             until(&mut raw, reflection, Code::InvalidArgument).await;
             sg.finish().await;
         },
@@ -147,7 +147,7 @@ fn t16_bytes_of_unfinished_requests_are_bounded() {
         |config| config.limits.held_mib_per_caller = 4,
         async |sg| {
             let mut raw = Raw::connect(&sg).await;
-            // The prefix announces the largest message.
+            // The prefix announces a message of the maximum size.
             let mut first = vec![0, 0, 0x40, 0, 0];
             first.resize(3 << 20, 0);
             let held = |bytes: Vec<u8>| Bytes::from(bytes);
@@ -155,7 +155,7 @@ fn t16_bytes_of_unfinished_requests_are_bounded() {
             body.send_data(held(first.clone()), false).unwrap();
             let (refused, mut second) = begin(&mut raw, LIST);
             second.send_data(held(first), false).unwrap();
-            // Which of the two is refused depends on whose bytes arrive first; the other one waits on.
+            // One of the two calls is refused, depending on whose bytes arrive first. The other one stays pending.
             let (mut waiting, mut refused) = (Box::pin(waiting), Box::pin(refused));
             let response = tokio::select! {
                 response = &mut refused => response.unwrap(),
@@ -199,7 +199,7 @@ fn an_answer_that_is_not_taken_in_time_is_reset() {
         let mut answer = response.await.unwrap().into_body();
         let reset = answer.data().await.unwrap().unwrap_err();
         assert!(reset.is_reset(), "{reset:?}");
-        // Its share of the bound of one call is free again.
+        // Its slot in the limit of one call is free again.
         let mut other = Raw::connect_as(&sg, &key).await;
         until(&mut other, IDENTITY, Code::Ok).await;
         sg.finish().await;

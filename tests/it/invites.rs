@@ -1,4 +1,4 @@
-//! How people come to an account and its password, over the wire: invited, reset, or registering themselves.
+//! How users get an account and a password, through the API: by invitation, reset or registration.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Caller, TestServer};
 
 const WHO: pb::GetCurrentIdentityRequest = pb::GetCurrentIdentityRequest {};
 const ANA: &str = "ana@example.com";
-/// How often two calls race.
+/// Number of races between two calls.
 const RACES: usize = 20;
 
 async fn accept(
@@ -100,7 +100,7 @@ served! {
         assert!(now.has_password && !now.pending_invite && now.invite_expire_time.is_none());
         assert_ne!(now.etag, user.etag);
         login(&sg, PASSWORD).await.unwrap();
-        // Once.
+        // The token is valid once.
         assert_refused!(accept(&sg, &token, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
         let accepted = entries(&sg, "user.accept_invite").await;
         assert_eq!((accepted.len(), accepted[0].actor.as_str(), accepted[0].resource_id.as_str()), (1, ANA, ANA));
@@ -169,7 +169,7 @@ served! {
         assert_refused!(admin.users().invite_user(other).await, InvalidArgument, "REQUEST_ID_REUSED");
         advance(&sg, Duration::from_mins(6)).await;
         assert_refused!(admin.users().invite_user(request).await, AlreadyExists, "ALREADY_EXISTS");
-        // Another session of the same person is another credential.
+        // Another session of the same user is another credential.
         let request = pb::ResetPasswordRequest { user: ANA.into(), request_id: "8c5b0f6e-7d1d-4f0c-9c57-3d9a6f2f1a02".into(), ..Default::default() };
         sg.user("ben@example.com", pb::Role::Admin).await;
         let (one, two) = (sg.login("ben@example.com").await, sg.login("ben@example.com").await);
@@ -189,7 +189,7 @@ served! {
         assert_refused!(login(&sg, PASSWORD).await, Unauthenticated, "LOGIN_FAILED");
         accept(&sg, &answer.reset_token, "another password of theirs").await.unwrap();
         login(&sg, "another password of theirs").await.unwrap();
-        // It waits for a day, and a later one takes its place.
+        // The token is valid for a day, and a later one replaces it.
         let first = reset(&admin, ANA).await.unwrap().reset_token;
         let second = reset(&admin, ANA).await.unwrap().reset_token;
         assert_refused!(accept(&sg, &first, PASSWORD).await, Unauthenticated, "CREDENTIAL_INVALID");
@@ -244,7 +244,7 @@ served! {
         let other = "b".repeat(72);
         caller.auth().change_password(change(&most, &other)).await.unwrap();
         login(&sg, &other).await.unwrap();
-        // What bcrypt would not look at counts too.
+        // Bytes after the 72 that bcrypt reads are not ignored.
         assert_refused!(login(&sg, &format!("{other}b")).await, Unauthenticated, "LOGIN_FAILED");
         sg.finish().await;
     }
@@ -297,7 +297,7 @@ served! { tuned open;
         activate(&admin, ANA, false).await;
         let before = dump::table(&sg.app.db, "users").await;
         for taken in [ADMIN_EMAIL, "INVITED@example.com", ANA] {
-            // With the right password too: registering is no login.
+            // Also with the correct password: registering is not a login.
             for password in [PASSWORD, ADMIN_PASSWORD] {
                 assert_refused!(register(&sg, taken, password).await, AlreadyExists, "ALREADY_EXISTS");
             }
@@ -321,7 +321,7 @@ served! { tuned open;
             asked += 1;
             assert!(asked < 50, "nobody stops it");
         }
-        // Those who register do not wait for it, and being let in costs nothing.
+        // Successful registrations are not slowed down, and do not use the budget.
         for n in 0..50 {
             register(&sg, &format!("u{n}@example.com"), PASSWORD).await.unwrap();
         }

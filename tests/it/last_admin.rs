@@ -1,4 +1,5 @@
-//! The last active admin stays, also when two admins take each other away at the same moment, here and on a replica.
+//! The last active admin cannot be removed, even if two admins remove each other at the same moment, on one replica or
+//! on two.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use crate::support::server::{ADMIN_EMAIL, Bearer, Caller, TestServer, reason, ru
 
 const ANA: &str = "ana@example.com";
 const BEN: &str = "ben@example.com";
-/// How often two admins race.
+/// Number of races between two admins.
 const RACES: usize = 50;
 
-/// A way of taking an admin away.
+/// A way to remove an admin.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Demote,
@@ -50,7 +51,7 @@ async fn take_away(caller: &Caller, way: Way, user: &str) -> Result<(), Status> 
     }
 }
 
-/// Makes both admins anew; the first admin is none, so that these are all there are.
+/// Recreates both admins and demotes the first admin, so that there are no other admins.
 async fn two_admins(sg: &TestServer) -> (String, String) {
     sg.sql(&format!("DELETE FROM users WHERE email <> '{ADMIN_EMAIL}'")).await;
     sg.sql("UPDATE users SET role = 'viewer'").await;
@@ -61,7 +62,7 @@ async fn any(sg: &TestServer) -> bool {
     store::any_active_admin(&mut sg.app.db.read().await.unwrap()).await.unwrap()
 }
 
-/// Waits until a caller is known as an admin where it calls.
+/// Waits until the server that the caller uses accepts its credential.
 async fn known(caller: &Caller) {
     let begun = Instant::now();
     let who = pb::GetCurrentIdentityRequest {};
@@ -74,7 +75,7 @@ async fn known(caller: &Caller) {
     }
 }
 
-/// Both take each other away at once, the second one by way of `there`.
+/// Lets both admins remove each other at once, the second one through `there`.
 async fn race(sg: &TestServer, there: &Caller) {
     let mut held = 0;
     for round in 0..RACES {
@@ -87,7 +88,7 @@ async fn race(sg: &TestServer, there: &Caller) {
         assert!(any(sg).await, "{told}");
         assert!(!(a.is_ok() && b.is_ok()), "{told}");
         for refused in [&a, &b].into_iter().filter_map(|answer| answer.as_ref().err()) {
-            // Whoever was first may have been so early that the other is not let in any more.
+            // The first removal may finish before the other caller is admitted.
             let known = ["LAST_ADMIN", "ROLE_TOO_LOW", "CREDENTIAL_INVALID"];
             assert!(known.contains(&reason(refused).as_str()), "{told}");
             held += usize::from(reason(refused) == "LAST_ADMIN");
@@ -102,7 +103,7 @@ served! {
         for way in WAYS {
             assert_refused!(take_away(&admin, way, ADMIN_EMAIL).await, FailedPrecondition, "LAST_ADMIN");
         }
-        // One who has not accepted yet, and one who is not active, are no admins that are left.
+        // An admin who has not accepted the invitation and one who is deactivated do not count as remaining admins.
         admin.invited(BEN, pb::Role::Admin).await;
         sg.user(ANA, pb::Role::Admin).await;
         take_away(&admin, Way::Deactivate, ANA).await.unwrap();

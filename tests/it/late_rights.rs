@@ -1,4 +1,4 @@
-//! T13, T14: a right that is lost while a write waits for its turn is lost for the write, too.
+//! T13, T14: a write that waits for its turn fails if its caller loses the required right in the meantime.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -9,7 +9,7 @@ use shoreguard::db::{Engine, on_conn};
 use shoreguard::pb::v1 as pb;
 use tokio::sync::oneshot;
 
-/// Waits until the intent of a call of this actor is stored.
+/// Waits until an audit entry of a call by this actor is stored.
 async fn intent_of(app: &App, actor: &str) {
     loop {
         let mut conn = app.db.read().await.unwrap();
@@ -39,7 +39,7 @@ served! {
         };
         let (db, app) = (sg.app.db.clone(), sg.app.clone());
         let ((all, taken), (release, released)) = (oneshot::channel(), oneshot::channel::<()>());
-        // The turns of this caller are taken; the connections stay free for the others.
+        // All writer turns of this caller are in use. The connections stay free for other callers.
         let holding = sg.app.spawn(sg.app.db.run_as(caller, async move {
             let mut held = Vec::new();
             for _ in 0..turns {

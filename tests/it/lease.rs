@@ -1,4 +1,4 @@
-//! Leases: one holder at a time, also when one was frozen.
+//! Leases: one holder at a time, even after a holder was suspended.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ both_engines! {
         }
     }
 
-    // The takeover waits for the transaction in which the holder was found to hold it.
+    // The takeover waits for the transaction that has verified the lease.
     async fn nobody_takes_over_while_the_holder_writes(db: TestDb) {
         let holder = acquired(&db, "a").await;
         db.move_clock(TTL + Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! The log of a server that is a process: at each level, in a pipe that is full or closed, and on a full disk.
+//! The log of a server process: at each level, in a full or closed pipe, and on a full disk.
 
 use std::io::{Read as _, pipe};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::support::child::{Child, Setup, full_disk, get};
 
 const DROPPED: &str = "shoreguard_log_lines_dropped_total";
-/// Calls to public methods are not what is tried here.
+/// Limits that the calls of public methods do not reach.
 const NO_LIMITS: &str = "[limits]\naddress_requests_per_second = 1000000\naddress_burst = 1000000\n\
     anonymous_requests_per_minute = 1000000\nanonymous_burst = 1000000";
 
@@ -22,7 +22,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Makes calls that are refused, each of which is a line of the log.
+/// Makes calls that are refused. Each of them is logged.
 async fn refused_calls(child: &Child, count: usize) {
     let caller = child.caller(None);
     for n in 0..count {
@@ -58,7 +58,7 @@ fn a_server_serves_and_stops_at_every_level_of_the_log() {
 #[test]
 fn a_log_pipe_that_nobody_reads_holds_neither_calls_nor_the_exit() {
     runtime().block_on(async {
-        // At this level each call writes more than the pipe holds.
+        // At this level, the calls soon log more than the pipe holds.
         let setup = Setup::new(&at_level("trace"));
         let (mut reading, writing) = pipe().unwrap();
         let mut command = setup.command(&["serve"]);
@@ -100,7 +100,7 @@ fn a_log_that_is_read_again_tells_how_many_lines_are_missing() {
         let told = tokio::time::timeout(Duration::from_mins(1), reads).await.unwrap().unwrap();
         let told: serde_json::Value = serde_json::from_str(&told.expect("it is told")).unwrap();
         assert!(told["dropped"].as_u64().unwrap() > 0, "{told}");
-        // Its reader has gone now.
+        // The reader of the pipe is closed by now.
         assert_eq!(child.stop().await.code(), Some(0));
     });
 }

@@ -1,4 +1,4 @@
-//! Failed logins: what they cost, whom they slow, and whom they don't.
+//! Failed logins: their cost, and which callers they slow down.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 use crate::support::dump;
 use crate::support::server::{ADMIN_EMAIL, ADMIN_PASSWORD, TestServer};
 
-/// So that a test can call from many addresses.
+/// Trusts `x-forwarded-for` from loopback, so that a test can call from many addresses.
 fn behind_a_proxy(config: &mut Config) {
     config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
 }
@@ -29,7 +29,7 @@ async fn login(
     sg.anonymous().auth().login(request).await.map(tonic::Response::into_inner)
 }
 
-/// How long a refusal says to wait; zero where it says nothing of it.
+/// Returns the retry delay of a refusal, or zero if it has none.
 fn told(refused: &Status) -> Duration {
     let details = refused.get_error_details();
     details.retry_info().and_then(|info| info.retry_delay).unwrap_or_default()
@@ -40,7 +40,7 @@ async fn pass(sg: &TestServer, time: Duration) {
     feed::refresh(&sg.app).await.unwrap();
 }
 
-/// Fails from an address until that has to wait.
+/// Fails to log in from an address until the address has to wait. Returns the delay.
 async fn use_up(sg: &TestServer, from: &str, email: &str) -> Duration {
     for _ in 0..100 {
         let refused = login(sg, from, email, "wrong horse battery").await.unwrap_err();
@@ -56,7 +56,7 @@ served! {
 
     async fn wp19_who_fails_waits_as_long_as_is_told_and_longer_each_time(sg: TestServer) {
         let first = use_up(&sg, "192.0.2.1", ADMIN_EMAIL).await;
-        // Not with the right password either: it is not looked at.
+        // The correct password is refused as well, since it is not checked.
         let refused = login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await;
         let refused = assert_refused!(refused, ResourceExhausted, "RATE_LIMITED");
         assert!(told(&refused) <= first);
@@ -67,7 +67,7 @@ served! {
         let second = assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
         assert!(told(&second) > first, "{:?} after {first:?}", told(&second));
         pass(&sg, told(&second)).await;
-        // Being right starts anew.
+        // A successful login resets the budget.
         login(&sg, "192.0.2.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
         for _ in 0..4 {
             assert_refused!(login(&sg, "192.0.2.1", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
@@ -85,16 +85,16 @@ served! {
 
     async fn wp83_nobody_locks_an_account_out_for_everybody(sg: TestServer) {
         login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        // A hundred addresses fail as often as they are let.
+        // Twenty-five addresses fail until they have to wait.
         for n in 1..=25 {
             use_up(&sg, &format!("192.0.2.{n}"), ADMIN_EMAIL).await;
         }
-        // The owner's own address is as before, mistakes included.
+        // The owner's own address keeps its budget, including for mistakes.
         for _ in 0..4 {
             assert_refused!(login(&sg, "198.51.100.1", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
         }
         login(&sg, "198.51.100.1", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
-        // A new one has its first try, and only that.
+        // A new address has one try.
         login(&sg, "198.51.100.2", ADMIN_EMAIL, ADMIN_PASSWORD).await.unwrap();
         assert_refused!(login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await, Unauthenticated, "LOGIN_FAILED");
         assert_refused!(login(&sg, "198.51.100.3", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
@@ -118,7 +118,7 @@ served! {
             tried += 1;
             assert!(tried < 100, "it may try for ever");
         }
-        // All of one IPv6 network is one address.
+        // All addresses of one IPv6 network count as one address.
         use_up(&sg, "2001:db8::1", ADMIN_EMAIL).await;
         assert_refused!(login(&sg, "2001:db8::2", ADMIN_EMAIL, "x").await, ResourceExhausted, "RATE_LIMITED");
         sg.finish().await;
@@ -140,7 +140,7 @@ served! {
             assert!(!stored.contains(name), "{stored}");
         }
         pass(&sg, Duration::from_hours(3)).await;
-        // Past the lease of the worker that runs beside the test.
+        // Expires the lease of the worker that runs beside the test.
         sg.app.db.move_clock(Duration::from_secs(31));
         shoreguard::workers::once(&sg.app, &RETENTION).await.unwrap().expect("the lease was free");
         assert_eq!(dump::table(&sg.app.db, "login_budgets").await, "");

@@ -1,4 +1,4 @@
-//! The audit log where nobody knows what became of a commit: its answer was lost, or it failed.
+//! Audit entries whose commit has an unknown outcome: its response was lost, or it failed.
 
 use std::path::PathBuf;
 use std::task::Poll;
@@ -20,7 +20,7 @@ use crate::audit::{intent, outcome, settings};
 use crate::support::limit;
 use crate::support::postgres::Database;
 
-/// Makes each commit that adds an entry wait for whoever holds the lock.
+/// Makes each commit that adds an entry wait for the holder of an advisory lock.
 const HOLD: &str = "\
     CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ \
     BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$; \
@@ -29,7 +29,7 @@ const HOLD: &str = "\
 const WAITING: &str = "SELECT pid::text FROM pg_stat_activity \
     WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
-/// Stands between a client and the server, and can cut the client off from the answer to what it has sent.
+/// A proxy between client and server. It can cut the connection before the client gets the response.
 struct Relay {
     port: u16,
     cuts: watch::Sender<()>,
@@ -76,7 +76,7 @@ async fn rows(db: &Db) -> Vec<(String, Option<String>, Option<String>)> {
     .unwrap()
 }
 
-/// Waits until so many sessions wait for a lock.
+/// Waits until `count` sessions wait for a lock. Returns their process IDs.
 async fn waiting(database: &Database, count: usize) -> Vec<String> {
     for _ in 0..1_000 {
         let found = database.rows(WAITING).await;
@@ -88,11 +88,11 @@ async fn waiting(database: &Database, count: usize) -> Vec<String> {
     panic!("no {count} sessions wait");
 }
 
-/// How the recorder loses the answer.
+/// How the recorder loses the response to its commit.
 enum Lost {
-    /// The session goes on, and commits later.
+    /// The connection is cut. The session continues and commits later.
     Cut,
-    /// The session ends, and with it the transaction.
+    /// The session is terminated, which rolls back its transaction.
     Killed,
 }
 
@@ -117,7 +117,7 @@ async fn an_answer_is_lost(lost: Lost) {
         Lost::Killed => database.batch(&format!("SELECT pg_terminate_backend({session})")).await,
     }
     opened.join_next().await.unwrap().unwrap().unwrap_err();
-    // Either the second write waits for the lock as well, or nothing is left to be written.
+    // Either the second write also waits for the lock, or nothing is left to be written.
     let count = if matches!(lost, Lost::Cut) { 2 } else { 1 };
     tokio::select! {
         () = recorder.settled() => {}
@@ -133,7 +133,7 @@ async fn an_answer_is_lost(lost: Lost) {
     assert_eq!((target.as_str(), ending.as_deref()), ("edge", Some("failed")));
     assert_eq!(detail.as_deref(), Some(r#"{"nothing_happened":"the audit log was away"}"#));
     assert_eq!(rows(&db).await.len(), 1);
-    // What comes next is recorded as ever.
+    // Later entries are recorded as usual.
     let entry = recorder.open(intent("core")).await.unwrap();
     recorder.close(entry, outcome(Ending::Ok)).await.unwrap();
     recorder.drain().await;
@@ -159,7 +159,7 @@ both_engines! {
             let mut opening = std::pin::pin!(recorder.open(intent("edge")));
             let polled = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_ready()));
             assert!(!polled.await);
-            // Handed over and stored: the writer answers each in its turn.
+            // Submitted and stored: the writer handles entries in order.
             recorder.record(intent("core"), outcome(Ending::Ok)).await.unwrap();
         }
         recorder.settled().await;

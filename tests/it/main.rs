@@ -1,4 +1,4 @@
-//! The integration tests: one binary, one PostgreSQL for all of it.
+//! The integration tests: one binary that uses one PostgreSQL server.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

@@ -1,4 +1,4 @@
-//! What is too long: a message within a stream, a name, a write below the disk reserve.
+//! Limits: a message in a stream, a name, and writes below the disk reserve.
 
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v0_1::openshell::v1 as new;
@@ -40,21 +40,21 @@ served! {
             sandbox: "box".into(),
             ..Default::default()
         };
-        // As the first message, and after it.
+        // In the first message, and in a later one.
         let whole = pb::UploadSbomRequest { chunk: large(), ..first.clone() };
         let upload = admin.sboms().upload_sbom(tokio_stream::once(whole)).await;
         assert_too_large(upload.unwrap_err());
         let chunk = pb::UploadSbomRequest { chunk: large(), ..Default::default() };
         let upload = admin.sboms().upload_sbom(tokio_stream::iter([first, chunk])).await;
         assert_too_large(upload.unwrap_err());
-        // In both directions.
+        // In a bidirectional stream.
         let stdin = pb::ExecSandboxRequest {
             input: Some(pb::exec_sandbox_request::Input::Stdin(large())),
             ..Default::default()
         };
         let exec = admin.sandboxes().exec_sandbox(tokio_stream::once(stdin)).await;
         assert_too_large(exec.unwrap_err());
-        // Alone.
+        // In a unary call.
         let name = String::from_utf8(large().to_vec()).unwrap();
         let get = pb::GetServicePrincipalRequest { service_principal: name };
         let get = admin.service_principals().get_service_principal(get).await;

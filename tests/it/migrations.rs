@@ -1,4 +1,4 @@
-//! The schema: both engines alike, as src/db/schema says, up and down, and nothing newer than the binary.
+//! The schema: equal on both engines and in src/db/schema, reversible, and never newer than the binary.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::support::Place;
 use crate::support::limit::{self, limit};
 use crate::support::postgres::Database;
 
-/// By table: name, type as in src/db/schema, may be null; in order.
+/// Columns by table, in order: name, type as in src/db/schema, and whether it is nullable.
 type Columns = BTreeMap<String, Vec<(String, String, bool)>>;
 
 fn declared() -> Columns {
@@ -31,7 +31,7 @@ fn declared() -> Columns {
         {
             name.clone_into(&mut table);
         } else if let Some(name) = line.trim().strip_prefix("#[sql_name = \"") {
-            // A column whose name is a word of Rust.
+            // A column whose name is a keyword of Rust.
             sql_name = Some(name.trim_end_matches("\"]").to_owned());
         } else if let Some((column, kind)) = line.trim().split_once(" -> ")
             && line.ends_with(',')
@@ -59,7 +59,7 @@ fn as_declared(kind: &str) -> &'static str {
     }
 }
 
-/// What an engine made of the migrations.
+/// The schema of an engine after the migrations.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Schema {
     columns: Columns,
@@ -189,7 +189,7 @@ fn both_engines_have_the_same_migrations() {
     assert_eq!(versions(Engine::Sqlite).unwrap(), versions(Engine::Postgres).unwrap());
 }
 
-// db/error.rs finds the broken constraint by name on PostgreSQL and by columns on SQLite.
+// db/error.rs finds the violated constraint by name on PostgreSQL and by columns on SQLite.
 #[test]
 fn unique_constraints_are_named_after_their_columns() {
     let _limit = limit();
@@ -203,7 +203,8 @@ fn unique_constraints_are_named_after_their_columns() {
             if let Some((name, columns)) = line.trim().split_once(" UNIQUE (") {
                 let columns = columns.trim_end_matches([',', ')']).replace(", ", "_");
                 let full = format!("{table}_{columns}_unique");
-                // PostgreSQL cuts longer names off: there the three columns that name a sandbox are its place.
+                // PostgreSQL truncates names over 63 bytes. In such names, `place` replaces the three columns that
+                // identify a sandbox.
                 let short = full.replace("gateway_name_workspace_sandbox_name", "place");
                 let wanted = if full.len() > 63 { short } else { full };
                 assert_eq!(name, format!("CONSTRAINT {wanted}"));

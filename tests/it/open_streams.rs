@@ -1,4 +1,4 @@
-//! Streams that anyone may open, by callers who have said who they are: health and reflection.
+//! Streams of public services, opened with a credential: health and reflection.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use crate::support::server::Caller;
 
-/// Within this time a stream must have ended: one second, and what a busy machine adds.
+/// Time for a stream to end: one second, plus the delay of a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(4);
 
 fn asks() -> ServerReflectionRequest {
@@ -24,14 +24,15 @@ fn asks() -> ServerReflectionRequest {
     ServerReflectionRequest { message_request, ..Default::default() }
 }
 
-/// The end of a stream, and what keeps its request open.
+/// The name and the end of a stream, and the sender that keeps its request open.
 type Open = (
     &'static str,
     BoxFuture<'static, Option<Status>>,
     Option<mpsc::Sender<ServerReflectionRequest>>,
 );
 
-/// Streams that have begun: one that is told, one that has asked, one that never stops asking.
+/// Opens streams and reads their first message: health, reflection with one request, and reflection with endless
+/// requests.
 async fn streams(caller: &Caller) -> Vec<Open> {
     let (channel, bearer) = (&caller.channel, &caller.bearer);
     let mut health = HealthClient::with_interceptor(channel.clone(), bearer.clone());
@@ -99,7 +100,7 @@ served! {
                 let end: Result<(), Status> = end.map_or(Ok(()), Err);
                 assert_refused!(end, Unauthenticated, "CREDENTIAL_INVALID");
             }
-            // Nobody's goes on.
+            // The stream without a credential continues.
             let kept = kept.unwrap();
             kept.send(asks()).await.unwrap();
             let more = tokio::time::timeout(Duration::from_millis(300), &mut nobodys).await;

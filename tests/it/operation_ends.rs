@@ -1,4 +1,4 @@
-//! How operations end: done, failed, cancelled, dropped; and what is left of them in the audit log, the events and the
+//! How operations end: success, failure, cancellation, drop; and what remains in the audit log, the events and the
 //! database.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use shoreguard::resources::operations::{self, Failure};
 use crate::support::server::TestServer;
 use crate::support::work::{ACTION, Begin, begun, start};
 
-/// Names of the events of an operation, and their payloads.
+/// Returns the names and payloads of the events of an operation, after it has ended.
 async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
     let list = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
     loop {
@@ -23,7 +23,7 @@ async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
             (payload["operation"] == id).then(|| (event.name.clone(), payload))
         };
         let found: Vec<_> = page.events.iter().filter_map(of).collect();
-        // They get their places after the commit.
+        // Events get their sequence numbers after the commit.
         if found.iter().any(|(name, _)| name == "operation.succeeded" || name == "operation.failed")
         {
             return found;
@@ -32,7 +32,7 @@ async fn events(sg: &TestServer, id: &str) -> Vec<(String, serde_json::Value)> {
     }
 }
 
-/// The entry of the call that began the only operation of a test, once everything is stored.
+/// Returns the audit entry of the call that started the only operation of a test, after everything was stored.
 async fn entry(sg: &TestServer) -> pb::AuditEntry {
     sg.app.audit.settled().await;
     let mut entries = sg.admin().entries("", ACTION).await;
@@ -84,7 +84,7 @@ served! {
             Ok(json!({}))
         });
         let id = done.await.unwrap().id;
-        // One that is cancelled before it has begun does nothing.
+        // An operation that is cancelled before it runs does nothing.
         let request = pb::GetOperationRequest { operation: id.clone() };
         let status = async || {
             let found = sg.admin().operations().get_operation(request.clone()).await.unwrap();
@@ -94,7 +94,7 @@ served! {
             crate::support::pause().await;
         }
         sg.admin().cancel(&id).await.unwrap();
-        // A second one changes nothing: it is cancelled, or done by now.
+        // A second cancellation changes nothing: the operation is cancelled already, or has ended.
         let _ = sg.admin().cancel(&id).await;
         assert_eq!(sg.admin().ended(&id).await.status(), Status::Succeeded);
         sg.finish().await;
@@ -103,7 +103,7 @@ served! {
     async fn wp74_a_failure_is_in_the_audit_log_and_among_the_events(sg: TestServer) {
         sg.nowhere("edge").await;
         let held = sg.held(&sg.work("edge", "box")).await;
-        // The call is answered, and its entry waits for the truth.
+        // The call has its response, but its entry stays open until the operation ends.
         assert_eq!(entry(&sg).await.outcome(), AuditOutcome::Open);
         held.running.ctx().detail("image", "base");
         let id = held.id.clone();

@@ -1,5 +1,5 @@
-//! Who works on an operation: leases, heartbeats, takeovers, and what crosses from one replica to another. No background
-//! job runs here but when a test says so.
+//! Owners of operations: leases, heartbeats, takeovers, and effects on other replicas. Background jobs run only when a
+//! test runs them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,10 +26,10 @@ use shoreguard::resources::operations::keeper::Operations;
 /// Longer than a lease.
 const PAST_THE_LEASE: Duration = Duration::from_secs(31);
 
-/// As the server's own job, with work that can go on.
+/// The takeover job of the server, with work that can be resumed.
 pub(crate) const RESUMING: Worker = worker(|ctx, _| Box::pin(take_over(ctx, resume_of)));
 
-/// Goes on where it was; at the step `wait` until it is told to stop.
+/// Resumes work at its step. At a step `wait`, the work runs until it is stopped.
 fn resume_of(kind: OperationKind) -> Option<Resume> {
     match kind {
         OperationKind::Sandbox => {
@@ -50,8 +50,8 @@ async fn onwards(running: Running, step: String, input: Vec<u8>) -> Result<Value
     Ok(json!({ "step": step, "input": String::from_utf8(input).unwrap() }))
 }
 
-/// Begins an operation on a replica of its own, lets its work go as far as a step, and kills the replica: nothing of it
-/// is ended, released or written any more.
+/// Starts an operation on a replica of its own, lets it reach a step, and kills the replica. The operation is not
+/// ended, its lease is not released, and nothing more is written.
 pub(crate) async fn killed(sg: &TestServer, begin: Begin, step: &'static str) -> String {
     let doomed = runtime();
     let config = sg.config(|_| {});
@@ -60,7 +60,7 @@ pub(crate) async fn killed(sg: &TestServer, begin: Begin, step: &'static str) ->
         let held = held(&app, &begin).await.unwrap();
         held.running.step(step).await.unwrap();
         let id = held.id.clone();
-        // It goes with its runtime.
+        // Dropping them would end the operation. They end with the runtime.
         std::mem::forget((held, app));
         id
     });
@@ -73,7 +73,7 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
-/// A second replica on the same database, which has nothing but what a test begins on it.
+/// Builds a second replica on the same database. It runs only what the test starts on it.
 async fn replica(sg: &TestServer, tune: Tune) -> Arc<App> {
     build(sg.config(tune)).await
 }
@@ -97,7 +97,7 @@ fn exec(sg: &TestServer) -> Begin {
     Begin { exec: true, ..sg.work("edge", "box") }
 }
 
-/// Runs a test on PostgreSQL, which alone has replicas.
+/// Runs a test on PostgreSQL, the only engine with replicas.
 fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         sg.nowhere("edge").await;
@@ -159,7 +159,7 @@ fn wp37_an_operation_lives_by_its_heartbeat_and_not_by_its_age() {
     });
 }
 
-/// Waits for the next heartbeat of the operations of a server.
+/// Waits until heartbeats have renewed the leases of all operations of a server.
 async fn renewed(sg: &TestServer) {
     sg.sql("UPDATE operations SET lease_expires_at = created_at WHERE owner IS NOT NULL").await;
     let late = "UPDATE operations SET version = version WHERE lease_expires_at = created_at";
@@ -204,7 +204,7 @@ fn wp37_what_nobody_can_go_on_with_ends_when_its_lease_has_expired_and_not_befor
         assert_eq!(once(&sg.app, &TAKEOVER).await, 0);
         let ended = sg.admin().operation(&id).await.unwrap();
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
-        // By the system in the audit log; the caller's own entry is closed as what it is.
+        // The takeover is recorded for the system. The caller's own entry stays open until it is closed as unknown.
         let by_system = sg.admin().entries("box", "sandbox.exec").await;
         let told: Vec<_> = by_system.iter().map(|e| (&*e.actor, e.outcome())).collect();
         assert_eq!(told, [("system:operation-takeover", AuditOutcome::Failed)]);
@@ -237,7 +237,7 @@ fn work_that_can_go_on_is_taken_over_with_its_step_and_its_input() {
         let id = killed(&sg, begin, "created").await;
         assert_eq!(once(&sg.app, &RESUMING).await, 0);
         sg.app.db.move_clock(PAST_THE_LEASE);
-        // Two replicas look at the same time: one has it.
+        // Two replicas try at the same time, and one succeeds.
         let other = replica(&sg, |_| {}).await;
         other.db.move_clock(PAST_THE_LEASE);
         let (here, there) = tokio::join!(once(&sg.app, &RESUMING), once(&other, &RESUMING));
@@ -280,7 +280,7 @@ fn a_frozen_owner_that_thaws_writes_nothing_more_and_is_told_to_stop() {
         frozen.running.still_mine().unwrap();
         assert!(frozen.running.step("created").await.is_err());
         assert!(frozen.running.progress(50, "half").await.is_err());
-        // Its next heartbeat tells it.
+        // Its next heartbeat detects the loss.
         other.clock.advance(Duration::from_secs(10));
         frozen.running.cancel().cancelled().await;
         assert_eq!(frozen.running.why(), Some(Stop::LeaseLost));
@@ -309,7 +309,7 @@ fn a_lease_that_cannot_be_renewed_stops_the_work_when_it_ends() {
         drop(held);
         sg.sql(back).await;
         feed::refresh(&sg.app).await.unwrap();
-        // Nobody has taken over: its end is stored as soon as that can be.
+        // No replica has taken over, so the owner stores the end as soon as the database is available.
         let ended = sg.admin().ended(&id).await;
         assert_eq!((ended.status(), ended.error_code()), (Status::Failed, Code::Orphaned));
         sg.finish().await;
@@ -327,7 +327,7 @@ fn a_database_that_hangs_keeps_no_lease_alive() {
                 let lock = diesel::sql_query("LOCK TABLE operations");
                 on_conn!(conn, |c| diesel_async::RunQueryDsl::execute(lock, c).await)?;
             }
-            // On SQLite it is the one writer that is taken.
+            // On SQLite, the transaction holds the only writer.
             app.clock.advance(PAST_THE_LEASE);
             held.running.cancel().cancelled().await;
             Ok(())
@@ -410,7 +410,7 @@ fn a_replica_that_stops_hands_over_what_another_can_go_on_with() {
         stopped(other).await;
         let left = end.operation(&id).await.unwrap();
         assert_eq!(left.status(), Status::Running, "nothing was killed: {left:?}");
-        // By the same clock: the lease was given up, not waited for.
+        // This is the offset that the other replica had, so the lease was released and has not expired.
         sg.app.db.move_clock(PAST_THE_LEASE);
         assert_eq!(once(&sg.app, &RESUMING).await, 1);
         end.cancel(&id).await.unwrap();

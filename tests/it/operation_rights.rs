@@ -1,4 +1,4 @@
-//! The right to operations: what runs on, and what waits, for a caller who is revoked or demoted.
+//! Rights to operations: running work and waiting calls of a caller who is revoked or demoted.
 
 use std::time::{Duration, Instant};
 
@@ -19,23 +19,23 @@ use crate::support::people::PASSWORD;
 use crate::support::server::{Caller, TestServer, run_quiet};
 use crate::support::work::{Begin, Held};
 
-/// Within this time work must have stopped: one second, and what a busy machine adds.
+/// Time for work to stop: one second, plus the delay of a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 const ANA: &str = "ana@example.com";
 
-/// The caller of a credential.
+/// Authenticates a credential.
 fn caller(sg: &TestServer, credential: &str) -> Known {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {credential}").parse().unwrap());
     sg.app.authn.authenticate(&headers, None, &sg.app.snapshot, None).unwrap().unwrap()
 }
 
-/// Work that a credential begins on `edge`, which goes on until it is stopped.
+/// Starts work on `edge` with a credential. It runs until it is stopped.
 async fn held(sg: &TestServer, credential: &str) -> Held {
     sg.held(&Begin { key: credential.to_owned(), exec: true, ..sg.work("edge", "box") }).await
 }
 
-/// Ana, who is admin of the gateway `edge` alone, as whom she may begin the work of these tests; answers her session.
+/// Creates Ana, who is admin of the gateway `edge` only and may start the work of these tests. Returns her session.
 async fn ana(sg: &TestServer) -> String {
     let session = sg.user(ANA, pb::Role::None).await;
     bind_ana(sg, pb::Role::Admin).await;
@@ -59,14 +59,14 @@ async fn stopped(sg: &TestServer, id: &str, since: Instant, why: &str) {
     assert!(ended.error_message.contains(why), "{ended:?}");
 }
 
-/// Waits for an operation as long as a call may.
+/// Waits for an operation with the maximum timeout.
 async fn wait(caller: Caller, id: String) -> Result<pb::Operation, tonic::Status> {
     let timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     let request = pb::WaitOperationRequest { operation: id, timeout };
     Ok(caller.operations().wait_operation(request).await?.into_inner().operation.unwrap())
 }
 
-/// Waits until so many streams and waiting calls are registered.
+/// Waits until `count` streams and waiting calls are registered.
 async fn registered(sg: &TestServer, count: usize) {
     let many = async {
         while sg.app.live.count() < count {
@@ -76,7 +76,7 @@ async fn registered(sg: &TestServer, count: usize) {
     tokio::time::timeout(Duration::from_secs(20), many).await.unwrap();
 }
 
-/// What an admin, or Ana herself, does to her.
+/// A way in which Ana loses her credential or her role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     Deactivated,
@@ -165,7 +165,7 @@ served! {
         let held = held(&sg, &short).await;
         let waiting = sg.app.spawn(wait(sg.with(&short), held.id.clone()));
         registered(&sg, 1).await;
-        // Less than a lease lasts.
+        // Less than the duration of a lease.
         sg.app.clock.advance(Duration::from_secs(20));
         feed::refresh(&sg.app).await.unwrap();
         sg.app.live.sweep(&sg.app.snapshot);
@@ -203,7 +203,7 @@ served! {
     async fn t14_a_call_that_waits_is_refused_when_its_caller_loses_the_right_to_it(sg: TestServer) {
         sg.nowhere("edge").await;
         let admin = sg.admin();
-        // By another caller, so that the operation itself goes on.
+        // Another caller has started it, so that the operation itself continues.
         let held = sg.held(&sg.work("edge", "box")).await;
         #[expect(clippy::async_yields_async, reason = "the call goes on while the test does")]
         let operator = async || {
@@ -229,7 +229,7 @@ served! {
         admin.bind("ops", "edge", pb::Role::None).await;
         assert_refused!(waiting.await.unwrap(), NotFound, "NOT_FOUND");
         delete().await;
-        // The caller who began it needs no role to see it, but a valid credential.
+        // The caller who has started the operation needs no role to see it, but a valid credential.
         let key = admin.key("ops", pb::Role::Admin).await;
         let own = super::held(&sg, &key).await;
         let waiting = sg.app.spawn(wait(sg.with(&key), own.id.clone()));
@@ -265,7 +265,7 @@ served! { tuned with_folder;
         let since = Instant::now();
         let delete = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
         sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
-        // What the answer is nobody is there to read: it comes when the hook has ended.
+        // The response does not matter. It arrives when the hook has ended.
         let _ = running.await.unwrap();
         assert!(since.elapsed() < STOPS_WITHIN, "{:?}", since.elapsed());
         assert!(!lives(child.trim()), "the hook has ended with what it began");
@@ -274,7 +274,7 @@ served! { tuned with_folder;
     }
 }
 
-/// Only PostgreSQL has replicas.
+/// Runs a test on PostgreSQL, the only engine with replicas.
 fn on_replicas<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
     run_quiet(Engine::Postgres, async |sg: TestServer| {
         sg.nowhere("edge").await;
@@ -311,7 +311,7 @@ fn t14_a_takeover_undoes_the_work_of_a_caller_whose_key_was_replaced_meanwhile()
 #[test]
 fn t14_a_right_that_was_lost_is_stored_so_that_a_takeover_undoes_the_work() {
     on_replicas(async |sg| {
-        // Work that does not stop by itself, so that the row is seen in between.
+        // Work that does not stop by itself, so that the test sees the state in between.
         let key = sg.admin().key("ci", pb::Role::None).await;
         sg.admin().bind("ci", "edge", pb::Role::Admin).await;
         let running =

@@ -1,4 +1,4 @@
-//! Operations, over the wire: begun, read, listed, waited for and watched.
+//! Operations through the API: start, get, list, wait and watch.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::support::server::Caller;
 use crate::support::work::{Begin, start};
 use shoreguard::resources::operations::keeper::Operations;
 
-/// A text or a number of the result.
+/// Returns a string or a number of the result.
 fn text(operation: &pb::Operation, key: &str) -> Option<String> {
     match operation.result.as_ref()?.fields.get(key)?.kind.as_ref()? {
         Kind::StringValue(text) => Some(text.clone()),
@@ -39,7 +39,7 @@ async fn list(caller: &Caller, request: pb::ListOperationsRequest) -> Vec<pb::Op
     caller.operations().list_operations(request).await.unwrap().into_inner().operations
 }
 
-/// A key with a role on one gateway and none elsewhere.
+/// Creates a key with a role on one gateway and no other role.
 async fn bound(admin: &Caller, name: &str, gateway: &str, role: pb::Role) -> String {
     let key = admin.key(name, pb::Role::None).await;
     admin.bind(name, gateway, role).await;
@@ -148,7 +148,7 @@ served! {
             held.finish(Ok(json!({})));
             sg.admin().ended(&id).await;
         }
-        // Its place is free again.
+        // The sandbox is free for another operation again.
         let held = sg.held(&again).await;
         held.finish(Ok(json!({})));
         sg.finish().await;
@@ -179,7 +179,7 @@ served! {
         assert_ne!(theirs, first, "another caller gets their own");
         let cancel = pb::CancelOperationRequest { operation: first.clone(), request_id: mine.request_id.clone() };
         sg.admin().ended(&first).await;
-        // Another method doesn't know it either.
+        // The same ID in another method is another request.
         assert_refused!(sg.admin().operations().cancel_operation(cancel).await, FailedPrecondition, "OPERATION_ENDED");
         assert_eq!(list(&sg.admin(), pb::ListOperationsRequest::default()).await.len(), 2);
         sg.finish().await;
@@ -213,7 +213,7 @@ served! {
         assert_eq!((waited.result, waited.result_withheld), (None, true));
         let streamed = watch(&sg.with(&operator), &exec).await.message().await.unwrap().unwrap().operation.unwrap();
         assert_eq!((streamed.result, streamed.result_withheld), (None, true));
-        // What is no output is the gateway's operators'.
+        // A result that is not the output of a command is visible to operators of the gateway.
         let seen = sg.with(&operator).operation(&create).await.unwrap();
         assert_eq!(text(&seen, "name").as_deref(), Some("box"));
         assert_refused!(sg.with(&viewer).operation(&exec).await, NotFound, "NOT_FOUND");
@@ -221,11 +221,11 @@ served! {
             assert_refused!(sg.with(key).operation(&exec).await, NotFound, "NOT_FOUND");
             assert_refused!(sg.with(key).cancel(&exec).await, NotFound, "NOT_FOUND");
         }
-        // Without any role there one's own operation is still seen, and what it has said is not.
+        // Without a role on the gateway, callers still see their own operations, but not their output.
         admin.bind("ana", "edge", pb::Role::None).await;
         let own = sg.with(&ana).operation(&exec).await.unwrap();
         assert_eq!((own.result, own.result_withheld), (None, true));
-        // A namesake of whoever ran it is somebody else.
+        // A new principal with the same name did not run it, and does not see its output.
         admin.service_principals().delete_service_principal(pb::DeleteServicePrincipalRequest { service_principal: "ana".into(), ..Default::default() }).await.unwrap();
         let namesake = bound(&admin, "ana", "edge", pb::Role::Operator).await;
         let seen = sg.with(&namesake).operation(&exec).await.unwrap();
@@ -266,10 +266,10 @@ served! {
         assert_eq!(seen(&sg.admin_key, pb::ListOperationsRequest { r#type: exec, ..all() }).await, [1]);
         let failed = Status::Failed.into();
         assert_eq!(seen(&sg.admin_key, pb::ListOperationsRequest { status: failed, ..all() }).await, [0_usize; 0]);
-        // A role that is lost takes the operations of others along, and leaves one's own.
+        // Losing a role hides the operations of others, and not the caller's own.
         admin.bind("ana", "edge", pb::Role::None).await;
         assert_eq!(seen(&ana, all()).await, [0]);
-        // By pages, each token good for its own question and caller.
+        // In pages. A page token is valid only for its own request and caller.
         let one = pb::ListOperationsRequest { page_size: 1, ..all() };
         let first = admin.operations().list_operations(one.clone()).await.unwrap().into_inner();
         let second = pb::ListOperationsRequest { page_token: first.next_page_token, ..one };
@@ -300,7 +300,7 @@ served! {
         }
         assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
         assert!(list(&sg.with(&operator), all()).await.is_empty());
-        // Another gateway of that name is another gateway.
+        // A new gateway with the same name is another gateway.
         sg.nowhere("edge").await;
         assert_refused!(sg.with(&operator).operation(&id).await, NotFound, "NOT_FOUND");
         sg.finish().await;
@@ -382,7 +382,7 @@ served! {
         }
         let left = sg.sql("UPDATE operations SET version = version WHERE input IS NOT NULL").await;
         assert_eq!(left, 0, "the input is gone");
-        // One that was moved to another operation opens nowhere.
+        // A result that was copied to another operation cannot be unsealed.
         let other = start(&sg.app, &sg.work("edge", "box"), async |_| Ok(json!({ "a": 1 }))).await.unwrap().id;
         sg.admin().ended(&other).await;
         sg.sql(&format!("UPDATE operations SET result_json = (SELECT result_json FROM operations WHERE id = '{id}') WHERE id = '{other}'")).await;

@@ -1,4 +1,4 @@
-//! Plain HTTP beside gRPC on the one port: versions, bounds, what every answer carries, and what is nobody's path.
+//! Plain HTTP on the same port as gRPC: versions, limits, headers of every response, and unknown paths.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ served! {
             let answer = send(sg.address, grpc(path)).await;
             assert_eq!((answer.status.as_u16(), answer.body.len()), (505, 0), "{path}");
         }
-        // The same server on the same port goes on with calls.
+        // The server still handles calls on the same port.
         sg.admin().auth().get_current_identity(shoreguard::pb::v1::GetCurrentIdentityRequest {}).await.unwrap();
         sg.finish().await;
     }

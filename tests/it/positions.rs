@@ -1,4 +1,4 @@
-//! Where a watch begins: its position is fixed before the call is answered, so that nothing after the answer is missed.
+//! Start of a watch: its position is fixed before the call has its response, so that no later change is missed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use tonic::{Response, Status, Streaming};
 
 use crate::support::server::{TestServer, run_quiet};
 
-/// Longer than a call takes that waits for nothing, and shorter than a wait for a connection.
+/// Longer than a call that waits for nothing, and shorter than the timeout of a wait for a connection.
 const UNANSWERED: Duration = Duration::from_millis(500);
-/// How long something that must come is waited for.
+/// Timeout of an expected message.
 const SOON: Duration = Duration::from_secs(30);
 
 fn on_both<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
@@ -37,7 +37,7 @@ async fn hold_readers(app: &App) -> Vec<Conn> {
     held
 }
 
-/// A watch that is called while `blocked` is held: not answered before, and answered then.
+/// Checks that a watch has no response while `blocked` is held, and has one after it was dropped.
 async fn answered_after<T, R: Send + 'static>(
     sg: &TestServer,
     blocked: T,
@@ -54,7 +54,7 @@ async fn next<R>(stream: &mut Streaming<R>) -> R {
     timeout(SOON, stream.message()).await.expect("a message").unwrap().expect("it goes on")
 }
 
-/// Commits an event. It is numbered by the sequencer, where one runs.
+/// Commits an event. If a sequencer runs, it assigns the sequence number.
 async fn write(app: &App, what: &str) {
     let event = NewEvent {
         name: "test.happened",
@@ -79,7 +79,7 @@ async fn number(app: &Arc<App>) {
 #[test]
 fn a_watch_of_events_from_now_is_answered_when_it_knows_its_place() {
     on_both(async |sg: TestServer| {
-        // What has no place yet comes after the position.
+        // Events without a sequence number come after the position.
         number(&sg.app).await;
         let held = hold_readers(&sg.app).await;
         let admin = sg.admin();
@@ -207,7 +207,7 @@ served! {
             write(&sg.app, &what).await;
             loop {
                 let Some(event) = next(&mut stream).await.event else { continue };
-                // One that was written before the answer may have got its place after it.
+                // An event that was written before the response may have got its sequence number after it.
                 if event.payload_json == expected {
                     break;
                 }

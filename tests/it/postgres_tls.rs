@@ -1,4 +1,4 @@
-//! TLS to PostgreSQL: spoken when asked for, and never with a server that cannot prove its name.
+//! TLS to PostgreSQL: used if it is required, and never with a server that cannot prove its name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::support::limit;
 use crate::support::postgres::Database;
 
-/// What a PostgreSQL client sends first when it wants TLS: the length, and a number that stands for it.
+/// First message of a PostgreSQL client that wants TLS: the length and the request code.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// An authority in a PEM file, and an acceptor with a certificate of it for `localhost`.
+/// Creates a certificate authority. Returns its PEM file, and an acceptor with a certificate of it for `localhost`.
 fn authority(folder: &TempDir) -> (PathBuf, TlsAcceptor) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new([]).unwrap();
@@ -43,10 +43,10 @@ fn authority(folder: &TempDir) -> (PathBuf, TlsAcceptor) {
     (file, TlsAcceptor::from(Arc::new(config)))
 }
 
-/// A door with TLS, or with a plain refusal of it, in front of the server's socket.
+/// A proxy in front of the server's socket that accepts TLS or refuses it.
 struct Door {
     port: u16,
-    /// Whether anything but the wish for TLS was sent in plain.
+    /// Whether anything other than the request for TLS was sent unencrypted.
     plain: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
@@ -91,7 +91,7 @@ async fn serve(
         return;
     };
     stream.write_all(b"S").await.unwrap();
-    // A caller that does not like the certificate hangs up.
+    // A client that rejects the certificate closes the connection.
     let Ok(mut stream) = tls.accept(stream).await else { return };
     let mut server = UnixStream::connect(socket).await.unwrap();
     let _ = copy_bidirectional(&mut stream, &mut server).await;

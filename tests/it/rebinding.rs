@@ -1,4 +1,4 @@
-//! Names of gateways whose DNS answers change, against a DNS server: SSRF by rebinding.
+//! Names of gateways whose DNS records change, with a real DNS server: SSRF by DNS rebinding.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -17,7 +17,7 @@ fn asking(config: &mut Config) {
     dns::asked(config, &[address(HOST, "127.0.0.2")]);
 }
 
-/// A gateway on the one address that is allowed.
+/// Starts a gateway on the only allowed address.
 async fn simulator() -> Simulator {
     let mut options = SimulatorOptions::plain(Generation::V0_1);
     options.listen = SocketAddr::from(([127, 0, 0, 2], 0));
@@ -49,7 +49,7 @@ served! { tuned asking;
     async fn wp46_a_name_that_moves_to_a_forbidden_address_is_followed_no_more(sg: TestServer) {
         let (mut dns, simulator) = (dns::taken(), simulator().await);
         let port = simulator.addr().port();
-        // What the attacker is after: a service of this host alone, on the same port.
+        // The target of the attack: a service on the same port that only this host can reach.
         let inside = TcpListener::bind(("127.0.0.1", port)).unwrap();
         inside.set_nonblocking(true).unwrap();
         let registered = sg.admin().gateways().register_gateway(edge(port)).await.unwrap();
@@ -58,7 +58,7 @@ served! { tuned asking;
         let who = || async { sg.admin().openshell_v0_1().get_current_user(openshell::GetCurrentUserRequest {}).await };
         who().await.unwrap();
 
-        // The connections that stand would serve on; the next ones are what matters.
+        // Open connections would stay usable. The test is about new ones.
         simulator.stop().await;
         for moved in [&["127.0.0.1"][..], &["169.254.169.254"], &["127.0.0.2", "127.0.0.1"], &["127.0.0.2", "::1"]] {
             let records: Vec<_> = moved.iter().map(|ip| address(HOST, ip)).collect();

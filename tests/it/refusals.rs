@@ -1,4 +1,5 @@
-//! Refused calls of known callers in the audit log: repeats are counted, and hanging up avoids no record.
+//! Refused calls of known callers in the audit log: repetitions are counted, and disconnecting does not prevent an
+//! entry.
 
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ use crate::proxy::rogue::{frame, literal};
 use crate::support::server::TestServer;
 
 const LIST_USERS: &str = "/shoreguard.v1.UserService/ListUsers";
-/// Refusals of one principal in a flood.
+/// Number of refused calls in a flood by one principal.
 const FLOOD: usize = 2_000;
-/// Rows that a flood may leave: the first of a minute and a count, if it takes less than three minutes.
+/// Maximum number of rows of a flood: two per minute, the first refusal and a count, if it takes less than three
+/// minutes.
 const ROWS_MAX: usize = 6;
-/// Calls that are hung up on.
+/// Number of calls that are reset.
 const HUNG_UP: u32 = 30;
-/// HTTP/2 frames.
+/// Types, flags and an error code of HTTP/2 frames.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RESET: u8 = 3;
@@ -36,7 +38,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
-/// The rows of an actor that was denied, and how many calls they stand for.
+/// Returns the number of denied rows of an actor, and the number of calls that they count.
 pub(crate) async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
     let mut conn = sg.app.db.read().await.unwrap();
     let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
@@ -48,7 +50,7 @@ pub(crate) async fn denied(sg: &TestServer, actor: &str) -> (usize, u64) {
     (rows.len(), rows.iter().map(|detail| count(detail.as_deref())).sum())
 }
 
-/// How many calls of an action were denied. The recorder must have written its counts.
+/// Returns how many calls of an action were denied. The recorder must have stored its counts.
 pub(crate) async fn denied_of(sg: &TestServer, action: &str) -> u64 {
     let mut conn = sg.app.db.read().await.unwrap();
     let rows: Vec<Option<String>> = on_conn!(&mut conn, |c| audit_log::table
@@ -65,7 +67,7 @@ fn count(detail: Option<&str>) -> u64 {
     detail["count"].as_u64().unwrap_or(1)
 }
 
-/// Waits until no task of the server is left that was not there before.
+/// Waits until the server has no more tasks than before.
 async fn tasks_are_over(sg: &TestServer, before: usize) {
     for _ in 0..500 {
         if sg.app.main().metrics().num_alive_tasks() <= before {
@@ -75,7 +77,7 @@ async fn tasks_are_over(sg: &TestServer, before: usize) {
     }
 }
 
-/// Calls a method so often, and resets each stream right after its message.
+/// Calls a method `HUNG_UP` times, and resets each stream right after its message.
 async fn hang_up(
     sg: &TestServer,
     key: &str,
@@ -85,7 +87,7 @@ async fn hang_up(
     let mut socket = TcpStream::connect(sg.address).await.unwrap();
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    // The method and the scheme stand in the table of HPACK.
+    // Method and scheme are entries of HPACK's static table.
     let mut headers = vec![0x83, 0x86];
     for (name, value) in [
         (":path", path),
@@ -105,7 +107,7 @@ async fn hang_up(
         bytes.extend(frame(DATA, ended, stream, &framed(message)));
         bytes.extend(frame(RESET, 0, stream, &CANCEL));
     }
-    // The server takes streams in their order: when the last call is answered, it has taken all the others.
+    // The server handles streams in order: when the last call has its response, all others were received.
     let last = 2 * HUNG_UP + 1;
     bytes.extend(frame(HEADERS, END_HEADERS, last, &headers));
     bytes.extend(frame(DATA, END_STREAM, last, &framed(message)));
@@ -114,7 +116,7 @@ async fn hang_up(
     tokio::time::timeout(Duration::from_secs(20), answered).await.unwrap();
 }
 
-/// Waits for the head of the answer on a stream.
+/// Waits for the response headers on a stream.
 async fn answered(socket: &mut TcpStream, stream: u32) {
     loop {
         let mut head = [0; 9];
@@ -140,7 +142,7 @@ served! {
             }
         });
         calls.buffer_unordered(32).collect::<Vec<()>>().await;
-        // As when the process stops.
+        // Stores the counts, as a shutdown does.
         sg.app.audit.drain().await;
         let (rows, total) = denied(&sg, "sp:nobody").await;
         assert_eq!(total, FLOOD as u64);
@@ -176,7 +178,7 @@ served! {
         }
         let admin = sg.admin();
         let before = sg.app.main().metrics().num_alive_tasks();
-        // Each holds the role somewhere, so that only the message tells that the call is refused.
+        // Each caller has the role on another gateway, so that only the message shows that the call must be refused.
         let read = admin.key("read", pb::Role::None).await;
         admin.bind("read", "edge", pb::Role::Admin).await;
         hang_up(&sg, &read, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
@@ -187,11 +189,11 @@ served! {
         let path = "/shoreguard.v1.GatewayService/UnregisterGateway";
         hang_up(&sg, &write, (path, ""), &unregister).await;
 
-        // Refused before its body is read.
+        // Refused before the body is read.
         let gate = admin.key("gate", pb::Role::None).await;
         hang_up(&sg, &gate, (LIST_USERS, ""), &pb::ListUsersRequest::default()).await;
 
-        // Proxied: by what the message asks for, before a connection to the gateway stands and after.
+        // Proxied: refused because of the content of the message, before and after a connection to the gateway is open.
         let setting_key = "proposal_approval_mode".to_owned();
         let update = v0_1::UpdateConfigRequest { sandbox: "box".into(), setting_key, ..Default::default() };
         let path = "/openshell.v1.OpenShell/UpdateConfig";
@@ -207,7 +209,7 @@ served! {
             }
         }
 
-        // Proxied: by the gateway that is named.
+        // Proxied: refused because of the named gateway.
         let viewer = admin.key("viewer", pb::Role::None).await;
         admin.bind("viewer", "edge", pb::Role::Viewer).await;
         admin.bind("viewer", "elsewhere", pb::Role::Admin).await;
@@ -219,7 +221,7 @@ served! {
         sg.app.audit.drain().await;
         for actor in ["sp:read", "sp:write", "sp:gate", "sp:viewer", "sp:cold", "sp:warm"] {
             let (rows, total) = denied(&sg, actor).await;
-            // The one whose caller waited is refused as well.
+            // The call whose caller waited was refused as well.
             assert_eq!(total, u64::from(HUNG_UP) + 1, "{actor}: {rows} rows");
             assert!(rows <= ROWS_MAX, "{actor}: {rows} rows");
         }

@@ -1,4 +1,4 @@
-//! T17: a repeated `request_id` gets the first answer only while the caller may still make the call, and is recorded.
+//! T17: a repeated `request_id` gets the first response only while the caller may still make the call, and is recorded.
 
 use shoreguard::pb::v1 as pb;
 

@@ -1,4 +1,4 @@
-//! Two replicas on one PostgreSQL: what one does, the other knows within a second.
+//! Two replicas on one PostgreSQL: each sees the changes of the other within a second.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A role by selector is known to the other, and the labels that it follows.
+/// Checks that a selector binding, and changes of labels that it depends on, take effect on the other replica.
 async fn labels_are_followed(sg: &TestServer, other: &Running) {
     let key = sg.admin().key("picked", pb::Role::None).await;
     sg.gateway("edge", ([127, 0, 0, 1], 1).into()).await;
@@ -71,7 +71,7 @@ fn a_change_on_one_replica_is_known_to_the_other() {
         let (other_app, other) = second(&again, data.path()).await;
         let who = pb::GetCurrentIdentityRequest {};
 
-        // A key made here works there, and one that was rotated here is dead there.
+        // A key created on one replica works on the other, and a rotated key is rejected there.
         let key = sg.admin().key("ci", pb::Role::Viewer).await;
         until("the new key", async || {
             caller(&other, &key).auth().get_current_identity(who).await.is_ok()
@@ -89,7 +89,7 @@ fn a_change_on_one_replica_is_known_to_the_other() {
 
         labels_are_followed(&sg, &other).await;
 
-        // A session of one replica is good on the other: the keys are shared.
+        // A session of one replica is valid on the other, since the keys are shared.
         let login = pb::LoginRequest {
             email: "admin@example.com".into(),
             password: "correct horse battery".into(),
@@ -97,7 +97,7 @@ fn a_change_on_one_replica_is_known_to_the_other() {
         let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
         let there = caller(&other, &session.session_token);
         there.auth().get_current_identity(who).await.unwrap();
-        // It goes on there, and ends here by its second use.
+        // The session is refreshed there, and ends here because its refresh token is used twice.
         let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
         let nobody = Caller { bearer: Bearer(None), ..there };
         let fresh = nobody.auth().refresh_session(refresh.clone()).await.unwrap().into_inner();
@@ -109,7 +109,7 @@ fn a_change_on_one_replica_is_known_to_the_other() {
         })
         .await;
 
-        // Events written on either are one sequence for both.
+        // Events written on either replica have one common sequence.
         for n in 0..5 {
             let on = if n % 2 == 0 { sg.admin() } else { caller(&other, &sg.admin_key) };
             on.key(&format!("p{n}"), pb::Role::Viewer).await;

@@ -1,4 +1,4 @@
-//! SBOMs of the whole fleet: searching them, comparing two, and who may see what.
+//! SBOMs of the whole fleet: search, comparison and visibility.
 
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::search_components_request::By;
@@ -16,7 +16,7 @@ fn name(name: &str) -> pb::SearchComponentsRequest {
 }
 
 impl Caller {
-    /// Where and which version, page by page.
+    /// Returns place, name and version of each component that is found, page by page.
     async fn search(&self, request: pb::SearchComponentsRequest) -> Vec<String> {
         let (mut all, mut token) = (Vec::new(), String::new());
         loop {
@@ -55,7 +55,7 @@ fn diff(from: (&str, &str), to: (&str, &str)) -> pb::DiffSbomsRequest {
     }
 }
 
-/// Four sandboxes on two gateways.
+/// Uploads SBOMs of sandboxes on two gateways.
 async fn fleet(sg: &TestServer) -> Caller {
     gateways(sg, &["edge", "lab"]).await;
     let admin = sg.admin();
@@ -76,7 +76,7 @@ served! {
         assert_eq!(admin.search(name("Requests")).await, [&old[..], &[new]].concat());
         let below = |version: &str| pb::SearchComponentsRequest { version_below: version.into(), ..name("requests") };
         assert_eq!(admin.search(below("2.32")).await, old);
-        // As numbers, not as text: 2.4 is below 2.31.
+        // Versions are compared as numbers, not as text: 2.4 is lower than 2.31.
         assert_eq!(admin.search(below("2.4")).await, Vec::<String>::new());
         assert_eq!(admin.search(below("2.31.0")).await, Vec::<String>::new());
         let from = pb::SearchComponentsRequest { version_from: "2.31.1".into(), ..name("requests") };
@@ -100,7 +100,7 @@ served! {
             assert_eq!(count(search(By::NameContains(nothing.into()))).await, 0, "{nothing}");
         }
         assert_eq!(count(search(By::PurlContains("pkg:pypi%requests".into()))).await, 0);
-        // All of an ecosystem, over many pages: as many as the lists have.
+        // All components of an ecosystem, over many pages: as many as in the lists.
         let mut listed = 0;
         for (gateway, sandbox) in [("edge", "old"), ("lab", "old"), ("lab", "new")] {
             let all = admin.components(of(gateway, sandbox)).await;
@@ -149,7 +149,7 @@ served! {
         assert_eq!(there_counts.components_changed, back_counts.components_changed);
         assert!(there_counts.components_added > 0 && there_counts.components_changed > 0);
 
-        // Page by page it is the same.
+        // The pages have the same content.
         let whole = admin.diff(("edge", "old"), ("edge", "web")).await.unwrap();
         let (mut paged, mut token) = (Vec::new(), String::new());
         loop {
@@ -182,7 +182,7 @@ served! {
         let admin = fleet(&sg).await;
         let lab = sg.with(&admin.key("lab-operator", pb::Role::None).await);
         admin.bind("lab-operator", "lab", pb::Role::Operator).await;
-        // The same sandbox name on both: each has its own.
+        // Both gateways have a sandbox with this name, each with its own SBOM.
         assert_eq!(lab.sbom("lab", "old").await.unwrap().vulnerability_count, 0);
         assert_refused!(lab.sbom("edge", "old").await, NotFound, "NOT_FOUND");
         assert_refused!(lab.sboms().list_sbom_components(of("edge", "old")).await, NotFound, "NOT_FOUND");
@@ -192,17 +192,17 @@ served! {
         assert_refused!(lab.upload_after(first("edge", "old"), file("npm-1.5")).await, NotFound, "NOT_FOUND");
         let delete = pb::DeleteSbomRequest { gateway: "edge".into(), sandbox: "old".into(), ..Default::default() };
         assert_refused!(lab.sboms().delete_sbom(delete).await, NotFound, "NOT_FOUND");
-        // A comparison names two gateways, and both are checked.
+        // A comparison names two gateways, and access to both is checked.
         lab.diff(("lab", "old"), ("lab", "new")).await.unwrap();
         assert_refused!(lab.diff(("lab", "old"), ("edge", "old")).await, NotFound, "NOT_FOUND");
         assert_refused!(lab.diff(("edge", "old"), ("lab", "old")).await, NotFound, "NOT_FOUND");
         assert_refused!(lab.diff(("", "old"), ("lab", "old")).await, InvalidArgument, "INVALID_FIELD");
-        // A token of a list of one is good for no other.
+        // A page token of one list is not valid for another one.
         let page = admin.sboms().list_sbom_components(of("edge", "old")).await.unwrap().into_inner();
         let moved = pb::ListSbomComponentsRequest { page_token: page.next_page_token, ..of("lab", "old") };
         assert_refused!(lab.sboms().list_sbom_components(moved.clone()).await, InvalidArgument, "INVALID_FIELD");
         assert_refused!(admin.sboms().list_sbom_components(moved).await, InvalidArgument, "INVALID_FIELD");
-        // The fleet is what one may see.
+        // A search covers only the gateways that the caller may see.
         let seen = lab.search(name("requests")).await;
         assert!(seen.len() == 3 && seen.iter().all(|place| place.starts_with("lab/")), "{seen:?}");
         assert_eq!(lab.search(search(By::PurlPrefix("pkg:npm/".into()))).await, Vec::<String>::new());

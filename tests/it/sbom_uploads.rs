@@ -1,4 +1,4 @@
-//! Uploading and downloading SBOMs: what is taken, what is refused, and what is told of it.
+//! Uploads and downloads of SBOMs: what is accepted, what is refused, and how changes are reported.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,7 +11,7 @@ use crate::sboms::{FILES, file, first, gateways, of};
 use crate::support::server::Caller;
 
 impl Caller {
-    /// The document of a sandbox, as it is downloaded.
+    /// Downloads the document of a sandbox.
     pub(crate) async fn download(&self, gateway: &str, sandbox: &str) -> Result<Vec<u8>, Status> {
         let (gateway, sandbox) = (gateway.to_owned(), sandbox.to_owned());
         let request = pb::DownloadSbomRequest { gateway, sandbox, ..Default::default() };
@@ -29,7 +29,7 @@ fn chunk(bytes: &[u8]) -> pb::UploadSbomRequest {
     pb::UploadSbomRequest { chunk: bytes.to_vec().into(), ..Default::default() }
 }
 
-/// A document as long as that: the blanks at the end belong to it.
+/// Returns a document of the given length. It is padded with blanks at the end.
 fn padded(length: usize) -> Vec<u8> {
     let mut document = file("python-1.6").to_vec();
     document.resize(length, b' ');
@@ -58,7 +58,7 @@ served! {
             admin.upload("edge", name, document).await;
             assert!(admin.download("edge", name).await.unwrap() == document, "{name}");
         }
-        // In several pieces, with what a parser would have lost.
+        // In several chunks, with blanks that a parser would drop.
         let long = padded(3 * 1024 * 1024 + 17);
         let sbom = admin.upload("edge", "long", &long).await.sbom.unwrap();
         assert_eq!(sbom.sha256, hex(&Sha256::digest(&long)));
@@ -213,7 +213,7 @@ served! {
             async move { admin.upload_after(first("edge", "box"), file(name)).await }
         });
         let ended = futures_util::future::join_all(uploads).await;
-        // One that was overtaken again and again is told so; none is half there.
+        // An upload that loses to others too often is refused, and none is stored partially.
         let done = ended.iter().filter(|answer| answer.is_ok()).count();
         assert!(done >= 1);
         for refused in ended.iter().filter_map(|answer| answer.as_ref().err()) {

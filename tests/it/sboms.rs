@@ -1,4 +1,4 @@
-//! SBOMs over the wire: what is told of one, and that it goes with what it belongs to.
+//! SBOMs through the API: their content, and their deletion with their sandbox or gateway.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tonic::Status;
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
 
-/// SBOMs that real tools have made.
+/// SBOMs made by real tools.
 pub(crate) const FILES: [(&str, &[u8]); 9] = [
     ("python-1.2", include_bytes!("sbom_files/python-1.2.json")),
     ("python-1.3", include_bytes!("sbom_files/python-1.3.json")),
@@ -23,19 +23,19 @@ pub(crate) const FILES: [(&str, &[u8]); 9] = [
     ("cargo-1.5", include_bytes!("sbom_files/cargo-1.5.json")),
 ];
 
-/// One of them.
+/// Returns one of these files.
 pub(crate) fn file(name: &str) -> &'static [u8] {
     FILES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no {name}")).1
 }
 
-/// The first message of an upload to a sandbox.
+/// Returns the first message of an upload for a sandbox.
 pub(crate) fn first(gateway: &str, sandbox: &str) -> pb::UploadSbomRequest {
     let (gateway, sandbox) = (gateway.to_owned(), sandbox.to_owned());
     pb::UploadSbomRequest { gateway, sandbox, ..Default::default() }
 }
 
 impl Caller {
-    /// Sends messages as an upload.
+    /// Sends messages as one upload.
     pub(crate) async fn send_sbom(
         &self,
         messages: Vec<pb::UploadSbomRequest>,
@@ -44,7 +44,7 @@ impl Caller {
         Ok(self.sboms().upload_sbom(messages).await?.into_inner())
     }
 
-    /// Uploads a document after a first message.
+    /// Uploads a document in chunks, following a first message.
     pub(crate) async fn upload_after(
         &self,
         first: pb::UploadSbomRequest,
@@ -74,7 +74,7 @@ impl Caller {
         Ok(self.sboms().get_sbom(request).await?.into_inner().sbom.unwrap())
     }
 
-    /// Every component of a list, page by page.
+    /// Returns all components of a list, page by page.
     pub(crate) async fn components(
         &self,
         request: pb::ListSbomComponentsRequest,
@@ -92,7 +92,7 @@ impl Caller {
         }
     }
 
-    /// Names that a search finds.
+    /// Returns the names that a search finds.
     async fn found(&self, search: &str) -> Vec<String> {
         let request =
             pb::ListSbomComponentsRequest { search: search.to_owned(), ..of("edge", "box") };
@@ -110,14 +110,14 @@ fn rated(sandbox: &str) -> pb::ListSbomVulnerabilitiesRequest {
     pb::ListSbomVulnerabilitiesRequest { gateway, sandbox, ..Default::default() }
 }
 
-/// Registers gateways that nobody answers for: an SBOM needs none that does.
+/// Registers gateways that do not respond, since SBOMs need no connection to a gateway.
 pub(crate) async fn gateways(sg: &TestServer, names: &[&str]) {
     for name in names {
         sg.gateway(name, SocketAddr::from(([127, 0, 0, 1], 9))).await;
     }
 }
 
-/// Names of all components of a document, found in another way.
+/// Collects the names of all components of a document without Shoreguard's parser.
 fn names(component: &Value, into: &mut Vec<String>) {
     into.extend(component["name"].as_str().map(str::to_owned));
     for nested in component["components"].as_array().into_iter().flatten() {
@@ -170,12 +170,12 @@ served! {
         let admin = sg.admin();
         admin.upload("edge", "box", file("npm-1.5")).await;
         assert_eq!(admin.found("pkg:npm/console@2.0.0").await, ["console"]);
-        // Two versions of it, one in another component.
+        // Two versions of it, one of them nested in another component.
         let versions: BTreeSet<String> = admin
             .components(pb::ListSbomComponentsRequest { search: "pkg:npm/debug@".into(), ..of("edge", "box") })
             .await.into_iter().map(|component| component.version).collect();
         assert!(versions.len() > 1, "{versions:?}");
-        // By scope and name, as people write them.
+        // By scope and name, as users write them.
         assert_eq!(admin.found("@fastify/error").await, ["error"]);
         admin.upload("edge", "box", file("cargo-1.5")).await;
         assert!(admin.found("pkg:cargo/shoreguard@").await.len() > 1);
@@ -191,7 +191,7 @@ served! {
         for wildcard in ["%", "_", "fl_sk", "f%k", "\\", "%%", "flask\\"] {
             assert_eq!(admin.found(wildcard).await, Vec::<String>::new(), "{wildcard}");
         }
-        // Where the character itself is there, it is found.
+        // If the document contains the character itself, it is found.
         admin.upload("edge", "box", file("npm-1.5")).await;
         assert_eq!(admin.found("%40fastify").await, ["error"]);
         for bad in ["a\0b".to_owned(), "a".repeat(257)] {
@@ -205,7 +205,7 @@ served! {
         gateways(&sg, &["edge"]).await;
         let admin = sg.admin();
         admin.upload("edge", "box", file("python-rated-1.6")).await;
-        // Whoever opened it now would find nothing there.
+        // Empties the stored document, so that reading it again would find nothing.
         assert_eq!(sg.sql("UPDATE sbom_snapshots SET raw_json = CAST('' AS BYTEA)".replace("BYTEA", if sg.engine == shoreguard::db::Engine::Sqlite { "BLOB" } else { "BYTEA" }).as_str()).await, 1);
         assert_eq!(admin.sbom("edge", "box").await.unwrap().vulnerability_count, 6);
         assert_eq!(admin.sboms().list_sbom_vulnerabilities(rated("box")).await.unwrap().into_inner().sbom_vulnerabilities.len(), 6);
@@ -242,7 +242,7 @@ served! {
         let high = pb::ListSbomVulnerabilitiesRequest { severity: pb::SbomSeverity::High.into(), ..rated("box") };
         assert_eq!(ids(&list(high).await), order[..2]);
 
-        // From a component to what affects it.
+        // From a component to the vulnerabilities that affect it.
         let request = pb::ListSbomComponentsRequest { severity: pb::SbomSeverity::High.into(), ..of("edge", "box") };
         let [worst] = admin.components(request).await.try_into().unwrap();
         assert_eq!((worst.name.to_lowercase().as_str(), worst.vulnerability_count, worst.max_severity()), ("werkzeug", 2, pb::SbomSeverity::High));
@@ -268,7 +268,7 @@ served! {
         let page = admin.sboms().list_sbom_components(of("edge", "box")).await.unwrap().into_inner();
         let next = pb::ListSbomComponentsRequest { page_token: page.next_page_token, ..of("edge", "box") };
         admin.sboms().list_sbom_components(next.clone()).await.unwrap();
-        // A token is good for its own list.
+        // A page token is valid only for its own list.
         for other in [
             pb::ListSbomComponentsRequest { search: "a".into(), ..next.clone() },
             pb::ListSbomComponentsRequest { sandbox: "other".into(), ..next.clone() },
@@ -303,7 +303,7 @@ served! {
         admin.sboms().delete_sbom(delete(&etag)).await.unwrap();
         no_row_is_left(&sg).await;
         assert_refused!(admin.sboms().delete_sbom(delete("")).await, NotFound, "NOT_FOUND");
-        // What comes after it is another one.
+        // The next upload creates a new SBOM.
         let again = admin.upload("edge", "box", file("python-rated-1.6")).await;
         assert!(!again.replaced && again.sbom.unwrap().etag != etag);
         sg.finish().await;
@@ -320,7 +320,7 @@ served! {
         let list = pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
         let [entry] = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries.try_into().unwrap();
         assert!(entry.detail_json.contains("\"sboms_removed\":1"), "{entry:?}");
-        // One of the same name has nothing of it.
+        // A new gateway with the same name does not get it.
         gateways(&sg, &["edge"]).await;
         assert_refused!(admin.sbom("edge", "other").await, NotFound, "NOT_FOUND");
         sg.finish().await;

@@ -1,4 +1,4 @@
-//! Service principals, over the wire.
+//! Service principals, through the API.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn get(admin: &Caller, name: &str) -> pb::ServicePrincipal {
     found.into_inner().service_principal.unwrap()
 }
 
-/// A change of these fields.
+/// Returns an update of these fields.
 fn update(name: &str, paths: &[&str]) -> pb::UpdateServicePrincipalRequest {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     pb::UpdateServicePrincipalRequest {
@@ -57,7 +57,7 @@ async fn watching(caller: &Caller) -> tonic::Streaming<pb::WatchEventsResponse> 
     caller.events().watch_events(watch).await.unwrap().into_inner()
 }
 
-/// How a stream ends, which it must within a second, and two where the machine is busy.
+/// Returns how a stream ends. It must end within a second, and within ten on a busy machine.
 async fn end(mut stream: tonic::Streaming<pb::WatchEventsResponse>) -> Result<(), Status> {
     let ended = async {
         while stream.message().await?.is_some() {}
@@ -182,7 +182,7 @@ served! {
         assert_eq!(who(&ci).await.unwrap().expire_time, at);
         sg.app.clock.advance(Duration::from_secs(2));
         assert_refused!(who(&ci).await, Unauthenticated, "CREDENTIAL_INVALID");
-        // Without a time it has no end, and the key that was dead for its end alone is good again.
+        // Without a time the key does not expire. A key that was rejected only because it had expired is valid again.
         admin.service_principals().update_service_principal(update("ci", &["expire_time"])).await.unwrap();
         assert_eq!(who(&ci).await.unwrap().expire_time, None);
         sg.finish().await;
@@ -215,7 +215,7 @@ served! {
         let first = sg.with(&admin.key("ci", pb::Role::Viewer).await);
         let second = sg.with(&rotated(&admin, "ci", overlap).await);
         let ends = sg.app.clock.now().plus(overlap);
-        // The first one tells its own end, the second has none.
+        // The first key reports when it expires. The second does not expire.
         let told = who(&first).await.unwrap().expire_time.unwrap();
         assert!(told.seconds <= shoreguard::rpc::wire::time(ends).seconds);
         assert_eq!(get(&admin, "ci").await.previous_key_expire_time, Some(told));
@@ -261,7 +261,7 @@ served! {
         let of_first = watching(&first).await;
         let second = sg.with(&rotated(&admin, "ci", Duration::from_hours(1)).await);
         let of_second = watching(&second).await;
-        // Both go on: the overlap ends nothing.
+        // Both streams continue during the overlap.
         sg.app.live.sweep(&sg.app.snapshot);
         assert_eq!(sg.app.live.count(), 2);
         let third = sg.with(&rotated(&admin, "ci", Duration::ZERO).await);
@@ -282,7 +282,7 @@ served! {
         let second = sg.with(&rotated(&admin, "ci", overlap).await);
         let (during, mut stays) = (watching(&first).await, watching(&second).await);
         sg.app.clock.advance(overlap);
-        // By the clock alone: nothing is written at the end of an overlap.
+        // The clock alone ends them: nothing is written at the end of an overlap.
         assert_refused!(end(before).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert_refused!(end(during).await, Unauthenticated, "CREDENTIAL_INVALID");
         sg.app.live.sweep(&sg.app.snapshot);
@@ -296,7 +296,7 @@ served! {
     async fn wp35_a_principal_without_a_prefix_is_shown_and_calls(sg: TestServer) {
         let admin = sg.admin();
         let key = admin.key("old", pb::Role::Viewer).await;
-        // As an older system left it: no prefix, and a key that does not begin with `sg_`.
+        // As stored by an older system: no prefix, and a key that does not begin with `sg_`.
         let hash = shoreguard::seal::hex(&<sha2::Sha256 as sha2::Digest>::digest(b"legacy-key"));
         sg.sql(&format!("UPDATE service_principals SET key_prefix = NULL, key_hash = '{hash}' WHERE name = 'old'")).await;
         let now = sg.app.clock.now();
@@ -331,7 +331,7 @@ served! {
         assert_eq!(noted().await, None, "a call itself writes nothing");
         workers::once(&sg.app, &LAST_USED).await.unwrap();
         let first = noted().await.unwrap();
-        // Not even where several replicas note at different moments.
+        // Not even if several replicas store uses at different times.
         moved(Duration::from_secs(50)).await;
         used().await;
         workers::once(&sg.app, &LAST_USED).await.unwrap();
@@ -356,7 +356,7 @@ served! {
         let program = sg.admin();
         program.key("by-program", pb::Role::Viewer).await;
         assert_eq!(get(&program, "by-hand").await.created_by, id);
-        // Of a program the audit log tells.
+        // The creator that is a service principal is recorded only in the audit log.
         assert_eq!(get(&program, "by-program").await.created_by, 0);
         sg.app.audit.settled().await;
         let entries = pb::ListAuditEntriesRequest { action: "service_principal.create".into(), resource_id: "by-program".into(), ..Default::default() };
@@ -377,14 +377,14 @@ served! {
             let answer = sg.anonymous().raw(asked, Streaming::Unary, vec![], &[]).await;
             assert_refused!(answer, Unauthenticated, "CREDENTIAL_MISSING");
         }
-        // The same path, with the key where it belongs.
+        // The same path, with the key in the header.
         sg.admin().raw(path, Streaming::Unary, vec![], &[]).await.unwrap();
         sg.finish().await;
     }
 
     async fn there_are_so_many_and_no_more(sg: TestServer) {
         let admin = sg.admin();
-        // The first admin's key is one, too.
+        // The first admin's key counts, too.
         let rest = SERVICE_PRINCIPALS_MAX - 2;
         sg.sql(&format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rest}) \
             INSERT INTO service_principals (name, key_hash, role, created_at) \
@@ -392,7 +392,7 @@ served! {
             FROM n, service_principals WHERE name = 'root'")).await;
         admin.key("last", pb::Role::None).await;
         assert_refused!(admin.service_principals().create_service_principal(create("more", pb::Role::None)).await, FailedPrecondition, "LIMIT_REACHED");
-        // Rotation makes no other one.
+        // A rotation does not add a service principal.
         rotated(&admin, "last", Duration::ZERO).await;
         sg.finish().await;
     }
@@ -401,7 +401,7 @@ served! {
 served! {
     tuned |config| config.limits.credentials_per_minute = 3;
     async fn one_caller_makes_so_many_keys_a_minute(sg: TestServer) {
-        // The first admin has made the first key of all, as a person of its own.
+        // The first admin has created the first key, as a user with a limit of its own.
         let admin = sg.admin();
         let other = sg.with(&admin.key("other", pb::Role::Admin).await);
         admin.key("ci", pb::Role::Viewer).await;

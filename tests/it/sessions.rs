@@ -1,4 +1,4 @@
-//! Sessions over the wire: they go on, they are listed, and they end when they must.
+//! Sessions through the API: refreshing, listing and ending them.
 
 use std::time::Duration;
 
@@ -55,12 +55,13 @@ served! {
         let first = login(&sg).await;
         let other = login(&sg).await;
         let second = refresh(&sg, &first.refresh_token).await.unwrap();
-        // The thief, or the owner after the thief: nobody can tell, so both are out.
+        // The token was used by a thief, or by the owner after a thief. Since the server cannot distinguish them, the
+        // whole session ends.
         assert_refused!(refresh(&sg, &first.refresh_token).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert_refused!(refresh(&sg, &second.refresh_token).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert_refused!(who(&sg, &second.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert_refused!(who(&sg, &first.session_token).await, Unauthenticated, "CREDENTIAL_INVALID");
-        // Another login of the same user is none of it.
+        // Another login of the same user is not affected.
         who(&sg, &other.session_token).await.unwrap();
         refresh(&sg, &other.refresh_token).await.unwrap();
         let request = pb::ListAuditEntriesRequest { action: "session.refresh".into(), ..Default::default() };
@@ -92,7 +93,7 @@ served! {
         }
         refresh(&sg, &session.refresh_token).await.unwrap();
         let again = login(&sg).await;
-        // The family is right and the end is made up: as good as a used one.
+        // A made-up end with the right family counts as a reused token.
         assert_refused!(refresh(&sg, &other_end).await, Unauthenticated, "CREDENTIAL_INVALID");
         who(&sg, &again.session_token).await.unwrap();
         sg.finish().await;
@@ -112,7 +113,7 @@ served! {
         assert_refused!(refresh(&sg, &lost.refresh_token).await, Unauthenticated, "CREDENTIAL_INVALID");
         let again = sg.with(&mine.session_token).auth().revoke_session(revoke).await;
         assert_refused!(again, NotFound, "NOT_FOUND");
-        // A key has no sessions and ends nobody's.
+        // An API key has no sessions and cannot end those of others.
         let theirs = pb::RevokeSessionRequest { session_id: current[0].id, ..Default::default() };
         assert_refused!(sg.admin().auth().revoke_session(theirs).await, PermissionDenied, "ROLE_TOO_LOW");
         assert_refused!(sg.admin().auth().logout(pb::LogoutRequest::default()).await, PermissionDenied, "ROLE_TOO_LOW");
@@ -142,7 +143,7 @@ served! {
     }
 
     async fn one_more_session_than_a_user_may_have_ends_the_oldest(sg: TestServer) {
-        // The first admin's own set-up has logged in once.
+        // The setup of the first admin has logged in once.
         let oldest = login(&sg).await;
         let mut last = None;
         for _ in 0..SESSIONS_MAX {
@@ -215,7 +216,7 @@ served! {
             }
         };
         assert_refused!(Err::<(), _>(refused), ResourceExhausted, "RATE_LIMITED");
-        // Which has cost the session nothing: the token was not looked at.
+        // The token was not checked, so the session did not end.
         let request = pb::LoginRequest { email: ADMIN_EMAIL.into(), password: ADMIN_PASSWORD.into() };
         assert_refused!(sg.anonymous().auth().login(request).await, ResourceExhausted, "RATE_LIMITED");
         sg.finish().await;

@@ -1,4 +1,4 @@
-//! Before the first admin: nothing is open but what is public, and one call makes the admin.
+//! Before the first admin: only public methods are available, and one call creates the admin.
 
 use std::future::Future;
 
@@ -21,7 +21,7 @@ fn set_up(token: &str, email: &str) -> pb::SetupRequest {
     pb::SetupRequest { setup_token, email, password: ADMIN_PASSWORD.to_owned() }
 }
 
-/// Runs a test on each engine against a server that has no admin yet and takes registrations.
+/// Runs a test on each engine with a server that has no admin yet and allows registration.
 fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
     let open = |config: &mut Config| config.auth.self_registration = true;
     for engine in [Engine::Sqlite, Engine::Postgres] {
@@ -32,7 +32,7 @@ fn on_each_engine<F: Future<Output = ()>>(test: impl Fn(TestServer) -> F) {
     }
 }
 
-/// Every method that is not public refuses nobody and made-up credentials alike.
+/// Checks that every method that is not public rejects calls without a credential and with a made-up one.
 async fn nothing_is_open(sg: &TestServer) {
     let made_up = format!("sg_{}", "A".repeat(43));
     for method in METHODS.iter().filter(|method| method.access != Access::Public) {
@@ -56,7 +56,7 @@ fn wp08_before_the_first_admin_nothing_is_open() {
         nothing_is_open(&sg).await;
         let info = sg.anonymous().auth().get_server_info(INFO).await.unwrap().into_inner();
         assert!(!info.set_up && !info.registration_enabled);
-        // Nobody gets in before the admin, by registering either.
+        // Before there is an admin, users cannot register either.
         let password = ADMIN_PASSWORD.to_owned();
         let request = pb::RegisterRequest { email: "eve@example.com".into(), password };
         let early = sg.anonymous().auth().register(request.clone()).await;
@@ -85,7 +85,7 @@ fn wp08_a_database_that_is_away_opens_nothing() {
             let made = sg.anonymous().auth().setup(set_up(token.expose(), ADMIN_EMAIL)).await;
             assert_eq!(made.unwrap_err().code(), Code::Internal, "{away}");
             if away == "users" {
-                // That there is no admin is told when it was read, and not when it could not be.
+                // A missing admin is reported only if the table could be read.
                 let info = sg.anonymous().auth().get_server_info(INFO).await;
                 assert_eq!(info.unwrap_err().code(), Code::Internal);
             }

@@ -70,9 +70,9 @@ pub(crate) async fn names(db: &Db) -> Vec<String> {
     .unwrap()
 }
 
-/// A transaction that reads before it writes: the kind that fails when the write lock is taken late.
+/// A transaction that reads before it writes. Such a transaction fails if it takes the write lock too late.
 ///
-/// Boxed as `async_trait` boxes a handler, which wants it `Send` with borrows inside.
+/// It is boxed like a handler with `async_trait`, which must be `Send` with borrows inside.
 fn count_up(db: &Db) -> Pin<Box<dyn Future<Output = Result<i64, Error>> + Send + '_>> {
     Box::pin(db.transaction(async |conn| {
         let query = event_head::table.find(1).select(event_head::sequence);
@@ -121,7 +121,7 @@ both_engines! {
     }
 
     async fn a_future_dropped_inside_a_transaction_leaves_nothing_behind(db: TestDb) {
-        // More than either engine has writers: each leftover would take one away.
+        // More than the number of writers of either engine: each leftover would block one.
         for _ in 0..20 {
             let (entered, inside) = tokio::sync::oneshot::channel();
             let stuck = db.transaction(async |conn| {
@@ -239,7 +239,7 @@ both_engines! {
         for name in ["mine", "theirs"] {
             insert_gateway(&mut conn, name).await.unwrap();
         }
-        // Whoever can write the database copies my token into their gateway's row.
+        // An attacker with write access to the database copies the token into the row of another gateway.
         let sealed = keys.seal(&place("mine"), b"token").unwrap();
         on_conn!(&mut conn, |c| diesel::update(gateways::table)
             .set(gateways::bearer_token.eq(&sealed))

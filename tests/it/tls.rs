@@ -1,4 +1,4 @@
-//! TLS and callers' certificates, on our listener and towards a gateway.
+//! TLS and client certificates, on the listener and towards a gateway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) fn signed(ca: &Issuer, sans: Vec<SanType>) -> (String, String) {
     signed_for(ca, sans, Duration::from_hours(24 * 365))
 }
 
-/// The same for as long as this.
+/// Signs a certificate that is valid for the given time.
 pub(crate) fn signed_for(ca: &Issuer, sans: Vec<SanType>, life: Duration) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -122,18 +122,19 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
         let seen =
             caller(Some(&ci), None).auth().get_current_identity(who).await.unwrap().into_inner();
         assert_eq!(seen.actor, "sp:ci");
-        // The same principal twice is one; two principals are none.
+        // The same principal twice is accepted, two different principals are not.
         caller(Some(&ci), Some(&key)).auth().get_current_identity(who).await.unwrap();
         let both = caller(Some(&ci), Some(&session)).auth().get_current_identity(who).await;
         assert_refused!(both, Unauthenticated, "CREDENTIAL_AMBIGUOUS");
-        // A name that only begins alike, and a name under another authority.
+        // A name with the same beginning, and a name signed by another authority.
         let near = signed(&callers, uri("spiffe://example/ci/other"));
         let refused = caller(Some(&near), None).auth().get_current_identity(who).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_MISSING");
         let foreign = signed(&strangers, uri("spiffe://example/ci"));
         let refused =
             caller(Some(&foreign), None).auth().get_current_identity(who).await.unwrap_err();
-        // The handshake fails, so there is no answer of ours; how a client says that depends on who hung up first.
+        // The handshake fails, so there is no response from the server. The client's error depends on which side closes
+        // the connection first.
         assert_eq!(crate::support::server::reason(&refused), "", "{refused:?}");
 
         app.stop.cancel();
@@ -142,7 +143,7 @@ fn t19_a_certificate_stands_for_whom_the_configuration_says() {
     });
 }
 
-/// What a GET by HTTP/1.1 gets over TLS, for a client that says it speaks `protocols`; and what was agreed on.
+/// Sends a GET over HTTP/1.1 and TLS, offering `protocols`. Returns the negotiated protocol and the response.
 async fn get_over_tls(port: u16, ca: &Issuer, protocols: &[&[u8]]) -> (Option<Vec<u8>>, String) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
@@ -189,7 +190,7 @@ fn both_versions_of_http_are_agreed_on_over_tls() {
             assert_eq!(got.as_deref(), agreed);
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
-        // Calls go on by HTTP/2.
+        // gRPC calls still use HTTP/2.
         let anonymous =
             Caller { channel: channel(port, &servers.pem(), None), bearer: Bearer(None) };
         anonymous.auth().get_server_info(pb::GetServerInfoRequest {}).await.unwrap();
@@ -199,7 +200,7 @@ fn both_versions_of_http_are_agreed_on_over_tls() {
     });
 }
 
-/// A gateway that asks for a certificate of `clients`, and shows one of `servers`.
+/// Starts a gateway with a certificate of `servers`. It requires client certificates of `clients`.
 pub(crate) async fn guarded(servers: &Issuer, clients: &Issuer) -> Simulator {
     let (cert, key) = signed(servers, localhost());
     let mut roots = rustls::RootCertStore::empty();
@@ -246,7 +247,7 @@ served! {
         let user = shoreguard::pb::v0_1::openshell::v1::GetCurrentUserRequest {};
         admin.openshell_v0_1().get_current_user(user).await.unwrap();
 
-        // Under the system's authorities alone it is not believed.
+        // It is not trusted if only the system's authorities are used.
         let untrusted = pb::RegisterGatewayRequest { name: "untrusted".into(), ca_cert: bytes::Bytes::new(), ..request.clone() };
         let stored = admin.gateways().register_gateway(untrusted).await.unwrap().into_inner().gateway.unwrap();
         assert_eq!(stored.status(), pb::GatewayStatus::Unreachable);

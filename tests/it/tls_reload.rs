@@ -1,4 +1,4 @@
-//! The listener's certificate and the CA for callers, replaced while the server runs.
+//! Replacing the listener's certificate and the CA of client certificates while the server runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::tls::{Issuer, authority, channel, localhost, signed, signed_for, uri}
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// The files of a server, and who signs what.
+/// The files of a server, and its certificate authorities.
 struct Files {
     folder: PathBuf,
     servers: Issuer,
@@ -35,14 +35,14 @@ struct Files {
 }
 
 impl Files {
-    /// Puts a file in the place of another, as `mv` does.
+    /// Replaces a file atomically, as `mv` does.
     fn put(&self, name: &str, content: &str) {
         let new = self.folder.join(format!("{name}.new"));
         std::fs::write(&new, content).unwrap();
         std::fs::rename(new, self.folder.join(name)).unwrap();
     }
 
-    /// A certificate for the listener; answers its bytes.
+    /// Writes a new certificate for the listener. Returns its bytes.
     fn serve(&self, life: Duration) -> Vec<u8> {
         let (cert, key) = signed_for(&self.servers, localhost(), life);
         self.put("cert", &cert);
@@ -68,7 +68,7 @@ fn with_files(config: &mut Config, files: &Files) {
     }];
 }
 
-/// A server whose files these are, and who calls it.
+/// A server that uses these files.
 struct Server {
     app: Arc<App>,
     running: Running,
@@ -134,7 +134,7 @@ async fn look(app: &Arc<App>) -> usize {
     workers::once(app, &RELOAD).await.unwrap().unwrap().done
 }
 
-/// A connection, and the certificate that it was shown.
+/// Opens a connection. Returns it with the certificate of the server.
 async fn connect(port: u16, ca: &Issuer) -> (TlsStream<TcpStream>, Vec<u8>) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
@@ -152,7 +152,7 @@ async fn connect(port: u16, ca: &Issuer) -> (TlsStream<TcpStream>, Vec<u8>) {
     (stream, shown)
 }
 
-/// Whether a connection still answers.
+/// Returns whether a connection still gets responses.
 async fn answers(stream: &mut TlsStream<TcpStream>) -> bool {
     let asked = stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let mut answer = [0; 12];
@@ -177,7 +177,8 @@ fn a_new_certificate_is_served_and_a_bad_one_is_not() {
         assert!(answers(&mut standing).await, "what stands goes on");
         assert_eq!(told(&app, "server.certificate_reloaded").await, 1);
 
-        // Of the pair one comes first; then nonsense; then one that has ended; then none.
+        // First only one file of the pair is replaced; then the file is invalid; then the certificate has expired; then
+        // the file is missing.
         let (cert, key) = signed(&files.servers, localhost());
         files.put("cert", &cert);
         assert_eq!(look(&app).await, 0);

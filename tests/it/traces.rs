@@ -1,4 +1,4 @@
-//! Spans of calls, as a collector gets them.
+//! Spans of calls, as a collector receives them.
 
 use std::net::SocketAddr;
 use std::sync::{LazyLock, Mutex, mpsc};
@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const THEIRS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// What has come, of every test.
+/// Spans received from all tests.
 static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
 
 struct Collector;
@@ -34,7 +34,7 @@ impl service::TraceService for Collector {
     }
 }
 
-/// A collector for as long as the tests run: servers are told of it before they start.
+/// Address of a collector that runs as long as the tests. Servers are configured with it.
 static COLLECTOR: LazyLock<SocketAddr> = LazyLock::new(|| {
     let (told, address) = mpsc::channel();
     std::thread::spawn(move || {
@@ -66,7 +66,7 @@ fn text(span: &Span, key: &str) -> Option<String> {
     Some(number.to_string())
 }
 
-/// The span of a call, by the request id of its answer.
+/// Returns the span of a call by the request ID of its response.
 fn span_of(request_id: &str) -> Option<Span> {
     let spans = SPANS.lock().unwrap();
     let of = |span: &&Span| text(span, "shoreguard.request_id").as_deref() == Some(request_id);
@@ -98,7 +98,7 @@ served! {
         let heard = edge.last_headers("GetCurrentUser").unwrap();
         let (own, through) = (id_of(&own), id_of(&through));
         edge.stop().await;
-        // The last spans are sent before the process is gone.
+        // The last spans are sent before the server has stopped.
         sg.finish().await;
 
         let span = span_of(&own).expect("the list is traced");
@@ -111,7 +111,7 @@ served! {
         let ours = format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id));
         assert_eq!(heard.get("traceparent").unwrap(), ours.as_str());
         assert!(!heard.contains_key("tracestate"));
-        // Nobody writes into another's trace unless the configuration trusts callers: theirs is pointed to.
+        // A caller's trace is the parent only if the configuration trusts callers. Otherwise it is a link.
         assert_ne!(hex(&span.trace_id), TRACE);
         assert_eq!(hex(&span.links[0].trace_id), TRACE);
         let span = span_of(&missing).expect("the refused call is traced");
@@ -157,7 +157,7 @@ served! {
 }
 
 served! {
-    // Nobody listens there.
+    // Nothing listens on this address.
     tuned |config| config.telemetry.otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
 
     async fn a_collector_that_is_away_fails_no_call(sg: TestServer) {

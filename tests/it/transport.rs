@@ -1,4 +1,4 @@
-//! The listener: what is no call, what is too much, TLS, reflection, health, drain.
+//! The listener: requests that are not calls, limits, reflection, health, drain.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! T16: what one caller asks for at once leaves the database and the audit log to the others.
+//! T16: concurrent calls of one caller leave the database and the audit log available to other callers.
 
 use std::pin::pin;
 
@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use crate::access_bindings::{set, two_gateways};
 use crate::refusals::denied;
 
-/// Refused writes that the configuration of a test allows a minute.
+/// Refused writes per minute in the configuration of a test.
 const REFUSED_MAX: u32 = 5;
 
 served! {
@@ -61,7 +61,7 @@ served! {
         sg.app.audit.drain().await;
         let (rows, total) = denied(&sg, "sp:nobody").await;
         assert_eq!(total, 20 * methods.len() as u64);
-        // The first of a minute and its repeats, of each; the test may take parts of two minutes.
+        // The first refusal of a minute and its repetitions, for each method. The test may span parts of two minutes.
         assert!(rows <= 4 * methods.len(), "{rows} rows");
         sg.finish().await;
     }
@@ -83,9 +83,9 @@ served! { tuned |config| config.audit.refused_writes_per_minute = REFUSED_MAX;
                 other => unreachable!("{other}: {status:?}"),
             }
         }
-        // The test may take parts of two minutes.
+        // The test may span parts of two minutes.
         assert!((1..=2 * REFUSED_MAX).contains(&refused) && limited > 0, "{refused} {limited}");
-        // Another caller has turns of its own.
+        // Another caller has a limit of its own.
         sg.admin().bind("other", "east", pb::Role::Viewer).await;
         sg.finish().await;
         simulator.stop().await;

@@ -1,4 +1,5 @@
-//! Answers of which a caller takes little or nothing: what they hold is held until they have left, for a bounded time.
+//! Responses that a caller reads only partly or not at all: their share of the limits is kept until they were sent, for
+//! a bounded time.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ fn on_sqlite<F: Future<Output = ()>>(
     run(Engine::Sqlite, tune, test);
 }
 
-/// Makes a call without fields and takes what the window lets through; leaves the rest.
+/// Makes a call with an empty message, and receives only as much of the response as the window allows.
 async fn leave(raw: &mut Raw, path: &str) -> RecvStream {
     let (response, mut body) = raw.open(raw.post(path));
     body.send_data(prefixed(&[]), true).unwrap();
@@ -38,12 +39,12 @@ async fn reset(mut answer: RecvStream) {
     assert!(reset.is_reset() && reset.is_remote(), "{reset:?}");
 }
 
-/// Makes a call without fields; returns its status.
+/// Makes a call with an empty message. Returns its status.
 async fn call(raw: &mut Raw, path: &str) -> tonic::Status {
     raw.call(raw.post(path), &[prefixed(&[])]).await.status()
 }
 
-/// Repeats a call until it is let in: what another stream held is returned a moment after its end.
+/// Repeats a call until it is accepted. The share of another stream is released shortly after its end.
 async fn until_let_in(raw: &mut Raw, path: &str) {
     for _ in 0..500 {
         if call(raw, path).await.code() == Code::Ok {
@@ -93,7 +94,7 @@ fn a_stream_of_which_one_byte_is_taken_holds_its_place_and_is_reset() {
     });
 }
 
-/// Asks reflection for the files of a service.
+/// A reflection request for the files of a service.
 fn files() -> Bytes {
     let symbol = b"shoreguard.v1.AuthService";
     let head = [0x22, u8::try_from(symbol.len()).unwrap()];
@@ -118,7 +119,7 @@ fn a_long_answer_is_not_lost_to_a_reader_that_is_only_slow() {
                 let data = data.unwrap();
                 read.extend_from_slice(&data);
                 answer.flow_control().release_capacity(data.len()).unwrap();
-                // Is slower than the deadline for all of it, and faster than the deadline for a part of 16 KiB.
+                // Slower than the deadline for the whole response, and faster than the deadline for a part of 16 KiB.
                 pace += Duration::from_micros(20) * u32::try_from(data.len()).unwrap();
                 tokio::time::sleep_until(pace.into()).await;
             }
@@ -176,7 +177,7 @@ fn a_connection_of_plain_http_that_is_not_taken_can_be_displaced() {
         body.send_data(Bytes::new(), true).unwrap();
         let answer = response.await.unwrap().into_body();
         reset(answer).await;
-        // It counts as idle, so it is asked to go as any other that may be displaced.
+        // The connection counts as idle, so it gets a GOAWAY like any other idle connection.
         let closed = tokio::time::timeout(Duration::from_secs(20), raw.closed()).await;
         closed.expect("the connection is idle");
         sg.finish().await;

@@ -1,4 +1,4 @@
-//! Users over the wire: what an admin sees of them and does to them.
+//! Users through the API: reading and changing them as an admin.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ async fn events(caller: &Caller) -> Streaming<pb::WatchEventsResponse> {
     caller.events().watch_events(pb::WatchEventsRequest::default()).await.unwrap().into_inner()
 }
 
-/// Waits for the end of a stream, and says why it came.
+/// Waits for the end of a stream and checks its reason.
 async fn ended(mut events: Streaming<pb::WatchEventsResponse>, why: Ended) {
     let end = async {
         loop {
@@ -101,7 +101,7 @@ async fn group(admin: &Caller, name: &str, role: pb::Role, members: &[&str]) {
     }
 }
 
-/// Each thing that was done to an account is in the log under its name, and is an event.
+/// Checks that each change of an account is in the audit log under its name, and emitted as an event.
 async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
     sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { page_size: 1000, ..Default::default() };
@@ -126,7 +126,7 @@ async fn each_was_recorded(sg: &TestServer, admin: &Caller) {
     ] {
         assert!(done(action), "{action}");
     }
-    // The last one is there when all are: they come in the order in which they are numbered.
+    // Events arrive in the order of their sequence numbers, so all have arrived when the last one has.
     let names = vec!["user.deleted".to_owned()];
     let request = pb::WatchEventsRequest { names, ..Default::default() };
     let mut deleted = admin.events().watch_events(request).await.unwrap().into_inner();
@@ -162,7 +162,7 @@ served! {
         assert_eq!(who(&sg, &ana).await.unwrap().role(), pb::Role::None);
         ended(stream, Ended::RoleTooLow).await;
         assert!(begun.elapsed() < Duration::from_secs(10), "a second, and ten on a busy machine");
-        // The field that the mask doesn't name stays.
+        // A field that is not in the mask stays unchanged.
         change(&admin, pb::UpdateUserRequest { is_active: false, ..role(ANA, pb::Role::Viewer) }).await.unwrap();
         assert!(get(&admin, ANA).await.unwrap().is_active);
         sg.finish().await;
@@ -253,7 +253,7 @@ served! {
         assert_eq!(emails(&admin, pending(false)).await, all[..5]);
         let both = pb::ListUsersRequest { is_active: Some(true), ..with_role(pb::Role::Viewer) };
         assert_eq!(emails(&admin, both).await, ["u0@example.com", "u2@example.com"]);
-        // A token of one question answers no other.
+        // A page token of one request is not valid for another.
         let first = admin.users().list_users(with_role(pb::Role::Viewer)).await.unwrap().into_inner();
         let other = pb::ListUsersRequest { page_token: first.next_page_token, ..with_role(pb::Role::Admin) };
         assert_refused!(admin.users().list_users(other).await, InvalidArgument, "INVALID_FIELD");
@@ -301,7 +301,7 @@ served! {
         assert_refused!(change(&admin, pb::UpdateUserRequest { etag: stale(), ..active(ANA, true) }).await, Aborted, "CONCURRENT_CHANGE");
         assert_refused!(users().delete_user(pb::DeleteUserRequest { etag: stale(), ..delete(ANA) }).await, Aborted, "CONCURRENT_CHANGE");
         assert_refused!(users().reset_password(pb::ResetPasswordRequest { etag: stale(), ..reset(ANA) }).await, Aborted, "CONCURRENT_CHANGE");
-        // Nobody does these to the own account, under either name.
+        // You cannot do this to your own account, neither by address nor by ID.
         let id = get(&admin, ANA).await.unwrap().id.to_string();
         for name in [ANA, &id] {
             assert_refused!(own().delete_user(delete(name)).await, FailedPrecondition, "OWN_ACCOUNT");
@@ -358,7 +358,7 @@ served! {
             assert_refused!(admin.users().invite_user(invite(&bad, pb::Role::Viewer)).await, InvalidArgument, "INVALID_FIELD");
             assert_refused!(get(&admin, &bad).await, InvalidArgument, "INVALID_FIELD");
         }
-        // One that grows when it is folded counts as it is stored.
+        // An address that grows when it is converted to lower case is limited by its stored length.
         let grows = format!("{}@example.com", "\u{130}".repeat(EMAIL_CHARACTERS_MAX - 12));
         assert_refused!(admin.users().invite_user(invite(&grows, pb::Role::Viewer)).await, InvalidArgument, "INVALID_FIELD");
         sg.finish().await;
@@ -369,24 +369,24 @@ served! {
         let (users, nobody) = (|| admin.users(), sg.anonymous());
         let accept = |token: &str| pb::AcceptInviteRequest { invite_token: token.to_owned(), password: PASSWORD.to_owned() };
         let login = |password: &str| pb::LoginRequest { email: ANA.to_owned(), password: password.to_owned() };
-        // Invited, and again, since the first one was lost.
+        // Invited, and invited again, since the first invitation was lost.
         let lost = admin.invited(ANA, pb::Role::Viewer).await;
         let resend = pb::ResendInviteRequest { user: ANA.into(), ..Default::default() };
         let token = users().resend_invite(resend).await.unwrap().into_inner().invite_token;
         assert_refused!(nobody.auth().accept_invite(accept(&lost)).await, Unauthenticated, "CREDENTIAL_INVALID");
         nobody.auth().accept_invite(accept(&token)).await.unwrap();
-        // Another role, and out for a while.
+        // Given another role, and deactivated for a while.
         change(&admin, role(ANA, pb::Role::Operator)).await.unwrap();
         change(&admin, active(ANA, false)).await.unwrap();
         assert_refused!(nobody.auth().login(login(PASSWORD)).await, Unauthenticated, "LOGIN_FAILED");
         change(&admin, active(ANA, true)).await.unwrap();
-        // The own password, changed, then forgotten, then reset.
+        // The password is changed by its owner, then forgotten, then reset.
         let session = nobody.auth().login(login(PASSWORD)).await.unwrap().into_inner();
         let request = pb::ChangePasswordRequest { current_password: PASSWORD.into(), new_password: "a password to be forgotten".into(), ..Default::default() };
         sg.with(&session.session_token).auth().change_password(request).await.unwrap();
         let token = users().reset_password(reset(ANA)).await.unwrap().into_inner().reset_token;
         nobody.auth().accept_invite(accept(&token)).await.unwrap();
-        // Failed so often that it must wait, and let in by an admin.
+        // Login fails so often that the user must wait, and an admin unlocks the account.
         let mut failed = 0;
         while nobody.auth().login(login("not the password")).await.unwrap_err().code() != Code::ResourceExhausted {
             failed += 1;
@@ -395,7 +395,7 @@ served! {
         assert_refused!(nobody.auth().login(login(PASSWORD)).await, ResourceExhausted, "RATE_LIMITED");
         users().unlock_user(pb::UnlockUserRequest { user: ANA.into(), ..Default::default() }).await.unwrap();
         let (one, two) = (sg.login(ANA).await, sg.login(ANA).await);
-        // A session that was lost, then all of them.
+        // One session is revoked, then all of them.
         let ask = pb::ListUserSessionsRequest { user: ANA.into(), ..Default::default() };
         let sessions = users().list_user_sessions(ask.clone()).await.unwrap().into_inner().sessions;
         assert_eq!((sessions.len(), sessions[0].current, sessions[0].client_ip.as_str()), (3, false, "127.0.0.1"));

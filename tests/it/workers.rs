@@ -1,4 +1,4 @@
-//! Background work: under a lease, on one replica at a time, drained at the end.
+//! Background jobs: under a lease, on one replica at a time, drained at shutdown.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::audit::{intent, settings};
 
-/// Ticks by replica: the tests of one process share what is static.
+/// Ticks per replica, since the tests of one process share statics.
 static TICKS: Mutex<Option<HashMap<Arc<str>, u32>>> = Mutex::new(None);
 static TICKED: Notify = Notify::const_new();
 
@@ -116,7 +116,7 @@ served! {
         shoreguard::db::replicas::beat(&app.db, "dead").await.unwrap();
         app.audit.open(intent("ours")).await.unwrap();
 
-        // Both are alive.
+        // Both replicas are alive.
         app.db.move_clock(Duration::from_secs(31));
         workers::once(app, &audit::worker::ORPHANS).await.unwrap().unwrap();
         assert_eq!(outcomes(app).await, [("ours".into(), None), ("theirs".into(), None)]);

@@ -1,7 +1,7 @@
-"""What the stock OpenShell SDK does with a gateway; run by run.py, once for each generation.
+"""Checks of the stock OpenShell SDK with a gateway. run.py runs them once for each generation.
 
-Each check is a function; its name says what must hold. One that fails does not stop the others. The SDKs differ in a
-few signatures, which the methods of `Gateway` even out; nothing else here depends on the generation.
+Each check is a function whose name says what must hold. The other checks run even if one fails. The SDKs differ in a
+few signatures, which the methods of `Gateway` hide. Almost nothing else depends on the generation.
 """
 
 import os
@@ -34,15 +34,15 @@ class Gateway:
         self.generation = generation
         self.address = address
         self.client = sdk.SandboxClient(address, bearer_token=key, timeout=CALL_SECONDS)
-        # Made by the first check that needs it, deleted by the last.
+        # Created by the first check that needs it, and deleted by the last check.
         self.sandbox = None
 
     def stranger(self, token):
-        """A client with another token, or none."""
+        """Returns a client with another token, or without one."""
         return sdk.SandboxClient(self.address, bearer_token=token, timeout=CALL_SECONDS)
 
     def names(self, page=100):
-        """Names of all sandboxes, asked for in pages of this size."""
+        """Returns the names of all sandboxes, listed in pages of this size."""
         if self.generation == "0.1":
             return [s.name for s in self.client.list_all(workspace=WORKSPACE, page_size=page)]
         names = []
@@ -53,7 +53,7 @@ class Gateway:
                 return names
 
     def labelled(self, selector):
-        """Names of the sandboxes with a label."""
+        """Returns the names of the sandboxes that match a label selector."""
         if self.generation == "0.1":
             found = self.client.list_all(workspace=WORKSPACE, label_selector=selector)
         else:
@@ -61,7 +61,7 @@ class Gateway:
         return [s.name for s in found]
 
     def exec(self, command, **more):
-        """Runs a command: generation 0.1 names the sandbox, 0.0 gives its id."""
+        """Runs a command. Generation 0.1 uses the name of the sandbox, 0.0 its ID."""
         if self.generation == "0.1":
             return self.client.exec(self.sandbox.name, command, workspace=WORKSPACE, **more)
         return self.client.exec(self.sandbox.id, command, **more)
@@ -74,7 +74,7 @@ class Gateway:
 
 
 def refused(call, *codes):
-    """The error of a call that must be refused with one of these codes."""
+    """Checks that a call is refused with one of these codes. Returns its error."""
     try:
         answer = call()
     except grpc.RpcError as error:
@@ -244,7 +244,7 @@ def main():
             function(gateway)
             held += 1
             print(f"ok    {name} ({time.monotonic() - began:.2f} s)")
-        except Exception:  # whatever it is, the other checks still count
+        except Exception:  # any failure, so that the other checks still run
             print(f"FAIL  {name}")
             traceback.print_exc(file=sys.stdout)
     gateway.client.close()

@@ -1,13 +1,12 @@
-"""The stock OpenShell SDKs, as they come from PyPI, through Shoreguard.
+"""Tests the stock OpenShell SDKs, as published on PyPI, through Shoreguard.
 
-Starts `shoreguard dev`, and for each generation of the wire runs checks.py in an environment that holds that
-generation's SDK. The checks get an address and a key, as anyone who uses the SDK would, and no more. Then tokens.py gets
-its tokens as the stock command line does: with a key from the same server, and with a device code from one that has a
-user.
+Starts `shoreguard dev`, and for each generation runs checks.py in an environment with the SDK of that generation. The
+checks get only an address and a key, as any user of the SDK does. Then tokens.py gets its tokens as the stock command
+line does: with a key from the same server, and with a device code from a server that has a user.
 
     python3 tests/stock_client/run.py [--server target/debug/shoreguard]
 
-Ends with `N passed, M failed` on a line of its own, and with 1 where anything failed.
+The last line of the output is `N passed, M failed`. The exit code is 1 if anything failed.
 """
 
 import argparse
@@ -38,7 +37,7 @@ STOP_SECONDS = 40
 
 
 def environment(generation):
-    """The Python of an environment that holds the generation's SDK; made once for each set of pins."""
+    """Returns the Python of an environment with the generation's SDK. It is created once for each set of pins."""
     pins = HERE / f"requirements-{generation}.txt"
     digest = hashlib.sha256(pins.read_bytes()).hexdigest()[:12]
     folder = CACHE / f"{generation}-{digest}"
@@ -55,7 +54,7 @@ def environment(generation):
 
 
 class Server:
-    """`shoreguard dev` with a data folder of its own, for as long as the `with` lasts."""
+    """Runs `shoreguard dev` with its own data folder for the duration of the `with` block."""
 
     def __init__(self, binary):
         self.binary = binary
@@ -69,7 +68,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        # A server that says nothing is ended, which ends the wait for its line.
+        # A server without output is killed after this time, which ends the wait for its line.
         silence = threading.Timer(START_SECONDS, self.process.kill)
         silence.start()
         line = self.process.stdout.readline()
@@ -83,7 +82,7 @@ class Server:
         return self
 
     def stop(self):
-        """Asks it to stop, and gives its exit code; none if it did not stop in time."""
+        """Sends SIGTERM. Returns the exit code, or `None` if the process did not exit in time."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(STOP_SECONDS)
@@ -102,7 +101,7 @@ class Server:
 
 
 class Office:
-    """`shoreguard serve` with a user who may let devices in, in front of a gateway of another server."""
+    """Runs `shoreguard serve` with a user who can approve devices. Its gateway belongs to another server."""
 
     EMAIL, PASSWORD = "ana@example.com", "a password of theirs"
 
@@ -143,7 +142,7 @@ class Office:
         return self
 
     def call(self, method, request):
-        """The answer of a call; none where it was refused."""
+        """Makes a call. Returns its response, or `None` if the call failed."""
         command = [self.binary, "call", method, json.dumps(request)]
         done = subprocess.run(command, env=self.settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         return json.loads(done.stdout) if done.returncode == 0 else None
@@ -159,9 +158,9 @@ class Office:
 
 
 def run_checks(python, arguments, environment):
-    """Runs one program of checks; gives how many passed and failed."""
+    """Runs one program of checks. Returns how many passed and how many failed."""
     command = [python, *(HERE / argument if argument.endswith(".py") else argument for argument in arguments)]
-    # Keys go by the environment, so that no list of processes shows them.
+    # Keys are passed in the environment, so that they are not visible in the list of processes.
     given = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
     try:
         done = subprocess.run(command, env=given, stdout=subprocess.PIPE, text=True, timeout=CHECK_SECONDS)

@@ -1,10 +1,11 @@
-"""How a stock OpenShell client gets its tokens from Shoreguard; run by run.py, once for each generation.
+"""Checks how a stock OpenShell client gets its tokens from Shoreguard. run.py runs them once for each generation.
 
-The command line is no part of what PyPI has, so its steps are taken here one by one, as `openshell gateway add` takes
-them: discovery, one form, two files. What reads those files and refreshes them is the SDK as it is.
+The package on PyPI does not contain the command line, so this program does the steps of `openshell gateway add`:
+discovery, one form, two files. The unmodified SDK reads those files and refreshes the tokens.
 
-    tokens.py key ADDRESS GATEWAY       a key, in STOCK_CLIENT_KEY
-    tokens.py device ADDRESS GATEWAY    a device code, approved by STOCK_CLIENT_APPROVE, a command that takes a request
+    tokens.py key ADDRESS GATEWAY       uses the key in STOCK_CLIENT_KEY
+    tokens.py device ADDRESS GATEWAY    uses a device code, approved by the command in STOCK_CLIENT_APPROVE, to which a
+                                        request is appended
 """
 
 import json
@@ -36,7 +37,7 @@ def check(mode):
 
 
 class Command:
-    """`openshell gateway add`, up to the files that it leaves behind."""
+    """The steps of `openshell gateway add`, including the files that it writes."""
 
     def __init__(self, address, gateway):
         self.address = address
@@ -76,7 +77,7 @@ class Command:
         raise AssertionError(answer.text)
 
     def keep(self, tokens, expires_at=None):
-        """The two files that the command line writes."""
+        """Writes the two files of the command line."""
         self.folder.mkdir(parents=True, exist_ok=True)
         metadata = {
             "name": self.gateway,
@@ -94,7 +95,7 @@ class Command:
         self.bundle.write_text(json.dumps(bundle))
 
     def names(self, **how):
-        """The sandboxes of the gateway, by an SDK that finds everything in the files."""
+        """Returns the sandboxes of the gateway, using an SDK that is configured only by the files."""
         client = sdk.SandboxClient.from_active_cluster(cluster=self.gateway, timeout=CALL_SECONDS, **how)
         try:
             if hasattr(client, "list_all"):
@@ -144,7 +145,7 @@ def the_sdk_refreshes_what_a_device_code_got(command):
     assert "coder" in command.names()
     used = {tokens["refresh_token"]}
     for _ in range(2):
-        # As if the token had ended: the SDK gets the next one, and writes it down for the command line.
+        # As if the token had expired: the SDK fetches the next one and stores it for the command line.
         command.keep(json.loads(command.bundle.read_text()), expires_at=1)
         assert "coder" in command.names()
         kept = json.loads(command.bundle.read_text())

@@ -1,4 +1,4 @@
-//! What a call costs in the access data, at the size of a large fleet.
+//! Measures access checks on the access data of a large fleet.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -23,15 +23,15 @@ const BINDINGS: i64 = 100_000;
 const GROUPS: i64 = 100;
 const GROUPS_OF_A_USER: i64 = 2;
 const BINDINGS_OF_A_GROUP: i64 = 10;
-/// Roles by selector of a user and of a group, where there are any.
+/// Selector bindings of each user and group, in the runs that have selectors.
 const SELECTORS: i64 = 2;
-/// Environments and zones that gateways are labelled with.
+/// Number of environments and of zones in the labels of gateways.
 const LABELS: i64 = 10;
 const CHECK_US_MAX: f64 = 2.0;
-/// Checks between two looks at the time.
+/// Checks between two reads of the clock.
 const CHECKS: u32 = 1_000;
 
-/// Numbers that look random and are the same in each run.
+/// A pseudo-random generator that returns the same numbers in each run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -67,7 +67,7 @@ fn labels(gateway: i64) -> Result<Labels, Fault> {
     Ok(Labels::parse("labels", labels.map(|(key, value)| (key.to_owned(), value.to_string())))?)
 }
 
-/// Users with bindings of their own and of groups, with and without some by selector.
+/// Returns users with bindings of their own and of their groups, with `selectors` selector bindings each.
 fn snapshot(selectors: i64) -> Result<Snapshot, Fault> {
     let mut numbers = Numbers(7);
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
@@ -101,7 +101,7 @@ fn snapshot(selectors: i64) -> Result<Snapshot, Fault> {
     Ok(snapshot)
 }
 
-/// Times a check over callers and gateways that come in no order.
+/// Times a check for callers and gateways in random order.
 fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Figure {
     let (mut figure, mut numbers) = (Figure::default(), Numbers(11));
     for _ in 0..bench.options.rounds {
@@ -118,7 +118,8 @@ fn measure(bench: &Bench, mut check: impl FnMut(PrincipalId, i64) -> Role) -> Fi
     figure
 }
 
-/// The gate, the exact check, and both, as each call does them.
+/// Measures the check of the role anywhere, the check of the role on a gateway, and both together, as each call does
+/// them.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     let gateways: Vec<String> = (0..GATEWAYS).map(name).collect();
     let named = |gateway: i64| usize::try_from(gateway).map_or("", |at| gateways[at].as_str());
@@ -132,7 +133,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
         };
         measure(bench, by_name).show(&format!("role on a named gateway{with}"), "us", target)?;
         let best = |principal, _| snapshot.best_role(principal);
-        // The first call of each finds it, all others read it.
+        // Fills the cache, so that the measured calls only read it.
         (0..USERS).for_each(|id| _ = best(PrincipalId::User(UserId(id)), 0));
         measure(bench, best).show(&format!("role anywhere{with}"), "us", target)?;
         let both = |principal, gateway| best(principal, gateway).min(by_name(principal, gateway));
@@ -145,7 +146,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     first_of_all(bench)
 }
 
-/// What the first call after a change of a gateway costs, which finds the highest role anew.
+/// Measures the first call after a change of a gateway, which computes the highest role again.
 fn first_of_all(bench: &Bench) -> Result<(), Fault> {
     let snapshot = snapshot(SELECTORS)?;
     let (mut figure, mut numbers) = (Figure::default(), Numbers(13));

@@ -1,4 +1,4 @@
-//! How long the access data of a large fleet takes to load, from the database to the first check.
+//! Measures how long the access data of a large fleet takes to load, from the database to the first check.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use crate::{Bench, Fault};
 
 const LOAD_MS_MAX: f64 = 2_000.0;
 
-/// 10,000 users, 1,000 gateways and 100 groups; 90,000 roles of users and 1,000 of groups on named gateways, 9,000 of
-/// users by selector.
+/// 10,000 users, 1,000 gateways and 100 groups. Roles on named gateways: 90,000 of users and 1,000 of groups. Selector
+/// bindings: 9,000 of users.
 const ROWS: [(&str, u32, &str); 7] = [
     (
         "gateways (id, name, endpoint, scheme, labels_json, registered_at)",
@@ -51,7 +51,7 @@ const ROWS: [(&str, u32, &str); 7] = [
     ),
 ];
 
-/// On either engine.
+/// Measures both engines.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     for engine in ENGINES {
         let Some(place) = Place::new(bench, engine)? else { continue };
@@ -74,7 +74,7 @@ async fn fill(db: &Db, engine: Engine) -> Result<(), Fault> {
     let yes = if engine == Engine::Sqlite { "1" } else { "true" };
     let mut conn = db.write().await?;
     for (table, rows, row) in ROWS {
-        // The table's name and its columns, then a row for each number.
+        // `table` is the name of the table with its columns. One row is inserted per number.
         let row = row.replace(":at", "'2026-01-01 00:00:00.000000'").replace(":true", yes);
         let numbers = format!("SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {}", rows - 1);
         let sql =
@@ -84,7 +84,7 @@ async fn fill(db: &Db, engine: Engine) -> Result<(), Fault> {
     Ok(())
 }
 
-/// As a server does at its start.
+/// Loads the data as a server does when it starts.
 async fn load(db: &Db) -> Result<Duration, Fault> {
     let snapshot = Snapshot::new(Clock::system(), Duration::from_hours(1));
     let begun = Instant::now();
@@ -92,7 +92,7 @@ async fn load(db: &Db) -> Result<Duration, Fault> {
     snapshot.replace(revision, everything, Clock::system().since_boot());
     let role = snapshot.role_on(PrincipalId::User(UserId(1)), GatewayId(1));
     let took = begun.elapsed();
-    // The first user's first role is on the first gateway.
+    // The first role of the first user is on the first gateway.
     if role != Role::Operator {
         return Err(format!("the first check gave `{role}`").into());
     }

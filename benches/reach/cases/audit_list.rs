@@ -1,4 +1,4 @@
-//! The first and the last page of a long audit log.
+//! Measures the first and the last page of a long audit log.
 
 use diesel_async::RunQueryDsl as _;
 use shoreguard::db::{Engine, on_conn};
@@ -12,16 +12,16 @@ use crate::place::{self, ENGINES, Place};
 use crate::{Bench, Fault};
 
 const P99_US_MAX: f64 = 5_000.0;
-/// Rows that one statement writes: none may take longer than the server lets it.
+/// Rows per statement, few enough to stay within the statement timeout of the server.
 const ROWS_PER_STATEMENT: u32 = 100_000;
-/// Rows of a page on the way to the last one.
+/// Rows per page while walking to the last page.
 const WALK_ROWS: i32 = 1_000;
-/// Rows of a page that is measured: what a caller gets who asks for no size.
+/// Rows per measured page: the default page size.
 const PAGE_ROWS: i32 = 50;
-/// Pages after which there must be an end.
+/// Limit of pages before the walk is aborted.
 const PAGES_MAX: u32 = 20_000;
 
-/// The columns that are filled, one entry each tenth of a second up to now.
+/// The columns that are filled. There is one entry per 0.1 s, up to the current time.
 const COLUMNS: &str = "timestamp, actor, actor_role, action, resource_type, resource_id, gateway_name, \
      client_ip, principal, request_id, method, owner, closed_at, outcome, code, duration_us";
 const SQLITE_ROW: &str = "strftime('%Y-%m-%d %H:%M:%f', unixepoch() - (:rows - i) / 10.0, 'unixepoch') || '000', \
@@ -35,7 +35,7 @@ const POSTGRES_ROW: &str = "timezone('utc', now()) - (:rows - i) * interval '0.1
      '/openshell.v1.OpenShell/StopSandbox', 'reach', \
      timezone('utc', now()) - (:rows - i) * interval '0.1 s', 'ok', 0, 1500";
 
-/// On either engine.
+/// Measures both engines.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     for engine in ENGINES {
         let Some(place) = Place::new(bench, engine)? else { continue };
@@ -70,7 +70,7 @@ pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Writes the rows past everything of ours.
+/// Inserts the rows directly in SQL, without Shoreguard's code.
 async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
     let (series, row) = match place.engine {
         Engine::Sqlite => (
@@ -92,13 +92,13 @@ async fn fill(place: &Place, rows: u32) -> Result<(), Fault> {
         on_conn!(&mut conn, |c| diesel::sql_query(sql).execute(c).await)?;
     }
     if place.engine == Engine::Postgres {
-        // As the server does by itself some time after such a load.
+        // The server's autovacuum does this some time after such a load.
         on_conn!(&mut conn, |c| diesel::sql_query("ANALYZE audit_log").execute(c).await)?;
     }
     Ok(())
 }
 
-/// The token of the last page.
+/// Returns the page token of the last page.
 async fn last_page(address: std::net::SocketAddr, key: &str) -> Result<String, Fault> {
     let admin = Admin::connect(address, key).await?;
     let mut token = admin.audit_page(WALK_ROWS, "").await?;

@@ -1,4 +1,4 @@
-//! The sandboxes of a thousand gateways listed whole, page by page, as one caller does it.
+//! Measures how long one caller takes to list the sandboxes of a thousand gateways, page by page.
 
 use std::time::Instant;
 
@@ -11,14 +11,14 @@ use crate::place::{self, ENGINES, Place};
 use crate::roles::simulated;
 use crate::{Bench, Fault};
 
-/// Gateways, one in two of each generation.
+/// Number of gateways, half of them of each generation.
 const GATEWAYS: u16 = 1_000;
-/// Sandboxes of each: what a simulated gateway is seeded with.
+/// Sandboxes per gateway: the seed data of a simulated gateway.
 const SANDBOXES: usize = 4;
-/// As it is asked for.
+/// The required limit.
 const LIST_MS_MAX: f64 = 2_000.0;
 
-/// On either engine, with connections that are to be opened and with those that stand.
+/// Measures both engines, first with connections that must be opened and then with open connections.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     let gateways = Child::start("simulators", &[&GATEWAYS.to_string()])?;
     for engine in ENGINES {

@@ -1,4 +1,4 @@
-//! What a server takes of the host: memory idle and with open streams, and the time until it serves.
+//! Measures the memory of a server, idle and with open streams, and its startup time.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::{Bench, Fault};
 const IDLE_MB_MAX: f64 = 40.0;
 const STREAMS_MB_MAX: f64 = 150.0;
 const START_MS_MAX: f64 = 300.0;
-/// Connections, and streams on each.
+/// Connections, and streams per connection.
 const STREAMS: (usize, usize) = (10, 100);
-/// How long a server that has started, or streams that were opened, are left alone.
+/// Wait before memory is measured, after a start or after streams were opened.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// A start a round, on the same database.
+/// Starts the server once per round, on the same database.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     for engine in ENGINES {
         let Some(Fleet { place, server, upstream, caller_key, .. }) = Fleet::start(bench, engine)?

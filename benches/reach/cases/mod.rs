@@ -1,4 +1,4 @@
-//! What is measured, one file a subject.
+//! The cases to measure, one file per subject.
 
 mod access;
 mod access_load;
@@ -15,17 +15,17 @@ use crate::figure::{Figure, Target};
 use crate::load::{self, Call, Outcome, Shape};
 use crate::{Bench, Fault};
 
-/// A set of figures that are taken together.
+/// A set of figures that are measured together.
 pub(crate) struct Case {
-    /// What `--only` calls it.
+    /// Name for `--only` and `--skip`.
     pub(crate) name: &'static str,
-    /// What it is about.
+    /// Description that is printed.
     pub(crate) what: &'static str,
-    /// Takes and prints them.
+    /// Measures and prints the figures.
     pub(crate) run: fn(&Bench) -> Result<(), Fault>,
 }
 
-/// All of them, in the order of the design.
+/// All cases, in the order of the design.
 pub(crate) const CASES: &[Case] = &[
     Case { name: "proxied", what: "proxied unary reads, 64 callers", run: proxied::busy },
     Case { name: "unloaded", what: "proxied unary reads, one caller", run: proxied::unloaded },
@@ -52,16 +52,16 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "footprint", what: "memory, and time to serve", run: footprint::run },
 ];
 
-/// One of the things that take turns.
+/// One of the subjects that are measured in turn.
 struct Subject<'a> {
     name: String,
-    /// The process whose processor time counts, and that is called.
+    /// The process that is called and whose processor time is measured.
     process: &'a Child,
     calls: Vec<Call>,
     per_second: Figure,
     p50: Figure,
     p99: Figure,
-    /// Microseconds of processor time a call, of the process.
+    /// Processor time of the process per call, in microseconds.
     cost: Figure,
 }
 
@@ -72,7 +72,7 @@ impl<'a> Subject<'a> {
         Self { name, process, calls, per_second: none(), p50: none(), p99: none(), cost: none() }
     }
 
-    /// Takes its turn.
+    /// Measures one turn of this subject.
     fn turn(&mut self, bench: &Bench, shape: Shape) -> Result<(), Fault> {
         let before = self.process.processor()?;
         let time = bench.options.time();
@@ -83,7 +83,8 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    /// `used_us` is what all calls have cost, without those of the beginning.
+    /// Adds the figures of one turn. `used_us` is the processor time of the counted calls, without those of the
+    /// warm-up.
     fn note(&mut self, outcome: &Outcome, used_us: f64) {
         self.per_second.add(outcome.per_second);
         self.p50.add(outcome.percentile(50));
@@ -91,7 +92,7 @@ impl<'a> Subject<'a> {
         self.cost.add(used_us / outcome.calls as f64);
     }
 
-    /// Prints its calls a second, and what explains them.
+    /// Prints the calls per second and the figures that explain them.
     fn show(&self, shape: Shape, target: Target) -> Result<(), Fault> {
         let name = format!("{}, {shape}", self.name);
         self.per_second.show(&name, "calls/s", target)?;
@@ -101,7 +102,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// All rounds of one shape: in each, every subject has its turn.
+/// Runs all rounds of one shape. Every subject is measured once per round.
 fn rounds(bench: &Bench, subjects: &mut [Subject<'_>], shape: Shape) -> Result<(), Fault> {
     for _ in 0..bench.options.rounds {
         for subject in &mut *subjects {

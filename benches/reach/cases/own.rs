@@ -1,4 +1,4 @@
-//! Our own reads against a tonic service that does the same work and nothing else.
+//! Compares Shoreguard's own reads with a tonic service that does only the same work.
 
 use shoreguard::pb::v1 as pb;
 
@@ -13,7 +13,7 @@ use crate::{Bench, Fault};
 const MEMORY_RATIO_MIN: f64 = 0.7;
 const SELECT_RATIO_MIN: f64 = 0.8;
 
-/// From memory, then with one select on either engine.
+/// Measures a read from memory, then a read with one select on each engine.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     for engine in ENGINES {
         let Some(fleet) = Fleet::start(bench, engine)? else { continue };
@@ -59,7 +59,7 @@ fn with_select(bench: &Bench, fleet: &Fleet) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A database with the same gateways, since only one process may have a SQLite file.
+/// Creates a database with the same gateways, since only one process can open a SQLite file.
 fn copy(bench: &Bench, fleet: &Fleet) -> Result<Option<Place>, Fault> {
     let Some(other) = Fleet::start(bench, fleet.place.engine)? else { return Ok(None) };
     let Fleet { place, server, .. } = other;

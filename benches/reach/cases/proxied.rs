@@ -1,4 +1,4 @@
-//! A proxied read against the bare tonic forwarder, in front of the same upstream.
+//! Compares a proxied read with a minimal tonic forwarder in front of the same upstream.
 
 use shoreguard::db::Engine;
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
@@ -13,21 +13,21 @@ use crate::{Bench, Fault};
 const RATIO_MIN: f64 = 0.9;
 const ADDED_US_MAX: f64 = 30.0;
 
-/// Its request is passed on unread.
+/// A call whose request is forwarded without being parsed.
 pub(super) fn unread(fleet: &Fleet) -> Result<Call, Fault> {
     let message = upstream::GetCurrentUserRequest::default();
     let path = "/openshell.v1.OpenShell/GetCurrentUser";
     Call::new(path, &message, Some(&fleet.caller_key))?.to(&fleet::gateway(0))
 }
 
-/// Its request names a sandbox, so it is read.
+/// A call whose request names a sandbox and is therefore parsed.
 fn named(fleet: &Fleet) -> Result<Call, Fault> {
     let message = upstream::GetSandboxRequest { name: "coder".to_owned(), ..Default::default() };
     let path = "/openshell.v1.OpenShell/GetSandbox";
     Call::new(path, &message, Some(&fleet.caller_key))?.to(&fleet::gateway(0))
 }
 
-/// 64 callers: calls a second.
+/// Measures calls per second with 64 callers.
 pub(super) fn busy(bench: &Bench) -> Result<(), Fault> {
     let Some(fleet) = Fleet::start(bench, Engine::Sqlite)? else { return Ok(()) };
     let forwarder = Child::start("forward", &[&fleet.upstream.address.to_string()])?;
@@ -54,7 +54,7 @@ pub(super) fn busy(bench: &Bench) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One caller: what is added to the time of a call.
+/// Measures the added latency with one caller.
 pub(super) fn unloaded(bench: &Bench) -> Result<(), Fault> {
     let Some(fleet) = Fleet::start(bench, Engine::Sqlite)? else { return Ok(()) };
     let forwarder = Child::start("forward", &[&fleet.upstream.address.to_string()])?;

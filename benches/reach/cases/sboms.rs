@@ -1,4 +1,4 @@
-//! One SBOM of 50,000 components taken and searched, and the search of the fleet that it is in.
+//! Measures the upload and the search of an SBOM with 50,000 components, and the search of its fleet.
 
 use std::time::Instant;
 
@@ -13,15 +13,16 @@ use crate::load::{ALONE, Call};
 use crate::place::{self, ENGINES};
 use crate::{Bench, Fault};
 
-/// Components of the large one.
+/// Components of the large SBOM.
 const COMPONENTS: usize = 50_000;
-/// Sandboxes beside it, and components of each.
+/// Number of other sandboxes, and components of each.
 const OTHERS: (usize, usize) = (50, 2_000);
-/// As it is asked for on SQLite.
+/// The required limit on SQLite.
 const INGEST_MS_MAX: f64 = 2_000.0;
 const SEARCH_P99_US_MAX: f64 = 20_000.0;
 
-/// A document as build tools make them: a few fields and a package URL each, one in a hundred with a vulnerability.
+/// Returns a document like those of build tools: a few fields and a package URL per component, one vulnerability per
+/// hundred components.
 fn document(components: usize, from: usize) -> Vec<u8> {
     let component = |n: usize| {
         let n = n + from;
@@ -54,7 +55,7 @@ fn document(components: usize, from: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// On either engine.
+/// Measures both engines.
 pub(super) fn run(bench: &Bench) -> Result<(), Fault> {
     for engine in ENGINES {
         let Some(fleet) = Fleet::start(bench, engine)? else { continue };
@@ -125,7 +126,7 @@ fn subject<'a>(
     Ok(Subject::new(name, &fleet.server, vec![Call::new(path, request, key)?]))
 }
 
-/// Uploads them, the large one again and again.
+/// Uploads all SBOMs, the large one repeatedly.
 async fn take(fleet: &Fleet, name: &str, rounds: u32) -> Result<(), Fault> {
     let admin = Admin::connect(fleet.server.address, &fleet.admin_key).await?;
     for n in 0..OTHERS.0 {

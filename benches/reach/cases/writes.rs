@@ -1,4 +1,4 @@
-//! Audited writes: an intent that is durable before anything happens, and an outcome after it.
+//! Measures audited writes: an audit entry that is durable before the write, and its outcome afterwards.
 
 use shoreguard::pb::v0_1::openshell::v1 as upstream;
 use shoreguard::pb::v1 as pb;
@@ -13,7 +13,7 @@ use crate::{Bench, Fault};
 const PROXIED_PER_SECOND_MIN: f64 = 10_000.0;
 const OWN_PER_SECOND_MIN: f64 = 2_500.0;
 
-/// Forwarded ones: intents and outcomes share commits.
+/// Measures forwarded writes. Their audit entries and outcomes share commits.
 pub(super) fn proxied(bench: &Bench) -> Result<(), Fault> {
     let path = "/openshell.v1.OpenShell/StopSandbox";
     let message = upstream::StopSandboxRequest { name: "coder".to_owned(), ..Default::default() };
@@ -22,7 +22,7 @@ pub(super) fn proxied(bench: &Bench) -> Result<(), Fault> {
     })
 }
 
-/// Our own: a transaction each, on a gateway a caller.
+/// Measures Shoreguard's own writes: one transaction each. The calls are spread over all gateways.
 pub(super) fn own(bench: &Bench) -> Result<(), Fault> {
     let path = "/shoreguard.v1.GatewayService/UpdateGateway";
     both(bench, "UpdateGateway", OWN_PER_SECOND_MIN, |fleet| {
@@ -39,7 +39,7 @@ pub(super) fn own(bench: &Bench) -> Result<(), Fault> {
     })
 }
 
-/// On both engines, taking turns.
+/// Measures both engines in turn.
 fn both(
     bench: &Bench,
     name: &str,

@@ -1,4 +1,4 @@
-//! Our own API: Rust types, the services, the descriptor set, and the names of the request messages.
+//! Compiles Shoreguard's own API: Rust types, services, the descriptor set, and the names of the request messages.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -42,7 +42,7 @@ pub(crate) fn compile(out: &Path) {
         .expect("the protos compile");
 }
 
-/// The table `REQUESTS`: the full name of each request message, by its Rust type.
+/// Generates the table `REQUESTS`: the full name of each request message, by its Rust type.
 fn requests(descriptors: &[u8]) -> String {
     let pool = DescriptorPool::decode(descriptors).expect("our own descriptor set");
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());

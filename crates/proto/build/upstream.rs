@@ -1,4 +1,4 @@
-//! Compiles the two generations of the upstream wire: Rust code, and the descriptors with our options in them.
+//! Compiles both generations of the upstream API: Rust code, and the descriptors with Shoreguard's options.
 //!
 //! Both generations use the same full names, so each has its own descriptor set and its own folder of code.
 
@@ -10,7 +10,7 @@ use prost_reflect::prost_types::FileDescriptorSet;
 
 use crate::PROTOS;
 
-/// A generation: its folder under `proto/openshell` and its files.
+/// A generation: its folder under `proto/openshell`, and its files.
 const GENERATIONS: [(&str, &[&str]); 2] = [
     ("v0_0", &["datamodel.proto", "sandbox.proto", "openshell.proto", "inference.proto"]),
     ("v0_1", &["datamodel.proto", "sandbox.proto", "openshell.proto"]),
@@ -25,7 +25,7 @@ pub(crate) fn compile(out: &Path) {
         compiler.include_imports(true).include_source_info(true);
         compiler.open_files(files).unwrap_or_else(|error| panic!("{generation}: {error:?}"));
 
-        // prost-types drops extension options, so the descriptors are written before it sees them.
+        // prost-types drops extension options, so the descriptors are written before it decodes them.
         let descriptors = compiler.encode_file_descriptor_set();
         fs::write(out.join(format!("openshell_{generation}.bin")), &descriptors)
             .expect("OUT_DIR is writable");
@@ -41,9 +41,9 @@ pub(crate) fn compile(out: &Path) {
         tonic_prost_build::configure()
             .build_client(true)
             .build_server(true)
-            // A method that the simulator does not answer is UNIMPLEMENTED.
+            // Methods that the simulator does not implement return UNIMPLEMENTED.
             .generate_default_stubs(true)
-            // The order of a map is the order of its keys, so that an encoding can be hashed.
+            // Maps are sorted by key, so that an encoding can be hashed.
             .btree_map(".")
             .bytes(".")
             .out_dir(&code)

@@ -1,8 +1,8 @@
-//! The codec of our own services: protobuf whose text is judged where it is decoded.
+//! The codec of Shoreguard's own services: protobuf whose text is checked during decoding.
 //!
 //! Invariants
 //! - no handler gets a request with NUL in a string, whether unary or in a stream;
-//! - answers are not judged: only a request message has an entry in `REQUESTS`.
+//! - responses are not checked: `REQUESTS` contains request messages only.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use crate::strict::{Fault, Schema};
 
-/// How the id of a type is found, which no static can hold.
+/// A function that returns the id of a type: a static cannot contain the id itself.
 type TypeOf = fn() -> TypeId;
 
 include!(concat!(env!("OUT_DIR"), "/requests.rs"));
 
-/// What the framework says of a message that cannot be decoded.
+/// tonic's message for a request that cannot be decoded.
 pub const UNDECODABLE: &str = "the message cannot be decoded";
-/// Begins the message of a status for refused text; the path of the field follows.
+/// Prefix of the status message for refused text; the path of the field follows.
 const TEXT_REFUSED: &str = "refused text in field ";
 
 static NAMES: LazyLock<HashMap<TypeId, &'static str>> =
     LazyLock::new(|| REQUESTS.iter().map(|(id, name)| (id(), *name)).collect());
 
-/// The codec that the generated services and clients use.
+/// The codec of the generated services and clients.
 #[derive(Debug)]
 pub struct Checked<T, U>(PhantomData<(T, U)>);
 
@@ -60,10 +60,10 @@ where
     }
 }
 
-/// Decodes a message, and judges its text if it is a request.
+/// Decodes a message, and checks its text if it is a request.
 #[derive(Debug)]
 pub struct CheckedDecoder<U> {
-    /// Full name of the request message; `None` for an answer.
+    /// Full name of the request message; `None` for a response.
     request: Option<&'static str>,
     inner: ProstDecoder<U>,
 }
@@ -96,12 +96,12 @@ fn judge(name: &str, message: &[u8]) -> Result<(), Status> {
     Schema::own().text(name, message).map_err(|fault| refuse(&fault))
 }
 
-/// The status of a message that cannot be decoded, as the framework makes it.
+/// Returns the status of a message that cannot be decoded, as tonic creates it.
 fn undecodable() -> Status {
     Status::new(Code::Internal, UNDECODABLE)
 }
 
-/// The status of a request whose text is refused.
+/// Returns the status of a request whose text is refused.
 #[must_use]
 pub fn refuse(fault: &Fault) -> Status {
     match fault {

@@ -1,10 +1,10 @@
-//! Messages, services and descriptors of our own API and of the OpenShell API, generated from `proto/`, and what reads
-//! them strictly.
+//! Messages, services and descriptors of Shoreguard's own API and of the OpenShell API, generated from `proto/`, and
+//! strict checks of encoded messages.
 //!
-//! - [`v1`]: our own API; [`v0_0`] and [`v0_1`]: the OpenShell API in both generations of the wire;
-//! - [`strict`]: refuses messages that two decoders could read in two ways;
-//! - [`wire`]: looks into an encoded message without decoding it;
-//! - [`codec`]: the codec of our own services, which refuses NUL in the text of a request.
+//! - [`v1`]: Shoreguard's own API; [`v0_0`] and [`v0_1`]: the OpenShell API in both wire generations;
+//! - [`strict`]: refuses messages that two decoders could interpret differently;
+//! - [`wire`]: reads fields of an encoded message without decoding it;
+//! - [`codec`]: the codec of Shoreguard's own services, which refuses NUL in the text of a request.
 
 pub mod codec;
 mod openshell;
@@ -14,10 +14,10 @@ pub mod wire;
 
 pub use openshell::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS, v0_0, v0_1};
 
-/// The descriptor set of our own API, with options and comments.
+/// The descriptor set of Shoreguard's own API, with options and comments.
 pub static DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shoreguard.bin"));
 
-/// Our own API.
+/// Shoreguard's own API.
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -1,8 +1,8 @@
-//! Releases of the upstream, and the generations of its wire.
+//! Upstream releases, and the generations of the upstream API.
 
 use std::fmt;
 
-/// A generation of the OpenShell wire.
+/// A generation of the OpenShell API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Generation {
     /// Releases 0.0.88 to 0.0.116.
@@ -12,10 +12,10 @@ pub enum Generation {
 }
 
 impl Generation {
-    /// Every generation.
+    /// All generations.
     pub const ALL: [Self; 2] = [Self::V0_0, Self::V0_1];
 
-    /// Its number.
+    /// Number of the generation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -24,7 +24,7 @@ impl Generation {
         }
     }
 
-    /// The generation of a number; `None` for a number that is of none.
+    /// Returns the generation with a number; `None` if there is no such generation.
     #[must_use]
     pub fn from_word(number: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|generation| generation.as_str() == number)
@@ -37,12 +37,12 @@ impl fmt::Display for Generation {
     }
 }
 
-/// The version of a release, by its three numbers.
+/// The version of a release: major, minor, patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
 impl Version {
-    /// Parses what a gateway reports, such as `0.0.112-dev.7+g2f7fb6559`; `None` if it is something else.
+    /// Parses a version as reported by a gateway, such as `0.0.112-dev.7+g2f7fb6559`; `None` if it has another form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let core = text.trim_start_matches('v').split(['-', '+']).next().unwrap_or_default();

@@ -1,11 +1,11 @@
-//! The strict reading of a request (T09): what two decoders could read in two ways is refused.
+//! The strict check of a request (T09): it refuses messages that two decoders could interpret differently.
 //!
-//! Refused are a singular field that comes twice, two members of a oneof, a map key that comes twice, a wire type that
-//! is not the field's, text that is not UTF-8, a group, and what is cut off or nested too deep; unknown fields where
-//! that is asked for. Nothing is changed: what goes on are the bytes that were checked.
+//! Refused are a repeated singular field, two members of a oneof, a repeated map key, a wire type that does not match
+//! the field, text that is not UTF-8, a group, and messages that are truncated or nested too deep; also unknown fields,
+//! if requested. Messages are not modified: the checked bytes are forwarded.
 //!
-//! NUL is refused in every string, also by [`Schema::text`], which accepts what decoders accept otherwise. PostgreSQL
-//! stores no NUL, and programs written in C end a string at it.
+//! NUL is refused in every string, also by [`Schema::text`], which otherwise accepts what decoders accept. PostgreSQL
+//! cannot store NUL, and C programs end a string at it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -15,19 +15,19 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use crate::release::Generation;
 use crate::wire::{Fields, Malformed, Value};
 
-/// Nesting of messages that is followed; policies have six levels.
+/// Maximum nesting of messages; policies have six levels.
 const DEPTH_MAX: u32 = 32;
 
-/// What becomes of fields that the schema doesn't have.
+/// How to treat fields that are not in the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
-    /// They may stand, as long as they are well formed.
+    /// They are accepted if they are well-formed.
     Passed,
-    /// They are refused: something applies that they might get around.
+    /// They are refused, since they might bypass a check that applies to the message.
     Refused,
 }
 
-/// The messages of one generation, compiled for reading.
+/// The messages of one generation, compiled for checking.
 #[derive(Debug)]
 pub struct Schema {
     by_name: HashMap<String, usize>,
@@ -36,7 +36,7 @@ pub struct Schema {
 
 #[derive(Debug)]
 struct Shape {
-    /// By number.
+    /// Sorted by number.
     fields: Vec<Field>,
 }
 
@@ -67,7 +67,7 @@ static V0_0: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::V0_0_DES
 static V0_1: LazyLock<Schema> = LazyLock::new(|| Schema::compile(crate::V0_1_DESCRIPTORS));
 
 impl Schema {
-    /// The schema of a generation of the OpenShell API.
+    /// Returns the schema of a generation of the OpenShell API.
     #[must_use]
     pub fn of(generation: Generation) -> &'static Self {
         match generation {
@@ -76,7 +76,7 @@ impl Schema {
         }
     }
 
-    /// The schema of our own API.
+    /// Returns the schema of Shoreguard's own API.
     #[must_use]
     pub fn own() -> &'static Self {
         &OWN
@@ -91,7 +91,7 @@ impl Schema {
         Self { by_name, messages }
     }
 
-    /// Reads a message strictly and returns how many fields, at any depth, the schema does not have.
+    /// Checks a message strictly. Returns the number of fields, at any depth, that are not in the schema.
     ///
     /// # Errors
     /// Any [`Fault`].
@@ -102,7 +102,7 @@ impl Schema {
         Ok(passed)
     }
 
-    /// Looks for NUL in the strings of a message: at any depth, in map keys, and in fields that a later one replaces.
+    /// Searches the strings of a message for NUL: at any depth, in map keys, and in fields that a later one overrides.
     ///
     /// # Errors
     /// [`Fault::Nul`]; [`Fault::Malformed`] if the message cannot be read.
@@ -112,7 +112,7 @@ impl Schema {
     }
 
     fn find_nul(&self, shape: usize, bytes: &[u8], depth: u32) -> Result<(), Fault> {
-        // No NUL without a zero byte. Most messages have none, or only a few bytes before it.
+        // Fast path: without a zero byte there is no NUL. Most messages and nested messages have none.
         if !bytes.contains(&0) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Schema {
                 Wire::Message(inner) | Wire::Map(inner) => {
                     self.find_nul(inner, bytes, depth + 1).map_err(|fault| fault.inside(field))?;
                 }
-                // A wire type that is not the field's is for the decoder to refuse.
+                // The decoder refuses wire types that do not match the field.
                 Wire::Text | Wire::Bytes | Wire::Varint | Wire::Fixed64 | Wire::Fixed32 => {}
             }
         }
@@ -196,18 +196,18 @@ impl Schema {
 /// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// Two decoders could read it in two ways; says which field is at fault.
+    /// Two decoders could interpret it differently; names the field.
     Ambiguous(String),
-    /// It is no message of the schema; says which field is at fault.
+    /// It does not match the schema; names the field.
     Malformed(String),
-    /// A string with NUL: the path of its field.
+    /// A string contains NUL: the path of its field.
     Nul(String),
     /// The schema has no message of that name.
     NoSuchMessage,
 }
 
 impl Fault {
-    /// The same fault, seen from the message that has the faulty one in `field`.
+    /// Converts the fault of a nested message in `field` to a fault of the outer message.
     fn inside(self, field: &Field) -> Self {
         match (self, field.wire) {
             (Self::Nul(_), Wire::Map(_)) => Self::Nul(field.name.clone()),
@@ -234,7 +234,7 @@ impl From<Malformed> for Fault {
     }
 }
 
-/// The key of a map's entry; an absent one is empty or zero.
+/// Returns the key of a map entry; a missing key is empty or zero.
 fn key_of(entry: &[u8]) -> (&[u8], u64) {
     let mut fields = Fields::of(entry);
     let mut key = (&[][..], 0);
@@ -261,7 +261,7 @@ fn packed(wire: Wire, bytes: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Which singular fields and which oneofs were there.
+/// The singular fields and oneofs that were found.
 struct Seen {
     few: u128,
     many: Vec<bool>,
@@ -274,7 +274,7 @@ impl Seen {
         Self { few: 0, many, oneofs: 0 }
     }
 
-    /// Notes a field; false where it, or another member of its oneof, was there before.
+    /// Records a field. Returns `false` if it, or another member of its oneof, was already found.
     fn first(&mut self, index: usize, oneof: Option<usize>) -> bool {
         if let Some(oneof) = oneof {
             let bit = 1_u64 << oneof;

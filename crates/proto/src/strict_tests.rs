@@ -1,4 +1,4 @@
-//! What the strict reading takes and what it refuses.
+//! Tests of the strict check: accepted and refused messages.
 
 use proptest::prelude::*;
 use prost::Message;
@@ -11,7 +11,7 @@ use crate::wire;
 const UPDATE: &str = "openshell.v1.UpdateConfigRequest";
 const INPUT: &str = "openshell.v1.ExecSandboxInput";
 
-/// The kind of a fault, without its words.
+/// The kind of a fault, without its text.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Ambiguous,
@@ -57,7 +57,7 @@ fn a_singular_field_that_comes_twice_is_refused() {
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 1, b"other");
     assert_eq!(check(UPDATE, &bytes), Err(Kind::Ambiguous));
-    // A message that comes twice would be merged by one decoder and replaced by another.
+    // One decoder would merge a repeated message, another would replace it.
     let mut bytes = update().encode_to_vec();
     wire::put_bytes(&mut bytes, 2, &[]);
     assert_eq!(check(UPDATE, &bytes), Err(Kind::Ambiguous));
@@ -127,7 +127,7 @@ fn an_unknown_field_is_refused_only_where_that_is_asked_for() {
 
 #[test]
 fn nesting_has_a_bound() {
-    // A descriptor of the options nests itself: google.protobuf.DescriptorProto.nested_type.
+    // A descriptor of the options is recursive: google.protobuf.DescriptorProto.nested_type.
     let mut bytes = Vec::new();
     for _ in 0..DEPTH_MAX {
         let inner = std::mem::take(&mut bytes);
@@ -202,7 +202,7 @@ fn nul_is_refused_in_every_string_and_taken_in_bytes() {
     policies.insert("\0".to_owned(), sandbox::NetworkPolicyRule::default());
     assert_eq!(both(UPDATE, &keyed.encode_to_vec()), "policy.network_policies");
 
-    // Zero bytes that are no text: numbers, bytes, and fields that the schema does not have.
+    // Zero bytes that are not text: numbers, bytes, and fields that are not in the schema.
     let input = pb::ExecSandboxInput {
         payload: Some(pb::exec_sandbox_input::Payload::Stdin(vec![0; 9].into())),
     };

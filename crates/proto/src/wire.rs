@@ -1,6 +1,6 @@
-//! The protobuf wire, field by field: enough to look into a message without decoding it.
+//! Reads the protobuf wire format field by field: enough to inspect a message without decoding it.
 
-/// The value of one field, as the wire has it.
+/// The value of one field in wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
     /// Wire type 0.
@@ -13,25 +13,25 @@ pub enum Value<'a> {
     Fixed32,
 }
 
-/// Bytes that are no message. Groups count as such: proto3 has none.
+/// The bytes are not a valid message. Groups count as invalid: proto3 has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Reads fields one after the other.
+/// Reads fields one by one.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a> {
-    /// What was not read yet.
+    /// The bytes that were not read yet.
     pub rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    /// Over the fields of a message.
+    /// Starts at the first field of a message.
     #[must_use]
     pub fn of(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
-    /// A varint of at most 64 bits.
+    /// Reads a varint of at most 64 bits.
     pub fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0_u64;
         for (i, byte) in self.rest.iter().enumerate().take(10) {
@@ -48,14 +48,14 @@ impl<'a> Fields<'a> {
         Err(Malformed)
     }
 
-    /// The next so many bytes.
+    /// Reads the next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(n).ok_or(Malformed)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    /// The next field, or none at the end.
+    /// Reads the next field. Returns `None` at the end.
     pub fn field(&mut self) -> Result<Option<(u32, Value<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The last bytes field of that number, which is the one that decoders keep.
+/// Returns the last bytes field with that number, as decoders do.
 #[must_use]
 pub fn bytes_field(message: &[u8], number: u32) -> Option<&[u8]> {
     let (mut fields, mut found) = (Fields::of(message), None);
@@ -91,7 +91,7 @@ pub fn bytes_field(message: &[u8], number: u32) -> Option<&[u8]> {
     found
 }
 
-/// The string at the end of a path of field numbers; none where it is absent or empty.
+/// Returns the string at the end of a path of field numbers. Returns `None` if it is missing or empty.
 #[must_use]
 pub fn text_at<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a str> {
     let mut at = message;
@@ -118,7 +118,7 @@ pub fn texts_at<'a>(message: &'a [u8], path: &[u32]) -> Vec<&'a str> {
     texts
 }
 
-/// Whether a number or flag field of that number is there and not zero.
+/// Whether a number or flag field with that number is present and not zero. The last one counts.
 #[must_use]
 pub fn flag(message: &[u8], number: u32) -> bool {
     let (mut fields, mut set) = (Fields::of(message), false);
@@ -130,7 +130,7 @@ pub fn flag(message: &[u8], number: u32) -> bool {
     set
 }
 
-/// Whether there is a field of that number.
+/// Whether there is a field with that number.
 #[must_use]
 pub fn has(message: &[u8], number: u32) -> bool {
     let mut fields = Fields::of(message);

@@ -1,4 +1,4 @@
-//! Bodies that misbehave: one that drips, one that breaks off, one that carries only a status.
+//! Response bodies for scripted failures: slow, broken off, or with a status only.
 
 use std::io;
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-/// The content type of every answer.
+/// The content type of every response.
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// A body that gives its bytes in pieces, one an interval.
+/// A body that emits its bytes in pieces, one per interval.
 pub(super) struct Drip {
     inner: Body,
     rest: Bytes,
@@ -56,17 +56,17 @@ impl http_body::Body for Drip {
     }
 }
 
-/// How long the half of a message has to be on its way before the reset, which would overtake it.
+/// Delay between the half message and the reset, which would otherwise overtake it.
 const RESET_AFTER: Duration = Duration::from_millis(50);
 
-/// A body that breaks off in the middle of its first message, which resets the stream.
+/// A body that breaks off within its first message, which resets the stream.
 pub(super) struct Broken {
     inner: Body,
     over: Option<Pin<Box<Sleep>>>,
 }
 
 impl Broken {
-    /// Breaks a body.
+    /// Breaks a body off.
     pub(super) fn off(inner: Body) -> Body {
         Body::new(Self { inner, over: None })
     }
@@ -94,7 +94,7 @@ impl http_body::Body for Broken {
     }
 }
 
-/// A body without data, whose trailers hold a status.
+/// A body without data, with a status in its trailers.
 struct OnlyTrailers(Option<HeaderMap>);
 
 impl http_body::Body for OnlyTrailers {
@@ -109,17 +109,17 @@ impl http_body::Body for OnlyTrailers {
     }
 }
 
-/// A refusal: headers, and then the status in the trailers.
+/// Builds an error response: headers, then the status in the trailers.
 pub(super) fn fail(code: Code, message: String, details: Bytes) -> http::Response<Body> {
     let mut trailers = HeaderMap::new();
-    // A status that cannot be written as headers is no status; the stream then ends without one.
+    // If the status cannot be encoded as headers, the stream ends without one.
     let _ = Status::with_details(code, message, details).add_header(&mut trailers);
     let mut answer = http::Response::new(Body::new(OnlyTrailers(Some(trailers))));
     answer.headers_mut().insert(http::header::CONTENT_TYPE, GRPC);
     answer
 }
 
-/// A refusal in one block of headers.
+/// Builds an error response with a single block of headers.
 pub(super) fn trailers_only(status: Status) -> http::Response<Body> {
     status.into_http()
 }

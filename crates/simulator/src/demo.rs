@@ -1,4 +1,4 @@
-//! Something to look at in an empty gateway.
+//! Demo content for an empty gateway.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use shoreguard_proto::v0_0::openshell::v1 as pb;
 /// The second workspace.
 const TEAM: &str = "team-a";
 
-/// Fills the gateway.
+/// Adds the demo content to the gateway.
 pub(super) fn seed(core: &Arc<Core>) -> Result<(), Status> {
     core.with(|state| {
         state.create_workspace(TEAM, BTreeMap::new())?;

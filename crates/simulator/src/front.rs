@@ -1,9 +1,9 @@
-//! What every call passes before it reaches its method: it is counted, its caller is known, and its script holds.
+//! The steps before the method of a call: it is counted, its script is applied, and its caller is authenticated.
 //!
 //! Invariants
-//! - a call is counted before anything is decided about it;
-//! - Health needs no caller; every other method does, and one whose roles permit it;
-//! - a method that belongs to sandboxes, peers or operators is never carried out for a caller over the wire.
+//! - a call is counted before any other step;
+//! - Health needs no caller; every other method needs a caller whose roles permit it;
+//! - a method for sandboxes, peers or operators is never carried out for a caller on the network.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,21 +26,21 @@ use shoreguard_proto as pb;
 /// The number of `FORWARD_NEVER`.
 const NEVER: i32 = 2;
 
-/// Everything in front of the methods.
+/// The steps before the methods.
 #[derive(Debug)]
 pub(super) struct Front {
-    /// What goes wrong, and what was asked.
+    /// The scripts, and the calls that were received.
     pub(super) scripts: Scripts,
-    /// The bearer tokens that are known, with what they permit; empty if none is required.
+    /// The accepted bearer tokens with their permissions; empty if no token is required.
     pub(super) bearers: RwLock<Vec<(String, Power)>>,
-    /// Who callers without a token are.
+    /// How callers without a token are identified.
     pub(super) client_auth: ClientAuth,
-    /// The methods that are no caller's.
+    /// The methods that no caller may use.
     pub(super) reserved: HashSet<String>,
 }
 
 impl Front {
-    /// Carries a call out, or what is scripted instead. None drops the connection.
+    /// Handles a call, or applies its script. `None` drops the connection.
     pub(super) async fn call(
         self: Arc<Self>,
         mut request: Request<Incoming>,
@@ -81,7 +81,7 @@ impl Front {
         }
     }
 
-    /// Who calls, if they may.
+    /// Returns the caller if the call is permitted.
     fn admit(
         &self,
         path: &str,
@@ -99,8 +99,8 @@ impl Front {
         Ok(caller)
     }
 
-    /// A token that cannot be checked is refused even where no token is needed, as the gateway's own sandbox
-    /// authenticator does.
+    /// Identifies the caller. A token that cannot be verified is refused even if no token is required, as in the
+    /// gateway's own sandbox authenticator.
     fn caller(&self, headers: &HeaderMap, peer: Option<String>) -> Result<Caller, Status> {
         let values = headers.get_all(header::AUTHORIZATION).iter();
         let bearer = values.filter_map(|value| value.to_str().ok()).find_map(|value| {
@@ -128,7 +128,7 @@ impl Front {
     }
 }
 
-/// The paths of the methods that are never passed on, as the descriptors say.
+/// Returns the paths of the methods that are never forwarded, according to the descriptors.
 pub(super) fn reserved(generation: Generation) -> HashSet<String> {
     let descriptors = match generation {
         Generation::V0_0 => pb::V0_0_DESCRIPTORS,

@@ -1,4 +1,4 @@
-//! What both adapters share: the state, what the gateway says of itself, and the shape of a method.
+//! Shared by both adapters: the state, the gateway's self-description, and the macro for methods.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -7,36 +7,36 @@ use tonic::{Code, Request, Response, Status};
 
 use super::state::{Admitted, Claim, Core};
 
-/// The largest message that is read.
+/// Maximum size of a received message.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
-/// Who calls.
+/// The caller of a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Nobody was asked for.
+    /// Not identified: the method needs no caller.
     Nobody,
-    /// Anyone, since the gateway asks for nothing.
+    /// Anonymous, since the gateway requires no credentials.
     Local,
     /// The holder of a client certificate of this name.
     Certificate(String),
-    /// The holder of a token, with what it permits.
+    /// The holder of a token with these permissions.
     Bearer(Power),
 }
 
-/// What a bearer token permits.
+/// The permissions of a bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Power {
-    /// Every method that people may call.
+    /// Every method for users and admins.
     Admin,
-    /// The same without the methods of a platform admin.
+    /// The same, except for the methods of a platform admin.
     User,
-    /// Nothing but `GetCurrentUser`: its subject is known and has no role.
+    /// Only `GetCurrentUser`: its subject is known and has no role.
     Nothing,
-    /// Nothing at all: it has expired.
+    /// Nothing: it has expired.
     Expired,
 }
 
-/// The role of a platform admin, where the gateway checks roles.
+/// The role of a platform admin, if the gateway checks roles.
 const ADMIN_ROLE: &str = "openshell-admin";
 /// The role of any other user.
 const USER_ROLE: &str = "openshell-user";
@@ -46,7 +46,7 @@ const GLOBAL: [&str; 3] = ["GetGatewayInfo", "CreateWorkspace", "DeleteWorkspace
 const CURRENT_USER: &str = "GetCurrentUser";
 
 impl Caller {
-    /// The subject, and what has vouched for it.
+    /// Returns the subject and the identity provider.
     pub(super) fn identity(&self) -> (String, &'static str) {
         match self {
             Self::Nobody | Self::Local => ("local-dev".to_owned(), "local-dev"),
@@ -55,8 +55,8 @@ impl Caller {
         }
     }
 
-    /// The roles that `GetCurrentUser` reports. A gateway without OIDC checks none: it reports the role of a user for a
-    /// certificate and permits everything.
+    /// Returns the roles that `GetCurrentUser` reports. A gateway without OIDC checks no roles: it reports the user
+    /// role for a certificate and permits everything.
     pub(super) fn roles(&self) -> Vec<String> {
         let roles: &[&str] = match self {
             Self::Nobody | Self::Local | Self::Bearer(Power::Admin) => &[ADMIN_ROLE],
@@ -78,28 +78,28 @@ impl Caller {
     }
 }
 
-/// What the gateway says of itself.
+/// The gateway's self-description.
 #[derive(Debug)]
 pub(super) struct About {
     version: RwLock<String>,
-    /// The port that it listens on.
+    /// The port of the listener.
     pub(super) port: u16,
     /// `http` or `https`.
     pub(super) scheme: &'static str,
 }
 
 impl About {
-    /// A gateway of a version.
+    /// Describes a gateway with a version.
     pub(super) fn new(version: String, port: u16, scheme: &'static str) -> Self {
         Self { version: RwLock::new(version), port, scheme }
     }
 
-    /// The version that it claims.
+    /// The reported version.
     pub(super) fn version(&self) -> String {
         self.version.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Claims another version.
+    /// Changes the reported version.
     pub(super) fn set_version(&self, version: String) {
         *self.version.write().unwrap_or_else(PoisonError::into_inner) = version;
     }
@@ -108,14 +108,14 @@ impl About {
 /// The state behind one generation's services.
 #[derive(Debug, Clone)]
 pub(super) struct Gateway {
-    /// What it remembers.
+    /// The state of the gateway.
     pub(super) core: Arc<Core>,
-    /// What it says of itself.
+    /// The self-description of the gateway.
     pub(super) about: Arc<About>,
 }
 
 impl Gateway {
-    /// Carries a write out, or answers a repeat of its request id. A write that fails leaves its admission open.
+    /// Carries out a write, or replays the response for a repeated request id. A failed write leaves its claim open.
     pub(super) fn once<Q: Message, A: Message + Default>(
         &self,
         method: &'static str,
@@ -151,7 +151,7 @@ impl Gateway {
         Ok(Response::new(answer))
     }
 
-    /// Admits the start of a command; its output is never replayed. None where it carries no request id.
+    /// Claims the request id of a command, whose output is never replayed. Returns `None` if it has no request id.
     pub(super) fn launch(
         &self,
         caller: &str,
@@ -171,7 +171,7 @@ impl Gateway {
     }
 }
 
-/// A command that was admitted under a request id.
+/// A command with a claimed request id.
 #[derive(Debug)]
 pub(super) struct Launch {
     core: Arc<Core>,
@@ -189,18 +189,18 @@ impl Launch {
     }
 }
 
-/// Who calls, as the table of request ids names them.
+/// Returns the caller as the key in the table of request ids.
 pub(super) fn caller<T>(request: &Request<T>) -> String {
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Nobody);
     let (subject, provider) = caller.identity();
     format!("{provider}/{subject}")
 }
 
-/// Gives a service its methods, each in one line: what it is called, what it takes and gives, and who does it.
+/// Implements the methods of a service, one line each: name, request type, response type and function.
 ///
-/// `plain` methods are functions of the gateway and the message; those of `once` also remember their answers;
-/// those of `whole` take the request with its metadata; `streams` give many messages, and those of `duplex` also
-/// take many.
+/// `plain` methods are functions of the gateway and the message; `once` methods also store their responses for replay;
+/// `whole` methods take the request with its metadata; `streams` return a stream of messages, and `duplex` methods also
+/// take one.
 macro_rules! methods {
     (
         $service:path, $gateway:ty,

@@ -1,20 +1,20 @@
-//! An OpenShell gateway in memory: `shoreguard dev` starts it, and the tests script it.
+//! An OpenShell gateway in memory, started by `shoreguard dev` and scripted by the tests.
 //!
-//! It speaks one generation of the wire, over a real listener, and behaves as a gateway does: phases pass by
-//! themselves, policies have revisions, proposals have review tokens that age. A supervisor is simulated in the same
+//! It implements one wire generation on a real listener and behaves like a gateway: phases progress by themselves,
+//! policies have revisions, proposals have review tokens that become stale. A supervisor is simulated in the same
 //! process, so that sandboxes become ready, load their policies and propose changes.
 //!
 //! Invariants
-//! - one state, neutral between the generations; the adapters in `v0_0` and `v0_1` only translate;
-//! - no task outlives [`Simulator::stop`]: each belongs to the tracker of the state;
+//! - one state, independent of the generation; the adapters in `v0_0` and `v0_1` only convert messages;
+//! - no task outlives [`Simulator::stop`]: all are in the tracker of the state;
 //! - nothing runs outside this process, and nothing is written to disk.
 //!
-//! Assumed, where only generation 0.0 could be watched: generation 0.1 behaves as 0.0 does, but for its wire, its
-//! request ids, its outcomes of a deletion, and the end of a caller's input, which an interactive command reads there
-//! and which aborts it in generation 0.0. A command that runs out of time exits with 124. What generation 0.1 added to the
-//! content of policies and profiles (`token_grant_owner`, `mcp.versions`, files) is taken but not kept.
+//! Assumptions, where only generation 0.0 could be observed: generation 0.1 behaves like 0.0, except for its wire
+//! format, its request ids, its outcomes of a deletion, and the end of a caller's input, which an interactive command
+//! reads in 0.1 and which aborts it in 0.0. A command that times out exits with 124. Content that generation 0.1 added
+//! to policies and profiles (`token_grant_owner`, `mcp.versions`, files) is accepted but not stored.
 //!
-//! Flow control is that of a real gateway at its start: 64 KiB for each connection and stream. `ForwardTcp` to
+//! Flow control windows are those that a real gateway starts with: 64 KiB per connection and stream. `ForwardTcp` to
 //! [`STALLED_PORT`] reads nothing after the first frame, and keeps the unread body after the caller has cancelled: its
 //! bytes stay charged to the connection. A real gateway adapts its windows to the throughput; these are fixed.
 
@@ -68,40 +68,40 @@ use self::script::Scripts;
 use self::server::{Connections, Server};
 use self::state::{Core, Submitted};
 
-/// The time that the last connections get when the simulator stops.
+/// How long open connections may continue after the simulator is stopped.
 const STOP: Duration = Duration::from_secs(2);
 
-/// Who callers without a bearer token are.
+/// How callers without a bearer token are identified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// A local user who may do everything, unless a bearer token is required.
+    /// As a local user with all permissions, unless a bearer token is required.
     None,
-    /// Who their certificate says; without one they are refused. The TLS configuration checks it.
+    /// By their certificate, which is required. The TLS configuration verifies it.
     Certificate,
 }
 
-/// What a simulator is started with.
+/// Options for starting a simulator.
 #[derive(Debug)]
 pub struct SimulatorOptions {
-    /// The wire that it speaks.
+    /// The wire generation.
     pub generation: Generation,
-    /// Where it listens; port 0 for any that is free.
+    /// Address to listen on; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// The version that it claims, such as `0.0.116` or `0.1.5`.
+    /// The reported version, such as `0.0.116` or `0.1.5`.
     pub version: String,
-    /// The bearer token that is required. Without one, any bearer token is refused.
+    /// The required bearer token. Without one, any bearer token is refused.
     pub require_bearer: Option<String>,
     /// TLS; ALPN is set to `h2` if it is empty.
     pub tls: Option<ServerConfig>,
-    /// Who callers without a bearer token are.
+    /// How callers without a bearer token are identified.
     pub client_auth: ClientAuth,
-    /// How long a phase lasts that ends by itself, and a policy is pending. Zero is at once.
+    /// Duration of phases that end by themselves, and of the pending state of a policy. Zero means at once.
     pub ready_after: Duration,
 }
 
 impl SimulatorOptions {
-    /// A gateway of the newest release of a generation, on any free port of 127.0.0.1, without TLS or credentials,
-    /// where everything is ready at once.
+    /// Options for a gateway of the newest release of a generation, on a free port of 127.0.0.1, without TLS or
+    /// credentials, in which everything is ready at once.
     #[must_use]
     pub fn plain(generation: Generation) -> Self {
         let version = match generation {
@@ -120,7 +120,7 @@ impl SimulatorOptions {
     }
 }
 
-/// A running gateway. Dropped without [`Simulator::stop`], it stops as well, but nobody waits for its calls.
+/// A running gateway. Dropping it without [`Simulator::stop`] stops it as well, without waiting for its calls.
 #[derive(Debug)]
 pub struct Simulator {
     addr: SocketAddr,
@@ -131,7 +131,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Listens, and answers from then on.
+    /// Starts the listener and serves.
     pub async fn start(options: SimulatorOptions) -> io::Result<Self> {
         let listener = TcpListener::bind(options.listen).await?;
         let addr = listener.local_addr()?;
@@ -170,76 +170,76 @@ impl Simulator {
         Ok(Self { addr, core, about, front, connections })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// How often each method was called, by full path, whatever came of it.
+    /// Number of calls per method, by full path, whether they succeeded or not.
     #[must_use]
     pub fn calls(&self) -> BTreeMap<String, u64> {
         self.front.scripts.calls()
     }
 
-    /// How many connections it has accepted since its start.
+    /// Number of connections that were accepted since the start.
     #[must_use]
     pub fn connections_accepted(&self) -> usize {
         self.connections.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many connections to it are open.
+    /// Number of open connections.
     #[must_use]
     pub fn connections_open(&self) -> usize {
         self.connections.open.load(Ordering::Relaxed)
     }
 
-    /// How many commands run in its sandboxes.
+    /// Number of commands that are running in the sandboxes.
     #[must_use]
     pub fn commands(&self) -> usize {
         self.core.commands.len()
     }
 
-    /// The metadata of the last call of a method, given by its path or its own name.
+    /// The metadata of the last call of a method, given by its path or its name.
     #[must_use]
     pub fn last_headers(&self, method: &str) -> Option<HeaderMap> {
         self.last_call(method).map(|seen| seen.headers)
     }
 
-    /// The last call of a method, given by its path or its own name.
+    /// The last call of a method, given by its path or its name.
     #[must_use]
     pub fn last_call(&self, method: &str) -> Option<Seen> {
         self.front.scripts.last(method)
     }
 
-    /// Makes calls of a method go wrong; it takes the place of what was scripted for the method before.
+    /// Makes calls of a method fail; replaces the previous script of the method.
     pub fn script(&self, method: &str, script: Script, times: Times) {
         self.front.scripts.set(method, script, times);
     }
 
-    /// Makes calls go well again.
+    /// Removes all scripts.
     pub fn clear_scripts(&self) {
         self.front.scripts.clear();
     }
 
-    /// Claims another version from now on.
+    /// Changes the reported version.
     pub fn set_version(&self, version: impl Into<String>) {
         self.about.set_version(version.into());
     }
 
-    /// Takes one of these bearer tokens from now on, and no other. Each permits everything.
+    /// Accepts these bearer tokens from now on, and no others. Each has all permissions.
     pub fn require_bearer(&self, tokens: &[&str]) {
         let tokens: Vec<_> = tokens.iter().map(|&token| (token, Power::Admin)).collect();
         self.require_powers(&tokens);
     }
 
-    /// Accepts these bearer tokens from now on, and no other.
+    /// Accepts these bearer tokens from now on, and no others.
     pub fn require_powers(&self, tokens: &[(&str, Power)]) {
         let tokens = tokens.iter().map(|&(token, power)| (token.to_owned(), power)).collect();
         *self.front.bearers.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
-    /// Protects the records of request ids with another key: what was admitted before cannot be replayed any more.
+    /// Changes the key that protects the records of request ids: earlier requests can no longer be replayed.
     pub fn change_request_key(&self) {
         let changed = self.core.with(|state| {
             state.requests.change_key();
@@ -248,13 +248,13 @@ impl Simulator {
         debug_assert!(changed.is_ok(), "it is only counted");
     }
 
-    /// Fills an empty gateway with something to look at: three sandboxes in `default` that are ready, stopped and
-    /// in error, one of them with a policy and a proposal, and one sandbox in `team-a`.
+    /// Adds demo content to an empty gateway: three sandboxes in `default` that are ready, stopped and in error, one of
+    /// them with a policy and a proposal, and one sandbox in `team-a`.
     pub fn seed_demo(&self) -> Result<(), Status> {
         demo::seed(&self.core)
     }
 
-    /// Proposes a change of a sandbox's policy, as its supervisor would, and gives the id of the proposal.
+    /// Proposes a change of a sandbox's policy, as its supervisor would. Returns the id of the proposal.
     pub fn propose(
         &self,
         workspace: &str,
@@ -268,7 +268,7 @@ impl Simulator {
         }
     }
 
-    /// What becomes from now on of sandboxes that are made or started.
+    /// Sets the outcome of sandboxes that are created or started from now on.
     pub fn settle_as(&self, settles: Settles) {
         let set = self.core.with(|state| {
             state.settles = settles;
@@ -277,7 +277,7 @@ impl Simulator {
         debug_assert!(set.is_ok(), "it is only set");
     }
 
-    /// Writes a line into the log of a sandbox, as its supervisor would.
+    /// Writes a line to the log of a sandbox, as its supervisor would.
     pub fn log(
         &self,
         workspace: &str,
@@ -293,11 +293,11 @@ impl Simulator {
         })
     }
 
-    /// Takes no new connections, ends what is going on, and waits for it.
+    /// Stops accepting connections, ends all calls, and waits for them.
     pub async fn stop(self) {
         self.core.stop.cancel();
         self.core.tasks.close();
-        // Past this the tasks have been told and hold nothing of ours but memory.
+        // After this timeout, the remaining tasks are cancelled and hold only memory.
         let _ = tokio::time::timeout(STOP, self.core.tasks.wait()).await;
     }
 }

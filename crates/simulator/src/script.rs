@@ -1,4 +1,4 @@
-//! What the simulator does instead of answering, and what it was asked: how tests make a bad gateway.
+//! Scripted failures, and a record of received calls: how tests simulate a faulty gateway.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tonic::Code;
 
-/// Paths that are counted; a caller can make up any number of them.
+/// Maximum number of counted paths, since a caller can invent any number of them.
 const PATHS_MAX: usize = 1_000;
 
-/// How a call goes wrong.
+/// How a call fails.
 #[derive(Debug, Clone)]
 pub enum Script {
-    /// Nothing is ever answered.
+    /// No response is ever sent.
     Hang,
-    /// The call is carried out after this time.
+    /// The call is carried out after this delay.
     Delay(Duration),
-    /// Nothing is carried out; headers are sent, and then this status in the trailers.
+    /// The call is not carried out; headers are sent, then this status in the trailers.
     Fail {
         /// The status code.
         code: Code,
@@ -27,45 +27,45 @@ pub enum Script {
         /// The encoded `google.rpc.Status` of `grpc-status-details-bin`; empty for none.
         details: Bytes,
     },
-    /// Nothing is carried out; one block of headers holds the status and ends the stream.
+    /// The call is not carried out; one block of headers contains the status and ends the stream.
     TrailersOnly {
-        /// The status code; also `Ok`, which is an empty answer.
+        /// The status code; `Ok` is possible and means an empty response.
         code: Code,
         /// The status message.
         message: String,
     },
-    /// The call is carried out; its stream is reset in the middle of the first message.
+    /// The call is carried out; its stream is reset within the first message.
     Reset,
-    /// The call is carried out; its connection is dropped instead of an answer.
+    /// The call is carried out; its connection is dropped instead of a response.
     Disconnect,
-    /// The call is carried out; its answer comes in pieces of at most so many bytes, one an interval.
+    /// The call is carried out; its response is sent in pieces of at most `bytes`, one per interval.
     Drip {
-        /// The size of a piece, at least 1. With `usize::MAX` it is a whole frame.
+        /// Maximum size of a piece, at least 1. `usize::MAX` means whole frames.
         bytes: usize,
-        /// The time before each piece.
+        /// Delay before each piece.
         every: Duration,
     },
 }
 
-/// For which calls a script holds.
+/// The calls that a script applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
-    /// The next ones.
+    /// The next calls.
     Next(u32),
-    /// All, until the script is cleared.
+    /// All calls, until the script is cleared.
     All,
 }
 
 /// A call as it arrived.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// Its headers, with all metadata.
+    /// Headers, including all metadata.
     pub headers: HeaderMap,
-    /// Its `:authority`.
+    /// The `:authority` header.
     pub authority: Option<String>,
 }
 
-/// What was scripted, and what was seen.
+/// The scripts, and the received calls.
 #[derive(Debug, Default)]
 pub(super) struct Scripts {
     kept: Mutex<Kept>,
@@ -78,23 +78,23 @@ struct Kept {
     last: HashMap<String, Seen>,
 }
 
-/// The method's own name, which stands for its path.
+/// Returns the method's name, the last part of its path.
 fn short(method: &str) -> &str {
     method.rsplit('/').next().unwrap_or(method)
 }
 
 impl Scripts {
-    /// From now on, calls of a method go wrong in this way.
+    /// Makes calls of a method fail from now on.
     pub(super) fn set(&self, method: &str, script: Script, times: Times) {
         self.lock().scripts.insert(short(method).to_owned(), (script, times));
     }
 
-    /// From now on, calls go well.
+    /// Removes all scripts.
     pub(super) fn clear(&self) {
         self.lock().scripts.clear();
     }
 
-    /// Notes a call and takes the script that holds for it.
+    /// Records a call and returns the script that applies to it.
     pub(super) fn next(&self, path: &str, seen: Seen) -> Option<Script> {
         let mut kept = self.lock();
         if kept.calls.len() < PATHS_MAX || kept.calls.contains_key(path) {
@@ -116,7 +116,7 @@ impl Scripts {
         Some(script)
     }
 
-    /// Calls by path.
+    /// Number of calls, by path.
     pub(super) fn calls(&self) -> BTreeMap<String, u64> {
         self.lock().calls.clone()
     }

@@ -1,4 +1,4 @@
-//! The listener and its connections, each of them a task that ends with the simulator.
+//! The listener and its connections, each of which is a task that ends with the simulator.
 
 use std::future::Future;
 use std::io;
@@ -20,46 +20,46 @@ use tracing::debug;
 
 use super::front::Front;
 
-/// How long calls may go on when the simulator stops.
+/// How long calls may continue after the simulator is stopped.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// How long a client may take over its TLS handshake.
+/// Timeout of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Streams of one connection.
+/// Maximum number of streams per connection.
 const STREAMS_MAX: u32 = 1_024;
 
-/// Receive window of a connection and of each of its streams, in bytes. Equal to what a real gateway starts with: one
-/// request body that is not read uses up the window of its whole connection.
+/// Receive window of a connection and of each of its streams, in bytes. Equal to the initial window of a real gateway:
+/// one request body that is not read uses up the window of its whole connection.
 const WINDOW_BYTES: u32 = 65_535;
 
-/// What every connection needs.
+/// State that every connection needs.
 #[derive(Clone)]
 pub(super) struct Server {
-    /// What calls pass first.
+    /// The steps before the methods.
     pub(super) front: Arc<Front>,
     /// The methods.
     pub(super) routes: Routes,
-    /// Encrypts, where that is asked for.
+    /// Accepts TLS connections, if configured.
     pub(super) tls: Option<TlsAcceptor>,
-    /// Every task of the simulator.
+    /// All tasks of the simulator.
     pub(super) tasks: TaskTracker,
     /// Cancelled when the simulator stops.
     pub(super) stop: CancellationToken,
-    /// Counts its connections.
+    /// Counts the connections.
     pub(super) connections: Arc<Connections>,
 }
 
 /// Counts of connections.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    /// Accepted since the start.
+    /// Number of connections accepted since the start.
     pub(super) accepted: AtomicUsize,
-    /// Open now.
+    /// Number of open connections.
     pub(super) open: AtomicUsize,
 }
 
-/// One open connection.
+/// An open connection, which is counted until it is dropped.
 struct Counted(Arc<Connections>);
 
 impl Counted {
@@ -76,7 +76,7 @@ impl Drop for Counted {
     }
 }
 
-/// Starts hyper's own tasks among ours.
+/// Spawns hyper's tasks on the simulator's tracker.
 #[derive(Clone)]
 struct Tracked(TaskTracker);
 
@@ -91,7 +91,7 @@ where
 }
 
 impl Server {
-    /// Takes connections until the simulator stops.
+    /// Accepts connections until the simulator stops.
     pub(super) async fn serve(self, listener: TcpListener) {
         loop {
             let accepted = tokio::select! {
@@ -166,7 +166,7 @@ impl Server {
     }
 }
 
-/// The common name of a client's certificate.
+/// Returns the common name of a client certificate.
 fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;

@@ -1,7 +1,7 @@
-//! The one program that runs in every simulated sandbox: a shell of a dozen words.
+//! The only program in a simulated sandbox: a shell with a dozen commands.
 //!
-//! It is read and run in one go and gives what it would have written, with the pauses in between, so that the
-//! stream that plays it can be cut off by a timeout.
+//! A command is executed at once and produces its output with the pauses in between, so that the stream that plays the
+//! output can be cut off by a timeout.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::Status;
 
-/// Bytes that one run may write.
+/// Maximum output of one run, in bytes.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Bytes of one message.
+/// Maximum size of one message, in bytes.
 const CHUNK_BYTES: usize = 32 * 1024;
 
 /// The exit code of a command that does not exist.
 const NOT_FOUND: i32 = 127;
 
-/// Refuses what no sandbox runs: nothing at all, and an environment that no shell could read.
+/// Refuses commands that no sandbox runs: an empty one, and one with invalid names of environment variables.
 pub(super) fn asked_well(
     command: &[String],
     environment: &BTreeMap<String, String>,
@@ -37,46 +37,46 @@ pub(super) fn asked_well(
     Err(Status::invalid_argument("environment keys must match ^[A-Za-z_][A-Za-z0-9_]*$"))
 }
 
-/// What happens next in a run.
+/// A step of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Written to the output.
+    /// Output to stdout.
     Out(Bytes),
-    /// Written to the error output.
+    /// Output to stderr.
     Err(Bytes),
-    /// Time passes.
+    /// A pause.
     Pause(Duration),
-    /// Written to the output again and again, as fast as it is read.
+    /// Output to stdout that repeats forever, as fast as it is read.
     Repeat(Bytes),
 }
 
-/// A run.
+/// The result of executing a command.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// What happens, in order.
+    /// The steps, in order.
     pub(super) steps: Vec<Step>,
-    /// How it ends.
+    /// Exit code.
     pub(super) code: i32,
     written: usize,
 }
 
-/// What a run starts from.
+/// The parameters of a command.
 #[derive(Debug, Default)]
 pub(super) struct Start {
     /// The command and its arguments.
     pub(super) command: Vec<String>,
     /// The working directory; empty for `/sandbox`.
     pub(super) workdir: String,
-    /// The environment.
+    /// Environment variables.
     pub(super) environment: BTreeMap<String, String>,
-    /// The whole input.
+    /// The complete stdin.
     pub(super) stdin: Bytes,
-    /// Columns and rows of its terminal; none where it has none.
+    /// Columns and rows of the terminal; `None` without a terminal.
     pub(super) terminal: Option<(u32, u32)>,
 }
 
 impl Start {
-    /// Runs the command.
+    /// Executes the command.
     pub(super) fn run(&self) -> Run {
         let mut run = Run::default();
         let words: Vec<&str> = self.command.iter().map(String::as_str).collect();
@@ -92,7 +92,7 @@ impl Start {
         run
     }
 
-    /// Commands split by `;`, up to `exit`.
+    /// Executes commands separated by `;`, until `exit`.
     fn script(&self, run: &mut Run, script: &str) -> i32 {
         let mut code = 0;
         for line in split(script).iter().filter(|line| !line.is_empty()) {
@@ -174,7 +174,7 @@ fn exit_code(number: &str) -> i32 {
     number.parse().unwrap_or(2)
 }
 
-/// Lines of words; quotes hold words together.
+/// Splits a script into lines of words; quoted words are kept together.
 fn split(script: &str) -> Vec<Vec<String>> {
     let mut lines = vec![Vec::new()];
     let (mut word, mut in_word, mut quote) = (String::new(), false, None);

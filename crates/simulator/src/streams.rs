@@ -1,4 +1,4 @@
-//! The long answers, whichever generation asks: commands that run, sandboxes that are watched, bytes that come back.
+//! Streams of both generations: running commands, watched sandboxes, returned bytes.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,86 +15,86 @@ use tonic::{Code, Status, Streaming};
 use super::shell::{Start, Step};
 use super::state::{Core, LogFilter, LogLine, Notice, Phase, PlatformEvent, Sandbox};
 
-/// The exit code of a command that ran out of time.
+/// The exit code of a command that timed out.
 const TIMED_OUT: i32 = 124;
 
-/// A line that an interactive command holds back until it is complete.
+/// Maximum length of an incomplete line that an interactive command buffers.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// A port in every sandbox that accepts connections and never reads from them.
 pub const STALLED_PORT: u32 = 9;
 
-/// How long an interactive command takes to start: an input that ends with the call has ended by then.
+/// Startup time of an interactive command: by then, an input that ends with the call has ended.
 const STARTS_AFTER: Duration = Duration::from_millis(50);
 
 /// The character that ends the input of a terminal.
 const END_OF_INPUT: u8 = 4;
 
-/// What a caller is told whose command was aborted.
+/// The status message for an aborted command.
 const ABORTED: &str = "the command was closed before it had an exit status";
 
-/// What a caller types.
+/// The input of a caller.
 type Typing = Pin<Box<dyn Stream<Item = Result<Typed, Status>> + Send>>;
 
-/// A stream of an answer.
+/// A response stream.
 pub(super) type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What a command gives.
+/// Output of a command.
 #[derive(Debug)]
 pub(super) enum Output {
-    /// Written to the output.
+    /// Output to stdout.
     Out(Bytes),
-    /// Written to the error output.
+    /// Output to stderr.
     Err(Bytes),
-    /// Its end.
+    /// The exit code.
     Exit(i32),
 }
 
-/// What comes in for a command that goes on reading.
+/// Input of an interactive command.
 #[derive(Debug)]
 pub(super) enum Typed {
     /// Bytes.
     Data(Bytes),
-    /// Another size of its terminal, in columns and rows.
+    /// A new size of the terminal, in columns and rows.
     Size(u32, u32),
 }
 
-/// What the end of its caller's input does to an interactive command.
+/// The effect on an interactive command when the caller's input ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HalfClose {
-    /// It aborts the command, as in generation 0.0.
+    /// Aborts the command, as in generation 0.0.
     Aborts,
-    /// The command reads its end.
+    /// The command reads the end of its input.
     IsRead,
 }
 
-/// What a watcher is told.
+/// An item for a watcher.
 #[derive(Debug)]
 pub(super) enum Watched {
-    /// The sandbox as it now is.
+    /// The current sandbox.
     Sandbox(Box<Sandbox>),
-    /// It has logged.
+    /// A new log line.
     Log(LogLine),
-    /// Something has happened to it.
+    /// A platform event.
     Event(PlatformEvent),
-    /// Something was missed.
+    /// Notices were missed.
     Warning(String),
 }
 
-/// What a watcher wants.
+/// Options of a watcher.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// Every change of the sandbox.
+    /// Send every change of the sandbox.
     pub(super) status: bool,
-    /// Log lines, and which.
+    /// Send log lines that match this filter.
     pub(super) logs: Option<LogFilter>,
-    /// Platform events.
+    /// Send platform events.
     pub(super) events: bool,
-    /// Older lines to begin with.
+    /// Number of older log lines to send first.
     pub(super) log_tail: u32,
-    /// Older events to begin with.
+    /// Number of older events to send first.
     pub(super) event_tail: u32,
-    /// Ends once the sandbox has settled.
+    /// End when the sandbox reaches a stable phase.
     pub(super) stop_on_terminal: bool,
 }
 
@@ -115,8 +115,8 @@ pub(super) fn until_stopped<T: Send + 'static>(
     }))
 }
 
-/// Forwards to a target that never reads. The request body is kept unread until the simulator stops, also after its
-/// stream was reset: what has arrived of it stays charged to the window of its connection.
+/// Forwards to a target that never reads. The request body stays unread until the simulator stops, even after its
+/// stream was reset: the bytes received stay charged to the window of the connection.
 pub(super) fn unread<T: Send + 'static, A: Send + 'static>(
     core: &Core,
     request: Streaming<T>,
@@ -129,7 +129,7 @@ pub(super) fn unread<T: Send + 'static, A: Send + 'static>(
     until_stopped(stream::pending(), &core.stop)
 }
 
-/// Plays a command; none for no timeout.
+/// Plays the output of a command. `None` means no timeout.
 pub(super) fn exec(
     start: &Start,
     timeout: Option<Duration>,
@@ -175,8 +175,8 @@ fn play(
     })
 }
 
-/// Plays a command that may go on reading: `cat`, and a shell without a script, give back what they read, and on a
-/// terminal also the size that it is given.
+/// Plays an interactive command: `cat`, or a shell without a script, echoes its input, and on a terminal also each new
+/// size.
 pub(super) fn converse(
     start: &Start,
     timeout: Option<Duration>,
@@ -222,7 +222,7 @@ fn while_typed(
     })
 }
 
-/// Gives the lines of an input back, and an exit once it has ended.
+/// Echoes the lines of an input, and exits when it ends.
 fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Output, Status>> + Send {
     let state = Some((input, BytesMut::new(), on_terminal));
     stream::unfold(state, async |state| {
@@ -257,13 +257,13 @@ fn interact(input: Typing, on_terminal: bool) -> impl Stream<Item = Result<Outpu
     })
 }
 
-/// Watches a sandbox: what it is, what it was, and then what becomes of it.
+/// Watches a sandbox: its current state, older log lines and events, and then changes.
 pub(super) fn watch(
     core: &Arc<Core>,
     place: &super::state::Key,
     watch: Watch,
 ) -> Result<impl Stream<Item = Result<Watched, Status>> + Send + use<>, Status> {
-    // Subscribed first: what happens between the two is told twice rather than never.
+    // Subscribed first: events in between are sent twice rather than never.
     let notices = core.subscribe();
     let sandbox = core.with(|state| state.sandbox(place).cloned())?;
     let mut queue = VecDeque::new();
@@ -339,7 +339,7 @@ impl Watcher {
         }
     }
 
-    /// Tells of the sandbox as it now is.
+    /// Queues the current sandbox.
     fn look(&mut self) {
         let found = self.core.with(|state| state.sandbox(&self.place).cloned());
         let Some(sandbox) = found.ok().filter(|sandbox| sandbox.meta.id == self.id) else {
@@ -353,7 +353,7 @@ impl Watcher {
     }
 }
 
-/// Whether a phase lasts until someone changes it.
+/// Whether a phase lasts until a caller changes it.
 fn settled(phase: Phase) -> bool {
     matches!(phase, Phase::Ready | Phase::Error | Phase::Stopped | Phase::Completed)
 }

@@ -1,4 +1,4 @@
--- An operation that has failed tells how the parts went that were done by then.
+-- A failed operation keeps the results of the parts that were done.
 ALTER TABLE operations DROP CONSTRAINT operations_result_when_succeeded;
 
 ALTER TABLE operations ADD CONSTRAINT operations_result_when_ended

@@ -1,4 +1,4 @@
--- gateway_id is no foreign key: the entry stays as it was written when the gateway goes.
+-- gateway_id is not a foreign key: an entry does not change when its gateway is unregistered.
 CREATE TABLE audit_log (
     id INTEGER NOT NULL CONSTRAINT audit_log_pk PRIMARY KEY AUTOINCREMENT,
     "timestamp" TIMESTAMP NOT NULL,
@@ -31,9 +31,9 @@ CREATE TABLE audit_log (
     CONSTRAINT audit_log_closed_with_outcome CHECK ((closed_at IS NULL) = (outcome IS NULL))
 );
 
--- partial, so that an intent costs one small index entry, and a closed entry one in each of the others, once.
+-- Partial indexes: an open entry has one small index entry here, and a closed entry has one in each of the others.
 CREATE INDEX audit_log_open ON audit_log (id) WHERE closed_at IS NULL;
--- each filter of the list, in the list's order.
+-- One index per filter of the list, in the order of the list.
 CREATE INDEX audit_log_closed ON audit_log (closed_at, id) WHERE closed_at IS NOT NULL;
 CREATE INDEX audit_log_actor ON audit_log (actor, closed_at, id) WHERE closed_at IS NOT NULL;
 CREATE INDEX audit_log_action ON audit_log (action, closed_at, id) WHERE closed_at IS NOT NULL;
@@ -42,7 +42,8 @@ CREATE INDEX audit_log_resource_id ON audit_log (resource_id, closed_at, id) WHE
 CREATE INDEX audit_log_gateway ON audit_log (gateway_name, closed_at, id) WHERE closed_at IS NOT NULL;
 CREATE INDEX audit_log_outcome ON audit_log (outcome, closed_at, id) WHERE closed_at IS NOT NULL;
 CREATE INDEX audit_log_request ON audit_log (request_id, closed_at, id) WHERE closed_at IS NOT NULL;
--- what took a minute or more, or nobody knows how long: beside these, an entry was begun shortly before it was closed.
+-- Entries that took at least a minute, or an unknown time. All other entries began within a minute before they were
+-- closed, so a filter by begin time needs this index only for the exceptions.
 CREATE INDEX audit_log_long ON audit_log (closed_at, id)
     WHERE closed_at IS NOT NULL AND COALESCE(duration_us, 60000000) >= 60000000;
 

@@ -12,8 +12,8 @@ CREATE TABLE events (
 
 CREATE INDEX events_unnumbered ON events (id) WHERE sequence IS NULL;
 
--- one row: the last number given out, so that numbers have no gaps, and the first one that is kept, so that a reader
--- whose place is gone is told so also when no event is left.
+-- A single row: the last assigned number, so that numbers have no gaps, and the oldest stored one, so that a reader
+-- whose position was deleted gets an error even if no event is left.
 CREATE TABLE event_head (
     id BIGINT NOT NULL CONSTRAINT event_head_pk PRIMARY KEY CONSTRAINT event_head_one_row CHECK (id = 1),
     sequence BIGINT NOT NULL DEFAULT 0,

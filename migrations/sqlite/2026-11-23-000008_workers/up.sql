@@ -1,4 +1,4 @@
--- rows of leases are never deleted: the fence must not start again.
+-- Rows of leases are never deleted, since the fence must not start again.
 CREATE TABLE leases (
     name TEXT NOT NULL
         CONSTRAINT leases_pk PRIMARY KEY

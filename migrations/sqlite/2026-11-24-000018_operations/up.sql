@@ -1,4 +1,4 @@
--- no key to gateways: what was done there is kept for the record when the gateway goes.
+-- gateway_id is not a foreign key: operations are kept for the record when their gateway is unregistered.
 CREATE TABLE operations (
     id TEXT NOT NULL
         CONSTRAINT operations_pk PRIMARY KEY
@@ -50,16 +50,16 @@ CREATE TABLE operations (
     CONSTRAINT operations_result_when_succeeded CHECK (result_json IS NULL OR status = 'succeeded')
 );
 
--- one at a time of what has a name of its own.
+-- At most one unfinished operation per resource.
 CREATE UNIQUE INDEX operations_resource_type_resource_key_unique ON operations (resource_type, resource_key)
     WHERE status IN ('pending', 'running', 'cancelling');
--- what may be taken over.
+-- For operations whose lease has expired.
 CREATE INDEX operations_lease ON operations (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
--- what a replica is to cancel.
+-- For the operations that a replica must cancel.
 CREATE INDEX operations_owner ON operations (owner) WHERE owner IS NOT NULL;
--- the list, and its filters.
+-- For the list and its filters.
 CREATE INDEX operations_created ON operations (created_at, id);
 CREATE INDEX operations_gateway ON operations (gateway_id, created_at, id);
 CREATE INDEX operations_principal ON operations (principal, created_at, id);
--- retention.
+-- For the deletion by retention.
 CREATE INDEX operations_completed ON operations (completed_at) WHERE completed_at IS NOT NULL;

@@ -21,7 +21,7 @@ CREATE TABLE sbom_snapshots (
     CONSTRAINT sbom_snapshots_gateway_name_workspace_sandbox_name_unique UNIQUE (gateway_name, workspace, sandbox_name)
 );
 
--- The keys are what the columns beside them are found and sorted by: lower case, and short enough for an index.
+-- The *_key columns are used to search and sort: in lower case, and short enough for an index.
 CREATE TABLE sbom_components (
     id INTEGER NOT NULL CONSTRAINT sbom_components_pk PRIMARY KEY AUTOINCREMENT,
     snapshot_id BIGINT NOT NULL
@@ -42,9 +42,9 @@ CREATE TABLE sbom_components (
     purl_key TEXT NOT NULL,
     search_key TEXT NOT NULL
 );
--- With the text that is searched, so that a search reads this alone.
+-- Contains the searched text, so that a search reads only this index.
 CREATE INDEX sbom_components_snapshot ON sbom_components (snapshot_id, position, search_key);
--- Of most components nothing is known, and this has a few rows.
+-- A partial index with few rows, since most components have no known severity.
 CREATE INDEX sbom_components_max_severity ON sbom_components (snapshot_id, max_severity, position)
     WHERE max_severity IS NOT NULL;
 CREATE INDEX sbom_components_name_key ON sbom_components (name_key, version_key, id);

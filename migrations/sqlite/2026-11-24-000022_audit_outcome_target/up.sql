@@ -1,4 +1,4 @@
--- what a call was about, where only its end told: the name that a gateway gave to an unnamed sandbox.
+-- Resource of a call that is known only at its end: the name that a gateway gave to an unnamed sandbox.
 ALTER TABLE audit_log ADD COLUMN outcome_target TEXT
     CONSTRAINT audit_log_outcome_target_length CHECK (length(outcome_target) <= 253);
 

@@ -11,7 +11,7 @@ ALTER TABLE gateways ADD COLUMN server_cert_ends_at TIMESTAMP;
 ALTER TABLE gateways ADD COLUMN pinned_generation TEXT
     CONSTRAINT gateways_pinned_generation_known CHECK (pinned_generation IN ('0.0', '0.1'));
 
--- Until when certificates are good that have to do with a gateway, and of how few days left was told.
+-- Expiry of the certificates of a gateway, and the number of days left at the last warning.
 CREATE TABLE gateway_certificates (
     id INTEGER NOT NULL CONSTRAINT gateway_certificates_pk PRIMARY KEY AUTOINCREMENT,
     gateway_id BIGINT NOT NULL

@@ -1,4 +1,4 @@
--- What a gateway was found to be, a row for each change, for a day.
+-- Health of a gateway, one row per change, kept for a day.
 CREATE TABLE gateway_states (
     id INTEGER NOT NULL CONSTRAINT gateway_states_pk PRIMARY KEY AUTOINCREMENT,
     gateway_id BIGINT NOT NULL
@@ -12,8 +12,8 @@ CREATE TABLE gateway_states (
 
 CREATE INDEX gateway_states_gateway_id ON gateway_states (gateway_id, id);
 
--- The probes of a gateway by the hour: how many, how many failed, and how long each answer took, as microseconds in
--- four bytes each, most significant first.
+-- Probes of a gateway per hour: number, failures, and the latency of each response in microseconds, as four bytes each,
+-- big-endian.
 CREATE TABLE gateway_probe_hours (
     id INTEGER NOT NULL CONSTRAINT gateway_probe_hours_pk PRIMARY KEY AUTOINCREMENT,
     gateway_id BIGINT NOT NULL

@@ -1,4 +1,4 @@
--- What looks at domains for gateways have found: a row for each, of which the newest are kept.
+-- Results of discovery, one row per run; only the newest rows are kept.
 CREATE TABLE gateway_discovery_runs (
     id INTEGER NOT NULL CONSTRAINT gateway_discovery_runs_pk PRIMARY KEY AUTOINCREMENT,
     began_at TIMESTAMP NOT NULL,

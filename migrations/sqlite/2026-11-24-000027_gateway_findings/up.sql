@@ -1,2 +1,2 @@
--- Since when a gateway was found to approve proposals by itself; null where it was not.
+-- When the gateway was first found to approve proposals automatically; null if it does not.
 ALTER TABLE gateways ADD COLUMN automatic_approvals_since TIMESTAMP;

@@ -1,4 +1,4 @@
--- What a gateway has last sent too much of, and until when that counts as going on.
+-- What a gateway last sent too much of, and until when it counts as over budget.
 CREATE TABLE gateway_budgets (
     id INTEGER NOT NULL CONSTRAINT gateway_budgets_pk PRIMARY KEY AUTOINCREMENT,
     gateway_id BIGINT NOT NULL

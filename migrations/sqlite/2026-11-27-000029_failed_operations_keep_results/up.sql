@@ -1,4 +1,4 @@
--- An operation that has failed tells how the parts went that were done by then. SQLite changes no check in place.
+-- A failed operation keeps the results of the parts that were done. SQLite cannot change a CHECK in place.
 ALTER TABLE operations RENAME TO operations_before;
 
 DROP INDEX operations_resource_type_resource_key_unique;
@@ -76,16 +76,16 @@ FROM operations_before;
 
 DROP TABLE operations_before;
 
--- one at a time of what has a name of its own.
+-- At most one unfinished operation per resource.
 CREATE UNIQUE INDEX operations_resource_type_resource_key_unique ON operations (resource_type, resource_key)
     WHERE status IN ('pending', 'running', 'cancelling');
--- what may be taken over.
+-- For operations whose lease has expired.
 CREATE INDEX operations_lease ON operations (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
--- what a replica is to cancel.
+-- For the operations that a replica must cancel.
 CREATE INDEX operations_owner ON operations (owner) WHERE owner IS NOT NULL;
--- the list, and its filters.
+-- For the list and its filters.
 CREATE INDEX operations_created ON operations (created_at, id);
 CREATE INDEX operations_gateway ON operations (gateway_id, created_at, id);
 CREATE INDEX operations_principal ON operations (principal, created_at, id);
--- retention.
+-- For the deletion by retention.
 CREATE INDEX operations_completed ON operations (completed_at) WHERE completed_at IS NOT NULL;

@@ -1,10 +1,11 @@
-//! Access tokens of OIDC issuers, sent as they are, where the configuration takes them.
+//! Access tokens of OIDC issuers, used directly as bearer tokens if the configuration accepts them.
 //!
 //! Invariants
-//! - it is one issuer's verifier that looks at a token: the one that the token names, if that one is taken here at all;
-//! - a token stands for the user that its identity is linked to, or else for whom the first fitting rule names; nothing is
-//!   made for it, and a user who may not call is not let in by a rule instead;
-//! - it is verified at each call: there is no session that could outlive it.
+//! - only the verifier of the issuer that the token names checks it, and only if bearer tokens of that issuer are
+//!   accepted;
+//! - a token authenticates the user that its identity is linked to, otherwise the service principal of the first
+//!   matching rule; nothing is created for it, and a rule does not admit a user who is not allowed to call;
+//! - it is verified on each call: no session could outlive it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ struct Issued {
     iss: String,
 }
 
-/// The provider whose token this says it is.
+/// Returns the provider that the token names, if its bearer tokens are accepted.
 fn provider<'a>(oidc: &'a Oidc, token: &str) -> Option<&'a Arc<Provider>> {
     if !oidc.all().iter().any(|provider| provider.config.accept_bearer) {
         return None;
@@ -35,7 +36,7 @@ fn provider<'a>(oidc: &'a Oidc, token: &str) -> Option<&'a Arc<Provider>> {
     oidc.by_issuer(&issued.iss).filter(|provider| provider.config.accept_bearer)
 }
 
-/// The caller of a foreign token.
+/// Returns the caller of a token of an OIDC issuer, or `None` if the token is not valid.
 pub(super) fn caller(
     oidc: &Oidc,
     token: &str,
@@ -63,7 +64,8 @@ fn stands_for(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> Opti
         let rule = claims.rule(config)?;
         let (id, _) = snapshot.live_service_principal(&rule.holder(&config.name))?;
         let principal = PrincipalId::ServicePrincipal(id);
-        // One that was made for the rule has its role from the next exchange on; until then no more than it says.
+        // A service principal that was created for the rule gets the role of the rule at the next exchange; until then
+        // it is refused if its role is higher.
         if rule.role.is_some_and(|role| snapshot.global_role(principal) > role) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! From what a call carries to who is calling. One credential a call (T19).
+//! Authenticates the caller of a request. One credential per call (T19).
 
 mod foreign;
 pub mod password;
@@ -18,52 +18,52 @@ use crate::oidc::claims::Claims;
 use crate::oidc::{Oidc, Provider};
 use token::TokenKeys;
 
-/// Headers of ours that a caller may send, each at most once.
+/// Headers of Shoreguard that a caller can send, each at most once.
 pub const OWN_HEADERS: [&str; 2] = ["x-shoreguard-gateway", "x-request-id"];
 
-/// Longest credential that is looked at, in bytes. A session token has about 400, one of an OIDC issuer that names every
-/// group of a person some thousands.
+/// Maximum length of a credential, in bytes. A session token has about 400; a token of an OIDC issuer that lists every
+/// group of a person has several thousand.
 pub const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
 
-/// A caller's certificate, as far as the mapping reads it.
+/// Fields of a client certificate that the mapping uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerCertificate {
     /// Distinguished name of the issuer.
     pub issuer: String,
-    /// Every subject alternative name, as `DNS:`, `URI:` or `email:` and the value.
+    /// All subject alternative names, as `DNS:`, `URI:` or `email:` and the value.
     pub names: Vec<String>,
     /// End of its validity. The handshake checks it once; each call on the connection checks it again.
     pub ends_at: Timestamp,
 }
 
-/// Which certificate stands for which caller.
+/// Mapping of a certificate to a principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateIdentity {
-    /// Distinguished name of the issuer, in full.
+    /// Full distinguished name of the issuer.
     pub issuer: String,
     /// The whole subject alternative name, such as `URI:spiffe://example/ci`.
     pub san: String,
-    /// The principal, by the id that never changes: one that is created again under the same name inherits nothing.
+    /// The principal by its permanent id: a principal that is created again under the same name inherits nothing.
     pub principal: PrincipalId,
 }
 
 /// Verifies credentials against the snapshot.
 #[derive(Debug)]
 pub struct Authn {
-    /// The keys of our own tokens.
+    /// Keys of Shoreguard's own tokens.
     pub tokens: TokenKeys,
-    /// Certificates that stand for callers.
+    /// Certificates that authenticate callers.
     pub certificates: Vec<CertificateIdentity>,
-    /// Issuers whose tokens may be sent as they are.
+    /// Issuers whose tokens can be used directly.
     pub oidc: Arc<Oidc>,
 }
 
-/// Why it is not known who calls.
+/// Why a caller is not authenticated.
 #[derive(Debug)]
 pub enum Unknown {
-    /// It never will be.
+    /// The credential is refused.
     Refused(Error),
-    /// The token is of an issuer whose keys are not at hand. What it says once they are is to be handed in.
+    /// The keys of the token's issuer are not cached. Retry with the claims once the token was verified.
     KeysWanted(Arc<Provider>, String),
 }
 
@@ -74,13 +74,13 @@ impl From<Error> for Unknown {
 }
 
 impl Authn {
-    /// The caller of a request, or none where no credential was sent. Memory only; `claims` is what a token says that
-    /// was verified elsewhere after keys were wanted.
+    /// Returns the caller of a request, or `None` if no credential was sent. Only uses memory. `claims` are the claims
+    /// of a token that was verified elsewhere after [`Unknown::KeysWanted`].
     ///
     /// # Errors
-    /// `CREDENTIAL_AMBIGUOUS` for more than one credential, for a certificate that stands for more than one principal or a
-    /// header of ours that comes twice, `CREDENTIAL_INVALID` for one that is not good, `ACCESS_STALE` where that cannot
-    /// be told.
+    /// `CREDENTIAL_AMBIGUOUS` for more than one credential, for a certificate that maps to more than one principal, or
+    /// for a repeated header of Shoreguard; `CREDENTIAL_INVALID` for an invalid credential; `ACCESS_STALE` if the
+    /// credential cannot be checked with fresh data.
     pub fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -117,7 +117,7 @@ impl Authn {
             (Some(a), Some(b)) if a.principal() != b.principal() => {
                 Err(Error::Unauthenticated { reason: Reason::CredentialAmbiguous }.into())
             }
-            // Both stand for the same principal, who ends with the first of them.
+            // Both belong to the same principal; the caller expires with the first of them.
             (Some(certificate), Some(token)) => Ok(Some(match certificate.expires_at() {
                 None => token,
                 Some(at) => token.ending_by(at),
@@ -126,14 +126,14 @@ impl Authn {
         }
     }
 
-    /// The holder of an API key, where it is one.
+    /// Returns the holder of an API key, or `None` if the key is not valid.
     #[must_use]
     pub fn key(&self, key: &str, snapshot: &Snapshot) -> Option<Caller> {
         snapshot.by_key_hash(&Sha256::digest(key.as_bytes()).into())
     }
 
-    /// The principal that a certificate stands for. The order of the configuration never decides: a certificate whose
-    /// names stand for different principals is refused (T19).
+    /// Returns the principal that a certificate maps to. The order of the configuration does not matter: a certificate
+    /// whose names map to different principals is refused (T19).
     fn mapped(&self, certificate: &PeerCertificate) -> Result<Option<PrincipalId>, Error> {
         let mut stands_for = None;
         for identity in &self.certificates {
@@ -165,7 +165,7 @@ impl Authn {
     }
 }
 
-/// The token of `Bearer TOKEN`; the scheme in any case, one space.
+/// Returns the token of `Bearer TOKEN`; the scheme is case-insensitive, with one space after it.
 fn bearer(value: &[u8]) -> Option<&str> {
     let value = std::str::from_utf8(value).ok().filter(|v| v.len() <= CREDENTIAL_BYTES_MAX)?;
     let (scheme, token) = value.split_once(' ')?;

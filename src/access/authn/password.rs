@@ -1,7 +1,7 @@
-//! Passwords: bcrypt, off the runtime's threads, a bounded number at once.
+//! Passwords: bcrypt, outside the threads of the runtime, with limited parallelism.
 //!
-//! bcrypt reads 72 bytes; a longer password is refused instead of cut. When the pool is full the answer is that it is
-//! (T16), since a queue would only make a flood wait.
+//! bcrypt only reads 72 bytes; a longer password is rejected instead of truncated. If all slots are in use, the call
+//! fails at once (T16), since a queue would only make a flood wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use crate::config::Limits;
 use crate::error::{Error, Reason};
 use crate::secret::Secret;
 
-/// Fewest characters of a password.
+/// Minimum length of a password, in characters.
 pub const CHARACTERS_MIN: usize = 12;
-/// Most bytes of a password: what bcrypt reads.
+/// Maximum length of a password, in bytes: what bcrypt reads.
 pub const BYTES_MAX: usize = 72;
 
 /// Hashes and verifies passwords.
@@ -22,12 +22,12 @@ pub const BYTES_MAX: usize = 72;
 pub struct Hasher {
     slots: Arc<Semaphore>,
     cost: u32,
-    /// Of a password that nobody knows: verified where there is no account, so that it costs the same.
+    /// Hash of an unknown password: verified if there is no account, so that the cost is the same.
     dummy: String,
 }
 
 impl Hasher {
-    /// As the limits say.
+    /// Uses the configured limits.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         let slots = usize::try_from(limits.bcrypt_parallel).unwrap_or(1).max(1);
@@ -39,7 +39,10 @@ impl Hasher {
         Self { slots: Arc::new(Semaphore::new(slots)), cost: limits.bcrypt_cost, dummy }
     }
 
-    /// Refuses a password that may not be set.
+    /// Rejects a password that cannot be set.
+    ///
+    /// # Errors
+    /// `Invalid` if it has fewer than 12 characters or more than 72 bytes.
     pub fn check(field: &str, password: &Secret) -> Result<(), Error> {
         let text = password.expose();
         let characters = text.chars().count();
@@ -53,13 +56,19 @@ impl Hasher {
         Ok(())
     }
 
-    /// The bcrypt hash of a password that was checked.
+    /// Returns the bcrypt hash of a checked password.
+    ///
+    /// # Errors
+    /// `BUSY` if all slots are in use.
     pub async fn hash(&self, password: Secret) -> Result<String, Error> {
         let cost = self.cost;
         self.run(move || bcrypt::hash(password.expose(), cost)).await?.map_err(Error::internal)
     }
 
-    /// Whether a password is the one of a hash. Without a hash the work is the same and the answer no.
+    /// Returns whether a password matches a hash. Without a hash the work is the same and the result is false.
+    ///
+    /// # Errors
+    /// `BUSY` if all slots are in use.
     pub async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, Error> {
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| self.dummy.clone());

@@ -1,10 +1,10 @@
-//! Tokens that this server signs and takes back: JWTs of two kinds.
+//! Tokens that this server signs and verifies: JWTs of two kinds.
 //!
 //! Invariants
-//! - each kind has its own issuer, audience, `typ` and signing key, and `TokenKeys::verify` pins all four and the
-//!   algorithm, so that none stands in for another (T03);
-//! - a token carries the version of the key or password that made it and dies with it (T14);
-//! - the keys are symmetric and in no key set that anybody else could trust.
+//! - each kind has its own issuer, audience, `typ` and signing key, and `TokenKeys::verify` requires all four and the
+//!   algorithm, so that a token of one kind is never accepted as the other (T03);
+//! - a token contains the version of the key or password that it was created from, and becomes invalid with it (T14);
+//! - the keys are symmetric and not part of any public key set.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -16,20 +16,20 @@ use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
 
-/// What a token is good for.
+/// What a token is valid for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Our own API and every gateway that its holder may use.
+    /// Shoreguard's own API, and every gateway that its holder can use.
     Session,
     /// The proxied API of one gateway (T02).
     Gateway,
 }
 
 impl Kind {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::Session, Self::Gateway];
 
-    /// What its signing keys are kept as.
+    /// Returns the purpose under which its signing keys are stored.
     #[must_use]
     pub fn purpose(self) -> &'static str {
         match self {
@@ -68,37 +68,37 @@ struct Claims {
     sub: String,
     /// Version of the key or password.
     ver: i64,
-    /// Id of the session, where there is one.
+    /// Id of the session, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<i64>,
-    /// Id of the one gateway.
+    /// Id of the gateway, if the token is bound to one.
     #[serde(skip_serializing_if = "Option::is_none")]
     gw: Option<i64>,
-    /// When a person last proved who it is, in seconds since 1970.
+    /// When the person last authenticated, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
-    /// Seconds since 1970.
+    /// Issue time, in seconds since 1970.
     iat: i64,
-    /// Seconds since 1970.
+    /// Expiry, in seconds since 1970.
     exp: i64,
 }
 
-/// What a token says.
+/// Contents of a token.
 #[derive(Debug, Clone, Copy)]
 pub struct Grant {
-    /// For whom it is.
+    /// The holder.
     pub principal: PrincipalId,
-    /// Version of the key or password that it is made from.
+    /// Version of the key or password that it is created from.
     pub version: i64,
-    /// The session that it belongs to, with which it dies.
+    /// Session that it belongs to and ends with, if any.
     pub session: Option<SessionId>,
-    /// The one gateway that it is good for; none is a session token.
+    /// Gateway that it is bound to; `None` for a session token.
     pub gateway: Option<GatewayId>,
-    /// When the person last proved who it is.
+    /// When the person last authenticated.
     pub authenticated_at: Option<Timestamp>,
-    /// From when.
+    /// Issue time.
     pub issued_at: Timestamp,
-    /// Until when.
+    /// Expiry.
     pub expires_at: Timestamp,
 }
 
@@ -108,7 +108,7 @@ impl Grant {
     }
 }
 
-/// A key and its id.
+/// A signing key and its id.
 struct Key {
     kind: Kind,
     id: String,
@@ -116,7 +116,7 @@ struct Key {
     decoding: DecodingKey,
 }
 
-/// The keys of every kind, of each the current one first.
+/// Keys of both kinds; of each kind the current key comes first.
 pub struct TokenKeys {
     keys: Vec<Key>,
     clock: Clock,
@@ -129,7 +129,7 @@ impl std::fmt::Debug for TokenKeys {
 }
 
 impl TokenKeys {
-    /// From kinds, key ids and 32-byte secrets, of each kind the current one first.
+    /// Builds the keys from kinds, key ids and 32-byte secrets; of each kind the current key comes first.
     #[must_use]
     pub fn new(keys: Vec<(Kind, String, Vec<u8>)>, clock: Clock) -> Self {
         let key = |(kind, id, secret): (Kind, String, Vec<u8>)| Key {
@@ -141,7 +141,7 @@ impl TokenKeys {
         Self { keys: keys.into_iter().map(key).collect(), clock }
     }
 
-    /// Signs. The same grant gives the same token.
+    /// Signs a token. The same grant gives the same token.
     pub fn issue(&self, grant: &Grant) -> Result<String, Error> {
         let kind = grant.kind();
         let key = self.keys.iter().find(|key| key.kind == kind);
@@ -165,7 +165,8 @@ impl TokenKeys {
         jsonwebtoken::encode(&header, &claims, &key.encoding).map_err(Error::internal)
     }
 
-    /// The caller of a token, where it is one of ours, unexpired, and what made it still stands.
+    /// Returns the caller of a token if Shoreguard signed it, it has not expired, and the credential behind it is still
+    /// valid.
     pub(in crate::access) fn verify(&self, token: &str, snapshot: &Snapshot) -> Option<Caller> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let typ = header.typ?;
@@ -176,7 +177,7 @@ impl TokenKeys {
         validation.set_issuer(&[kind.issuer()]);
         validation.set_audience(&[kind.audience()]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Checked below, on our own clock and without leeway.
+        // Checked below, with Shoreguard's clock and without leeway.
         validation.validate_exp = false;
         let claims = jsonwebtoken::decode::<Claims>(token, &key.decoding, &validation).ok()?.claims;
         let expires_at = Timestamp::from_unix_seconds(claims.exp);
@@ -277,7 +278,7 @@ mod tests {
     fn t03_no_kind_stands_in_for_the_other() {
         let (keys, snapshot, clock) = world();
         let sound = grant(&clock);
-        // The same secret under both kinds here, so that only the pinned words can tell them apart.
+        // Both kinds use the same secret here, so that only the pinned claims can distinguish them.
         for (kind, gateway) in [(Kind::Session, Some(GatewayId(4))), (Kind::Gateway, None)] {
             let claims = Claims {
                 iss: kind.issuer().to_owned(),

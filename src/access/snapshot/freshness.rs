@@ -1,4 +1,4 @@
-//! Whether the snapshot was confirmed by the database lately enough to be trusted (T13).
+//! Tracks whether the database has confirmed the snapshot recently enough (T13).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::error::{Error, Reason};
 
-/// When the snapshot was confirmed last.
+/// Time of the last confirmation of the snapshot.
 #[derive(Debug)]
 pub(super) struct Freshness {
     clock: Clock,
@@ -18,29 +18,31 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    /// Stale until it is confirmed for the first time.
+    /// Starts stale, until the first confirmation.
     pub(super) fn new(clock: Clock, stale_after: Duration) -> Self {
         let (confirmed_at, unconfirmed) = (AtomicU64::new(0), AtomicBool::new(true));
         Self { clock, stale_after, confirmed_at, unconfirmed }
     }
 
-    /// Notes that everything that was committed by `asked_at`, since boot, is in the snapshot.
+    /// Notes that the snapshot contains everything that was committed before `asked_at` (since boot).
     pub(super) fn confirm(&self, asked_at: Duration) {
         self.confirmed_at.fetch_max(millis(asked_at), Ordering::Release);
         self.unconfirmed.store(false, Ordering::Release);
     }
 
-    /// Makes the snapshot stale until it is confirmed again.
+    /// Makes the snapshot stale until the next confirmation.
     pub(super) fn mark_unconfirmed(&self) {
         self.unconfirmed.store(true, Ordering::Release);
     }
 
-    /// Time since the last confirmation.
+    /// Returns the time since the last confirmation.
     pub(super) fn age(&self) -> Duration {
         let now = millis(self.clock.since_boot());
         Duration::from_millis(now.saturating_sub(self.confirmed_at.load(Ordering::Acquire)))
     }
 
+    /// Checks that the snapshot is fresh.
+    ///
     /// # Errors
     /// `ACCESS_STALE`.
     pub(super) fn check(&self) -> Result<(), Error> {

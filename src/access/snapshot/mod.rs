@@ -1,9 +1,9 @@
-//! Who holds what, in memory, so that a check costs no query.
+//! Access data in memory, so that a check costs no query.
 //!
 //! Invariants
-//! - it moves by increments from the change log; the whole is loaded at start, and where increments were missed;
-//! - it is fed by `feed`; it does not fetch;
-//! - a check past the freshness bound is refused, whoever asks (T13).
+//! - it is updated with increments from the change log; everything is loaded at startup, and after missed increments;
+//! - `feed` updates it; it loads nothing itself;
+//! - every check fails when the data is older than the freshness limit (T13).
 
 mod bindings;
 mod freshness;
@@ -31,28 +31,28 @@ use self::freshness::Freshness;
 use self::state::State;
 pub use self::survey::{Access, After, Moved};
 
-/// What access needs to know of a user.
+/// Data of a user that access checks need.
 #[derive(Debug, Clone)]
 pub struct UserFacts {
     /// E-mail address.
     pub email: Arc<str>,
     /// Own global role.
     pub role: Role,
-    /// Whether the account may be used.
+    /// Whether the account is active.
     pub active: bool,
-    /// Moves with each change of the password; tokens of an older one are dead.
+    /// Incremented with each change of the password; tokens of an older version are invalid.
     pub password_version: i64,
-    /// The groups that the user is a member of.
+    /// Groups of the user.
     pub groups: Vec<GroupId>,
     /// Own roles on gateways.
     pub bindings: Bindings,
-    /// Sessions that were ended while a token of theirs may still be about.
+    /// Sessions that were ended while one of their tokens may not have expired.
     pub revoked: Vec<SessionId>,
-    /// Issuer and subject of the identity that the account is linked to.
+    /// Issuer and subject of the linked identity.
     pub identity: Option<(Arc<str>, Arc<str>)>,
 }
 
-/// What access needs to know of a service principal.
+/// Data of a service principal that access checks need.
 #[derive(Debug, Clone)]
 pub struct ServicePrincipalFacts {
     /// Name.
@@ -61,11 +61,11 @@ pub struct ServicePrincipalFacts {
     pub role: Role,
     /// SHA-256 of the key.
     pub key_hash: [u8; 32],
-    /// Moves with each rotation.
+    /// Incremented with each rotation.
     pub key_version: i64,
-    /// The key before it, for as long as it is good beside it.
+    /// The previous key, while both are valid.
     pub previous: Option<PreviousKey>,
-    /// When the keys end.
+    /// When the keys expire.
     pub expires_at: Option<Timestamp>,
     /// Roles on gateways.
     pub bindings: Bindings,
@@ -73,27 +73,27 @@ pub struct ServicePrincipalFacts {
     pub used: Arc<AtomicBool>,
 }
 
-/// A key that was replaced and is good for a while yet.
+/// A replaced key that is still valid for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreviousKey {
-    /// SHA-256 of it.
+    /// SHA-256 of the key.
     pub hash: [u8; 32],
-    /// When it ends.
+    /// When it expires.
     pub ends_at: Timestamp,
 }
 
-/// What access needs to know of a group.
+/// Data of a group that access checks need.
 #[derive(Debug, Clone)]
 pub struct GroupFacts {
     /// Name.
     pub name: Arc<str>,
-    /// Role that each member has globally.
+    /// Global role of each member.
     pub role: Role,
-    /// Roles that each member has on gateways.
+    /// Roles of each member on gateways.
     pub bindings: Bindings,
 }
 
-/// One subject as it is now; none is one that is gone.
+/// Current data of one subject; `None` if it was deleted.
 #[derive(Debug)]
 pub enum Change {
     /// A user.
@@ -109,25 +109,25 @@ pub enum Change {
 /// The gateways on which a caller holds a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Visible {
-    /// Every one, also such as are registered later.
+    /// All, including gateways that are registered later.
     All,
     /// Only these.
     Only(Vec<GatewayId>),
 }
 
-/// The access data of the whole fleet.
+/// Access data of the whole fleet.
 #[derive(Debug)]
 pub struct Snapshot {
     state: RwLock<State>,
     revision: watch::Sender<i64>,
-    /// Moves with each change of the state, while the state is locked.
+    /// Incremented with each change of the state, while the state is locked.
     version: AtomicU64,
     freshness: Freshness,
     clock: Clock,
 }
 
 impl Snapshot {
-    /// An empty snapshot, stale until it is fed. `stale_after` is how long it may go unconfirmed.
+    /// Creates an empty snapshot, stale until it is fed. `stale_after` is how long it can be unconfirmed.
     #[must_use]
     pub fn new(clock: Clock, stale_after: Duration) -> Self {
         Self {
@@ -147,26 +147,26 @@ impl Snapshot {
         self.state.write()
     }
 
-    /// The last change that is in here.
+    /// Returns the revision of the last applied change.
     #[must_use]
     pub fn revision(&self) -> i64 {
         *self.revision.borrow()
     }
 
-    /// Returns a number that moves with each change of the access data: what was checked under it still holds, but for
-    /// what ends by itself.
+    /// Returns a number that changes with each change of the access data: results of checks under the same number are
+    /// still valid, except for expiries.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Wakes whenever the snapshot has moved.
+    /// Returns a receiver that is notified whenever the snapshot has changed.
     #[must_use]
     pub fn moved(&self) -> watch::Receiver<i64> {
         self.revision.subscribe()
     }
 
-    /// Puts changes in, up to `revision`, which was read at `asked_at` since boot.
+    /// Applies changes up to `revision`, which was read at `asked_at` (since boot).
     pub fn apply(&self, revision: i64, changes: Vec<Change>, asked_at: Duration) {
         let moved = !changes.is_empty();
         if moved {
@@ -182,13 +182,13 @@ impl Snapshot {
         }
     }
 
-    /// Makes the snapshot stale until it is read again, after a committed change that could not be read: every check is
-    /// refused meanwhile.
+    /// Makes the snapshot stale until the next read, after a committed change that could not be read: every check fails
+    /// until then.
     pub fn mark_unconfirmed(&self) {
         self.freshness.mark_unconfirmed();
     }
 
-    /// Puts everything in anew, as of `revision`, which was read at `asked_at` since boot.
+    /// Replaces everything with the data of `revision`, which was read at `asked_at` (since boot).
     pub fn replace(&self, revision: i64, everything: Vec<Change>, asked_at: Duration) {
         let mut fresh = State::default();
         for change in everything {
@@ -200,27 +200,27 @@ impl Snapshot {
         drop(state);
         self.freshness.confirm(asked_at);
         self.revision.send_modify(|at| *at = revision.max(*at));
-        // Out of everyone's way.
+        // Dropped without the lock.
         drop(replaced);
     }
 
-    /// How long ago the data was last confirmed.
+    /// Returns the time since the last confirmation.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.freshness.age()
     }
 
-    /// Refuses where the data can't be confirmed to be fresh.
+    /// Checks that the data is confirmed to be fresh.
     pub fn check_fresh(&self) -> Result<(), Error> {
         self.freshness.check()
     }
 
-    /// The holder of an API key. Constant work for known and unknown ones: one look-up of its hash.
+    /// Returns the holder of an API key. Constant work for known and unknown keys: one lookup of the hash.
     pub(in crate::access) fn by_key_hash(&self, hash: &[u8; 32]) -> Option<Caller> {
         self.read().by_key(hash, self.clock.now())
     }
 
-    /// The service principals whose keys were used since the last time.
+    /// Returns the service principals whose keys were used since the last call.
     #[must_use]
     pub fn take_used(&self) -> Vec<ServicePrincipalId> {
         let state = self.read();
@@ -230,13 +230,13 @@ impl Snapshot {
             .collect()
     }
 
-    /// The caller behind a principal, as long as it may call at all.
+    /// Returns the caller of a principal, if the principal can call.
     pub(in crate::access) fn caller(&self, principal: PrincipalId) -> Option<Caller> {
         self.read().caller(principal, self.clock.now())
     }
 
-    /// The caller behind a certificate that stands for a principal, as long as the certificate has not ended and the
-    /// principal can call. The caller ends with the certificate.
+    /// Returns the caller of a certificate, if the certificate has not expired and the principal can call. The caller
+    /// expires with the certificate.
     pub(in crate::access) fn by_certificate(
         &self,
         principal: PrincipalId,
@@ -249,24 +249,24 @@ impl Snapshot {
         Some(self.read().caller(principal, now)?.ending_by(ends_at))
     }
 
-    /// The user of an e-mail address.
+    /// Returns the user with an e-mail address.
     #[must_use]
     pub fn user(&self, email: &str) -> Option<UserId> {
         self.read().emails.get(email).copied()
     }
 
-    /// The service principal of a name.
+    /// Returns the service principal with a name.
     #[must_use]
     pub fn service_principal(&self, name: &str) -> Option<ServicePrincipalId> {
         self.read().names.get(name).copied()
     }
 
-    /// The user that an identity is linked to, whether or not it may call.
+    /// Returns the user that an identity is linked to, even if the user cannot call.
     pub(in crate::access) fn linked_to(&self, issuer: &str, subject: &str) -> Option<UserId> {
         self.read().by_identity.get(issuer)?.get(subject).copied()
     }
 
-    /// The service principal of a name and the version of its key, as long as it may call.
+    /// Returns the service principal with a name and the version of its key, if it can call.
     #[must_use]
     pub fn live_service_principal(&self, name: &str) -> Option<(ServicePrincipalId, i64)> {
         let state = self.read();
@@ -275,31 +275,33 @@ impl Snapshot {
         Some((id, caller.version))
     }
 
-    /// Whether a caller may still call: it exists, is active, and its credential is neither expired nor replaced.
+    /// Returns whether a caller can still call: it exists, is active, and its credential is neither expired nor
+    /// replaced.
     #[must_use]
     pub fn is_live(&self, caller: &Caller) -> bool {
         self.read().is_live(caller, self.clock.now())
     }
 
-    /// Whether work that a credential began may go on, whatever the planned end of the credential.
+    /// Returns whether work that a credential started can continue, regardless of the planned expiry of the credential.
     #[must_use]
     pub fn can_go_on(&self, began: &Began) -> bool {
         self.read().can_go_on(began, self.clock.now())
     }
 
-    /// The role where no gateway is concerned.
+    /// Returns the global role.
     #[must_use]
     pub fn global_role(&self, principal: PrincipalId) -> Role {
         self.read().global_role(principal)
     }
 
-    /// The role on a gateway.
+    /// Returns the role on a gateway.
     #[must_use]
     pub fn role_on(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
         self.read().role_on(principal, gateway)
     }
 
-    /// The role on a gateway that may be gone: of what is kept from it global admins alone see anything.
+    /// Returns the role on a gateway that may have been removed: only global admins can see what is stored of a removed
+    /// gateway.
     #[must_use]
     pub fn role_on_kept(&self, principal: PrincipalId, gateway: GatewayId) -> Role {
         let state = self.read();
@@ -312,7 +314,7 @@ impl Snapshot {
         }
     }
 
-    /// The gateway of a name and the role there.
+    /// Returns the gateway with a name, and the role on it.
     #[must_use]
     pub fn gateway(&self, principal: PrincipalId, name: &str) -> Option<(GatewayRef, Role)> {
         let state = self.read();
@@ -321,31 +323,31 @@ impl Snapshot {
         Some((gateway, state.role_on(principal, *id)))
     }
 
-    /// The id of a gateway's name, whoever asks: for background jobs.
+    /// Returns the id of the gateway with a name, without an access check: for background jobs.
     #[must_use]
     pub fn gateway_id(&self, name: &str) -> Option<GatewayId> {
         self.read().by_name.get(name).copied()
     }
 
-    /// The name of a gateway.
+    /// Returns the name of a gateway.
     #[must_use]
     pub fn gateway_name(&self, id: GatewayId) -> Option<Arc<str>> {
         self.read().gateways.get(&id).map(|gateway| Arc::clone(&gateway.name))
     }
 
-    /// Whether a selector picks a gateway, by its labels as they are now.
+    /// Returns whether a selector matches the current labels of a gateway.
     #[must_use]
     pub fn picks(&self, selector: &Selector, gateway: GatewayId) -> bool {
         selector.picks(self.read().labels(gateway))
     }
 
-    /// The highest role that the caller holds anywhere: what the gate asks before a body is read.
+    /// Returns the highest role that the caller holds anywhere, which the gate checks before a body is read.
     #[must_use]
     pub fn best_role(&self, principal: PrincipalId) -> Role {
         self.read().best_role(principal)
     }
 
-    /// The gateways on which the caller holds at least `least`.
+    /// Returns the gateways on which the caller holds at least `least`.
     #[must_use]
     pub fn visible(&self, principal: PrincipalId, least: Role) -> Visible {
         let state = self.read();
@@ -367,7 +369,8 @@ impl Snapshot {
         Visible::Only(all)
     }
 
-    /// Name and role of each gateway that the caller may see, by name, at most `limit` and whether there are more.
+    /// Returns name and role of each gateway that the caller can see, by name, at most `limit`, and whether there are
+    /// more.
     #[must_use]
     pub fn gateways_of(
         &self,
@@ -377,7 +380,7 @@ impl Snapshot {
         let state = self.read();
         let role = |id: GatewayId| state.role_on(principal, id);
         let mut seen: Vec<(Arc<str>, Role)> = if state.global_role(principal) == Role::None {
-            // Then bindings alone let it see any: a key of one gateway does not look through the fleet.
+            // Without a global role, only bindings give access: a key of one gateway does not scan the fleet.
             let bound = state.bound(principal).into_iter();
             let named = bound.filter_map(|id| Some((state.gateways.get(&id)?, id)));
             named.map(|(gateway, id)| (Arc::clone(&gateway.name), role(id))).collect()

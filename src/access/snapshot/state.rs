@@ -1,4 +1,4 @@
-//! What the snapshot holds, and what follows from it. No lock, no clock.
+//! Data of the snapshot, and what is derived from it. No lock, no clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId
 use crate::labels::{Labels, UNLABELLED};
 use crate::role::Role;
 
-/// A service principal, and its name as a caller, which is made once and not in each call.
+/// A service principal and its name as a caller, which is built once instead of on each call.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) facts: ServicePrincipalFacts,
@@ -25,7 +25,7 @@ impl ServicePrincipalFacts {
         [self.key_hash].into_iter().chain(self.previous.map(|previous| previous.hash))
     }
 
-    /// Until when the key before is good; none where it is not.
+    /// Returns when the previous key ends, or `None` if it is not valid.
     fn overlap(&self, now: Timestamp) -> Option<Timestamp> {
         self.previous.map(|previous| previous.ends_at).filter(|ends_at| *ends_at > now)
     }
@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) users: HashMap<UserId, UserFacts>,
     pub(super) service_principals: HashMap<ServicePrincipalId, Held>,
     pub(super) by_key: HashMap<[u8; 32], ServicePrincipalId>,
-    /// In order, as lists of everyone show them.
+    /// Sorted, for lists of all principals.
     pub(super) emails: BTreeMap<Arc<str>, UserId>,
     pub(super) names: BTreeMap<Arc<str>, ServicePrincipalId>,
     /// By issuer, then by subject.
@@ -44,14 +44,14 @@ pub(super) struct State {
     pub(super) groups: HashMap<GroupId, GroupFacts>,
     pub(super) gateways: HashMap<GatewayId, GatewayFacts>,
     pub(super) by_name: HashMap<Arc<str>, GatewayId>,
-    /// The highest role of each caller anywhere, once it was asked for.
+    /// The highest role of each caller anywhere, once it was needed.
     best: HashMap<PrincipalId, Best>,
-    /// Moves with each change of a group or a gateway, which may change the best role of anyone.
+    /// Incremented with each change of a group or gateway, which can change the best role of any caller.
     shared: u64,
 }
 
-/// The highest role of a caller anywhere, as of a number of changes of what callers share. It is found once and then
-/// read by each call; the caller's own changes make a new one.
+/// The highest role of a caller anywhere, at one value of `State::shared`. It is computed once and then read by each
+/// call; a change of the caller itself creates a new one.
 #[derive(Debug, Default)]
 struct Best(AtomicU64);
 
@@ -60,7 +60,7 @@ impl Best {
 
     fn get_or(&self, shared: u64, find: impl FnOnce() -> Role) -> Role {
         let known = self.0.load(Ordering::Relaxed);
-        // Zero is nothing yet: what is shared counts from one.
+        // Zero means not computed, since the stored value of `shared` starts at one.
         if known >> 2 == shared + 1 {
             return Self::ROLES[(known & 3) as usize];
         }
@@ -70,10 +70,10 @@ impl Best {
     }
 }
 
-/// A way to a thing by its name.
+/// An index by name.
 trait ByName<I> {
-    /// Takes a name away that is still this thing's: changes that are read together come in any order, so that another
-    /// may have got the name already.
+    /// Removes a name if it still belongs to `id`: changes that are read together arrive in any order, so another
+    /// object may already have the name.
     fn remove_if(&mut self, name: &Arc<str>, id: I);
 }
 
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    /// The holder of a key, the present one or the one before it.
+    /// Returns the holder of a key, current or previous.
     pub(super) fn by_key(&self, hash: &[u8; 32], now: Timestamp) -> Option<Caller> {
         let id = *self.by_key.get(hash)?;
         let Held { facts, .. } = self.service_principals.get(&id)?;
@@ -165,7 +165,7 @@ impl State {
             caller.version -= 1;
             caller.expires_at = Some(caller.expires_at.map_or(ends_at, |at| at.min(ends_at)));
         }
-        // Written only when it changes: every call comes here, and cores share the line.
+        // Only written when it changes: every call reads it, and cores share the cache line.
         if !facts.used.load(Ordering::Relaxed) {
             facts.used.store(true, Ordering::Relaxed);
         }
@@ -191,7 +191,7 @@ impl State {
         }
     }
 
-    /// Whether what the caller came with is still good.
+    /// Returns whether the credential of the caller is still valid.
     pub(super) fn is_live(&self, caller: &Caller, now: Timestamp) -> bool {
         caller.expires_at.is_none_or(|at| at > now)
             && self.caller(caller.principal, now).is_some_and(|current| {
@@ -201,8 +201,9 @@ impl State {
             && caller.bound.is_none_or(|gateway| self.gateways.contains_key(&gateway))
     }
 
-    /// Whether work that a credential began may go on: its holder can call, and the credential was neither revoked nor
-    /// replaced. The planned end of the credential is no reason to stop, that of an overlap of two keys included.
+    /// Returns whether work that a credential started can continue: its holder can call, and the credential was neither
+    /// revoked nor replaced. The planned expiry of the credential does not stop work, nor does the end of a key
+    /// overlap.
     pub(super) fn can_go_on(&self, began: &Began, now: Timestamp) -> bool {
         let Some(current) = self.caller(began.principal, now) else { return false };
         let replaced = began.version.is_some_and(|version| {
@@ -212,7 +213,7 @@ impl State {
         !replaced && !self.is_ended(began.principal, began.session) && began.bound.is_none_or(there)
     }
 
-    /// Whether a version is that of the key before the present one, which was replaced with an overlap.
+    /// Returns whether a version is that of the previous key, which was replaced with an overlap.
     fn was_to_end(&self, principal: PrincipalId, version: i64) -> bool {
         let PrincipalId::ServicePrincipal(id) = principal else { return false };
         self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
@@ -220,8 +221,7 @@ impl State {
         })
     }
 
-    /// Whether the caller came with the key before the present one, or with what was made from it, and that is still
-    /// good.
+    /// Returns whether the caller used the previous key, or a credential created from it, and that key is still valid.
     fn overlaps(&self, caller: &Caller, now: Timestamp) -> bool {
         let PrincipalId::ServicePrincipal(id) = caller.principal else { return false };
         self.service_principals.get(&id).is_some_and(|Held { facts, .. }| {
@@ -258,7 +258,7 @@ impl State {
         }
     }
 
-    /// The labels that decide about access to a gateway.
+    /// Returns the labels that decide about access to a gateway.
     pub(super) fn labels(&self, gateway: GatewayId) -> &Labels {
         self.gateways.get(&gateway).map_or(&UNLABELLED, |gateway| &gateway.labels)
     }
@@ -267,7 +267,7 @@ impl State {
         self.role_with(principal, gateway, self.labels(gateway))
     }
 
-    /// The role on a gateway if it had these labels. Each call comes here: it allocates nothing.
+    /// Returns the role on a gateway with these labels. Every call uses this, so it allocates nothing.
     pub(super) fn role_with(
         &self,
         principal: PrincipalId,
@@ -290,7 +290,7 @@ impl State {
         }
     }
 
-    /// Each call comes here, before its scope is known.
+    /// Returns the highest role anywhere. Every call uses this before its scope is known.
     pub(super) fn best_role(&self, principal: PrincipalId) -> Role {
         let Some(best) = self.best.get(&principal) else { return Role::None };
         best.get_or(self.shared, || {
@@ -303,7 +303,7 @@ impl State {
         })
     }
 
-    /// Every binding of the principal and of its groups.
+    /// Returns the bindings of the principal and of its groups.
     fn bindings_of(&self, principal: PrincipalId) -> Vec<&Bindings> {
         match principal {
             PrincipalId::User(id) => self.users.get(&id).map_or_else(Vec::new, |user| {
@@ -319,12 +319,12 @@ impl State {
         }
     }
 
-    /// Whether labels decide about any role of the principal.
+    /// Returns whether any role of the principal depends on labels.
     pub(super) fn is_picked_by_selector(&self, principal: PrincipalId) -> bool {
         self.bindings_of(principal).iter().any(|of| !of.by_selector.is_empty())
     }
 
-    /// Every gateway on which a binding of the principal or of its groups stands, in order, each once.
+    /// Returns every gateway for which the principal or one of its groups has a binding, sorted, without duplicates.
     pub(super) fn bound(&self, principal: PrincipalId) -> Vec<GatewayId> {
         let bindings = self.bindings_of(principal);
         let mut bound: Vec<GatewayId> =
@@ -341,7 +341,7 @@ impl State {
     }
 }
 
-/// A caller by a credential that stands for nothing but itself.
+/// Returns a caller whose credential has no session and is not bound to a gateway.
 fn made(
     principal: PrincipalId,
     actor: Arc<str>,

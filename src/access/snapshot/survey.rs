@@ -1,4 +1,4 @@
-//! Questions that no call asks on its way: how a role came about, and those about everyone at once.
+//! Queries that are not on the path of a call: explanations of roles, and lists over all principals.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::{Bound, RangeBounds};
@@ -13,36 +13,36 @@ use crate::db::types::{GatewayId, GatewayRef};
 use crate::labels::{Labels, Selector};
 use crate::role::Role;
 
-/// A caller whose role somewhere changes.
+/// A caller whose role on a gateway changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moved {
-    /// Its name.
+    /// Name.
     pub actor: Arc<str>,
-    /// The role before.
+    /// Role before.
     pub from: Role,
-    /// The role after.
+    /// Role after.
     pub to: Role,
 }
 
-/// Where a list of everyone goes on.
+/// Where a list of principals continues.
 #[derive(Debug, Clone, Copy)]
 pub enum After<'a> {
     /// At the beginning.
     Nobody,
-    /// After the user of this e-mail address.
+    /// After the user with this e-mail address.
     User(&'a str),
-    /// After all users and the service principal of this name.
+    /// After all users and the service principal with this name.
     ServicePrincipal(&'a str),
 }
 
-/// Someone who has a role on a gateway, and why.
+/// A principal with a role on a gateway, and the explanation.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Who.
+    /// The principal.
     pub principal: PrincipalId,
-    /// The name, as that of its kind.
+    /// E-mail address of a user, or name of a service principal.
     pub name: Arc<str>,
-    /// The role and how it came about.
+    /// The role and its explanation.
     pub explained: Explanation,
 }
 
@@ -86,7 +86,7 @@ impl State {
     }
 }
 
-/// Those after a name, in order.
+/// Returns the entries after a name, in order.
 fn beyond<'a, I: Copy>(
     by_name: &'a BTreeMap<Arc<str>, I>,
     name: Option<&'a str>,
@@ -97,7 +97,7 @@ fn beyond<'a, I: Copy>(
 }
 
 impl Snapshot {
-    /// Returns the visible gateways that `selector` matches, by name, from `from` on.
+    /// Returns the visible gateways that `selector` matches, by name, starting at `from`.
     #[must_use]
     pub fn matching(
         &self,
@@ -124,7 +124,8 @@ impl Snapshot {
         found
     }
 
-    /// The role on a gateway or, without one, globally, and how it came about. None where there is no such principal.
+    /// Returns and explains the role on a gateway, or the global role without one. `None` if the principal does not
+    /// exist.
     #[must_use]
     pub fn explain(
         &self,
@@ -134,14 +135,14 @@ impl Snapshot {
         self.read().explain(principal, gateway)
     }
 
-    /// Whether the principal may call at all.
+    /// Returns whether the principal can call at all.
     #[must_use]
     pub fn may_call(&self, principal: PrincipalId) -> bool {
         self.caller(principal).is_some()
     }
 
-    /// Who has at least `least` on a gateway and may call: users by e-mail address, then service principals by name, at most
-    /// `limit`.
+    /// Returns the principals that can call and have at least `least` on a gateway: users by e-mail address, then
+    /// service principals by name, at most `limit`.
     #[must_use]
     pub fn access(
         &self,
@@ -170,7 +171,8 @@ impl Snapshot {
         shown.take(limit).collect()
     }
 
-    /// Whose role on a gateway another set of labels changes, by name. Those who can't call at all are left out.
+    /// Returns the callers whose role on a gateway changes with another set of labels, by name. Principals that cannot
+    /// call are omitted.
     #[must_use]
     pub fn moved_by_labels(
         &self,

@@ -1,7 +1,7 @@
-//! Roles in a random fleet, against a model that is slow and written another way.
+//! Roles in a random fleet, compared with a slow model that is written differently.
 //!
-//! The model goes through the rules one by one, ranks everything that says something, and takes the first. It has no
-//! index, no memory and no selector of ours: it reads their text.
+//! The model applies the rules one by one, ranks all inputs of a role, and takes the first. It has no index, no cache
+//! and does not use the selector parser: it reads the text of selectors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const GROUPS: usize = 3;
 const USERS: i64 = 3;
 const SERVICE_PRINCIPALS: i64 = 2;
 
-/// What one holder has: a global role, roles by gateway, roles by the text of a selector.
+/// Roles of one holder: a global role, roles by gateway, roles by the text of a selector.
 #[derive(Debug, Clone)]
 struct Has {
     role: Role,
@@ -26,7 +26,7 @@ struct Has {
     by_selector: Vec<(String, Role)>,
 }
 
-/// The whole fleet, as plain as can be.
+/// The whole fleet, as simple as possible.
 #[derive(Debug, Clone)]
 struct World {
     labels: Vec<BTreeMap<&'static str, &'static str>>,
@@ -43,7 +43,7 @@ fn role() -> impl Strategy<Value = Role> {
     select(vec![Role::None, Role::Viewer, Role::Operator, Role::Admin])
 }
 
-/// Half of those that are seldom all alike.
+/// Returns this role three times out of four, so that most holders are alike.
 fn mostly(most: Role) -> impl Strategy<Value = Role> {
     prop_oneof![3 => Just(most), 1 => role()]
 }
@@ -88,7 +88,7 @@ fn world() -> impl Strategy<Value = World> {
         })
 }
 
-// What the code is told of it.
+// Conversion of the model into facts of the snapshot.
 
 fn bindings(has: &Has) -> Bindings {
     let direct = has.direct.iter().map(|(id, role)| (GatewayId(*id), *role)).collect();
@@ -197,7 +197,7 @@ impl World {
             roles.truncate(1);
             roles
         };
-        // By rank, and in it by what counts first; the first of all is the role.
+        // Sorted by rank, and within a rank by precedence; the first is the role.
         let mut said: Vec<(u8, std::cmp::Reverse<Role>)> = vec![(3, std::cmp::Reverse(last_step))];
         if last_step == Role::Admin {
             said.push((0, std::cmp::Reverse(Role::Admin)));
@@ -209,7 +209,7 @@ impl World {
     }
 }
 
-/// At the commas outside parentheses.
+/// Splits at the commas outside parentheses.
 fn parts(selector: &str) -> Vec<String> {
     let (mut parts, mut inside) = (vec![String::new()], false);
     for c in selector.chars() {
@@ -223,7 +223,7 @@ fn parts(selector: &str) -> Vec<String> {
     parts
 }
 
-// Both side by side.
+// Comparison of both.
 
 fn compare(snapshot: &Snapshot, world: &World) {
     for principal in principals() {
@@ -249,7 +249,7 @@ fn compare(snapshot: &Snapshot, world: &World) {
                 .filter(|(_, role)| *role >= least)
                 .map(|(id, _)| GatewayId(*id))
                 .collect();
-            // `All` is also what will be registered: the global role must do for that.
+            // `All` includes gateways that are registered later: the global role must be sufficient for those.
             let all = global >= least && enough.len() == roles.len();
             let expected = if all { Visible::All } else { Visible::Only(enough) };
             assert_eq!(snapshot.visible(principal, least), expected, "{principal} {least}");
@@ -299,7 +299,7 @@ proptest! {
         compare(&fed(changes(&world)), &world);
     }
 
-    /// What was found once is found anew after each change, whichever.
+    /// Cached results are computed again after each change of any kind.
     #[test]
     fn nothing_that_is_remembered_outlives_a_change(
         before in world(),
@@ -324,7 +324,7 @@ proptest! {
         }
     }
 
-    /// The difference of a change of labels is what roles before and after it say.
+    /// The callers affected by a change of labels are those whose roles before and after it differ.
     #[test]
     fn a_difference_is_that_of_the_roles(before in world(), after in world()) {
         let changed = World { labels: after.labels, ..before.clone() };
@@ -367,7 +367,7 @@ fn a_name_belongs_to_who_has_it_last_in_whatever_order_changes_come() {
         Change::User(UserId(id), Some(facts))
     };
     let snapshot = fed(vec![user(1, "ana")]);
-    // The old account is gone and a new one has its address: the new one is read first.
+    // The old account is deleted and a new one has its address; the change of the new one is read first.
     snapshot.apply(2, vec![user(2, "ana"), Change::User(UserId(1), None)], Duration::ZERO);
     assert_eq!(snapshot.user("ana"), Some(UserId(2)));
     assert!(snapshot.caller(PrincipalId::User(UserId(2))).is_some());

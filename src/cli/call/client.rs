@@ -20,14 +20,14 @@ use crate::pb::v1::gateway_service_client::GatewayServiceClient;
 use crate::pb::v1::{GetGatewayRequest, ListGatewaysRequest, WireGeneration};
 use crate::upstream::generation::Generation;
 
-/// How long the connection may take to stand.
+/// Timeout for establishing the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one answer may take when nothing is said.
+/// Default timeout of one response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest message that is taken.
+/// Maximum size of a received message.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A connection, and what every call carries.
+/// A connection, and the metadata and timeout of every call.
 pub(super) struct Client {
     channel: Channel,
     authorization: Option<MetadataValue<Ascii>>,
@@ -74,7 +74,7 @@ impl Client {
         })
     }
 
-    /// Asks and gets one answer.
+    /// Sends a unary request and returns the response.
     pub(super) async fn unary(
         &mut self,
         method: &MethodDescriptor,
@@ -87,7 +87,7 @@ impl Client {
         Ok(grpc.unary(request, path_of(method)?, codec).await?.into_inner())
     }
 
-    /// Asks and gets a stream of answers.
+    /// Sends a request and returns the response stream.
     pub(super) async fn stream(
         &mut self,
         method: &MethodDescriptor,
@@ -102,7 +102,7 @@ impl Client {
         Ok(grpc.server_streaming(request, path_of(method)?, codec).await?.into_inner())
     }
 
-    /// The generation of the gateway that is named, else of the only one there is. The error says why it isn't known.
+    /// Returns the generation of the named gateway, or of the only gateway. The error says why it is unknown.
     pub(super) async fn generation(&mut self, gateway: Option<&str>) -> Result<Generation, String> {
         let mut client = GatewayServiceClient::new(self.channel.clone());
         let unknown = |status: Status| {
@@ -182,7 +182,7 @@ fn is_loopback(uri: &Uri) -> bool {
     crate::net::guard::is_loopback(uri.host().unwrap_or_default())
 }
 
-/// The CA that was named and no other, else the system's.
+/// Trusts only the CA given with `--ca`, or the CAs of the system by default.
 fn trust(args: &CallArgs) -> Result<ClientTlsConfig, Failure> {
     let config = ClientTlsConfig::new();
     let Some(path) = &args.ca else {
@@ -201,13 +201,13 @@ fn trust(args: &CallArgs) -> Result<ClientTlsConfig, Failure> {
     Ok(config.ca_certificate(Certificate::from_pem(pem)))
 }
 
-/// The form that tonic takes certificates in.
+/// Encodes a certificate as PEM, the format that tonic requires.
 fn pem(der: &[u8]) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
 
-/// tonic says `transport error`; what it was stands below.
+/// Describes an error with all its sources: tonic itself only says `transport error`.
 fn chain(error: &tonic::transport::Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();

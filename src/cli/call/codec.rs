@@ -1,4 +1,4 @@
-//! Messages that only their descriptor knows, on the wire.
+//! A codec for messages that are known only by their descriptor.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, prost::Message as _};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// Encodes what it is given, and decodes one message type.
+/// Encodes any message and decodes one message type.
 #[derive(Debug, Clone)]
 pub(super) struct DynamicCodec {
-    /// What is decoded.
+    /// The type of the response.
     pub(super) answer: MessageDescriptor,
 }
 

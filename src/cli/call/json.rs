@@ -1,9 +1,9 @@
-//! Requests from JSON and answers to JSON, fields named as in the proto.
+//! Converts requests from JSON and responses to JSON. Fields have their proto names.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::{Map, Value};
 
-/// Reads a request. What is wrong is told field by field, one a line.
+/// Parses a request. The error lists every wrong field, one per line.
 pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
     let value: Value =
         serde_json::from_str(text).map_err(|error| format!("the request is no JSON: {error}"))?;
@@ -17,26 +17,26 @@ pub(super) fn parse(descriptor: &MessageDescriptor, text: &str) -> Result<Dynami
     })
 }
 
-/// Over several lines, for people.
+/// Returns a message as JSON on several lines, to be read by people.
 pub(super) fn pretty(message: &DynamicMessage) -> String {
     format!("{:#}", value(message))
 }
 
-/// On one line, for streams.
+/// Returns a message as JSON on one line, for streams.
 pub(super) fn line(message: &DynamicMessage) -> String {
     value(message).to_string()
 }
 
-/// Keys are sorted, since the entries of a map would else come in another order each time.
+/// Converts a message to JSON with sorted keys, since the order of map entries is random.
 fn value(message: &DynamicMessage) -> Value {
     let options = SerializeOptions::new().use_proto_field_name(true);
     message
         .serialize_with_options(serde_json::value::Serializer, &options)
-        // A time or duration out of its range has no JSON; the text form shows it all the same.
+        // A time or duration out of its range has no JSON form; the proto text form is used instead.
         .unwrap_or_else(|_| Value::String(message.to_string()))
 }
 
-/// A field that stands alone in its message is readable unless it is itself at fault.
+/// Finds every wrong field: each field is parsed in a message that contains nothing else.
 fn blame(descriptor: &MessageDescriptor, path: &str, value: &Value, faults: &mut Vec<String>) {
     let Value::Object(object) = value else {
         faults.push(format!("{} must be a JSON object", named(path)));
@@ -84,7 +84,8 @@ fn blame_field(
     }
 }
 
-/// Looks into a message of ours; all else, the well-known types with their own forms too, is itself at fault.
+/// Looks into a nested message. Other values, including the well-known types with their own JSON form, are reported as
+/// a whole.
 fn inside(
     field: &FieldDescriptor,
     path: &str,

@@ -1,4 +1,4 @@
-//! Every method that can be called, and how people name them.
+//! All methods that can be called, and how to find them by name.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,32 +8,33 @@ use prost_reflect::{DescriptorPool, MethodDescriptor};
 use crate::pb;
 use crate::upstream::generation::Generation;
 
-/// Names that an unknown method is answered with.
+/// Maximum number of suggestions for an unknown method.
 const SUGGESTIONS_MAX: usize = 5;
 
-/// The guard of an upstream's method, and the value of its `forward` that keeps it from callers.
+/// The option of an upstream method that holds its rules, and the value of its `forward` for methods that are never
+/// forwarded.
 const OPTION: &str = "shoreguard.options.v1.upstream";
 const FORWARD_NEVER: i32 = 2;
 
-/// Every method, by its path without the first slash.
+/// All methods, by path without the leading slash.
 pub(super) struct Methods(BTreeMap<String, Shapes>);
 
-/// A method in each schema that has it.
+/// The descriptors of a method, one per schema that contains it.
 struct Shapes {
     own: Option<MethodDescriptor>,
     v0_0: Option<MethodDescriptor>,
     v0_1: Option<MethodDescriptor>,
 }
 
-/// The one method that a name means.
+/// The method that a name matches.
 pub(super) struct Found<'a> {
-    /// Its path without the first slash.
+    /// Its path without the leading slash.
     pub(super) path: &'a str,
     shapes: &'a Shapes,
 }
 
 impl Methods {
-    /// Reads the descriptors of this binary.
+    /// Reads the descriptors that are built into this binary.
     pub(super) fn load() -> Self {
         let mut methods = Self(BTreeMap::new());
         methods.take(pb::DESCRIPTORS, |shapes, method| shapes.own = Some(method));
@@ -53,7 +54,7 @@ impl Methods {
         }
     }
 
-    /// The method of a path, or of the end of one, where only one ends so.
+    /// Finds a method by its path, or by the end of its path if that is unique.
     pub(super) fn find(&self, name: &str) -> Result<Found<'_>, String> {
         let name = name.trim_start_matches('/');
         if let Some((path, shapes)) = self.0.get_key_value(name) {
@@ -84,7 +85,7 @@ impl Methods {
             .filter(|path| !method.is_empty() && path.to_lowercase().contains(&method))
             .map(String::as_str)
             .collect();
-        // The shorter the method's own name, the more of it was said.
+        // The shorter the name of the method, the larger the part that matches.
         near.sort_by_key(|path| path.rsplit('/').next().map(str::len));
         near.truncate(SUGGESTIONS_MAX);
         if near.is_empty() {
@@ -93,7 +94,7 @@ impl Methods {
         format!("no method `{name}`; there is `{}`", near.join("`, `"))
     }
 
-    /// Every path, one a line, with what is special about it.
+    /// Returns every path, one per line, with notes on streams and generations.
     pub(super) fn list(&self) -> String {
         let mut list = String::new();
         for (path, shapes) in &self.0 {
@@ -118,7 +119,7 @@ impl Methods {
 }
 
 impl Found<'_> {
-    /// The method, where no server need be asked for the generation.
+    /// Returns the method if it can be determined without calling the server for the generation, otherwise `None`.
     pub(super) fn known(
         &self,
         generation: Option<Generation>,
@@ -130,7 +131,7 @@ impl Found<'_> {
         }
     }
 
-    /// The method in a generation.
+    /// Returns the method in a generation.
     pub(super) fn of(&self, generation: Generation) -> Result<&MethodDescriptor, String> {
         let shape = match generation {
             Generation::V0_0 => &self.shapes.v0_0,
@@ -139,7 +140,7 @@ impl Found<'_> {
         shape.as_ref().ok_or_else(|| format!("`{}` is not in generation {generation}", self.path))
     }
 
-    /// The method in the generation that was named, else in the newest that has it.
+    /// Returns the method in the given generation, or in the newest generation that has it.
     pub(super) fn newest(
         &self,
         generation: Option<Generation>,
@@ -151,7 +152,7 @@ impl Found<'_> {
     }
 }
 
-/// Whether the upstream's method is one that only sandboxes, peers and operators of the gateway call.
+/// Whether the upstream method is for sandboxes, peers and operators of the gateway only.
 fn is_never_forwarded(method: &MethodDescriptor) -> bool {
     let Some(option) = method.parent_pool().get_extension_by_name(OPTION) else { return false };
     let options = method.options();

@@ -1,8 +1,8 @@
-//! `shoreguard call`: any method of a server as JSON, over the descriptors that this binary holds.
+//! `shoreguard call`: calls any method of a server with JSON, using the descriptors that are built into this binary.
 //!
 //! Invariants
-//! - the key goes to the server that was named and nowhere else, and not in plain over a network unless that is said;
-//! - secrets of an answer are shown: whoever asks for a key wants to see it.
+//! - the key is sent only to the given server, and not without TLS over a network unless a flag allows it;
+//! - secrets in a response are printed: a user who creates a key needs to see it.
 
 mod client;
 mod codec;
@@ -28,7 +28,7 @@ use methods::{Found, Methods};
 
 pub(super) use refusal::refusal;
 
-/// The largest request that is read from a file or standard input.
+/// Maximum size of a request from a file or standard input.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 fn generation() -> impl TypedValueParser<Value = Generation> {
@@ -36,20 +36,20 @@ fn generation() -> impl TypedValueParser<Value = Generation> {
     numbers.try_map(|number| Generation::from_word(&number).ok_or("not a generation"))
 }
 
-/// What is called, where and as whom.
+/// The method to call, the server and the credential.
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
-    /// `GetGateway`, `GatewayService/GetGateway` or `shoreguard.v1.GatewayService/GetGateway`; a method of a gateway as
-    /// `openshell.v1.OpenShell/GetSandbox`.
+    /// The method: `GetGateway`, `GatewayService/GetGateway` or `shoreguard.v1.GatewayService/GetGateway`; for a method
+    /// of a gateway, `openshell.v1.OpenShell/GetSandbox`.
     #[arg(required_unless_present = "list")]
     method: Option<String>,
-    /// The request as JSON; `@FILE` reads a file, `-` standard input.
+    /// The request as JSON; `@FILE` reads a file, `-` reads standard input.
     #[arg(default_value = "{}")]
     json: String,
-    /// The gateway that a proxied call goes to.
+    /// The gateway that a proxied call is sent to.
     #[arg(long, value_name = "NAME")]
     gateway: Option<String>,
-    /// The server.
+    /// URL of the server.
     #[arg(
         long,
         value_name = "URL",
@@ -57,25 +57,26 @@ pub(super) struct CallArgs {
         default_value = "http://127.0.0.1:8443"
     )]
     endpoint: String,
-    /// An API key or session token. Others on this host can read a flag: prefer the variable.
+    /// An API key or session token. Other users of this host can see command line flags: prefer the environment
+    /// variable.
     #[arg(long, env = "SHOREGUARD_KEY", hide_env_values = true, value_parser = secret)]
     key: Option<Secret>,
-    /// The CA of the server's certificate, PEM; without it the system's are trusted.
+    /// The CA certificate of the server, PEM; by default the system's CAs are trusted.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Sends the key without TLS to an address that is not loopback.
+    /// Allows sending the key without TLS to an address that is not loopback.
     #[arg(long)]
     allow_plaintext: bool,
-    /// How long an answer may take; 30 where it is one message, no limit where it is a stream.
+    /// Timeout of a response, in seconds. The default is 30 for a single response and no limit for a stream.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
-    /// The wire generation of a gateway's method; without it the server is asked.
+    /// The wire generation of a gateway's method. By default it is read from the server.
     #[arg(long, value_parser = generation())]
     generation: Option<Generation>,
-    /// Lists every method.
+    /// Lists all methods.
     #[arg(long)]
     list: bool,
-    /// Shows what a method takes and gives, and calls nothing.
+    /// Shows the request and response types of a method without calling it.
     #[arg(long)]
     describe: bool,
 }
@@ -85,7 +86,7 @@ fn secret(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(text))
 }
 
-/// Lists, describes or calls.
+/// Lists, describes or calls methods.
 pub(super) async fn run(args: CallArgs) -> Result<(), Failure> {
     let methods = Methods::load();
     let Some(name) = args.method.as_deref().filter(|_| !args.list) else {
@@ -97,7 +98,7 @@ pub(super) async fn run(args: CallArgs) -> Result<(), Failure> {
         return Ok(output::answer(shapes::describe(&method).trim_end())?);
     }
     let json = read(&args.json)?;
-    // A wrong request is told before anything is connected, where that needs no answer of the server.
+    // Reports an invalid request before connecting, unless the server has to be called for the generation.
     let known = found.known(args.generation).map_err(Failure::Usage)?;
     let known =
         known.map(|method| Ok::<_, Failure>((request_of(&method, &json)?, method))).transpose()?;
@@ -142,7 +143,7 @@ fn request_of(method: &MethodDescriptor, json: &str) -> Result<DynamicMessage, F
     json::parse(&method.input(), json).map_err(Failure::Usage)
 }
 
-/// The method in the generation that the gateway speaks.
+/// Returns the method in the generation of the gateway, which is read from the server.
 async fn ask(
     found: &Found<'_>,
     args: &CallArgs,

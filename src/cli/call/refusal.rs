@@ -1,4 +1,4 @@
-//! A refused call in words: code, message, reason and what google.rpc details say.
+//! Formats a failed call as text: code, message, reason and google.rpc details.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::status::code_name;
 
-/// The header that names a call in the server's log.
+/// The header with the id of the call, as in the server's log.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Every detail on a line of its own, so that one value cannot pass for another.
+/// Prints each detail on its own line, so that one value cannot be mistaken for another.
 pub(in super::super) fn refusal(status: &Status) -> String {
     let mut text = format!("{}: {}", code_name(status.code()), one_line(message(status)));
     let details = status.get_error_details();
@@ -49,7 +49,7 @@ fn add_details(text: &mut String, details: &ErrorDetails) {
 }
 
 fn message(status: &Status) -> &str {
-    // What tonic says of a deadline of its own.
+    // The message of tonic's own timeout.
     if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
         return "no answer in time; `--timeout` gives more";
     }

@@ -1,4 +1,4 @@
-//! What a method takes and gives, with the comments of the proto.
+//! Describes the request and response of a method, with the comments of the proto.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use prost_reflect::{
     MethodDescriptor,
 };
 
-/// The method, its request and answer, and every message and enum that they are made of, each once.
+/// Returns the method, its request and response, and every message and enum that they contain, each once.
 pub(super) fn describe(method: &MethodDescriptor) -> String {
     let service = method.parent_service();
     let mut text = String::new();
@@ -53,7 +53,7 @@ fn describe_message(text: &mut String, message: &MessageDescriptor, queue: &mut 
         if let (true, Kind::Message(entry)) = (field.is_map(), &kind) {
             kind = entry.map_entry_value_field().kind();
         }
-        // A well-known type is written in JSON as its name suggests.
+        // Well-known types have a JSON form of their own and are not described.
         if !name_of(&kind).starts_with("google.protobuf.") {
             queue.push_back(kind);
         }
@@ -94,7 +94,7 @@ fn name_of(kind: &Kind) -> String {
     }
 }
 
-/// The lines above a declaration.
+/// Appends the comment above a declaration.
 fn comment(text: &mut String, indent: &str, file: &FileDescriptor, path: &[i32]) {
     let Some(info) = &file.file_descriptor_proto().source_code_info else { return };
     let Some(location) = info.location.iter().find(|location| location.path == path) else {

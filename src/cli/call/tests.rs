@@ -1,4 +1,4 @@
-//! The client against a gateway's API, as a server speaks it.
+//! Tests of the client with a fake gateway API.
 
 use std::collections::BTreeMap;
 

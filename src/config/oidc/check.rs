@@ -1,4 +1,4 @@
-//! What of `[oidc]` is out of range or contradicts itself.
+//! Checks `[oidc]` for values that are out of range or contradict each other.
 
 use std::collections::HashSet;
 
@@ -10,15 +10,15 @@ use crate::config::read::{Key, Kind, Section};
 use crate::config::tls::readable;
 use crate::net::guard::is_loopback;
 
-/// Issuers that one server believes.
+/// Maximum number of issuers.
 const PROVIDERS_MAX: usize = 16;
-/// Rules of one issuer.
+/// Maximum number of rules of one issuer.
 const RULES_MAX: usize = 64;
-/// Values, domains, scopes, conditions and whatever else stands in a list here.
+/// Maximum number of items of any list: values, domains, scopes, conditions and so on.
 const ITEMS_MAX: usize = 64;
-/// Characters of a provider's or a rule's name: both stand in the name of a service principal.
+/// Maximum number of characters of the name of a provider or rule; both are part of the name of a service principal.
 const NAME_CHARACTERS_MAX: usize = 40;
-/// Characters of any other text here.
+/// Maximum number of characters of any other text.
 const TEXT_CHARACTERS_MAX: usize = 512;
 
 impl Section for Oidc {
@@ -234,7 +234,8 @@ fn fault_of_issuer(issuer: &str) -> Option<&'static str> {
     fault_of_url(issuer).or_else(|| issuer.contains('?').then_some("must have no query"))
 }
 
-/// In plain only to this very machine: a code or a key that crosses a network in the open is anybody's.
+/// Returns why a URL is not accepted, or `None`. `http` is accepted only on loopback: a code or key that crosses a
+/// network unencrypted can be read by others.
 fn fault_of_url(url: &str) -> Option<&'static str> {
     let Ok(uri) = url.parse::<Uri>() else { return Some("is no URL") };
     let host = uri.host().unwrap_or_default();

@@ -1,10 +1,10 @@
-//! `[oidc]`: the issuers that may say who somebody is, and what is believed of each.
+//! `[oidc]`: the OIDC issuers that can identify callers, and which of their claims are trusted.
 //!
 //! Invariants
-//! - an issuer is one exact string, and speaks for one provider only;
-//! - what an ID token is for (`client_id`) and what an access token is for (`audience`) are never the same (T03);
-//! - a rule has at least one condition, so that nobody is let in for being known to an issuer;
-//! - nothing is linked by e-mail, mapped to a role or taken as a bearer token before it is said (T11).
+//! - an issuer is one exact string, and belongs to one provider only;
+//! - the audience of ID tokens (`client_id`) and that of access tokens (`audience`) are never the same (T03);
+//! - a rule has at least one condition, so that a token is never accepted only because the issuer knows its subject;
+//! - linking by e-mail, role mapping and bearer tokens are off until they are configured (T11).
 
 mod check;
 #[cfg(test)]
@@ -21,106 +21,117 @@ use crate::config::shown::secret;
 use crate::role::Role;
 use crate::secret::Secret;
 
-/// Who else may say who somebody is.
+/// OIDC issuers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Oidc {
-    /// The issuers. Default: none, since whoever is named here decides who people are.
+    /// OIDC issuers; at most 16. Default: none, since an issuer decides who its users are.
     #[serde(default = "providers")]
     pub providers: Vec<OidcProvider>,
-    /// Networks that issuers may be in although they are loopback, link-local, metadata, multicast or unspecified.
-    /// Default: none, as for gateways: an issuer's own documents name further addresses that are fetched.
+    /// Networks in which issuers are allowed although the addresses are loopback, link-local, metadata, multicast or
+    /// unspecified. Default: none, as for gateways: the documents of an issuer name further addresses that the server
+    /// fetches.
     #[serde(default = "allowed_networks")]
     pub allowed_networks: Vec<IpNet>,
-    /// How long one call to an issuer may take, in seconds. Default 10: somebody waits for a login.
+    /// Timeout of one call to an issuer, in seconds. Range 1 to 60. Default 10: a person waits for the login.
     #[serde(default = "timeout_seconds")]
     pub timeout_seconds: u64,
 }
 
-/// An issuer, and what is believed of it.
+/// An OIDC issuer, and which of its claims are trusted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OidcProvider {
-    /// What it is called in requests, audit and names: small letters, digits and `-`. Required.
+    /// Name in requests, audit entries and service principals: 1 to 40 lowercase letters, digits and inner `-`.
+    /// Required, and unique among the issuers.
     pub name: String,
-    /// What people are shown. Default: the name.
+    /// Name that is shown to people; at most 512 characters. Default: `name`.
     #[serde(default)]
     pub display_name: Option<String>,
-    /// The issuer, exactly as its tokens and its discovery document have it. Required.
+    /// Issuer URL, exactly as in its tokens and its discovery document, without a query. It must be `https`, or `http`
+    /// on loopback. Required, and unique among the issuers.
     pub issuer: String,
-    /// What this server is called at the issuer, where people log in. Default: none, as for an issuer that knows
-    /// workloads alone.
+    /// Client id of this server at the issuer, for logins. Default: none, for an issuer that only issues tokens to
+    /// workloads.
     #[serde(default)]
     pub client_id: Option<String>,
-    /// The secret that goes with it. Default: none, as public clients have it.
+    /// Client secret; it requires `client_id`. Default: none, as for public clients.
     #[serde(default, with = "secret")]
     pub client_secret: Option<Secret>,
-    /// A file that holds the secret, in place of `client_secret`, and that others than its owner and group cannot read.
-    /// Default: none.
+    /// Path of a file that contains the client secret, instead of `client_secret`. Only its owner and group may have
+    /// access to it. Default: none.
     #[serde(default)]
     pub client_secret_path: Option<PathBuf>,
-    /// What is asked for at a login. Default `openid`, `email` and `profile`.
+    /// Scopes that a login requests, `openid` among them; at most 64. Default `openid`, `email` and `profile`.
     #[serde(default = "scopes")]
     pub scopes: Vec<String>,
-    /// Where a login may lead back to, exactly. Default: none.
+    /// URIs that a login can redirect to, compared exactly; at most 64. They must be `https`, or `http` on loopback,
+    /// and require `client_id`. Default: none.
     #[serde(default = "none")]
     pub redirect_uris: Vec<String>,
-    /// Whether a login may lead back to any port and path of 127.0.0.1 or `[::1]` as well, as command lines need it.
-    /// Default false.
+    /// Allows a login to redirect to any port and path of 127.0.0.1 or `[::1]` as well, as command line tools need it.
+    /// It requires `client_id`. Default false.
     #[serde(default = "no")]
     pub loopback_redirects: bool,
-    /// Domains of e-mail addresses by which this issuer may find an existing account. Default: none, since whoever can
-    /// set an address at an issuer could else take over an account here.
+    /// Domains, in lower case, of the e-mail addresses by which an identity of this issuer can be linked to an existing
+    /// account; at most 64. Default: none, since anyone who can set an address at the issuer could otherwise take over
+    /// an account.
     #[serde(default = "none")]
     pub email_domains: Vec<String>,
-    /// The highest role that this issuer can give. Default `operator`: an admin is made here.
+    /// Highest role that this issuer can grant. Default `operator`: admins are appointed in Shoreguard.
     #[serde(default = "max_role")]
     pub max_role: Role,
-    /// The claim that roles are read from, nested ones with dots: `realm_access.roles`. Default: none.
+    /// Claim that roles are read from, with dots if nested: `realm_access.roles`. It requires `roles`. Default: none.
     #[serde(default)]
     pub role_claim: Option<String>,
-    /// The role that a value of the claim gives; of several the highest. Default: none.
+    /// Maps values of `role_claim` to roles; the highest match applies. At most 64, and none above `max_role`. Default:
+    /// none.
     #[serde(default = "roles")]
     pub roles: BTreeMap<String, Role>,
-    /// What access tokens of this issuer must be for. Default: none, so that none is taken.
+    /// Audience that access tokens of this issuer must have; it must differ from `client_id`. Default: none, so that
+    /// only rules with their own audience accept access tokens.
     #[serde(default)]
     pub audience: Option<String>,
-    /// Whether access tokens are taken as bearer tokens, without an exchange. Default false.
+    /// Accepts access tokens directly as bearer tokens, without an exchange. It requires `audience`. Default false.
     #[serde(default = "no")]
     pub accept_bearer: bool,
-    /// CAs of the issuer beside those of the system, PEM. Default: none.
+    /// Path of CAs of the issuer, PEM, in addition to those of the system. Default: none.
     #[serde(default)]
     pub ca_path: Option<PathBuf>,
-    /// Whom access tokens stand for, the first rule that fits. Default: none.
+    /// Rules that map access tokens to service principals; the first match applies. At most 64. Default: none.
     #[serde(default = "rules")]
     pub rules: Vec<OidcRule>,
 }
 
-/// For whom an access token stands, if its claims fit.
+/// Maps access tokens with matching claims to a service principal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OidcRule {
-    /// What it is called in audit and names: small letters, digits and `-`. Required.
+    /// Name in audit entries and service principals: 1 to 40 lowercase letters, digits and inner `-`. Required, and
+    /// unique among the rules of the issuer.
     pub name: String,
-    /// What the token must be for, in place of the provider's `audience`. Default: none.
+    /// Audience that the token must have, instead of the provider's `audience`. One of the two is required, and it must
+    /// differ from `client_id`. Default: none.
     #[serde(default)]
     pub audience: Option<String>,
-    /// Claims, nested ones with dots, and what they must be: one value, one of a list, or with `*` at its end whatever
-    /// begins so. All must hold. Required.
+    /// Claims, with dots if nested, and their required values: one value, one of a list, or a prefix that ends in `*`.
+    /// All conditions must match. 1 to 64 conditions; `iss` and `aud` are rejected. Required.
     pub conditions: BTreeMap<String, Condition>,
-    /// The service principal that the token stands for. This or `role` is required.
+    /// Name of the service principal that the token authenticates as. Set either this or `role`.
     #[serde(default)]
     pub service_principal: Option<String>,
-    /// The role of a service principal that is made for the rule. This or `service_principal` is required.
+    /// Role of the service principal that is created for the rule, at most the provider's `max_role`. Set either this
+    /// or `service_principal`.
     #[serde(default)]
     pub role: Option<Role>,
 }
 
-/// What the names of service principals begin with that are made for rules. Nobody else may be called so.
+/// Prefix of the names of service principals that are created for rules. No other service principal can have it.
 pub const MADE_FOR_RULES: &str = "oidc/";
 
 impl OidcRule {
-    /// Name of the service principal that a token stands for: the one that is said, or the one that is made.
+    /// Returns the name of the service principal that a token authenticates as: the configured name, or the name of the
+    /// service principal that is created for the rule.
     #[must_use]
     pub fn holder(&self, provider: &str) -> String {
         let made = || format!("{MADE_FOR_RULES}{provider}/{}", self.name);
@@ -128,18 +139,18 @@ impl OidcRule {
     }
 }
 
-/// What a claim must be.
+/// Required value of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a condition must be a text or a list of texts")]
 pub enum Condition {
-    /// This.
+    /// This value.
     One(String),
-    /// One of these.
+    /// One of these values.
     AnyOf(Vec<String>),
 }
 
 impl Condition {
-    /// Each value that the claim may have.
+    /// Returns each value that the claim can have.
     #[must_use]
     pub fn values(&self) -> &[String] {
         match self {
@@ -186,7 +197,7 @@ fn rules() -> Vec<OidcRule> {
 }
 
 impl Oidc {
-    /// How long one call to an issuer may take.
+    /// Returns the timeout of one call to an issuer.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds)
@@ -194,13 +205,13 @@ impl Oidc {
 }
 
 impl OidcProvider {
-    /// What people are shown.
+    /// Returns the name that is shown to people.
     #[must_use]
     pub fn shown_as(&self) -> &str {
         self.display_name.as_deref().unwrap_or(&self.name)
     }
 
-    /// The secret, wherever it stands.
+    /// Returns the client secret, from the file or from the configuration.
     pub fn secret(&self) -> std::io::Result<Option<Secret>> {
         match &self.client_secret_path {
             Some(path) => {

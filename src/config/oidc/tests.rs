@@ -1,4 +1,4 @@
-//! What of `[oidc]` is refused, one fault at a time.
+//! Rejected values of `[oidc]`, one fault at a time.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,8 +1,9 @@
-//! The tables, as diesel sees them: the registry of gateways in `registry`, about sandboxes in `sandboxes`, all others here.
+//! The tables for diesel: the registry of gateways in `registry`, sandboxes in `sandboxes`, all others here.
 //!
 //! Invariants
-//! - the same for both engines; a test compares it with what the migrations make of an empty database;
-//! - what a column means stands in the resource that owns it.
+//! - the schema is the same for both engines; a test compares it with the result of the migrations on an empty
+//!   database;
+//! - the resource that owns a column documents its meaning.
 #![expect(missing_docs, reason = "table! makes items that cannot carry a comment each")]
 
 mod registry;

@@ -1,4 +1,4 @@
-//! The tables about sandboxes: what is kept of them, what hangs on their names, and the work on them.
+//! The tables of sandboxes: metadata, data that belongs to their names, and operations.
 
 diesel::table! {
     operations (id) {

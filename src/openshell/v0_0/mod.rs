@@ -1,4 +1,4 @@
-//! Generation 0.0: workspaces are strings, lists are cut by offset, and much is named by id.
+//! Generation 0.0: workspaces are strings, lists are paged by offset, and many requests identify sandboxes by id.
 
 mod settings;
 
@@ -55,7 +55,7 @@ pub(super) fn create(new: &NewSandbox) -> Result<Vec<u8>, Error> {
     Ok(request.encode_to_vec())
 }
 
-/// Of a creation, nothing but one annotation.
+/// Encodes a creation request that contains only one annotation.
 pub(super) fn annotated(key: &str, value: &str) -> Vec<u8> {
     let annotations = [(key.to_owned(), value.to_owned())].into();
     pb::CreateSandboxRequest { annotations, ..Default::default() }.encode_to_vec()
@@ -91,7 +91,7 @@ pub(super) fn list(workspace: Option<&str>, from: &str) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// A gateway may give fewer than were asked for, so only an empty page is the last.
+/// Parses a page. A gateway may return fewer sandboxes than requested, so only an empty page is the last.
 pub(super) fn page(answer: &[u8], from: &str) -> Option<Page<Sandbox>> {
     let found = pb::ListSandboxesResponse::decode(answer).ok()?.sandboxes;
     let offset = from.parse::<usize>().unwrap_or_default() + found.len();
@@ -208,7 +208,7 @@ pub(super) fn exec_input(input: Input) -> Vec<u8> {
     pb::ExecSandboxInput { payload: Some(payload) }.encode_to_vec()
 }
 
-/// None where it is nothing that we know.
+/// Parses a message of a command. Returns `None` if its type is unknown.
 pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> {
     let payload = pb::ExecSandboxEvent::decode(answer)?.payload;
     Ok(payload.map(|payload| match payload {
@@ -260,7 +260,7 @@ pub(super) fn watch(sandbox_id: &str, follow: &Follow) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// None where it is nothing that we know.
+/// Parses a message of a watch. Returns `None` if its type is unknown or not used.
 pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
     let payload = pb::SandboxStreamEvent::decode(answer)?.payload;
     Ok(payload.and_then(|payload| match payload {

@@ -28,7 +28,7 @@ fn to_wire(value: &Value) -> SettingValue {
     SettingValue { value }
 }
 
-/// Of a gateway, and what counts their changes.
+/// Returns the settings of a gateway and their revision.
 pub(in crate::openshell) fn gateway_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetGatewayConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter();
@@ -40,7 +40,7 @@ pub(in crate::openshell) fn ask_settings(id: &str) -> Vec<u8> {
     GetSandboxConfigRequest { sandbox_id: id.to_owned() }.encode_to_vec()
 }
 
-/// Those that hold for a sandbox, and what moves with them.
+/// Returns the settings in force for a sandbox, and a revision that changes with them.
 pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetSandboxConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter().map(|(key, set)| {
@@ -51,7 +51,7 @@ pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setti
         };
         told(&key, value(set.value), scope)
     });
-    // It counts no changes of a sandbox's settings; this moves with each of them, and with more.
+    // The response has no revision of the sandbox's settings; this one changes with each of them, and also otherwise.
     Some((settings.collect(), answer.config_revision))
 }
 

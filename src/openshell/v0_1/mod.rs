@@ -1,4 +1,4 @@
-//! Generation 0.1: workspaces are selectors, lists have page tokens, and everything is named by name.
+//! Generation 0.1: workspaces are selectors, lists have page tokens, and everything is identified by name.
 
 mod settings;
 
@@ -75,7 +75,7 @@ fn workspace(scope: Option<WorkspaceSelector>) -> String {
     }
 }
 
-/// Of a creation, nothing but one annotation.
+/// Encodes a creation request that contains only one annotation.
 pub(super) fn annotated(key: &str, value: &str) -> Vec<u8> {
     let annotations = [(key.to_owned(), value.to_owned())].into();
     pb::CreateSandboxRequest { annotations, ..Default::default() }.encode_to_vec()
@@ -282,7 +282,7 @@ pub(super) fn exec_input(input: Input) -> Vec<u8> {
     pb::ExecSandboxInput { payload: Some(payload) }.encode_to_vec()
 }
 
-/// None where it is nothing that we know.
+/// Parses a message of a command. Returns `None` if its type is unknown.
 pub(super) fn exec_output(answer: Bytes) -> Result<Option<Output>, DecodeError> {
     let payload = pb::ExecSandboxEvent::decode(answer)?.payload;
     Ok(payload.map(|payload| match payload {
@@ -335,7 +335,7 @@ pub(super) fn watch(of: &SandboxName, follow: &Follow) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-/// None where it is nothing that we know.
+/// Parses a message of a watch. Returns `None` if its type is unknown or not used.
 pub(super) fn seen(answer: Bytes) -> Result<Option<Seen>, DecodeError> {
     let payload = pb::SandboxStreamEvent::decode(answer)?.payload;
     Ok(payload.and_then(|payload| match payload {

@@ -30,7 +30,7 @@ fn to_wire(value: &Value) -> SettingValue {
     SettingValue { value }
 }
 
-/// Of a gateway, and what counts their changes.
+/// Returns the settings of a gateway and their revision.
 pub(in crate::openshell) fn gateway_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetGatewayConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter();
@@ -43,7 +43,7 @@ pub(in crate::openshell) fn ask_settings(of: &SandboxName) -> Vec<u8> {
     GetSandboxConfigRequest { workspace_scope, name }.encode_to_vec()
 }
 
-/// Those that hold for a sandbox, and what moves with them.
+/// Returns the settings in force for a sandbox and their revision.
 pub(in crate::openshell) fn sandbox_settings(answer: &[u8]) -> Option<(Vec<Setting>, u64)> {
     let answer = GetSandboxConfigResponse::decode(answer).ok()?;
     let settings = answer.settings.into_iter().map(|(key, set)| {

@@ -1,4 +1,4 @@
-//! What a change of labels does to access, for the audit log (T07).
+//! Effect of a change of labels on access, for the audit log (T07).
 
 use serde_json::{Value, json};
 
@@ -7,11 +7,11 @@ use crate::ctx::Ctx;
 use crate::db::types::GatewayId;
 use crate::labels::Labels;
 
-/// Callers that an entry names; the rest are counted.
+/// Maximum number of subjects listed in an audit entry; all are counted.
 const NAMED_MAX: usize = 20;
 
-/// Notes who gains and who loses which role on a gateway by a change of its labels. To be called once it is committed and
-/// before it is in the snapshot.
+/// Adds to the audit entry which subjects gain or lose roles on a gateway by a change of its labels. Must be called
+/// after the commit and before the snapshot has the change.
 pub fn note(ctx: &Ctx, gateway: GatewayId, before: &Labels, after: &Labels) {
     let (before, after) = (before.of_access(), after.of_access());
     if before == after {

@@ -1,4 +1,4 @@
-//! Roles on gateways: who may give which, to whom and where.
+//! Roles on gateways: which caller can grant which role, to which subject and where.
 
 use serde_json::{Value, json};
 
@@ -16,25 +16,25 @@ use crate::outbox::{self};
 use crate::role::Role;
 use crate::words;
 
-/// Most roles by selector of one subject: each is asked of the labels at each of its calls.
+/// Maximum number of roles by selector per subject: each is evaluated at each call of the subject.
 pub const SELECTORS_MAX: i64 = 32;
-/// Longest selector of a role, in bytes: what an index of PostgreSQL takes.
+/// Maximum length of a selector, in bytes: the limit of a PostgreSQL index.
 pub const SELECTOR_BYTES_MAX: usize = 2_000;
 
 words! {
-    /// The kinds of holders of a role, in the order of lists.
+    /// Kinds of subjects, in the order of lists.
     pub enum HolderKind {
-        /// A user, named by e-mail address.
+        /// User, identified by e-mail address.
         User = "user",
-        /// A service principal.
+        /// Service principal.
         ServicePrincipal = "service_principal",
-        /// A group: its members.
+        /// Group; its roles apply to its members.
         Group = "group",
     }
 }
 
 impl HolderKind {
-    /// As errors name it.
+    /// Returns the kind used in errors.
     #[must_use]
     pub fn kind(self) -> Kind {
         match self {
@@ -45,17 +45,17 @@ impl HolderKind {
     }
 }
 
-/// A holder of a role, as a caller names it.
+/// A subject as named in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// What it is.
+    /// Kind.
     pub kind: HolderKind,
-    /// Its name.
+    /// Name; for a user, the e-mail address.
     pub name: String,
 }
 
 impl Subject {
-    /// From what a caller sent.
+    /// Builds a subject from a request. The e-mail address of a user is trimmed and converted to lower case.
     #[must_use]
     pub fn new(kind: HolderKind, name: &str) -> Self {
         let name = match kind {
@@ -65,7 +65,7 @@ impl Subject {
         Self { kind, name }
     }
 
-    /// As audit log and events show it.
+    /// Returns the form used in the audit log and in events.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.kind {
@@ -76,17 +76,17 @@ impl Subject {
     }
 }
 
-/// A holder of a role, for good.
+/// A subject by its permanent id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// What it is.
+    /// Kind.
     pub kind: HolderKind,
-    /// Its id.
+    /// Id.
     pub id: i64,
 }
 
 impl Holder {
-    /// As a principal. `None` for a group, which cannot call.
+    /// Returns the principal. `None` for a group, which cannot make calls.
     #[must_use]
     pub fn principal(self) -> Option<PrincipalId> {
         match self.kind {
@@ -96,7 +96,7 @@ impl Holder {
         }
     }
 
-    /// As the change log names it.
+    /// Returns the subject for the change log.
     #[must_use]
     pub fn changed(self) -> outbox::Subject {
         match self.kind {
@@ -107,35 +107,35 @@ impl Holder {
     }
 }
 
-/// Where a role holds.
+/// Where a role applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum On {
     /// On the gateway of this name.
     Gateway(String),
-    /// On whatever this selector picks, in its one form.
+    /// On all gateways that this selector matches, in canonical form.
     Selector(String),
 }
 
 /// A role on gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// Who holds it.
+    /// Subject that has the role.
     pub subject: Subject,
-    /// Where.
+    /// Where it applies.
     pub on: On,
-    /// The role.
+    /// Role.
     pub role: Role,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
-/// The holder whom a caller names.
+/// Returns the holder for a subject, or `Missing` if it does not exist.
 pub async fn holder(conn: &mut Conn, subject: &Subject) -> Result<Holder, Error> {
     let found = store::holder(conn, subject.kind, &subject.name).await?;
     found.ok_or_else(|| Error::missing(subject.kind.kind(), &subject.name))
 }
 
-/// Where the role of a request is to hold: on the gateway that was checked, or on what a selector picks.
+/// Where the role of a request applies: on the gateway that was authorized, or on the gateways that a selector matches.
 #[derive(Debug)]
 enum Asked {
     Gateway(GatewayRef),
@@ -175,7 +175,7 @@ impl Asked {
         }
     }
 
-    /// For the audit log and events.
+    /// Returns the name and value for the audit log and events.
     fn shown(&self) -> (&'static str, Value) {
         match self {
             Self::Gateway(gateway) => ("gateway", json!(&*gateway.name)),
@@ -191,8 +191,8 @@ impl Asked {
     }
 }
 
-/// The limit holds, whoever else adds one to the same holder: the change log that was just written is what writers take
-/// turns on until they commit.
+/// Checks the limit of roles by selector. It holds under concurrent writes: the change log row that was just written
+/// serializes writers until they commit.
 async fn check_count(conn: &mut Conn, holder: Holder, subject: &Subject) -> Result<(), Error> {
     if store::count_selectors(conn, holder).await? <= SELECTORS_MAX {
         return Ok(());
@@ -209,7 +209,7 @@ fn group_is_global(ctx: &Ctx, subject: &Subject) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives a role on the gateway of the call or by selector, in place of the one that stood there.
+/// Sets a role on the gateway of the call or by selector, replacing the existing role there.
 pub async fn set(
     ctx: &Ctx,
     subject: Subject,
@@ -221,7 +221,7 @@ pub async fn set(
     let (place, shown) = asked.shown();
     ctx.detail(place, shown.clone());
     ctx.detail("role", role.as_str());
-    // Before anything is looked up: whoever may not is not told whether there is such a group.
+    // Checked before any lookup, so that a caller without permission does not learn whether the group exists.
     group_is_global(ctx, &subject)?;
     let now = ctx.now();
     let version = ctx
@@ -258,7 +258,7 @@ pub async fn set(
     Ok(Binding { subject, on: asked.on(), role, version })
 }
 
-/// Takes a role on the gateway of the call or by selector away.
+/// Removes a role on the gateway of the call or by selector.
 pub async fn remove(
     ctx: &Ctx,
     subject: Subject,

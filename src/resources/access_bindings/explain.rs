@@ -1,4 +1,4 @@
-//! How roles come about, from memory: one caller's, and everyone's on a gateway.
+//! Explanations of effective roles from the snapshot: of one subject, and of all subjects on a gateway.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,19 +11,20 @@ use crate::db::page::PageSize;
 use crate::error::{Error, Kind, Reason};
 use crate::role::Role;
 
-/// A caller's role and how it came about.
+/// A subject's effective role and its explanation.
 #[derive(Debug)]
 pub struct Explained {
-    /// Who.
+    /// The subject.
     pub subject: Subject,
-    /// The role, and what led to it.
+    /// The role, and the steps that led to it.
     pub explanation: Explanation,
-    /// Whether it may call at all now.
+    /// Whether the subject can make calls now.
     pub may_call: bool,
 }
 
-/// How a role comes about, on a gateway or globally. The scope is the caller's own or another's, so it is checked here:
-/// whoever may not ask is told neither whether the gateway is there nor whether the subject is.
+/// Explains the effective role of a subject, globally or on a gateway. `None` is the caller. Access is checked here,
+/// since callers can always ask about themselves: a caller without permission does not learn whether the gateway or the
+/// subject exists.
 pub fn explain(ctx: &Ctx, subject: Option<Subject>, gateway: &str) -> Result<Explained, Error> {
     let missing = || Error::Unauthenticated { reason: Reason::CredentialMissing };
     let caller = ctx.caller().ok_or_else(missing)?;
@@ -77,14 +78,15 @@ fn principal(ctx: &Ctx, subject: &Subject) -> Result<Option<PrincipalId>, Error>
     }
 }
 
-/// Where a list goes on.
+/// Cursor of a list.
 #[derive(Debug, Serialize, Deserialize)]
 enum Position {
     User(String),
     ServicePrincipal(String),
 }
 
-/// Who has at least `least` on the gateway of the call: users by e-mail address, then service principals by name.
+/// Returns the subjects with at least the role `least` on the gateway of the call: users by e-mail address, then
+/// service principals by name.
 pub fn list(
     ctx: &Ctx,
     least: Role,
@@ -100,7 +102,7 @@ pub fn list(
         Some(Position::User(email)) => After::User(email),
         Some(Position::ServicePrincipal(name)) => After::ServicePrincipal(name),
     };
-    // One more than the page has, so that it is known whether there is a next one.
+    // One more than the page size, to find out whether there is a next page.
     let rows = ctx.app().snapshot.access(gateway, least, after, size.get() + 1);
     page.finish(rows, |last| {
         let name = last.name.to_string();

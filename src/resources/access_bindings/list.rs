@@ -1,4 +1,4 @@
-//! The list of roles: of each kind of holder those on named gateways, then those by selectors, as one row of pages.
+//! Pages of roles: for each kind of subject, those on named gateways, then those by selector.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,10 @@ use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::labels::Selector;
 
-/// Roles by selector that are read at once where only some of them pick the gateway that is asked for.
+/// Roles by selector read per query if only some of them match the requested gateway.
 const BATCH: usize = 1_000;
 
-/// Where a list goes on: in which stage, and after whom.
+/// Cursor of a list: the stage, and the last entry in it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Position {
     stage: usize,
@@ -22,7 +22,7 @@ struct Position {
     name: String,
 }
 
-/// One part of the list: the roles of one kind of holder on named gateways, or those by selectors.
+/// One part of the list: the roles of one kind of subject, on named gateways or by selector.
 #[derive(Debug, Clone, Copy)]
 struct Stage {
     kind: HolderKind,
@@ -49,7 +49,7 @@ impl Stage {
         }
     }
 
-    /// What a selector picks is no question for the database: roles are read on until the page is full.
+    /// Reads roles in batches until the page is full, since SQL cannot match selectors against labels.
     async fn picking(
         self,
         ctx: &Ctx,
@@ -90,8 +90,8 @@ fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Roles by kind of holder, those on named gateways first, each by place and name. With a gateway in the scope they are
-/// those that count there now.
+/// Returns a page of roles, ordered by kind of subject, named gateways before selectors, place and name. If the request
+/// has a gateway, only roles that apply to it now are returned.
 pub async fn list(
     ctx: &Ctx,
     subject: Option<Subject>,
@@ -115,7 +115,7 @@ pub async fn list(
     let kinds = HolderKind::ALL.iter().flat_map(|kind| [(*kind, false), (*kind, true)]);
     let mut found = Vec::new();
     for (at, (kind, by_selector)) in kinds.enumerate().skip(after.map_or(0, |after| after.stage)) {
-        // One more than the page has, so that it is known whether there is a next one.
+        // One more than the page size, to find out whether there is a next page.
         let room = (size.get() + 1).saturating_sub(found.len());
         if room == 0 || holder.is_some_and(|holder| holder.kind != kind) {
             continue;

@@ -1,12 +1,14 @@
-//! Who holds which role on which gateway, by its name or by a selector, and the feed of the access snapshot.
+//! Role bindings: which subject has which role on which gateways, by name or by selector, and the feed of the access
+//! snapshot.
 //!
 //! Invariants
-//! - a change that makes its holder an admin, or unmakes one, is a global admin's alone: what counts is the effective role
-//!   that results, read in the transaction (T06);
-//! - a role of a group, and one by selector, is no single gateway's and is written by a global admin only (T06);
-//! - nobody gives a role above their own;
-//! - whatever changes access writes a row of `access_changes` in the same transaction, in commit order, and is in the
-//!   snapshot of this replica before the write is answered.
+//! - only a global admin can make a change that gives its subject the admin role or takes it away; the effective role
+//!   that results decides, read in the transaction (T06);
+//! - a role of a group or by selector is not limited to one principal on one gateway, so only a global admin can write
+//!   it (T06);
+//! - a caller cannot grant a role above their own;
+//! - every change of access writes a row of `access_changes` in the same transaction, in commit order, and is in the
+//!   snapshot of this replica before the response is sent.
 
 pub mod difference;
 pub mod domain;

@@ -1,4 +1,4 @@
-//! `AccessService` on the wire.
+//! gRPC implementation of `AccessService`.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::role::Role;
 use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::wire;
 
-/// The service.
+/// The `AccessService` implementation.
 #[derive(Debug)]
 pub struct Access(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> AccessServiceServer<Access> {
     let limit = app.config.server.message_bytes_max();
     AccessServiceServer::new(Access(Arc::clone(app))).max_decoding_message_size(limit)

@@ -1,5 +1,5 @@
-//! Roles on gateways, as rows: those on named gateways in one table for each kind of holder, those by selector in one for
-//! all, with one column for each kind.
+//! Rows of roles on gateways: one table per kind of holder for named gateways, and one table for all roles by selector,
+//! with one column per kind.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -16,35 +16,35 @@ use crate::error::Error;
 use crate::feed::store::role;
 use crate::role::Role;
 
-/// Where a role holds.
+/// Where a role applies.
 #[derive(Debug, Clone, Copy)]
 pub enum Place<'a> {
     /// On this gateway.
     Gateway(GatewayId),
-    /// On whatever this selector picks, in its one form.
+    /// On all gateways that this selector matches, in canonical form.
     Selector(&'a str),
 }
 
-/// A role that stands.
+/// An existing role.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
     row: i64,
-    /// The role.
+    /// Role.
     pub role: Role,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
-/// A role as a list shows it: the holder's name, that of the gateway or the selector, role and version.
+/// A role as listed.
 #[derive(Debug)]
 pub struct Listed {
     /// Name of the holder.
     pub holder: String,
     /// Name of the gateway, or the selector.
     pub place: String,
-    /// The role.
+    /// Role.
     pub role: Role,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
@@ -55,7 +55,7 @@ impl Listed {
     }
 }
 
-/// What a page of roles on named gateways is cut by.
+/// Filter for roles on named gateways.
 #[derive(Debug, Clone, Copy)]
 pub struct Filter {
     /// Only on this gateway.
@@ -64,8 +64,8 @@ pub struct Filter {
     pub holder: Option<Holder>,
 }
 
-/// The queries of each kind of holder: on its own table of roles on named gateways, on the table that has its name, and on
-/// its column of the roles by selector.
+/// Defines the queries of each kind of holder, on three tables: its roles on named gateways, the table with its name,
+/// and its column in the roles by selector.
 macro_rules! holders {
     ($($module:ident: $roles:ident.$holder:ident, $holders:ident.$name:ident, $column:ident;)+) => {$(
         mod $module {
@@ -227,7 +227,7 @@ holders! {
     of_groups: group_gateway_roles.group_id, groups.name, group_id;
 }
 
-/// A query of one kind of holder.
+/// Runs a query of one kind of holder.
 macro_rules! of {
     ($kind:expr, $query:ident($($argument:expr),*)) => {
         match $kind {
@@ -238,7 +238,7 @@ macro_rules! of {
     };
 }
 
-/// The holder of a name.
+/// Returns the holder of a name.
 pub async fn holder(
     conn: &mut Conn,
     kind: HolderKind,
@@ -247,7 +247,7 @@ pub async fn holder(
     Ok(of!(kind, id_of(conn, name))?.map(|id| Holder { kind, id }))
 }
 
-/// The role of a holder at a place.
+/// Returns the role of a holder at a place.
 pub async fn get(
     conn: &mut Conn,
     holder: Holder,
@@ -260,7 +260,7 @@ pub async fn get(
     found.map(standing).transpose()
 }
 
-/// Stores a role that was not there; a concurrent one of the same holder is `Exists`.
+/// Stores a new role. Returns `Exists` if the holder already has a role at this place.
 pub async fn insert(
     conn: &mut Conn,
     holder: Holder,
@@ -271,7 +271,7 @@ pub async fn insert(
     of!(holder.kind, insert(conn, holder, place, role, at))
 }
 
-/// Changes a role that is still as it stood; answers whether it was.
+/// Updates a role if its version is unchanged, and returns whether it was.
 pub async fn update(
     conn: &mut Conn,
     kind: HolderKind,
@@ -291,7 +291,7 @@ pub async fn update(
     Ok(changed == 1)
 }
 
-/// Takes a role away that is still as it stood; answers whether it was.
+/// Deletes a role if its version is unchanged, and returns whether it was.
 pub async fn delete(
     conn: &mut Conn,
     kind: HolderKind,
@@ -309,7 +309,7 @@ pub async fn delete(
     Ok(gone == 1)
 }
 
-/// Who has a role on a gateway by its name.
+/// Returns the holders of roles on a gateway by its name.
 pub async fn holders_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holder>, Error> {
     let mut holders = Vec::new();
     for &kind in HolderKind::ALL {
@@ -319,12 +319,12 @@ pub async fn holders_on(conn: &mut Conn, gateway: GatewayId) -> Result<Vec<Holde
     Ok(holders)
 }
 
-/// How many roles by selector a holder has.
+/// Returns the number of roles by selector of a holder.
 pub async fn count_selectors(conn: &mut Conn, holder: Holder) -> Result<i64, Error> {
     of!(holder.kind, selectors(conn, holder.id))
 }
 
-/// Roles on named gateways of holders of one kind, by gateway and name, after a position.
+/// Returns roles on named gateways of one kind of holder, ordered by gateway and name, after a cursor.
 pub async fn page(
     conn: &mut Conn,
     kind: HolderKind,
@@ -336,7 +336,7 @@ pub async fn page(
     rows.into_iter().map(Listed::from_row).collect()
 }
 
-/// Roles by selector of holders of one kind, by selector and name, after a position.
+/// Returns roles by selector of one kind of holder, ordered by selector and name, after a cursor.
 pub async fn page_by_selector(
     conn: &mut Conn,
     kind: HolderKind,

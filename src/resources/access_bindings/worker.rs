@@ -1,4 +1,4 @@
-//! Forgets old changes of access. Every replica has read them long ago; one that has not reads everything anew.
+//! Deletes old access changes. Every replica has read them by then; a replica that has not reloads the whole snapshot.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::error::Error;
 use crate::feed::store;
 use crate::workers::{Worked, Worker};
 
-/// How long a change is kept: replicas ask several times a second.
+/// Retention of a change: replicas poll several times per second.
 const KEPT: Duration = Duration::from_hours(1);
-/// Changes that are forgotten in one transaction.
+/// Changes deleted per transaction.
 const FORGET_MAX: usize = 1_000;
 
-/// Forgets changes that are older than they are kept.
+/// Worker that deletes changes older than the retention.
 pub const RETENTION: Worker = Worker {
     name: "access-change-retention",
     every: |_| Duration::from_mins(10),

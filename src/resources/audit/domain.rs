@@ -1,4 +1,4 @@
-//! Reading the audit log: what is asked for, and the pages of it.
+//! Reading the audit log: filters and pages.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, Db};
 use crate::error::Error;
 
-/// Entries that took less than this are looked for near the time at which they were begun.
+/// Entries with a shorter duration are looked up near the time at which they began.
 const SHORT: Duration = Duration::from_mins(1);
-/// How far a clock may have been set back between the begin and the end of a call.
+/// Maximum time by which a clock may have been set back between the beginning and the end of a call.
 const CLOCK_SLACK: Duration = Duration::from_mins(1);
 
-/// Which entries are asked for.
+/// Filter of entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Filter {
-    /// What must be equal.
+    /// Columns that must be equal.
     pub same: Same,
-    /// How they ended.
+    /// State.
     pub state: State,
     /// Begun at or after, in microseconds of Unix time.
     pub since_us: Option<i64>,
@@ -30,15 +30,15 @@ pub struct Filter {
     pub until_us: Option<i64>,
 }
 
-/// How entries that are asked for ended.
+/// State of the entries to return.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum State {
-    /// Anyhow, or not yet.
+    /// Open or closed.
     #[default]
     Any,
-    /// Not yet.
+    /// Open.
     Open,
-    /// In this way.
+    /// Closed with this outcome.
     #[serde(serialize_with = "word")]
     Ended(Ending),
 }
@@ -48,7 +48,7 @@ fn word<S: serde::Serializer>(ending: &Ending, out: S) -> Result<S::Ok, S::Error
     out.serialize_str(ending.as_str())
 }
 
-/// Where a list goes on.
+/// Cursor of a list.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Position {
     /// After an open entry.
@@ -66,9 +66,10 @@ impl Position {
     }
 }
 
-/// One page of entries, those still open first, then the one closed last first, and the token of the next page.
+/// Returns a page of entries and the token of the next page. Open entries come first, then closed ones, most recently
+/// closed first.
 ///
-/// An entry that is closed between two pages may be shown on both, and is missing on neither.
+/// An entry that is closed between two pages may be on both, but is never missing.
 pub async fn list(
     ctx: &Ctx,
     filter: &Filter,
@@ -118,7 +119,7 @@ async fn rows(
             closed_from: since.map(|since| since.minus(CLOCK_SLACK)),
             ..Closed::default()
         };
-        // As many as without open ones, since some of those may have been closed between the two reads.
+        // Not reduced by the number of open entries, since some of these may have been closed between both reads.
         let room = if rows.is_empty() { room } else { limit };
         let found = closed(&mut conn, &filter.same, which, room).await?;
         rows.retain(|open| found.iter().all(|row| row.id != open.id));
@@ -128,7 +129,8 @@ async fn rows(
     Ok(rows)
 }
 
-/// What is asked for by its name may have got it before or after it happened; each entry has it in one place.
+/// Returns closed entries. A filter on the resource matches the name recorded before or after the call; each entry has
+/// only one of them.
 async fn closed(
     conn: &mut Conn,
     same: &Same,
@@ -144,8 +146,9 @@ async fn closed(
     Ok(rows)
 }
 
-/// The order is by end, so where entries were begun before some time, all that ended later would be looked at in vain.
-/// But nearly every call ends within a minute, and the few others have an index of their own.
+/// Returns closed entries that began before a time, if the filter has one. Since the order is by the time of closing,
+/// one query would scan all entries closed later. But nearly all calls end within a minute, and the longer ones have
+/// their own index.
 async fn by_begin(
     conn: &mut Conn,
     same: &Same,
@@ -164,13 +167,13 @@ async fn by_begin(
     Ok(rows)
 }
 
-/// The one closed last first, of several such lists.
+/// Sorts the entries of several lists, most recently closed first, and truncates the result.
 fn merge(rows: &mut Vec<Row>, limit: i64) {
     rows.sort_by_key(|row| std::cmp::Reverse((row.closed_at, row.id)));
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
 }
 
-/// How many recorded calls about a gateway are going on, on whatever replica.
+/// Returns the number of calls with open entries about a gateway, on all replicas.
 pub async fn count_open_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
     store::count_open_on(conn, gateway).await
 }

@@ -1,8 +1,8 @@
-//! The audit log as its readers see it, and its retention. What is recorded stands in [`crate::audit`].
+//! Reading and retention of the audit log. [`crate::audit`] writes it.
 //!
 //! Invariants
-//! - an intent whose process died is closed as `unknown`, which is the truth;
-//! - nothing is deleted but by retention.
+//! - an entry whose process crashed is closed as `unknown`, since its outcome is not known;
+//! - entries are deleted only by retention.
 
 pub mod domain;
 pub mod rpc;

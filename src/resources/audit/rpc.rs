@@ -1,4 +1,4 @@
-//! `AuditService` on the wire.
+//! gRPC implementation of `AuditService`.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::pb::v1::audit_service_server::{AuditService, AuditServiceServer};
 use crate::rpc::call::{Reply, call};
 use crate::rpc::wire;
 
-/// The service.
+/// The `AuditService` implementation.
 #[derive(Debug)]
 pub struct Audit(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> AuditServiceServer<Audit> {
     let limit = app.config.server.message_bytes_max();
     AuditServiceServer::new(Audit(Arc::clone(app))).max_decoding_message_size(limit)
@@ -121,7 +121,7 @@ fn outcome(ending: Option<Ending>) -> pb::AuditOutcome {
     }
 }
 
-/// What was known before and after, as one object.
+/// Merges the details recorded at the beginning and at the end of a call into one JSON object.
 fn detail(before: Option<String>, after: Option<String>) -> String {
     let (before, after) = match (before, after) {
         (None, None) => return String::new(),

@@ -1,4 +1,4 @@
-//! Reading, closing and forgetting rows of `audit_log`. Writing calls is `batch`.
+//! Reads, closes and deletes rows of `audit_log`. `batch` writes them.
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
@@ -12,7 +12,7 @@ use crate::db::types::{AuditId, GatewayId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-// The words of the index `audit_log_long`, which a query must use to be served by it.
+// Must equal the expression of the index `audit_log_long`, otherwise the database cannot use the index.
 const LONG: &str = "COALESCE(duration_us, 60000000) >= 60000000";
 const SHORT: &str = "COALESCE(duration_us, 60000000) < 60000000";
 
@@ -46,7 +46,7 @@ pub struct Row {
     pub outcome_target: Option<String>,
 }
 
-/// What every entry of a list has in common; none is any.
+/// Column filters; `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "the columns that must be equal")]
 pub struct Same {
@@ -58,50 +58,50 @@ pub struct Same {
     pub request_id: Option<String>,
 }
 
-/// Which closed entries, by when they were closed and begun.
+/// Filter of closed entries by the times of their beginning and end.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Closed {
-    /// After this one in the list.
+    /// After this entry of the list.
     pub after: Option<(Timestamp, AuditId)>,
     /// With this outcome.
     pub outcome: Option<Ending>,
-    /// Begun at or after.
+    /// Began at or after this time.
     pub begun_from: Option<Timestamp>,
-    /// Begun before.
+    /// Began before this time.
     pub begun_before: Option<Timestamp>,
-    /// Closed at or after: follows from when they were begun, and bounds what is looked at.
+    /// Closed at or after this time; derived from the beginning, to bound the scan.
     pub closed_from: Option<Timestamp>,
-    /// Closed before: likewise.
+    /// Closed before this time; likewise.
     pub closed_before: Option<Timestamp>,
-    /// How long they took.
+    /// Duration.
     pub took: Took,
-    /// Where the asked one was named.
+    /// Where the filtered resource was named.
     pub named: Named,
 }
 
-/// Where an entry names what it is about.
+/// When an entry got the name of its resource.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Named {
-    /// Before it happened.
+    /// Before the call.
     #[default]
     Before,
-    /// After it happened: nobody knew the name before.
+    /// After the call: the name was not known before.
     After,
 }
 
-/// How long entries took.
+/// Duration of entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Took {
-    /// Any time.
+    /// Any duration.
     #[default]
     Any,
     /// Less than a minute.
     Short,
-    /// A minute or more, or nobody knows.
+    /// A minute or more, or unknown.
     Long,
 }
 
-/// Adds the conditions on columns that must be equal, but for the resource's id, which may stand in either of two.
+/// Adds the column filters, except for the id of the resource, which may be in either of two columns.
 macro_rules! same {
     ($query:ident, $same:expr) => {{
         let same: &Same = $same;
@@ -123,7 +123,7 @@ macro_rules! same {
     }};
 }
 
-/// Open entries, the one begun last first, with ids below `before`.
+/// Returns open entries with ids below `before`, most recently begun first.
 pub async fn open(
     conn: &mut Conn,
     same: &Same,
@@ -155,7 +155,7 @@ pub async fn open(
     })?)
 }
 
-/// Closed entries, the one closed last first.
+/// Returns closed entries, most recently closed first.
 pub async fn closed(
     conn: &mut Conn,
     same: &Same,
@@ -198,7 +198,7 @@ pub async fn closed(
             Took::Long => query.filter(sql::<Bool>(LONG)),
         };
         if let Some((at, id)) = which.after {
-            // The first condition bounds the index; `(a, b) < (x, y)` is nothing that diesel can say.
+            // The first condition bounds the index scan; diesel does not support `(a, b) < (x, y)`.
             query = query
                 .filter(audit_log::closed_at.le(at))
                 .filter(audit_log::closed_at.lt(at).or(audit_log::id.lt(id)));
@@ -207,8 +207,8 @@ pub async fn closed(
     })?)
 }
 
-/// Closes up to `limit` entries whose process is dead as `unknown`. One statement: who opened an entry that it sees has
-/// beaten before, and is seen, too.
+/// Closes up to `limit` entries of crashed processes as `unknown`. A single statement: a process writes its heartbeat
+/// before it opens entries, so a statement that sees an entry also sees that heartbeat.
 pub async fn close_orphans(
     conn: &mut Conn,
     alive_since: Timestamp,
@@ -254,7 +254,7 @@ pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Resul
     Ok(on_conn!(conn, |c| diesel::delete(old).execute(c).await)?)
 }
 
-/// How many entries about a gateway are open: calls that are going on, on whatever replica.
+/// Returns the number of open entries about a gateway: calls in progress on all replicas.
 pub async fn count_open_on(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
     let open = audit_log::closed_at.is_null().and(audit_log::gateway_id.eq(gateway.get()));
     Ok(on_conn!(conn, |c| audit_log::table.filter(open).count().get_result(c).await)?)

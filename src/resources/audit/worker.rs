@@ -1,4 +1,4 @@
-//! Closes what dead replicas have left open, and forgets old entries.
+//! Closes entries that crashed replicas left open, and deletes old entries.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::db::replicas::{self, DEAD_AFTER};
 use crate::error::Error;
 use crate::workers::{Worked, Worker};
 
-/// Entries that are closed in one transaction.
+/// Entries closed per transaction.
 const CLOSE_MAX: usize = 500;
-/// Entries that are forgotten in one transaction.
+/// Entries deleted per transaction.
 const FORGET_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
-/// Closes entries as `unknown` whose replica is dead: nobody else can tell any more how they ended.
+/// Worker that closes entries of crashed replicas as `unknown`, since their outcome cannot be determined any more.
 pub const ORPHANS: Worker = Worker {
     name: "audit-orphans",
     every: |_| Duration::from_secs(15),
@@ -24,7 +24,7 @@ pub const ORPHANS: Worker = Worker {
     tick: |ctx, lease| Box::pin(close_orphans(ctx, lease)),
 };
 
-/// Forgets entries that are older than they are kept.
+/// Worker that deletes entries older than the retention.
 pub const RETENTION: Worker = Worker {
     name: "audit-retention",
     every: |_| Duration::from_mins(10),

@@ -1,4 +1,4 @@
-//! Setting up, logging in, and who one is.
+//! Setup, login, and the identity of the caller.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::resources::users::store as users;
 use crate::role::Role;
 use crate::secret::Secret;
 
-/// Creates the first admin, once, with the token that the server printed.
+/// Creates the first admin with the token that the server printed. Works only once.
 pub async fn set_up(
     anonymous: Anonymous,
     token: Secret,
@@ -47,7 +47,7 @@ pub async fn set_up(
     let now = ctx.now();
     let id = ctx
         .transaction(async |tx| {
-            // Whoever takes the token is the only one: a second call finds none.
+            // Only one call can consume the token: a second one finds no row.
             if !store::take_setup_token(tx, &given).await? || users::any(tx).await? {
                 return Err(already());
             }
@@ -62,11 +62,11 @@ pub async fn set_up(
     Ok(id)
 }
 
-/// Exchanges e-mail and password for a session. Takes as long whether or not there is such an account.
+/// Exchanges an e-mail address and a password for a session. Takes the same time whether or not the account exists.
 pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Result<Session, Error> {
     let app = Arc::clone(anonymous.app());
     let failed = || Error::Unauthenticated { reason: Reason::LoginFailed };
-    // What is no address is counted as one that nobody has.
+    // An invalid address is counted like the address of no account.
     let email = Email::parse("email", email).ok();
     let address = email.as_ref().map_or("", Email::as_str);
     let mut conn = app.db.read().await?;
@@ -87,7 +87,7 @@ pub async fn login(anonymous: Anonymous, email: &str, password: Secret) -> Resul
     begin(&ctx, account.id, account.password_version).await
 }
 
-/// Sets the password that an invitation or a reset is for, and starts a session.
+/// Sets the password of the account of an invitation or reset, and starts a session.
 pub async fn accept_invite(
     anonymous: Anonymous,
     token: &Secret,
@@ -97,7 +97,7 @@ pub async fn accept_invite(
     begin(&joined.ctx, joined.user, joined.password_version).await
 }
 
-/// Makes an account for whoever asks, and starts a session.
+/// Registers an account for the caller, and starts a session.
 pub async fn register(
     anonymous: Anonymous,
     email: &Email,
@@ -107,7 +107,7 @@ pub async fn register(
     begin(&joined.ctx, joined.user, joined.password_version).await
 }
 
-/// Looks at a password; where there is no room to, the try costs nothing.
+/// Verifies a password. If the verification could not run, the attempt is not counted.
 async fn verify(
     app: &App,
     tried: &Try,
@@ -121,7 +121,7 @@ async fn verify(
     verified
 }
 
-/// A session of a user who has just shown its password.
+/// Starts a session of a user who has just proven the password.
 async fn begin(ctx: &Ctx, user: UserId, password_version: i64) -> Result<Session, Error> {
     let new = NewSession {
         user,
@@ -133,14 +133,14 @@ async fn begin(ctx: &Ctx, user: UserId, password_version: i64) -> Result<Session
     sessions::begin(ctx, &new).await
 }
 
-/// Changes a refresh token for the next one and a session token.
+/// Exchanges a refresh token for the next one and a session token.
 pub async fn refresh(anonymous: Anonymous, given: Secret) -> Result<Session, Error> {
     let invalid = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
     let app = Arc::clone(anonymous.app());
     let token = RefreshToken::parse(given.expose()).ok_or_else(invalid)?;
     let family = sessions::family(&app, &token).await?.ok_or_else(invalid)?;
     if family.gateway().is_some() {
-        // It goes on at the token service of its gateway, and nowhere else (T03).
+        // A session for one gateway can be refreshed only at the token service of that gateway (T03).
         return Err(invalid());
     }
     let principal = PrincipalId::User(family.user());
@@ -159,7 +159,7 @@ pub async fn logout(ctx: &Ctx) -> Result<(), Error> {
     sessions::revoke(ctx, user, session).await
 }
 
-/// Sets the caller's own password, and ends every session that it had.
+/// Changes the caller's own password, and ends all their sessions.
 pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<Session, Error> {
     let user = ctx.user()?;
     Hasher::check("new_password", &new)?;
@@ -168,7 +168,7 @@ pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<
     let account = users::account_of(&mut conn, user).await?;
     drop(conn);
     let account = account.ok_or_else(|| Error::missing(Kind::User, user))?;
-    // Whoever holds a stolen session token must not guess the password with it.
+    // Counted as a login attempt: a stolen session token must not allow guessing the password.
     let tried = budget::admit(app, &ctx.actor(), Some(user), ctx.client_ip()).await?;
     if !verify(app, &tried, current, account.hashed_password).await? {
         return Err(Error::Unauthenticated { reason: Reason::LoginFailed });
@@ -178,29 +178,29 @@ pub async fn change_password(ctx: &Ctx, current: Secret, new: Secret) -> Result<
     begin(ctx, user, version).await
 }
 
-/// Most gateways that an identity lists.
+/// Maximum number of gateways listed in an identity.
 const GATEWAYS_SHOWN_MAX: usize = 100;
 
-/// Who a caller is.
+/// Identity of a caller.
 #[derive(Debug)]
 pub struct Identity {
-    /// The caller's name.
+    /// Name of the caller.
     pub actor: Arc<str>,
-    /// What identifies it for good.
+    /// Permanent identifier.
     pub principal: String,
-    /// The role where no gateway is concerned.
+    /// Global role.
     pub role: Role,
-    /// The gateways that it may see, with its role there.
+    /// Gateways that the caller can see, with the role there.
     pub gateways: Vec<(Arc<str>, Role)>,
-    /// Whether there are more.
+    /// Whether the list is truncated.
     pub cut: bool,
-    /// When its credential ends.
+    /// When the credential expires.
     pub expires_at: Option<Timestamp>,
-    /// The one gateway that its credential is good for.
+    /// The only gateway that the credential is valid for, if it is restricted to one.
     pub bound: Option<Arc<str>>,
 }
 
-/// Who the caller is, from memory.
+/// Returns the identity of the caller, from the snapshot.
 pub fn identity(ctx: &Ctx) -> Result<Identity, Error> {
     let missing = || Error::Unauthenticated { reason: Reason::CredentialMissing };
     let caller = ctx.caller().ok_or_else(missing)?;
@@ -220,7 +220,8 @@ pub fn identity(ctx: &Ctx) -> Result<Identity, Error> {
     })
 }
 
-/// Who a caller is whose credential is good for one gateway: nothing of the others, nor of what it may do elsewhere (T02).
+/// Returns the identity of a caller whose credential is valid for one gateway only. It contains nothing about other
+/// gateways or the global role (T02).
 fn bound_identity(ctx: &Ctx, caller: &Caller, gateway: GatewayId) -> Result<Identity, Error> {
     let snapshot = &ctx.app().snapshot;
     let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };

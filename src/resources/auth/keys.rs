@@ -1,4 +1,4 @@
-//! The keys that our tokens are signed with: made once, sealed in the database, shared by replicas.
+//! Keys that sign Shoreguard's tokens: generated once, sealed in the database, shared by all replicas.
 
 use uuid::Uuid;
 
@@ -13,10 +13,10 @@ fn aad<'a>(purpose: &'a str, key_id: &'a str) -> Aad<'a> {
     Aad { table: "signing_keys", column: "sealed", row: key_id, destination: purpose }
 }
 
-/// Kind, key id and secret of each key, of each kind the current one first; made where there is none.
+/// Returns kind, key id and secret of each key, for each kind the current key first. Generates missing keys.
 ///
 /// # Errors
-/// `Unavailable` where the stored ones don't open: the master key is not the one that they were sealed under.
+/// `Unavailable` if a stored key cannot be unsealed because the master key is not the one it was sealed with.
 pub async fn token_keys(
     db: &Db,
     master: &MasterKeys,

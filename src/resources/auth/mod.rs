@@ -1,12 +1,13 @@
-//! Setting up, logging in, and asking who one is.
+//! Setup, login, and the identity of the caller.
 //!
 //! Invariants
-//! - there is no default password and no open set-up: the first admin takes the token that the server printed;
-//! - a login costs the same whether or not the account exists;
-//! - a wrong guess stores nothing but its count, which fades: see `budget`;
-//! - what a session is and when it ends stands in `sessions`;
-//! - whom an issuer of OIDC vouches for comes in as `oidc` says, and no other way;
-//! - keys that tokens are signed with are sealed in the database and shared by replicas.
+//! - there is no default password and no open setup: creating the first admin requires the token that the server
+//!   printed;
+//! - a login takes the same time whether or not the account exists;
+//! - a wrong password stores nothing but a failure count that decays: see `budget`;
+//! - `sessions` defines sessions and when they end;
+//! - users of an OIDC issuer log in only by the rules of `oidc`;
+//! - the keys that sign tokens are sealed in the database and shared by all replicas.
 
 pub mod domain;
 pub mod keys;

@@ -1,4 +1,4 @@
-//! `AuthService` on the wire.
+//! gRPC implementation of `AuthService`.
 
 use std::sync::Arc;
 
@@ -23,17 +23,17 @@ use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::{idempotency, wire};
 use crate::secret::Secret;
 
-/// The service.
+/// The `AuthService` implementation.
 #[derive(Debug)]
 pub struct Auth(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> AuthServiceServer<Auth> {
     let limit = app.config.server.message_bytes_max();
     AuthServiceServer::new(Auth(Arc::clone(app))).max_decoding_message_size(limit)
 }
 
-/// An answer that holds a session: several rpcs have one each, all of the same fields.
+/// Builds a response with a session: several RPCs have a response message with the same fields.
 macro_rules! answer {
     ($message:ident, $session:ident) => {
         pb::$message {
@@ -305,7 +305,7 @@ impl AuthService for Auth {
     }
 }
 
-/// What ends a login; an empty issuer is one that was not said.
+/// Builds the request to complete a login; an empty issuer means that none was given.
 fn ended(login_token: String, code: String, state: String, issuer: String) -> Ended {
     let issuer = Some(issuer).filter(|issuer| !issuer.is_empty());
     let answer = Answer { code: Secret::new(code), state, issuer };
@@ -332,7 +332,7 @@ impl From<Shown> for pb::Session {
     }
 }
 
-/// The decision; none where it is only asked what about.
+/// Parses the decision; `None` if the request only validates the code.
 fn decision(request: &pb::ApproveDeviceRequest) -> Result<Option<Decision>, Error> {
     if request.validate_only {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The setup token: how the first admin comes to be, once.
+//! The setup token, which authorizes creating the first admin once.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,19 +18,19 @@ use crate::secret::Secret;
 const FILE: &str = "setup-token";
 const TOKEN_BYTES: usize = 32;
 
-/// SHA-256 of a token, in hexadecimal digits.
+/// Returns the SHA-256 of a token, in hexadecimal digits.
 #[must_use]
 pub fn hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
-/// Where the token is written.
+/// Returns the path of the file with the token.
 #[must_use]
 pub fn file(app: &App) -> PathBuf {
     app.config.server.data_dir.join(FILE)
 }
 
-/// Makes a setup token where there is no user yet, in place of the one before, and writes it to a 0600 file.
+/// Creates a setup token if there is no user yet, replacing the previous one, and writes it to a file with mode 0600.
 pub async fn offer(app: &App) -> Result<Option<Secret>, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     fill_random(&mut bytes)?;
@@ -61,7 +61,7 @@ fn write(path: &Path, token: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // Made anew: an older file could be open to others.
+    // Removed first: an existing file may be readable by other users or open in another process.
     let _ = std::fs::remove_file(path);
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

@@ -1,4 +1,4 @@
-//! Signing keys and the setup token, as rows.
+//! Rows of signing keys and of the setup token.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -8,11 +8,12 @@ use crate::db::schema::{setup_tokens, signing_keys};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// Serialises replicas that start at the same moment on PostgreSQL, so that one of them makes the first key.
+/// Advisory lock on PostgreSQL that serializes replicas starting at the same time, so that only one of them generates
+/// the first key.
 const KEYS_LOCK: i64 = 0x5348_4f52_454b_4559;
 
-/// Key id and sealed secret of each key of a purpose that is not retired, the newest first. In a transaction, until
-/// whose end nobody else makes one.
+/// Returns key id and sealed secret of each key of a purpose that is not retired, newest first. Must run in a
+/// transaction, and blocks other callers until that ends.
 pub async fn keys(conn: &mut Conn, purpose: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
     conn.serialise(KEYS_LOCK).await?;
     let rows = on_conn!(conn, |c| signing_keys::table
@@ -42,7 +43,7 @@ pub async fn insert_key(
     Ok(())
 }
 
-/// SHA-256 of the setup token, in hexadecimal digits.
+/// Returns the SHA-256 of the setup token, in hexadecimal digits; `None` if there is no token.
 pub async fn setup_token_hash(conn: &mut Conn) -> Result<Option<String>, Error> {
     let hash = on_conn!(conn, |c| setup_tokens::table
         .select(setup_tokens::token_hash)
@@ -52,7 +53,7 @@ pub async fn setup_token_hash(conn: &mut Conn) -> Result<Option<String>, Error> 
     Ok(hash)
 }
 
-/// Puts a setup token in place of the one before.
+/// Inserts or replaces the setup token.
 pub async fn put_setup_token(conn: &mut Conn, hash: &str, at: Timestamp) -> Result<(), Error> {
     let row = (
         setup_tokens::id.eq(1_i64),
@@ -69,7 +70,7 @@ pub async fn put_setup_token(conn: &mut Conn, hash: &str, at: Timestamp) -> Resu
     Ok(())
 }
 
-/// Takes the setup token, once; answers whether it was there.
+/// Deletes the setup token, and returns whether it existed. Only one call can succeed.
 pub async fn take_setup_token(conn: &mut Conn, hash: &str) -> Result<bool, Error> {
     let gone = on_conn!(conn, |c| diesel::delete(
         setup_tokens::table.filter(setup_tokens::token_hash.eq(hash))

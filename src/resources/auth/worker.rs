@@ -1,4 +1,4 @@
-//! Forgets what logins leave behind: ended sessions, failures that have faded, addresses that are used no more.
+//! Deletes old data of logins: ended sessions, decayed failure counts, and addresses that are no longer used.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::feed::REMEMBERED;
 use crate::resources::sessions::{self, budget};
 use crate::workers::{Worked, Worker};
 
-/// Rows of a kind that are forgotten in one transaction.
+/// Rows of each kind deleted per transaction.
 const FORGET_MAX: usize = 1_000;
 
-/// Forgets, on one replica at a time, only to spare the others the work.
+/// Worker that deletes old data, on one replica at a time, only to avoid duplicate work.
 pub const RETENTION: Worker = Worker {
     name: "auth-retention",
     every: |_| Duration::from_mins(5),

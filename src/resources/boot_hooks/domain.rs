@@ -1,4 +1,4 @@
-//! Boot hooks: adding, finding, changing, ordering, deleting and running them.
+//! Boot hooks: creation, lookup, updates, reordering, deletion and manual runs.
 
 use std::collections::HashSet;
 
@@ -19,52 +19,53 @@ use crate::outbox::{EventType, event_types};
 use crate::role::Role;
 use crate::seal::joined;
 
-/// Most hooks of one sandbox, both phases together.
+/// Maximum number of hooks of one sandbox, both phases together.
 pub const HOOKS_MAX: i64 = 32;
-/// Most hooks of one gateway's sandboxes, which need not exist.
+/// Maximum number of hooks of all sandboxes of one gateway; the sandboxes need not exist.
 pub const HOOKS_OF_GATEWAY_MAX: i64 = 20_000;
-/// Most characters of a creator's name that are kept.
+/// Maximum length of the stored name of the creator, in characters.
 const CREATOR_CHARACTERS_MAX: usize = 254;
 
-/// A hook to add; valid.
+/// A validated hook to create.
 #[derive(Debug, Clone)]
 pub struct NewHook {
-    /// Unique in sandbox and phase.
+    /// Name, unique in the sandbox and phase.
     pub name: String,
     /// When and where it runs.
     pub phase: Phase,
-    /// What it runs.
+    /// Command.
     pub command: String,
-    /// Where, inside the sandbox.
+    /// Working directory inside the sandbox.
     pub workdir: String,
-    /// Its variables.
+    /// Variables.
     pub environment: Environment,
-    /// How long it may take.
+    /// Timeout, in seconds.
     pub timeout_seconds: i64,
-    /// Whether it runs at a creation.
+    /// Whether it runs when a sandbox is created.
     pub enabled: bool,
-    /// Whether what follows goes on after it has failed.
+    /// Whether the creation continues after it has failed.
     pub continue_on_failure: bool,
 }
 
-/// What is to change of a hook; none is what stays.
+/// A partial update of a hook. `None` leaves the field unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// New command.
     pub command: Option<String>,
     /// New working directory.
     pub workdir: Option<String>,
-    /// New variables, all of them.
+    /// New variables; they replace all stored ones.
     pub environment: Option<Environment>,
-    /// New limit of its time.
+    /// New timeout, in seconds.
     pub timeout_seconds: Option<i64>,
-    /// Whether it runs at a creation.
+    /// Whether it runs when a sandbox is created.
     pub enabled: Option<bool>,
-    /// Whether what follows goes on after it has failed.
+    /// Whether the creation continues after it has failed.
     pub continue_on_failure: Option<bool>,
 }
 
-/// What runs on this host is written by who is admin everywhere: an admin of one gateway has no power over this host.
+/// Requires a global admin for hooks that run on Shoreguard's host: the admin of one gateway has no rights on this
+/// host.
 fn may_write(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
     if phase == Phase::PostCreate || ctx.is_global_admin() {
         return Ok(());
@@ -73,7 +74,7 @@ fn may_write(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
     Err(Error::Denied { why: why.to_owned() })
 }
 
-/// Whether hooks of the phase are to be had at all.
+/// Returns an error if hooks of the phase are disabled.
 fn switched_on(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
     match phase {
         Phase::PreCreate => run::folder(ctx.app()).map(|_| ()),
@@ -81,7 +82,7 @@ fn switched_on(ctx: &Ctx, phase: Phase) -> Result<(), Error> {
     }
 }
 
-/// What only holds for a command, working directory and variables together.
+/// Validates the combination of phase, working directory and variables.
 fn fits(phase: Phase, workdir: &str, environment: &Environment) -> Result<(), Error> {
     if phase == Phase::PreCreate && !workdir.is_empty() {
         return Err(Error::invalid("workdir", "is for hooks inside a sandbox"));
@@ -112,7 +113,7 @@ fn about(hook: &Hook) -> Value {
     json!({ "boot_hook_id": hook.id.get(), "name": hook.name, "phase": hook.phase.as_str() })
 }
 
-/// Adds one at the end of its phase.
+/// Creates a hook as the last one of its phase.
 pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook, Error> {
     ctx.detail("workspace", place.workspace());
     ctx.detail("name", new.name.as_str());
@@ -170,18 +171,18 @@ async fn found(conn: &mut Conn, place: &SandboxRef, id: BootHookId) -> Result<Ho
     store::by_id(conn, place, id).await?.ok_or_else(|| Error::missing(Kind::BootHook, id))
 }
 
-/// One of a sandbox.
+/// Returns a hook of a sandbox.
 pub async fn get(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Hook, Error> {
     Ok(shown(ctx, found(&mut ctx.db().read().await?, place, id).await?))
 }
 
-/// As the caller may see it: what commands wrote is for admins, beside whoever ran one by hand, who got it then.
+/// Removes the last output unless the caller is an admin. The caller of a manual run gets the output in its response.
 fn shown(ctx: &Ctx, hook: Hook) -> Hook {
     let last_output = hook.last_output.filter(|_| ctx.role() >= Role::Admin);
     Hook { last_output, ..hook }
 }
 
-/// A page of a sandbox's hooks in the order in which they run.
+/// Returns a page of the hooks of a sandbox in the order in which they run.
 pub async fn list(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -206,7 +207,7 @@ pub async fn list(
     Ok((hooks.into_iter().map(|hook| shown(ctx, hook)).collect(), next))
 }
 
-/// Applies a change. Values that were given for one command are given to no other.
+/// Applies a change. Stored variables are never passed to a different command.
 fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
     let before = destination(hook);
     hook.command = change.command.unwrap_or_else(|| std::mem::take(&mut hook.command));
@@ -228,7 +229,7 @@ fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
     }
 }
 
-/// Changes one.
+/// Updates a hook.
 pub async fn update(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -257,7 +258,7 @@ pub async fn update(
     Ok(updated)
 }
 
-/// Deletes one, also where hooks of its phase are switched off.
+/// Deletes a hook, even if hooks of its phase are disabled.
 pub async fn delete(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -278,7 +279,7 @@ pub async fn delete(
     Ok(())
 }
 
-/// Puts all hooks of a phase in a new order.
+/// Reorders all hooks of a phase.
 pub async fn reorder(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -317,7 +318,7 @@ pub async fn reorder(
     Ok(ordered)
 }
 
-/// Runs one now, also a disabled one. A failure of it is an answer, not an error.
+/// Runs a hook now, even if it is disabled. A failure of the hook is a result, not an error.
 pub async fn run_now(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Outcome, Error> {
     let hook = get(ctx, place, id).await?;
     note(ctx, place, &hook);
@@ -335,7 +336,7 @@ pub async fn run_now(ctx: &Ctx, place: &SandboxRef, id: BootHookId) -> Result<Ou
     Ok(outcome)
 }
 
-/// How many hooks go with a gateway.
+/// Returns the number of hooks that are deleted with a gateway.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     store::count_on(conn, gateway).await
 }

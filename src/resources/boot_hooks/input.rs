@@ -1,4 +1,4 @@
-//! What a caller may say of a hook, parsed: what exists here is valid.
+//! Parsing and validation of the fields of a hook.
 
 use std::collections::BTreeMap;
 
@@ -9,48 +9,48 @@ use crate::db::types::{DEFAULT_WORKSPACE, SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::words;
 
-/// Most characters of the name of a sandbox or workspace.
+/// Maximum length of the name of a sandbox or workspace, in characters.
 pub const PLACE_CHARACTERS_MAX: usize = 253;
-/// Most characters of a hook's name.
+/// Maximum length of the name of a hook, in characters.
 pub const NAME_CHARACTERS_MAX: usize = 128;
-/// Most characters of a command.
+/// Maximum length of a command, in characters.
 pub const COMMAND_CHARACTERS_MAX: usize = 8192;
-/// Most characters of a working directory.
+/// Maximum length of a working directory, in characters.
 pub const WORKDIR_CHARACTERS_MAX: usize = 512;
-/// Most variables of a hook.
+/// Maximum number of variables of a hook.
 pub const VARIABLES_MAX: usize = 100;
-/// Most bytes of a variable's name.
+/// Maximum length of the name of a variable, in bytes.
 pub const VARIABLE_NAME_BYTES_MAX: usize = 256;
-/// Most bytes of a variable's value.
+/// Maximum length of the value of a variable, in bytes.
 pub const VARIABLE_VALUE_BYTES_MAX: usize = 8192;
-/// Most bytes of all names and values together.
+/// Maximum total length of all names and values, in bytes.
 pub const ENVIRONMENT_BYTES_MAX: usize = 64 * 1024;
-/// Longest time that a hook may take, in seconds.
+/// Maximum timeout of a hook, in seconds.
 pub const TIMEOUT_SECONDS_MAX: i32 = 600;
-/// How long a hook may take where nothing is said, in seconds.
+/// Timeout of a hook if the request has none, in seconds.
 pub const TIMEOUT_SECONDS_DEFAULT: i32 = 30;
 
 words! {
-    /// When a hook runs, and where.
+    /// When and where a hook runs.
     pub enum Phase {
-        /// Before the creation, on our own host.
+        /// Before the creation, on Shoreguard's host.
         PreCreate = "pre_create",
-        /// After it, inside the sandbox.
+        /// After the creation, inside the sandbox.
         PostCreate = "post_create",
     }
 }
 
 words! {
-    /// How a run has ended.
+    /// Result of a run.
     pub enum Status {
-        /// With exit code 0.
+        /// Exit code 0.
         Success = "success",
-        /// In any other way.
+        /// Any other result.
         Failure = "failure",
     }
 }
 
-/// The sandbox that a hook is of, on the gateway of the call. An empty workspace is `default`.
+/// Parses the sandbox of a hook, on the gateway of the call. An empty workspace means `default`.
 pub fn place(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef, Error> {
     let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
     for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
@@ -70,7 +70,7 @@ pub fn place(ctx: &Ctx, workspace: String, sandbox: String) -> Result<SandboxRef
     Ok(SandboxRef { gateway: ctx.on_gateway()?.clone(), name })
 }
 
-/// Text of a caller: bounded, and without what no database or process takes.
+/// Checks the length of a text and rejects control characters other than newline and tab.
 fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
     let count = text.chars().count();
     if count > max {
@@ -85,7 +85,7 @@ fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// A hook's name.
+/// Parses the name of a hook.
 pub fn name(field: &str, text: String) -> Result<String, Error> {
     let good = |c: char| c.is_alphanumeric() || "._- ".contains(c);
     let count = text.chars().count();
@@ -99,14 +99,14 @@ pub fn name(field: &str, text: String) -> Result<String, Error> {
     Ok(text)
 }
 
-/// A command, which has words.
+/// Parses a command, which must have at least one word.
 pub fn command(field: &str, text: String) -> Result<String, Error> {
     bounded(field, &text, COMMAND_CHARACTERS_MAX)?;
     words_of(&text).map_err(|why| Error::invalid(field, why))?;
     Ok(text)
 }
 
-/// The words of a command, as a POSIX shell splits them; never none.
+/// Splits a command into words like a POSIX shell. The result has at least one word.
 pub fn words_of(command: &str) -> Result<Vec<String>, &'static str> {
     let words = shlex::split(command).ok_or("has a quote or backslash that is not closed")?;
     match words.first() {
@@ -116,7 +116,7 @@ pub fn words_of(command: &str) -> Result<Vec<String>, &'static str> {
     }
 }
 
-/// A working directory; empty is none.
+/// Parses a working directory, which may be empty.
 pub fn workdir(field: &str, text: String) -> Result<String, Error> {
     bounded(field, &text, WORKDIR_CHARACTERS_MAX)?;
     if text.contains('\n') {
@@ -125,7 +125,7 @@ pub fn workdir(field: &str, text: String) -> Result<String, Error> {
     Ok(text)
 }
 
-/// How long a hook may take.
+/// Parses a timeout.
 pub fn timeout(field: &str, seconds: i32) -> Result<i64, Error> {
     if !(1..=TIMEOUT_SECONDS_MAX).contains(&seconds) {
         let why = format!("must be 1..={TIMEOUT_SECONDS_MAX} seconds, got {seconds}");
@@ -134,8 +134,8 @@ pub fn timeout(field: &str, seconds: i32) -> Result<i64, Error> {
     Ok(i64::from(seconds))
 }
 
-/// Names that decide what a process runs: for the loader, shells and interpreters. Where they end with `*`, all that begin
-/// so. A hook's variables are given by people who may not choose what runs on this host.
+/// Names of variables that the loader, shells and interpreters use to choose what runs; a trailing `*` matches any
+/// suffix. Authors of a hook's variables must not be able to choose what runs on this host.
 const CHOOSING: &[&str] = &[
     "PATH",
     "LD_*",
@@ -178,10 +178,10 @@ const CHOOSING: &[&str] = &[
     "SHELL",
     "TMPDIR",
 ];
-/// What we tell a hook stands under names that begin so.
+/// Prefix of the variables that Shoreguard sets for a hook.
 pub const OURS: &str = "SG_";
 
-/// Whether a variable of this name may be given to a process on our host.
+/// Returns whether a variable of this name can be passed to a process on Shoreguard's host.
 #[must_use]
 pub fn is_harmless(name: &str) -> bool {
     !name.starts_with(OURS)
@@ -191,7 +191,7 @@ pub fn is_harmless(name: &str) -> bool {
         })
 }
 
-/// Variables with their values, which are secret.
+/// Environment variables of a hook; the values are secret.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -202,7 +202,7 @@ impl std::fmt::Debug for Environment {
 }
 
 impl Environment {
-    /// From what a caller sent.
+    /// Parses the variables of a request.
     pub fn parse(
         field: &str,
         given: impl IntoIterator<Item = (String, String)>,
@@ -236,7 +236,7 @@ impl Environment {
         Ok(Self(variables))
     }
 
-    /// Refuses what must not reach a process on our own host.
+    /// Rejects variables that must not be passed to a process on Shoreguard's host.
     pub fn fits(&self, field: &str, phase: Phase) -> Result<(), Error> {
         match self.0.keys().find(|name| phase == Phase::PreCreate && !is_harmless(name)) {
             None => Ok(()),
@@ -246,31 +246,31 @@ impl Environment {
         }
     }
 
-    /// Whether there is no variable.
+    /// Returns whether there are no variables.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The names alone.
+    /// Returns the names.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
     }
 
-    /// Name and value of each.
+    /// Iterates over names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// As it is sealed.
+    /// Serializes the variables for sealing.
     pub(super) fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
         serde_json::to_vec(&self.0).map(Zeroizing::new).map_err(Error::internal)
     }
 
-    /// As it was sealed.
+    /// Parses the unsealed variables.
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, Error> {
-        // The parser's own words could quote a value.
+        // The parser's message could quote a value.
         let broken = |_| Error::internal("a sealed environment is no JSON");
         serde_json::from_slice(bytes).map(Self).map_err(broken)
     }

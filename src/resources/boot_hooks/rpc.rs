@@ -1,4 +1,4 @@
-//! `BootHookService` on the wire.
+//! gRPC implementation of `BootHookService`.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::pb::v1::boot_hook_service_server::{BootHookService, BootHookServiceSe
 use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::wire;
 
-/// The service.
+/// The `BootHookService` implementation.
 #[derive(Debug)]
 pub struct BootHooks(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> BootHookServiceServer<BootHooks> {
     let limit = app.config.server.message_bytes_max();
     BootHookServiceServer::new(BootHooks(Arc::clone(app))).max_decoding_message_size(limit)

@@ -1,4 +1,5 @@
-//! The variables of a hook at rest: sealed as one value, bound to the hook, its command and its working directory.
+//! Encryption of the variables of a hook: sealed as one value, bound to the hook, its command and its working
+//! directory.
 
 use serde_json::json;
 
@@ -9,14 +10,14 @@ use crate::db::types::Json;
 use crate::error::Error;
 use crate::seal::{Aad, hex, joined};
 
-/// The row's name, as it is known before there is an id.
+/// Returns a name for the row that is known before its id.
 fn row(hook: &Hook) -> String {
     let Hook { gateway_name, workspace, sandbox_name, phase, name, .. } = hook;
     json!([gateway_name, workspace, sandbox_name, phase.as_str(), name]).to_string()
 }
 
-/// What the values of variables were given for (T04): neither who may change a hook nor who may write the database has
-/// them told to another command.
+/// Returns the command and working directory that the variables are bound to (T04): a caller who can change a hook, or
+/// write to the database, cannot pass the values to a different command.
 pub(super) fn destination(hook: &Hook) -> String {
     hex(&joined(&[hook.command.as_bytes(), hook.workdir.as_bytes()]))
 }
@@ -25,7 +26,7 @@ fn aad<'a>(row: &'a str, destination: &'a str) -> Aad<'a> {
     Aad { table: "sandbox_boot_hooks", column: "env_json", row, destination }
 }
 
-/// Seals variables into a hook, whose command and working directory are as they will be.
+/// Seals variables into a hook. Its command and working directory must have their final values.
 pub(super) fn seal(app: &App, hook: &mut Hook, environment: &Environment) -> Result<(), Error> {
     let (row, destination) = (row(hook), destination(hook));
     hook.env_names = Json(environment.names());
@@ -37,7 +38,7 @@ pub(super) fn seal(app: &App, hook: &mut Hook, environment: &Environment) -> Res
     Ok(())
 }
 
-/// The variables of a hook, with their values.
+/// Returns the variables of a hook with their values.
 pub(super) fn open(app: &App, hook: &Hook) -> Result<Environment, Error> {
     let Some(sealed) = &hook.env_json else { return Ok(Environment::default()) };
     let (row, destination) = (row(hook), destination(hook));

@@ -1,4 +1,4 @@
-//! Boot hooks as rows. Every query names gateway, workspace and sandbox (T08).
+//! Rows of boot hooks. Every query filters by gateway, workspace and sandbox (T08).
 
 use diesel::dsl::auto_type;
 use diesel::prelude::*;
@@ -11,54 +11,55 @@ use crate::db::types::{BootHookId, Json, SandboxName, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// Serialises those who add or reorder hooks on PostgreSQL, so that their number and order are the true ones.
+/// Advisory lock on PostgreSQL that serializes creating and reordering hooks, so that their number and order are
+/// consistent.
 const HOOKS_LOCK: i64 = 0x5348_4f52_4548_4f4b;
 
 /// A hook.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = t)]
 pub struct Hook {
-    /// Id that never changes.
+    /// Permanent id.
     pub id: BootHookId,
-    /// Its gateway.
+    /// Name of the gateway.
     pub gateway_name: String,
-    /// The sandbox's workspace.
+    /// Workspace of the sandbox.
     pub workspace: String,
-    /// The sandbox.
+    /// Name of the sandbox.
     pub sandbox_name: String,
-    /// Unique in sandbox and phase.
+    /// Name, unique in the sandbox and phase.
     pub name: String,
     /// When and where it runs.
     pub phase: Phase,
-    /// What it runs.
+    /// Command.
     pub command: String,
-    /// Where, inside the sandbox.
+    /// Working directory inside the sandbox.
     pub workdir: String,
-    /// Its variables, sealed; none where it has none.
+    /// Sealed variables; `None` if there are none.
     pub env_json: Option<Vec<u8>>,
-    /// Their names.
+    /// Names of the variables.
     pub env_names: Json<Vec<String>>,
-    /// How long it may take.
+    /// Timeout, in seconds.
     pub timeout_seconds: i64,
-    /// Lower ones run first.
+    /// Position; hooks run in ascending order.
     pub order: i64,
-    /// Whether it runs at a creation.
+    /// Whether it runs when a sandbox is created.
     pub enabled: bool,
-    /// Whether what follows goes on after it has failed.
+    /// Whether the creation continues after it has failed.
     pub continue_on_failure: bool,
-    /// Who created it.
+    /// Actor that created it.
     pub created_by: String,
-    /// When.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// When it last ran.
     pub last_run_at: Option<Timestamp>,
-    /// How that ended.
+    /// Result of the last run.
     pub last_status: Option<Status>,
-    /// What it wrote.
+    /// Output of the last run; the reason if it failed without output.
     pub last_output: Option<String>,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
@@ -77,7 +78,7 @@ fn one<'a>(place: &'a SandboxRef, id: BootHookId) -> _ {
     here.and(t::id.eq(id))
 }
 
-/// One of a sandbox.
+/// Returns a hook of a sandbox by id.
 pub async fn by_id(
     conn: &mut Conn,
     place: &SandboxRef,
@@ -91,10 +92,10 @@ pub async fn by_id(
         .optional())?)
 }
 
-/// Where a page of hooks goes on: after this phase, order and id.
+/// Cursor of a page: phase, order and id of the last hook.
 pub type After = (Phase, i64, i64);
 
-/// Hooks of a sandbox in the order in which they run.
+/// Returns hooks of a sandbox in the order in which they run.
 pub async fn page(
     conn: &mut Conn,
     place: &SandboxRef,
@@ -103,7 +104,7 @@ pub async fn page(
     limit: i64,
 ) -> Result<Vec<Hook>, Error> {
     Ok(on_conn!(conn, |c| {
-        // By its word, what runs before the creation comes last.
+        // Descending, since `pre_create` sorts after `post_create`.
         let mut query = t::table
             .filter(here(place))
             .select(Hook::as_select())
@@ -122,23 +123,23 @@ pub async fn page(
     })?)
 }
 
-/// Waits for the turn to add or reorder hooks; until the end of the transaction.
+/// Takes the lock for creating or reordering hooks, until the end of the transaction.
 pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
     conn.serialise(HOOKS_LOCK).await
 }
 
-/// How many a sandbox has.
+/// Returns the number of hooks of a sandbox.
 pub async fn count(conn: &mut Conn, place: &SandboxRef) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| t::table.filter(here(place)).count().get_result(c).await)?)
 }
 
-/// How many a gateway has.
+/// Returns the number of hooks on a gateway.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     let query = t::table.filter(t::gateway_name.eq(gateway)).count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }
 
-/// The place after the last hook of a phase.
+/// Returns the position after the last hook of a phase.
 pub async fn next_order(conn: &mut Conn, place: &SandboxRef, phase: Phase) -> Result<i64, Error> {
     let last: Option<i64> = on_conn!(conn, |c| t::table
         .filter(here(place))
@@ -149,7 +150,7 @@ pub async fn next_order(conn: &mut Conn, place: &SandboxRef, phase: Phase) -> Re
     Ok(last.map_or(0, |last| last.saturating_add(1)))
 }
 
-/// Stores a new one, all but its id; a name that is taken is `Exists`.
+/// Stores a new hook; the database assigns its id. Returns `Exists` if the name is in use.
 pub async fn insert(conn: &mut Conn, new: &Hook) -> Result<Hook, Error> {
     let row = (
         (
@@ -181,7 +182,7 @@ pub async fn insert(conn: &mut Conn, new: &Hook) -> Result<Hook, Error> {
     stored.map_err(|error| crate::db::error::about(error.into(), &new.name))
 }
 
-/// Changes what may change of one that is still at the version before; answers whether it was.
+/// Updates a hook if its stored version is `hook.version - 1`, and returns whether it was.
 pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<bool, Error> {
     let row = t::table.filter(one(place, hook.id)).filter(t::version.eq(hook.version - 1));
     let set = (
@@ -199,7 +200,7 @@ pub async fn update(conn: &mut Conn, place: &SandboxRef, hook: &Hook) -> Result<
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Keeps how a run has ended; no change of the hook, so it moves no version. Answers whether the hook was still there.
+/// Stores the result of a run, without incrementing the version. Returns whether the hook still exists.
 pub async fn ran(
     conn: &mut Conn,
     place: &SandboxRef,
@@ -214,7 +215,7 @@ pub async fn ran(
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Deletes one that is still at `version`; answers whether it was.
+/// Deletes a hook if it is still at `version`, and returns whether it was.
 pub async fn delete(
     conn: &mut Conn,
     place: &SandboxRef,
@@ -225,7 +226,7 @@ pub async fn delete(
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
-/// How many hooks a sandbox has.
+/// Returns the number of hooks of a sandbox.
 pub async fn count_of(
     conn: &mut Conn,
     gateway: &str,
@@ -238,8 +239,8 @@ pub async fn count_of(
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// Deletes the hooks of a sandbox that goes away, all or those that were written by a time, in the transaction in which it
-/// is noted; answers how many.
+/// Deletes the hooks of a deleted sandbox, in the transaction that records the deletion. If `written_by` is given,
+/// deletes only hooks created at or before that time. Returns the number of deleted hooks.
 pub async fn delete_of(
     conn: &mut Conn,
     gateway: &str,

@@ -1,4 +1,4 @@
-//! Asking for a code, deciding about it, and polling for the decision.
+//! Requesting a code, deciding about it, and polling for the decision.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,51 +23,51 @@ use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 use crate::words;
 
-/// How long a code is good.
+/// Lifetime of a code.
 pub const LIFE: Duration = Duration::from_mins(10);
-/// How long a client waits between two polls.
+/// Minimum interval between two polls of a client.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// How long a code that has ended is kept, so that its client is told so.
+/// How long an expired code is stored, so that its client gets the error `Expired`.
 pub const KEPT: Duration = Duration::from_mins(10);
-/// Codes that wait for a decision, of one address.
+/// Maximum number of pending codes per network.
 pub const PENDING_MAX: i64 = 20;
-/// Codes of everybody, ended ones that are still kept included.
+/// Maximum number of codes in total, including expired codes that are still stored.
 pub const CODES_MAX: i64 = 10_000;
-/// How long ago at most the one who approves has logged in.
+/// Maximum age of the login of the user who approves.
 pub const FRESH: Duration = Duration::from_mins(10);
-/// Wrong codes that a user may type in a [`WINDOW`].
+/// Wrong codes that a user can enter per [`WINDOW`].
 pub const TRIES_MAX: i64 = 5;
-/// How long wrong codes count.
+/// Window in which wrong codes are counted.
 pub const WINDOW: Duration = Duration::from_mins(10);
 
-/// Consonants, so that no word comes out, without those that look or sound like another.
+/// Consonants only, so that codes do not form words, without letters that look or sound like others.
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 const LETTERS_IN_CODE: usize = 8;
 const PREFIX: &str = "sgd_";
 const SECRET_BYTES: usize = 32;
-/// Codes that are drawn until one is about that no other is like.
+/// Attempts to generate a user code that is not in use.
 const DRAWS_MAX: u32 = 3;
 
 words! {
-    /// What became of a code.
+    /// State of a code.
     pub enum State {
-        /// Nobody has decided.
+        /// Not decided yet.
         Pending = "pending",
-        /// Its client may have tokens, once.
+        /// Its client can get tokens, once.
         Approved = "approved",
-        /// It may not.
+        /// Its client gets no tokens.
         Denied = "denied",
-        /// It has had them.
+        /// Its client has got tokens.
         Consumed = "consumed",
     }
 }
 
-/// A code that a user types: letters, in two groups.
+/// A code that a user enters: letters in two groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserCode(String);
 
 impl UserCode {
-    /// From what a user typed: in any case, with or without what stands between the groups.
+    /// Parses a code in upper or lower case; spaces and `-` are ignored.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let typed = text.chars().filter(|c| !matches!(c, ' ' | '-')).take(LETTERS_IN_CODE + 1);
         let letters: String = typed.map(|c| c.to_ascii_uppercase()).collect();
@@ -85,7 +85,8 @@ impl UserCode {
         while letters.len() < LETTERS_IN_CODE {
             let mut byte = [0];
             fill_random(&mut byte)?;
-            // What is beyond the last whole alphabet is drawn again, so that no letter is likelier.
+            // Values beyond the last whole multiple of the alphabet are drawn again, so that all letters are equally
+            // likely.
             if let Some(letter) = LETTERS.iter().cycle().take(240).nth(byte[0].into()) {
                 letters.push(char::from(*letter));
             }
@@ -93,7 +94,7 @@ impl UserCode {
         Ok(Self(letters))
     }
 
-    /// As it is shown.
+    /// Returns the form shown to users.
     fn shown(&self) -> String {
         let (first, second) = self.0.split_at(LETTERS_IN_CODE / 2);
         format!("{first}-{second}")
@@ -104,19 +105,20 @@ impl UserCode {
     }
 }
 
-/// A code that was just made: shown once.
+/// A new code, shown once.
 #[derive(Debug)]
 pub struct Asked {
-    /// What the client polls with.
+    /// Code that the client polls with.
     pub device_code: Secret,
-    /// What the user types.
+    /// Code that the user enters.
     pub user_code: Secret,
 }
 
-/// Makes a code for a gateway, there or not.
+/// Creates a code for a gateway, which need not exist.
 ///
 /// # Errors
-/// `Exhausted` where its address, or everybody, has too many, and below the disk reserve.
+/// `Exhausted` if its network has too many pending codes, if there are too many codes in total, or if the disk is below
+/// its reserve.
 pub async fn ask(app: &App, gateway: &str, ip: Option<IpAddr>) -> Result<Asked, Error> {
     app.disk.admit(Role::None)?;
     let mut secret = [0; SECRET_BYTES];
@@ -170,43 +172,43 @@ fn device_hash(code: &str) -> String {
     hex(&Sha256::digest(code.as_bytes()))
 }
 
-/// What a poll finds.
+/// Result of a poll.
 #[derive(Debug)]
 pub enum Polled {
-    /// Approved, and not yet used.
+    /// Approved and not yet used.
     Approved(Approved),
-    /// Nothing to give.
+    /// No tokens.
     Not(NoGrant),
 }
 
-/// An approval that was not yet used.
+/// An approval that is not yet used.
 #[derive(Debug)]
 pub struct Approved {
     id: DeviceCodeId,
-    /// Who approved.
+    /// User who approved.
     pub user: UserId,
-    /// With which session.
+    /// Session in which the user approved.
     pub session: SessionId,
-    /// For which gateway.
+    /// Gateway.
     pub gateway: GatewayId,
 }
 
-/// Why a poll gets no tokens.
+/// Why a poll returns no tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoGrant {
-    /// Nobody has decided.
+    /// Not decided yet.
     Pending,
     /// The client polls too often.
     TooFast,
-    /// Somebody has decided against it, or may not have decided for it any more.
+    /// The code was denied, or the user who approved it no longer has access.
     Denied,
-    /// The code has ended.
+    /// The code has expired.
     Expired,
-    /// There is no such code at this gateway, or it was used.
+    /// The code does not exist for this gateway, or was used.
     Unknown,
 }
 
-/// Asks what became of a code.
+/// Polls the state of a code.
 pub async fn poll(app: &App, gateway: &str, code: &Secret) -> Result<Polled, Error> {
     let hash = device_hash(code.expose());
     let now = app.clock.now();
@@ -243,12 +245,12 @@ fn decided(found: &store::Polled) -> Result<Polled, Error> {
     })
 }
 
-/// Uses an approval up; answers whether nobody else has.
+/// Consumes an approval, and returns whether it was still unused.
 pub async fn consume(ctx: &Ctx, approved: &Approved) -> Result<bool, Error> {
     ctx.db().transaction(async |conn| store::consume(conn, approved.id).await).await
 }
 
-/// A code that waits for a decision.
+/// A code without a decision.
 #[derive(Debug)]
 pub struct Pending {
     pub(super) id: DeviceCodeId,
@@ -258,31 +260,32 @@ pub struct Pending {
     pub(super) expires_at: Timestamp,
 }
 
-/// What is decided about: to be looked at before.
+/// Request that a user decides about, to be shown before the decision.
 #[derive(Debug)]
 pub struct Shown {
-    /// The gateway that the client is to reach.
+    /// Gateway that the client wants to access.
     pub gateway: Arc<str>,
-    /// The role that it would have there: the approver's.
+    /// Role that the client would have there: that of the user.
     pub role: Role,
-    /// Where the code was asked for.
+    /// Client address of the request.
     pub client_ip: Option<String>,
-    /// When.
+    /// When the code was created.
     pub created_at: Timestamp,
-    /// When it ends.
+    /// When the code expires.
     pub expires_at: Timestamp,
 }
 
-/// A decision.
+/// Decision of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// The client gets tokens of the one who decides.
+    /// The client gets tokens of the user.
     Approve,
-    /// It gets none.
+    /// The client gets no tokens.
     Deny,
 }
 
-/// Decides about a code, or without a decision shows what it is about. A wrong code is a try, whatever is wrong with it.
+/// Decides about a code; with `None`, only returns the request. A wrong code counts as an attempt, independent of what
+/// is wrong.
 pub async fn decide(
     ctx: &Ctx,
     code: &UserCode,
@@ -321,7 +324,7 @@ pub async fn decide(
     Ok(Shown { gateway: gateway.name, role, client_ip, created_at, expires_at })
 }
 
-/// Only a person who is here now may lend access: with a session of their own, not long after they logged in (T15).
+/// Returns the user and session of the call. Only a user with a session and a recent login can approve a device (T15).
 fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
     let user = ctx.user()?;
     let no_session = || Error::refused(Reason::NoSession, "log in for this: it takes a session");
@@ -338,7 +341,7 @@ fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
     Ok((user, session))
 }
 
-/// Taken before the code is looked at, so that many guesses at once are no more than one after the other.
+/// Counts an attempt before the code is looked up, so that concurrent guesses are limited like sequential ones.
 async fn take_try(ctx: &Ctx, user: UserId) -> Result<(), Error> {
     let now = ctx.now();
     let (taken, since) = ctx

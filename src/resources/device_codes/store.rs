@@ -1,4 +1,4 @@
-//! Device codes and wrong tries, as rows.
+//! Rows of device codes and of wrong attempts.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -11,28 +11,29 @@ use crate::db::{Conn, on_conn};
 use crate::delete_first;
 use crate::error::Error;
 
-/// Serialises who asks for codes on PostgreSQL, so that no two take the last place.
+/// Advisory lock on PostgreSQL that serializes requests for codes, so that they cannot exceed the limits.
 const CODES_LOCK: i64 = 0x5348_4f52_4445_5649;
 
 /// A code to store.
 pub struct New<'a> {
-    /// SHA-256 of what the client polls with.
+    /// SHA-256 of the device code.
     pub device_hash: &'a str,
-    /// HMAC of what a user types.
+    /// HMAC of the user code.
     pub user_hash: &'a str,
-    /// Name of the gateway, there or not.
+    /// Name of the gateway, which need not exist.
     pub gateway: &'a str,
-    /// Where it was asked for.
+    /// Client address of the request.
     pub client_ip: Option<&'a str>,
-    /// What that address is counted by.
+    /// Network that the client address is counted as.
     pub network: &'a str,
-    /// Now.
+    /// Current time.
     pub now: Timestamp,
-    /// When it ends.
+    /// When the code expires.
     pub expires_at: Timestamp,
 }
 
-/// How many codes there are, of one network and in all; until the end of the transaction nobody else stores one.
+/// Returns the number of pending codes of a network and the number of all codes. No other code can be stored until the
+/// end of the transaction.
 pub async fn count(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(i64, i64), Error> {
     use device_codes as t;
     conn.serialise(CODES_LOCK).await?;
@@ -46,7 +47,7 @@ pub async fn count(conn: &mut Conn, network: &str, now: Timestamp) -> Result<(i6
     Ok(counted)
 }
 
-/// Stores a code; one that is about already is `Exists`.
+/// Stores a code. Returns `Exists` if its hash is in use.
 pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<(), Error> {
     use device_codes as t;
     let row = (
@@ -63,25 +64,25 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A code as its client polls it.
+/// A code as polled by its client.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = device_codes)]
 pub struct Polled {
-    /// Its id.
+    /// Id.
     pub id: i64,
-    /// What became of it.
+    /// State.
     pub state: State,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// The gateway that was approved.
+    /// Gateway of the decision.
     pub gateway_id: Option<i64>,
-    /// The user who approved.
+    /// User who decided.
     pub user_id: Option<i64>,
-    /// The session that it was approved with.
+    /// Session in which the user decided.
     pub session_id: Option<i64>,
 }
 
-/// The code of a client, asked for under the name of this very gateway.
+/// Returns the code of a client, if it was requested for this gateway.
 pub async fn by_device_hash(
     conn: &mut Conn,
     hash: &str,
@@ -97,7 +98,7 @@ pub async fn by_device_hash(
     Ok(row)
 }
 
-/// Notes that a client polls; answers whether it did not before `since`.
+/// Records a poll; returns `false` without recording if the last poll was after `since`.
 pub async fn note_poll(
     conn: &mut Conn,
     id: i64,
@@ -116,7 +117,7 @@ pub async fn note_poll(
 
 type PendingRow = (i64, String, Option<String>, Timestamp, Timestamp);
 
-/// The code that a user types, while nobody has decided.
+/// Returns a pending code by the hash of its user code.
 pub async fn by_user_hash(
     conn: &mut Conn,
     hash: &str,
@@ -137,19 +138,19 @@ pub async fn by_user_hash(
     Ok(row.map(pending))
 }
 
-/// Who decided.
+/// A decision to store.
 pub struct Decided {
-    /// What.
+    /// New state.
     pub state: State,
-    /// About which gateway.
+    /// Gateway.
     pub gateway: GatewayId,
-    /// Who.
+    /// User who decided.
     pub user: UserId,
-    /// With which session.
+    /// Session in which the user decided.
     pub session: SessionId,
 }
 
-/// Decides; answers whether nobody had.
+/// Stores a decision if the code is pending, and returns whether it was.
 pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &Decided) -> Result<bool, Error> {
     use device_codes as t;
     let decided = on_conn!(conn, |c| diesel::update(
@@ -166,7 +167,7 @@ pub async fn decide(conn: &mut Conn, id: DeviceCodeId, by: &Decided) -> Result<b
     Ok(decided == 1)
 }
 
-/// Uses an approved code up; answers whether it was not yet.
+/// Consumes an approved code, and returns whether it was still unused.
 pub async fn consume(conn: &mut Conn, id: DeviceCodeId) -> Result<bool, Error> {
     use device_codes as t;
     let consumed = on_conn!(conn, |c| diesel::update(
@@ -178,14 +179,14 @@ pub async fn consume(conn: &mut Conn, id: DeviceCodeId) -> Result<bool, Error> {
     Ok(consumed == 1)
 }
 
-/// Forgets codes that ended before; answers how many.
+/// Deletes codes that expired before `before`. Returns their number.
 pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use device_codes as t;
     Ok(delete_first!(conn, t, t::expires_at.lt(before), t::id, limit)?)
 }
 
-/// Takes one more try of a user, from nothing where those before `since` were the last; answers how many it has taken
-/// and since when.
+/// Counts an attempt of a user, in a new window if the current one began at or before `since`. Returns the number of
+/// attempts and the beginning of the window.
 pub async fn take_try(
     conn: &mut Conn,
     user: UserId,
@@ -210,7 +211,7 @@ pub async fn take_try(
     Ok(taken)
 }
 
-/// Gives a try back, of a code that was right.
+/// Refunds the attempt of a correct code.
 pub async fn give_back(conn: &mut Conn, user: UserId) -> Result<(), Error> {
     use device_tries as t;
     on_conn!(conn, |c| diesel::update(
@@ -222,7 +223,7 @@ pub async fn give_back(conn: &mut Conn, user: UserId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets tries that count no more.
+/// Deletes attempts whose window began before `before`.
 pub async fn forget_tries(conn: &mut Conn, before: Timestamp) -> Result<(), Error> {
     use device_tries as t;
     on_conn!(conn, |c| diesel::delete(t::table.filter(t::since.lt(before))).execute(c).await)?;

@@ -1,4 +1,4 @@
-//! Forgets codes that have expired, and wrong tries that count no more.
+//! Deletes expired codes, and wrong attempts that no longer count.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::workers::{Worked, Worker};
 
-/// Rows of each that are forgotten in one transaction.
+/// Codes deleted per transaction.
 const FORGET_MAX: usize = 1_000;
 
-/// Forgets codes that have expired.
+/// Worker that deletes expired codes.
 pub const EXPIRY: Worker = Worker {
     name: "device-code-expiry",
     every: |_| Duration::from_mins(1),

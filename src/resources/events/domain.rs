@@ -1,4 +1,4 @@
-//! What is written of a change, and what a reader gets.
+//! Reading events.
 
 use std::time::Duration;
 
@@ -14,18 +14,19 @@ use crate::error::Error;
 use crate::outbox::event_types;
 use crate::role::Role;
 
-/// Names that a reader may ask for at once.
+/// Maximum number of names in a filter.
 pub const NAMES_MAX: usize = 50;
-/// Longest name that is looked for.
+/// Maximum length of a name in a filter, in characters.
 pub const NAME_CHARS_MAX: usize = 100;
-/// Events that one query looks at, whether or not they may be shown: an invisible stretch must not hold a call up.
+/// Maximum number of events that one query scans, including events that the caller cannot see: a long range of those
+/// must not block a call.
 pub const SCAN_MAX: i64 = 10_000;
-/// Events that a stream reads at once.
+/// Events that a stream reads per query.
 const WATCH_BATCH: i32 = 200;
-/// How often a stream tells that only events have passed that its reader may not see.
+/// Interval of cursor-only messages of a stream while all new events are invisible to its reader.
 const CURSOR_EVERY: Duration = Duration::from_secs(2);
 
-/// Which events a reader asks for.
+/// Filter of a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     gateway: Option<String>,
@@ -33,7 +34,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// From the request's `gateway` and `names`; an empty one is any.
+    /// Parses the request's `gateway` and `names`; an empty one matches all.
     pub fn parse(gateway: String, names: Vec<String>) -> Result<Self, Error> {
         if names.len() > NAMES_MAX {
             let why = format!("must be at most {NAMES_MAX}, got {}", names.len());
@@ -48,19 +49,19 @@ impl Filter {
     }
 }
 
-/// From where on a reader asks.
+/// Where a reader starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// The oldest that is kept.
+    /// At the oldest stored event.
     Oldest,
     /// After this sequence.
     After(i64),
-    /// Whatever comes from now on.
+    /// At the next new event.
     Now,
 }
 
 impl Start {
-    /// From a request's `after_sequence`; -1 is taken where `now` may be asked for.
+    /// Parses a request's `after_sequence`; -1 means [`Start::Now`] and is accepted only if `now` is set.
     pub fn parse(after: i64, now: bool) -> Result<Self, Error> {
         match after {
             0 => Ok(Self::Oldest),
@@ -73,18 +74,18 @@ impl Start {
     }
 }
 
-/// Events, and where to go on.
+/// A page of events and the cursor for the next one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Oldest first.
+    /// Events, oldest first.
     pub events: Vec<Event>,
-    /// Everything up to here is in the page or is not for this reader.
+    /// Cursor: all events up to here are in the page or are not for this reader.
     pub next_after: i64,
-    /// Whether there is more at once.
+    /// Whether more events are available now.
     pub more: bool,
 }
 
-/// What a reader may see, as it is now.
+/// What a reader can see now.
 pub(super) struct Sight {
     pub(super) shown: Shown,
     pub(super) gateway: Option<GatewayId>,
@@ -102,10 +103,10 @@ fn sight(ctx: &FleetCtx, filter: &Filter) -> Result<Sight, Error> {
     Ok(Sight { shown, gateway: gateway.map(|gateway| gateway.id) })
 }
 
-/// The events that the caller may see from a cursor on.
+/// Returns the events after a cursor that the caller can see.
 ///
 /// # Errors
-/// `OutOfRange` where the cursor is older than what is kept.
+/// `OutOfRange` if the cursor is older than the stored events.
 pub async fn list(
     ctx: &FleetCtx,
     filter: &Filter,
@@ -116,7 +117,7 @@ pub async fn list(
     read(ctx.db(), &sight, &filter.names, from, size).await
 }
 
-/// One page, with at most [`SCAN_MAX`] events looked at.
+/// Reads one page. Scans at most [`SCAN_MAX`] events.
 pub(super) async fn read(
     db: &Db,
     sight: &Sight,
@@ -131,7 +132,7 @@ pub(super) async fn read(
     loop {
         let until = after.saturating_add(SCAN_MAX).min(kept.head);
         let rows = store::between(&mut conn, &wanted, after, until, size.limit()).await?;
-        // Looked at after the rows: what retention took away before they were read is noticed.
+        // Read after the rows, to detect events that retention deleted before they were read.
         let oldest = store::kept(&mut conn).await?.oldest;
         if after + 1 >= oldest {
             return Ok(page(size, rows, until, kept.head));
@@ -169,7 +170,7 @@ fn page(size: PageSize, rows: Vec<Event>, until: i64, head: i64) -> Page {
     Page { events, next_after, more: next_after < head }
 }
 
-/// Follows events for a stream.
+/// Reads events for a stream.
 pub struct Follower {
     filter: Filter,
     from: Start,
@@ -179,21 +180,21 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows from a cursor on.
+    /// Starts after a cursor.
     ///
     /// # Errors
-    /// `OutOfRange` where the cursor is older than what is kept.
+    /// `OutOfRange` if the cursor is older than the stored events.
     pub async fn start(ctx: &FleetCtx, filter: Filter, from: Start) -> Result<Self, Error> {
         sight(ctx, &filter)?;
         let moved = ctx.app().feed.watch();
         let mut conn = ctx.db().read().await?;
         let after = start(from, store::kept(&mut conn).await?)?;
-        // A start at the oldest stays one until something was read: retention may move on in between.
+        // `Start::Oldest` is not resolved until the first read, since retention may delete events in between.
         let from = if from == Start::Oldest { from } else { Start::After(after) };
         Ok(Self { filter, from, moved, told: after, told_at: Instant::now() })
     }
 
-    /// The cursor that it goes on from; 0 is the oldest event.
+    /// Returns the cursor that it continues from; 0 means the oldest event.
     #[must_use]
     pub fn at(&self) -> i64 {
         match self.from {
@@ -202,8 +203,8 @@ impl Follower {
         }
     }
 
-    /// Waits for the next events that the caller may see by then. A page without events only moves the cursor, and
-    /// comes at most every few seconds.
+    /// Waits for the next events that the caller can see at that time. A page without events only advances the cursor,
+    /// and is returned at most every [`CURSOR_EVERY`].
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<Page, Error> {
         let size = PageSize::parse(WATCH_BATCH)?;
         loop {
@@ -221,7 +222,7 @@ impl Follower {
                 continue;
             }
             tokio::select! {
-                // The sender lives in the process that this is a call of.
+                // Cannot fail: the sender lives as long as the process.
                 _ = self.moved.changed() => {}
                 () = tokio::time::sleep_until(tells_at), if silent => {}
             }

@@ -1,4 +1,4 @@
-//! Follows what other replicas number: a poll, one a process, and only while somebody reads.
+//! Polls for events that other replicas have sequenced: one poll per process, and only while there are readers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use crate::app::App;
 use crate::db::Engine;
 use crate::error::Error;
 
-/// How late another replica's events may be noticed.
+/// Maximum delay until another replica's events are noticed.
 const POLL_EVERY: Duration = Duration::from_millis(250);
 
-/// Follows what other replicas number, until the process stops.
+/// Starts polling, until the process stops.
 pub fn follow(app: &Arc<App>) {
-    // On SQLite there is no other replica.
+    // On SQLite, there is no other replica.
     if app.db.engine() == Engine::Postgres {
         let app_of_task = Arc::clone(app);
         app.spawn(async move {

@@ -1,4 +1,4 @@
-//! `EventService` on the wire.
+//! gRPC implementation of `EventService`.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::rpc::call::{Reply, call};
 use crate::rpc::streams::{Stream, call_stream};
 use crate::rpc::wire;
 
-/// The service.
+/// The `EventService` implementation.
 #[derive(Debug)]
 pub struct Events(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> EventServiceServer<Events> {
     let limit = app.config.server.message_bytes_max();
     EventServiceServer::new(Events(Arc::clone(app))).max_decoding_message_size(limit)

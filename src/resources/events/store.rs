@@ -11,54 +11,54 @@ use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// An event that has its place in the order.
+/// A sequenced event.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct Event {
-    /// Its place.
+    /// Sequence number.
     pub sequence: i64,
-    /// What happened.
+    /// Name of the event type.
     pub name: String,
-    /// The gateway concerned.
+    /// Id of the gateway.
     pub gateway_id: Option<GatewayId>,
-    /// Its name.
+    /// Name of the gateway.
     pub gateway: Option<String>,
-    /// Who did it.
+    /// Actor.
     pub actor: Option<String>,
-    /// A JSON object.
+    /// Payload, a JSON object.
     pub payload_json: String,
-    /// When.
+    /// When it occurred.
     pub occurred_at: Timestamp,
 }
 
-/// Which sequences can be read.
+/// Range of readable sequence numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
 pub struct Kept {
-    /// The last one that was given.
+    /// Last assigned sequence number.
     pub head: i64,
-    /// The first one that is kept, or the next one to be given where none is.
+    /// First stored sequence number, or the next one to be assigned if no event is stored.
     pub oldest: i64,
 }
 
-/// Which events a reader may see.
+/// Which events a reader can see.
 #[derive(Debug, Clone)]
 pub enum Shown {
-    /// Every one.
+    /// All events.
     All,
-    /// Those of viewers, operators and admins, each on the gateways where the reader holds that role.
+    /// Events for viewers, operators and admins, each on the gateways where the reader has that role.
     OfRoles([OfRole; 3]),
 }
 
-/// The events that a role on a gateway shows.
+/// Events visible to a role on its gateways.
 #[derive(Debug, Clone)]
 pub struct OfRole {
-    /// Names of the events.
+    /// Names of the event types.
     pub names: Vec<&'static str>,
-    /// The gateways on which the reader holds the role.
+    /// Gateways on which the reader has the role.
     pub gateways: Visible,
 }
 
 impl OfRole {
-    /// Returns whether that is every gateway, and which it is otherwise.
+    /// Returns whether it applies to all gateways, and otherwise their ids.
     fn gateways(&self) -> (bool, &[GatewayId]) {
         match &self.gateways {
             Visible::All => (true, &[]),
@@ -67,34 +67,34 @@ impl OfRole {
     }
 }
 
-/// Which events are asked for.
+/// Query for events.
 #[derive(Debug, Clone)]
 pub struct Wanted<'a> {
-    /// The events that may be shown.
+    /// Events that the reader can see.
     pub shown: &'a Shown,
-    /// Only of this gateway.
+    /// Only events of this gateway.
     pub gateway: Option<GatewayId>,
-    /// Only of these names, where there are any.
+    /// Only events with these names; empty matches all.
     pub names: &'a [String],
 }
 
-/// Which sequences can be read.
+/// Returns the range of readable sequence numbers.
 pub async fn kept(conn: &mut Conn) -> Result<Kept, Error> {
     let row = event_head::table.select((event_head::sequence, event_head::oldest));
     Ok(on_conn!(conn, |c| row.first(c).await)?)
 }
 
-/// As [`kept`], and nobody else gives numbers or takes them away before the transaction ends.
+/// Like [`kept`], and locks it: no other transaction can assign or delete sequence numbers until this one ends.
 pub async fn kept_locked(conn: &mut Conn) -> Result<Kept, Error> {
     let row = event_head::table.select((event_head::sequence, event_head::oldest));
     Ok(match conn {
         Conn::Pg(c) => row.for_update().first(c).await?,
-        // The transaction has the database's one write lock already.
+        // The transaction already holds the database's only write lock.
         Conn::Sqlite(c) => row.first(c).await?,
     })
 }
 
-/// The wanted events with a sequence after `after` and up to `until`, at most `limit`, oldest first.
+/// Returns the wanted events with a sequence after `after` and up to `until`, at most `limit`, oldest first.
 pub async fn between(
     conn: &mut Conn,
     wanted: &Wanted<'_>,
@@ -137,15 +137,15 @@ pub async fn between(
     })?)
 }
 
-/// Whether an event waits for its place.
+/// Returns whether there are events without a sequence number.
 pub async fn any_unnumbered(conn: &mut Conn) -> Result<bool, Error> {
     let waiting = events::table.filter(events::sequence.is_null());
     Ok(on_conn!(conn, |c| diesel::select(diesel::dsl::exists(waiting)).get_result(c).await)?)
 }
 
-/// Gives up to `limit` events their places after `head`, in the order of their ids; answers how many.
+/// Assigns sequence numbers after `head` to up to `limit` events, in the order of their ids. Returns their number.
 pub async fn number(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Error> {
-    // One text for both engines; diesel knows no UPDATE ... FROM.
+    // The same SQL for both engines; diesel does not support UPDATE ... FROM.
     const NUMBER: &str = "UPDATE events SET sequence = given.place FROM (\
         SELECT id, ROW_NUMBER() OVER (ORDER BY id) + $1 AS place FROM (\
         SELECT id FROM events WHERE sequence IS NULL ORDER BY id LIMIT $2) AS waiting) AS given \
@@ -157,7 +157,7 @@ pub async fn number(conn: &mut Conn, head: i64, limit: i64) -> Result<usize, Err
         .await)?)
 }
 
-/// Keeps which sequences can be read.
+/// Stores the range of readable sequence numbers.
 pub async fn set_kept(conn: &mut Conn, kept: Kept) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::update(event_head::table)
         .set((event_head::sequence.eq(kept.head), event_head::oldest.eq(kept.oldest)))
@@ -166,7 +166,7 @@ pub async fn set_kept(conn: &mut Conn, kept: Kept) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sequence and time of the first events that are kept.
+/// Returns sequence and time of the first stored events.
 pub async fn first(
     conn: &mut Conn,
     oldest: i64,

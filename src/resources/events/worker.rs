@@ -1,4 +1,4 @@
-//! Gives events their places, and forgets old ones.
+//! Assigns sequence numbers to events, and deletes old events.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::workers::{Worked, Worker};
 
-/// Events that get their places in one transaction.
+/// Events sequenced per transaction.
 const NUMBER_MAX: usize = 500;
-/// Events that are forgotten in one transaction.
+/// Events deleted per transaction.
 const FORGET_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
-/// Gives events their places. Any replica may at any time: the row of the last place is what they take turns on. The
-/// one that wrote is woken; the others look now and then, for what a replica has left behind that died.
+/// Worker that assigns sequence numbers. It runs on all replicas: the row of the last sequence is the lock. The replica
+/// that wrote an event is woken; the others check periodically for events of crashed replicas.
 pub const SEQUENCER: Worker = Worker {
     name: "event-sequencer",
     every: |_| Duration::from_secs(1),
@@ -24,7 +24,7 @@ pub const SEQUENCER: Worker = Worker {
     tick: |ctx, _| Box::pin(number(ctx)),
 };
 
-/// Forgets events that are older than they are kept.
+/// Worker that deletes events older than the retention.
 pub const RETENTION: Worker = Worker {
     name: "event-retention",
     every: |_| Duration::from_mins(10),
@@ -51,7 +51,7 @@ async fn number(ctx: &Ctx) -> Result<Worked, Error> {
     Ok(Worked::batch(done, NUMBER_MAX))
 }
 
-/// In the order of the sequence, so that what is kept has no gap.
+/// Deletes in the order of the sequence, so that the stored events have no gap.
 async fn forget(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error> {
     let days = ctx.app().config.events.retention_days;
     let cutoff = ctx.now().minus(DAY * days);

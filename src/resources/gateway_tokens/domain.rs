@@ -1,4 +1,4 @@
-//! Changing a key, a device code or a refresh token for a token of one gateway.
+//! Exchanges a key, a device code or a refresh token for a token for one gateway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,40 +21,40 @@ use crate::resources::sessions::{
 use crate::role::Role;
 use crate::secret::Secret;
 
-/// The audit action of each.
+/// Audit action of each exchange.
 pub const ACTION: Action = Action::GATEWAY_TOKEN_ISSUE;
 
 const HOUR: i64 = 60 * 60;
-/// Longest life of a token (T14), in hours.
+/// Maximum lifetime of a token (T14), in hours.
 const LIFE_HOURS_MAX: i64 = 24;
-/// gRPC's code for what is not found, as the audit log has codes.
+/// gRPC status code `NOT_FOUND`, for the audit log.
 const CODE_NOT_FOUND: i32 = 5;
 
-/// A token that was just made.
+/// A new token.
 #[derive(Debug)]
 pub struct Issued {
-    /// What the client sends with each call.
+    /// Token that the client sends with each call.
     pub token: Secret,
-    /// How long it is good.
+    /// Remaining lifetime.
     pub lives: Duration,
-    /// What gets the next one; a key has none, since it gets the next one itself.
+    /// Refresh token; `None` for a key, which is used again to get the next token.
     pub refresh_token: Option<Secret>,
 }
 
-/// A refusal of what can't be said to be good: alike whatever is wrong with it.
+/// Returns the error for an invalid credential; the same for every reason.
 fn invalid() -> Error {
     Error::Unauthenticated { reason: Reason::CredentialInvalid }
 }
 
-/// A refusal of who is known and may not, or may not know: alike for a gateway that does not exist.
+/// Returns the error for a valid caller without access; the same as for a gateway that does not exist.
 fn hidden(gateway: &str) -> Error {
     Error::missing(Kind::Gateway, gateway)
 }
 
-/// For an API key.
+/// Issues a token for an API key.
 ///
 /// # Errors
-/// `Unauthenticated` for what is no key, `Missing` where its holder has no role on such a gateway.
+/// `Unauthenticated` if the key is invalid, `Missing` if its service principal has no role on this gateway.
 pub async fn by_key(
     app: &Arc<App>,
     call: &Call,
@@ -73,7 +73,7 @@ pub async fn by_key(
     let (issued_at, expires_at) = life(now, app.config.token_service.token_hours);
     let expires_at = caller.expires_at().map_or(expires_at, |end| end.min(expires_at));
     let ctx = prove(app, call, principal, actor, on.clone(), role).await?;
-    // The intent was stored meanwhile.
+    // Checked again, since storing the audit entry took time.
     let standing = Standing::new(caller.clone(), Place::On(on.id), Role::Viewer);
     if let Err(ended) = standing.check(&app.snapshot) {
         return Err(ended.into());
@@ -93,8 +93,9 @@ pub async fn by_key(
     Ok(Issued { token: Secret::new(token), lives, refresh_token: None })
 }
 
-/// From when to when a token of a key is good. The begin is cut to the hour, so that the hour gives one token; it lives
-/// as long as configured and up to an hour more, and never longer than a day.
+/// Returns the beginning and the end of the validity of a token for a key. The beginning is truncated to the hour, so
+/// that all requests in an hour get the same token. The lifetime is the configured one plus up to one hour, but never
+/// longer than a day.
 fn life(now: Timestamp, hours: u64) -> (Timestamp, Timestamp) {
     let hours =
         i64::try_from(hours).unwrap_or(LIFE_HOURS_MAX).saturating_add(1).min(LIFE_HOURS_MAX);
@@ -106,7 +107,7 @@ fn whole_seconds(now: Timestamp, end: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(end.unix_seconds() - now.unix_seconds()).unwrap_or_default())
 }
 
-/// The gateway of a name and the principal's role there, where it has one.
+/// Returns the gateway of a name and the principal's role on it; `None` if it has no role there.
 fn seen(app: &App, principal: PrincipalId, gateway: &str) -> Option<(GatewayRef, Role)> {
     app.snapshot.gateway(principal, gateway).filter(|(_, role)| *role > Role::None)
 }
@@ -123,7 +124,7 @@ async fn prove(
     Ctx::proved(app, call.clone(), proved).await
 }
 
-/// Records that somebody who is known was refused. The answer does not wait: nothing has happened that could be lost.
+/// Records that a valid caller was rejected. The response does not wait for it, since nothing was changed.
 fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>, gateway: &str) {
     let about = About::new(ACTION, gateway);
     let intent = Intent {
@@ -142,16 +143,16 @@ fn refused(app: &Arc<App>, call: &Call, principal: PrincipalId, actor: Arc<str>,
     record_refusal(app, Reason::NotFound, intent, outcome);
 }
 
-/// What became of a device code.
+/// Result of an exchange of a device code.
 #[derive(Debug)]
 pub enum ByCode {
-    /// It was approved: once.
+    /// The code was approved; it cannot be exchanged again.
     Issued(Issued),
-    /// Nothing to give, and why.
+    /// No tokens, with the reason.
     Not(NoGrant),
 }
 
-/// For a device code that was approved. The tokens belong to a session of the one who approved.
+/// Issues tokens for an approved device code. They belong to a session of the user who approved.
 pub async fn by_code(
     app: &Arc<App>,
     call: &Call,
@@ -175,7 +176,7 @@ pub async fn by_code(
         return Err(invalid());
     }
     if !device_codes::consume(&ctx, &approved).await? {
-        // Another poll was first.
+        // A concurrent poll has consumed the code.
         return Err(invalid());
     }
     let new = NewSession {
@@ -188,7 +189,8 @@ pub async fn by_code(
     sessions::begin(&ctx, &new).await.map(|session| ByCode::Issued(issued(app, session)))
 }
 
-/// Whether what was approved may still be given: the login that approved it, and the approver's role.
+/// Returns the session that approved the code, the gateway and the user's role; `None` if the session has ended or the
+/// user has no role on the gateway any more.
 async fn still_approved(
     app: &App,
     approved: &Approved,
@@ -200,10 +202,10 @@ async fn still_approved(
     Ok(live.zip(seen).map(|(live, (on, role))| (live, on, role)))
 }
 
-/// For a refresh token of a session that was begun with a device code.
+/// Issues a token for a refresh token of a session that was started with a device code.
 ///
 /// # Errors
-/// `Unauthenticated` for any other, one of another gateway, and one that was used.
+/// `Unauthenticated` for any other token, for a token of another gateway, and for a token that was used before.
 pub async fn by_refresh_token(
     app: &Arc<App>,
     call: &Call,

@@ -1,10 +1,11 @@
-//! Tokens that are good for one gateway: for stock clients, which can't say which gateway they mean.
+//! Tokens for one gateway, for stock clients, which cannot specify the gateway in a call.
 //!
 //! Invariants
-//! - a token dies with what it was made from (key, password, session) and with its gateway, whose id never comes again
-//!   (T14);
-//! - of one key and gateway no more than 24 are alive, without a table: a token says the hour that it was made in, and
-//!   asking again in that hour gives the same one;
-//! - who has no role on a gateway and who names one that does not exist get the same refusal, by the same work (T15).
+//! - a token becomes invalid with the credential it was made from (key, password, session) and with its gateway, whose
+//!   id is never reused (T14);
+//! - at most 24 tokens of one key and gateway are valid at a time, without storing them: a token contains the hour in
+//!   which it was made, and another request in the same hour returns the same token;
+//! - a caller without a role on a gateway and a caller who names an unknown gateway get the same error, after the same
+//!   work (T15).
 
 pub mod domain;

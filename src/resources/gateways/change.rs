@@ -1,4 +1,4 @@
-//! Changing a gateway.
+//! Updates of a gateway.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::upstream::row::Row;
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
-/// What is to change of a gateway; none is what stays.
+/// A partial update of a gateway. `None` leaves the field unchanged.
 #[derive(Debug, Default)]
 pub struct Change {
     /// New endpoint.
@@ -31,19 +31,19 @@ pub struct Change {
     pub scheme: Option<Scheme>,
     /// New auth mode.
     pub auth_mode: Option<AuthMode>,
-    /// New way to tokens.
+    /// New OIDC client settings; `Some(None)` removes them.
     pub oidc_client: Option<Option<OidcClient>>,
-    /// The generation to pin, or that none is.
+    /// Generation to pin; `Some(None)` removes the pin.
     pub pinned_generation: Option<Option<Generation>>,
-    /// New CA.
+    /// New CA certificates; `Some(None)` removes them.
     pub ca_cert: Option<Option<Vec<u8>>>,
-    /// New credentials, all of them.
+    /// New credentials; they replace all stored ones.
     pub credentials: Option<Credentials>,
     /// New metadata.
     pub metadata_json: Option<Option<String>>,
     /// New description.
     pub description: Option<Option<String>>,
-    /// New labels, all of them.
+    /// New labels; they replace all stored ones.
     pub labels: Option<Labels>,
 }
 
@@ -57,7 +57,7 @@ impl Change {
             || self.pinned_generation.is_some()
     }
 
-    /// Names of the fields that are to change.
+    /// Returns the names of the fields to change.
     fn fields(&self) -> Vec<&'static str> {
         let named = [
             ("endpoint", self.endpoint.is_some()),
@@ -75,7 +75,7 @@ impl Change {
     }
 }
 
-/// Applies a change to a row. Whatever moves the destination drops the secrets that are not given anew (T04).
+/// Applies a change to a row. A change of the destination drops all secrets that the request does not include (T04).
 fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
     let destination = sealed::destination(row);
     if let Some(endpoint) = &change.endpoint {
@@ -117,14 +117,14 @@ fn apply(app: &App, row: &mut Row, change: &Change) -> Result<(), Error> {
         credentials.fit(mode, scheme)?;
         sealed::seal_into(&app.master, row, credentials)?;
     } else if moved {
-        // Fits only where none are needed: what was stored was meant for another destination.
+        // Valid only if the auth mode needs no credentials: the stored ones were given for another destination.
         Credentials::default().fit(mode, scheme)?;
     }
     Ok(())
 }
 
-/// Notes for the audit log what has changed: what decides where we connect and how we identify ourselves before and after;
-/// of certificates and secrets that they are other ones; of words that they are.
+/// Adds the changes to the audit entry: settings of the connection and of authentication with the old and the new
+/// value, certificates and secrets only as replaced or dropped, texts and labels only as changed.
 fn note(ctx: &Ctx, before: &Row, after: &Row) {
     let told = |row: &Row| {
         [
@@ -162,7 +162,7 @@ fn note(ctx: &Ctx, before: &Row, after: &Row) {
     }
 }
 
-/// Refuses a change of the destination by anybody but a global admin.
+/// Rejects a change of the destination unless the caller is a global admin.
 fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
     if is_global_admin || !change.moves_destination() {
         return Ok(());
@@ -171,7 +171,7 @@ fn admit(change: &Change, is_global_admin: bool) -> Result<(), Error> {
     Err(Error::Denied { why: why.to_owned() })
 }
 
-/// Changes the gateway of the call.
+/// Updates the gateway of the call.
 pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, Error> {
     let GatewayRef { id, name } = ctx.on_gateway()?.clone();
     let app = ctx.app();
@@ -181,7 +181,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
     domain::check_addresses(app, change.endpoint.as_ref(), oidc_client).await?;
     let (updated, before) = ctx
         .transaction(async |tx| {
-            // Before the row is locked, as in every transaction that changes access.
+            // Taken before the row lock, as in every transaction that changes access.
             effect::turn(tx).await?;
             let global = effect::is_global_admin(ctx, tx).await?;
             admit(&change, global)?;

@@ -1,4 +1,4 @@
-//! Gateways: registering, finding and testing them.
+//! Gateways: registration, lookup and connection tests.
 
 use std::ops::Bound;
 
@@ -26,28 +26,28 @@ use crate::upstream::row::{Found, Row};
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
-/// A gateway to register; valid.
+/// A validated gateway to register.
 #[derive(Debug)]
 pub struct NewGateway {
     /// Unique name.
     pub name: String,
-    /// Where it is.
+    /// Host and port.
     pub endpoint: Endpoint,
-    /// How it is reached.
+    /// HTTP or HTTPS.
     pub scheme: Scheme,
-    /// How we identify ourselves.
+    /// How Shoreguard authenticates to the gateway.
     pub auth_mode: AuthMode,
-    /// Where tokens are fetched, in that mode.
+    /// Token endpoint, scope and audience for the OIDC auth mode.
     pub oidc_client: Option<OidcClient>,
-    /// PEM.
+    /// CA certificates, PEM.
     pub ca_cert: Option<Vec<u8>>,
-    /// What the auth mode needs.
+    /// Credentials that the auth mode needs.
     pub credentials: Credentials,
-    /// A JSON object.
+    /// Metadata, a JSON object.
     pub metadata_json: Option<String>,
-    /// What it is for.
+    /// Description for people.
     pub description: Option<String>,
-    /// Its labels.
+    /// Labels.
     pub labels: Labels,
 }
 
@@ -80,8 +80,8 @@ fn new_row(app: &App, new: &NewGateway, at: Timestamp) -> Result<Row, Error> {
     Ok(row)
 }
 
-/// Registers a gateway. It is probed first: a forbidden address is refused and nothing is stored, a silent gateway is
-/// registered as unreachable, one that does not accept the credential as degraded, with a finding.
+/// Registers a gateway after probing it. A forbidden address is rejected and nothing is stored. An unreachable gateway
+/// is registered as unreachable. A gateway that rejects the credential is registered as degraded, with a finding.
 pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
     ctx.detail("endpoint", new.endpoint.shown());
     ctx.detail("auth_mode", new.auth_mode.as_str());
@@ -89,14 +89,14 @@ pub async fn register(ctx: &Ctx, new: NewGateway) -> Result<Row, Error> {
     add(ctx, new, None).await
 }
 
-/// The same for whoever registers more than one at once, under a lease that is proved where it is stored.
+/// Like [`register`], without audit details. If `lease` is given, the transaction verifies that it is still held.
 pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Row, Error> {
     let (app, now) = (ctx.app(), ctx.now());
     let mut row = new_row(app, &new, now)?;
     if store::by_name(&mut ctx.db().read().await?, &row.name).await?.is_some() {
         return Err(Error::exists(Kind::Gateway, &row.name));
     }
-    // Before anything is asked of anybody: a probe that gets no token never comes to the gateway's own address.
+    // Checked before the probe: a probe that gets no token fails before it connects to the gateway's own address.
     check_addresses(app, Some(&new.endpoint), new.oidc_client.as_ref()).await?;
     let target = targets::from_row(&app.reach(), &row)?;
     let found = worker::probe(app, &target).await;
@@ -124,7 +124,8 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
     Ok(stored)
 }
 
-/// The gateway of the call after a committed change; where it can't be read now, as the change has left it.
+/// Returns the gateway of the call after a committed change. If it cannot be read, returns `left`, the row as the
+/// change wrote it.
 pub(super) async fn changed_to(ctx: &Ctx, left: Row) -> Row {
     get(ctx).await.unwrap_or_else(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "a changed gateway was not read");
@@ -132,7 +133,7 @@ pub(super) async fn changed_to(ctx: &Ctx, left: Row) -> Row {
     })
 }
 
-/// Refuses where a gateway, or the identity provider of one, is at an address that must not be connected to.
+/// Rejects an endpoint or OIDC token host whose address must not be connected to.
 pub(super) async fn check_addresses(
     app: &App,
     endpoint: Option<&Endpoint>,
@@ -156,7 +157,7 @@ fn refuse_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {
     }
 }
 
-/// The gateway of the call.
+/// Returns the gateway of the call.
 pub async fn get(ctx: &Ctx) -> Result<Row, Error> {
     let GatewayRef { id, name } = ctx.on_gateway()?;
     let found = store::by_id(&mut ctx.db().read().await?, *id).await?;
@@ -164,7 +165,7 @@ pub async fn get(ctx: &Ctx) -> Result<Row, Error> {
     Ok(honest(found, &ctx.app().config.gateways, ctx.now()))
 }
 
-/// A page by name of those that the caller may see and the selector picks.
+/// Returns a page of the gateways that the caller can see and the selector matches, ordered by name.
 pub async fn list(
     ctx: &FleetCtx,
     selector: &str,
@@ -183,7 +184,7 @@ pub async fn list(
     page.finish(rows, |last: &Row| last.name.clone())
 }
 
-/// Probes the gateway of the call now, with what is stored, and checks the credential.
+/// Probes the gateway of the call now, with the stored settings, and checks the credential.
 pub async fn test(ctx: &Ctx) -> Result<(Result<Probe, String>, Row), Error> {
     let id = ctx.on_gateway()?.id;
     let found = worker::probe_and_store(ctx, id).await?;

@@ -1,18 +1,18 @@
-//! What may be registered: names, endpoints, certificates, metadata.
+//! Validation of the fields of a gateway: name, metadata, description and secrets.
 
 use crate::error::Error;
 use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::secret::Secret;
 
-/// Most bytes of the metadata.
+/// Maximum size of the metadata, in bytes.
 pub const METADATA_BYTES_MAX: usize = 16_384;
-/// Most characters of a description.
+/// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
 
-/// What `runtime` in the metadata may say, in any case; it is kept in lower case.
+/// Allowed values of `runtime` in the metadata, in any case; stored in lower case.
 pub const RUNTIMES: [&str; 3] = ["docker", "kubernetes", "libkrun"];
 
-/// The name of a gateway, which is also good as the first label of an authority where it is in lower case.
+/// Parses the name of a gateway. In lower case, it is also valid as the first label of an authority.
 pub fn name(field: &str, text: &str) -> Result<String, Error> {
     let good = text.len() <= GATEWAY_NAME_CHARACTERS_MAX
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -24,7 +24,7 @@ pub fn name(field: &str, text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-/// The metadata: a JSON object.
+/// Parses the metadata, a JSON object; `None` if it is empty.
 pub fn metadata(field: &str, text: &str) -> Result<Option<String>, Error> {
     if text.is_empty() {
         return Ok(None);
@@ -46,7 +46,7 @@ pub fn metadata(field: &str, text: &str) -> Result<Option<String>, Error> {
     serde_json::to_string(&object).map(Some).map_err(Error::internal)
 }
 
-/// The description.
+/// Parses the description; `None` if it is empty.
 pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
     let count = text.chars().count();
     if count > DESCRIPTION_CHARACTERS_MAX {
@@ -56,7 +56,7 @@ pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
     Ok((count > 0).then(|| text.to_owned()))
 }
 
-/// A secret of a request: bytes that must be text.
+/// Parses a secret given as bytes, which must be UTF-8 text; `None` if it is empty.
 pub fn secret(field: &str, bytes: &[u8]) -> Result<Option<Secret>, Error> {
     if bytes.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The messages of `GatewayService`, to and from what the domain works with.
+//! Conversion between the messages of `GatewayService` and the domain types.
 
 use super::certificates;
 use super::change::Change;
@@ -295,7 +295,7 @@ fn shown_capabilities(taken_for: Detected, version: &str) -> Vec<i32> {
     held.map(|one| pb::GatewayCapability::from(one).into()).collect()
 }
 
-/// What to set which setting to.
+/// Parses the key and the value of a setting to change.
 pub(super) fn setting_to_set(
     key: &str,
     value: Option<pb::GatewaySettingValue>,
@@ -312,7 +312,7 @@ pub(super) fn setting_to_set(
     Ok((key, value))
 }
 
-/// A setting, of what was asked about.
+/// Converts a setting of the gateway or of the sandbox in `of`.
 pub(super) fn setting(setting: Setting, of: &Of) -> pb::GatewaySetting {
     use pb::gateway_setting_value::Kind;
     let kind = setting.value.and_then(|value| match value {

@@ -2,11 +2,12 @@
 //!
 //! Invariants
 //! - a name is unique and never changes;
-//! - a stored secret is bound to the destination that it was given for: a changed one drops it (T04);
-//! - a gateway that does not answer is registered all the same, and says so;
-//! - probes move no version: only a caller's change does;
-//! - nothing is registered on its own unless the configuration says so, and then under the rules of every registration;
-//! - labels under `access/` are changed by a global admin only (T07).
+//! - a stored secret is bound to the destination it was given for: a change of the destination drops it (T04);
+//! - an unreachable gateway is registered too, with the status `unreachable`;
+//! - only a change by a caller increments the version, a probe does not;
+//! - gateways are registered automatically only if the configuration enables it, with the same rules as any
+//!   registration;
+//! - only a global admin can change labels under `access/` (T07).
 
 pub mod budgets;
 pub mod certificates;

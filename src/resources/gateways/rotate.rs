@@ -1,9 +1,10 @@
-//! Replacing the credentials of a gateway in place: roles, streams and whatever hangs on it stay.
+//! Replaces the credentials of a gateway in place: its roles, streams and all other data are unchanged.
 //!
 //! Invariants
-//! - new credentials are proven against the gateway before they are stored, unless the caller says otherwise;
-//! - what is stored already is no change: nothing is written, told or recorded as one;
-//! - streams that are open go on with what they were opened with; new connections show the new.
+//! - new credentials are proven against the gateway before they are stored, unless the request sets `unproven`;
+//! - credentials equal to the stored ones are not a change: nothing is written, no event is emitted, and the audit
+//!   entry has `rotated: false`;
+//! - open streams continue with the credentials they were opened with; new connections use the new ones.
 
 use std::sync::Arc;
 
@@ -24,17 +25,17 @@ use crate::upstream::row::Row;
 use crate::upstream::sealed;
 use crate::upstream::targets;
 
-/// What a rotation is asked for with.
+/// Request of a rotation.
 #[derive(Debug)]
 pub struct Rotation {
-    /// All that the auth mode needs.
+    /// All credentials that the auth mode needs.
     pub credentials: Credentials,
-    /// Stored without asking the gateway.
+    /// Whether to store the credentials without proving them against the gateway.
     pub unproven: bool,
 }
 
-/// Replaces the credentials of the gateway of the call; answers it as it is then, and whether they are other ones than
-/// before.
+/// Replaces the credentials of the gateway of the call. Returns the gateway, and whether the credentials differ from
+/// the stored ones.
 pub async fn rotate(
     ctx: &Ctx,
     rotation: &Rotation,
@@ -67,7 +68,7 @@ pub async fn rotate(
     };
     let (was, is) = (ends(&before), ends(&sealed));
     let rotated = ctx.transaction(async |tx| {
-            // Read again: proving takes its time, and what was found of the gateway meanwhile stays.
+            // Read again: proving takes time, and results that probes stored meanwhile must be preserved.
             let mut row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(&etag::of(before.version), row.version, Kind::Gateway, &name)?;
             row.take_credentials(&sealed);
@@ -95,7 +96,7 @@ pub async fn rotate(
     Ok((domain::changed_to(ctx, rotated).await, true))
 }
 
-/// Connects with the new credentials and checks that the gateway accepts them and permits them something.
+/// Connects with the new credentials and checks that the gateway accepts them and grants them access.
 async fn prove(ctx: &Ctx, row: &Row) -> Result<(), Error> {
     let target = targets::from_row(&ctx.app().reach(), row)?;
     let config = &ctx.app().config.gateways;

@@ -1,4 +1,4 @@
-//! `GatewayService` on the wire.
+//! gRPC implementation of `GatewayService`.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::streams::{Stream, call_stream};
 use crate::rpc::wire;
 
-/// The service.
+/// The `GatewayService` implementation.
 #[derive(Debug)]
 pub struct Gateways(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> GatewayServiceServer<Gateways> {
     let limit = app.config.server.message_bytes_max();
     GatewayServiceServer::new(Gateways(Arc::clone(app))).max_decoding_message_size(limit)
@@ -79,7 +79,8 @@ impl GatewayService for Gateways {
             loop {
                 let (told, sequence) = watcher.next(&ctx).await?;
                 for told in told {
-                    // A cursor that moves with the last of them: whoever breaks off is told the rest again.
+                    // Only the message after the last change advances the cursor: a client that disconnects earlier
+                    // receives the changes again.
                     let needs = told.gateway().map(|gateway| (gateway, Role::Viewer));
                     let change = Some(told.into());
                     let change = pb::WatchGatewaysResponse { change, sequence: before };

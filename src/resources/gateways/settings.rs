@@ -1,9 +1,9 @@
-//! Settings of a gateway and of its sandboxes. The gateway keeps them; nothing of them is kept here but what was found.
+//! Settings of a gateway and of its sandboxes. The gateway stores them; Shoreguard stores only the resulting findings.
 //!
 //! Invariants
-//! - only settings that this build knows are set, to values of their type (T05);
-//! - who may set one is an admin of the gateway, as through the proxy;
-//! - after a change that may open or close a finding the gateway is looked at again at once.
+//! - only settings that this build knows can be set, to values of their type (T05);
+//! - setting one requires the admin role on the gateway, as through the proxy;
+//! - after a change that may open or close a finding, the gateway is checked again at once.
 
 use serde_json::{Value as Json, json};
 
@@ -16,12 +16,12 @@ use crate::openshell::settings::{APPROVAL_MODE, Changed, Key, Scope, Setting, Va
 use crate::outbox::{EventType, event_types};
 use crate::resources::sandboxes;
 
-/// Of the whole gateway, or of one of its sandboxes.
+/// Target of a setting: the whole gateway (`None`) or one of its sandboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Of(pub Option<SandboxName>);
 
 impl Of {
-    /// From what the request says.
+    /// Parses the workspace and the sandbox of a request.
     pub fn parse(workspace: &str, sandbox: &str) -> Result<Self, Error> {
         if !sandbox.is_empty() {
             return Ok(Self(Some(sandboxes::input::place(workspace, sandbox)?)));
@@ -38,7 +38,7 @@ async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
     Ok(Gateway::reach(ctx.app(), id).await?.asked_by(ctx))
 }
 
-/// The settings of the gateway of the call, or of one of its sandboxes, and what moves with them.
+/// Returns the settings of the gateway of the call or of one of its sandboxes, and their revision.
 pub async fn list(ctx: &Ctx, of: &Of) -> Result<(Vec<Setting>, u64), Error> {
     reach(ctx).await?.settings(of.0.as_ref()).await
 }
@@ -59,7 +59,7 @@ pub async fn update(
     Ok((Setting { key: key.as_str().to_owned(), value: Some(value), scope }, changed))
 }
 
-/// Takes a setting away.
+/// Deletes a setting.
 pub async fn delete(ctx: &Ctx, of: &Of, key: Key) -> Result<Changed, Error> {
     let changed = change(ctx, of, key, None).await?;
     ctx.detail("deleted", changed.deleted);
@@ -78,7 +78,7 @@ async fn change(ctx: &Ctx, of: &Of, key: Key, value: Option<&Value>) -> Result<C
         ctx.detail("sandbox", place.name.as_str());
     }
     let gateway = reach(ctx).await?;
-    // The gateway may have been waited for.
+    // Access may have changed while waiting for the gateway.
     ctx.recheck()?;
     gateway.change_setting(of.0.as_ref(), key, value).await
 }
@@ -98,7 +98,8 @@ async fn announce(
     Ok(())
 }
 
-/// What it finds stands on the gateway; that it does not answer now fails no change that it has taken.
+/// Checks the findings of the gateway again after a change of the approval mode. A failure is only logged, since the
+/// gateway has accepted the change.
 async fn look_again(ctx: &Ctx, of: &Of, key: Key) {
     if of.0.is_some() || key.as_str() != APPROVAL_MODE {
         return;

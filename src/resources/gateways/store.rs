@@ -1,4 +1,4 @@
-//! Gateways as rows. Secrets are sealed before they come here.
+//! Rows of gateways. Secrets are sealed before they get here.
 
 use std::ops::Bound;
 
@@ -15,7 +15,7 @@ use crate::labels::{Labels, Requirement, Selector};
 use crate::upstream::generation::Detected;
 use crate::upstream::row::{Row, Status};
 
-/// One by name.
+/// Returns a gateway by name.
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> {
     Ok(on_conn!(conn, |c| gateways::table
         .filter(gateways::name.eq(name))
@@ -25,7 +25,7 @@ pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Row>, Error> 
         .optional())?)
 }
 
-/// Name of one with this endpoint; of several the first that was registered.
+/// Returns the name of the gateway with this endpoint; if there are several, of the one registered first.
 pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
     Ok(on_conn!(conn, |c| gateways::table
         .filter(gateways::endpoint.eq(endpoint))
@@ -36,7 +36,7 @@ pub async fn name_at(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, 
         .optional())?)
 }
 
-/// One by id.
+/// Returns a gateway by id.
 pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
     Ok(on_conn!(conn, |c| gateways::table
         .find(id.get())
@@ -46,20 +46,20 @@ pub async fn by_id(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error>
         .optional())?)
 }
 
-/// One by id, which nobody else changes or takes out until the transaction ends.
+/// Returns a gateway by id and locks its row: no other transaction can change or delete it until this one ends.
 pub async fn lock(conn: &mut Conn, id: GatewayId) -> Result<Option<Row>, Error> {
     match conn {
         Conn::Pg(c) => {
             let row = gateways::table.find(id.get()).select(Row::as_select());
-            // Not for update: what hangs on a gateway may be added while it is held.
+            // Not `FOR UPDATE`: rows that reference the gateway can be added while it is locked.
             Ok(row.for_no_key_update().first(c).await.optional()?)
         }
-        // The transaction has the database's one write lock already.
+        // The transaction already holds the database's only write lock.
         Conn::Sqlite(_) => by_id(conn, id).await,
     }
 }
 
-/// Ids and names of those that a caller may see.
+/// Returns the ids and names of the gateways that a caller can see.
 pub async fn names(conn: &mut Conn, visible: &Visible) -> Result<Vec<(i64, String)>, Error> {
     Ok(on_conn!(conn, |c| {
         let mut query = gateways::table.select((gateways::id, gateways::name)).into_boxed();
@@ -71,7 +71,7 @@ pub async fn names(conn: &mut Conn, visible: &Visible) -> Result<Vec<(i64, Strin
     })?)
 }
 
-/// Stores a new one with its labels; a name that is taken is `Exists`.
+/// Stores a new gateway with its labels. Returns `Exists` if the name is in use.
 pub async fn insert(conn: &mut Conn, row: &Row, labels: &Labels) -> Result<Row, Error> {
     let stored: Result<Row, _> = on_conn!(conn, |c| diesel::insert_into(gateways::table)
         .values(row)
@@ -98,8 +98,8 @@ async fn insert_labels(conn: &mut Conn, id: i64, labels: &Labels) -> Result<(), 
     Ok(())
 }
 
-/// Changes one that is still at the version before `row.version`; answers whether it was. `labels` are all of them,
-/// where they change.
+/// Updates a gateway if its stored version is `row.version - 1`, and returns whether it was. `labels` replaces all
+/// labels; `None` leaves them unchanged.
 pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Result<bool, Error> {
     let at =
         gateways::table.filter(gateways::id.eq(row.id).and(gateways::version.eq(row.version - 1)));
@@ -114,7 +114,8 @@ pub async fn update(conn: &mut Conn, row: &Row, labels: Option<&Labels>) -> Resu
     Ok(changed == 1)
 }
 
-/// Forgets what was found of one that is another by now. Moves no version.
+/// Resets the status, generation and server certificate that probes found, after a change of the destination. Does not
+/// increment the version.
 pub async fn forget_found(conn: &mut Conn, row: &mut Row) -> Result<(), Error> {
     row.found.wire_generation = Detected::Unknown;
     row.found.last_status = Status::Unknown;
@@ -129,34 +130,34 @@ pub async fn forget_found(conn: &mut Conn, row: &mut Row) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes one that is still at `version`; answers whether it was.
+/// Deletes a gateway if it is still at `version`, and returns whether it was.
 pub async fn delete(conn: &mut Conn, id: GatewayId, version: i64) -> Result<bool, Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()).and(gateways::version.eq(version)));
     Ok(on_conn!(conn, |c| diesel::delete(at).execute(c).await)? == 1)
 }
 
-/// What a probe found.
+/// Result of a probe. A `None` field leaves the stored value unchanged.
 #[derive(Debug, Clone, AsChangeset)]
 #[diesel(table_name = gateways)]
 pub struct Probed {
-    /// How it answered.
+    /// Status.
     pub last_status: Status,
-    /// When it was asked.
+    /// When the probe began.
     pub probed_at: Timestamp,
-    /// When it answered; kept as it was where it did not.
+    /// When the gateway answered; `None` if it did not.
     pub last_seen: Option<Timestamp>,
-    /// Kept as it was where it did not answer.
+    /// Detected generation; `None` if the gateway did not answer.
     pub wire_generation: Option<Detected>,
-    /// Kept as it was where it did not answer.
+    /// Reported version; `None` if the gateway did not answer.
     pub gateway_version: Option<String>,
-    /// In microseconds; kept as it was where it did not answer.
+    /// Latency in microseconds; `None` if the gateway did not answer.
     pub latency_us: Option<i64>,
-    /// Kept as it was where it did not answer.
+    /// Expiry of the server certificate; `None` if unknown.
     pub server_cert_ends_at: Option<Timestamp>,
 }
 
 impl Probed {
-    /// Notes on a row what the probe found; `error` says why it failed.
+    /// Writes the result of the probe to a row; `error` says why the probe failed.
     pub fn note_on(&self, row: &mut Row, error: Option<String>) {
         let (probed, found) = (self.clone(), &mut row.found);
         found.last_status = probed.last_status;
@@ -170,7 +171,7 @@ impl Probed {
     }
 }
 
-/// Those that have not answered their last probe, the one first that was asked longest ago.
+/// Returns the gateways that did not answer their last probe, least recently probed first.
 pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
     let ids: Vec<i64> = on_conn!(conn, |c| gateways::table
         .filter(gateways::last_status.eq(Status::Unreachable))
@@ -181,7 +182,7 @@ pub async fn silent(conn: &mut Conn) -> Result<Vec<GatewayId>, Error> {
     Ok(ids.into_iter().map(GatewayId).collect())
 }
 
-/// Stores what a probe found. Moves no version.
+/// Stores the result of a probe. Does not increment the version.
 pub async fn store_probe(
     conn: &mut Conn,
     id: GatewayId,
@@ -194,7 +195,7 @@ pub async fn store_probe(
     Ok(())
 }
 
-/// Shows a gateway as degraded, and why. Moves no version.
+/// Sets the status of a gateway to degraded, with the reason. Does not increment the version.
 pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Error> {
     let at = gateways::table.filter(gateways::id.eq(id.get()));
     let to = (gateways::last_status.eq(Status::Degraded), gateways::last_error.eq(why));
@@ -202,7 +203,8 @@ pub async fn degrade(conn: &mut Conn, id: GatewayId, why: &str) -> Result<(), Er
     Ok(())
 }
 
-/// A page by name, from a name on, of those that the caller may see and the selector picks.
+/// Returns a page of the gateways that the caller can see and the selector matches, ordered by name and starting at
+/// `from`.
 pub async fn page(
     conn: &mut Conn,
     visible: &Visible,

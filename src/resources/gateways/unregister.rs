@@ -1,8 +1,9 @@
-//! Taking a gateway out of the registry, with what hangs on it.
+//! Removes a gateway from the registry, with all data that belongs to it.
 //!
 //! Invariants
-//! - everything goes in one transaction, and the answer says what went;
-//! - while work on the gateway is going on, anywhere in the fleet of replicas, it takes a word more.
+//! - everything is deleted in one transaction, and the response has the counts;
+//! - a gateway with running operations, open streams or open audit entries, on any replica, is removed only with
+//!   `force`.
 
 use std::sync::Arc;
 
@@ -22,26 +23,26 @@ use crate::resources::operations::of_gateway as operations;
 use crate::resources::sandboxes::domain as sandboxes;
 use crate::resources::{boot_hooks::domain as boot_hooks, sboms::domain as sboms};
 
-/// What goes with a gateway.
+/// Counts of what is removed with a gateway.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gone {
-    /// Roles on it.
+    /// Roles on the gateway.
     pub roles: i64,
-    /// Sandboxes that something was kept about.
+    /// Sandboxes with stored data.
     pub sandboxes: i64,
-    /// SSH sessions that were opened here.
+    /// SSH sessions opened through Shoreguard.
     pub ssh_sessions: i64,
     /// Boot hooks.
     pub boot_hooks: i64,
     /// SBOMs.
     pub sboms: i64,
-    /// Operations that were going on.
+    /// Running operations.
     pub operations: i64,
-    /// Streams through this replica that were going on.
+    /// Open streams through this replica.
     pub streams: i64,
 }
 
-/// Takes a gateway out. What is going on there is ended by `force` alone.
+/// Removes a gateway. Running operations and open streams are ended only with `force`.
 pub async fn unregister(
     ctx: &Ctx,
     name: &str,
@@ -52,7 +53,7 @@ pub async fn unregister(
         .transaction(async |tx| {
             let missing = || Error::missing(Kind::Gateway, name);
             let id = GatewayId(store::by_name(tx, name).await?.ok_or_else(missing)?.id);
-            // Held from here on: what a probe finds meanwhile comes before, or finds nothing to be stored at.
+            // Locks the row: a concurrent probe stores its result before this point or finds no row to update.
             let row = store::lock(tx, id).await?.ok_or_else(missing)?;
             etag::check(given_etag, row.version, Kind::Gateway, name)?;
             let gone = counted(ctx, tx, id, name).await?;
@@ -105,7 +106,8 @@ async fn counted(ctx: &Ctx, conn: &mut Conn, id: GatewayId, name: &str) -> Resul
     })
 }
 
-/// A stream through another replica is seen by its open record: a conversation has one from its beginning to its end.
+/// Rejects the removal of a gateway that is in use. A stream through another replica is detected by its audit entry,
+/// which is open for as long as the stream is.
 async fn refuse_in_use(
     conn: &mut Conn,
     id: GatewayId,

@@ -1,11 +1,11 @@
-//! Following the gateways that a caller may see.
+//! Watches the gateways that a caller can see.
 //!
 //! Invariants
-//! - what is sent is the gateway as it is now, after each event about it: none is missed, some may come together;
-//! - one that the caller may no longer see, or that is unregistered, is told as gone, by name, once, and before what is
-//!   told of another one under its name;
-//! - a stream begins with every gateway, one that goes on with their names first: what has come into sight in between, and
-//!   what was lost, was so without an event that could be shown.
+//! - after each event about a gateway, its current state is sent: no change is missed, several may be combined;
+//! - a gateway that is unregistered or no longer visible is reported as removed, by name, once, and before any report
+//!   about another gateway of the same name;
+//! - a new stream starts with all gateways; a resumed one sends their names first, since access that was granted or
+//!   revoked in between leaves no event that the caller can see.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::resources::events::domain::{Filter, Follower, Start};
 use crate::upstream::row::Row;
 use crate::upstream::store as registry;
 
-/// Events after which a gateway is sent again.
+/// Events that cause a gateway to be sent again.
 const CHANGES: [EventType; 10] = [
     event_types::GATEWAY_REGISTERED,
     event_types::GATEWAY_UPDATED,
@@ -32,22 +32,22 @@ const CHANGES: [EventType; 10] = [
     event_types::GATEWAY_FINDING_OPENED,
     event_types::GATEWAY_FINDING_CLOSED,
 ];
-/// Gateways that are read at once.
+/// Gateways read per query.
 const BATCH: usize = 200;
 
-/// What a watcher is told.
+/// A change to send.
 #[derive(Debug)]
 pub enum Told {
-    /// A gateway as it is now.
+    /// Current state of a gateway.
     Is(Box<Row>),
-    /// It is not there any more, or not for the caller.
+    /// Name of a gateway that was removed or is no longer visible to the caller.
     Gone(String),
-    /// Those that there are for the caller, whatever it knew before.
+    /// Names of all gateways that the caller can see.
     Present(Vec<String>),
 }
 
 impl Told {
-    /// The gateway that the caller must see to be told so.
+    /// Returns the gateway that the caller must be able to see to receive this change.
     #[must_use]
     pub fn gateway(&self) -> Option<GatewayId> {
         match self {
@@ -57,27 +57,27 @@ impl Told {
     }
 }
 
-/// How a stream begins, and where it goes on: with every gateway.
+/// First batch of a stream, which has all gateways.
 struct First {
     at: i64,
-    /// Before them with their names.
+    /// Whether to send the names first.
     names: bool,
 }
 
-/// Follows gateways for a stream.
+/// Watches gateways for a stream.
 pub struct Watcher {
     follower: Follower,
-    /// Those that the caller knows of.
+    /// Gateways that the caller knows of.
     known: BTreeMap<i64, String>,
-    /// What is sent first.
+    /// First batch, until it is sent.
     first: Option<First>,
 }
 
 impl Watcher {
-    /// From a cursor on; 0 begins with every gateway.
+    /// Starts after a cursor; 0 starts a new stream. Both begin with all gateways.
     ///
     /// # Errors
-    /// `OutOfRange` where the cursor is older than the events that are kept.
+    /// `OutOfRange` if the cursor is older than the stored events.
     pub async fn start(ctx: &FleetCtx, after: i64) -> Result<Self, Error> {
         let from = if after == 0 { Start::Now } else { Start::parse(after, false)? };
         let filter = Filter::parse(String::new(), CHANGES.map(|of| of.name().to_owned()).to_vec())?;
@@ -87,7 +87,7 @@ impl Watcher {
         Ok(Self { follower, known: BTreeMap::new(), first: Some(first) })
     }
 
-    /// What is to be told next, and the cursor after it.
+    /// Waits for the next changes. Returns them and the cursor after them.
     pub async fn next(&mut self, ctx: &FleetCtx) -> Result<(Vec<Told>, i64), Error> {
         if let Some(First { at, names }) = self.first.take() {
             let mut told = self.told(ctx, &BTreeSet::new()).await?;
@@ -115,7 +115,7 @@ impl Watcher {
         let present: BTreeSet<&String> = self.known.values().collect();
         let gone =
             |(id, name): &(i64, String)| !self.known.contains_key(id) && !present.contains(name);
-        // The gone ones first, and none whose name is another one's by now: a caller tells gateways by their names.
+        // Removals come first, and not for names that another gateway has now: callers identify gateways by name.
         let gone = before.into_iter().filter(gone).map(|(_, name)| Told::Gone(name));
         let mut told: Vec<Told> = gone.collect();
         let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());
@@ -127,7 +127,7 @@ impl Watcher {
     }
 }
 
-/// The gateways that the caller may see now.
+/// Returns the gateways that the caller can see now.
 async fn names(ctx: &FleetCtx) -> Result<BTreeMap<i64, String>, Error> {
     let names = store::names(&mut ctx.db().read().await?, &ctx.visible()).await?;
     Ok(names.into_iter().collect())

@@ -1,8 +1,9 @@
-//! Probing: is a gateway there, how is it, what does it speak, and does it accept our credential.
+//! Probes: whether a gateway is reachable, its health, its wire generation, and whether it accepts Shoreguard's
+//! credential.
 //!
 //! Invariants
-//! - each has its own deadline, and silent ones delay no other, however many they are;
-//! - what is told is what the last probe said, never more; it is stored under the lease of the round that has asked;
+//! - each probe has its own deadline, and unreachable gateways never delay the others, even if there are many;
+//! - the reported state is exactly that of the last probe; it is stored under the lease of the round that probed;
 //! - a gateway is healthy only if an authenticated call proved the credential: `Health` requires none.
 
 use std::collections::HashMap;
@@ -31,19 +32,20 @@ use crate::upstream::row::Status;
 use crate::upstream::targets::{self, Target};
 use crate::workers::{Worked, Worker};
 
-/// Probes at once of gateways that have answered last time.
+/// Concurrent probes of gateways that answered their last probe.
 const AT_ONCE: usize = 64;
-/// How long such a one keeps the next from being asked. One that is silent longer is waited for beside the others, so that
-/// an outage costs those that are well a second for every [`AT_ONCE`] that are not, and in its first round alone.
+/// Time after which a slow probe gives up its slot and continues in the background. In an outage, every [`AT_ONCE`]
+/// unreachable gateways delay the others by one second, and only in the first round.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Probes at once of gateways that have not answered last time.
+/// Concurrent probes of gateways that did not answer their last probe.
 const SILENT_AT_ONCE: usize = 256;
-/// Results that are stored at once: each proves the same lease, and must not keep others from writing.
+/// Results stored concurrently: each one verifies the same lease, and storing them must not block other writers.
 const STORING_AT_ONCE: usize = 1;
-/// How much later another probe may have been begun than one that ends after it: more is a clock that was wrong.
+/// Limit for how much later a stored probe can have begun than the present one: a larger difference means a wrong
+/// clock.
 const LATER_MAX: Duration = Duration::from_mins(1);
 
-/// Why a gateway is not usable, as a probe found; `None` if it is usable.
+/// Returns why a gateway is not usable according to a probe; `None` if it is usable.
 #[must_use]
 pub fn problem(found: &Result<Probe, Error>) -> Option<String> {
     match found {
@@ -55,13 +57,13 @@ pub fn problem(found: &Result<Probe, Error>) -> Option<String> {
     }
 }
 
-/// Whether the gateway accepts our credential, as a probe found; `None` if that is unknown.
+/// Returns whether the gateway accepts Shoreguard's credential according to a probe; `None` if that is unknown.
 #[must_use]
 pub fn usable(found: &Result<Probe, Error>) -> Option<bool> {
     found.as_ref().ok()?.credential.as_ref()?.is_usable()
 }
 
-/// The status to store for a gateway that answered. It is not well as long as our credential is not proven usable.
+/// Returns the status to store for a gateway that answered. It is not healthy unless the credential is proven usable.
 fn status_of(probe: &Probe) -> Status {
     match (probe.status, probe.credential_problem()) {
         (Health::Healthy | Health::Unspecified, Some(_)) | (Health::Degraded, _) => {
@@ -73,7 +75,7 @@ fn status_of(probe: &Probe) -> Status {
     }
 }
 
-/// Asks a gateway how it is, and checks our credential.
+/// Calls a gateway for its health and checks the credential.
 pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
     let config = &app.config.gateways;
     let begun = Instant::now();
@@ -88,7 +90,7 @@ pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
     found
 }
 
-/// Probes a gateway with what is stored and stores what was found.
+/// Probes a gateway with the stored settings and stores the result.
 pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, String>, Error> {
     let app = ctx.app();
     let target = app.fleet.targets.get(id).ok_or_else(|| Error::missing(Kind::Gateway, id))?;
@@ -98,15 +100,15 @@ pub async fn probe_and_store(ctx: &Ctx, id: GatewayId) -> Result<Result<Probe, S
     Ok(found.map_err(|error| probe::display_error(&error)))
 }
 
-/// Probes a gateway after a change that is committed. What it finds stands in the row; that it finds nothing, or that it
-/// can't be stored now, fails no change.
+/// Probes a gateway after a committed change and stores the result. If the probe or the storing fails, the change still
+/// succeeds.
 pub async fn probe_changed(ctx: &Ctx, id: GatewayId) {
     if let Err(error) = probe_and_store(ctx, id).await {
         tracing::warn!(gateway = %id, error = &error as &dyn std::error::Error, "a changed gateway was not probed");
     }
 }
 
-/// What a probe found that was begun then and is over now, as it is stored.
+/// Returns the columns to store for a probe that began at `asked_at` and ended at `now`.
 #[must_use]
 pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp) -> Probed {
     let answer = found.as_ref().ok();
@@ -121,8 +123,8 @@ pub fn probed(found: &Result<Probe, Error>, asked_at: Timestamp, now: Timestamp)
     }
 }
 
-/// Stores what a probe found of a gateway as it was described then. It says nothing of one that has changed since, and
-/// nothing new where a later probe was faster.
+/// Stores the result of a probe. Drops it if the connection settings of the gateway have changed since, or if a probe
+/// that began later is stored already.
 async fn store_found(
     ctx: &Ctx,
     lease: Option<&Lease>,
@@ -169,7 +171,7 @@ async fn store_found(
             }
             let generation = probed.wire_generation.is_some_and(|now| now != before.found.wire_generation);
             if generation {
-                // Every replica's proxy must know.
+                // The proxies of all replicas must reload the generation.
                 tx.access_changed(Subject::Gateway(target.id)).await?;
             }
             Ok(())
@@ -178,7 +180,7 @@ async fn store_found(
     Ok(())
 }
 
-/// The probes, on one replica at a time.
+/// Worker that probes all gateways, on one replica at a time.
 pub const PROBES: Worker = Worker {
     name: "gateway.probes",
     every: |config| config.gateways.probe_interval(),
@@ -187,8 +189,8 @@ pub const PROBES: Worker = Worker {
     tick: |ctx, lease| Box::pin(tick(ctx, lease)),
 };
 
-/// Probes every gateway that has answered last time, and beside them as many of the silent ones as half an interval lets
-/// be asked, those first that were asked longest ago: the next round must not wait for them.
+/// Probes every gateway that answered its last probe. Concurrently probes the unreachable ones, least recently probed
+/// first, and starts no more of them after half an interval, so that they do not delay the next round.
 async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let (answering, silent) = by_last_answer(ctx).await?;
     let storing = &Semaphore::new(STORING_AT_ONCE);
@@ -213,7 +215,7 @@ async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     Ok(Worked { done: answering? + silent?, more: false })
 }
 
-/// The gateways that have answered last time or were never asked, and those that have not.
+/// Returns the gateways that answered their last probe or were never probed, and those that did not answer.
 async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>), Error> {
     let silent = store::silent(&mut ctx.db().read().await?).await?;
     let places: HashMap<GatewayId, usize> = silent.into_iter().zip(0..).collect();
@@ -228,23 +230,23 @@ async fn by_last_answer(ctx: &Ctx) -> Result<(Vec<Arc<Target>>, Vec<Arc<Target>>
     Ok((answering, silent))
 }
 
-/// Gateways that are probed in turn.
+/// A group of gateways that share a limit of concurrent probes.
 struct Lane<'a> {
     ctx: &'a Ctx,
     lease: Option<&'a Lease>,
     storing: &'a Semaphore,
     places: Semaphore,
-    /// How long each keeps its place.
+    /// Time after which a probe gives up its slot.
     patience: Duration,
-    /// When no more are begun.
+    /// Time after which no more probes are started.
     until: Option<Instant>,
 }
 
 impl Lane<'_> {
-    /// How many were probed.
+    /// Probes the targets and returns the number of probes.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost.
+    /// `Conflict` if the lease was lost.
     async fn probe(&self, targets: Vec<Arc<Target>>) -> Result<usize, Error> {
         let mut running: FuturesUnordered<_> =
             targets.into_iter().map(|target| self.in_turn(target)).collect();
@@ -253,7 +255,7 @@ impl Lane<'_> {
             match probed {
                 Ok(probed) => done = done.map(|done| done + usize::from(probed)),
                 Err(error @ Error::Conflict { kind: Kind::Lease, .. }) => {
-                    // What has begun ends by itself: a transaction is not to be dropped halfway.
+                    // Probes in progress finish: a transaction must not be dropped halfway.
                     self.places.close();
                     done = Err(error);
                 }
@@ -268,13 +270,13 @@ impl Lane<'_> {
         done
     }
 
-    /// Answers whether its turn has come.
+    /// Probes a target once a slot is free. Returns `false` if it was not probed.
     async fn in_turn(&self, target: Arc<Target>) -> Result<bool, Error> {
         let Ok(place) = self.places.acquire().await else { return Ok(false) };
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return Ok(false);
         }
-        // Boxed: thousands wait for their turn, and none of them needs room for a probe yet.
+        // Boxed: thousands of targets may wait for a slot, and none of them should allocate a probe yet.
         let mut probe = Box::pin(self.probe_one(&target));
         if let Ok(stored) = timeout(self.patience, &mut probe).await {
             return stored.map(|()| true);

@@ -1,7 +1,8 @@
-//! Groups: making, finding, changing and deleting them, and who is in them.
+//! Groups: creation, lookup, updates, deletion and membership.
 //!
-//! Invariant: every change needs a global admin, also at its turn in the transaction. A group may be bound as admin on any
-//! gateway, so that each membership, each role and each deletion can make or unmake admins (T06).
+//! Invariant: every change requires a global admin, checked again under the lock in the transaction. A group can be
+//! bound as admin on any gateway, so each change of a membership or role and each deletion can add or remove admins
+//! (T06).
 
 use serde_json::json;
 
@@ -21,31 +22,31 @@ use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
 use crate::role::Role;
 
-/// Most characters of a description.
+/// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
-/// Most groups there are: far above the teams of any company, and few enough to hold in memory.
+/// Maximum number of groups: far more than the teams of any company, and small enough to hold in memory.
 pub const GROUPS_MAX: i64 = 10_000;
-/// Most members of one group: as many as the users that one server is built for.
+/// Maximum number of members of a group: the number of users that one server is designed for.
 pub const GROUP_MEMBERS_MAX: i64 = 10_000;
-/// Most groups of one user: each check looks at all of them.
+/// Maximum number of groups of a user: each access check evaluates all of them.
 pub const GROUPS_OF_A_USER_MAX: i64 = 100;
 
 /// Users who share a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Id that never changes.
+    /// Permanent id.
     pub id: GroupId,
     /// Unique name.
     pub name: String,
-    /// What it is for.
+    /// Description for people.
     pub description: Option<String>,
     /// Role that each member has globally.
     pub role: Role,
-    /// How many members it has.
+    /// Number of members.
     pub members: i64,
     /// When it was created.
     pub created_at: Timestamp,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
@@ -58,33 +59,33 @@ pub struct Member {
     pub email: String,
     /// Own global role.
     pub role: Role,
-    /// Whether the account may be used.
+    /// Whether the account is active.
     pub active: bool,
 }
 
-/// A group to create; valid.
+/// A validated group to create.
 #[derive(Debug)]
 pub struct NewGroup {
     /// Unique name.
     pub name: Name,
-    /// What it is for.
+    /// Description for people.
     pub description: Option<String>,
-    /// Role that each member is to have globally.
+    /// Role that each member will have globally.
     pub role: Role,
 }
 
-/// What is to change of a group; none is what stays.
+/// A partial update of a group. `None` leaves the field unchanged.
 #[derive(Debug, Default)]
 pub struct Change {
     /// New name.
     pub name: Option<Name>,
-    /// New description; none inside clears it.
+    /// New description; `Some(None)` removes it.
     pub description: Option<Option<String>>,
     /// New role.
     pub role: Option<Role>,
 }
 
-/// What went with a group.
+/// Counts of what was deleted with a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// Memberships.
@@ -95,7 +96,7 @@ pub struct Removed {
     pub selector_bindings: i64,
 }
 
-/// A description: one line; none where it is empty.
+/// Parses a description of one line; `None` if it is empty.
 pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
     let count = text.chars().count();
     if count > DESCRIPTION_CHARACTERS_MAX {
@@ -115,7 +116,7 @@ fn within(count: i64, most: i64, what: &str) -> Result<(), Error> {
     Err(Error::refused(Reason::LimitReached, format!("there may be at most {most} {what}")))
 }
 
-/// The group of a name; the caller must hold at least its role.
+/// Returns the group of a name. The caller must have at least its role.
 async fn found(ctx: &Ctx, conn: &mut Conn, name: &str) -> Result<Group, Error> {
     let group = store::by_name(conn, name).await?;
     let group = group.ok_or_else(|| Error::missing(Kind::Group, name))?;
@@ -143,13 +144,13 @@ pub async fn create(ctx: &Ctx, new: NewGroup) -> Result<Group, Error> {
     Ok(created)
 }
 
-/// One by name.
+/// Returns a group by name.
 pub async fn get(ctx: &Ctx, name: &str) -> Result<Group, Error> {
     let found = store::by_name(&mut ctx.db().read().await?, name).await?;
     found.ok_or_else(|| Error::missing(Kind::Group, name))
 }
 
-/// A page by name.
+/// Returns a page of groups, ordered by name.
 pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Group>, String), Error> {
     let list = List { method: "ListGroups", filter: &[], order: "name" };
     let page = ctx.page::<String>(list, size, token)?;
@@ -159,7 +160,7 @@ pub async fn list(ctx: &Ctx, size: PageSize, token: &str) -> Result<(Vec<Group>,
     page.finish(rows, |last| last.name.clone())
 }
 
-/// What the audit log keeps of a change.
+/// Adds a change to the audit entry.
 fn note(ctx: &Ctx, change: &Change) {
     if let Some(name) = &change.name {
         ctx.detail("name", name.as_str());
@@ -172,7 +173,7 @@ fn note(ctx: &Ctx, change: &Change) {
     }
 }
 
-/// Changes a group.
+/// Updates a group.
 pub async fn update(
     ctx: &Ctx,
     name: &str,
@@ -238,7 +239,7 @@ pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<Removed, 
     Ok(removed)
 }
 
-/// Makes a user a member.
+/// Adds a user to a group.
 pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, Error> {
     ctx.detail("user", email.as_str());
     let added = ctx
@@ -261,7 +262,7 @@ pub async fn add_member(ctx: &Ctx, name: &str, email: &Email) -> Result<Member, 
     Ok(added)
 }
 
-/// Ends a membership.
+/// Removes a user from a group.
 pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), Error> {
     ctx.detail("user", email.as_str());
     let user = ctx
@@ -284,7 +285,7 @@ pub async fn remove_member(ctx: &Ctx, name: &str, email: &Email) -> Result<(), E
     Ok(())
 }
 
-/// A page of members by e-mail address.
+/// Returns a page of members, ordered by e-mail address.
 pub async fn list_members(
     ctx: &Ctx,
     name: &str,

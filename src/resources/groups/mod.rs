@@ -1,10 +1,10 @@
 //! Groups: users who share a role.
 //!
 //! Invariants
-//! - members are users: neither service principals nor groups;
-//! - nobody gives a role above their own, by a group neither;
-//! - whatever can take the last active admin away goes through `users::admins`;
-//! - a write stands in one line with every other, so that what it counts stays true until it commits.
+//! - members are users, not service principals or groups;
+//! - a caller cannot grant a role above their own, not even by a group;
+//! - every change that can remove the last active admin uses `users::admins`;
+//! - writes are serialized by a lock, so that the counts they check stay valid until the commit.
 
 pub mod domain;
 pub mod rpc;

@@ -1,4 +1,4 @@
-//! `GroupService` on the wire.
+//! gRPC implementation of `GroupService`.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::resources::users::domain::Email;
 use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::wire;
 
-/// The service.
+/// The `GroupService` implementation.
 #[derive(Debug)]
 pub struct Groups(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> GroupServiceServer<Groups> {
     let limit = app.config.server.message_bytes_max();
     GroupServiceServer::new(Groups(Arc::clone(app))).max_decoding_message_size(limit)

@@ -1,4 +1,4 @@
-//! Groups and their members as rows.
+//! Rows of groups and of their members.
 
 use diesel::dsl::auto_type;
 use diesel::prelude::*;
@@ -32,13 +32,13 @@ fn columns() -> _ {
     )
 }
 
-/// How many members each has.
+/// Counts the members of each group.
 #[auto_type]
 fn members() -> _ {
     group_members::table.filter(group_members::group_id.eq(groups::id)).count().single_value()
 }
 
-/// Stores a new one; a name that is taken is `Exists`.
+/// Stores a new group. Returns `Exists` if the name is in use.
 pub async fn insert(conn: &mut Conn, new: &NewGroup, at: Timestamp) -> Result<Group, Error> {
     use groups as t;
     let row = (
@@ -55,12 +55,12 @@ pub async fn insert(conn: &mut Conn, new: &NewGroup, at: Timestamp) -> Result<Gr
     group(stored.map_err(|error| crate::db::error::about(error.into(), new.name.as_str()))?, None)
 }
 
-/// How many there are.
+/// Returns the number of groups.
 pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| groups::table.count().get_result(c).await)?)
 }
 
-/// One by name.
+/// Returns a group by name.
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Group>, Error> {
     let found: Option<(Row, Option<i64>)> = on_conn!(conn, |c| groups::table
         .filter(groups::name.eq(name))
@@ -71,7 +71,7 @@ pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<Group>, Error
     found.map(|(row, members)| group(row, members)).transpose()
 }
 
-/// A page by name, after a name.
+/// Returns a page of groups, ordered by name, after a cursor.
 pub async fn page(conn: &mut Conn, after: Option<&str>, limit: i64) -> Result<Vec<Group>, Error> {
     let rows: Vec<(Row, Option<i64>)> = on_conn!(conn, |c| {
         let mut query = groups::table
@@ -87,7 +87,8 @@ pub async fn page(conn: &mut Conn, after: Option<&str>, limit: i64) -> Result<Ve
     rows.into_iter().map(|(row, members)| group(row, members)).collect()
 }
 
-/// Stores what has changed of one that is still at the version before; answers whether it was.
+/// Updates a group if its stored version is `group.version - 1`, and returns whether it was. Returns `Exists` if the
+/// name is in use.
 pub async fn update(conn: &mut Conn, group: &Group) -> Result<bool, Error> {
     use groups as t;
     let row = t::table.filter(t::id.eq(group.id.get()).and(t::version.eq(group.version - 1)));
@@ -103,7 +104,7 @@ pub async fn update(conn: &mut Conn, group: &Group) -> Result<bool, Error> {
     Ok(changed == 1)
 }
 
-/// Deletes one that is still at `version`, with all that hangs on it; answers whether it was.
+/// Deletes a group that is still at `version`, with its dependent rows, and returns whether it was.
 pub async fn delete(conn: &mut Conn, id: GroupId, version: i64) -> Result<bool, Error> {
     use groups as t;
     let row = t::table.filter(t::id.eq(id.get()).and(t::version.eq(version)));
@@ -111,7 +112,7 @@ pub async fn delete(conn: &mut Conn, id: GroupId, version: i64) -> Result<bool, 
     Ok(gone == 1)
 }
 
-/// What hangs on a group.
+/// Counts the dependent rows of a group.
 pub async fn count_of(conn: &mut Conn, id: GroupId) -> Result<Removed, Error> {
     let members = on_conn!(conn, |c| group_members::table
         .filter(group_members::group_id.eq(id.get()))
@@ -131,7 +132,7 @@ pub async fn count_of(conn: &mut Conn, id: GroupId) -> Result<Removed, Error> {
     Ok(Removed { members, gateway_roles, selector_bindings })
 }
 
-/// How many groups a user is in.
+/// Returns the number of groups of a user.
 pub async fn count_groups_of(conn: &mut Conn, user: UserId) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| group_members::table
         .filter(group_members::user_id.eq(user.get()))
@@ -146,7 +147,7 @@ fn member((id, email, text, active): MemberRow) -> Result<Member, Error> {
     Ok(Member { id: id.into(), email, role: role(&text)?, active })
 }
 
-/// Makes a user a member; one that is a member is `Exists`.
+/// Adds a user to a group. Returns `Exists` if the user is a member already.
 pub async fn insert_member(
     conn: &mut Conn,
     group: GroupId,
@@ -165,7 +166,7 @@ pub async fn insert_member(
     member(row)
 }
 
-/// Ends a membership; answers whether there was one.
+/// Removes a member, and returns whether the user was one.
 pub async fn delete_member(conn: &mut Conn, group: GroupId, user: UserId) -> Result<bool, Error> {
     use group_members as t;
     let row = t::table.filter(t::group_id.eq(group.get()).and(t::user_id.eq(user.get())));
@@ -173,7 +174,7 @@ pub async fn delete_member(conn: &mut Conn, group: GroupId, user: UserId) -> Res
     Ok(gone == 1)
 }
 
-/// Members by e-mail address, after one.
+/// Returns a page of members, ordered by e-mail address, after a cursor.
 pub async fn page_of_members(
     conn: &mut Conn,
     group: GroupId,

@@ -1,9 +1,10 @@
-//! Beginning an operation.
+//! Creates operations.
 //!
 //! Invariants
-//! - the row is there before the work begins, with the event that tells of it;
-//! - the intent of the call goes along with the operation once the row is there, and is closed with its end;
-//! - what is exclusive has one key on its gateway, in its workspace, by its name; everything else has one of its own.
+//! - the row and its `created` event are committed before the work begins;
+//! - once the row is stored, the operation owns the open audit entry of the call and closes it when it ends;
+//! - an exclusive operation is keyed by gateway, workspace and sandbox name; every other operation has a key of its
+//!   own.
 
 use std::future::Future;
 
@@ -29,16 +30,17 @@ use crate::upstream::said::harmless;
 
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 253;
-/// How often a key is looked at whose operation ends in the meantime.
+/// Attempts to insert an operation while active operations with the same key keep ending in between.
 const INSERT_TRIES_MAX: u32 = 3;
-/// Longest name of an actor, in characters.
+/// Longest stored name of an actor, in characters.
 const ACTOR_CHARS_MAX: usize = 254;
 
-/// Begins an operation and runs `work` as a task of this replica to its end. The call's open intent goes along with it.
+/// Creates an operation and runs `work` to its end in a task of this replica. The operation takes over the open audit
+/// entry of the call.
 ///
 /// # Errors
-/// `OPERATION_RUNNING` where it is exclusive and another one of its kind and sandbox is active; `BUSY` where too many
-/// run here; `DRAINING` where the process is to stop.
+/// `OPERATION_RUNNING` if the operation is exclusive and another one of its kind is active for its sandbox; `BUSY` if
+/// too many operations run in this process; `DRAINING` if the process is shutting down.
 pub async fn start<F, Fut>(ctx: &Ctx, new: New<'_>, work: F) -> Result<Operation, Error>
 where
     F: FnOnce(Running) -> Fut + Send + 'static,
@@ -52,7 +54,7 @@ where
     Ok(row)
 }
 
-/// Begins an operation whose work the caller does itself and ends by [`Running::finish`].
+/// Creates an operation whose work the caller does itself and ends with [`Running::finish`].
 ///
 /// # Errors
 /// As [`start`].
@@ -134,7 +136,7 @@ async fn insert(
     .await
 }
 
-/// The event of a change of an operation; never what its work has said.
+/// Emits the event of a change of an operation. It never contains output of its work.
 pub(super) async fn tell(
     tx: &mut Tx<'_>,
     ctx: &Ctx,
@@ -165,8 +167,8 @@ fn refused(new: &New<'_>, running: Option<&str>) -> Error {
     Error::refused(Reason::OperationRunning, why)
 }
 
-/// What no two active operations of a kind share: gateway, workspace and name of what is exclusive, and the operation's
-/// own id for everything else.
+/// Returns the key that is unique among the active operations of a kind: gateway, workspace and sandbox name if the
+/// operation is exclusive, otherwise gateway and the operation's own id.
 fn key(gateway: &str, new: &New<'_>, id: &str) -> String {
     let exclusive = new.exclusive && !new.sandbox.is_empty();
     let key = if exclusive {
@@ -177,7 +179,7 @@ fn key(gateway: &str, new: &New<'_>, id: &str) -> String {
     if key.chars().count() <= KEY_CHARS_MAX {
         return key;
     }
-    // Names that begin alike stay apart by the digest of the whole.
+    // Long names with a common prefix differ in the digest of the whole key.
     let digest = hex(&Sha256::digest(key.as_bytes()));
     let kept: String = key.chars().take(KEY_CHARS_MAX - digest.len() - 1).collect();
     format!("{kept}~{digest}")

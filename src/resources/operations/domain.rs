@@ -1,8 +1,9 @@
-//! Operations as callers see them: one, many, waiting for one, cancelling one.
+//! Operations as callers see them: get, list, wait, follow and cancel.
 //!
-//! Whoever began an operation sees it for good, by the id that never changes; others need to be operators on its gateway.
-//! What a command has said is shown to whoever ran it, as long as they hold any role on that gateway, and to its admins:
-//! a role that was taken away takes the output along, but not the knowledge of what one did oneself.
+//! The caller that began an operation can always see it: it is recognized by its principal id, which never changes.
+//! Other callers need the role `operator` on the gateway. The output of a command is shown to the caller that ran it,
+//! if it still has any role on the gateway, and to the gateway's admins. A caller that loses its role loses access to
+//! the output, but not to its own operation.
 
 use std::time::Duration;
 
@@ -26,13 +27,13 @@ use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 
-/// Longest time that a call waits for an operation.
+/// Longest time that a call may wait for an operation.
 pub const WAIT_MAX: Duration = Duration::from_mins(1);
-/// How long a call waits that does not say so: less than the half minute that many clients give a call.
+/// Wait if the request has no timeout: less than the 30 seconds that many clients allow for a call.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(25);
-/// Shortest time that may be asked for.
+/// Shortest time that a call may wait for an operation.
 pub const WAIT_MIN: Duration = Duration::from_secs(1);
-/// Length of a UUID, as it is written.
+/// Length of a UUID in its hyphenated form.
 const ID_CHARS: usize = 36;
 
 /// An operation as a caller sees it.
@@ -40,28 +41,28 @@ const ID_CHARS: usize = 36;
 pub struct Shown {
     /// The operation.
     pub operation: Operation,
-    /// Its result, where it has one that the caller may see.
+    /// Its result. `None` if it does not exist or the caller may not see it.
     pub result: Option<Value>,
-    /// There is a result, and it is not for this caller.
+    /// Whether it has a result that the caller may not see.
     pub withheld: bool,
 }
 
-/// Who looks at an operation.
+/// How the caller is related to an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Eye {
-    /// The operation is the caller's own.
+    /// Whether the operation is the caller's own.
     own: bool,
     /// The caller's role on its gateway.
     role: Role,
 }
 
 impl Eye {
-    /// Whether the caller may still see it at all.
+    /// Returns whether the caller can still see the operation.
     fn sees(self) -> bool {
         self.own || self.role >= Role::Operator
     }
 
-    /// Whether the caller may see a result.
+    /// Returns whether the caller can see a result. `keeps_output` says whether it is the output of a command.
     fn sees_result(self, keeps_output: bool) -> bool {
         if !keeps_output {
             return self.sees();
@@ -75,7 +76,7 @@ impl Eye {
     }
 }
 
-/// A valid id, in the one form that is stored.
+/// Parses an operation id and returns it in its stored form: hyphenated and in lower case.
 pub fn id(field: &str, text: &str) -> Result<String, Error> {
     let bad = || Error::invalid(field, "must be a UUID");
     let parsed = uuid::Uuid::try_parse(text).map_err(|_| bad())?;
@@ -85,7 +86,7 @@ pub fn id(field: &str, text: &str) -> Result<String, Error> {
     Ok(parsed.to_string())
 }
 
-/// How long to wait, from what a caller says; nothing is the default.
+/// Checks the timeout of a wait. `None` selects [`WAIT_DEFAULT`].
 pub fn timeout(field: &str, given: Option<Duration>) -> Result<Duration, Error> {
     let given = given.unwrap_or(WAIT_DEFAULT);
     if !(WAIT_MIN..=WAIT_MAX).contains(&given) {
@@ -99,27 +100,27 @@ pub(super) fn missing(id: &str) -> Error {
     Error::missing(Kind::Operation, id)
 }
 
-/// Loads one and checks it, in one: there is no way to one that was not checked.
+/// Loads an operation and authorizes the caller in one step, so that no operation is used unchecked.
 async fn load(pending: &Pending, id: &str) -> Result<(Ctx, Operation), Error> {
     let mut conn = pending.app().db.read().await?;
     let row = store::by_id(&mut conn, id).await?.ok_or_else(|| missing(id))?;
     drop(conn);
     match pending.of(row.owned_by(), row.gateway(), Role::Operator).await {
         Ok(ctx) => Ok((ctx, row)),
-        // An operation that the caller may not see is answered like one that does not exist.
+        // An operation that the caller may not see is reported as missing.
         Err(Error::Missing { .. } | Error::Denied { .. }) => Err(missing(id)),
         Err(error) => Err(error),
     }
 }
 
-/// The operation as its caller sees it now.
+/// Returns the operation as its caller may see it now.
 async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
     let eye = Eye::of(ctx, &row);
     if !eye.sees() {
         return Err(missing(&row.id));
     }
     if !(row.status.is_terminal() && eye.sees_result(row.keeps_output)) {
-        // A command that has failed has left no output.
+        // A failed command stores no output, so only a successful one has something to withhold.
         let withheld = row.status == Status::Succeeded;
         return Ok(Shown { operation: row, result: None, withheld });
     }
@@ -130,30 +131,30 @@ async fn shown(ctx: &Ctx, row: Operation) -> Result<Shown, Error> {
     });
     let mut result = result.transpose()?;
     if let Some(result) = result.as_mut().filter(|_| !eye.sees_result(true)) {
-        // How hooks went is for everybody who sees the operation; what they wrote is not.
+        // Every caller that can see the operation can see the outcome of its hooks, but not their output.
         super::result::withhold(result);
     }
     Ok(Shown { operation: row, result, withheld: false })
 }
 
-/// One by id.
+/// Returns an operation by its id.
 pub async fn get(pending: &Pending, id: &str) -> Result<Shown, Error> {
     let (ctx, row) = load(pending, id).await?;
     shown(&ctx, row).await
 }
 
-/// Which operations are asked for; none is any.
+/// Filter of a list of operations. `None` matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Filter {
-    /// On this gateway.
+    /// Only operations on this gateway.
     pub gateway: Option<String>,
-    /// In this state.
+    /// Only operations in this state.
     #[serde(serialize_with = "word")]
     pub status: Option<Status>,
-    /// Of this kind.
+    /// Only operations of this kind.
     #[serde(serialize_with = "kind_word")]
     pub kind: Option<OperationKind>,
-    /// Only the caller's own.
+    /// Only operations of the caller.
     pub mine_only: bool,
 }
 
@@ -178,15 +179,15 @@ fn kind_word<S: serde::Serializer>(
     kind.map(OperationKind::as_str).serialize(out)
 }
 
-/// Where a list goes on.
+/// Position of a page token.
 #[derive(Debug, Serialize, Deserialize)]
 struct Position {
     at_us: i64,
     id: String,
 }
 
-/// A page, the one begun last first, without results: the caller's own ones, and those of gateways on which it is
-/// operator; of gateways that are gone those of others are for global admins.
+/// Returns a page of operations without their results, newest first: the caller's own operations and those on gateways
+/// on which it is operator. Only global admins see other callers' operations on removed gateways.
 pub async fn list(
     ctx: &FleetCtx,
     filter: &Filter,
@@ -220,7 +221,7 @@ pub async fn list(
     Ok((page.collect(), next))
 }
 
-/// Waits until one has ended, or the time is over; answers it as it is then.
+/// Waits until an operation has ended or the timeout has passed, and returns its current state.
 pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Shown, Error> {
     let until = Instant::now() + timeout;
     let mut waiter = Waiter::new(pending.app(), id);
@@ -239,7 +240,7 @@ pub async fn wait(pending: &Pending, id: &str, timeout: Duration) -> Result<Show
         row = reload(&ctx, id).await?;
     }
     let answer = shown(&ctx, row).await?;
-    // After the last wait.
+    // The credential may have been revoked while the call waited.
     Sight::check(&ctx)?;
     Ok(answer)
 }
@@ -248,13 +249,13 @@ async fn reload(ctx: &Ctx, id: &str) -> Result<Operation, Error> {
     store::by_id(&mut ctx.db().read().await?, id).await?.ok_or_else(|| missing(id))
 }
 
-/// Follows one operation for a stream, each state as it comes, to its end.
+/// Follows an operation to its end for a stream and returns each of its states.
 #[derive(Debug)]
 pub struct Follower {
     ctx: Ctx,
     waiter: Waiter,
     id: String,
-    /// The state that the stream begins with, until it is sent.
+    /// First state of the stream, until it is sent.
     first: Option<Operation>,
     told: i64,
     ended: bool,
@@ -262,7 +263,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows from the present state on.
+    /// Starts with the current state.
     pub async fn start(pending: &Pending, id: &str) -> Result<Self, Error> {
         let waiter = Waiter::new(pending.app(), id);
         let (ctx, row) = load(pending, id).await?;
@@ -271,14 +272,14 @@ impl Follower {
         Ok(Self { ctx, waiter, id, first: Some(row), told: 0, ended: false, sight })
     }
 
-    /// The role on a gateway that it takes to see a state; none for the owner.
+    /// Returns the gateway and the role that a caller needs to see a state. `None` for the caller's own operation.
     #[must_use]
     pub fn needs(&self, shown: &Shown) -> Option<(GatewayId, Role)> {
         let row = &shown.operation;
         (!Eye::of(&self.ctx, row).own).then_some((row.gateway_id, Role::Operator))
     }
 
-    /// The next state; none after the end.
+    /// Returns the next state. `None` after the final one.
     pub async fn next(&mut self) -> Result<Option<Shown>, Error> {
         if self.ended {
             return Ok(None);
@@ -303,10 +304,11 @@ impl Follower {
     }
 }
 
-/// Asks one to stop. Its work is told at once where it runs here, and within a second elsewhere.
+/// Requests the cancellation of an operation. Its work is stopped at once if it runs in this process, and within a
+/// second on another replica.
 ///
 /// # Errors
-/// `OPERATION_ENDED` where it has.
+/// `OPERATION_ENDED` if it has already ended.
 pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
     let (ctx, row) = load(pending, id).await?;
     ctx.detail("type", row.kind.as_str());
@@ -327,7 +329,7 @@ pub async fn cancel(pending: &Pending, id: &str) -> Result<Shown, Error> {
             let why = format!("operation `{id}` has ended: {}", row.status);
             return Err(Error::refused(Reason::OperationEnded, why));
         }
-        // Somebody asked before.
+        // It was already being cancelled.
         return shown(&ctx, row).await;
     };
     ctx.app().part::<Operations>().feed.moved(id, row.version);

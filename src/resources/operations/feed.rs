@@ -1,9 +1,9 @@
-//! Wakes whoever waits for an operation.
+//! Wakes calls that wait for operations.
 //!
 //! Invariants
-//! - a wake-up carries no operation: who is woken reads the database;
-//! - what moves here wakes at once; what another replica moves does so by one query a process and second over all that
-//!   is waited for, and only while somebody waits.
+//! - a wake-up carries no operation: the woken call reads the database;
+//! - a change by this process wakes at once; for changes by other replicas, the process makes one query a second for
+//!   all operations that calls wait for, and only while a call waits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::db::Engine;
 use crate::error::Error;
 use crate::resources::operations::keeper::Operations;
 
-/// How late another replica's moves may be noticed.
+/// Poll interval: how late a change by another replica may be noticed.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// Ids that one query asks for.
+/// Most ids in one query.
 const POLL_IDS_MAX: usize = 1_000;
 
-/// What is waited for in this process.
+/// Operations that calls of this process wait for.
 #[derive(Debug, Default)]
 pub struct Feed {
     state: Mutex<Waiting>,
@@ -33,15 +33,15 @@ pub struct Feed {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By id: the last version that was noticed.
+    /// Last version that was noticed, by operation id.
     versions: HashMap<String, watch::Sender<i64>>,
     polling: bool,
-    /// How often the database was asked.
+    /// Number of polls of the database so far.
     polls: u64,
 }
 
 impl Feed {
-    /// An operation has this version now: called after the commit.
+    /// Reports the new version of an operation. Called after the commit.
     pub fn moved(&self, id: &str, version: i64) {
         if let Some(sender) = self.state.lock().versions.get(id) {
             sender.send_if_modified(|at| {
@@ -52,14 +52,14 @@ impl Feed {
         }
     }
 
-    /// How often this process has asked the database for what is waited for.
+    /// Returns how often this process has polled the database.
     #[must_use]
     pub fn polls(&self) -> u64 {
         self.state.lock().polls
     }
 }
 
-/// Somebody who waits for one operation.
+/// Waits for changes of one operation.
 #[derive(Debug)]
 pub struct Waiter {
     app: Arc<App>,
@@ -68,13 +68,13 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits for one from here on. Taken before reading, so that nothing comes in between unseen.
+    /// Registers a waiter. Call this before reading the operation, so that no change is missed.
     #[must_use]
     pub fn new(app: &Arc<App>, id: &str) -> Self {
         let mut waiting = app.part::<Operations>().feed.state.lock();
         let sender = waiting.versions.entry(id.to_owned()).or_insert_with(|| watch::Sender::new(0));
         let versions = sender.subscribe();
-        // On SQLite there is no other replica.
+        // SQLite allows only one replica, so there is nothing to poll for.
         if app.db.engine() == Engine::Postgres && !waiting.polling {
             waiting.polling = true;
             app.spawn(poll(Arc::clone(app)));
@@ -83,19 +83,19 @@ impl Waiter {
         Self { app: Arc::clone(app), id: id.to_owned(), versions }
     }
 
-    /// From here on what comes wakes.
+    /// Marks all changes so far as seen, so that only later ones wake.
     pub fn mark_seen(&mut self) {
         self.versions.borrow_and_update();
     }
 
-    /// Waits until it may have moved.
+    /// Waits until the operation may have changed.
     ///
     /// # Errors
-    /// `DRAINING` when the process is to stop: the wait can be resumed on another replica.
+    /// `DRAINING` if the process is shutting down: the caller can resume the wait on another replica.
     pub async fn moved(&mut self) -> Result<(), Error> {
         tokio::select! {
             biased;
-            // The sender stays as long as somebody waits.
+            // The sender lives as long as there is a waiter, so `changed` does not fail.
             _ = self.versions.changed() => Ok(()),
             () = self.app.stop.cancelled() => Err(Ended::Draining.into()),
         }
@@ -105,14 +105,14 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiting = self.app.part::<Operations>().feed.state.lock();
-        // Under the lock nobody else subscribes: the one that is left is this one.
+        // No receiver can subscribe while the lock is held, so the last receiver is this waiter's.
         if waiting.versions.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             waiting.versions.remove(&self.id);
         }
     }
 }
 
-/// Asks as long as somebody waits.
+/// Polls the versions of the operations until no call waits any more.
 async fn poll(app: Arc<App>) {
     loop {
         tokio::time::sleep(POLL_EVERY).await;

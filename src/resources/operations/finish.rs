@@ -1,8 +1,10 @@
-//! How an operation ends: its row, its event, its entry in the audit log, its metrics.
+//! Ends operations: row, event, audit entry and metrics.
 //!
 //! Invariants
-//! - the row and the event are one transaction, which is filtered on the fence: who has lost the lease writes nothing;
-//! - an end that can't be stored is tried again as long as the lease is kept, which it is until then.
+//! - the row and the event are written in one transaction that is filtered on the fence: a replica that lost its lease
+//!   writes nothing;
+//! - storing the end is retried while the lease is held, and the lease is renewed until the end is stored or the
+//!   retries are used up.
 
 use std::time::Duration;
 
@@ -25,28 +27,28 @@ use crate::resources::operations::keeper::Operations;
 use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
 use crate::upstream::said::harmless;
 
-/// How often an end is tried to be stored; after it the lease is let go, and another replica ends the operation.
+/// Attempts to store an end. After the last one the lease expires, and another replica ends the operation.
 const TRIES_MAX: u32 = 60;
-/// First wait after one that was not stored; it doubles.
+/// Wait before the first retry; it doubles with each retry.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest wait.
+/// Longest wait between two retries.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// gRPC's UNKNOWN.
+/// gRPC code of UNKNOWN.
 const CODE_UNKNOWN: i32 = 2;
 
-/// An end as it is stored.
+/// Outcome of an operation, ready to be stored.
 pub(super) enum Ended {
-    /// With the sealed result.
+    /// Success, with the sealed result.
     Done(Vec<u8>),
-    /// With the sealed result of what was done by then, where there is one.
+    /// Failure, with the sealed result of the parts that were done, if any.
     Failed(Failure, Option<Vec<u8>>),
 }
 
 impl Work {
-    /// Ends it, once.
+    /// Ends the operation and its audit entry. Callers make sure that this runs once.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost; otherwise that it could not be stored.
+    /// `Conflict` if the lease was lost; the storage error if the end could not be stored.
     pub(super) async fn end(&self, result: Result<Value, Failure>) -> Result<(), Error> {
         let ended = self.handed_over(&result).await;
         let ended = match ended {
@@ -67,7 +69,8 @@ impl Work {
         ended
     }
 
-    /// Work that stopped since the process ends is another replica's to go on with, where that can be.
+    /// Releases the lease of resumable work that stopped because the process is shutting down, so that another replica
+    /// resumes it. Returns `false` if the work ends here instead.
     async fn handed_over(&self, result: &Result<Value, Failure>) -> Result<bool, Error> {
         let stopped = matches!(result, Err(Failure { code: Code::Cancelled, .. }));
         if !(stopped && self.resumable && self.held.why() == Some(Stop::Draining)) {
@@ -92,7 +95,7 @@ impl Work {
         let row = loop {
             match write(&self.ctx, &self.held.id, self.held.fence, &ended).await {
                 Ok(Some(row)) => break row,
-                // Perhaps by the try before, whose answer was lost.
+                // The previous attempt may have stored the end although its response was lost.
                 Ok(None) if tries > 1 => break self.own_end().await?,
                 Ok(None) => return Err(self.lost()),
                 Err(error) if tries >= TRIES_MAX => return Err(error),
@@ -122,7 +125,7 @@ impl Work {
         Ok(())
     }
 
-    /// What is stored of a result. Work that stopped as it was told has failed for the reason that it was told.
+    /// Converts a result into what is stored. Cancelled work fails with the reason of the cancellation.
     fn ended(&self, result: Result<Value, Failure>) -> Ended {
         let mut failure = match result {
             Ok(value) => match self.sealed(value) {
@@ -169,7 +172,7 @@ impl Work {
         Error::conflict(Kind::Operation, &self.held.id)
     }
 
-    /// Closes the intent of the call that began it, where it had one.
+    /// Closes the audit entry of the call that began the operation, if it had one.
     async fn close(&self, ending: Ending, code: i32) {
         let entry = self.entry.lock().take();
         let Some(entry) = entry else { return };
@@ -180,7 +183,8 @@ impl Work {
     }
 }
 
-/// Stores the end of an operation with its event; none where it is another's or has ended.
+/// Stores the end of an operation with its event. Returns `None` if the lease was lost or the operation has already
+/// ended.
 async fn write(ctx: &Ctx, id: &str, fence: i64, ended: &Ended) -> Result<Option<Operation>, Error> {
     let write = async |tx: &mut Tx<'_>| write_in(tx, ctx, id, fence, ended).await;
     let written = ctx.transaction(write).await?;
@@ -190,12 +194,12 @@ async fn write(ctx: &Ctx, id: &str, fence: i64, ended: &Ended) -> Result<Option<
     Ok(written)
 }
 
-/// Wakes whoever waits for an end that was committed, or for its event.
+/// Wakes calls that wait for the operation. Called after the commit.
 pub(super) fn wake(ctx: &Ctx, row: &Operation) {
     ctx.app().part::<Operations>().feed.moved(&row.id, row.version);
 }
 
-/// The same inside a transaction; after the commit comes [`wake`].
+/// As `write`, inside a transaction. Call [`wake`] after the commit.
 pub(super) async fn write_in(
     tx: &mut Tx<'_>,
     ctx: &Ctx,
@@ -220,7 +224,7 @@ pub(super) async fn write_in(
     Ok(Some(row))
 }
 
-/// Counts an operation that has ended.
+/// Updates the metrics for an operation that has ended.
 pub(super) fn counted(row: &Operation, took: Duration) {
     let outcome = row.error_code.map_or("succeeded", Code::as_str);
     counter!(OPERATIONS, "type" => row.kind.as_str(), "outcome" => outcome).increment(1);

@@ -1,17 +1,19 @@
 //! Operations: work that outlives the call that began it.
 //!
 //! Invariants
-//! - an operation that is active has an owner, a replica, which holds a lease on it by its heartbeat on the database's
-//!   clock; only where that has expired another takes it over, or ends it as `orphaned`. How long it runs is no matter;
-//! - every write of an owner is filtered on the fence of its lease: one that was frozen past it writes nothing more;
-//! - of one kind, and of one named thing on one gateway and in one workspace, one operation is active at a time; what may
-//!   run in parallel never collides;
-//! - an operation ends once, whatever happens to its work, and its end is in the audit log and among the events, failures
-//!   also;
+//! - an active operation has an owner: a replica that holds and renews a lease on it, by the database's clock. Another
+//!   replica takes the operation over, or ends it as `orphaned`, only after the lease has expired. There is no limit on
+//!   how long an operation runs;
+//! - every write of an owner is filtered on the fence of its lease: a replica that was frozen beyond its lease writes
+//!   nothing more;
+//! - at most one exclusive operation of a kind is active for a sandbox name in a workspace of a gateway. Other
+//!   operations run in parallel and never conflict;
+//! - an operation ends exactly once, even if its work panics or its replica crashes. Its end, success or failure, is in
+//!   the audit log and emitted as an event;
 //! - work stops when its caller loses the right to it: its credential is revoked, or its role no longer suffices;
-//! - results are sealed at rest and bounded; what a command has said is shown to whoever ran it and to admins of the
-//!   gateway, by ids that never change;
-//! - no client makes a query a second: a process polls once for all that wait.
+//! - results are sealed at rest and limited in size. The output of a command is shown to the caller that ran it and to
+//!   admins of the gateway, identified by ids that never change;
+//! - waiting clients do not each poll the database: a process polls once a second for all of them.
 
 mod begin;
 pub mod domain;
@@ -43,17 +45,17 @@ pub use self::begin::{begin, start};
 pub use self::run::Running;
 pub use self::store::Operation;
 
-/// Most bytes of what a takeover needs to go on.
+/// Most bytes of the input that a takeover needs.
 pub const INPUT_BYTES_MAX: usize = 2 << 20;
-/// Longest text of a failure or of a progress, in characters.
+/// Longest text of a failure or a progress message, in characters.
 pub const TEXT_CHARS_MAX: usize = 500;
 /// Longest name of a step, in characters.
 pub const STEP_CHARS_MAX: usize = 1_000;
 
 words! {
-    /// What an operation does.
+    /// Kind of an operation.
     pub enum OperationKind {
-        /// Makes a sandbox.
+        /// Creates a sandbox.
         Sandbox = "sandbox",
         /// Runs a command in a sandbox.
         Exec = "exec",
@@ -61,7 +63,7 @@ words! {
 }
 
 impl OperationKind {
-    /// Every audit action that begins one of this kind.
+    /// Returns the audit action that begins an operation of this kind.
     #[must_use]
     pub fn action(self) -> Action {
         match self {
@@ -70,7 +72,8 @@ impl OperationKind {
         }
     }
 
-    /// Whether another replica can go on with one. A running command cannot: its output went with the connection.
+    /// Returns whether another replica can resume the work. It cannot resume a running command, whose output is lost
+    /// with the connection.
     #[must_use]
     pub fn is_resumable(self) -> bool {
         match self {
@@ -81,25 +84,25 @@ impl OperationKind {
 }
 
 words! {
-    /// Why an operation failed, for programs.
+    /// Machine-readable reason of a failure.
     pub enum Code {
-        /// A fault of the server.
+        /// Internal error of the server.
         Internal = "internal",
-        /// It took too long.
+        /// The work timed out.
         Timeout = "timeout",
-        /// Somebody cancelled it.
+        /// The operation was cancelled.
         Cancelled = "cancelled",
-        /// Its replica went away, and nobody could go on with it.
+        /// Its replica crashed or stopped, and no other replica could resume it.
         Orphaned = "orphaned",
-        /// The gateway did not answer.
+        /// The gateway did not respond.
         GatewayUnreachable = "gateway_unreachable",
-        /// The gateway or a rule of ours did not allow it.
+        /// The gateway or a rule of Shoreguard rejected it.
         Refused = "refused",
     }
 }
 
 impl Code {
-    /// The gRPC status that the audit log shows.
+    /// Returns the gRPC status that the audit log shows.
     #[must_use]
     pub fn grpc(self) -> i32 {
         match self {
@@ -116,44 +119,46 @@ impl Code {
 /// An operation to begin.
 #[derive(Debug)]
 pub struct New<'a> {
-    /// What it does.
+    /// Its kind.
     pub kind: OperationKind,
-    /// The workspace; empty is `default`.
+    /// The workspace. Empty selects `default`.
     pub workspace: &'a str,
-    /// The sandbox; empty where the gateway is to name it.
+    /// The sandbox. Empty if the gateway chooses the name.
     pub sandbox: &'a str,
-    /// Whether no other one of the kind may be active for the same sandbox; without a name there is no same one.
+    /// Whether only one operation of this kind may be active for the sandbox. Has no effect without a sandbox name.
     pub exclusive: bool,
-    /// Whether its result is what a command has said.
+    /// Whether its result is the output of a command.
     pub keeps_output: bool,
-    /// What a takeover needs to go on, at most [`INPUT_BYTES_MAX`]. It is sealed, and gone with the end.
+    /// Input that a takeover needs, at most [`INPUT_BYTES_MAX`]. It is stored sealed and deleted when the operation
+    /// ends.
     pub input: Option<Vec<u8>>,
 }
 
-/// Why work has failed.
+/// Failure of the work of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// For programs.
+    /// Machine-readable reason.
     pub code: Code,
-    /// For people: no secret, and what a gateway said is cut and without control characters when it is stored.
+    /// Message for people. It contains no secret; text from a gateway is truncated and stripped of control characters
+    /// when it is stored.
     pub message: String,
-    /// How the parts went that were done by then, where there are some: kept and shown as a result is.
+    /// Outcome of the parts that were done, if any. Stored and shown like a result.
     pub result: Option<Value>,
 }
 
 impl Failure {
-    /// One of a code.
+    /// Creates a failure without a result.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), result: None }
     }
 
-    /// The work has seen that it was cancelled, and stopped.
+    /// Failure of work that stopped because it was cancelled.
     #[must_use]
     pub fn cancelled() -> Self {
         Self::new(Code::Cancelled, "the operation was cancelled")
     }
 
-    /// The same, and how the parts went that were done by then; what it had said of them before stays.
+    /// Adds the outcome of the parts that were done. A result that is already set stays.
     #[must_use]
     pub fn with(mut self, result: Value) -> Self {
         self.result.get_or_insert(result);

@@ -1,4 +1,4 @@
-//! Patience of an operation with a gateway or a database that is away for a moment.
+//! Retries of an operation while a gateway or the database is unavailable.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::Running;
 use super::keeper::Stop;
 use crate::error::{Error, Kind, Said};
 
-/// How long something is tried; the last try, which has bounds of its own, may end after it.
+/// Time after which no retry is started. The last attempt has timeouts of its own and may end later.
 const TIME: Duration = Duration::from_mins(1);
-/// How long it rests in between.
+/// Pause between two attempts.
 const REST: Duration = Duration::from_secs(1);
 
-/// Whether an error leaves no doubt that nothing was done, and that another try would not do it.
+/// Returns whether the request certainly had no effect and a retry would fail the same way.
 #[must_use]
 pub fn is_final(error: &Error) -> bool {
     match error {
@@ -28,7 +28,7 @@ pub fn is_final(error: &Error) -> bool {
             | Said::Exhausted
             | Said::Unimplemented => true,
         },
-        // Of ours: the gateway may have done it before its answer was one too many.
+        // Shoreguard's own errors: the gateway may have acted before the call failed.
         Error::Unavailable { .. }
         | Error::Late { .. }
         | Error::Exhausted { .. }
@@ -45,16 +45,16 @@ pub fn is_final(error: &Error) -> bool {
     }
 }
 
-/// Whether another replica is to go on with it.
+/// Returns whether another replica resumes the operation: this one is shutting down or has lost its lease.
 #[must_use]
 pub fn is_anothers(running: &Running) -> bool {
     matches!(running.why(), Some(Stop::Draining | Stop::LeaseLost))
 }
 
-/// Tries something for a minute.
+/// Retries `attempt` for a minute.
 ///
 /// # Errors
-/// What can't get better, or the last one; `Conflict` once another replica is to go on.
+/// The first error that a retry cannot fix, or the last one; `Conflict` if another replica resumes the operation.
 pub async fn patiently<T, F, Fut>(running: &Running, mut attempt: F) -> Result<T, Error>
 where
     F: FnMut() -> Fut,

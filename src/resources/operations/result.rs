@@ -1,18 +1,18 @@
-//! Results as they are kept: bounded, and cut where they are longest. Pure.
+//! Limits the size of stored results by cutting their longest texts. Pure.
 
 use serde_json::{Map, Value, json};
 
-/// Largest result that is kept, as JSON.
+/// Largest stored result, in bytes of JSON.
 pub(super) const RESULT_BYTES_MAX: usize = 65_536;
-/// What is left of a text that is cut, in characters.
+/// Length to which a top-level text is cut, in characters.
 const CUT_CHARS: usize = 8_000;
-/// What may be cut, in this order, until the rest fits.
+/// Fields that may be cut, in the order in which they are cut until the result fits.
 const CUT_FIRST: [&str; 4] = ["stdout", "stderr", "output", "logs"];
-/// What is left of texts deeper inside, such as the outputs of hooks, in characters: all of them are cut alike, further
-/// and further, so that how each part went is never what is missing.
+/// Lengths to which nested texts, such as the output of hooks, are cut, in characters. All of them are cut alike, to
+/// the next length if the result still does not fit, so that the status of each part is never lost.
 const CUT_INSIDE_CHARS: [usize; 3] = [1_000, 100, 0];
 
-/// A result as it is kept: an object that fits, with `truncated` where something is missing.
+/// Returns the result as it is stored: an object within the size limit, with `truncated` if something was cut.
 pub(super) fn fitted(result: Value) -> Value {
     let mut object = match result {
         Value::Object(object) => object,
@@ -46,7 +46,7 @@ pub(super) fn fitted(result: Value) -> Value {
     json!({ "truncated": true, "error": format!("the result is larger than {RESULT_BYTES_MAX} bytes") })
 }
 
-/// Takes out what commands wrote, and says so.
+/// Removes the output of commands from a result and sets `outputs_withheld`.
 pub(super) fn withhold(result: &mut Value) {
     if cut_inside(result, 0)
         && let Value::Object(object) = result
@@ -55,7 +55,7 @@ pub(super) fn withhold(result: &mut Value) {
     }
 }
 
-/// Cuts the texts that may be cut of every object inside a value; answers whether one was longer.
+/// Cuts the nested texts that may be cut. Returns whether any was too long.
 fn cut_inside(value: &mut Value, chars: usize) -> bool {
     let mut cut = false;
     match value {
@@ -91,7 +91,7 @@ fn fits(object: &Map<String, Value>) -> bool {
 mod tests {
     use super::*;
 
-    /// A result whose JSON has this many bytes.
+    /// Returns a result whose JSON has this many bytes.
     fn of(bytes: usize) -> Value {
         let empty = json!({ "stdout": "" }).to_string().len();
         json!({ "stdout": "a".repeat(bytes - empty) })
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn escapes_count_as_they_are_stored() {
-        // Each of these is six bytes of JSON: also cut to the bound they are too many in all four.
+        // Each character takes six bytes of JSON, so all four texts exceed the limit even after they are cut.
         let long = "\u{1}".repeat(20_000);
         let result = json!({ "stdout": long, "stderr": long, "output": long, "logs": long });
         assert_eq!(fitted(result)["stdout"], Value::Null);

@@ -1,9 +1,10 @@
-//! The right of work to go on: the credential that began it and the role of its caller.
+//! The right of an operation's work to continue: the credential that began it and the role of its caller.
 //!
 //! Invariants
-//! - work stops within a second of its caller losing the right to it, as if it was cancelled: what it made is undone;
-//! - the replica that runs it remembers the credential in memory. What another replica can go on with has it in its
-//!   sealed input, too, so that a takeover checks it again; without it, the principal and its role are checked;
+//! - work stops within a second after its caller loses the right to it, as if it was cancelled: it undoes what it has
+//!   done;
+//! - the replica that runs the work keeps the credential in memory. The sealed input of a resumable operation contains
+//!   it too, so that a takeover checks it again; without it, a takeover checks the principal and its role;
 //! - a lost right is stored as `cancelling`, so that a takeover undoes the work.
 
 use std::sync::Arc;
@@ -26,11 +27,12 @@ use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 
-/// Begins an input that holds a credential. Without it the input is that of an older build.
+/// Prefix of an input that holds a credential. An input without it was stored by an older build or by the server
+/// itself.
 const MARK: &[u8] = b"began ";
 
 impl OperationKind {
-    /// The least role on the gateway that its work needs for as long as it runs.
+    /// Returns the least role on the gateway that the work needs while it runs.
     #[must_use]
     pub fn least_role(self) -> Role {
         match self {
@@ -39,7 +41,7 @@ impl OperationKind {
     }
 }
 
-/// A credential as the input of an operation holds it; the row has the principal.
+/// The credential as stored in the input of an operation. The principal is in the row.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Stored {
     version: Option<i64>,
@@ -47,12 +49,12 @@ struct Stored {
     bound: Option<i64>,
 }
 
-/// A credential of which only the principal is known.
+/// Returns a credential of which only the principal is known.
 fn unknown(principal: PrincipalId) -> Began {
     Began { principal, version: None, session: None, bound: None }
 }
 
-/// The right that work on a row needs.
+/// Returns the right that the work of an operation needs.
 pub(super) fn right(row: &Operation, began: Began) -> Right {
     Right { began, on: row.gateway_id, least: row.kind.least_role() }
 }
@@ -67,7 +69,7 @@ pub(super) fn seal(
     app.master.seal(&aad("input", id), &joined(began, input)?)
 }
 
-/// Opens the input of an operation that is taken over; answers the credential that began it, too.
+/// Opens the input of an operation that is taken over. Returns the credential that began it, and the input.
 pub(super) fn open(
     app: &App,
     row: &Operation,
@@ -78,7 +80,8 @@ pub(super) fn open(
     Ok((began_with(row, stored), input.to_vec()))
 }
 
-/// The credential that began an operation that is taken over without an input.
+/// Returns what the row says about the credential that began an operation: its principal. For takeovers without an
+/// input.
 pub(super) fn of_row(row: &Operation) -> Option<Began> {
     began_with(row, None)
 }
@@ -101,7 +104,7 @@ fn joined(began: Option<&Began>, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Err
     let (session, bound) = (session.map(SessionId::get), bound.map(GatewayId::get));
     let stored = Stored { version, session, bound };
     let stored = serde_json::to_vec(&stored).map_err(Error::internal)?;
-    // In one piece: what a vector leaves behind when it grows is not wiped.
+    // One allocation: when a vector grows, the memory that it leaves is not wiped.
     let parts: [&[u8]; 4] = [MARK, &stored, b"\n", input];
     let mut plain = Zeroizing::new(Vec::with_capacity(parts.iter().map(|part| part.len()).sum()));
     for part in parts {
@@ -118,7 +121,7 @@ fn parted(plain: &[u8]) -> Result<(Option<Stored>, &[u8]), Error> {
     Ok((Some(stored), &rest[end + 1..]))
 }
 
-/// Stores for each operation whose right was lost that it is to stop, and tells of it.
+/// Marks operations whose right was lost as cancelling, and emits the events.
 pub(super) async fn store_lost(app: &Arc<App>, held: &[Arc<Held>]) -> Result<(), Error> {
     let ctx = Ctx::system(app, "operation-rights");
     for (held, gateway) in held.iter().filter_map(|held| Some((held, held.to_store()?))) {
@@ -156,7 +159,7 @@ mod tests {
             let began = Began { principal, version, session, bound };
             for input in [b"".as_slice(), b"{}", b"a\nb", MARK] {
                 let plain = joined(Some(&began), input).unwrap();
-                // What the column has room for beside the longest input, and what sealing adds.
+                // The column has room for this much besides the longest input and the overhead of sealing.
                 assert!(plain.len() - input.len() < 256);
                 let (stored, back) = parted(&plain).unwrap();
                 let stored = stored.unwrap();
@@ -165,7 +168,7 @@ mod tests {
                 assert_eq!(stored.bound, bound.map(GatewayId::get));
             }
         }
-        // Of an older build, or begun by the server itself.
+        // Stored by an older build, or by the server itself.
         let plain = joined(None, b"{\"new\":1}").unwrap();
         let (stored, input) = parted(&plain).unwrap();
         assert!(stored.is_none());

@@ -1,4 +1,4 @@
-//! `OperationService` on the wire.
+//! gRPC implementation of `OperationService`.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::streams::{Stream, call_stream};
 use crate::rpc::wire;
 
-/// Longest name of a gateway that is looked for, in characters.
+/// Longest gateway name in a filter, in characters.
 const GATEWAY_CHARS_MAX: usize = 253;
 
 /// The service.
 #[derive(Debug)]
 pub struct Operations(Arc<App>);
 
-/// The service, to be mounted.
+/// Creates the service for the gRPC router.
 pub fn service(app: &Arc<App>) -> OperationServiceServer<Operations> {
     let limit = app.config.server.message_bytes_max();
     OperationServiceServer::new(Operations(Arc::clone(app))).max_decoding_message_size(limit)
@@ -207,7 +207,7 @@ impl From<Code> for pb::OperationErrorCode {
     }
 }
 
-/// A result on the wire; what is stored is an object.
+/// Converts a result for the response. A stored result is an object.
 fn structure(result: Value) -> prost_types::Struct {
     let Value::Object(object) = result else { return prost_types::Struct::default() };
     let fields = object.into_iter().map(|(key, value)| (key, value_of(value))).collect();

@@ -1,8 +1,8 @@
-//! The work of an operation, and what it can do.
+//! The running work of an operation: progress, checkpoints, cancellation and end.
 //!
 //! Invariants
-//! - work that is dropped, panics or does not stop when told has failed;
-//! - what it writes is durable when that answers, and refused once its lease is another's.
+//! - work that is dropped, panics or ignores a request to stop has failed;
+//! - a write of the work is durable once its call returns, and is rejected once another replica holds the lease.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -30,7 +30,7 @@ use crate::resources::operations::keeper::Operations;
 use crate::seal::Aad;
 use crate::upstream::said::harmless;
 
-/// How long work that was told to stop may take to do so, where it asks for no more.
+/// Default time that work may take to stop.
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// Longest name of a sandbox or workspace, in characters.
 pub(super) const NAME_CHARS_MAX: usize = 253;
@@ -39,21 +39,21 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Where an operation's sealed columns belong.
+/// Returns the associated data under which a column of an operation is sealed.
 pub(super) fn aad<'a>(column: &'a str, id: &'a str) -> Aad<'a> {
     Aad { table: "operations", column, row: id, destination: "" }
 }
 
-/// The work of an operation, as it is handed to whoever does it. Clones are of the same work; when the last is dropped
-/// without an end, it has failed.
+/// Handle of an operation's work. Clones share the work; if the last clone is dropped before the work has ended, the
+/// operation fails.
 #[derive(Debug, Clone)]
 pub struct Running {
     pub(super) work: Arc<Work>,
-    // The last of these ends the work, while the work itself goes on to be written.
+    // Dropping the last clone ends the operation. The drop handler keeps `work` alive until the end is stored.
     _last: Arc<Last>,
 }
 
-/// What belongs to one piece of work.
+/// State of one operation's work, shared by its handles.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) ctx: Ctx,
@@ -66,7 +66,7 @@ pub(super) struct Work {
     pub(super) resumable: bool,
     pub(super) entry: Mutex<Option<OpenEntry>>,
     pub(super) ended: AtomicBool,
-    /// How long it may take to stop once it was cancelled, in milliseconds.
+    /// Time that the work may take to stop after a cancellation, in milliseconds.
     grace_ms: AtomicU64,
 }
 
@@ -85,7 +85,7 @@ impl Drop for Last {
         };
         let app = Arc::clone(work.ctx.app());
         app.spawn(async move {
-            // What stands in the way was told where it was met.
+            // The error was already logged.
             let _ = work.end(Err(failure)).await;
         });
     }
@@ -96,7 +96,7 @@ impl Work {
         self.sandbox.lock()
     }
 
-    /// As the audit log names what it is about.
+    /// Returns the target of the audit entry.
     pub(super) fn target(&self) -> String {
         let (workspace, name) = (self.workspace.clone(), self.sandbox().clone());
         SandboxName { workspace, name }.to_string()
@@ -104,7 +104,7 @@ impl Work {
 }
 
 impl Running {
-    /// From a row that this replica holds.
+    /// Creates the handle for a row whose lease this replica holds, and registers the lease for renewal.
     pub(super) fn of(
         ctx: Ctx,
         row: &Operation,
@@ -147,21 +147,21 @@ impl Running {
         &self.work.held.id
     }
 
-    /// In whose name the work is done, and on which gateway.
+    /// The context of the call: its caller and its gateway.
     #[must_use]
     pub fn ctx(&self) -> &Ctx {
         &self.work.ctx
     }
 
-    /// Cancelled when the work is to stop; [`Running::why`] tells why. It has half a minute to do so, and answers
-    /// [`Failure::cancelled`], or its result where it was done by then.
+    /// Cancelled when the work must stop; [`Running::why`] returns the reason. The work then has 30 seconds to return
+    /// [`Failure::cancelled`], or its result if it was already done.
     #[must_use]
     pub fn cancel(&self) -> &CancellationToken {
         &self.work.held.token
     }
 
-    /// What was cancelled may take so long to undo what it has done, instead of half a minute. Where the replica stops or
-    /// has lost its lease nothing is to be undone, and it stays half a minute.
+    /// Sets how long cancelled work may take to undo what it has done, instead of 30 seconds. If the replica is
+    /// shutting down or has lost its lease, nothing must be undone, and 30 seconds apply.
     pub fn may_undo_for(&self, grace: Duration) {
         self.work.grace_ms.store(millis(grace), Ordering::Relaxed);
     }
@@ -175,17 +175,17 @@ impl Running {
         }
     }
 
-    /// Why the work is to stop, once it is: only what was cancelled is to be undone.
+    /// Returns why the work must stop, or `None` if it may continue. Only cancelled work undoes what it has done.
     #[must_use]
     pub fn why(&self) -> Option<Stop> {
         self.work.held.why()
     }
 
-    /// Whether the lease is still held, for all that is known here: what to ask right before something is sent that can't
-    /// be taken back. [`Running::step`] asks the database.
+    /// Checks that the lease is still held as far as this replica knows. Call this right before sending a request that
+    /// cannot be undone. [`Running::step`] checks the lease in the database.
     ///
     /// # Errors
-    /// `Conflict` where it may be another's: the work must stop.
+    /// `Conflict` if another replica may hold the lease: the work must stop.
     pub fn still_mine(&self) -> Result<(), Error> {
         if self.work.held.is_held(self.ctx().app().clock.since_boot()) {
             return Ok(());
@@ -193,21 +193,21 @@ impl Running {
         Err(Error::conflict(Kind::Operation, self.id()))
     }
 
-    /// Whether the work may do what it has not done yet and cannot take back: the lease is held, and nothing has stopped
-    /// the work. Asked right before the act, after the last wait.
+    /// Checks that the work may begin an action that it cannot undo: the lease is held, and nothing has stopped the
+    /// work. Call this right before the action, after the last `await`.
     ///
     /// # Errors
-    /// `Conflict` if the lease may be another's, `cancelled` if the work was stopped.
+    /// `Conflict` if another replica may hold the lease, `cancelled` if the work was stopped.
     pub fn may_begin(&self) -> Result<(), Failure> {
         self.still_mine()?;
         if self.cancel().is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
     }
 
-    /// Tells how far the work is, in per cent; there are no more than 100. One commit each: for steps, not for
+    /// Stores the progress in percent, at most 100, with a message. Each call is one commit: use it for steps, not for
     /// bytes.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost or the operation has ended.
+    /// `Conflict` if the lease was lost or the operation has ended.
     pub async fn progress(&self, percent: u8, message: &str) -> Result<(), Error> {
         let message = harmless(message, TEXT_CHARS_MAX);
         let percent = Some(i32::from(percent.min(100)));
@@ -215,10 +215,10 @@ impl Running {
             .await
     }
 
-    /// Keeps where the work is, for a takeover. Durable when it answers.
+    /// Stores the current step for a takeover. Durable when this returns.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost or the operation has ended: the work must stop.
+    /// `Conflict` if the lease was lost or the operation has ended: the work must stop.
     pub async fn step(&self, step: &str) -> Result<(), Error> {
         if step.chars().count() > STEP_CHARS_MAX {
             return Err(Error::internal("the name of a step is too long"));
@@ -226,10 +226,10 @@ impl Running {
         self.mark(Mark { step: Some(step), ..Mark::default() }).await
     }
 
-    /// Keeps where the work is, and with what a takeover goes on from there.
+    /// Stores the current step, and the input with which a takeover resumes from it.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost or the operation has ended.
+    /// `Conflict` if the lease was lost or the operation has ended.
     pub async fn step_with(&self, step: &str, input: &[u8]) -> Result<(), Error> {
         if input.len() > INPUT_BYTES_MAX {
             return Err(Error::internal("the input of an operation is too long"));
@@ -238,11 +238,11 @@ impl Running {
         self.mark(Mark { step: Some(step), input: Some(&sealed), ..Mark::default() }).await
     }
 
-    /// Keeps where the work is in the transaction of what it has done, or only proves there that the lease is still held.
-    /// After the commit the version goes to [`Running::committed`].
+    /// Stores the current step in the transaction of the work itself. Without a step, only checks there that the lease
+    /// is still held. Pass the returned version to [`Running::committed`] after the commit.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost or the operation has ended: nothing of the transaction may stay.
+    /// `Conflict` if the lease was lost or the operation has ended: the transaction must be rolled back.
     pub async fn step_in(&self, conn: &mut Conn, step: Option<&str>) -> Result<i64, Error> {
         if step.is_some_and(|step| step.chars().count() > STEP_CHARS_MAX) {
             return Err(Error::internal("the name of a step is too long"));
@@ -252,15 +252,16 @@ impl Running {
         version.ok_or_else(|| Error::conflict(Kind::Operation, self.id()))
     }
 
-    /// What was kept in a transaction is there: whoever watches is told.
+    /// Wakes calls that wait for the operation, after the transaction of [`Running::step_in`] was committed.
     pub fn committed(&self, version: i64) {
         self.ctx().app().part::<Operations>().feed.moved(self.id(), version);
     }
 
-    /// The gateway has named the sandbox: the operation, its events and the audit log name it from here on.
+    /// Stores the sandbox name that the gateway has chosen. The operation, its events and its audit entry show it from
+    /// now on.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost or the operation has ended.
+    /// `Conflict` if the lease was lost or the operation has ended.
     pub async fn named(&self, sandbox: &str) -> Result<(), Error> {
         let sandbox = harmless(sandbox, NAME_CHARS_MAX);
         sandbox.clone_into(&mut self.work.sandbox());
@@ -278,10 +279,10 @@ impl Running {
         self.moved(version)
     }
 
-    /// The work begins.
+    /// Marks the operation as running.
     ///
     /// # Errors
-    /// `Conflict` where it is to stop before it has begun, or the lease was lost.
+    /// `Conflict` if it was cancelled before it began, or the lease was lost.
     async fn run(&self) -> Result<(), Error> {
         let (ctx, held) = (self.ctx(), &self.work.held);
         let mut conn = ctx.db().write().await?;
@@ -296,10 +297,10 @@ impl Running {
         Ok(())
     }
 
-    /// Ends the operation with its result, or with why there is none.
+    /// Ends the operation with a result or a failure.
     ///
     /// # Errors
-    /// `Conflict` where the lease was lost, or it has ended before.
+    /// `Conflict` if the lease was lost or the operation has already ended.
     pub async fn finish(self, result: Result<Value, Failure>) -> Result<(), Error> {
         if self.work.ended.swap(true, Ordering::AcqRel) {
             return Err(Error::conflict(Kind::Operation, self.id()));
@@ -307,21 +308,21 @@ impl Running {
         self.work.end(result).await
     }
 
-    /// Does the work to its end, whatever that is.
+    /// Marks the operation as running, runs the work and ends the operation.
     pub(super) async fn through(self, work: impl Future<Output = Result<Value, Failure>>) {
         let result = match self.run().await {
-            // Nothing was done yet, so that nothing is to be undone.
+            // Nothing was done yet, so nothing must be undone.
             Ok(()) if self.cancel().is_cancelled() => Err(Failure::cancelled()),
             Ok(()) => self.bounded(work).await,
             // It may have been cancelled before it began.
             Err(Error::Conflict { .. }) => Err(Failure::cancelled()),
             Err(error) => Err(error.into()),
         };
-        // What stands in the way was told where it was met.
+        // The error was already logged.
         let _ = self.finish(result).await;
     }
 
-    /// Work that was taken over goes on where it was.
+    /// Runs the rest of the work after a takeover and ends the operation.
     pub(super) async fn onwards(self, work: impl Future<Output = Result<Value, Failure>>) {
         let result = self.bounded(work).await;
         let _ = self.finish(result).await;
@@ -341,7 +342,7 @@ impl Running {
         }
         let mut told = self.why();
         loop {
-            // That a lease was lost meanwhile ends the patience with what is undone.
+            // The reason may change to a lost lease, which shortens the time to stop.
             match tokio::time::timeout(self.grace(), &mut work).await {
                 Ok(result) => return result.unwrap_or_else(panicked),
                 Err(_) if told == self.why() => break,

@@ -21,14 +21,14 @@ impl Sight {
         let (on, least) = match (own, there) {
             (true, _) => (None, Role::None),
             (false, true) => (Some(row.gateway_id), Role::Operator),
-            // Only global admins see what is kept of a gateway that was removed.
+            // Only global admins see operations of a removed gateway.
             (false, false) => (None, Role::Admin),
         };
         let live = ctx.caller().map(|caller| ctx.app().live.enter(caller.clone(), on, least));
         Self { live }
     }
 
-    /// Waits until the right is lost, and returns the refusal.
+    /// Waits until the right is lost and returns the error of the call.
     pub(super) async fn lost(&self, ctx: &Ctx, id: &str) -> Error {
         match &self.live {
             None => std::future::pending().await,
@@ -37,13 +37,13 @@ impl Sight {
         let why = self.live.as_ref().and_then(LiveStream::why);
         match why {
             None => missing(id),
-            // As for every other call: without a role the gateway does not exist.
+            // As for every other call: a caller without a role gets `NOT_FOUND`.
             Some(Ended::GatewayGone) if ctx.role_now() == Role::None => missing(id),
             Some(why) => why.into(),
         }
     }
 
-    /// Refuses a caller whose credential has ended: called after the last wait, before the answer.
+    /// Rejects a caller whose credential is no longer valid. Call this after the last wait, before the response.
     ///
     /// # Errors
     /// `CREDENTIAL_INVALID`.

@@ -1,42 +1,42 @@
-//! The states of an operation, and what moves it from one to another. Pure.
+//! State machine of an operation. Pure.
 //!
 //! Invariants
-//! - from an end nothing leads anywhere;
-//! - what was asked to stop may still succeed: the work may have been done by then.
+//! - `succeeded` and `failed` are final;
+//! - an operation that is being cancelled may still succeed: its work may have been done already.
 
 use crate::words;
 
 words! {
-    /// How far an operation is.
+    /// State of an operation.
     pub enum Status {
-        /// It is stored, and its work has not begun.
+        /// Stored; its work has not begun.
         Pending = "pending",
         /// Its work has begun.
         Running = "running",
-        /// It was asked to stop.
+        /// Its work was asked to stop.
         Cancelling = "cancelling",
-        /// It has done what it was to do.
+        /// Its work is done.
         Succeeded = "succeeded",
-        /// It has not.
+        /// Its work failed, or was cancelled.
         Failed = "failed",
     }
 }
 
-/// What happens to an operation.
+/// Transition of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
     /// Its work begins.
     Run,
-    /// Somebody asks it to stop.
+    /// A caller cancels it.
     Cancel,
     /// Its work is done.
     Succeed,
-    /// Its work has failed or was stopped.
+    /// Its work fails, or has stopped.
     Fail,
 }
 
 impl Status {
-    /// Whether it has ended.
+    /// Returns whether the state is final.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         match self {
@@ -45,7 +45,7 @@ impl Status {
         }
     }
 
-    /// Where a move leads from here; none where it is not possible.
+    /// Returns the state after a transition. `None` if the transition is not possible.
     #[must_use]
     pub fn after(self, what: Move) -> Option<Self> {
         match (self, what) {
@@ -63,7 +63,7 @@ impl Status {
 }
 
 impl Move {
-    /// The words of the states that it is possible from: what an update filters on.
+    /// Names of the states from which the transition is possible. Updates filter on them.
     #[must_use]
     pub fn from(self) -> Vec<&'static str> {
         let possible = |status: &&Status| status.after(self).is_some();
@@ -71,7 +71,7 @@ impl Move {
     }
 }
 
-/// The words of the states that are no end.
+/// Names of the states that are not final.
 #[must_use]
 pub fn active() -> Vec<&'static str> {
     Move::Fail.from()

@@ -1,7 +1,7 @@
-//! Operations as rows. What is secret is sealed before it comes here.
+//! Rows of operations. Secrets are sealed by the callers.
 //!
-//! Each write of an owner asks for the fence of its lease; whatever moves an operation on also asks for the states that
-//! the move is possible from.
+//! Each write of an owner filters on the fence of its lease. Each transition also filters on the states from which it
+//! is possible.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -22,70 +22,70 @@ use crate::error::Error;
 pub struct Operation {
     /// A UUID.
     pub id: String,
-    /// How far it is.
+    /// Its state.
     pub status: Status,
-    /// What it does.
+    /// Its kind.
     #[diesel(column_name = resource_type)]
     pub kind: OperationKind,
-    /// How much of it is done, in per cent.
+    /// Progress in percent.
     #[diesel(column_name = progress_pct)]
     pub percent: i32,
-    /// What it is doing.
+    /// Progress message.
     #[diesel(column_name = progress_msg)]
     pub message: Option<String>,
-    /// Why it failed, for people.
+    /// Failure message for people.
     pub error_message: Option<String>,
-    /// Why it failed, for programs.
+    /// Machine-readable reason of the failure.
     pub error_code: Option<Code>,
-    /// Name of whoever began it.
+    /// Name of the actor that began it.
     pub actor: String,
     /// Name of the gateway.
     pub gateway_name: String,
-    /// When it was begun.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// When it last moved.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// Time of its end.
     pub completed_at: Option<Timestamp>,
     /// The workspace.
     pub workspace: String,
-    /// The sandbox; empty as long as the gateway has not named it.
+    /// The sandbox. Empty until the gateway has chosen the name.
     #[diesel(column_name = sandbox_name)]
     pub sandbox: String,
-    /// What identifies whoever began it for good.
+    /// Id of the principal that began it. It never changes.
     pub principal: Option<String>,
-    /// The role that they had then.
+    /// Role of the actor when the operation was created.
     pub actor_role: String,
     /// The gateway.
     pub gateway_id: GatewayId,
-    /// Id of the call that began it.
+    /// Request id of the call that began it.
     pub request_id: String,
-    /// The replica that works on it.
+    /// Replica that holds the lease.
     pub owner: Option<String>,
-    /// The number of its lease, which grows with each takeover.
+    /// Fence of its lease, incremented by each takeover.
     pub fence: i64,
-    /// Where the work is.
+    /// Last stored step of the work.
     pub step: String,
-    /// Whether its result is what a command has said.
+    /// Whether its result is the output of a command.
     pub keeps_output: bool,
-    /// Moves with everything that a caller may see.
+    /// Incremented by each change that a caller can see.
     pub version: i64,
 }
 
 impl Operation {
-    /// The sandbox that it is about.
+    /// Returns the sandbox of the operation.
     #[must_use]
     pub fn name(&self) -> SandboxName {
         SandboxName { workspace: self.workspace.clone(), name: self.sandbox.clone() }
     }
 
-    /// The gateway that it runs on, as it was when it was begun.
+    /// Returns the gateway, under the name that it had when the operation was created.
     #[must_use]
     pub fn gateway(&self) -> GatewayRef {
         GatewayRef { id: self.gateway_id, name: self.gateway_name.as_str().into() }
     }
 
-    /// Whoever began it; none where that was no caller.
+    /// Returns the principal that began it. `None` if the server began it itself.
     #[must_use]
     pub fn owned_by(&self) -> Option<PrincipalId> {
         self.principal.as_deref().and_then(PrincipalId::parse)
@@ -118,7 +118,7 @@ pub struct NewRow<'a> {
     pub keeps_output: bool,
 }
 
-/// Stores a new one; `Exists` where one of its kind and key is active.
+/// Inserts an operation. `Exists` if one of the same kind and key is active.
 pub async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<Operation, Error> {
     Ok(on_conn!(conn, |c| diesel::insert_into(operations::table)
         .values(row)
@@ -127,7 +127,7 @@ pub async fn insert(conn: &mut Conn, row: &NewRow<'_>) -> Result<Operation, Erro
         .await)?)
 }
 
-/// One by id.
+/// Returns an operation by its id.
 pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Operation>, Error> {
     Ok(on_conn!(conn, |c| operations::table
         .find(id)
@@ -137,7 +137,7 @@ pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Operation>, Error
         .optional())?)
 }
 
-/// The sealed result of one.
+/// Returns the sealed result of an operation.
 pub async fn result(conn: &mut Conn, id: &str) -> Result<Option<Vec<u8>>, Error> {
     let found: Option<Option<Vec<u8>>> = on_conn!(conn, |c| operations::table
         .find(id)
@@ -148,7 +148,7 @@ pub async fn result(conn: &mut Conn, id: &str) -> Result<Option<Vec<u8>>, Error>
     Ok(found.flatten())
 }
 
-/// The sealed input of one.
+/// Returns the sealed input of an operation.
 pub async fn input(conn: &mut Conn, id: &str) -> Result<Option<Vec<u8>>, Error> {
     let found: Option<Option<Vec<u8>>> = on_conn!(conn, |c| operations::table
         .find(id)
@@ -159,7 +159,7 @@ pub async fn input(conn: &mut Conn, id: &str) -> Result<Option<Vec<u8>>, Error> 
     Ok(found.flatten())
 }
 
-/// The id of the active one of a kind and key.
+/// Returns the id of the active operation of a kind and key.
 pub async fn active_of(
     conn: &mut Conn,
     kind: OperationKind,
@@ -175,26 +175,26 @@ pub async fn active_of(
         .optional())?)
 }
 
-/// Which operations a list shows; none is any.
+/// Filter of a list of operations. `None` matches all.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// Gateways of which the caller sees the operations of others.
+    /// Gateways on which the caller can see the operations of other callers.
     pub visible: &'a Visible,
-    /// Whose own ones are shown wherever they are.
+    /// Principal whose own operations are listed on all gateways.
     pub own: Option<&'a str>,
-    /// Also of gateways that are gone.
+    /// Whether to include other callers' operations on removed gateways.
     pub gone: bool,
-    /// Only their own.
+    /// Only the operations of `own`.
     pub own_only: bool,
-    /// Only on this gateway.
+    /// Only operations on this gateway.
     pub gateway: Option<&'a str>,
-    /// Only in this state.
+    /// Only operations in this state.
     pub status: Option<Status>,
-    /// Only of this kind.
+    /// Only operations of this kind.
     pub kind: Option<OperationKind>,
 }
 
-/// A page, the one begun last first, after a time and an id.
+/// Returns a page of operations, newest first, after a time and an id.
 pub async fn page(
     conn: &mut Conn,
     wanted: &Wanted<'_>,
@@ -236,7 +236,7 @@ pub async fn page(
             query = query.filter(t::resource_type.eq(kind));
         }
         if let Some((at, id)) = after {
-            // The first condition bounds the index; `(a, b) < (x, y)` is nothing that diesel can say.
+            // The first condition bounds the index scan; diesel cannot express `(a, b) < (x, y)`.
             query =
                 query.filter(t::created_at.le(at)).filter(t::created_at.lt(at).or(t::id.lt(id)));
         }
@@ -244,7 +244,7 @@ pub async fn page(
     })?)
 }
 
-/// The versions of those of these that there are.
+/// Returns the versions of the given operations that exist.
 pub async fn versions(conn: &mut Conn, ids: &[String]) -> Result<Vec<(String, i64)>, Error> {
     Ok(on_conn!(conn, |c| operations::table
         .filter(operations::id.eq_any(ids))
@@ -253,7 +253,7 @@ pub async fn versions(conn: &mut Conn, ids: &[String]) -> Result<Vec<(String, i6
         .await)?)
 }
 
-/// What an owner writes while it works; none is what stays.
+/// A partial update by the owner. `None` leaves the column unchanged.
 #[derive(Debug, Default, AsChangeset)]
 #[diesel(table_name = operations)]
 #[expect(missing_docs, reason = "the columns")]
@@ -265,7 +265,8 @@ pub struct Mark<'a> {
     pub input: Option<&'a [u8]>,
 }
 
-/// Writes what an owner has to say of its work; answers the new version, none where the lease or the work is gone.
+/// Stores a partial update of the owner. Returns the new version, or `None` if the lease was lost or the operation has
+/// ended.
 pub async fn mark(
     conn: &mut Conn,
     id: &str,
@@ -285,7 +286,7 @@ pub async fn mark(
         .optional())?)
 }
 
-/// The work begins.
+/// Marks an operation as running. Returns the new version, or `None` if the lease was lost or it is no longer pending.
 pub async fn run(
     conn: &mut Conn,
     id: &str,
@@ -306,22 +307,23 @@ pub async fn run(
         .optional())?)
 }
 
-/// How an operation ended.
+/// End of an operation.
 #[derive(Debug)]
 pub struct End<'a> {
     /// Succeeded or failed.
     pub status: Status,
     /// The sealed result.
     pub result: Option<&'a [u8]>,
-    /// Why it failed, for programs.
+    /// Machine-readable reason of the failure.
     pub code: Option<Code>,
-    /// Why it failed, for people.
+    /// Failure message for people.
     pub message: Option<&'a str>,
-    /// When.
+    /// Time of the end.
     pub at: Timestamp,
 }
 
-/// Ends one; none where its lease was taken over or it has ended. Nobody owns it any more, and its input is gone.
+/// Ends an operation, releases its lease and deletes its input. Returns `None` if the lease was lost or it has already
+/// ended.
 pub async fn end(
     conn: &mut Conn,
     id: &str,
@@ -357,7 +359,7 @@ pub async fn end(
         .optional())?)
 }
 
-/// Asks one to stop, of a gateway; none where it has ended or was asked before.
+/// Marks an operation of a gateway as cancelling. Returns `None` if it has ended or is already being cancelled.
 pub async fn cancel(
     conn: &mut Conn,
     id: &str,
@@ -379,7 +381,7 @@ pub async fn cancel(
         .optional())?)
 }
 
-/// Deletes up to `limit` that ended before `cutoff`.
+/// Deletes up to `limit` operations that ended before `cutoff`, oldest first.
 pub async fn delete_old(conn: &mut Conn, cutoff: Timestamp, limit: i64) -> Result<usize, Error> {
     use operations as t;
     let old: Vec<String> = on_conn!(conn, |c| t::table

@@ -1,9 +1,9 @@
-//! Operations whose replica is gone: this one goes on with them, or ends them.
+//! Takes over operations whose replica has crashed or stopped: this replica resumes or ends them.
 //!
 //! Invariants
-//! - nothing is touched whose lease has not expired on the database's clock, so that a start-up fails nothing that another
-//!   replica works on;
-//! - of several replicas that find the same one, the fence lets one have it;
+//! - an operation is taken over only after its lease has expired by the database's clock, so that a starting process
+//!   does not end operations that other replicas run;
+//! - if several replicas find the same operation, the fence lets only one take it over;
 //! - the right of its caller is checked again: if it was lost meanwhile, the work is undone.
 
 use std::sync::Arc;
@@ -29,15 +29,15 @@ use crate::resources::operations::keeper::Operations;
 use crate::role::Role;
 use crate::workers::{Tick, Worked, Worker};
 
-/// Operations that one tick looks at.
+/// Most operations per tick.
 const TAKE_MAX: usize = 50;
 
-/// Goes on with work that was interrupted, from the step where it was, with the input that it was begun with. Where it
-/// was cancelled its token is so from the start: it undoes what it must.
+/// Resumes interrupted work from its last step (second argument) with its input (third argument). If the operation was
+/// cancelled, the token is cancelled from the start, and the work undoes what it has done.
 pub type Resume = fn(Running, String, Vec<u8>) -> BoxFuture<'static, Result<Value, Failure>>;
 
-/// Takes over what no replica works on. Runs on each replica: the first that looks gets it. `tick` calls [`take_over`]
-/// with what is known of each kind.
+/// Worker that takes over operations without a live replica. It runs on every replica, and the first one to find an
+/// operation gets it. `tick` calls [`take_over`] with the resume function of each kind.
 #[must_use]
 pub const fn worker(tick: Tick) -> Worker {
     Worker {
@@ -49,7 +49,7 @@ pub const fn worker(tick: Tick) -> Worker {
     }
 }
 
-/// One look, with a way to go on for each kind.
+/// Runs one pass. `resume_of` returns the resume function of a kind, if it has one.
 pub async fn take_over(
     ctx: &Ctx,
     resume_of: fn(OperationKind) -> Option<Resume>,
@@ -61,7 +61,7 @@ pub async fn take_over(
         leases::expired(&mut conn, now, i64::try_from(TAKE_MAX).unwrap_or(i64::MAX)).await?
     };
     let (count, mut done) = (found.len(), 0);
-    // What runs here is kept here: its lease is renewed as soon as the database answers again.
+    // Operations that run in this process stay here: their leases are renewed as soon as the database responds again.
     for row in found.into_iter().filter(|row| !app.part::<Operations>().holds(&row.id)) {
         let taken = match resume_of(row.kind) {
             Some(resume) => go_on(app, &row, resume).await?,
@@ -72,11 +72,11 @@ pub async fn take_over(
     Ok(Worked { done, more: done > 0 && count == TAKE_MAX })
 }
 
-/// Makes the work this replica's, and goes on with it.
+/// Takes over the operation and resumes its work. Returns whether this replica got it.
 async fn go_on(app: &Arc<App>, found: &Operation, resume: Resume) -> Result<bool, Error> {
     let Ok(seat) = app.part::<Operations>().seat(found.principal.clone().unwrap_or_default())
     else {
-        // Another replica may have room, or this one at its next look.
+        // Another replica may have capacity, or this one at its next pass.
         return Ok(false);
     };
     let written = app.clock.since_boot();
@@ -119,7 +119,7 @@ fn whose(row: &Operation) -> TakenOver {
     TakenOver {
         actor: row.actor.as_str().into(),
         principal: row.owned_by(),
-        // A word that this build does not know is no role.
+        // A role that this build does not know counts as `Role::None`.
         role: row.actor_role.parse().unwrap_or(Role::None),
         gateway: row.gateway(),
         request_id: Uuid::parse_str(&row.request_id).unwrap_or_default(),
@@ -128,7 +128,7 @@ fn whose(row: &Operation) -> TakenOver {
     }
 }
 
-/// Ends what nobody can go on with.
+/// Takes over an operation that no replica can resume, and ends it. Returns whether this replica got it.
 async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
     let failure = match row.status {
         Status::Cancelling => Failure::cancelled(),
@@ -141,7 +141,7 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
     let ended = ctx
         .transaction(async |tx| {
             let now = ctx.db().now(tx).await?;
-            // Its replica may have come back since it was found.
+            // Its replica may have renewed the lease since the operation was found.
             let taken = leases::take_over(tx, row, &app.replica, now, now.plus(LEASE_TTL)).await?;
             let Some(taken) = taken else { return Ok(None) };
             finish::write_in(tx, ctx, &taken.id, taken.fence, &ended).await
@@ -155,7 +155,8 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// A closed entry by the system: that of the caller is closed as `unknown`, since its outcome was not known there.
+/// Writes a closed audit entry of the system. The caller's own entry is closed as `unknown`, since the outcome was not
+/// known there.
 async fn record(ctx: &Ctx, row: &Operation, failure: &Failure) -> Result<(), Error> {
     let intent = Intent {
         gateway: Some(row.gateway().into()),

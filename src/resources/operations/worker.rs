@@ -1,4 +1,4 @@
-//! Forgets operations that ended long ago.
+//! Deletes operations that ended before the retention period.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::db::leases::{self, Lease};
 use crate::error::Error;
 use crate::workers::{Worked, Worker};
 
-/// Operations that are forgotten in one transaction.
+/// Most operations that one transaction deletes.
 const FORGET_MAX: usize = 500;
 const DAY: Duration = Duration::from_hours(24);
 
-/// Forgets operations that ended longer ago than they are kept.
+/// Worker that deletes operations whose retention period is over.
 pub const RETENTION: Worker = Worker {
     name: "operation-retention",
     every: |_| Duration::from_mins(10),

@@ -1,6 +1,7 @@
-//! What hangs on a sandbox's name goes with the sandbox (WP33): a new one of that name inherits none of it.
+//! Deletes what is stored under a sandbox's name together with the sandbox: a new sandbox of that name inherits
+//! nothing.
 //!
-//! Votes and the audit log stay, for the record; pins and workflows stay as T01 has it.
+//! Votes and audit entries stay as a record; for pins and workflows, see T01.
 
 use serde_json::{Value, json};
 
@@ -11,21 +12,21 @@ use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::resources::{boot_hooks, sboms};
 
-/// What went with a sandbox.
+/// What was deleted with a sandbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gone {
-    /// Whether description or labels did.
+    /// Whether a description or labels were deleted.
     pub metadata: bool,
-    /// How many boot hooks did.
+    /// Number of boot hooks.
     pub boot_hooks: usize,
-    /// Whether an SBOM did.
+    /// Whether an SBOM was deleted.
     pub sbom: bool,
-    /// How many SSH sessions did.
+    /// Number of SSH sessions.
     pub ssh_sessions: usize,
 }
 
 impl Gone {
-    /// For the audit log and the event.
+    /// Returns the counts for the audit log and the event.
     #[must_use]
     pub fn to_json(self) -> Value {
         json!({
@@ -37,19 +38,19 @@ impl Gone {
     }
 }
 
-/// Which of what people have written for a name goes with a sandbox.
+/// Which hooks and SBOMs, which users write for a sandbox name, are deleted with a sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
     /// All.
     All,
-    /// What was written by then: what came later is for the next one.
+    /// Those written at or before this time: later ones are for the next sandbox of that name.
     By(Timestamp),
     /// None.
     None,
 }
 
-/// Forgets what hangs on the name of a sandbox which is gone; of its hooks and its SBOM, which were written for a name, so
-/// much.
+/// Deletes what is stored under the name of a deleted sandbox. `hooks` and `sbom` select which of the hooks and the
+/// SBOM are deleted.
 pub async fn forget(
     conn: &mut Conn,
     gateway: &str,
@@ -73,7 +74,7 @@ pub async fn forget(
     Ok(Gone { metadata, boot_hooks, sbom, ssh_sessions })
 }
 
-/// What would go.
+/// Returns what a deletion would delete.
 pub async fn look(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<Gone, Error> {
     let SandboxName { workspace, name } = place;
     let described = store::get(conn, gateway, place).await?.is_some_and(|meta| meta.version > 1);

@@ -1,11 +1,11 @@
-//! Making a sandbox: an operation whose work is done in steps, each of which is kept before it is taken, so that another
-//! replica can go on with it.
+//! Creation of a sandbox: an operation whose work is done in steps. Each step is stored before it is executed, so that
+//! another replica can resume it.
 //!
 //! Invariants
-//! - the gateway is asked once, without a request id of ours. Where its answer was lost it is asked what became of the
-//!   sandbox, which is known by an annotation with the operation's id (WP23);
-//! - what was cancelled is undone: a sandbox that was made all the same is deleted again (WP65);
-//! - the result tells how every part went (WP06).
+//! - the create request is sent once, and without a request id of Shoreguard's. If the response is lost, the gateway is
+//!   asked whether it created the sandbox, which carries an annotation with the operation's id;
+//! - a cancelled creation is undone: if the gateway created the sandbox anyway, it is deleted;
+//! - the result reports the outcome of every part.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,47 +31,48 @@ use crate::resources::operations::{self, Code, Failure, New, Operation, Operatio
 use crate::role::Role;
 use crate::templates::{self, Templates};
 
-/// Before anything was sent.
+/// Step before anything was sent.
 const BEGUN: &str = "begun";
-/// The request is about to be sent, or was: the gateway knows.
+/// Step in which the request is about to be sent or was sent. Only the gateway knows whether the sandbox exists.
 pub(super) const CREATING: &str = "creating";
-/// The gateway has made it, under this name.
+/// Step after the gateway has created the sandbox; its name is stored.
 pub(super) const CREATED: &str = "created";
-/// It is noted here, and told of.
+/// Step after the sandbox was recorded here and its event was emitted.
 pub(super) const NOTED: &str = "noted";
 
-/// How long a creation that was cancelled may take to learn what the gateway has made of it, and to delete that.
+/// How long a cancelled creation may take to find out whether the gateway created the sandbox, and to delete it.
 pub(super) const UNDO_TIME: Duration = Duration::from_mins(10);
 
-/// A sandbox to be made; valid.
+/// A validated sandbox to create.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Create {
-    /// As the gateway is to get it.
+    /// Sandbox as sent to the gateway.
     pub new: NewSandbox,
-    /// Its description here.
+    /// Description, stored by Shoreguard.
     pub description: Option<String>,
-    /// Its labels here.
+    /// Labels, stored by Shoreguard.
     pub labels: BTreeMap<String, String>,
-    /// Whether its hooks don't run.
+    /// Whether hooks are skipped.
     pub skip_hooks: bool,
-    /// Presets that a template names. They come with policies; until then the result says that they were not applied.
+    /// Presets that the template names. They are not applied yet, and the result lists them as not applied.
     pub presets: Vec<String>,
 }
 
-/// A creation as a caller asks for it.
+/// A create request.
 #[derive(Debug)]
 pub struct Asked {
-    /// What was said.
+    /// Values from the request.
     pub create: Create,
-    /// A template of ours that says the rest.
+    /// Template of this server that fills in the values that the request leaves out.
     pub template: String,
-    /// Its policy, as text; empty is none.
+    /// Policy as text. Empty for no policy.
     pub policy: String,
-    /// Only to be checked.
+    /// Whether to validate only.
     pub validate_only: bool,
 }
 
-/// Checks everything that can be checked before, and begins. None where only the check was asked for.
+/// Checks everything that can be checked in advance, and starts the operation. Returns `None` if only validation was
+/// requested.
 pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error> {
     let Asked { mut create, template, policy, validate_only } = asked;
     if create.skip_hooks && ctx.role() < Role::Admin {
@@ -121,7 +122,7 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
     Ok(Some(started.await?))
 }
 
-/// What a template says, where the caller has said nothing.
+/// Fills in the template's values where the request has none.
 fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
     let template = templates::find(&ctx.app().part::<Templates>().0, name)
         .ok_or_else(|| Error::invalid("template", format!("`{name}` is none of this server's")))?;
@@ -140,13 +141,13 @@ fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
         new.environment.entry(key.clone()).or_insert_with(|| value.clone());
     }
     create.presets.clone_from(&template.presets);
-    // Both together are bounded as what a caller gives alone is.
+    // The merged values must satisfy the same limits as the values of a request.
     input::providers(&new.providers)?;
     new.environment = input::environment(std::mem::take(&mut new.environment))?;
     Ok(())
 }
 
-/// Goes on with a creation whose replica is gone.
+/// Resumes a creation after a takeover.
 #[must_use]
 pub fn resume(
     running: Running,
@@ -155,14 +156,15 @@ pub fn resume(
 ) -> BoxFuture<'static, Result<Value, Failure>> {
     Box::pin(async move {
         if input.is_empty() {
-            // What a stock client has sent went with the connection that it was sent on.
+            // A proxied creation that was not sent yet: its request was lost with the client's connection.
             return Err(Failure::new(Code::Orphaned, "the server that passed it on is gone"));
         }
         if let Ok(left) = serde_json::from_slice::<proxied::Left>(&input) {
             return proxied::resume(running, &step, left).await;
         }
         let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
-        // A step of another build is one that nothing is known of.
+        // The step may come from another build. An unknown step is treated as `creating`, since the gateway may have
+        // created the sandbox.
         let (word, done) = step.split_once(' ').unwrap_or((&step, ""));
         let known = [BEGUN, CREATING, CREATED, NOTED].into_iter().find(|known| *known == word);
         let from = if step.is_empty() { BEGUN } else { known.unwrap_or(CREATING) };
@@ -170,7 +172,7 @@ pub fn resume(
     })
 }
 
-/// Goes on from a step; `done` are the hooks after the creation that have ended before.
+/// Continues from a step. `done` lists the post-create hooks that have already ended.
 async fn run(
     running: Running,
     mut create: Create,
@@ -182,7 +184,7 @@ async fn run(
     annotations.insert(annotation::OPERATION.to_owned(), running.id().to_owned());
     annotations.insert(annotation::ACTOR.to_owned(), running.ctx().actor().to_string());
     let gateway = match from {
-        // Nothing was made: whoever asked can ask again.
+        // Nothing was created yet: the operation fails at once, and the caller can retry.
         BEGUN => reach(running.ctx()).await?,
         _ => patiently(&running, || reach(running.ctx())).await?,
     };
@@ -201,7 +203,7 @@ async fn run(
     let by_then = json!({ "hooks": { "pre_create": pre_create } });
     let made = make(&running, &gateway, &create, from).await;
     let sandbox = made.map_err(|failure| failure.with(by_then.clone()))?;
-    // A moment without the database must not lose what was made.
+    // A short database outage must not lose a sandbox that was created.
     patiently(&running, || running.named(&sandbox.place.name)).await?;
     if from != NOTED {
         patiently(&running, || running.step(CREATED)).await?;
@@ -236,7 +238,7 @@ fn details(create: &Create) -> Value {
     json!({ "image": image, "gpu": gpu, "providers": providers, "log_level": log_level })
 }
 
-/// Runs the hooks before the creation; what they said, or why there is none.
+/// Runs the pre-create hooks. Returns their outcomes, or `skipped`.
 async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Value, Failure> {
     if create.skip_hooks {
         return Ok(json!("skipped"));
@@ -247,7 +249,8 @@ async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Va
     before(running, gateway, &place, new).await.map(|ran| made::outcomes(&ran))
 }
 
-/// Runs the hooks before a creation, here or through the proxy. One that fails and is not to be passed over ends it.
+/// Runs the pre-create hooks, for own and proxied creations. Fails if a hook fails whose failure must stop the
+/// creation.
 pub(super) async fn before(
     running: &Running,
     gateway: &Gateway,
@@ -255,7 +258,7 @@ pub(super) async fn before(
     new: &NewSandbox,
 ) -> Result<Ran, Failure> {
     if place.name.is_empty() {
-        // Hooks are written for a name, and this one has none yet.
+        // Hooks are attached to a sandbox name, and the gateway has not chosen one yet.
         return Ok(Ran { outcomes: Vec::new(), aborted: false });
     }
     let ctx = running.ctx();
@@ -281,8 +284,8 @@ pub(super) async fn before(
     }
 }
 
-/// The image as hooks are told it: where the gateway's own template says it, they must not take it for the gateway's
-/// choice, and where that can't be read none is made.
+/// Returns the image that hooks get. If only the gateway's template names the image, it is read from there: to hooks,
+/// an empty image means that the gateway chooses it. The creation fails if the template cannot be read.
 async fn image(
     running: &Running,
     gateway: &Gateway,
@@ -313,12 +316,13 @@ async fn make(
 ) -> Result<Sandbox, Failure> {
     let mut why = None;
     if from == BEGUN {
-        // A replica that was frozen must not make what its successor has made.
+        // A replica that was frozen must not create a sandbox that its successor has already created.
         running.may_begin()?;
         let creating = gateway.create_sandbox(&create.new);
         let created = tokio::select! {
             created = creating => created,
-            // Whoever cancels waits for the answer, since what was made is to be deleted.
+            // A cancelled operation still waits for the response, since a created sandbox must be deleted. Only a
+            // shutdown or a lost lease ends the wait.
             () = given_up(running) => return Err(Failure::cancelled()),
         };
         match created {

@@ -1,4 +1,4 @@
-//! Sandboxes: finding, describing, starting, stopping and deleting them. Making one is in `create`.
+//! Gets, updates, starts, stops and deletes sandboxes. `create` creates them.
 
 use serde_json::json;
 
@@ -15,23 +15,23 @@ use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::outbox::{EventType, event_types};
 
-/// A sandbox, as its gateway tells, and what is kept about it.
+/// A sandbox of a gateway, with the metadata that Shoreguard stores about it.
 #[derive(Debug)]
 pub struct Described {
     /// Name of its gateway.
     pub gateway: String,
-    /// As its gateway tells.
+    /// State that the gateway reports.
     pub sandbox: Sandbox,
-    /// What is kept about it.
+    /// Stored metadata.
     pub meta: Option<Meta>,
 }
 
-/// What is to change of what is kept; none is what stays, none inside clears (WP94).
+/// A partial update of the metadata. `None` leaves a field unchanged.
 #[derive(Debug, Default)]
 pub struct Change {
-    /// New description.
+    /// New description. An inner `None` removes it.
     pub description: Option<Option<String>>,
-    /// New labels, all of them.
+    /// New labels. They replace all labels.
     pub labels: Option<Labels>,
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn reach(ctx: &Ctx) -> Result<Gateway, Error> {
     Ok(Gateway::reach(ctx.app(), id).await?.asked_by(ctx))
 }
 
-/// Reaches the gateway for a call that changes something there: the caller is checked again after the wait.
+/// Reaches the gateway for a call that changes state there. Checks the caller again after the wait.
 pub(super) async fn reach_to_act(ctx: &Ctx) -> Result<Gateway, Error> {
     let gateway = reach(ctx).await?;
     ctx.recheck()?;
@@ -51,24 +51,24 @@ pub(super) async fn described(ctx: &Ctx, sandbox: Sandbox) -> Result<Described, 
     let gateway = &ctx.on_gateway()?.name;
     let mut conn = ctx.db().read().await?;
     let meta = store::get(&mut conn, gateway, &sandbox.place).await?;
-    // What is kept of another sandbox of that name, which went away unnoticed, is not told of this one.
+    // Metadata of a former sandbox of that name, whose deletion was not noticed, is not shown for this one.
     let meta = meta.filter(|meta| is_of(meta, &sandbox));
     Ok(Described { gateway: gateway.to_string(), sandbox, meta })
 }
 
-/// Whether what is kept is kept of this very sandbox.
+/// Returns whether the metadata belongs to this sandbox and not to a former one of its name.
 #[must_use]
 pub fn is_of(meta: &Meta, sandbox: &Sandbox) -> bool {
     meta.sandbox_id.as_ref().is_none_or(|id| *id == sandbox.id)
 }
 
-/// One sandbox.
+/// Returns a sandbox.
 pub async fn get(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach(ctx).await?.get_sandbox(place).await?;
     described(ctx, sandbox).await
 }
 
-/// Changes what is kept about a sandbox, which must be there.
+/// Updates the metadata of a sandbox, which must exist.
 pub async fn update(
     ctx: &Ctx,
     place: &SandboxName,
@@ -81,7 +81,7 @@ pub async fn update(
     let now = ctx.now();
     let kept = store::get(&mut ctx.db().read().await?, gateway, place).await?;
     if let Some(kept) = kept.filter(|kept| !is_of(kept, &sandbox)) {
-        // The one that this was kept of went away unnoticed.
+        // The metadata belongs to a former sandbox whose deletion was not noticed.
         let seen = former::last_seen(ctx, &kept);
         former::forget(ctx, None, &kept, seen).await?;
     }
@@ -113,7 +113,7 @@ pub async fn update(
     Ok(Described { gateway: gateway.to_string(), sandbox, meta: Some(meta) })
 }
 
-/// The payload of an event about a sandbox.
+/// Builds the payload of an event about a sandbox.
 #[must_use]
 pub fn about(place: &SandboxName, mut more: serde_json::Value) -> serde_json::Value {
     if let Some(more) = more.as_object_mut() {
@@ -123,14 +123,14 @@ pub fn about(place: &SandboxName, mut more: serde_json::Value) -> serde_json::Va
     more
 }
 
-/// Lets a sandbox run again.
+/// Starts a stopped sandbox.
 pub async fn start(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach_to_act(ctx).await?.start_sandbox(place).await?;
     announce(ctx, event_types::SANDBOX_STARTED, place).await?;
     described(ctx, sandbox).await
 }
 
-/// Lets a sandbox stand still.
+/// Stops a sandbox.
 pub async fn stop(ctx: &Ctx, place: &SandboxName) -> Result<Described, Error> {
     let sandbox = reach_to_act(ctx).await?.stop_sandbox(place).await?;
     announce(ctx, event_types::SANDBOX_STOPPED, place).await?;
@@ -143,7 +143,7 @@ async fn announce(ctx: &Ctx, event: EventType, place: &SandboxName) -> Result<()
     Ok(())
 }
 
-/// Deletes a sandbox, and what hangs on its name.
+/// Deletes a sandbox and what is stored under its name. With `validate_only`, only returns what would be deleted.
 pub async fn delete(ctx: &Ctx, place: &SandboxName, validate_only: bool) -> Result<Gone, Error> {
     let gateway = &ctx.on_gateway()?.name;
     let reached = reach_to_act(ctx).await?;
@@ -160,7 +160,8 @@ pub async fn delete(ctx: &Ctx, place: &SandboxName, validate_only: bool) -> Resu
     deleted(ctx, place).await
 }
 
-/// A sandbox was deleted by the caller, here or through the proxy: what hangs on its name goes too.
+/// Records that the caller has deleted a sandbox, directly or through the proxy, and deletes what is stored under its
+/// name.
 pub async fn deleted(ctx: &Ctx, place: &SandboxName) -> Result<Gone, Error> {
     let gateway = &ctx.on_gateway()?.name;
     let gone = ctx
@@ -175,11 +176,12 @@ pub async fn deleted(ctx: &Ctx, place: &SandboxName) -> Result<Gone, Error> {
     Ok(gone)
 }
 
-/// A creation was undone: what was noted of its sandbox goes, and what was written for the name before it stays.
+/// Records that a creation was undone. Deletes the metadata of the sandbox; hooks and an SBOM that were written for the
+/// name before stay.
 pub(super) async fn taken_back(ctx: &Ctx, place: &SandboxName) -> Result<(), Error> {
     let gateway = &ctx.on_gateway()?.name;
     ctx.record(async |tx| {
-        // What was noted was told of.
+        // A sandbox without a row was never announced by an event.
         let noted = store::lock(tx, gateway, place).await?.is_some();
         let gone = cleanup::forget(tx, gateway, place, Which::None, Which::None).await?;
         if noted {
@@ -192,7 +194,7 @@ pub(super) async fn taken_back(ctx: &Ctx, place: &SandboxName) -> Result<(), Err
     Ok(())
 }
 
-/// What goes with a gateway: how many sandboxes something is kept about, and how many SSH sessions.
+/// Counts what is deleted with a gateway: sandboxes with metadata, and SSH sessions.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<(i64, i64), Error> {
     store::count_on(conn, gateway).await
 }

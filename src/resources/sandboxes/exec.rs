@@ -1,4 +1,4 @@
-//! Commands in a sandbox: as a conversation, and as an operation that keeps the output.
+//! Commands in a sandbox: interactively, and as an operation that stores the output.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -19,22 +19,22 @@ use crate::openshell::exec::{Command, Input, Inputs, Output, Outputs};
 use crate::resources::operations::{self, Failure, New, Operation, OperationKind, Running};
 use crate::seal::hex;
 
-/// What of each output is kept.
+/// Bytes of each output that are stored.
 const KEPT_BYTES_MAX: usize = 64 << 10;
-/// How long a command of an operation may run that says nothing else.
+/// Default timeout of a command that runs as an operation.
 const TIME_DEFAULT: Duration = Duration::from_mins(10);
-/// How much longer than the command the gateway may take.
+/// Time that a gateway may take beyond the timeout of the command.
 const GRACE: Duration = Duration::from_secs(10);
-/// Characters of a program's name that the audit log keeps.
+/// Characters of a program's name in the audit log.
 const PROGRAM_CHARACTERS_MAX: usize = 200;
-/// How long a caller pauses before its input counts as one that goes on while the command runs.
+/// Pause after which input counts as interactive: the command starts, and the rest is streamed to it.
 const INPUT_PAUSE: Duration = Duration::from_millis(250);
-/// How long the start of a command waits for an input without pauses.
+/// How long the start of a command waits for the end of input that does not pause.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(5);
-/// Pieces of an input that are held before the command starts.
+/// Most messages of input that are buffered before the command starts.
 const INPUT_PIECES_MAX: usize = 1_024;
 
-/// For the audit log: which program, not with which arguments, which may be secret. The digest is of all.
+/// Adds the program to the audit entry, but not its arguments, which may be secret.
 fn note(ctx: &Ctx, place: &SandboxName, command: &Command) {
     let program = command.argv.first().map(String::as_str).unwrap_or_default();
     let program: String = program.chars().take(PROGRAM_CHARACTERS_MAX).collect();
@@ -45,20 +45,20 @@ fn note(ctx: &Ctx, place: &SandboxName, command: &Command) {
     ctx.detail("tty", command.tty);
 }
 
-/// The digest of what a command is given to read, for the audit log: noted when this is dropped, however that ends.
+/// Digest of the input of a command, for the audit log. It is added to the audit entry on drop, even if the call fails.
 pub struct Heard<'a> {
     ctx: &'a Ctx,
     digest: Mutex<Option<Streamed>>,
 }
 
 impl<'a> Heard<'a> {
-    /// Of nothing yet.
+    /// Starts with no input.
     #[must_use]
     pub fn by(ctx: &'a Ctx) -> Self {
         Self { ctx, digest: Mutex::new(Some(ctx.app().streamed_digest())) }
     }
 
-    /// It was given more.
+    /// Adds input to the digest.
     pub fn more(&self, bytes: &[u8]) {
         self.ctx.passed(bytes.len(), 0);
         let mut digest = self.digest.lock();
@@ -78,17 +78,17 @@ impl Drop for Heard<'_> {
     }
 }
 
-/// What a caller sends to its command.
+/// Input of the caller for its command.
 type Typed<'a> = Pin<Box<dyn Stream<Item = Result<Input, Error>> + Send + 'a>>;
 
-/// What goes on sending it: answers the way in where that must stay open.
+/// Future that sends the rest of the input. Returns the input stream if it must stay open.
 type Feeding<'a> = Pin<Box<dyn Future<Output = Result<Option<Inputs>, Error>> + Send + 'a>>;
 
-/// A command that runs while its caller types.
+/// A command that runs while its caller sends input.
 pub struct Talk<'a> {
     outputs: Outputs,
     feeding: Option<Feeding<'a>>,
-    /// Held until the command has ended, since dropping it would abort the command.
+    /// Kept until the command has ended: dropping it would abort the command.
     held: Option<Inputs>,
 }
 
@@ -99,7 +99,7 @@ impl std::fmt::Debug for Talk<'_> {
 }
 
 impl Talk<'_> {
-    /// The next piece of output; none at the end. Sends input meanwhile.
+    /// Returns the next piece of output, and sends input meanwhile. `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Output>, Error> {
         while let Some(feeding) = self.feeding.as_mut() {
             tokio::select! {
@@ -114,8 +114,8 @@ impl Talk<'_> {
     }
 }
 
-/// Runs a command whose input comes as it goes. An input that ends before the command starts goes along with the
-/// command: a gateway of generation 0.0 aborts an interactive one at the end of its input.
+/// Runs a command with streamed input. If the input is complete before the command starts, it is sent together with the
+/// command: a gateway of generation 0.0 aborts an interactive command at the end of its input.
 pub async fn talk<'a>(
     ctx: &Ctx,
     place: &SandboxName,
@@ -135,12 +135,12 @@ pub async fn talk<'a>(
     Ok(Talk { outputs, feeding: Some(feeding), held: None })
 }
 
-/// What a caller has sent before its command starts.
+/// Input that arrived before the command starts.
 #[derive(Debug, Default)]
 struct Begun {
     pieces: Vec<Input>,
     bytes: usize,
-    /// Whether this is all.
+    /// Whether the input is complete.
     ended: bool,
 }
 
@@ -152,7 +152,7 @@ impl Begun {
         self.pieces.push(piece);
     }
 
-    /// Puts all of it into the command.
+    /// Adds the complete input to the command.
     fn complete(self, command: &mut Command) {
         for piece in self.pieces {
             match piece {
@@ -163,7 +163,7 @@ impl Begun {
     }
 }
 
-/// Waits for the end of an input that does not pause, as far as it may be sent along with a command.
+/// Collects input until it ends, pauses or exceeds what can be sent together with a command.
 async fn gather(typed: &mut Typed<'_>) -> Result<Begun, Error> {
     let until = Instant::now() + INPUT_TIME_MAX;
     let mut begun = Begun::default();
@@ -179,7 +179,7 @@ async fn gather(typed: &mut Typed<'_>) -> Result<Begun, Error> {
     Ok(begun)
 }
 
-/// Sends an input to its end, or until nobody reads it any more.
+/// Sends the input to its end, or until the command no longer reads it.
 async fn feed(
     inputs: Inputs,
     begun: Vec<Input>,
@@ -209,7 +209,7 @@ pub async fn start(
         command.timeout = TIME_DEFAULT;
     }
     let gateway = reach_to_act(ctx).await?;
-    // What is not there is told at once, and no operation is left behind.
+    // A missing sandbox is reported at once, and no operation is created.
     gateway.get_sandbox(place).await?;
     let new = New {
         kind: OperationKind::Exec,
@@ -230,7 +230,7 @@ async fn run(
     command: Command,
 ) -> Result<Value, Failure> {
     running.progress(10, "running the command").await?;
-    // Dropping it ends the stream, and with it the command.
+    // Dropping the future ends the stream, and the gateway aborts the command.
     let kept = tokio::select! {
         biased;
         () = running.cancel().cancelled() => return Err(Failure::cancelled()),
@@ -245,7 +245,7 @@ async fn run(
     }))
 }
 
-/// What a command has left behind.
+/// Stored outcome of a command.
 #[derive(Debug, Default)]
 struct Kept {
     exit_code: i32,
@@ -254,7 +254,7 @@ struct Kept {
     truncated: bool,
 }
 
-/// Runs a command to its end, and keeps the beginning of what it writes.
+/// Runs a command to its end and keeps the first bytes of its output.
 async fn collect(gateway: &Gateway, place: &SandboxName, command: &Command) -> Result<Kept, Error> {
     let run = async {
         let mut outputs = gateway.exec(place, command).await?;
@@ -275,7 +275,7 @@ async fn collect(gateway: &Gateway, place: &SandboxName, command: &Command) -> R
     timeout(command.timeout + GRACE, run).await.map_err(late)?
 }
 
-/// Keeps what there is room for; answers whether something was left out.
+/// Appends what fits. Returns whether something was left out.
 fn keep(kept: &mut Vec<u8>, bytes: &[u8]) -> bool {
     let room = KEPT_BYTES_MAX - kept.len();
     kept.extend_from_slice(&bytes[..bytes.len().min(room)]);

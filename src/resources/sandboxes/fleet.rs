@@ -1,13 +1,15 @@
 //! Pages of the sandboxes of many gateways.
 //!
-//! Gateways are asked in the order of their names, some at once, and no more of them than a page needs. A page ends where
-//! it is full or has taken long; its token says which gateway is done with, or how far one was shown.
+//! Gateways are called in the order of their names, several at once, and only as many as a page needs. A page ends when
+//! it is full or its time is up. Its token names the last finished gateway, or the gateway in progress and its last
+//! returned sandbox.
 //!
 //! Invariants
-//! - every gateway has a deadline of its own, and how much of it is read has a bound (T20): one that is slow, silent or
-//!   endless is named, and the others do not notice;
-//! - a gateway that was named on a page is not asked again on the next one, but for the rest of what it has told;
-//! - whether the caller may see a gateway is asked just before the gateway is.
+//! - every gateway has its own timeout and a limit on the bytes that are read (T20): a gateway that is slow, silent or
+//!   sends too much is reported, and does not affect the others;
+//! - a gateway that a page reports as unreachable is not called again for the next page, except for the rest of the
+//!   sandboxes that it returned;
+//! - the caller's right to see a gateway is checked right before the gateway is called.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -30,36 +32,36 @@ use crate::openshell::sandbox::Sandbox;
 use crate::seal::joined;
 use crate::upstream::probe;
 
-/// Gateways that are asked at once by one call.
+/// Most concurrent gateway calls of one request.
 const AT_ONCE: usize = 32;
-/// Gateways that are asked at once to begin with, since the first may fill the page: twice as many after each answer.
+/// Concurrent gateway calls at first, since the first gateway may fill the page. The number doubles with each response.
 const AT_ONCE_FIRST: usize = 4;
-/// Bytes that are read of one gateway: about 10,000 sandboxes.
+/// Most bytes that are read from one gateway: about 10,000 sandboxes.
 const GATEWAY_BYTES_MAX: usize = 8 << 20;
-/// How long a page goes on asking. With many gateways that don't answer the rest is for the next page, before the caller
-/// gives up.
+/// Time limit of a page. If many gateways do not respond, the rest is left for the next page, before the caller times
+/// out.
 const PAGE_TIME: Duration = Duration::from_secs(15);
 
-/// Where a list goes on.
+/// Position of a page token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Position {
-    /// Gateways before this one are done with.
+    /// Gateways before this one are done.
     gateway: String,
-    /// How far it was shown, as workspace and name; none where it is done with too.
+    /// Workspace and name of the last sandbox that was returned of this gateway. `None` if this gateway is done too.
     place: Option<(String, String)>,
 }
 
-/// What a gateway has told.
+/// Response of one gateway.
 #[derive(Debug)]
 struct Told {
     gateway: Arc<str>,
-    /// At most one more than a page has.
+    /// At most one sandbox more than fits on a page.
     sandboxes: Vec<Described>,
-    /// Why that is not all.
+    /// Why the list is incomplete.
     missing: Option<String>,
 }
 
-/// A page of the sandboxes of every gateway that the caller may see and the selector picks.
+/// Returns a page of the sandboxes of every gateway that the caller may see and the selector matches.
 pub(super) async fn page(
     ctx: &FleetCtx,
     gateways: &Selector,
@@ -80,7 +82,7 @@ pub(super) async fn page(
     Ok(found)
 }
 
-/// Asks gateways until the page is full; answers where the next begins, where there is one.
+/// Calls gateways until the page is full. Returns the position of the next page, if there is one.
 async fn fill(
     ctx: &FleetCtx,
     gateways: &Selector,
@@ -96,7 +98,7 @@ async fn fill(
         while asking.len() < at_once {
             let Some(on) = ahead.next() else { break };
             if ctx.only(&on.name).is_err() {
-                // The role was lost while others were asked.
+                // The caller lost its role while other gateways were called.
                 continue;
             }
             let shown =
@@ -106,7 +108,8 @@ async fn fill(
         let told = tokio::select! {
             biased;
             told = asking.next() => told,
-            // The first is waited for, which has a deadline of its own: each page gets on.
+            // The time limit applies once one gateway is done. The first gateway has its own timeout, so every page
+            // makes progress.
             () = sleep_until(until), if filling.done.is_some() => {
                 let done = filling.done.take();
                 return Ok((filling.page, done.map(|gateway| Position { gateway, place: None })));
@@ -120,7 +123,7 @@ async fn fill(
     }
 }
 
-/// Returns the first gateway name of a page that goes on at `position`.
+/// Returns the first gateway name of a page that continues at `position`.
 fn begin(position: Option<&Position>) -> Bound<&str> {
     match position {
         None => Bound::Unbounded,
@@ -129,7 +132,7 @@ fn begin(position: Option<&Position>) -> Bound<&str> {
     }
 }
 
-/// Asks one gateway for what stands behind a place.
+/// Lists the sandboxes of one gateway that follow `shown`, the last one already returned.
 async fn ask(
     ctx: &FleetCtx,
     GatewayRef { id, name: gateway }: GatewayRef,
@@ -148,7 +151,7 @@ async fn ask(
     Ok(Told { gateway, sandboxes, missing })
 }
 
-/// What a gateway has told, if anything in time, and why that is not all.
+/// Returns the sandboxes that a gateway has listed in time, and why the list is incomplete.
 fn live(
     gateway: &str,
     listed: Option<Result<(Vec<Sandbox>, bool), Error>>,
@@ -166,22 +169,23 @@ fn live(
     }
 }
 
-/// A page that fills.
+/// A page that is being filled.
 struct Filling {
     page: Page,
     size: PageSize,
-    /// The last gateway that is done with.
+    /// The last gateway that is done.
     done: Option<String>,
 }
 
 impl Filling {
-    /// Takes what the next gateway has told; answers where the next page begins, once this one is full.
+    /// Adds the response of the next gateway. Returns the position of the next page if this one is full.
     fn take(&mut self, told: Told) -> Option<Position> {
         let Told { gateway, mut sandboxes, missing } = told;
         let room = self.size.get() - self.page.sandboxes.len();
         let has_more = sandboxes.len() > room;
         if has_more && room == 0 {
-            // It is the next page's: all that was found out of it here is that there is one.
+            // The page was already full. This gateway belongs to the next page, and its response only showed that there
+            // is one.
             return self.done.take().map(|gateway| Position { gateway, place: None });
         }
         sandboxes.truncate(room);
@@ -245,7 +249,8 @@ mod tests {
         assert_eq!(within.take(told("b", &["1", "2"], None)), Some(at("b", Some("1"))));
         assert_eq!(within.page.sandboxes.len(), 2);
 
-        // Only where another one is known is there a next page, and who was found silent before it is named on this one.
+        // There is a next page only if another sandbox is known. A gateway that failed before that sandbox is reported
+        // on this page.
         let mut behind = filling();
         assert_eq!(behind.take(told("a", &["1", "2"], None)), None);
         assert_eq!(behind.take(told("b", &[], Some("silent"))), None);

@@ -1,5 +1,5 @@
-//! What hung on the name of a sandbox that went away unnoticed. One that is about to be made under that name inherits none
-//! of it (T01, WP33).
+//! Deletes what is stored under the name of a sandbox whose deletion was not noticed. A new sandbox of that name
+//! inherits none of it (T01).
 
 use serde_json::json;
 use tracing::info;
@@ -18,8 +18,8 @@ use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::outbox::event_types;
 
-/// Before one is made: where another of that name was known and is gone, what hung on its name is forgotten. Hooks and an
-/// SBOM that were written since it was last known to be there are for the one to come.
+/// Called before a sandbox is created. If a former sandbox of that name was known and no longer exists, deletes what is
+/// stored under the name. Hooks and an SBOM that were written after it was last seen are for the new sandbox.
 pub(super) async fn forget_before(
     ctx: &Ctx,
     gateway: &Gateway,
@@ -30,21 +30,22 @@ pub(super) async fn forget_before(
     let Some(kept) = kept.filter(|kept| kept.sandbox_id.is_some()) else { return Ok(()) };
     match gateway.get_sandbox(place).await {
         Err(Error::Missing { .. }) => {}
-        // The gateway will say that the name is taken.
+        // The gateway will report that the name is taken.
         Ok(_) => return Ok(()),
         Err(error) => return Err(error),
     }
     forget(ctx, None, &kept, last_seen(ctx, &kept)).await.map(|_| ())
 }
 
-/// When one that is gone was last known to be there: before it was missed, else when the sweep looked last.
+/// Returns when a deleted sandbox was last known to exist: the time at which it was first missed, otherwise one sweep
+/// interval ago.
 pub(super) fn last_seen(ctx: &Ctx, meta: &Meta) -> Timestamp {
     let looked = ctx.now().minus(ctx.app().config.sandboxes.sweep_interval());
     meta.missing_since.unwrap_or(looked)
 }
 
-/// Forgets what hung on the name of a sandbox that went away unnoticed: of hooks and SBOM what was written by a time, since
-/// what came later is for the next one. Answers whether it was still there to be forgotten.
+/// Deletes what is stored under the name of a sandbox whose deletion was not noticed. Hooks and an SBOM written after
+/// `written_by` stay for the next sandbox. Returns `false` if the row has changed meanwhile.
 pub(super) async fn forget(
     ctx: &Ctx,
     lease: Option<&Lease>,
@@ -59,7 +60,7 @@ pub(super) async fn forget(
                 leases::still_held(tx, lease).await?;
             }
             let now = store::lock(tx, gateway, &place).await?;
-            // Who has deleted or made it anew in between has cleaned up.
+            // Another call has deleted or recreated the sandbox meanwhile, and has cleaned up.
             if now.is_none_or(|now| now.id != meta.id || now.sandbox_id != meta.sandbox_id) {
                 return Ok(None);
             }

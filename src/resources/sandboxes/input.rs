@@ -1,4 +1,4 @@
-//! What callers send about sandboxes; valid where it exists.
+//! Validates what callers send about sandboxes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,47 +8,47 @@ use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
 use crate::openshell::exec::Command;
 
-/// Most characters of a workspace or a sandbox's name.
+/// Most characters of the name of a workspace or a sandbox.
 pub const NAME_CHARACTERS_MAX: usize = 253;
 /// Most characters of a description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
-/// Most characters of an image.
+/// Most characters of an image reference.
 pub const IMAGE_CHARACTERS_MAX: usize = 512;
 /// Most providers of one sandbox.
 pub const PROVIDERS_MAX: usize = 20;
 /// Most entries of an environment.
 pub const ENVIRONMENT_MAX: usize = 100;
-/// Most characters of the name of an entry.
+/// Most characters of the name of an environment variable.
 pub const ENVIRONMENT_KEY_CHARACTERS_MAX: usize = 256;
-/// Most characters of the value of an entry.
+/// Most characters of the value of an environment variable.
 pub const ENVIRONMENT_VALUE_CHARACTERS_MAX: usize = 8_192;
-/// Most words of a command.
+/// Most arguments of a command, including the program.
 pub const COMMAND_WORDS_MAX: usize = 256;
-/// Most bytes of a command.
+/// Most bytes of a command with its arguments.
 pub const COMMAND_BYTES_MAX: usize = 64 << 10;
 /// Most characters of a working directory.
 pub const WORKDIR_CHARACTERS_MAX: usize = 4_096;
-/// Longest time that a command may be given.
+/// Longest timeout of a command.
 pub const COMMAND_TIME_MAX: Duration = Duration::from_hours(1);
-/// Most bytes that a command reads which is not interactive.
+/// Most bytes of standard input of a command that is not interactive.
 pub const STDIN_BYTES_MAX: usize = 256 << 10;
 /// Most columns, and rows, of a terminal.
 pub const TERMINAL_MAX: u32 = 10_000;
-/// Most bytes of a policy, which is a gateway's own bound.
+/// Most bytes of a policy: the limit of the gateways.
 pub const POLICY_BYTES_MAX: usize = 256 << 10;
 
-/// Which sandbox a caller means.
+/// Parses the workspace and the name of a sandbox.
 pub fn place(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {
     let workspace = self::workspace(workspace)?;
     Ok(SandboxName { workspace, name: name("sandbox", sandbox)? })
 }
 
-/// Which workspace a caller means; empty is `default`.
+/// Parses a workspace. Empty selects `default`.
 pub fn workspace(given: &str) -> Result<String, Error> {
     if given.is_empty() { Ok(DEFAULT_WORKSPACE.to_owned()) } else { name("workspace", given) }
 }
 
-/// A name that a gateway may know.
+/// Checks a name of a workspace, sandbox, provider or template.
 pub fn name(field: &str, given: &str) -> Result<String, Error> {
     let count = given.chars().count();
     if !(1..=NAME_CHARACTERS_MAX).contains(&count) {
@@ -63,7 +63,7 @@ pub fn name(field: &str, given: &str) -> Result<String, Error> {
     Ok(given.to_owned())
 }
 
-/// Text of one line, at most this long; may be empty.
+/// Checks that a text has one line and at most `max` characters. It may be empty.
 pub fn line(field: &str, given: String, max: usize) -> Result<String, Error> {
     let count = given.chars().count();
     if count > max {
@@ -78,7 +78,7 @@ pub fn line(field: &str, given: String, max: usize) -> Result<String, Error> {
     Ok(given)
 }
 
-/// What a sandbox is for; none where it is empty.
+/// Checks a description. `None` if it is empty.
 pub fn description(given: String) -> Result<Option<String>, Error> {
     let count = given.chars().count();
     if count > DESCRIPTION_CHARACTERS_MAX {
@@ -91,7 +91,7 @@ pub fn description(given: String) -> Result<Option<String>, Error> {
     Ok(Some(given).filter(|text| !text.is_empty()))
 }
 
-/// Labels of a sandbox. Those that decide about access are for gateways.
+/// Parses labels of a sandbox. Labels that control access are only for gateways.
 pub fn labels(given: BTreeMap<String, String>) -> Result<Labels, Error> {
     if let Some(key) = given.keys().find(|key| key.starts_with(ACCESS_PREFIX)) {
         let why = format!("has `{key}`, and `{ACCESS_PREFIX}` is for gateways");
@@ -100,7 +100,7 @@ pub fn labels(given: BTreeMap<String, String>) -> Result<Labels, Error> {
     Labels::parse("labels", given)
 }
 
-/// Names of providers.
+/// Checks names of providers.
 pub fn providers(given: &[String]) -> Result<Vec<String>, Error> {
     if given.len() > PROVIDERS_MAX {
         let why = format!("must be at most {PROVIDERS_MAX}, got {}", given.len());
@@ -109,7 +109,7 @@ pub fn providers(given: &[String]) -> Result<Vec<String>, Error> {
     given.iter().map(|given| name("providers", given)).collect()
 }
 
-/// An environment.
+/// Checks environment variables.
 pub fn environment(given: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
     let invalid = |why: String| Err(Error::invalid("environment", why));
     if given.len() > ENVIRONMENT_MAX {
@@ -124,7 +124,7 @@ pub fn environment(given: BTreeMap<String, String>) -> Result<BTreeMap<String, S
                 "must have names of 1..={ENVIRONMENT_KEY_CHARACTERS_MAX} characters, without `=`"
             ));
         }
-        // The value is not repeated: it may be secret.
+        // The message does not repeat the value, which may be secret.
         if value.chars().count() > ENVIRONMENT_VALUE_CHARACTERS_MAX || value.contains('\0') {
             return invalid(format!(
                 "must have values of at most {ENVIRONMENT_VALUE_CHARACTERS_MAX} characters, `{key}` has another"
@@ -134,7 +134,7 @@ pub fn environment(given: BTreeMap<String, String>) -> Result<BTreeMap<String, S
     Ok(given)
 }
 
-/// How much a sandbox logs.
+/// Checks the log level of a sandbox.
 pub fn log_level(given: &str) -> Result<String, Error> {
     match given {
         "" | "debug" | "info" | "warn" | "error" => Ok(given.to_owned()),
@@ -142,7 +142,7 @@ pub fn log_level(given: &str) -> Result<String, Error> {
     }
 }
 
-/// A command to run. `timeout` and size are checked here too.
+/// Checks a command with its timeout and terminal size. [`environment`] checks the environment.
 pub fn command(command: Command) -> Result<Command, Error> {
     let bytes: usize = command.argv.iter().map(String::len).sum();
     if !(1..=COMMAND_WORDS_MAX).contains(&command.argv.len()) || bytes > COMMAND_BYTES_MAX {
@@ -167,7 +167,7 @@ pub fn command(command: Command) -> Result<Command, Error> {
     Ok(Command { workdir, ..command })
 }
 
-/// Columns and rows of a terminal.
+/// Checks columns and rows of a terminal.
 pub fn size(field: &str, (cols, rows): (u32, u32)) -> Result<(u32, u32), Error> {
     if cols > TERMINAL_MAX || rows > TERMINAL_MAX {
         let why = format!("must be at most {TERMINAL_MAX} columns and rows");

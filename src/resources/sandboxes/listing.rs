@@ -1,4 +1,4 @@
-//! Templates for sandboxes: this server's, then the gateway's own.
+//! Templates for sandboxes: first this server's, then the gateway's.
 
 use super::domain::reach;
 use crate::ctx::{Ctx, List};
@@ -8,17 +8,17 @@ use crate::openshell::templates::WorkloadTemplate;
 use crate::templates::{self, Templates};
 use crate::upstream::probe;
 
-/// A template, wherever it is kept.
+/// A template of this server or of a gateway.
 #[derive(Debug, Clone)]
 pub enum Template {
-    /// This server's.
+    /// A template of this server.
     Ours(templates::Template),
-    /// The gateway's own.
+    /// A template of the gateway.
     OfGateway(WorkloadTemplate),
 }
 
 impl Template {
-    /// What it is listed by: ours come first.
+    /// Returns the sort key. This server's templates come first.
     fn key(&self) -> (bool, String, String) {
         match self {
             Self::Ours(ours) => (false, String::new(), ours.name.clone()),
@@ -30,15 +30,15 @@ impl Template {
 /// A page of templates.
 #[derive(Debug)]
 pub struct Listed {
-    /// The page.
+    /// The templates.
     pub page: Vec<Template>,
-    /// Asks for the next one; empty on the last.
+    /// Token of the next page. Empty on the last page.
     pub next: String,
-    /// Why the gateway's own are not among these, or not all of them.
+    /// Why templates of the gateway are missing.
     pub missing: Option<String>,
 }
 
-/// A page of templates. Ours are there whether or not the gateway is.
+/// Returns a page of templates. This server's templates are listed even if the gateway is unreachable.
 pub async fn templates(ctx: &Ctx, size: PageSize, token: &str) -> Result<Listed, Error> {
     let gateway = &ctx.on_gateway()?.name;
     let list = List {

@@ -1,9 +1,8 @@
-//! Lists of sandboxes: which are asked for, what of each is shown, and the pages of one gateway. Those of many gateways
-//! are in `fleet`.
+//! Lists of sandboxes: filters, and the pages of one gateway. `fleet` has the pages of many gateways.
 //!
 //! Invariants
-//! - a selector picks before a page is cut, so that no page is emptier than it need be (WP70);
-//! - what is kept of another sandbox of a name is never told of this one.
+//! - selectors are applied before a page is cut, so that a page is not shorter than necessary;
+//! - metadata of a former sandbox is never shown for another one of its name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,28 +19,28 @@ use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
 use crate::seal::joined;
 
-/// Which sandboxes to list.
+/// Filter of a list of sandboxes.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// Of which gateways.
+    /// Gateways to list.
     pub of: Of,
-    /// Only of this workspace.
+    /// Only sandboxes in this workspace.
     pub workspace: Option<String>,
-    /// Only those that it picks.
+    /// Only sandboxes that this selector matches.
     pub selector: Selector,
 }
 
-/// Of which gateways.
+/// Gateways to list.
 #[derive(Debug, Clone)]
 pub enum Of {
-    /// Of this one, by name.
+    /// One gateway, by name.
     One(String),
-    /// Of all that the caller may see and the selector picks.
+    /// All gateways that the caller may see and the selector matches.
     Fleet(Selector),
 }
 
 impl Of {
-    /// From what the request says: one gateway by name, or a selector of several.
+    /// Parses the request: one gateway by name, or a selector of gateways.
     pub fn parse(gateway: String, selector: &str) -> Result<Self, Error> {
         if gateway.is_empty() {
             return Ok(Self::Fleet(Selector::parse("gateway_selector", selector)?));
@@ -53,27 +52,27 @@ impl Of {
     }
 }
 
-/// A gateway that did not tell all of its sandboxes.
+/// A gateway that did not list all of its sandboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
     /// Its name.
     pub gateway: String,
-    /// Why, for people.
+    /// Reason, for people.
     pub why: String,
 }
 
 /// A page of sandboxes.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Those that are shown.
+    /// The sandboxes.
     pub sandboxes: Vec<Described>,
-    /// Gateways of this page that did not tell all of theirs.
+    /// Gateways of this page that did not list all of their sandboxes.
     pub unreachable: Vec<Unreachable>,
-    /// Asks for the next page; empty on the last.
+    /// Token of the next page. Empty on the last page.
     pub next: String,
 }
 
-/// A page of what is asked for.
+/// Returns a page of sandboxes.
 pub async fn list(
     ctx: &FleetCtx,
     query: &Query,
@@ -86,8 +85,8 @@ pub async fn list(
     }
 }
 
-/// A page of a gateway's sandboxes. The gateway is read whole, and the page goes on behind the last place whatever came
-/// and went meanwhile.
+/// Returns a page of the sandboxes of one gateway. Each page reads the whole list and continues after the last place,
+/// even if sandboxes were created or deleted in between.
 async fn of_one(
     ctx: &FleetCtx,
     gateway: &str,
@@ -113,8 +112,8 @@ async fn of_one(
     Ok(Page { sandboxes, unreachable: Vec::new(), next })
 }
 
-/// Those of a gateway's sandboxes, which are in order, that are asked for and stand behind a place: one more than a page
-/// has.
+/// Filters the sandboxes of a gateway, which are sorted by place: those that match and follow `after`, at most one more
+/// than fits on a page.
 pub(super) async fn picked(
     ctx: &Ctx,
     gateway: &str,
@@ -134,10 +133,10 @@ pub(super) async fn picked(
     Ok(picked.take(size.get() + 1).collect())
 }
 
-/// What is kept of a gateway's sandboxes, as far as a selector picks it.
+/// Metadata of the sandboxes of a gateway, as far as a selector matches it.
 struct Kept {
     picked: BTreeMap<SandboxName, Meta>,
-    /// Where something is kept that the selector has not picked.
+    /// Places with metadata that the selector does not match.
     left_out: BTreeSet<SandboxName>,
     unlabelled: bool,
 }

@@ -1,4 +1,4 @@
-//! What a sandbox has logged, picked before it is counted (WP70).
+//! Log lines of a sandbox. Filters are applied before the line limit.
 
 use super::domain::reach;
 use crate::ctx::Ctx;
@@ -6,30 +6,30 @@ use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::openshell::watch::{Follow, LogLine, LogQuery, Watching};
 
-/// Lines that a caller gets who asks for no number.
+/// Lines in a response if the request does not set a number.
 pub const LINES_DEFAULT: u32 = 200;
-/// Most lines of one answer.
+/// Most lines in a response.
 pub const LINES_MAX: u32 = 10_000;
-/// Most lines that come first in a watch.
+/// Most log lines at the start of a watch.
 pub const TAIL_MAX: u32 = 1_000;
 
-/// How grave a line is.
+/// Level of a log line, the most severe first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something failed.
+    /// An error.
     Error,
-    /// Something is odd.
+    /// A warning.
     Warn,
-    /// Something happened.
+    /// Information about normal operation.
     Info,
-    /// For who looks for a fault.
+    /// Details for debugging.
     Debug,
-    /// Everything.
+    /// The most detailed level.
     Trace,
 }
 
 impl Level {
-    /// From a word, in whatever case.
+    /// Parses a level, ignoring case.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         match word.to_ascii_lowercase().as_str() {
@@ -43,22 +43,23 @@ impl Level {
     }
 }
 
-/// Which lines are asked for.
+/// Filter of log lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// What the gateway picks. Its own bound of lines counts before ours does, so that it is asked for all it may give.
+    /// Query for the gateway. The gateway applies its line limit before Shoreguard filters, so the request has the
+    /// largest limit.
     pub of: LogQuery,
-    /// How many of those that are left, the youngest.
+    /// Number of matching lines to return: the newest ones.
     pub lines: usize,
-    /// None that is less grave.
+    /// Least severe level to return.
     pub least: Option<Level>,
     /// Only security events.
     pub ocsf_only: bool,
 }
 
 impl Query {
-    /// Whether a line is asked for. A word that is no level is less grave than all, and a security event is never left out
-    /// because of its level.
+    /// Returns whether a line matches. An unknown level is less severe than all others. A security event is never
+    /// excluded by its level.
     fn picks(&self, line: &LogLine) -> bool {
         let ocsf = is_ocsf(line);
         let grave = self.least.is_none_or(|least| {
@@ -72,7 +73,7 @@ fn is_ocsf(line: &LogLine) -> bool {
     line.level.eq_ignore_ascii_case("ocsf") || line.target.eq_ignore_ascii_case("ocsf")
 }
 
-/// The youngest lines that are asked for, the oldest of them first.
+/// Returns the newest matching lines, the oldest of them first.
 pub async fn get(ctx: &Ctx, place: &SandboxName, query: &Query) -> Result<Vec<LogLine>, Error> {
     let lines = reach(ctx).await?.sandbox_logs(place, &query.of).await?;
     Ok(pick(lines, query))
@@ -84,7 +85,7 @@ fn pick(mut lines: Vec<LogLine>, query: &Query) -> Vec<LogLine> {
     lines.split_off(surplus)
 }
 
-/// Follows a sandbox.
+/// Watches a sandbox.
 pub async fn watch(ctx: &Ctx, place: &SandboxName, follow: &Follow) -> Result<Watching, Error> {
     reach(ctx).await?.watch_sandbox(place, follow).await
 }

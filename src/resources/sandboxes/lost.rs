@@ -1,8 +1,10 @@
-//! Answers that were lost: what became of a creation, and patience with whoever is away for a moment.
+//! Finds out whether a sandbox was created when the gateway's response was lost, and retries calls while a gateway or
+//! the database is unavailable.
 //!
 //! Invariants
-//! - the sandbox of a creation is known by its annotation alone: nothing is sent again to find out;
-//! - a replica that stops, or has lost its lease, waits for nothing more: another goes on.
+//! - the sandbox of a creation is identified by its annotation alone: the create request is not sent again;
+//! - a replica that is shutting down or has lost its lease does not wait any longer: another replica resumes the
+//!   operation.
 
 use std::time::Duration;
 
@@ -17,14 +19,15 @@ use crate::openshell::{Gateway, annotation};
 use crate::resources::operations::patience::{self, is_anothers, is_final};
 use crate::resources::operations::{Code, Failure, Running};
 
-/// How long a gateway that has not answered is asked what became of a sandbox: longer than its budget may be spent.
+/// How long a gateway is asked whether it created a sandbox. Longer than its response budget, which is per minute, can
+/// stay exhausted.
 const ASK_TIME: Duration = Duration::from_secs(90);
-/// Bytes of a request id.
+/// Length of a request id, in bytes.
 const REQUEST_ID_BYTES: usize = 36;
-/// How long it rests in between.
+/// Pause between two attempts.
 pub(super) const REST: Duration = Duration::from_millis(1_500);
 
-/// Tries something for a minute, unless it can't get better, or another replica is to go on.
+/// Retries `attempt` for a minute. Stops early if a retry cannot help, or if another replica resumes the operation.
 pub(super) async fn patiently<T, F, Fut>(running: &Running, attempt: F) -> Result<T, Failure>
 where
     F: FnMut() -> Fut,
@@ -34,38 +37,41 @@ where
     done.map_err(|error| if is_anothers(running) { Failure::cancelled() } else { error.into() })
 }
 
-/// A creation whose answer was lost.
+/// A creation whose response was lost.
 #[derive(Debug)]
 pub(super) struct Lost<'a> {
-    /// The gateway that was asked: what became of it no other one knows, also where it has moved.
+    /// The gateway handle that sent the request. Only this gateway knows the outcome, even if its registration has
+    /// changed since.
     pub(super) gateway: &'a Gateway,
-    /// Where the sandbox was to be; the name may be empty.
+    /// Place of the sandbox. The name may be empty.
     pub(super) place: &'a SandboxName,
-    /// By which its sandbox is known.
+    /// Annotation that identifies the sandbox.
     pub(super) mark: &'a Mark,
-    /// Why there was no answer, or what was answered; none where that went with a replica.
+    /// The gateway's error, or why there was no response. `None` after a takeover.
     pub(super) why: Option<Failure>,
 }
 
-/// The annotation by which the sandbox of a creation is known.
+/// Annotation that identifies the sandbox of a creation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Mark {
-    /// The id of the operation.
+    /// The operation's id.
     #[default]
     Operation,
-    /// The request id that a stock client gave, beside the actor: a client may repeat its message under it, and a gateway
-    /// takes a message that differs for another one.
+    /// The request id of a stock client, checked together with the actor. A client may repeat its message with the same
+    /// request id, and a gateway treats a message with other bytes as a new request, so the annotation must be the same
+    /// each time.
     Request(String),
 }
 
 impl Mark {
-    /// Of a creation by a stock client, with its request id. What is no id for a gateway either is not noted.
+    /// Selects the annotation for a creation by a stock client. A text that a gateway would not accept as a request id
+    /// is ignored.
     pub(super) fn of(request_id: &str) -> Self {
         let is_id = request_id.len() == REQUEST_ID_BYTES && Uuid::try_parse(request_id).is_ok();
         if is_id { Self::Request(request_id.to_owned()) } else { Self::Operation }
     }
 
-    /// Key and value of the annotation.
+    /// Returns key and value of the annotation.
     pub(super) fn annotation<'a>(&'a self, running: &'a Running) -> (&'static str, &'a str) {
         match self {
             Self::Operation => (annotation::OPERATION, running.id()),
@@ -81,7 +87,7 @@ impl Mark {
     }
 }
 
-/// Asks what became of a sandbox whose creation was not answered.
+/// Asks the gateway whether it created a sandbox, until it is found, the answer is final or the time is up.
 pub(super) async fn what_became(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> {
     tokio::select! {
         became = timeout(ASK_TIME, search(running, lost)) => {
@@ -96,7 +102,7 @@ pub(super) async fn what_became(running: &Running, lost: &Lost<'_>) -> Result<Sa
     }
 }
 
-/// Until another replica is to go on: this one stops, or has lost its lease.
+/// Waits until another replica must resume the operation: this one is shutting down or has lost its lease.
 pub(super) async fn given_up(running: &Running) {
     running.cancel().cancelled().await;
     while !is_anothers(running) {
@@ -109,13 +115,13 @@ async fn search(running: &Running, lost: &Lost<'_>) -> Result<Sandbox, Failure> 
         let mut rest = REST;
         match ask(running, lost).await {
             Ok(Some(sandbox)) => return Ok(sandbox),
-            // Its budget is spent until the next minute.
+            // The gateway's response budget is exhausted until the next minute.
             Err(Error::Exhausted { retry_in, .. }) => rest = retry_in.max(REST),
             Err(error) if is_final(&error) => return Err(error.into()),
-            // It may be there in a moment.
+            // The sandbox may appear later.
             Ok(None) | Err(_) => {}
         }
-        // Whoever cancels wants to know what became of it, too.
+        // A cancellation does not end the search: a created sandbox must be found to be deleted.
         sleep(rest).await;
     }
 }

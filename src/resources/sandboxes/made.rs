@@ -1,5 +1,5 @@
-//! What follows once a gateway has made a sandbox, whoever asked it to: it is noted here, and its hooks run when it is
-//! ready.
+//! Steps after a gateway has created a sandbox, for own and proxied creations: the sandbox is recorded, and its hooks
+//! run once it is ready.
 
 use std::time::Duration;
 
@@ -23,40 +23,41 @@ use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
 use crate::resources::operations::patience::is_anothers;
 use crate::resources::operations::{Code, Failure, Running};
 
-/// How long a look at a sandbox rests where watching it broke off.
+/// Pause before a sandbox is read again after its watch has ended.
 const LOOK_REST: Duration = Duration::from_secs(2);
 
-/// What becomes of the hooks after a creation.
+/// How to handle the post-create hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hooks<'a> {
-    /// Those run that have not ended on a replica that is gone, as its step tells; empty are none.
+    /// Run the hooks, except those in this list, which ended before a takeover. The list is part of the stored step,
+    /// and empty without a takeover.
     Run(&'a str),
-    /// None runs.
+    /// Run no hooks.
     Skipped,
 }
 
-/// How it went on.
+/// Outcome of the steps after a creation.
 #[derive(Debug)]
 pub struct Followed {
-    /// As it is now.
+    /// Current state of the sandbox.
     pub sandbox: Sandbox,
     /// Whether it is ready.
     pub ready: bool,
-    /// How the hooks after the creation went, or why none ran (WP24).
+    /// Outcomes of the post-create hooks, or why none ran.
     pub post_create: Value,
-    /// What the caller should know.
+    /// Warning for the caller.
     pub warning: Option<String>,
-    /// Why it will never be ready.
+    /// Why the sandbox will never be ready.
     pub failed: Option<String>,
 }
 
-/// Where a hook's sandbox is.
+/// Returns the place of a sandbox for its hooks.
 pub(super) fn hook_place(ctx: &Ctx, place: &SandboxName) -> Result<SandboxRef, Error> {
     let gateway = ctx.on_gateway()?.clone();
     Ok(SandboxRef { gateway, name: place.clone() })
 }
 
-/// How hooks went, for a result.
+/// Converts outcomes of hooks for the operation's result.
 pub(super) fn outcomes(ran: &Ran) -> Value {
     let outcome = |outcome: &boot_hooks::Outcome| {
         json!({
@@ -70,7 +71,8 @@ pub(super) fn outcomes(ran: &Ran) -> Value {
     ran.outcomes.iter().map(outcome).collect()
 }
 
-/// What comes of a creation, with how every part of it went (WP06); of one whose sandbox has failed, too.
+/// Builds the result of a creation with the outcome of every part. If the sandbox has failed, the failure carries this
+/// result.
 pub(super) fn result(
     followed: Followed,
     pre_create: &Value,
@@ -115,7 +117,7 @@ fn phase(phase: Phase) -> &'static str {
     }
 }
 
-/// Tells how far the work is; that the database is away for a moment stops nothing.
+/// Stores the progress of an operation. A database outage does not stop the work.
 pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Result<(), Error> {
     match running.progress(percent, message).await {
         Err(error) if !matches!(error, Error::Conflict { .. }) => {
@@ -126,8 +128,9 @@ pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Resul
     }
 }
 
-/// Notes that a sandbox was made, with its description and labels. What was kept of another of its name, which went away
-/// unnoticed, is forgotten, but for its hooks: those that have just run were written for this one.
+/// Records a created sandbox with its description and labels. If metadata of a former sandbox of its name is still
+/// stored, because its deletion was not noticed, it is deleted with its SBOM. Hooks stay: those that have just run were
+/// written for the new sandbox.
 pub async fn store(
     ctx: &Ctx,
     sandbox: &Sandbox,
@@ -155,7 +158,7 @@ pub async fn store(
     Ok(())
 }
 
-/// Waits until it is ready, and runs the hooks after the creation.
+/// Waits until the sandbox is ready, and runs the post-create hooks.
 pub async fn follow(
     running: &Running,
     gateway: &Gateway,
@@ -223,7 +226,7 @@ fn settled(sandbox: &Sandbox) -> Option<Settled> {
     }
 }
 
-/// Watches a sandbox until it is ready, has failed, or the time is over.
+/// Watches a sandbox until it is ready, has ended, has failed or the time is up.
 async fn settle(gateway: &Gateway, mut sandbox: Sandbox, until: Instant) -> (Sandbox, Settled) {
     loop {
         if let Some(settled) = settled(&sandbox) {
@@ -236,16 +239,16 @@ async fn settle(gateway: &Gateway, mut sandbox: Sandbox, until: Instant) -> (San
                 let why = format!("sandbox `{}` is gone", sandbox.place.name);
                 return (sandbox, Settled::Failed(why));
             }
-            // It is looked at again until the time is over.
+            // The sandbox is read again until the time is up.
             Ok(Err(_)) => sleep(LOOK_REST).await,
         }
     }
 }
 
-/// The sandbox, once it has settled.
+/// Returns the sandbox once it has settled, or its current state after the watch has ended.
 async fn next(gateway: &Gateway, place: &SandboxName) -> Result<Sandbox, Error> {
     let mut watching = gateway.watch_sandbox(place, &Follow::default()).await?;
-    // What has happened before the watch began is not told by it.
+    // The watch does not report what happened before it began.
     let now = gateway.get_sandbox(place).await?;
     if settled(&now).is_some() {
         return Ok(now);

@@ -1,4 +1,4 @@
-//! Sandboxes, commands and log lines, to and from the wire.
+//! Conversions of sandboxes, commands and log lines from and to protobuf messages.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::openshell::watch::{Follow, LogLine, LogQuery, PlatformEvent};
 use crate::pb::v1 as pb;
 use crate::rpc::wire;
 
-/// Sources that a log line can come from.
+/// Sources of log lines.
 const SOURCES: [&str; 2] = ["gateway", "sandbox"];
 
 impl TryFrom<pb::CreateSandboxRequest> for Asked {
@@ -151,7 +151,7 @@ impl TryFrom<pb::StartExecSandboxRequest> for Command {
     }
 }
 
-/// A piece of input for a command.
+/// Converts a piece of input for a command.
 pub(super) fn input(given: pb::exec_sandbox_request::Input) -> Result<Input, Error> {
     match given {
         pb::exec_sandbox_request::Input::Stdin(bytes) => Ok(Input::Stdin(bytes)),

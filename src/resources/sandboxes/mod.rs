@@ -1,13 +1,15 @@
-//! Sandboxes: what their gateway tells of them, and what is kept here about them.
+//! Sandboxes: the state that their gateway reports, and the metadata that Shoreguard stores.
 //!
-//! A sandbox lives on its gateway. A row of `sandbox_meta` says that one was seen there, under which id, and holds its
-//! description and labels; hooks and SBOMs may be written for a name before there is a sandbox of it.
+//! A sandbox lives on its gateway. A row of `sandbox_meta` records that it was seen there and under which id, and holds
+//! its description and labels. Hooks and SBOMs may be written for a name before the sandbox exists.
 //!
 //! Invariants
-//! - what hangs on a sandbox's name goes with the sandbox, whoever deleted it: a new one of that name inherits nothing;
-//! - the names that the log and events use are those that the gateway gave;
-//! - a creation is sent once; what became of one whose answer was lost is asked, never guessed;
-//! - nothing is deleted because a gateway did not answer.
+//! - hooks, SBOMs, metadata and SSH sessions are deleted with their sandbox, even if it was deleted outside Shoreguard:
+//!   a new sandbox of that name inherits nothing;
+//! - the audit log and events use the names that the gateway has assigned;
+//! - a creation is sent once. If its response is lost, Shoreguard queries the gateway for the outcome and never
+//!   guesses;
+//! - nothing is deleted because a gateway did not respond.
 
 pub mod cleanup;
 pub mod create;

@@ -1,13 +1,15 @@
-//! Sandboxes that are made and deleted through the proxied API: the same rules hold as for those that are made here. Hooks
-//! run, an operation shows how it goes, and what hangs on a name goes with the sandbox.
+//! Sandboxes that are created and deleted through the proxied API. The same rules hold as for Shoreguard's own API:
+//! hooks run, an operation shows the progress, and what is stored under a sandbox's name is deleted with it.
 //!
 //! Invariants
-//! - the gateway gets the caller's own bytes, with no more than annotations, and the caller the gateway's own answer;
-//! - whoever hangs up does not stop what was begun; whoever's time is over before anything was sent does;
-//! - what the gateway has answered reaches the caller soon, whatever keeps it from being noted here;
-//! - one that the gateway did not answer, failed at, or calls uncertain is looked for by its annotation: it may have been
-//!   made all the same;
-//! - once it has answered, another replica can go on, and what is cancelled is undone.
+//! - the gateway gets the client's own bytes, with nothing but annotations added, and the client gets the gateway's own
+//!   response;
+//! - a client that disconnects does not stop a creation that has begun. A deadline that passes before the request is
+//!   sent does;
+//! - the client gets the gateway's response within seconds, even if the sandbox cannot be recorded here yet;
+//! - if the gateway does not respond, fails or reports an uncertain outcome, the sandbox is searched by its annotation,
+//!   since it may have been created anyway;
+//! - once the request was sent, another replica can take over, and a cancelled creation is undone.
 
 use std::time::{Duration, Instant};
 
@@ -36,23 +38,23 @@ use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
 use crate::upstream::connection::Connection;
 
-/// How long a caller waits for what its sandbox is noted as, once the gateway has answered.
+/// How long the gateway's response waits until the sandbox is recorded.
 const NOTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// A call that was let through and checked.
+/// A call that was authorized and checked.
 #[derive(Debug)]
 pub struct Forwarded {
-    /// The generation that it was read in.
+    /// Generation of the API in which the message was read.
     pub generation: Generation,
-    /// Its headers, as the gateway gets them.
+    /// Headers for the gateway.
     pub headers: HeaderMap,
-    /// Its message.
+    /// Encoded request message.
     pub message: Bytes,
-    /// Where its sandbox is to be or is; the name may be empty in a creation.
+    /// Workspace of the sandbox.
     pub workspace: String,
-    /// Its name.
+    /// Name of the sandbox. It may be empty in a creation.
     pub sandbox: String,
-    /// When the caller stops waiting.
+    /// Deadline of the caller.
     pub deadline: Option<Instant>,
 }
 
@@ -64,14 +66,14 @@ async fn reach(ctx: &Ctx, generation: Generation) -> Result<Gateway, Error> {
     Ok(gateway)
 }
 
-/// A creation. The intent of the call goes along with the operation.
+/// Forwards a creation. The operation takes over the open audit entry of the call.
 pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     let workspace = input::workspace(&call.workspace)?;
     let begun = New {
         kind: OperationKind::Sandbox,
         workspace: &workspace,
         sandbox: &call.sandbox,
-        // Whether the name is taken is for the gateway to say, in the words that its clients know.
+        // The gateway reports a name conflict itself, in the form that its clients know.
         exclusive: false,
         keeps_output: false,
         input: None,
@@ -83,10 +85,11 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
             ctx.app().spawn(async move {
                 let mut noted = Some(noted);
                 let result = go_on(&running, next, &mut noted).await;
-                // What stands in the way was told where it was met.
+                // The error was already logged.
                 let _ = running.finish(result).await;
             });
-            // It is noted, or ended, or late: the answer is the gateway's in any case.
+            // The sandbox is recorded, the operation has ended or the wait timed out. The response is the gateway's in
+            // any case.
             let _ = timeout(NOTED_WITHIN, is_noted).await;
             answer
         }
@@ -97,19 +100,19 @@ pub(crate) async fn create(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     }
 }
 
-/// One that was sent.
+/// A request that was sent.
 struct Sent {
-    /// What its caller gets.
+    /// Response for the caller.
     answer: Result<Passed, Error>,
     next: Next,
 }
 
 enum Next {
-    /// It was made, and the rest is left to be done.
+    /// The gateway created the sandbox; the remaining steps follow.
     Made(Box<Rest>),
-    /// It was not.
+    /// The gateway did not create it.
     Refused(Failure),
-    /// Nobody said.
+    /// The outcome is unknown.
     Unknown(Box<Unknown>),
 }
 
@@ -119,13 +122,13 @@ struct Rest {
     left: Left,
 }
 
-/// What it takes to find out what became of it.
+/// State for finding out whether the sandbox was created.
 struct Unknown {
     gateway: Gateway,
     call: Forwarded,
     place: SandboxName,
     left: Left,
-    /// What was answered instead, or why nothing was.
+    /// The gateway's error, or why there was no response.
     why: Option<Failure>,
 }
 
@@ -138,7 +141,7 @@ async fn go_on(
         Next::Made(rest) => follow(running, *rest, "", noted.take()).await,
         Next::Refused(failure) => Err(failure),
         Next::Unknown(unknown) => {
-            // Its caller waits for nothing more.
+            // The caller gets its response without waiting any longer.
             drop(noted.take());
             let Unknown { gateway, place, left, why, .. } = *unknown;
             found(running, gateway, &place, why, left).await
@@ -146,7 +149,7 @@ async fn go_on(
     }
 }
 
-/// Finds one whose answer was lost, and goes on with it.
+/// Finds out whether the sandbox was created although the response was lost, and continues with it.
 async fn found(
     running: &Running,
     gateway: Gateway,
@@ -160,36 +163,36 @@ async fn found(
     follow(running, Rest { gateway, left: left.made(&sandbox), sandbox }, "", None).await
 }
 
-/// What a takeover needs to go on.
+/// Input of the operation, for a takeover.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Left {
     workspace: String,
-    /// Empty where the gateway is to name it, and has not said.
+    /// Empty until the gateway has chosen a name, if the client gave none.
     sandbox: String,
-    /// Empty until the gateway has said that it is made.
+    /// Empty until the gateway has created the sandbox.
     sandbox_id: String,
     pre_create: Value,
     details: Value,
-    /// What it is known by; an older build has noted operations alone.
+    /// Annotation that identifies the sandbox. Older builds always used the operation's id.
     #[serde(default)]
     mark: Mark,
 }
 
 impl Left {
-    /// Before it is made.
+    /// Creates the input before the request is sent.
     fn of(place: &SandboxName, mark: Mark, pre_create: Value, details: Value) -> Self {
         let SandboxName { workspace, name: sandbox } = place.clone();
         Self { workspace, sandbox, sandbox_id: String::new(), pre_create, details, mark }
     }
 
-    /// The gateway has made it.
+    /// Adds the name and id of the created sandbox.
     fn made(self, sandbox: &Sandbox) -> Self {
         let SandboxName { workspace, name } = sandbox.place.clone();
         Self { workspace, sandbox: name, sandbox_id: sandbox.id.clone(), ..self }
     }
 }
 
-/// Why nothing was made, for the caller and for the operation.
+/// Why nothing was created, as the caller's error and as the operation's failure.
 struct Stopped {
     error: Error,
     failure: Failure,
@@ -245,12 +248,12 @@ async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result
     sent.map_err(|stopped| stopped.with(by_then(&pre_create)))
 }
 
-/// What there is to tell of one that went no further than its hooks.
+/// Builds the partial result of a creation: the outcome of the pre-create hooks.
 fn by_then(pre_create: &Value) -> Value {
     json!({ "hooks": { "pre_create": pre_create }, "proxied": true })
 }
 
-/// Sends it on, once.
+/// Sends the request, once.
 async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stopped> {
     let Unknown { gateway, call, left, .. } = unknown.as_ref();
     if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -258,11 +261,11 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
         return Err(Error::Late { why }.into());
     }
     made::tell(running, 30, "making the sandbox").await?;
-    // Another replica finds it by its annotation.
+    // After a takeover, the sandbox is searched by its annotation.
     let kept = serde_json::to_vec(left).map_err(Error::internal)?;
     running.step_with(CREATING, &kept).await?;
     running.may_begin()?;
-    // Whoever cancels waits for the answer, since what was made is to be deleted.
+    // A cancelled operation still waits for the response, since a created sandbox must be deleted.
     let headers = (call.headers.clone(), call.deadline);
     let passed = match gateway.pass_create(headers, &call.message).await {
         Err(error) if is_final(&error) || !gateway.may_have_seen() => return Err(error.into()),
@@ -284,7 +287,7 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
         Some(refused) if is_final(refused) => {
             Next::Refused(why(refused).with(by_then(&unknown.left.pre_create)))
         }
-        // A gateway that fails may have made it all the same.
+        // A gateway that fails may have created the sandbox anyway.
         refused => {
             unknown.why = refused.as_ref().map(why);
             Next::Unknown(unknown)
@@ -293,7 +296,7 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
     Ok(Sent { answer: Ok(passed), next })
 }
 
-/// Goes on with one that was sent to the gateway, or that it has made.
+/// Resumes a creation whose request may have been sent, or whose sandbox exists.
 pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<Value, Failure> {
     running.may_undo_for(super::create::UNDO_TIME);
     let place = SandboxName { workspace: left.workspace.clone(), name: left.sandbox.clone() };
@@ -314,8 +317,8 @@ pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<V
     follow(&running, Rest { gateway, sandbox, left }, step, None).await
 }
 
-/// Notes it, tells `noted` so, waits until it is ready and runs the hooks after the creation; but for what its step says is
-/// done.
+/// Records the sandbox, drops `noted` to release the response, waits until the sandbox is ready and runs the
+/// post-create hooks. Skips the parts that `step` marks as done.
 async fn follow(
     running: &Running,
     Rest { gateway, sandbox, left }: Rest,
@@ -341,7 +344,7 @@ async fn follow(
     made::result(followed, &left.pre_create, json!({ "proxied": true }))
 }
 
-/// A deletion.
+/// Forwards a deletion.
 pub(crate) async fn delete(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     let gateway = reach(&ctx, call.generation).await?;
     ctx.recheck()?;
@@ -349,7 +352,7 @@ pub(crate) async fn delete(ctx: Ctx, call: Forwarded) -> Result<Passed, Error> {
     let (passed, deleted) =
         gateway.pass_delete((call.headers, call.deadline), &call.message).await?;
     if deleted && let Err(error) = domain::deleted(&ctx, &place).await {
-        // It is gone, and that is what the caller is told; the sweep forgets the rest.
+        // The gateway has deleted the sandbox, so the caller gets its response. The sweep deletes what is stored here.
         warn!(gateway = %gateway.name(), error = &error as &dyn std::error::Error, "not noted yet");
     }
     Ok(passed)

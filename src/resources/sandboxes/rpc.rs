@@ -1,4 +1,4 @@
-//! `SandboxService` on the wire.
+//! gRPC implementation of `SandboxService`.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::rpc::wire;
 #[derive(Debug)]
 pub struct Sandboxes(Arc<App>);
 
-/// The service, to be mounted.
+/// Creates the service for the gRPC router.
 pub fn service(app: &Arc<App>) -> SandboxServiceServer<Sandboxes> {
     let limit = app.config.server.message_bytes_max();
     SandboxServiceServer::new(Sandboxes(Arc::clone(app))).max_decoding_message_size(limit)
@@ -201,7 +201,7 @@ impl SandboxService for Sandboxes {
     }
 }
 
-/// Both directions of a command, until it has ended.
+/// Passes input and output of a command on until it has ended.
 async fn talk(
     ctx: Ctx,
     mut first: pb::ExecSandboxRequest,
@@ -224,7 +224,7 @@ async fn talk(
     Ok(())
 }
 
-/// What a caller types, counted, up to its end or its first fault.
+/// Converts the caller's input and adds it to the digest, up to its end or the first error.
 fn typed(
     heard: &exec::Heard<'_>,
     begin: Option<pb::exec_sandbox_request::Input>,

@@ -1,9 +1,9 @@
 //! SSH sessions into sandboxes.
 //!
 //! Invariants
-//! - of a token only the SHA-256 is kept, with the sandbox that it is for;
-//! - what a caller gets could stand in a command line: an answer of a gateway that could not is refused;
-//! - a session is revoked by the sandbox that it is of, and what was not revoked is not said to be (WP81).
+//! - only the SHA-256 of a token is stored, with the sandbox that it is for;
+//! - the values that a caller gets are safe in a command line: a gateway response with unsafe values is rejected;
+//! - a session can only be revoked through its own sandbox, and success is reported only if it was revoked.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::openshell::ssh::SshSession;
 use crate::outbox::event_types;
 use crate::seal::hex;
 
-/// How long a session is remembered whose end the gateway doesn't tell.
+/// How long a session is stored if the gateway does not report its expiry.
 const KEPT: Duration = Duration::from_hours(24);
 /// Longest token of a session, in characters.
 pub const TOKEN_CHARACTERS_MAX: usize = 4_096;
@@ -34,7 +34,7 @@ fn hash(token: &str) -> String {
     hex(&Sha256::digest(token.as_bytes()))
 }
 
-/// Opens a session. Where to connect to is here, as in the proxied answer.
+/// Opens a session. The address in it is this server's, as in proxied responses.
 pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error> {
     let gateway = &ctx.on_gateway()?.name;
     ctx.detail("workspace", place.workspace.as_str());
@@ -62,7 +62,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
         })
         .await;
     if let Err(error) = remembered {
-        // The caller does not get it, and no row is left by which it could be revoked.
+        // Without a row the session could not be revoked here, and the caller does not get it.
         take_back(&reached, &session.token).await;
         return Err(error);
     }
@@ -81,7 +81,7 @@ async fn take_back(reached: &Gateway, token: &str) -> bool {
     revoked.is_ok()
 }
 
-/// Whether everything of a session is what it may be: the values end in a command that a shell reads.
+/// Returns whether all values of a session are safe: they become part of a shell command.
 fn is_sound(session: &SshSession) -> bool {
     let made_of = |text: &str, max: usize, more: &str| {
         text.chars().count() <= max
@@ -94,7 +94,7 @@ fn is_sound(session: &SshSession) -> bool {
         && made_of(&session.host_key_fingerprint, FINGERPRINT_CHARACTERS_MAX, ":+/=-")
 }
 
-/// Ends a session of this very sandbox that was opened here.
+/// Revokes a session of this sandbox that was opened through Shoreguard.
 pub async fn revoke(ctx: &Ctx, place: &SandboxName, token: &str) -> Result<(), Error> {
     let gateway = &ctx.on_gateway()?.name;
     let token_hash = hash(token);

@@ -1,4 +1,4 @@
-//! What is kept of sandboxes, as rows.
+//! Rows of sandbox metadata and SSH sessions.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::delete_first;
 use crate::error::Error;
 use crate::labels::{Labels, Requirement, Selector};
 
-/// What is kept of one sandbox.
+/// Metadata of one sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = sandbox_meta)]
 pub struct Meta {
@@ -23,31 +23,31 @@ pub struct Meta {
     pub workspace: String,
     /// Name on the gateway.
     pub sandbox_name: String,
-    /// The gateway's own id of it; none for one that was never seen there.
+    /// The gateway's id of the sandbox. `None` if it was never seen there.
     pub sandbox_id: Option<String>,
-    /// What it is for.
+    /// Description of its purpose.
     pub description: Option<String>,
-    /// A JSON object of texts.
+    /// Labels: a JSON object of strings.
     pub labels_json: Option<String>,
-    /// When it was first known here.
+    /// Time at which it was first known here.
     pub created_at: Timestamp,
-    /// When description or labels were last changed.
+    /// Time of the last change of description or labels.
     pub updated_at: Option<Timestamp>,
-    /// Since when its gateway no longer lists it.
+    /// Time at which its gateway was first seen not to list it.
     pub missing_since: Option<Timestamp>,
-    /// Moves with each change of description or labels.
+    /// Incremented by each change of description or labels.
     pub version: i64,
 }
 
 impl Meta {
-    /// Where it is.
+    /// Returns the place of the sandbox.
     #[must_use]
     pub fn place(&self) -> SandboxName {
         SandboxName { workspace: self.workspace.clone(), name: self.sandbox_name.clone() }
     }
 }
 
-/// The row of one sandbox.
+/// Selects the row of one sandbox.
 macro_rules! meta_at {
     ($gateway:expr, $place:expr) => {
         sandbox_meta::table
@@ -57,7 +57,7 @@ macro_rules! meta_at {
     };
 }
 
-/// The SSH sessions of one sandbox.
+/// Selects the SSH sessions of one sandbox.
 macro_rules! ssh_of {
     ($gateway:expr, $place:expr) => {
         ssh_sessions::table
@@ -67,7 +67,7 @@ macro_rules! ssh_of {
     };
 }
 
-/// Of one sandbox.
+/// Returns the metadata of one sandbox.
 pub async fn get(
     conn: &mut Conn,
     gateway: &str,
@@ -80,7 +80,7 @@ pub async fn get(
         .optional())?)
 }
 
-/// Of one sandbox, which nobody else changes until the transaction ends.
+/// Returns the metadata of one sandbox and locks the row until the transaction ends.
 pub async fn lock(
     conn: &mut Conn,
     gateway: &str,
@@ -91,7 +91,7 @@ pub async fn lock(
             let row = meta_at!(gateway, place).select(Meta::as_select());
             Ok(row.for_update().first(c).await.optional()?)
         }
-        // The transaction has the database's one write lock already.
+        // The transaction already holds the database's only write lock.
         Conn::Sqlite(c) => {
             let row = meta_at!(gateway, place).select(Meta::as_select());
             Ok(row.first(c).await.optional()?)
@@ -99,7 +99,7 @@ pub async fn lock(
     }
 }
 
-/// Of every sandbox of a gateway that the selector picks, by place. `selector` must be one that needs a label.
+/// Returns the rows of a gateway that the selector matches, by place. An empty selector matches all rows.
 pub async fn picked(
     conn: &mut Conn,
     gateway: &str,
@@ -134,7 +134,7 @@ pub async fn picked(
     Ok(rows)
 }
 
-/// Where the sandboxes of a gateway are of which something is kept.
+/// Returns the places of a gateway's sandboxes that have a row.
 pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<SandboxName>, Error> {
     use sandbox_meta as t;
     let rows: Vec<(String, String)> = on_conn!(conn, |c| t::table
@@ -145,7 +145,7 @@ pub async fn places(conn: &mut Conn, gateway: &str) -> Result<BTreeSet<SandboxNa
     Ok(rows.into_iter().map(|(workspace, name)| SandboxName { workspace, name }).collect())
 }
 
-/// Takes a sandbox in that was seen on its gateway, or was made there. Nothing changes where it is known already.
+/// Inserts a row for a sandbox that was seen or created on its gateway. An existing row stays as it is.
 pub async fn see(
     conn: &mut Conn,
     gateway: &str,
@@ -169,7 +169,7 @@ pub async fn see(
     lock(conn, gateway, place).await?.ok_or_else(|| Error::internal("a row that was just written"))
 }
 
-/// Notes under which id its gateway lists a sandbox, and that it does.
+/// Stores the id under which the gateway lists a sandbox, and marks it as not missing.
 pub async fn seen_as(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), Error> {
     use sandbox_meta as t;
     let set = (t::sandbox_id.eq(sandbox_id), t::missing_since.eq(None::<Timestamp>));
@@ -177,7 +177,7 @@ pub async fn seen_as(conn: &mut Conn, id: i64, sandbox_id: &str) -> Result<(), E
     Ok(())
 }
 
-/// Notes since when its gateway does not list a sandbox.
+/// Stores since when the gateway has not listed a sandbox.
 pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Error> {
     use sandbox_meta as t;
     on_conn!(conn, |c| diesel::update(t::table.find(id))
@@ -187,7 +187,7 @@ pub async fn missed(conn: &mut Conn, id: i64, since: Timestamp) -> Result<(), Er
     Ok(())
 }
 
-/// Changes description and labels of one that is still at the version that was read; answers whether it was.
+/// Changes description and labels if the version is still the one in `meta`. Returns whether it was.
 pub async fn describe(
     conn: &mut Conn,
     meta: &Meta,
@@ -228,13 +228,13 @@ pub async fn describe(
     Ok(true)
 }
 
-/// Forgets a sandbox with its labels; answers whether there was one.
+/// Deletes the row of a sandbox with its labels. Returns whether there was one.
 pub async fn forget(conn: &mut Conn, gateway: &str, place: &SandboxName) -> Result<bool, Error> {
     let row = meta_at!(gateway, place);
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
-/// Remembers an SSH session by the SHA-256 of its token, in hexadecimal.
+/// Stores an SSH session under the SHA-256 of its token, in hexadecimal.
 pub async fn insert_ssh(
     conn: &mut Conn,
     gateway: &str,
@@ -260,7 +260,7 @@ pub async fn insert_ssh(
     Ok(())
 }
 
-/// Whether an SSH session of this very sandbox was opened here (WP81).
+/// Returns whether an SSH session of this sandbox was opened through Shoreguard.
 pub async fn has_ssh(
     conn: &mut Conn,
     gateway: &str,
@@ -272,7 +272,7 @@ pub async fn has_ssh(
     Ok(found > 0)
 }
 
-/// Forgets an SSH session.
+/// Deletes an SSH session.
 pub async fn delete_ssh(conn: &mut Conn, gateway: &str, token_hash: &str) -> Result<(), Error> {
     use ssh_sessions as t;
     let row = t::table.filter(t::gateway_name.eq(gateway).and(t::token_hash.eq(token_hash)));
@@ -280,7 +280,7 @@ pub async fn delete_ssh(conn: &mut Conn, gateway: &str, token_hash: &str) -> Res
     Ok(())
 }
 
-/// Forgets every SSH session of a sandbox; answers how many.
+/// Deletes all SSH sessions of a sandbox and returns their number.
 pub async fn delete_ssh_of(
     conn: &mut Conn,
     gateway: &str,
@@ -290,13 +290,13 @@ pub async fn delete_ssh_of(
     Ok(on_conn!(conn, |c| diesel::delete(rows).execute(c).await)?)
 }
 
-/// Forgets SSH sessions that have ended; answers how many.
+/// Deletes up to `limit` expired SSH sessions and returns their number.
 pub async fn forget_ssh(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     use ssh_sessions as t;
     Ok(delete_first!(conn, t, t::expires_at.le(now), t::expires_at, limit)?)
 }
 
-/// How many SSH sessions of a sandbox are remembered.
+/// Counts the stored SSH sessions of a sandbox.
 pub async fn count_ssh_of(
     conn: &mut Conn,
     gateway: &str,
@@ -307,7 +307,7 @@ pub async fn count_ssh_of(
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// How many sandboxes of a gateway something is kept about, and how many SSH sessions of it are remembered.
+/// Counts the rows of a gateway: sandboxes with metadata, and SSH sessions.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<(i64, i64), Error> {
     let kept = sandbox_meta::table.filter(sandbox_meta::gateway_name.eq(gateway)).count();
     let kept = on_conn!(conn, |c| kept.get_result(c).await)?;

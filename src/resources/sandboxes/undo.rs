@@ -1,9 +1,9 @@
-//! Taking back a sandbox whose creation was cancelled (WP65).
+//! Deletes the sandbox of a cancelled creation.
 //!
 //! Invariants
-//! - what is deleted is the very sandbox that was made, by its id: another of its name stays;
-//! - hooks and an SBOM that were written for the name stay for the next one of it;
-//! - a replica that stops, or has lost its lease, takes nothing back: another goes on.
+//! - only the sandbox that this creation made is deleted, identified by its id: another sandbox of its name stays;
+//! - hooks and an SBOM that were written for the name stay for the next sandbox of that name;
+//! - a replica that is shutting down or has lost its lease undoes nothing: another replica resumes the operation.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::resources::operations::keeper::Stop;
 use crate::resources::operations::patience::is_final;
 use crate::resources::operations::{Failure, Running};
 
-/// How often a deletion is tried.
+/// Most attempts to delete the sandbox.
 const TRIES_MAX: u32 = 100;
-/// How long it rests in between.
+/// Pause between two attempts.
 const REST: Duration = Duration::from_millis(1_500);
 
-/// Whether the sandbox was taken back, because the operation was cancelled. A replica that stops, or has lost its lease,
-/// takes nothing back: another goes on.
+/// Deletes the sandbox if the operation was cancelled, and returns whether it did. Fails if this replica is shutting
+/// down or has lost its lease.
 pub(super) async fn undo(
     running: &Running,
     gateway: &Gateway,
@@ -38,7 +38,7 @@ pub(super) async fn undo(
         match undone(running, gateway, sandbox).await {
             Ok(()) => return Ok(true),
             Err(error) if tries >= TRIES_MAX || is_final(&error) => return Err(error.into()),
-            // A gateway that is away for a moment must not keep what nobody wants.
+            // The sandbox must not stay because its gateway is unavailable for a moment.
             Err(_) => tries += 1,
         }
         sleep(REST).await;
@@ -46,7 +46,7 @@ pub(super) async fn undo(
     }
 }
 
-/// Deletes this very sandbox; another of its name stays.
+/// Deletes this sandbox, but not another one of its name.
 async fn undone(running: &Running, gateway: &Gateway, sandbox: &Sandbox) -> Result<(), Error> {
     match gateway.get_sandbox(&sandbox.place).await {
         Ok(found) if found.id != sandbox.id => return Ok(()),

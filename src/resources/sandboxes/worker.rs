@@ -1,9 +1,10 @@
-//! Sandboxes that came or went without us are noticed, and what hung on the names of those that went is forgotten.
+//! Sweep that notices sandboxes created or deleted outside Shoreguard, and deletes what is stored under the names of
+//! deleted sandboxes.
 //!
 //! Invariants
-//! - only a gateway that has listed all its sandboxes says that one is gone, and it must have said so for a while: one that
-//!   restarts with half its state takes nothing away;
-//! - one that has the same name and another id is a new one, and inherits nothing.
+//! - a sandbox counts as deleted only if its gateway has returned complete lists without it for a grace period: a
+//!   gateway that restarts with half of its state causes no deletion;
+//! - a sandbox with the same name and another id is a new one, and inherits nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,14 +27,14 @@ use crate::openshell::Gateway;
 use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::workers::{Worked, Worker};
 
-/// Gateways that are asked at once.
+/// Gateways that are listed concurrently.
 const AT_ONCE: usize = 16;
-/// How long a gateway may take to list its sandboxes.
+/// Timeout of listing the sandboxes of one gateway.
 const LIST_TIME: Duration = Duration::from_secs(30);
-/// SSH sessions that are forgotten in one transaction.
+/// SSH sessions that are deleted in one transaction.
 const FORGET_MAX: usize = 1_000;
 
-/// Looks at every gateway that answers.
+/// Compares the stored metadata with the sandboxes of every gateway that responds.
 pub const SWEEP: Worker = Worker {
     name: "sandbox-sweep",
     every: |config| config.sandboxes.sweep_interval(),
@@ -42,7 +43,7 @@ pub const SWEEP: Worker = Worker {
     tick: |ctx, lease| Box::pin(sweep(ctx, lease)),
 };
 
-/// Forgets SSH sessions that have ended.
+/// Deletes SSH sessions that have expired.
 pub const SSH_RETENTION: Worker = Worker {
     name: "ssh-session-retention",
     every: |_| Duration::from_mins(10),
@@ -59,8 +60,8 @@ async fn forget_ssh(ctx: &Ctx) -> Result<Worked, Error> {
 
 async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     let gateways = ctx.app().fleet.targets.all();
-    // Each is compared where it was looked at: nothing here waits for the database while others that hold a connection
-    // are not driven on.
+    // Each gateway is compared within its own future. If the loop below waited for the database, the other futures
+    // would not be polled while they hold connections.
     let is_lost = AtomicBool::new(false);
     let looks = gateways.into_iter().map(|target| {
         let (on, is_lost) = (target.gateway(), &is_lost);
@@ -82,12 +83,13 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     while let Some((gateway, swept)) = looks.next().await {
         match swept {
             Ok(gone) => done += gone,
-            // Whoever has lost the lease begins with none more; those that run are ended in order, with their records.
+            // After the lease is lost, no further gateway is compared. Comparisons in progress end normally, with their
+            // audit entries.
             Err(error @ Error::Conflict { kind: Kind::Lease, .. }) => {
                 is_lost.store(true, Ordering::Relaxed);
                 lost = Some(error);
             }
-            // What one gateway says must not keep the others from being looked at (T20).
+            // An error of one gateway must not stop the sweep of the others (T20).
             Err(error) => {
                 warn!(%gateway, error = &error as &dyn std::error::Error, "not swept");
             }
@@ -96,16 +98,16 @@ async fn sweep(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     lost.map_or(Ok(Worked { done, more: false }), Err)
 }
 
-/// What is kept of a gateway's sandboxes, and what it lists.
+/// Stored metadata of a gateway's sandboxes, and the sandboxes that it lists.
 struct Found {
     on: GatewayRef,
     before: Vec<Meta>,
     live: BTreeMap<SandboxName, Sandbox>,
 }
 
-/// Looks at one gateway. One that does not answer is left as it was.
+/// Reads the metadata and the sandboxes of one gateway. Returns `None` if the gateway did not return a complete list.
 async fn look(app: &Arc<App>, on: GatewayRef) -> Result<Option<Found>, Error> {
-    // What is kept is read first: what is made in between is then no surprise.
+    // The metadata is read first, so that a sandbox that is created in between is not taken for a deleted one.
     let before = {
         let mut conn = app.db.read().await?;
         store::picked(&mut conn, &on.name, &Selector::default()).await?
@@ -113,7 +115,7 @@ async fn look(app: &Arc<App>, on: GatewayRef) -> Result<Option<Found>, Error> {
     match tokio::time::timeout(LIST_TIME, listed(app, &on)).await {
         Ok(Ok(live)) => Ok(Some(Found { on, before, live })),
         Err(_) => Ok(None),
-        // Where not all were listed, none is known to be gone.
+        // An incomplete list proves no deletion.
         Ok(Err(error)) => {
             debug!(gateway = %on.name, %error, "its sandboxes were not listed");
             Ok(None)
@@ -126,7 +128,7 @@ async fn listed(app: &Arc<App>, on: &GatewayRef) -> Result<BTreeMap<SandboxName,
     Ok(live.into_iter().map(|sandbox| (sandbox.place.clone(), sandbox)).collect())
 }
 
-/// Answers how many sandboxes are gone.
+/// Compares all sandboxes of a gateway and returns how many were deleted.
 async fn compare_all(ctx: &Ctx, lease: Option<&Lease>, found: Found) -> Result<usize, Error> {
     let Found { on, before, mut live } = found;
     let ctx = &ctx.clone().about(on);
@@ -140,7 +142,7 @@ async fn compare_all(ctx: &Ctx, lease: Option<&Lease>, found: Found) -> Result<u
     Ok(gone)
 }
 
-/// Compares what is kept of a sandbox with what its gateway lists; answers whether it is gone.
+/// Compares the metadata of a sandbox with what its gateway lists. Returns whether the sandbox was deleted.
 async fn compare(
     ctx: &Ctx,
     lease: Option<&Lease>,
@@ -148,7 +150,7 @@ async fn compare(
     live: Option<Sandbox>,
 ) -> Result<bool, Error> {
     match (live, meta.sandbox_id.as_deref(), meta.missing_since) {
-        // Of one that was never seen nothing can be said.
+        // A sandbox that was never seen cannot be missing.
         (None, None, _) => Ok(false),
         (None, Some(_), None) => {
             note(ctx, lease, Noticed::Missing(meta.id)).await?;
@@ -159,7 +161,7 @@ async fn compare(
             if ctx.now().since(since) < grace {
                 Ok(false)
             } else {
-                // What was written since is for one to come.
+                // Hooks and an SBOM written since then are for the next sandbox.
                 former::forget(ctx, lease, meta, since).await
             }
         }
@@ -181,14 +183,14 @@ async fn compare(
     }
 }
 
-/// What the sweep notes of a sandbox.
+/// Change that the sweep stores.
 #[derive(Debug, Clone, Copy)]
 enum Noticed<'a> {
-    /// Its gateway does not list it.
+    /// The gateway does not list this row's sandbox.
     Missing(i64),
-    /// Its gateway lists it.
+    /// The gateway lists this row's sandbox.
     There(i64, &'a Sandbox),
-    /// Its gateway lists it, and nothing was known of it.
+    /// The gateway lists a sandbox that has no row.
     New(&'a Sandbox),
 }
 

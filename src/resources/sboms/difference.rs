@@ -1,17 +1,17 @@
-//! What is different between two SBOMs.
+//! Differences between two SBOMs.
 //!
-//! A component is the same one where the package URL without version, qualifiers and subpath is; without a package URL,
-//! where group and name are. A sandbox may hold it in several versions.
+//! Two components are the same if their package URLs are equal without version, qualifiers and subpath, or, without a
+//! package URL, if group and name are equal. Case is ignored. A sandbox may contain a component in several versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::cyclonedx::{Component, Severity, Vulnerability};
 use super::purl::without_version;
 
-/// Versions of a change that are told.
+/// Most versions that a change lists.
 pub const VERSIONS_MAX: usize = 20;
 
-/// What a component is told apart by.
+/// Fields that identify a component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Name.
@@ -24,17 +24,17 @@ pub struct Part {
     pub purl: Option<String>,
 }
 
-/// What is compared of an SBOM.
+/// Content of an SBOM that is compared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     /// Its components.
     pub parts: Vec<Part>,
-    /// Its vulnerabilities: id and severity.
+    /// Its vulnerabilities, as id and severity.
     pub rated: Vec<(String, Severity)>,
 }
 
 impl Content {
-    /// Of a document.
+    /// Returns the content of a parsed document.
     #[must_use]
     pub fn of(components: &[Component], vulnerabilities: &[Vulnerability]) -> Self {
         let part = |of: &Component| Part {
@@ -51,48 +51,48 @@ impl Content {
     }
 }
 
-/// Whether something came, went or changed.
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It came.
+    /// Only in the newer SBOM.
     Added,
-    /// It went.
+    /// Only in the older SBOM.
     Removed,
-    /// It is there otherwise.
+    /// In both SBOMs, but different.
     Changed,
 }
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Of a vulnerability.
+    /// A vulnerability.
     Vulnerability {
         /// Its id.
         id: String,
-        /// Its severity before; none where it was not there.
+        /// Its severity in the older SBOM. `None` if it is not in it.
         before: Option<Severity>,
-        /// Its severity now; none where it is not there.
+        /// Its severity in the newer SBOM. `None` if it is not in it.
         after: Option<Severity>,
     },
-    /// Of a component.
+    /// A component.
     Component {
-        /// Whether it came, went or changed.
+        /// Kind of the change.
         kind: Kind,
         /// Its name.
         name: String,
         /// Its group.
         group: Option<String>,
-        /// Its package URL, without a version.
+        /// Its package URL without the version.
         purl: Option<String>,
-        /// Versions that went, the first of them.
+        /// Removed versions, at most [`VERSIONS_MAX`].
         removed: Vec<String>,
-        /// Versions that came, the first of them.
+        /// Added versions, at most [`VERSIONS_MAX`].
         added: Vec<String>,
     },
 }
 
 impl Change {
-    /// Whether it came, went or changed.
+    /// Returns the kind of the change.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -103,7 +103,7 @@ impl Change {
         }
     }
 
-    /// Bytes of its texts.
+    /// Returns the size of its texts in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
@@ -116,14 +116,14 @@ impl Change {
     }
 }
 
-/// How many of each.
+/// Number of changes by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// That came.
+    /// Number of added entries.
     pub added: i32,
-    /// That went.
+    /// Number of removed entries.
     pub removed: i32,
-    /// That are there otherwise.
+    /// Number of changed entries.
     pub changed: i32,
 }
 
@@ -137,18 +137,18 @@ impl Tally {
     }
 }
 
-/// All differences: vulnerabilities first, the worst before the others, then components.
+/// All differences: first vulnerabilities, the worst first, then components.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     /// The differences.
     pub changes: Vec<Change>,
-    /// How many are of vulnerabilities.
+    /// Number of changes of vulnerabilities.
     pub vulnerabilities: Tally,
-    /// How many are of components.
+    /// Number of changes of components.
     pub components: Tally,
 }
 
-/// What has come to be otherwise from `before` to `after`.
+/// Returns the differences from `before` to `after`.
 #[must_use]
 pub fn between(before: &Content, after: &Content) -> Difference {
     let mut found = Difference::default();
@@ -187,7 +187,7 @@ fn vulnerabilities(before: &Content, after: &Content) -> Vec<Change> {
     found.into_iter().map(change).collect()
 }
 
-/// A component in all its versions, on both sides.
+/// Versions of a component in both SBOMs.
 struct Versions<'a> {
     part: &'a Part,
     sides: [BTreeSet<&'a str>; 2],

@@ -1,4 +1,4 @@
-//! SBOMs: taking them, giving them back, comparing and deleting them.
+//! Uploads, downloads, compares and deletes SBOMs.
 
 use std::sync::Arc;
 
@@ -20,31 +20,31 @@ use crate::etag;
 use crate::outbox::event_types;
 use crate::resources::sboms::intake::Intake;
 
-/// Most SBOMs of the sandboxes of one gateway, which need not exist: the names alone must not fill the database. Uploads at
-/// once may pass it by as many as are received at once.
+/// Most SBOMs of one gateway. The sandboxes need not exist, so names alone must not fill the database. Concurrent
+/// uploads may exceed the limit by the number of documents that are received at once.
 pub const SBOMS_MAX: i64 = 5_000;
-/// Differences that the answer to an upload has.
+/// Most differences in the response to an upload.
 pub const CHANGES_SHOWN_MAX: usize = 200;
-/// Bytes of a document that are read from the database at once.
+/// Bytes of a document that one query reads.
 const PIECE_BYTES: i32 = 1024 * 1024;
-/// SBOMs that one statement takes away.
+/// SBOMs that one statement deletes.
 const AT_ONCE: i64 = 20;
-/// How often an upload begins anew because another one came in between.
+/// Attempts of an upload that conflicts with concurrent uploads.
 const TRIES_MAX: usize = 3;
 const UPLOADED_BY_CHARACTERS_MAX: usize = 254;
 
-/// A document that is being received.
+/// A document that is being uploaded.
 #[derive(Debug, Default)]
 pub struct Incoming(Vec<u8>);
 
 impl Incoming {
-    /// How many bytes have come.
+    /// Returns the number of bytes received so far.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.len()
     }
 
-    /// Takes the next bytes.
+    /// Appends a chunk.
     pub fn take(&mut self, chunk: &[u8]) -> Result<(), Error> {
         if chunk.is_empty() {
             return Err(Error::invalid("chunk", "must not be empty in a message after the first"));
@@ -58,7 +58,8 @@ impl Incoming {
     }
 }
 
-/// Refuses a message that says what is for another one; each field comes with whether it is empty.
+/// Rejects a message with a field that belongs in another message. Each field comes with a flag that is set if it is
+/// empty.
 pub fn only(others: &[(&str, bool)], what: &str) -> Result<(), Error> {
     match others.iter().find(|(_, empty)| !empty) {
         None => Ok(()),
@@ -66,7 +67,7 @@ pub fn only(others: &[(&str, bool)], what: &str) -> Result<(), Error> {
     }
 }
 
-/// A SHA-256 that a caller gives; none where it gives none.
+/// Parses the SHA-256 of a request. `None` if it is empty.
 pub fn given_sha256(text: &str) -> Result<Option<String>, Error> {
     if text.is_empty() {
         return Ok(None);
@@ -77,24 +78,24 @@ pub fn given_sha256(text: &str) -> Result<Option<String>, Error> {
     Ok(Some(text.to_lowercase()))
 }
 
-/// What an upload has done.
+/// Result of an upload.
 #[derive(Debug)]
 pub struct Uploaded {
-    /// What was stored.
+    /// The stored SBOM.
     pub snapshot: Snapshot,
-    /// Whether it took the place of another.
+    /// Whether it replaced an older one.
     pub replaced: bool,
-    /// What is different from before.
+    /// Differences from the older SBOM.
     pub difference: Difference,
-    /// Entries that were left out.
+    /// Number of entries that were skipped.
     pub skipped: usize,
-    /// Texts that were cut.
+    /// Number of texts that were cut.
     pub cut: usize,
-    /// Where the first of these are.
+    /// Paths of the first cut texts.
     pub cut_paths: Vec<String>,
 }
 
-/// Stores a document as the SBOM of a sandbox, in place of the one before.
+/// Stores a document as the SBOM of a sandbox and replaces the older one.
 pub async fn upload(
     ctx: &Ctx,
     place: &Place,
@@ -129,7 +130,7 @@ pub async fn upload(
     Err(Error::conflict(Kind::Sbom, place))
 }
 
-/// The SBOM of a place as it is compared; none where there is none.
+/// Returns id and content of the SBOM of a sandbox for a comparison. `None` if it has no SBOM.
 async fn content(ctx: &Ctx, place: &Place) -> Result<Option<(i64, Content)>, Error> {
     let mut conn = ctx.db().read().await?;
     for _ in 0..TRIES_MAX {
@@ -146,7 +147,7 @@ async fn content(ctx: &Ctx, place: &Place) -> Result<Option<(i64, Content)>, Err
     Err(Error::conflict(Kind::Sbom, place))
 }
 
-/// Puts a document in place of the upload `before`; none where that is no longer the present one.
+/// Replaces the SBOM with id `before`. Returns `None` if that is no longer the current one.
 async fn replace(
     ctx: &Ctx,
     place: &Place,
@@ -210,7 +211,7 @@ fn signed(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The SBOM of a sandbox, without its content.
+/// Returns the SBOM of a sandbox without its content.
 pub async fn get(ctx: &Ctx, place: &Place) -> Result<Snapshot, Error> {
     snapshot(&mut ctx.db().read().await?, place).await
 }
@@ -234,19 +235,19 @@ pub async fn delete(ctx: &Ctx, place: &Place, given_etag: &str) -> Result<(), Er
     Ok(())
 }
 
-/// How many SBOMs go with a gateway.
+/// Counts the SBOMs that are deleted with a gateway.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     store::count_on(conn, gateway).await
 }
 
-/// Takes away the SBOMs that go with a gateway: a few in one statement, since each may have a hundred thousand rows and
-/// a statement has a time.
+/// Deletes the SBOMs of a gateway, a few per statement: each may have a hundred thousand rows, and statements have a
+/// timeout.
 pub async fn delete_on(conn: &mut Conn, gateway: &str) -> Result<(), Error> {
     while store::delete_on(conn, gateway, AT_ONCE).await? > 0 {}
     Ok(())
 }
 
-/// A document that is being sent.
+/// A document that is being downloaded.
 #[derive(Debug)]
 pub struct Outgoing {
     place: Place,
@@ -256,16 +257,16 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Begins with the present one.
+    /// Starts with the current SBOM.
     pub async fn begin(ctx: &Ctx, place: Place) -> Result<Self, Error> {
         let Snapshot { id, size_bytes, .. } = get(ctx, &place).await?;
         Ok(Self { place, snapshot: id, next: 0, size: size_bytes })
     }
 
-    /// The next piece; none at the end.
+    /// Returns the next piece. `None` at the end.
     ///
     /// # Errors
-    /// `Conflict` where another one has taken its place: half of each would be a document that nobody has uploaded.
+    /// `Conflict` if the SBOM was replaced: pieces of two documents must not be mixed.
     pub async fn piece(&mut self, ctx: &Ctx) -> Result<Option<Vec<u8>>, Error> {
         if i64::from(self.next) >= self.size {
             return Ok(None);
@@ -278,16 +279,16 @@ impl Outgoing {
     }
 }
 
-/// Where a list of differences goes on.
+/// Position of a page token.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Position {
-    /// The two uploads that are compared: what differs between them never changes.
+    /// The two uploads that are compared. The differences between them never change.
     snapshots: (i64, i64),
-    /// How many were shown.
+    /// Number of differences on the earlier pages.
     shown: usize,
 }
 
-/// A page of what is different in `other`, with how many differences there are, and the token of the next page.
+/// Returns a page of the differences of `other` from `place`, with the total counts and the token of the next page.
 pub async fn diff(
     ctx: &Ctx,
     place: &Place,

@@ -1,9 +1,10 @@
-//! How many documents are received and read at once, and where.
+//! Limits on how many documents are received, parsed and compared at once.
 //!
 //! Invariants
-//! - a document that is received holds at most its own bytes, and so many hold at once (T16);
-//! - one caller leaves places to the others, however slowly it sends;
-//! - reading one takes a thread of its own kind, never one that serves calls.
+//! - memory is bounded: a document holds at most its own bytes while it is received, and only a limited number is
+//!   received at once (T16);
+//! - one caller cannot take all slots, even if it sends slowly;
+//! - parsing runs on a blocking thread, never on a thread that serves calls.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,23 +16,23 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Reason};
 
-/// Documents that are received, or wait to be stored, at once.
+/// Documents that are received or wait to be stored at once.
 pub const RECEIVING_MAX: usize = 4;
 /// Documents of one caller among them.
 pub const RECEIVING_OF_CALLER_MAX: usize = 2;
-/// Pairs of SBOMs that are loaded to be compared at once.
+/// Pairs of SBOMs that are loaded for a comparison at once.
 const COMPARING_MAX: usize = 2;
-/// Searches over the fleet at once, so that long ones leave readers of the database to the other calls.
+/// Fleet-wide searches at once, so that long ones leave database connections to other calls.
 const SEARCHING_MAX: usize = 3;
 /// Searches of one caller among them.
 const SEARCHING_OF_CALLER_MAX: usize = 2;
-/// Documents that are read or compared at once.
+/// Documents that are parsed or compared at once.
 const WORKING_MAX: usize = 2;
-/// How long a call waits for its turn; what comes of it holds no document yet.
+/// How long a call waits for a slot. It holds no document while it waits.
 const TURN_TIME: Duration = Duration::from_secs(10);
 const RETRY_IN: Duration = Duration::from_secs(5);
 
-/// The places that there are.
+/// Slots for uploads, searches and comparisons.
 #[derive(Debug)]
 pub struct Intake {
     receiving: Arc<Semaphore>,
@@ -56,7 +57,7 @@ impl Default for Intake {
     }
 }
 
-/// The places of each caller that has a turn or waits for one.
+/// Slots of each caller that holds or waits for one.
 #[derive(Debug)]
 struct Callers {
     each: usize,
@@ -70,14 +71,14 @@ impl Callers {
 
     fn places_of(&self, caller: &str) -> Arc<Semaphore> {
         let mut all = self.places.lock();
-        // Whoever has a turn or waits holds its own.
+        // A caller that holds or waits for a slot has its own reference to the semaphore.
         all.retain(|_, places| Arc::strong_count(places) > 1);
         let places = all.entry(caller.to_owned());
         Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.each))))
     }
 }
 
-/// A turn. It is over when this is dropped.
+/// A slot of one call. Dropping it frees the slot.
 #[derive(Debug)]
 pub struct Turn {
     _of_caller: OwnedSemaphorePermit,
@@ -85,30 +86,33 @@ pub struct Turn {
 }
 
 impl Intake {
-    /// Waits for the turn of a document of this caller's that is to be received.
+    /// Waits for a slot to receive a document.
     ///
     /// # Errors
-    /// `BUSY` where there is none in time.
+    /// `BUSY` if no slot is free in time.
     pub async fn turn(&self, caller: &str) -> Result<Turn, Error> {
         let of_caller = turn(&self.callers.places_of(caller)).await?;
         Ok(Turn { _of_caller: of_caller, _of_all: turn(&self.receiving).await? })
     }
 
-    /// Waits for the turn of a search of this caller's over the fleet.
+    /// Waits for a slot to search the fleet.
     ///
     /// # Errors
-    /// `BUSY` where there is none in time.
+    /// `BUSY` if no slot is free in time.
     pub async fn turn_to_search(&self, caller: &str) -> Result<Turn, Error> {
         let of_caller = turn(&self.searchers.places_of(caller)).await?;
         Ok(Turn { _of_caller: of_caller, _of_all: turn(&self.searching).await? })
     }
 
-    /// Waits for the turn of two SBOMs that are to be loaded and compared; it is over when the answer is dropped.
+    /// Waits for a slot to load and compare two SBOMs. Dropping the permit frees it.
+    ///
+    /// # Errors
+    /// `BUSY` if no slot is free in time.
     pub async fn turn_to_compare(&self) -> Result<OwnedSemaphorePermit, Error> {
         turn(&self.comparing).await
     }
 
-    /// Runs what takes a while off the threads that serve calls.
+    /// Runs slow work on a blocking thread.
     pub async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

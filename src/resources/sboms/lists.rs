@@ -1,8 +1,8 @@
-//! Pages of one SBOM: its components, and its vulnerabilities.
+//! Pages of the components and vulnerabilities of one SBOM.
 //!
 //! Invariants
-//! - all pages of a list are of one upload: a token of an SBOM that has been replaced since is a conflict;
-//! - a page is bounded in bytes too, so that long texts make it shorter and not an answer that nobody takes.
+//! - all pages of a list are of one upload: a page token is a conflict once the SBOM was replaced;
+//! - pages are limited in bytes too, so that long texts do not make a response too large for clients.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -16,20 +16,20 @@ use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::error::{Error, Kind};
 
-/// Bytes of a page, give or take what is around the texts: clients take 4 MiB.
+/// Bytes of the texts of a page, approximately. Clients accept 4 MiB.
 pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Longest reference that is looked for.
+/// Longest reference in a filter.
 const REFERENCE_CHARACTERS_MAX: usize = super::cyclonedx::BOM_REF_CHARACTERS_MAX;
 
-/// Which severity is asked for.
+/// Severity filter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SeverityFilter {
-    /// Any, or none.
+    /// No restriction.
     #[default]
     Any,
-    /// This one.
+    /// This severity.
     Is(Severity),
-    /// No vulnerability at all.
+    /// Components without any vulnerability.
     Clean,
 }
 
@@ -43,16 +43,16 @@ impl Serialize for SeverityFilter {
     }
 }
 
-/// Where a list of one SBOM goes on.
+/// Position of a page token.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// The upload that it is a list of.
+    /// Id of the upload.
     pub(super) snapshot: i64,
-    /// The last one.
+    /// Position of the last row.
     pub(super) after: i64,
 }
 
-/// Cuts rows read with [`PageSize::limit`] to the page, by number and by bytes; the flag says whether more follow.
+/// Cuts rows read with [`PageSize::limit`] to the page, by number and by bytes. The flag is set if more rows follow.
 pub(super) fn fit<T>(size: PageSize, rows: Vec<T>, bytes: impl Fn(&T) -> usize) -> (Vec<T>, bool) {
     let (mut page, more) = size.cut(rows);
     let mut total = 0;
@@ -60,26 +60,27 @@ pub(super) fn fit<T>(size: PageSize, rows: Vec<T>, bytes: impl Fn(&T) -> usize) 
         total += bytes(row);
         total <= PAGE_BYTES_MAX
     });
-    // One at least, or nobody would ever get past it.
+    // At least one row, otherwise the list would never get past it.
     let fits = fits.count().max(1);
     let cut = page.len() > fits;
     page.truncate(fits);
     (page, more || cut)
 }
 
-/// The SBOM of a place.
+/// Returns the SBOM of a sandbox.
 pub(super) async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Snapshot, Error> {
     let found = store::snapshot(conn, place).await?;
     found.ok_or_else(|| Error::missing(Kind::Sbom, place))
 }
 
-/// Whether an upload is still the present one. What was read of it before is whole then: it goes all at once, and its
-/// id is never given again.
+/// Returns whether an upload is still the current one. If it is, rows read from it before are complete: an upload is
+/// deleted as a whole, and its id is never reused.
 pub(super) async fn stands(conn: &mut Conn, place: &Place, id: i64) -> Result<bool, Error> {
     Ok(store::snapshot(conn, place).await?.is_some_and(|now| now.id == id))
 }
 
-/// Refuses a page of an upload that went while it was read: it may lack rows, and a short list reads as a clean sandbox.
+/// Rejects a page whose upload was replaced while it was read. Rows may be missing, and a short list would look like a
+/// clean sandbox.
 async fn whole(conn: &mut Conn, place: &Place, id: i64) -> Result<(), Error> {
     if stands(conn, place, id).await? {
         return Ok(());
@@ -87,7 +88,7 @@ async fn whole(conn: &mut Conn, place: &Place, id: i64) -> Result<(), Error> {
     Err(Error::conflict(Kind::Sbom, place))
 }
 
-/// The position of a token, which must be of this very upload.
+/// Returns the position of a page token, which must be of the current upload.
 fn position(after: Option<&Position>, now: i64, place: &Place) -> Result<i64, Error> {
     match after {
         None => Ok(-1),
@@ -96,23 +97,23 @@ fn position(after: Option<&Position>, now: i64, place: &Place) -> Result<i64, Er
     }
 }
 
-/// Which components are asked for.
+/// Filter of a list of components.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ComponentFilter {
-    /// Contained in group, name or package URL, in lower case.
+    /// Text in group, name or package URL, in lower case.
     pub(super) search: Option<String>,
-    /// Of the worst vulnerability.
+    /// Severity of the worst vulnerability.
     pub(super) severity: SeverityFilter,
 }
 
 impl ComponentFilter {
-    /// From the request's `search` and `severity`.
+    /// Parses `search` and `severity` of the request.
     pub fn parse(search: &str, severity: SeverityFilter) -> Result<Self, Error> {
         Ok(Self { search: asked("search", search)?, severity })
     }
 }
 
-/// A page of components by name.
+/// Returns a page of components, sorted by name.
 pub async fn components(
     ctx: &Ctx,
     place: &Place,
@@ -135,12 +136,12 @@ pub async fn components(
     })
 }
 
-/// Which vulnerabilities are asked for.
+/// Filter of a list of vulnerabilities.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct VulnerabilityFilter {
-    /// Of this severity.
+    /// Only this severity.
     pub(super) severity: Option<Severity>,
-    /// That affect this component.
+    /// Only vulnerabilities that affect this component.
     pub(super) bom_ref: Option<String>,
 }
 
@@ -151,7 +152,7 @@ impl Serialize for Severity {
 }
 
 impl VulnerabilityFilter {
-    /// From the request's `severity` and `bom_ref`.
+    /// Parses `severity` and `bom_ref` of the request.
     pub fn parse(severity: SeverityFilter, bom_ref: String) -> Result<Self, Error> {
         let severity = match severity {
             SeverityFilter::Any => None,
@@ -173,7 +174,7 @@ impl VulnerabilityFilter {
     }
 }
 
-/// A page of vulnerabilities, the worst first.
+/// Returns a page of vulnerabilities, the worst first.
 pub async fn vulnerabilities(
     ctx: &Ctx,
     place: &Place,

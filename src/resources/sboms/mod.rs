@@ -1,10 +1,10 @@
-//! SBOMs: what software a sandbox contains, one CycloneDX document each, searched over the fleet.
+//! SBOMs: the software that a sandbox contains, one CycloneDX document per sandbox, searchable over the fleet.
 //!
 //! Invariants
-//! - the document is kept byte for byte, and read once, when it comes: no list opens it again;
-//! - a new one takes the place of the one before in one transaction, and goes with its sandbox and its gateway;
-//! - every query of one SBOM has gateway, workspace and sandbox in its WHERE clause, beside the id (T08);
-//! - documents are received and read a bounded number at once, and not on a thread that others wait for.
+//! - a document is stored byte for byte and parsed once, when it is uploaded: lists never parse it again;
+//! - a new document replaces the older one in one transaction, and is deleted with its sandbox or gateway;
+//! - every query of one SBOM has gateway, workspace and sandbox in its WHERE clause, besides the id (T08);
+//! - the number of documents that are received and parsed at once is limited, and parsing runs on blocking threads.
 
 pub mod cyclonedx;
 pub mod difference;

@@ -1,36 +1,36 @@
-//! Where an SBOM belongs: a gateway, a workspace and a sandbox.
+//! Place of an SBOM: gateway, workspace and sandbox.
 
 use std::fmt;
 
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 
-/// Most characters of a workspace's or a sandbox's name.
+/// Most characters of the name of a workspace or a sandbox.
 pub const NAME_CHARACTERS_MAX: usize = 253;
 
-/// A sandbox, by its names. The gateway is one that was checked.
+/// A sandbox, by its names. The caller's access to the gateway was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The gateway's name.
     pub gateway: String,
-    /// The sandbox's names there; the workspace is never empty.
+    /// Workspace and name of the sandbox on the gateway. The workspace is never empty.
     pub name: SandboxName,
 }
 
 impl Place {
-    /// From the request's `gateway`, `workspace` and `sandbox`.
+    /// Parses `gateway`, `workspace` and `sandbox` of the request.
     pub fn parse(gateway: String, workspace: String, sandbox: String) -> Result<Self, Error> {
         Self::parse_as("", gateway, workspace, sandbox)
     }
 
-    /// The same, from fields whose names begin with `prefix`.
+    /// As [`Place::parse`], for fields whose names begin with `prefix`.
     pub fn parse_as(
         prefix: &str,
         gateway: String,
         workspace: String,
         sandbox: String,
     ) -> Result<Self, Error> {
-        // Without a gateway the check was a global one, which says nothing about any gateway.
+        // Without a gateway, the access check was a global one and does not cover any gateway.
         if gateway.is_empty() {
             return Err(Error::invalid(format!("{prefix}gateway"), "is required"));
         }

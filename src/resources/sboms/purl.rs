@@ -1,25 +1,24 @@
-//! Package URLs, as far as they are read: where their version is. The form is that of the Package-URL specification (ECMA-427).
+//! Finds the version in a package URL, as defined by the Package-URL specification (ECMA-427).
 
 use percent_encoding::percent_decode_str;
 
-/// Where the version of a package URL begins, at its `@`, and where it ends.
+/// Returns where the version begins, at its `@`, and where it ends.
 fn version_in(purl: &str) -> (usize, usize) {
     let end = purl.find(['?', '#']).unwrap_or(purl.len());
     let name = purl[..end].rfind('/').map_or(0, |slash| slash + 1);
-    // An `@` before the last slash is the scope of a package, and so may be the first character of a name that was not
-    // escaped.
+    // An `@` before the last slash, or as the first character of the name, is part of an unescaped scope.
     match purl[name..end].rfind('@') {
         Some(at) if at > 0 => (name + at, end),
         Some(_) | None => (end, end),
     }
 }
 
-/// A package URL up to its version.
+/// Returns a package URL without its version and everything after it.
 pub(super) fn without_version(purl: &str) -> &str {
     &purl[..version_in(purl).0]
 }
 
-/// The version in a package URL; none where it has none that is text.
+/// Returns the version in a package URL. `None` if the version is missing or no valid text.
 pub(super) fn version(purl: &str) -> Option<String> {
     let (at, end) = version_in(purl);
     let version = percent_decode_str(purl[at..end].strip_prefix('@')?).decode_utf8().ok()?;

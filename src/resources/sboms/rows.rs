@@ -1,4 +1,4 @@
-//! SBOMs as they are stored, and as they are read again.
+//! Rows of SBOMs, to insert and to read.
 
 use diesel::prelude::*;
 
@@ -6,9 +6,9 @@ use super::cyclonedx::Severity;
 use crate::clock::Timestamp;
 use crate::db::schema::{sbom_affects, sbom_components, sbom_snapshots, sbom_vulnerabilities};
 
-/// References to components that a vulnerability is shown with.
+/// Most references to components that a vulnerability is returned with.
 pub const AFFECTS_SHOWN_MAX: i32 = 100;
-/// Bytes that one of them is taken to have.
+/// Assumed size of one such reference, in bytes.
 const AFFECTS_BYTES: usize = 512;
 
 /// An SBOM without its content.
@@ -53,7 +53,7 @@ pub struct NewSnapshot<'a> {
     pub raw_json: &'a [u8],
 }
 
-/// The content of an SBOM to store: the rows without the id of it.
+/// The content of an SBOM to store: rows without the id of the SBOM.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "the tables")]
 pub struct NewContent {
@@ -97,7 +97,7 @@ pub struct NewVulnerability {
     pub references_json: String,
 }
 
-/// What a vulnerability affects, to store.
+/// A reference from a vulnerability to a component, to store.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = sbom_affects)]
 #[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
@@ -107,7 +107,7 @@ pub struct NewAffects {
     pub bom_ref: String,
 }
 
-/// A component as it is stored.
+/// A stored component.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = sbom_components)]
 #[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
@@ -125,7 +125,7 @@ pub struct ComponentRow {
 }
 
 impl ComponentRow {
-    /// Bytes of its texts.
+    /// Returns the size of its texts in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let texts = [
@@ -140,7 +140,7 @@ impl ComponentRow {
     }
 }
 
-/// A vulnerability as it is stored.
+/// A stored vulnerability.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
 pub struct VulnerabilityRow {
@@ -151,12 +151,12 @@ pub struct VulnerabilityRow {
     pub description: Option<String>,
     pub affects_count: i32,
     pub references_json: String,
-    /// The first components that it affects.
+    /// References to the first components that it affects.
     pub affects: Vec<String>,
 }
 
 impl VulnerabilityRow {
-    /// Bytes of its texts, with room for what it affects.
+    /// Returns the size of its texts in bytes, with an allowance for `affects`.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let shown = usize::try_from(self.affects_count.min(AFFECTS_SHOWN_MAX)).unwrap_or_default();
@@ -165,7 +165,7 @@ impl VulnerabilityRow {
     }
 }
 
-/// The columns of a vulnerability, in their order.
+/// Columns of a vulnerability, in the order of the query.
 pub(super) type VulnerabilityColumns =
     (i64, String, Severity, Option<f64>, Option<String>, i32, String);
 

@@ -1,4 +1,4 @@
-//! `SbomService` on the wire.
+//! gRPC implementation of `SbomService`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +25,16 @@ use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::streams::{Stream, Upload, call_stream, call_upload};
 use crate::rpc::wire;
 
-/// How long a document may take to arrive: its place is one that others wait for.
+/// How long a document may take to arrive: meanwhile it occupies a slot that other calls wait for.
 const RECEIVE_TIME_MAX: Duration = Duration::from_mins(5);
-/// Bytes of a message of a download.
+/// Bytes per message of a download.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The service.
 #[derive(Debug)]
 pub struct Sboms(Arc<App>);
 
-/// The service, to be mounted.
+/// Creates the service for the gRPC router.
 pub fn service(app: &Arc<App>) -> SbomServiceServer<Sboms> {
     let limit = app.config.server.message_bytes_max();
     SbomServiceServer::new(Sboms(Arc::clone(app))).max_decoding_message_size(limit)
@@ -172,7 +172,7 @@ impl SbomService for Sboms {
     }
 }
 
-/// The document that follows the first message.
+/// Receives the document that follows the first message.
 async fn receive(mut rest: Upload<pb::UploadSbomRequest>) -> Result<Incoming, Error> {
     let mut incoming = Incoming::default();
     while let Some(next) = rest.next_soon().await? {
@@ -218,12 +218,12 @@ impl From<Severity> for pb::SbomSeverity {
     }
 }
 
-/// The worst severity of something that may have no vulnerability.
+/// Converts the worst severity of an SBOM or component. `None` is `CLEAN`: no vulnerability.
 fn worst(severity: Option<Severity>) -> i32 {
     severity.map_or(pb::SbomSeverity::Clean, Into::into).into()
 }
 
-/// The severity of a vulnerability that may not be there.
+/// Converts the severity of a vulnerability. `None`, if the SBOM does not contain it, is unspecified.
 fn rated(severity: Option<Severity>) -> i32 {
     severity.map_or(pb::SbomSeverity::Unspecified, Into::into).into()
 }

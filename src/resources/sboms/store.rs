@@ -1,4 +1,4 @@
-//! SBOMs as rows.
+//! Rows of SBOMs and their content.
 
 use std::sync::Arc;
 
@@ -20,16 +20,16 @@ use crate::db::types::SandboxName;
 use crate::db::{Conn, PgConn, on_conn};
 use crate::error::Error;
 
-/// Rows that one statement writes: with 15 columns each, a quarter of the parameters that PostgreSQL takes.
+/// Rows per INSERT statement. With 15 columns each, they use a quarter of the parameters that PostgreSQL allows.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
 diesel::define_sql_function! {
-    /// Bytes of a text or a blob, the first being 1.
+    /// Returns `count` bytes of a blob, starting at byte `from`. The first byte is 1.
     fn substr(whole: diesel::sql_types::Binary, from: diesel::sql_types::Integer, count: diesel::sql_types::Integer)
         -> diesel::sql_types::Binary;
 }
 
-/// The rows of `sbom_snapshots` of one sandbox: one, or none.
+/// Selects the row of `sbom_snapshots` of one sandbox, of which there is at most one.
 macro_rules! of_place {
     ($place:expr) => {{
         let place: &Place = $place;
@@ -40,16 +40,16 @@ macro_rules! of_place {
     }};
 }
 
-/// A snapshot, by where it belongs and its id.
+/// Identifies an SBOM by its sandbox and its id.
 #[derive(Debug, Clone, Copy)]
 pub struct SnapshotOf<'a> {
     /// The sandbox.
     pub place: &'a Place,
-    /// Id of the snapshot.
+    /// Id of the SBOM.
     pub id: i64,
 }
 
-/// That of a sandbox.
+/// Returns the SBOM of a sandbox.
 pub async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Option<Snapshot>, Error> {
     Ok(on_conn!(conn, |c| sbom_snapshots::table
         .filter(of_place!(place))
@@ -59,7 +59,7 @@ pub async fn snapshot(conn: &mut Conn, place: &Place) -> Result<Option<Snapshot>
         .optional())?)
 }
 
-/// Makes uploads to one sandbox wait for each other.
+/// Serializes the uploads to one sandbox until the transaction ends.
 pub async fn lock(conn: &mut Conn, place: &Place) -> Result<(), Error> {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(format!("sbom {place}").as_bytes());
@@ -68,7 +68,7 @@ pub async fn lock(conn: &mut Conn, place: &Place) -> Result<(), Error> {
     conn.serialise(i64::from_be_bytes(key)).await
 }
 
-/// How many SBOMs a sandbox has: one or none.
+/// Counts the SBOMs of a sandbox: 0 or 1.
 pub async fn count_of(
     conn: &mut Conn,
     gateway: &str,
@@ -85,7 +85,7 @@ pub async fn count_of(
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// How many SBOMs the sandboxes of a gateway have.
+/// Counts the SBOMs of a gateway's sandboxes.
 pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
     use sbom_snapshots as t;
     Ok(on_conn!(conn, |c| t::table
@@ -95,9 +95,8 @@ pub async fn count_on(conn: &mut Conn, gateway: &str) -> Result<i64, Error> {
         .await)?)
 }
 
-/// Removes that of a sandbox with all of its content, where a time is given if it was there by then; answers how many
-/// there were. For the transaction in which the
-/// sandbox goes.
+/// Deletes the SBOM of a sandbox with its content and returns the number of deleted SBOMs. With `uploaded_by`, only if
+/// it was uploaded no later than that. For the transaction that deletes the sandbox.
 pub async fn delete_of(
     conn: &mut Conn,
     gateway: &str,
@@ -118,7 +117,7 @@ pub async fn delete_of(
     })
 }
 
-/// Removes up to so many of a gateway's sandboxes; answers how many there were.
+/// Deletes up to `limit` SBOMs of a gateway's sandboxes and returns their number.
 pub async fn delete_on(conn: &mut Conn, gateway: &str, limit: i64) -> Result<usize, Error> {
     use sbom_snapshots as t;
     let of = t::table.filter(t::gateway_name.eq(gateway));
@@ -127,7 +126,7 @@ pub async fn delete_on(conn: &mut Conn, gateway: &str, limit: i64) -> Result<usi
     Ok(on_conn!(conn, |c| diesel::delete(some).execute(c).await)?)
 }
 
-/// Stores one; answers its id.
+/// Inserts an SBOM without its content and returns its id.
 pub async fn insert(conn: &mut Conn, new: &NewSnapshot<'_>) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| diesel::insert_into(sbom_snapshots::table)
         .values(new)
@@ -136,7 +135,7 @@ pub async fn insert(conn: &mut Conn, new: &NewSnapshot<'_>) -> Result<i64, Error
         .await)?)
 }
 
-/// Stores its content.
+/// Inserts the content of an SBOM.
 pub async fn insert_content(
     conn: &mut Conn,
     snapshot: i64,
@@ -152,7 +151,7 @@ pub async fn insert_content(
     }
 }
 
-/// Row by row, the statement prepared once: on one thread with the database that is as fast as anything.
+/// Inserts row by row with a prepared statement: without network round trips, batches would not be faster.
 fn insert_sqlite(c: &mut SqliteConnection, snapshot: i64, content: &NewContent) -> QueryResult<()> {
     for row in &content.components {
         let of = sbom_components::snapshot_id.eq(snapshot);
@@ -178,7 +177,7 @@ fn insert_sqlite(c: &mut SqliteConnection, snapshot: i64, content: &NewContent) 
     Ok(())
 }
 
-/// Many rows a statement, since each is a way to the server and back.
+/// Inserts many rows per statement, since each statement is a network round trip.
 async fn insert_pg(c: &mut PgConn, snapshot: i64, content: &NewContent) -> Result<(), Error> {
     for rows in content.components.chunks(ROWS_PER_STATEMENT) {
         let of = |row| (sbom_components::snapshot_id.eq(snapshot), row);
@@ -198,7 +197,7 @@ async fn insert_pg(c: &mut PgConn, snapshot: i64, content: &NewContent) -> Resul
     Ok(())
 }
 
-/// A piece of the document; none where that upload is no longer there.
+/// Returns a piece of the document. `None` if that SBOM no longer exists.
 pub async fn piece(
     conn: &mut Conn,
     SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
@@ -213,7 +212,7 @@ pub async fn piece(
         .optional())?)
 }
 
-/// What its components are told apart by.
+/// Returns the identifying fields of the components of an SBOM.
 pub async fn parts(
     conn: &mut Conn,
     SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
@@ -230,7 +229,7 @@ pub async fn parts(
     Ok(rows.into_iter().map(part).collect())
 }
 
-/// Its vulnerabilities: id and severity.
+/// Returns the vulnerabilities of an SBOM as id and severity.
 pub async fn rated(
     conn: &mut Conn,
     SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
@@ -244,12 +243,12 @@ pub async fn rated(
         .await)?)
 }
 
-/// A text that stands for itself in a LIKE.
+/// Escapes a text for LIKE.
 pub(super) fn literal(text: &str) -> String {
     text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
-/// Its components after a position, by name.
+/// Returns components of an SBOM after a position, sorted by name.
 pub async fn components(
     conn: &mut Conn,
     SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
@@ -280,7 +279,7 @@ pub async fn components(
     })?)
 }
 
-/// Its vulnerabilities after a position, the worst first; without what they affect.
+/// Returns vulnerabilities of an SBOM after a position, the worst first, without `affects`.
 pub async fn vulnerabilities(
     conn: &mut Conn,
     SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,
@@ -321,7 +320,7 @@ pub async fn vulnerabilities(
     Ok(rows.into_iter().map(Into::into).collect())
 }
 
-/// What vulnerabilities at these positions affect, the first of each, in their order.
+/// Returns the first references of the vulnerabilities at these positions, in their order.
 pub async fn affects(
     conn: &mut Conn,
     SnapshotOf { place, id: snapshot }: SnapshotOf<'_>,

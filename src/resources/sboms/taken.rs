@@ -1,4 +1,4 @@
-//! A document that was taken: read, in order, and made into rows.
+//! A parsed upload: digest, sorted rows and the content for comparisons.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::search::Keys;
 use crate::error::Error;
 use crate::seal::hex;
 
-/// All that is stored of a document.
+/// Everything that is stored of a document.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) bytes: Vec<u8>,
@@ -20,7 +20,7 @@ pub(super) struct Taken {
     pub(super) serial_number: Option<String>,
     pub(super) max_severity: Option<Severity>,
     pub(super) rows: Arc<NewContent>,
-    /// What is compared of it.
+    /// Content for comparisons.
     pub(super) content: Content,
     pub(super) skipped: usize,
     pub(super) cut: usize,
@@ -28,7 +28,7 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Reads what has come, which must have the digest that is given. Takes a while.
+    /// Checks the digest, if the caller has sent one, and parses the document. Slow: run it on a blocking thread.
     pub(super) fn of(bytes: Vec<u8>, given: Option<&str>) -> Result<Self, Error> {
         let sha256 = hex(&Sha256::digest(&bytes));
         if given.is_some_and(|given| given != sha256) {
@@ -59,7 +59,7 @@ impl Taken {
     }
 }
 
-/// In the order of lists, so that the database has nothing to sort.
+/// Sorts the components in the order of lists, so that the database does not need to sort them.
 fn in_order(components: Vec<Component>) -> impl Iterator<Item = (Keys, Component)> {
     let keyed = components.into_iter().map(|component| (Keys::of(&component), component));
     let mut keyed: Vec<_> = keyed.collect();

@@ -1,23 +1,23 @@
-//! Versions as a database can compare them: a text for each, in whose order the versions are.
+//! Sort keys of versions: strings whose byte order is the order of the versions.
 //!
-//! What semver, PEP 440 and Maven agree on: numbers count as numbers, part by part; a missing part is 0; a pre-release
-//! comes before its release, `alpha` before `beta` before `rc`; letters don't differ in case; a `v` in front and what
-//! follows a `+` don't count. It is no full implementation of any of them, since what is asked for (`below 2.17`) has
-//! no ecosystem. Where they disagree: a word that is not known, and a number after a `-`, come after the release, as in
-//! Maven, Debian and PEP 440, and not before it, as in semver.
+//! The keys follow the rules that semver, PEP 440 and Maven share: numbers are compared as numbers, part by part; a
+//! missing part is 0; a pre-release comes before its release, and `alpha` before `beta` before `rc`; letter case, a
+//! leading `v` and everything after a `+` are ignored. None of the three is implemented in full, since a query such as
+//! `below 2.17` names no ecosystem. Where they differ, an unknown word, or a number after a `-`, comes after the
+//! release, as in Maven, Debian and PEP 440, and not before it, as in semver.
 //!
 //! Invariants
-//! - the key is ASCII or the version's own letters, and is compared byte by byte;
-//! - a version without a number has the empty key, which is in no range.
+//! - a key consists of ASCII characters and the letters of the version, and is compared byte by byte;
+//! - a version that does not begin with a number has an empty key, which is in no range.
 
 use std::fmt::Write;
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Digits of a number that count: further ones are the same number.
+/// Significant digits of a number. Further digits are ignored.
 const DIGITS_MAX: usize = 99;
 
-// What may follow a part, in order: a pre-release, the end, a word, a revision, a number.
+// Kinds of what may follow a part, in sort order: pre-release, end, word, revision, number.
 const PRE_RELEASE: char = 'a';
 const END: char = 'e';
 const WORD: char = 'l';
@@ -28,14 +28,14 @@ const NUMBER: char = 'n';
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Number(String),
-    /// A number after a number and a `-`: how often the same version was packaged.
+    /// A number after a number and a `-`: the packaging revision.
     Revision(String),
     Word(String),
-    /// Debian's sign for what comes before.
+    /// Debian's `~`, which sorts before everything.
     Tilde,
 }
 
-/// The key of a version; empty where it cannot be compared.
+/// Returns the key of a version. Empty if the version cannot be compared.
 #[must_use]
 pub fn key(version: &str) -> String {
     let version = version.trim().to_lowercase();
@@ -51,7 +51,7 @@ pub fn key(version: &str) -> String {
     let mut zeros = 0;
     for (at, part) in parts.iter().enumerate() {
         match part {
-            // Only a number that comes after them tells that they are there.
+            // Zeros are written only if a greater number follows, since trailing zeros do not count.
             Part::Number(number) if number == "0" => zeros += 1,
             Part::Number(number) => {
                 for _ in 0..std::mem::take(&mut zeros) {
@@ -79,7 +79,7 @@ pub fn key(version: &str) -> String {
                         zeros = 0;
                         key.push(WORD);
                         key.push_str(word);
-                        // Below every letter, so that a word that begins another one comes before it.
+                        // Sorts before every letter, so that a word comes before longer words that begin with it.
                         key.push(' ');
                     }
                 }
@@ -90,14 +90,14 @@ pub fn key(version: &str) -> String {
     key
 }
 
-/// How many digits, then the digits: longer numbers are greater.
+/// Appends the number of digits, then the digits, so that longer numbers sort higher.
 fn push(key: &mut String, kind: char, number: &str) {
     let digits = &number[..number.len().min(DIGITS_MAX)];
     // Writing to a String cannot fail.
     let _ = write!(key, "{kind}{:02}{digits}", digits.len());
 }
 
-/// `1!` of PEP 440 and `1:` of Debian; 0 where there is none.
+/// Splits off the epoch: `1!` in PEP 440, `1:` in Debian. The default is 0.
 fn epoch(version: &str) -> (&str, &str) {
     let split = version
         .split_once(['!', ':'])
@@ -138,13 +138,13 @@ fn take(rest: &mut Peekable<Chars<'_>>, takes: impl Fn(char) -> bool) -> String 
     run
 }
 
-/// What a word says of the version.
+/// Meaning of a word in a version.
 enum Rank {
-    /// It comes before the release; the digit is in which order.
+    /// A pre-release. The digit is its rank.
     Pre(char),
-    /// It is the release.
+    /// The release itself.
     Release,
-    /// It comes after the release.
+    /// After the release.
     Other,
 }
 

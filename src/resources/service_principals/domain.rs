@@ -1,4 +1,4 @@
-//! Service principals: making, finding, rotating and deleting them.
+//! Service principals: creation, lookup, updates, key rotation and deletion.
 
 use std::time::Duration;
 
@@ -25,19 +25,19 @@ use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
-/// Characters of a key that are kept to tell it by.
+/// Stored characters of a key, to recognize it.
 const PREFIX_CHARACTERS: usize = 12;
 /// Random bytes of a key.
 const KEY_BYTES: usize = 32;
-/// Most service principals there are: one for each of the users that one server is built for.
+/// Maximum number of service principals: one for each of the users that one server is designed for.
 pub const SERVICE_PRINCIPALS_MAX: i64 = 10_000;
-/// Longest time that a replaced key stays good: a week is enough to roll a new one out.
+/// Maximum overlap of a rotation: a week is enough to roll out a new key.
 pub const OVERLAP_MAX: Duration = Duration::from_hours(7 * 24);
 
-/// A caller that is a program.
+/// A program that calls Shoreguard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePrincipal {
-    /// Id that never changes.
+    /// Permanent id.
     pub id: ServicePrincipalId,
     /// Unique name.
     pub name: String,
@@ -45,38 +45,38 @@ pub struct ServicePrincipal {
     pub role: Role,
     /// First characters of the key.
     pub key_prefix: String,
-    /// The user that created it.
+    /// User who created it.
     pub created_by: Option<UserId>,
-    /// When.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When a key was last used, at most two minutes behind.
+    /// When a key was last used; up to two minutes stale.
     pub last_used: Option<Timestamp>,
-    /// When it ends with all its keys.
+    /// When it expires, with all its keys.
     pub expires_at: Option<Timestamp>,
-    /// When the key before the present one ends, or has ended.
+    /// When the previous key expires or expired.
     pub previous_ends_at: Option<Timestamp>,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
-/// What is to change of a service principal; none is what stays.
+/// A partial update of a service principal. `None` leaves the field unchanged.
 #[derive(Debug, Default)]
 pub struct Change {
     /// New global role.
     pub role: Option<Role>,
-    /// New end; none inside is no end.
+    /// New expiry; `Some(None)` removes it.
     pub expires_at: Option<Option<Timestamp>>,
 }
 
-/// A key that was just made.
+/// A new key.
 pub struct NewKey {
-    /// The key itself, shown once.
+    /// Key, shown once.
     pub key: Secret,
     pub(super) hash: String,
     prefix: String,
 }
 
-/// `sg_` and 43 characters of base64url: 32 random bytes.
+/// Generates a key: `sg_` and 43 characters of base64url, from 32 random bytes.
 pub fn new_key() -> Result<NewKey, Error> {
     let mut bytes = [0; KEY_BYTES];
     fill_random(&mut bytes)?;
@@ -93,7 +93,8 @@ fn check_end(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), Error>
     Ok(())
 }
 
-/// The service principal of a name, as a caller wants to change it: the caller must hold at least its role.
+/// Returns the service principal of a name for a change. The caller must have at least its role, and the etag must
+/// match.
 async fn found(
     ctx: &Ctx,
     conn: &mut Conn,
@@ -107,7 +108,7 @@ async fn found(
     Ok(found)
 }
 
-/// Stores one, as long as there are not too many.
+/// Stores a service principal, unless the limit is reached.
 pub(super) async fn add(conn: &mut Conn, new: &store::New<'_>) -> Result<ServicePrincipal, Error> {
     store::lock_number(conn).await?;
     let created = store::insert(conn, new).await?;
@@ -118,7 +119,7 @@ pub(super) async fn add(conn: &mut Conn, new: &store::New<'_>) -> Result<Service
     Ok(created)
 }
 
-/// Creates one; the key is in the answer and nowhere else.
+/// Creates a service principal. The key is only in the response.
 pub async fn create(
     ctx: &Ctx,
     name: &Name,
@@ -161,14 +162,14 @@ pub async fn create(
     Ok((created, key.key))
 }
 
-/// One by name.
+/// Returns a service principal by name.
 pub async fn get(ctx: &Ctx, name: &str) -> Result<ServicePrincipal, Error> {
     let mut conn = ctx.db().read().await?;
     let found = store::by_name(&mut conn, name).await?;
     found.ok_or_else(|| Error::missing(Kind::ServicePrincipal, name))
 }
 
-/// A page by name.
+/// Returns a page of service principals, ordered by name.
 pub async fn list(
     ctx: &Ctx,
     size: PageSize,
@@ -182,7 +183,7 @@ pub async fn list(
     page.finish(rows, |last| last.name.clone())
 }
 
-/// Changes role or end; in force when this answers.
+/// Updates role or expiry, effective before the response is sent.
 pub async fn update(
     ctx: &Ctx,
     name: &str,
@@ -219,7 +220,7 @@ pub async fn update(
     Ok(updated)
 }
 
-/// How long a replaced key is to stay good.
+/// Validates the overlap of a rotation.
 pub fn overlap(field: &str, given: Duration) -> Result<Duration, Error> {
     if given > OVERLAP_MAX {
         let days = OVERLAP_MAX.as_secs() / (24 * 60 * 60);
@@ -228,7 +229,8 @@ pub fn overlap(field: &str, given: Duration) -> Result<Duration, Error> {
     Ok(given)
 }
 
-/// Replaces the key. The one before is good for `overlap` beside it; every older one is dead when this answers.
+/// Replaces the key. The previous key stays valid for `overlap`; every older one is invalid before the response is
+/// sent.
 pub async fn rotate(
     ctx: &Ctx,
     name: &str,
@@ -261,7 +263,7 @@ pub async fn rotate(
     Ok((rotated, key.key))
 }
 
-/// Deletes one, with its roles on gateways.
+/// Deletes a service principal with its roles on gateways.
 pub async fn delete(ctx: &Ctx, name: &str, given_etag: &str) -> Result<(), Error> {
     ctx.transaction(async |tx| {
         effect::turn_of_global_admin(ctx, tx).await?;

@@ -1,6 +1,6 @@
-//! Service principals that the configuration makes: one for each rule that gives a role to tokens of an OIDC issuer.
+//! Service principals created by the configuration: one for each rule that gives a role to tokens of an OIDC issuer.
 //!
-//! Their names begin as nobody else's may, and their key is one that nobody has seen.
+//! Their names have a reserved prefix, and their key is never disclosed.
 
 use serde_json::json;
 
@@ -13,13 +13,13 @@ use crate::outbox::Subject;
 use crate::outbox::event_types;
 use crate::role::Role;
 
-/// What is shown of a key that nobody has.
+/// Displayed prefix of a key that was never disclosed.
 const NO_KEY: &str = "none";
 
-/// Makes the service principal of a rule, or gives it the rule's role.
+/// Creates the service principal of a rule, or updates its role to that of the rule.
 pub async fn provide(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
     match provided(ctx, name, role).await {
-        // Another call has just made it.
+        // A concurrent call has just created it.
         Err(Error::Exists { .. }) => provided(ctx, name, role).await,
         provided => provided,
     }
@@ -56,7 +56,7 @@ async fn provided(ctx: &Ctx, name: &str, role: Role) -> Result<(), Error> {
             Ok(true)
         })
         .await?;
-    // Another call may have made it and not told this replica yet.
+    // A concurrent call may have created it, and the snapshot of this replica may not have it yet.
     if !moved && ctx.app().snapshot.live_service_principal(name).is_none() {
         feed::refresh(ctx.app()).await?;
     }

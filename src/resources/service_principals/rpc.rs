@@ -1,4 +1,4 @@
-//! `ServicePrincipalService` on the wire.
+//! gRPC implementation of `ServicePrincipalService`.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::pb::v1::service_principal_service_server::{
 use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::wire;
 
-/// The service.
+/// The `ServicePrincipalService` implementation.
 #[derive(Debug)]
 pub struct ServicePrincipals(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> ServicePrincipalServiceServer<ServicePrincipals> {
     let limit = app.config.server.message_bytes_max();
     ServicePrincipalServiceServer::new(ServicePrincipals(Arc::clone(app)))

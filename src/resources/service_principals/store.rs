@@ -1,4 +1,4 @@
-//! Service principals as rows.
+//! Rows of service principals.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -12,10 +12,11 @@ use crate::error::Error;
 use crate::feed::store::role;
 use crate::role::Role;
 
-/// Serialises those who make one on PostgreSQL, so that their number is the true one.
+/// Advisory lock on PostgreSQL that serializes creation, so that the number of service principals stays within the
+/// limit.
 const NUMBER_LOCK: i64 = 0x5348_4f52_4553_504e;
 
-/// A row, as a caller sees it: without the hash.
+/// A row without the hash of the key.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = service_principals)]
 struct Row {
@@ -61,15 +62,15 @@ pub struct New<'a> {
     pub key_prefix: &'a str,
     /// Global role.
     pub role: Role,
-    /// The user that creates it.
+    /// User who creates it.
     pub created_by: Option<UserId>,
-    /// Now.
+    /// Current time.
     pub created_at: Timestamp,
-    /// When the key is to end.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Stores a new one; a name that is taken is `Exists`.
+/// Stores a new service principal. Returns `Exists` if the name is in use.
 pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<ServicePrincipal, Error> {
     use service_principals as t;
     let row = (
@@ -89,7 +90,7 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<ServicePrincipal, 
     stored.map_err(|error| crate::db::error::about(error.into(), new.name))?.try_into()
 }
 
-/// One by name.
+/// Returns a service principal by name.
 pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<ServicePrincipal>, Error> {
     let row: Option<Row> = on_conn!(conn, |c| service_principals::table
         .filter(service_principals::name.eq(name))
@@ -100,7 +101,7 @@ pub async fn by_name(conn: &mut Conn, name: &str) -> Result<Option<ServicePrinci
     row.map(TryInto::try_into).transpose()
 }
 
-/// A page by name, after a name.
+/// Returns a page of service principals, ordered by name, after a cursor.
 pub async fn page(
     conn: &mut Conn,
     after: Option<&str>,
@@ -120,17 +121,17 @@ pub async fn page(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Waits for the turn to make one; until the end of the transaction.
+/// Takes the lock for creating a service principal, until the end of the transaction.
 pub async fn lock_number(conn: &mut Conn) -> Result<(), Error> {
     conn.serialise(NUMBER_LOCK).await
 }
 
-/// How many there are.
+/// Returns the number of service principals.
 pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| service_principals::table.count().get_result(c).await)?)
 }
 
-/// Changes role and end of one that is still at `version`; answers whether it was.
+/// Updates role and expiry of a service principal that is still at `version`, and returns whether it was.
 pub async fn update(
     conn: &mut Conn,
     id: ServicePrincipalId,
@@ -145,19 +146,19 @@ pub async fn update(
     Ok(changed == 1)
 }
 
-/// A key in place of the present one.
+/// A new key that replaces the present one.
 #[derive(Debug)]
 pub struct Replacement<'a> {
     /// SHA-256 of the key, 64 hexadecimal digits.
     pub key_hash: &'a str,
     /// First 12 characters of the key.
     pub key_prefix: &'a str,
-    /// Until when the present key is good; none is no longer at all.
+    /// When the present key expires; `None` makes it invalid immediately.
     pub previous_ends_at: Option<Timestamp>,
 }
 
-/// Replaces the key of one that is still at `version`; answers whether it was. The key before the present one is dead
-/// in any case.
+/// Replaces the key of a service principal that is still at `version`, and returns whether it was. The key before the
+/// present one becomes invalid in any case.
 pub async fn set_key(
     conn: &mut Conn,
     id: ServicePrincipalId,
@@ -183,7 +184,7 @@ pub async fn set_key(
     Ok(changed == 1)
 }
 
-/// Deletes one that is still at `version`; answers whether it was.
+/// Deletes a service principal that is still at `version`, and returns whether it was.
 pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Result<bool, Error> {
     use service_principals as t;
     let gone = on_conn!(conn, |c| diesel::delete(
@@ -194,8 +195,8 @@ pub async fn delete(conn: &mut Conn, id: ServicePrincipalId, version: i64) -> Re
     Ok(gone == 1)
 }
 
-/// Notes that keys were used, where no other note is as young as `stale_at`; answers how many. No change of theirs: it
-/// moves no version.
+/// Sets `last_used` of service principals whose stored time is not after `stale_at`. Returns the number of updated
+/// rows. Does not increment the version.
 pub async fn touch(
     conn: &mut Conn,
     ids: &[ServicePrincipalId],

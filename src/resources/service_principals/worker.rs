@@ -1,5 +1,5 @@
-//! `last_used`: noted in memory at each call, written at most once a minute a service principal, whichever replicas took
-//! its calls.
+//! `last_used`: recorded in memory at each call, written at most once per minute and service principal across all
+//! replicas.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::db::Conn;
 use crate::error::Error;
 use crate::workers::{Worked, Worker};
 
-/// How long a note stands before a later one replaces it.
+/// Interval of the writes, and minimum age of a stored time that is overwritten.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Writes which keys were used.
+/// Worker that writes which keys were used.
 pub const LAST_USED: Worker = Worker {
     name: "service_principal.last_used",
     every: |_| EVERY,

@@ -1,11 +1,11 @@
-//! Sessions: what a login starts, a refresh token keeps going, and a revocation ends.
+//! Sessions: started by a login, extended by refresh tokens, ended by a revocation.
 //!
 //! Invariants
-//! - a refresh token is good once; who shows an older one of a family ends the family;
-//! - a family lives 30 days from the login, whatever its use (T14), and dies with the password that made it;
+//! - a refresh token is valid once; presenting an older one of the same family ends the family;
+//! - a family ends 30 days after the login, even if it is in use (T14), and when the password version changes;
 //! - refresh tokens are stored as SHA-256 only;
-//! - a user has a bounded number: one more ends the one that was refreshed least lately; how many a user may start or
-//!   refresh a minute is bounded too.
+//! - the number of sessions per user is bounded: one more ends the least recently refreshed one; the number of starts
+//!   and refreshes of a user per minute is bounded, too.
 
 pub mod budget;
 pub mod store;
@@ -33,9 +33,9 @@ use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 use crate::words;
 
-/// How long a family of refresh tokens lives.
+/// Lifetime of a family of refresh tokens.
 pub const FAMILY: Duration = Duration::from_hours(30 * 24);
-/// Live sessions of one user.
+/// Maximum number of live sessions per user.
 pub const SESSIONS_MAX: i64 = 32;
 
 const PREFIX: &str = "sgr_";
@@ -47,7 +47,7 @@ words! {
     pub enum SessionKind {
         /// With a password.
         Password = "password",
-        /// At an OIDC provider.
+        /// With an OIDC provider.
         Oidc = "oidc",
         /// On a device that the user approved, for one gateway.
         Device = "device",
@@ -57,47 +57,47 @@ words! {
 /// A session to start.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSession {
-    /// Whose.
+    /// User.
     pub user: UserId,
-    /// Version of the password that it dies with.
+    /// Version of the password that the session depends on.
     pub password_version: i64,
     /// How it is started.
     pub kind: SessionKind,
-    /// The one gateway that it is good for.
+    /// The only gateway that it is valid for; `None` for all.
     pub gateway: Option<GatewayId>,
-    /// When the user proved who it is.
+    /// When the user authenticated.
     pub authenticated_at: Timestamp,
 }
 
-/// A session that goes on, and its tokens, which are shown once.
+/// A started or refreshed session and its tokens, which are shown once.
 #[derive(Debug)]
 pub struct Session {
-    /// Its id.
+    /// Id.
     pub id: SessionId,
-    /// The session token.
+    /// Session token.
     pub token: Secret,
-    /// When that ends.
+    /// When the session token expires.
     pub expires_at: Timestamp,
-    /// What gets the next one.
+    /// Refresh token.
     pub refresh_token: Secret,
-    /// When that ends.
+    /// When the refresh token expires.
     pub refresh_expires_at: Timestamp,
-    /// The user's global role.
+    /// Global role of the user.
     pub role: Role,
 }
 
-/// A session as its owner sees it.
+/// A session as shown to its owner.
 #[derive(Debug)]
 pub struct Shown {
-    /// Its id.
+    /// Id.
     pub id: SessionId,
     /// How it was started.
     pub kind: SessionKind,
-    /// Name of the one gateway that it is good for.
+    /// Name of the only gateway that it is valid for; `None` for all.
     pub gateway: Option<String>,
-    /// Where it was started from.
+    /// Client address at the start.
     pub client_ip: Option<String>,
-    /// When the user proved who it is.
+    /// When the user authenticated.
     pub authenticated_at: Timestamp,
     /// When it was last refreshed.
     pub refreshed_at: Timestamp,
@@ -105,7 +105,7 @@ pub struct Shown {
     pub expires_at: Timestamp,
 }
 
-/// A refresh token, taken apart into what is stored of it, and what the next one of its family begins with.
+/// A parsed refresh token: the hashes to compare with the stored ones, and the family part of the next token.
 pub struct RefreshToken {
     family: [u8; FAMILY_BYTES],
     family_hash: String,
@@ -113,7 +113,7 @@ pub struct RefreshToken {
 }
 
 impl RefreshToken {
-    /// From what a caller sent; none where it is not one.
+    /// Parses a refresh token; `None` if the text is not one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(PREFIX)?).ok()?;
@@ -127,7 +127,7 @@ impl RefreshToken {
     }
 }
 
-/// The family that a refresh token belongs to, as long as it is alive.
+/// The live family of a refresh token.
 pub struct Family {
     pub(super) id: SessionId,
     pub(super) new: NewSession,
@@ -136,26 +136,26 @@ pub struct Family {
 }
 
 impl Family {
-    /// Whose it is.
+    /// Returns the user.
     #[must_use]
     pub fn user(&self) -> UserId {
         self.new.user
     }
 
-    /// The user's e-mail address.
+    /// Returns the e-mail address of the user.
     #[must_use]
     pub fn email(&self) -> &str {
         &self.email
     }
 
-    /// The one gateway that its tokens are good for.
+    /// Returns the only gateway that its tokens are valid for; `None` for all.
     #[must_use]
     pub fn gateway(&self) -> Option<GatewayId> {
         self.new.gateway
     }
 }
 
-/// Starts a session. Over the bound, the one that was refreshed least lately ends.
+/// Starts a session. If the user then has too many, the least recently refreshed one ends.
 pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     ctx.app().credential_limit.admit(PrincipalId::User(new.user))?;
     let now = ctx.now();
@@ -166,7 +166,8 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     let expires_at = now.plus(FAMILY);
     let client_ip = ctx.client_ip().map(|ip| ip.to_string());
     let id = ctx
-        // The account is checked under its row. A changed password has ended the session of this very call.
+        // Uses `record`: after a change of the password, the session of this very call has ended. The account is
+        // checked under its row lock.
         .record(async |tx| {
             may_log_in(tx, new).await?;
             let row = store::New {
@@ -192,32 +193,33 @@ pub async fn begin(ctx: &Ctx, new: &NewSession) -> Result<Session, Error> {
     tokens(ctx.app(), id, new, expires_at, &family, &secret)
 }
 
-/// The family of a refresh token; none where there is none, it has ended, or its user may not log in any more.
+/// Returns the family of a refresh token; `None` if it does not exist or has ended, or if its user can no longer log
+/// in.
 pub async fn family(app: &App, token: &RefreshToken) -> Result<Option<Family>, Error> {
     let mut conn = app.db.read().await?;
     store::family(&mut conn, &token.family_hash, app.clock.now()).await
 }
 
-/// A session that has not ended, for what is made from it.
+/// A live session, with the properties needed to derive another one.
 pub struct Live {
-    /// The user's e-mail address.
+    /// E-mail address of the user.
     pub email: String,
-    /// Version of the password that it dies with.
+    /// Version of the password that the session depends on.
     pub password_version: i64,
-    /// When the user proved who it is.
+    /// When the user authenticated.
     pub authenticated_at: Timestamp,
 }
 
-/// One session of a user, as long as it is alive.
+/// Returns a live session of a user; `None` if it has ended.
 pub async fn live(app: &App, user: UserId, id: SessionId) -> Result<Option<Live>, Error> {
     let mut conn = app.db.read().await?;
     store::live(&mut conn, user, id, app.clock.now()).await
 }
 
-/// Changes a refresh token for the next one and a session token.
+/// Exchanges a refresh token for the next one and a session token.
 ///
 /// # Errors
-/// `CREDENTIAL_INVALID` where it was used before: then somebody else has a copy, and the whole family ends.
+/// `CREDENTIAL_INVALID` if the token was used before: then there is a copy of it, and the whole family ends.
 pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<Session, Error> {
     ctx.app().credential_limit.admit(PrincipalId::User(found.new.user))?;
     let now = ctx.now();
@@ -245,8 +247,8 @@ pub async fn rotate(ctx: &Ctx, found: &Family, before: &RefreshToken) -> Result<
     tokens(ctx.app(), found.id, &found.new, found.expires_at, &before.family, &secret)
 }
 
-/// Checks once more, in the transaction of a session, that its user may log in: the password or token was checked before
-/// the intent was stored.
+/// Checks again, in the transaction of a session, that its user can log in: the password or token was checked before
+/// the audit entry was stored.
 async fn may_log_in(conn: &mut Conn, new: &NewSession) -> Result<(), Error> {
     if store::hold_user(conn, new.user, new.password_version).await? {
         return Ok(());
@@ -272,7 +274,7 @@ fn tokens(
 ) -> Result<Session, Error> {
     let principal = PrincipalId::User(new.user);
     let now = app.clock.now();
-    // Whole seconds: what the token itself can say.
+    // Truncated to whole seconds, the resolution of the token.
     let ends = now.plus(app.config.auth.session()).min(family_ends);
     let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
     let token = app.authn.tokens.issue(&Grant {
@@ -309,7 +311,8 @@ pub async fn revoke(ctx: &Ctx, user: UserId, id: SessionId) -> Result<(), Error>
     Ok(())
 }
 
-/// Ends one session of a user, within a transaction that logs the user's change; answers whether there was one.
+/// Ends one session of a user, in a transaction that logs the change of the user. Returns `false` if it does not exist
+/// or has been revoked already.
 pub async fn end_one(
     conn: &mut Conn,
     user: UserId,
@@ -319,12 +322,12 @@ pub async fn end_one(
     store::end(conn, user, id, now).await
 }
 
-/// Ends every session of a user, within a transaction that logs the user's change; answers how many.
+/// Ends all sessions of a user, in a transaction that logs the change of the user. Returns their number.
 pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<usize, Error> {
     store::end_all(conn, user, now).await
 }
 
-/// A page of a user's live sessions, the newest first.
+/// Returns a page of a user's live sessions, newest first.
 pub async fn list(
     ctx: &Ctx,
     user: UserId,

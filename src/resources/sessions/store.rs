@@ -1,4 +1,4 @@
-//! Sessions as rows.
+//! Rows of sessions.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -13,22 +13,22 @@ use crate::error::Error;
 
 /// A session to store.
 pub struct New<'a> {
-    /// What it is.
+    /// Session.
     pub session: &'a NewSession,
-    /// SHA-256 of what all its refresh tokens begin with.
+    /// SHA-256 of the family part of its refresh tokens.
     pub family_hash: &'a str,
-    /// SHA-256 of what the present one ends with.
+    /// SHA-256 of the secret part of the current refresh token.
     pub refresh_hash: &'a str,
-    /// Where it is started from.
+    /// Client address.
     pub client_ip: Option<&'a str>,
-    /// Now.
+    /// Current time.
     pub now: Timestamp,
     /// When the family ends.
     pub expires_at: Timestamp,
 }
 
-/// Locks the row of a user until the transaction ends, if the user may log in and still has that version of the
-/// password. A change that takes this away waits for the session, and then ends it with the others.
+/// Locks the row of a user until the transaction ends, and returns whether the user is active and still has this
+/// password version. A concurrent change of either waits for the new session and then ends it with the others.
 pub async fn hold_user(
     conn: &mut Conn,
     user: UserId,
@@ -70,7 +70,8 @@ pub async fn insert(conn: &mut Conn, new: &New<'_>) -> Result<SessionId, Error> 
     Ok(SessionId(id))
 }
 
-/// Ends all live sessions of a user but the `keep` that were refreshed last; answers how many.
+/// Ends all live sessions of a user except the `keep` most recently refreshed ones. Returns the number of ended
+/// sessions.
 pub async fn end_beyond(
     conn: &mut Conn,
     user: UserId,
@@ -98,7 +99,7 @@ pub async fn end_beyond(
 
 type FamilyRow = (i64, i64, SessionKind, Option<i64>, i64, Timestamp, Timestamp, String);
 
-/// The live family of a hash, whose user may still log in with what made it.
+/// Returns the live family of a hash, if its user is active and the password version is unchanged.
 pub async fn family(
     conn: &mut Conn,
     family_hash: &str,
@@ -140,7 +141,7 @@ pub async fn family(
     Ok(row.map(family))
 }
 
-/// One live session of a user, who may still log in with what made it.
+/// Returns a live session of a user, if the user is active and the password version is unchanged.
 pub async fn live(
     conn: &mut Conn,
     user: UserId,
@@ -165,7 +166,7 @@ pub async fn live(
     Ok(row.map(live))
 }
 
-/// Puts the next refresh token in place of the present one; answers whether it was the present one.
+/// Replaces the refresh token if `before` is the current one, and returns whether it was.
 pub async fn swap(
     conn: &mut Conn,
     id: SessionId,
@@ -184,7 +185,7 @@ pub async fn swap(
     Ok(swapped == 1)
 }
 
-/// Ends one live session of a user; answers whether there was one.
+/// Ends a session of a user. Returns `false` if it does not exist or has been revoked already.
 pub async fn end(
     conn: &mut Conn,
     user: UserId,
@@ -203,7 +204,7 @@ pub async fn end(
     Ok(ended == 1)
 }
 
-/// Ends every live session of a user; answers how many.
+/// Ends all live sessions of a user. Returns their number.
 pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<usize, Error> {
     use sessions as t;
     let live = t::table
@@ -215,7 +216,7 @@ pub async fn end_all(conn: &mut Conn, user: UserId, now: Timestamp) -> Result<us
 
 type ShownRow = (i64, SessionKind, Option<String>, Option<String>, Timestamp, Timestamp, Timestamp);
 
-/// Live sessions of a user, the newest first, after one.
+/// Returns a page of a user's live sessions, newest first, after a cursor.
 pub async fn page(
     conn: &mut Conn,
     user: UserId,
@@ -256,7 +257,7 @@ pub async fn page(
     Ok(rows.into_iter().map(shown).collect())
 }
 
-/// Forgets sessions that ended before; answers how many.
+/// Deletes sessions that ended before `before`. Returns their number.
 pub async fn forget(conn: &mut Conn, before: Timestamp, limit: i64) -> Result<usize, Error> {
     use sessions as t;
     let ended = t::expires_at.lt(before).or(t::revoked_at.lt(before));

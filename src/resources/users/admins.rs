@@ -1,32 +1,32 @@
-//! The last active admin stays: a fleet that nobody can log in to as admin is lost to its people.
+//! Keeps the last active admin: without one, no user could manage the fleet.
 //!
-//! An admin, here, is a user that is active, can log in by a password or an identity provider, and is admin by its own
-//! role or by one of its groups. Service principals don't count: a fleet may have them alone, and is then not held up.
+//! An admin is here a user who is active, can log in by a password or an identity provider, and is admin by its own
+//! role or by one of its groups. Service principals do not count. A fleet without such a user, for example with service
+//! principals only, is not restricted.
 //!
 //! Invariants
-//! - [`lock`] comes first in each transaction that can take an admin away, and [`must_remain`] after its change: two at
-//!   the same moment stand in line, and the second counts what the first has left.
+//! - [`lock`] comes first in each transaction that can remove an admin, and [`must_remain`] after its change:
+//!   concurrent transactions are serialized, and the second counts the admins that the first has left.
 
 use super::store;
 use crate::db::Conn;
 use crate::error::{Error, Reason};
 use crate::resources::access_bindings::effect;
 
-/// That a transaction holds the lock, and what it found.
+/// Proof that the transaction holds the lock, with the state before its change.
 #[derive(Debug)]
 #[must_use = "after the change it goes to `must_remain`"]
 pub struct Locked {
     any_before: bool,
 }
 
-/// Waits for the turn to change who is admin. The first thing in the transaction: whatever was read before it may be
-/// gone by now.
+/// Takes the lock for changes of admins. Must come first in the transaction: data that was read before it may be stale.
 pub async fn lock(conn: &mut Conn) -> Result<Locked, Error> {
     effect::turn(conn).await?;
     Ok(Locked { any_before: store::any_active_admin(conn).await? })
 }
 
-/// Refuses a change that has taken the last active admin away.
+/// Rejects a change that has removed the last active admin.
 pub async fn must_remain(conn: &mut Conn, locked: Locked) -> Result<(), Error> {
     if !locked.any_before || store::any_active_admin(conn).await? {
         return Ok(());

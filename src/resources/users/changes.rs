@@ -1,11 +1,12 @@
-//! What an admin does to users: roles and states, deleting, resetting, unlocking, sessions.
+//! Management of users by admins: role and state, deletion, password reset, unlocking, sessions.
 //!
 //! Invariants
-//! - nobody gives a role above their own, nor touches whoever holds one;
-//! - a change of access needs a global admin, also at its turn in the transaction (T06);
-//! - nobody deletes or deactivates the own account, nor takes its password away without the one that stands;
+//! - a caller cannot grant a role above their own, nor change a user who has one;
+//! - a change of access requires a global admin, checked again under the lock in the transaction (T06);
+//! - a caller cannot delete or deactivate their own account, nor reset its password, which requires the current
+//!   password;
 //! - the last active admin stays: see `admins`;
-//! - what is taken away is gone before it is answered, and live streams within a second.
+//! - a removal of access takes effect before the response is sent, and on open streams within one second.
 
 use serde_json::json;
 
@@ -28,16 +29,16 @@ use crate::resources::sessions::{self, Shown};
 use crate::role::Role;
 use crate::secret::Secret;
 
-/// What is to change of a user; none is what stays.
+/// A partial update of a user. `None` leaves the field unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     /// New global role.
     pub role: Option<Role>,
-    /// Whether the account may be used.
+    /// Whether the account is active.
     pub is_active: Option<bool>,
 }
 
-/// What went with a user, and what stayed.
+/// Counts of what was deleted with a user, and of what was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removed {
     /// Memberships in groups.
@@ -46,13 +47,13 @@ pub struct Removed {
     pub gateway_roles: i64,
     /// Roles by selector.
     pub selector_bindings: i64,
-    /// Sessions, ended ones that are still remembered included.
+    /// Sessions, including ended sessions that are still stored.
     pub sessions: i64,
-    /// Service principals that it made, which stay.
+    /// Service principals that the user created; they are not deleted.
     pub service_principals: i64,
 }
 
-/// The user that the call is about; the caller must hold at least its role.
+/// Returns the user of the request. The caller must have at least its role.
 async fn found(ctx: &Ctx, conn: &mut Conn, named: &Named) -> Result<User, Error> {
     let user = domain::find(conn, named).await?;
     ctx.detail("user_id", user.id.get());
@@ -61,7 +62,7 @@ async fn found(ctx: &Ctx, conn: &mut Conn, named: &Named) -> Result<User, Error>
     Ok(user)
 }
 
-/// Refuses where the user is the caller.
+/// Rejects the change if the user is the caller.
 fn not_own(ctx: &Ctx, user: &User, what: &str) -> Result<(), Error> {
     if ctx.principal() != Some(PrincipalId::User(user.id)) {
         return Ok(());
@@ -73,7 +74,7 @@ fn taken(is_so: bool, named: &Named) -> Result<(), Error> {
     if is_so { Ok(()) } else { Err(Error::conflict(Kind::User, named)) }
 }
 
-/// Changes role or state. Where the account may no longer be used its sessions end, and don't come back with it.
+/// Updates role or state. Deactivating an account ends its sessions; reactivating does not restore them.
 pub async fn update(
     ctx: &Ctx,
     named: &Named,
@@ -116,7 +117,7 @@ pub async fn update(
     Ok(updated)
 }
 
-/// Deletes a user with what hangs on it; service principals that it made stay.
+/// Deletes a user with its memberships, roles and sessions, but not the service principals that it created.
 pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Error> {
     let removed = ctx
         .transaction(async |tx| {
@@ -146,7 +147,7 @@ pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Er
     Ok(())
 }
 
-/// Takes password and sessions away, and makes a token with which the person sets a new password.
+/// Removes a user's password, ends its sessions, and creates a token for setting a new password.
 pub async fn reset_password(
     ctx: &Ctx,
     named: &Named,
@@ -161,11 +162,12 @@ pub async fn reset_password(
             let locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
             let user = found(ctx, tx, named).await?;
-            // Else a stolen session would be as good as the password, which ChangePassword asks for.
+            // Otherwise a stolen session could replace the password without the current one, which ChangePassword
+            // requires.
             not_own(ctx, &user, "resets")?;
             etag::check(given_etag, user.version, Kind::User, named)?;
-            // Without an etag it holds whatever happens beside it: a thief who changes the password again and again must
-            // not keep an admin from taking the account back.
+            // Without an etag, newer versions are accepted, too: an attacker who keeps changing the password must not
+            // prevent an admin from taking the account back.
             let most = if given_etag.is_empty() { i64::MAX } else { user.version };
             let versions = user.version..=most;
             taken(invite::store::reset(tx, user.id, versions, waiting).await?, named)?;
@@ -181,7 +183,7 @@ pub async fn reset_password(
     Ok((reset, made.token))
 }
 
-/// Forgets the failed logins at a user's account, wherever they came from.
+/// Deletes the failed logins of a user's account, from all addresses.
 pub async fn unlock(ctx: &Ctx, named: &Named) -> Result<(), Error> {
     ctx.transaction(async |tx| {
         effect::turn_of_global_admin(ctx, tx).await?;
@@ -194,7 +196,7 @@ pub async fn unlock(ctx: &Ctx, named: &Named) -> Result<(), Error> {
     Ok(())
 }
 
-/// A page of a user's live sessions, the newest first.
+/// Returns a page of a user's live sessions, newest first.
 pub async fn list_sessions(
     ctx: &Ctx,
     named: &Named,
@@ -205,7 +207,7 @@ pub async fn list_sessions(
     sessions::list(ctx, user.id, size, token).await
 }
 
-/// Ends one session of a user, or every one; answers how many.
+/// Ends one session of a user, or all if `only` is `None`. Returns the number of ended sessions.
 pub async fn revoke_sessions(
     ctx: &Ctx,
     named: &Named,

@@ -1,4 +1,4 @@
-//! Users: who may have an account, and its password.
+//! Users: lookup, creation and passwords.
 
 use std::fmt;
 
@@ -18,10 +18,10 @@ use crate::resources::sessions;
 use crate::role::Role;
 use crate::secret::Secret;
 
-/// Most characters of an e-mail address.
+/// Maximum length of an e-mail address, in characters.
 pub const EMAIL_CHARACTERS_MAX: usize = 254;
-/// Most users there are, the invited ones included: ten times what one server is built for, and few enough to hold in
-/// memory.
+/// Maximum number of users, including invited ones: ten times what one server is designed for, and small enough to hold
+/// in memory.
 pub const USERS_MAX: i64 = 100_000;
 
 /// A valid e-mail address, trimmed and in lower case.
@@ -29,7 +29,7 @@ pub const USERS_MAX: i64 = 100_000;
 pub struct Email(String);
 
 impl Email {
-    /// From what a caller sent: one `@` with plain text on both sides.
+    /// Parses an address: one `@` with allowed characters on both sides.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let email = text.trim().to_lowercase();
         let count = email.chars().count();
@@ -47,14 +47,14 @@ impl Email {
         }
     }
 
-    /// The address.
+    /// Returns the address.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A user as a caller names it.
+/// A user as named in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
     /// By id.
@@ -64,7 +64,7 @@ pub enum Named {
 }
 
 impl Named {
-    /// From what a caller sent: an id has no `@`, and an address has one.
+    /// Parses an id or an e-mail address: only an address contains an `@`.
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         if text.contains('@') {
             return Email::parse(field, text).map(Self::Email);
@@ -74,7 +74,7 @@ impl Named {
             .ok_or_else(|| Error::invalid(field, "must be an e-mail address or an id"))
     }
 
-    /// There is no such user.
+    /// Returns the error for a user that does not exist.
     #[must_use]
     pub fn missing(&self) -> Error {
         Error::missing(Kind::User, self)
@@ -93,52 +93,52 @@ impl fmt::Display for Named {
 /// A person with an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Id that never changes.
+    /// Permanent id.
     pub id: UserId,
     /// Unique e-mail address.
     pub email: String,
     /// Own global role.
     pub role: Role,
-    /// The higher of its own and the highest of its groups'.
+    /// Highest of its own role and the roles of its groups.
     pub effective_role: Role,
-    /// Whether the account may be used.
+    /// Whether the account is active.
     pub is_active: bool,
-    /// Whether there is a password.
+    /// Whether it has a password.
     pub has_password: bool,
-    /// Whether an invitation or a reset waits.
+    /// Whether an invitation or a reset is pending.
     pub pending_invite: bool,
-    /// The OIDC provider that it is linked with.
+    /// Name of the OIDC provider of its linked identity.
     pub oidc_provider: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When what waits ends.
+    /// When the pending invitation or reset expires.
     pub invite_expires_at: Option<Timestamp>,
-    /// Its version.
+    /// Version.
     pub version: i64,
 }
 
-/// What a list of users is cut by; none is no cut.
+/// Filter of a list of users; `None` matches all.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter {
-    /// The effective role.
+    /// Effective role.
     pub role: Option<Role>,
-    /// Whether the account may be used.
+    /// Whether the account is active.
     pub is_active: Option<bool>,
-    /// Whether an invitation or a reset waits.
+    /// Whether an invitation or a reset is pending.
     pub pending_invite: Option<bool>,
 }
 
-/// One user, within a transaction too.
+/// Returns a user; can be used in a transaction.
 pub async fn find(conn: &mut Conn, named: &Named) -> Result<User, Error> {
     store::find(conn, named).await?.ok_or_else(|| named.missing())
 }
 
-/// One user.
+/// Returns a user.
 pub async fn get(ctx: &Ctx, named: &Named) -> Result<User, Error> {
     find(&mut ctx.db().read().await?, named).await
 }
 
-/// A page by e-mail address.
+/// Returns a page of users, ordered by e-mail address.
 pub async fn list(
     ctx: &Ctx,
     filter: Filter,
@@ -154,14 +154,14 @@ pub async fn list(
     page.finish(rows, |last| last.email.clone())
 }
 
-/// The user of an e-mail address.
+/// Returns the id of the user with an e-mail address.
 pub async fn id_of(conn: &mut Conn, email: &Email) -> Result<UserId, Error> {
     let found = store::account(conn, email.as_str()).await?;
     found.map(|account| account.id).ok_or_else(|| Error::missing(Kind::User, email.as_str()))
 }
 
-/// Refuses what was just inserted where there are more users than there may be. Under the lock of the admins, so that
-/// two at the same moment count each other.
+/// Returns an error if there are more than `most` users after an insert. Must be called under the lock of `admins`, so
+/// that concurrent inserts count each other.
 pub async fn within(conn: &mut Conn, most: i64) -> Result<(), Error> {
     if store::count(conn).await? <= most {
         return Ok(());
@@ -193,7 +193,8 @@ pub async fn create(
     Ok(id)
 }
 
-/// Sets the password of an address, for whoever holds the database itself: no other password is asked for.
+/// Sets the password of a user for an operator with direct access to the database. Does not require the current
+/// password.
 pub async fn put_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<(), Error> {
     let found = store::account(&mut ctx.db().read().await?, email.as_str()).await?;
     let account = found.ok_or_else(|| Error::missing(Kind::User, email.as_str()))?;
@@ -201,11 +202,11 @@ pub async fn put_password(ctx: &Ctx, email: &Email, password: Secret) -> Result<
     Ok(())
 }
 
-/// Sets a user's password in place of the one of a version, and answers the new one's. Every session ends with the older
-/// one.
+/// Replaces a user's password if its version is `instead_of`, and returns the new version. Ends all sessions of the
+/// user.
 ///
 /// # Errors
-/// `Conflict` where the older one stands no more, by a reset meanwhile: what it was shown for must not undo that.
+/// `Conflict` if the version has changed, for example by a reset: knowing the old password must not undo that.
 pub async fn set_password(
     ctx: &Ctx,
     user: UserId,

@@ -2,9 +2,9 @@
 //!
 //! Invariants
 //! - an e-mail address is unique, trimmed and in lower case;
-//! - a password is kept as its bcrypt hash; each change moves `password_version`, and what was made from an older one
-//!   is dead;
-//! - where there is an active admin, there is one after every change.
+//! - a password is stored as its bcrypt hash; each change increments `password_version`, which invalidates all
+//!   credentials made from an older one;
+//! - if there is an active admin, there is one after every change.
 
 pub mod admins;
 pub mod changes;

@@ -1,4 +1,4 @@
-//! `UserService` on the wire.
+//! gRPC implementation of `UserService`.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::pb::v1::user_service_server::{UserService, UserServiceServer};
 use crate::rpc::call::{Reply, call, call_write};
 use crate::rpc::wire;
 
-/// The service.
+/// The `UserService` implementation.
 #[derive(Debug)]
 pub struct Users(Arc<App>);
 
-/// The service, to be mounted.
+/// Returns the service, ready to be mounted.
 pub fn service(app: &Arc<App>) -> UserServiceServer<Users> {
     let limit = app.config.server.message_bytes_max();
     UserServiceServer::new(Users(Arc::clone(app))).max_decoding_message_size(limit)

@@ -1,4 +1,4 @@
-//! Users as rows.
+//! Rows of users.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::feed::store::role;
 use crate::role::Role;
 
-/// A row as an admin sees it: whether there is a password and a token, and neither of them.
+/// A row as admins see it: says whether there is a password and a token, but contains neither.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = users)]
 struct Row {
@@ -37,7 +37,7 @@ struct Row {
     version: i64,
 }
 
-/// Users of rows, each with the role that it has by its groups.
+/// Converts rows to users, with the roles of their groups.
 async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     let held: Vec<(i64, String)> = on_conn!(conn, |c| group_members::table
@@ -69,7 +69,7 @@ async fn shown(conn: &mut Conn, rows: Vec<Row>) -> Result<Vec<User>, Error> {
     rows.into_iter().map(user).collect()
 }
 
-/// The user that a caller names.
+/// Returns the user of a request.
 pub async fn find(conn: &mut Conn, named: &Named) -> Result<Option<User>, Error> {
     let row: Option<Row> = on_conn!(conn, |c| {
         let query = users::table.select(Row::as_select()).into_boxed();
@@ -82,7 +82,7 @@ pub async fn find(conn: &mut Conn, named: &Named) -> Result<Option<User>, Error>
     Ok(shown(conn, row.into_iter().collect()).await?.pop())
 }
 
-/// Users by e-mail address, after one.
+/// Returns a page of users, ordered by e-mail address, after a cursor.
 pub async fn page(
     conn: &mut Conn,
     filter: Filter,
@@ -106,7 +106,7 @@ pub async fn page(
         let mut query =
             users::table.select(Row::as_select()).order(users::email).limit(limit).into_boxed();
         if filter.role.is_some() {
-            // The highest of its own role and its groups' is the one that is asked for.
+            // The highest of the own role and the group roles must equal the requested one.
             query = query
                 .filter(users::role.eq_any(wanted.clone()).or(by_group(wanted.clone())))
                 .filter(diesel::dsl::not(users::role.eq_any(above.clone())))
@@ -126,12 +126,12 @@ pub async fn page(
     shown(conn, rows).await
 }
 
-/// How many users there are.
+/// Returns the number of users.
 pub async fn count(conn: &mut Conn) -> Result<i64, Error> {
     Ok(on_conn!(conn, |c| users::table.count().get_result(c).await)?)
 }
 
-/// Whether there is a user that is active, can log in, and is admin by its own role or by a group's.
+/// Returns whether there is an active user who can log in and is admin by its own role or by a group.
 pub async fn any_active_admin(conn: &mut Conn) -> Result<bool, Error> {
     let admin = Role::Admin.as_str();
     let first: Option<i64> = on_conn!(conn, |c| {
@@ -150,16 +150,16 @@ pub async fn any_active_admin(conn: &mut Conn) -> Result<bool, Error> {
     Ok(first.is_some())
 }
 
-/// What a login needs to know of an account.
+/// Properties of an account that a login needs.
 #[derive(Debug)]
 pub struct Account {
     /// Id.
     pub id: UserId,
-    /// bcrypt hash; none where no password was set.
+    /// bcrypt hash; `None` if no password is set.
     pub hashed_password: Option<String>,
-    /// Whether the account may be used.
+    /// Whether the account is active.
     pub active: bool,
-    /// Moves with each change of the password.
+    /// Incremented at each change of the password.
     pub password_version: i64,
 }
 
@@ -169,7 +169,7 @@ fn account_from((id, hashed_password, active, password_version): AccountRow) -> 
     Account { id: id.into(), hashed_password, active, password_version }
 }
 
-/// The account of an e-mail address.
+/// Returns the account of an e-mail address.
 pub async fn account(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
     let row: Option<AccountRow> = on_conn!(conn, |c| users::table
         .filter(users::email.eq(email))
@@ -180,7 +180,7 @@ pub async fn account(conn: &mut Conn, email: &str) -> Result<Option<Account>, Er
     Ok(row.map(account_from))
 }
 
-/// The account of a user.
+/// Returns the account of a user.
 pub async fn account_of(conn: &mut Conn, id: UserId) -> Result<Option<Account>, Error> {
     let row: Option<AccountRow> = on_conn!(conn, |c| users::table
         .find(id.get())
@@ -191,14 +191,14 @@ pub async fn account_of(conn: &mut Conn, id: UserId) -> Result<Option<Account>, 
     Ok(row.map(account_from))
 }
 
-/// Whether there is any user.
+/// Returns whether there is any user.
 pub async fn any(conn: &mut Conn) -> Result<bool, Error> {
     let first: Option<i64> =
         on_conn!(conn, |c| users::table.select(users::id).first(c).await.optional())?;
     Ok(first.is_some())
 }
 
-/// Stores a new user with a password; an address that is taken is `Exists`.
+/// Stores a new user with a password. Returns `Exists` if the address is in use.
 pub async fn insert(
     conn: &mut Conn,
     email: &str,
@@ -221,8 +221,8 @@ pub async fn insert(
     Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
 }
 
-/// Sets a password in place of the one of a version, and answers the new one's; none where that is not the user's. What
-/// was made from the older one is dead, an invitation included.
+/// Replaces a password if its version is `instead_of`, and returns the new version; `None` if the version differs.
+/// Invalidates all credentials made from the old password, and deletes a pending invitation.
 pub async fn set_password(
     conn: &mut Conn,
     id: UserId,
@@ -247,7 +247,7 @@ pub async fn set_password(
     Ok(version)
 }
 
-/// Sets role and state of a user that is still at `version`; answers whether it was.
+/// Updates role and state of a user that is still at `version`, and returns whether it was.
 pub async fn update(
     conn: &mut Conn,
     id: UserId,
@@ -264,13 +264,13 @@ pub async fn update(
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Deletes a user that is still at `version`, with what hangs on it; answers whether it was.
+/// Deletes a user that is still at `version`, with its dependent rows, and returns whether it was.
 pub async fn delete(conn: &mut Conn, id: UserId, version: i64) -> Result<bool, Error> {
     let row = users::table.filter(users::id.eq(id.get()).and(users::version.eq(version)));
     Ok(on_conn!(conn, |c| diesel::delete(row).execute(c).await)? == 1)
 }
 
-/// How much hangs on a user.
+/// Counts the dependent rows of a user.
 pub async fn belongings(conn: &mut Conn, id: UserId) -> Result<Removed, Error> {
     let id = id.get();
     let removed = on_conn!(conn, |c| {

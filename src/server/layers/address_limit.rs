@@ -1,7 +1,7 @@
-//! How much one address may ask. Outermost, so that a flood costs least (T16).
+//! Rate limit of one address. It runs before authentication, so that a flood costs little (T16).
 //!
-//! IPv6 counts by /64, which one host usually has whole. A forwarded address counts only where the connection comes
-//! from a configured proxy (T19).
+//! An IPv6 address counts by its /64, which usually belongs to one host. A forwarded address is used only if the
+//! connection comes from a configured proxy (T19).
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ use crate::net::guard::host_of;
 use crate::server::body::Body;
 use crate::server::stages::{Begun, Failure, State};
 
-/// Refuses a call of an address that makes too many, before any work that a flood could buy: hashing, signatures, bodies.
+/// Refuses a call of an address above its rate, before any work that a flood could cause: hashing, signatures, bodies.
 pub(in crate::server) async fn admit<S>(
     mut begun: Begun,
     inner: S,
@@ -37,7 +37,7 @@ where
     }
 }
 
-/// Addresses that are remembered before idle ones are forgotten.
+/// Number of addresses after which idle ones are forgotten.
 const ADDRESSES_MAX: usize = 100_000;
 /// Time between two scans for idle addresses, in milliseconds: a scan reads all of them, on a core.
 const SCAN_EVERY_MS: u64 = 1_000;
@@ -48,19 +48,20 @@ pub struct AddressLimit {
     buckets: Option<DefaultKeyedRateLimiter<IpAddr>>,
     trusted_proxies: Vec<IpNet>,
     began: Instant,
-    /// When idle addresses were last forgotten, in milliseconds since `began`.
+    /// Time of the last scan, in milliseconds since `began`.
     scanned_ms: AtomicU64,
 }
 
 impl AddressLimit {
-    /// `per_second` calls an address, `burst` at once; 0 per second is no limit.
+    /// Allows an address `per_second` calls, and `burst` at once. With `per_second` 0 there is no limit.
     #[must_use]
     pub fn new(per_second: u32, burst: u32, trusted_proxies: Vec<IpNet>) -> Self {
         let quota = NonZeroU32::new(per_second).map(Quota::per_second);
         Self::limiting(buckets(quota, burst), trusted_proxies)
     }
 
-    /// `per_minute` calls an address, `burst` at once, for methods that anyone may call; 0 is no limit.
+    /// Allows an address `per_minute` calls of public methods, and `burst` at once. With `per_minute` 0 there is no
+    /// limit.
     #[must_use]
     pub fn of_public_methods(per_minute: u32, burst: u32) -> Self {
         let quota = NonZeroU32::new(per_minute).map(Quota::per_minute);
@@ -74,7 +75,7 @@ impl AddressLimit {
         Self { buckets, trusted_proxies, began: Instant::now(), scanned_ms: AtomicU64::new(0) }
     }
 
-    /// Returns whether it is time for a scan; for one caller at a time.
+    /// Returns whether a scan is due; true for one caller at a time.
     fn scans(&self) -> bool {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.scanned_ms.load(Ordering::Relaxed);
@@ -84,14 +85,14 @@ impl AddressLimit {
         due && swap().is_ok()
     }
 
-    /// The address that a call counts for.
+    /// Returns the address that a call counts for.
     #[must_use]
     pub fn client_ip(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusted(peer) {
             return peer;
         }
-        // From the right: the last hop that is not one of our proxies is the caller.
+        // From the right, the first hop that is not a trusted proxy is the caller.
         let hops =
             headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         let hops: Vec<IpAddr> =
@@ -107,7 +108,10 @@ impl AddressLimit {
         self.trusted_proxies.iter().any(|net| net.contains(&ip))
     }
 
-    /// Takes one call from the address's bucket.
+    /// Takes one call from the bucket of the address.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED` with the time to wait.
     pub fn admit(&self, ip: IpAddr) -> Result<(), Error> {
         let Some(buckets) = &self.buckets else { return Ok(()) };
         if buckets.len() > ADDRESSES_MAX && self.scans() {

@@ -1,10 +1,10 @@
-//! Refused calls, recorded. Outside authn, so that it sees its refusals; outside the panic catch, so that a panic is
-//! an outcome like any other.
+//! Records refused calls. Outside authn, so that it sees its refusals; outside the panic catch, so that a panic is an
+//! outcome like any other.
 //!
-//! A refused call of a known caller is one closed entry, and its repeats within a minute are one more with their count;
-//! those of nobody are counted and written once a minute (T16). What was let through is recorded by `call_write` and
-//! the proxy themselves, before it happens. The record belongs to the call's note: it is made when the note is dropped,
-//! also if the caller hangs up and nobody is there to finish the call.
+//! A refused call of an authenticated caller is one closed entry, and its repeats within a minute are one more entry
+//! with their count. Refused calls without a caller are counted and written once a minute (T16). `call_write` and the
+//! proxy record admitted calls themselves, before they act. The record belongs to the note of the call: it is made when
+//! the note is dropped, even if the caller hangs up and the call is never finished.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::server::body::Body;
 use crate::server::stages::{Begun, Failure};
 use crate::status::{self, code_of};
 
-/// Answers a call that failed with the status of its error, and records a refusal.
+/// Answers a failed call with the status of its error, and records a refusal.
 pub(in crate::server) async fn record<S>(
     begun: Begun,
     inner: S,
@@ -36,7 +36,8 @@ where
         Ok(response) => response,
         Err(Failure::Panic) => status::response(Error::internal("a panic while answering")),
         Err(Failure::Refused(error, route)) => {
-            // A write that has begun records itself, and a read that is late was not refused.
+            // A write that has begun is recorded by its own entry, and a read that exceeded its deadline is not a
+            // refusal.
             let write = route.as_ref().is_some_and(gate::writes);
             let late = matches!(error, Error::Late { .. });
             let ended =

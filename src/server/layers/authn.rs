@@ -1,7 +1,8 @@
-//! Who calls. Inside audit and panic catch, so that a refused credential is counted and a fault in a verifier answers.
+//! Authenticates the caller. Inside audit and panic catch, so that a refused credential is counted and a panic in a
+//! verifier gets a response.
 //!
-//! All but one kind of credential is verified where the call arrives, from memory. A token of an OIDC issuer whose keys
-//! are not at hand goes to main once, where keys are fetched as seldom as `oidc::cache` says, whoever asks.
+//! All but one kind of credential is verified on the core, from memory. A token of an OIDC issuer whose keys are not
+//! cached is sent to main once; `oidc::cache` limits how often keys are fetched, for all callers together.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::oidc::provider;
 use crate::server::body::Body;
 use crate::server::stages::{Begun, Failure, Identified};
 
-/// Finds out who calls, and from then on has a refusal of the call recorded however it ends.
+/// Authenticates the caller. From then on, a refusal of the call is recorded however the call ends.
 pub(in crate::server) async fn identify<S>(
     begun: Begun,
     inner: S,
@@ -35,7 +36,7 @@ where
     inner.oneshot(Identified(state)).await
 }
 
-/// The caller, or none where no credential was sent.
+/// Returns the caller, or `None` if no credential was sent.
 async fn caller(
     app: &App,
     headers: &HeaderMap,

@@ -1,4 +1,4 @@
-//! Begins a call: its id, so that everything after can name it, its time, and the row of its method.
+//! Begins a call: sets its id, which all later records use, its time, and the row of its method.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::server::body::Body;
 use crate::server::in_flight::Counted;
 use crate::server::stages::{Arriving, Begun, State};
 
-/// Stands in for the method of a path that no table has.
+/// Method name of a path that no table has.
 const UNKNOWN_METHOD: &str = "unknown";
 
-/// Makes a call of a request. It is in flight until its answer was sent or dropped, unless it streams.
+/// Turns a request into a call. It is in flight until its response was sent or dropped, unless it streams.
 pub(in crate::server) async fn begin<S>(
     arriving: Arriving,
     inner: S,
@@ -31,7 +31,7 @@ where
     Ok(response.map(|body| body.counted(counted)))
 }
 
-/// Makes a call of a request, and counts it unless it streams.
+/// Turns a request into a call, and counts it unless it streams.
 pub(super) fn begun(arriving: Arriving) -> (Begun, Option<Counted>) {
     let Arriving { shared, peer, taking, request } = arriving;
     let (app, headers) = (&shared.app, request.headers());

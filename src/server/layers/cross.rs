@@ -1,11 +1,11 @@
-//! From a core to main: runs the router's future as a task on the multi-thread runtime and awaits it.
+//! Passes work from a core to main: runs the router's future as a task on the multi-thread runtime and awaits it.
 //!
-//! The last layer before the router and not before the proxy. A panic there is a fault of ours.
+//! The last layer before the router; the proxy does not use it. A panic here is an internal error.
 //!
 //! Invariants
-//! - the task ends when its caller goes; a write survives, because it is spawned again;
-//! - what has arrived is judged first: the task is polled at least once after the caller has gone, so that hanging up
-//!   keeps no refusal out of the audit log.
+//! - the task ends when its caller hangs up; a write continues, because it is spawned separately;
+//! - a request that arrived is checked even if the caller hangs up: the task is polled at least once afterwards, so
+//!   that hanging up cannot keep a refusal out of the audit log.
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -23,7 +23,7 @@ pub async fn run<T: Send + 'static>(
         tokio::select! {
             biased;
             answer = future => Some(answer),
-            // Nothing is ever sent: it ends when the sender is dropped.
+            // Nothing is ever sent: it completes when the sender is dropped.
             _ = gone => None,
         }
     };

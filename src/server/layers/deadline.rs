@@ -1,4 +1,4 @@
-//! The deadline that the caller has set, and the refusal of calls that come while the server stops.
+//! Reads the deadline of the caller, and refuses calls that arrive while the server stops.
 
 use http::Response;
 use tower::{Service, ServiceExt};
@@ -8,7 +8,7 @@ use crate::net::deadline;
 use crate::server::body::Body;
 use crate::server::stages::{Admitted, Failure};
 
-/// Reads `grpc-timeout`. What waits for the answer observes it.
+/// Reads `grpc-timeout`. The code that waits for the response enforces it.
 pub(in crate::server) async fn bound<S>(
     mut admitted: Admitted,
     inner: S,

@@ -1,4 +1,4 @@
-//! Fixture of the layers' tests: what one core shares, over a database of its own, and requests at each stage.
+//! Fixture of the layers' tests: the shared state of one core over its own database, and requests at each stage.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,16 +23,16 @@ use crate::server::body::Body;
 use crate::server::shared::Shared;
 use crate::server::stages::{Admitted, Arriving, Begun, Failure, Gated, Identified, Peer, Source};
 
-/// A method of ours that needs a role.
+/// An own method that requires a role.
 pub(super) const LIST_GATEWAYS: &str = "/shoreguard.v1.GatewayService/ListGateways";
-/// A method of ours that anyone may call.
+/// A public own method.
 pub(super) const LOGIN: &str = "/shoreguard.v1.AuthService/Login";
-/// A stream of ours.
+/// An own streaming method.
 pub(super) const WATCH_EVENTS: &str = "/shoreguard.v1.EventService/WatchEvents";
 /// A method of a gateway.
 pub(super) const LIST_SANDBOXES: &str = "/openshell.v1.OpenShell/ListSandboxes";
 
-/// What one core shares.
+/// The shared state of one core.
 pub(super) struct Fixture {
     pub(super) shared: Arc<Shared>,
     _folder: TempDir,
@@ -82,19 +82,19 @@ impl Fixture {
         call::begun(self.arriving(request)).0
     }
 
-    /// Returns a call without a credential whose caller was looked for.
+    /// Returns a call after authentication, without a credential.
     pub(super) fn identified(&self, request: Builder) -> Identified {
         Identified(self.begun(request).0)
     }
 
-    /// Returns a call that the gate has let through.
+    /// Returns a call that passed the gate.
     pub(super) fn gated(&self, request: Builder) -> Gated {
         let state = self.begun(request).0;
         let route = *state.route.as_ref().unwrap();
         Gated { state, route }
     }
 
-    /// Returns a call that counts for its caller.
+    /// Returns a call that counts against the limits of its caller.
     pub(super) fn admitted(&self, request: Builder) -> Admitted {
         let Gated { state, route } = self.gated(request);
         Admitted { state, route }
@@ -107,7 +107,7 @@ pub(super) fn grpc(path: &str) -> Builder {
     request.header(CONTENT_TYPE, "application/grpc")
 }
 
-/// Returns an answer without content.
+/// Returns a response without content.
 pub(super) fn answer() -> http::Response<Body> {
     http::Response::default()
 }

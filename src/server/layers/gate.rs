@@ -1,7 +1,8 @@
-//! What is called, and could this caller ever: before a byte of the body is read.
+//! Checks the method, and whether this caller could ever call it, before the body is read.
 //!
-//! A path that no table describes is refused; so is a caller that holds the role of a method nowhere, and one whose
-//! credential is good for a gateway but calls ours (T02). The exact scope is checked later, on the decoded message.
+//! A path that no table describes is rejected. So is a caller that does not hold the role of the method anywhere, and a
+//! caller with a credential for one gateway that calls Shoreguard's own API (T02). The exact scope is checked later, on
+//! the decoded message.
 
 use http::Response;
 use tower::{Service, ServiceExt};
@@ -18,7 +19,7 @@ use crate::role::Role;
 use crate::server::body::Body;
 use crate::server::stages::{Failure, Gated, Identified, State};
 
-/// Refuses what no table describes, and a caller that could never pass the exact check.
+/// Rejects paths that no table describes, and callers that could never pass the exact check.
 pub(in crate::server) async fn admit<S>(
     identified: Identified,
     inner: S,
@@ -44,14 +45,14 @@ where
     inner.oneshot(Gated { state, route }).await
 }
 
-/// What a path is.
+/// The target of a path.
 #[derive(Debug, Clone, Copy)]
 pub enum Route {
-    /// One of our own rpcs.
+    /// One of Shoreguard's own RPCs.
     Own(&'static Method),
-    /// Health or reflection, which tell nothing that is not public.
+    /// Health or reflection, which only return public information.
     Open(&'static str),
-    /// An rpc of the upstream, as each generation has it.
+    /// An upstream RPC, with its row in each generation.
     Proxied {
         /// The path.
         path: &'static str,
@@ -63,7 +64,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The path, in the table's own bytes.
+    /// Returns the path, as stored in the table.
     #[must_use]
     pub fn path(&self) -> &'static str {
         match self {
@@ -72,7 +73,7 @@ impl Route {
         }
     }
 
-    /// Whether the answer is a stream: it ends when a drain begins, while other calls go on.
+    /// Returns whether the response is a stream: streams end when a drain begins, other calls are finished.
     #[must_use]
     pub fn streams(&self) -> bool {
         match self {
@@ -86,7 +87,7 @@ impl Route {
     }
 }
 
-/// Served by the router, described by no row of ours, public.
+/// Public methods that the router serves and that have no row in the policy table.
 const OPEN: [&str; 5] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
@@ -95,14 +96,14 @@ const OPEN: [&str; 5] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Those of them whose answer is one message.
+/// Those of [`OPEN`] whose response is one message.
 const OPEN_UNARY: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List"];
 
-/// Ours that a credential for one gateway may call: it tells what the credential is.
+/// The only own method that a credential for one gateway can call: it returns what the credential is.
 const OF_BOUND: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
 
-/// Public writes by which an admin gets in. Below the disk reserve they are judged once the caller has proved who it
-/// is; other public writes are refused at once.
+/// Public writes with which an admin gets access. Below the disk reserve they are checked after the caller has
+/// authenticated; other public writes are rejected at once.
 const GETS_IN: [&str; 7] = [
     "/shoreguard.v1.AuthService/AcceptInvite",
     "/shoreguard.v1.AuthService/BeginOidcLogin",
@@ -113,7 +114,10 @@ const GETS_IN: [&str; 7] = [
     "/shoreguard.v1.AuthService/Setup",
 ];
 
-/// The route of a path, compared byte for byte (T09).
+/// Returns the route of a path, compared byte for byte (T09).
+///
+/// # Errors
+/// `Unimplemented` if no table has the path.
 pub fn route(path: &str) -> Result<Route, Error> {
     if let Some(method) = policy::method(path) {
         return Ok(Route::Own(method));
@@ -129,7 +133,7 @@ pub fn route(path: &str) -> Result<Route, Error> {
     Err(Error::Unimplemented { path: path.chars().take(200).collect() })
 }
 
-/// Refuses a caller that could never pass the exact check.
+/// Rejects a caller that could never pass the exact check.
 fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error> {
     let bound = caller.and_then(Caller::bound);
     if let (Route::Own(method), Some(_)) = (route, bound)
@@ -151,7 +155,7 @@ fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error>
             let guards = [v0_0, v0_1].into_iter().filter_map(|row| row.as_ref()?.guard.as_ref());
             match guards.map(|guard| guard.role).min() {
                 Some(role) => role,
-                // Refused alike whoever asks: it belongs to sandboxes, peers or operators of a gateway.
+                // Rejected for every caller: the method is for sandboxes, peers or operators of a gateway.
                 None => {
                     return Err(Error::refused(
                         Reason::MethodNotForwarded,
@@ -177,7 +181,7 @@ fn judge(app: &App, route: &Route, caller: Option<&Caller>) -> Result<(), Error>
     if writes(route) { app.disk.admit(best) } else { Ok(()) }
 }
 
-/// Whether a call is audited as a write.
+/// Returns whether a call is audited as a write.
 #[must_use]
 pub fn writes(route: &Route) -> bool {
     match route {

@@ -1,10 +1,10 @@
-//! Calls from browsers: gRPC-Web is translated to gRPC before the call begins, so that everything inside sees one protocol.
-//! Outside audit, which must see the status that gRPC-Web puts into the body.
+//! Calls from browsers: translates gRPC-Web to gRPC before the call begins, so that all inner layers see one protocol.
+//! Outside audit, which needs the gRPC status: gRPC-Web moves it into the body.
 //!
 //! Invariants
-//! - unary calls and server streams of our own API, and nothing else;
-//! - a page of another origin than ours and those of the configuration calls nothing: it is refused here, and its browser
-//!   gets no leave to read the refusal.
+//! - only unary calls and server streams of Shoreguard's own API are available to browsers;
+//! - a page of an origin that is neither Shoreguard's nor configured cannot call: its request is rejected here, and its
+//!   browser is not allowed to read the rejection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -35,9 +35,9 @@ use crate::server::body::Body;
 use crate::server::shared::Shared;
 use crate::server::stages::{Arriving, Source};
 
-/// How long a browser may remember what a preflight has answered.
+/// Time that a browser can cache the response to a preflight.
 const PREFLIGHT_TIME: Duration = Duration::from_hours(1);
-/// Headers that a page may send beside those that need no leave.
+/// Headers that a page can send in addition to the CORS-safelisted ones.
 const REQUEST_HEADERS: [HeaderName; 6] = [
     AUTHORIZATION,
     CONTENT_TYPE,
@@ -46,7 +46,7 @@ const REQUEST_HEADERS: [HeaderName; 6] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-user-agent"),
 ];
-/// Headers of an answer that a page may read.
+/// Response headers that a page can read.
 const RESPONSE_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
@@ -54,7 +54,7 @@ const RESPONSE_HEADERS: [HeaderName; 4] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// Which pages may call.
+/// Origins whose pages can call.
 #[derive(Debug, Clone)]
 pub struct Origins {
     ours: HeaderValue,
@@ -63,10 +63,10 @@ pub struct Origins {
 }
 
 impl Origins {
-    /// As the configuration has them.
+    /// Uses the configured origins.
     ///
     /// # Panics
-    /// If an origin is none, which loading the configuration refuses.
+    /// If an origin is invalid, which loading the configuration rejects.
     #[must_use]
     pub fn new(server: &config::Server) -> Self {
         let value = |origin: &str| HeaderValue::from_str(origin).expect("it was checked");
@@ -80,7 +80,7 @@ impl Origins {
         Self { ours: value(&server.public_url()), others, cors }
     }
 
-    /// Whether a request comes from no page, or from one that may call.
+    /// Returns whether a request does not come from a page, or comes from a page of an allowed origin.
     fn admit(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
@@ -91,13 +91,13 @@ impl Origins {
     }
 }
 
-/// Whether a method may be called by gRPC-Web.
+/// Returns whether a method can be called with gRPC-Web.
 fn is_for_browsers(path: &str) -> bool {
     let Ok(Route::Own(method)) = gate::route(path) else { return false };
     matches!(method.streaming, Streaming::Unary | Streaming::Server)
 }
 
-/// Answers the question of a browser whether a page may call; `None` if the request is none, or the page may not.
+/// Answers a CORS preflight. `None` if the request is not a preflight, or the page cannot call the method.
 pub(super) async fn preflight(
     shared: &Shared,
     method: &Method,
@@ -120,7 +120,7 @@ pub(super) async fn preflight(
     Some(answer)
 }
 
-/// Translates gRPC-Web in both directions; gRPC passes as it is.
+/// Translates gRPC-Web in both directions; gRPC passes unchanged.
 pub(in crate::server) async fn translate<S>(
     arriving: Arriving,
     inner: S,
@@ -151,7 +151,7 @@ where
     let cors = shared.origins.cors.clone();
     let call = service_fn(move |request: Request<tonic::body::Body>| {
         let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
-        // The translated answer is what the caller takes.
+        // The caller reads the translated response, so only that one is tracked.
         let (taking, request) = (Arc::<Taking>::default(), request.map(Source::Web));
         let answer = inner.clone().oneshot(Arriving { shared, peer, taking, request });
         // Boxed, so that the types of the two layers around it stay small.
@@ -163,12 +163,12 @@ where
     let Ok(response) = answered.await;
     Ok(response.map(|body| {
         let body = Body::own(tonic::body::Body::new(body));
-        // HTTP/1 has no windows: the socket takes the answer.
+        // HTTP/1 has no flow-control windows: the socket takes the response.
         if multiplexed { body.taken_by(&taking) } else { body }
     }))
 }
 
-/// The body of an answer that goes on in another form.
+/// Body of a response that is translated further.
 struct Whole(Body);
 
 impl HttpBody for Whole {

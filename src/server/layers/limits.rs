@@ -1,27 +1,28 @@
-//! Tells what a request is: gRPC, gRPC-Web, or plain HTTP.
+//! Detects the protocol of a request: gRPC, gRPC-Web or plain HTTP.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 
-/// What a request is.
+/// Protocol of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC over HTTP/2.
     Grpc,
     /// gRPC-Web, over either version of HTTP.
     GrpcWeb,
-    /// Neither; with the HTTP status for a path of a call.
+    /// Neither; with the HTTP status to return if the path is that of a call.
     Plain(StatusCode),
 }
 
 impl Protocol {
-    /// Tells it from method, content type and version.
+    /// Detects the protocol from method, content type and version.
     pub fn of<B>(request: &Request<B>) -> Self {
         if request.method() != Method::POST {
             return Self::Plain(StatusCode::METHOD_NOT_ALLOWED);
         }
         let content = content_type(request.headers());
-        // The forms that gRPC-Web defines; `-text` is Base64, for browsers that cannot read bytes as they come.
+        // The content types that gRPC-Web defines; `-text` is Base64, for browsers that cannot read bytes as they
+        // arrive.
         if matches!(
             content,
             b"application/grpc-web"
@@ -35,7 +36,7 @@ impl Protocol {
         if !matches!(rest, Some(None | Some(b'+' | b';'))) {
             return Self::Plain(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
-        // In HTTP/1 there are no trailers that a client would read, so no status.
+        // HTTP/1 clients do not read trailers, so they would get no status.
         if request.version() < Version::HTTP_2 {
             return Self::Plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
         }

@@ -1,4 +1,4 @@
-//! The layers, one a file. Their order, with a reason a line, stands in `server::stack`.
+//! The layers, one per file. `server::stack` defines their order and gives the reasons.
 
 pub mod address_limit;
 pub mod audit;

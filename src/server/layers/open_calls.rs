@@ -1,7 +1,7 @@
-//! Bounds on the calls that are open at one time: in all, of one address, and of one caller.
+//! Limits on open calls: in total, of one address, and of one caller.
 //!
-//! A rate bounds what a caller sends; these bound what it holds. The shares of a call are returned when its answer has
-//! been taken or its stream has ended.
+//! A rate limits what a caller sends; these limit what it holds. The shares of a call are returned when its response
+//! was read or its stream has ended.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ where
     }
 }
 
-/// Counts a stream of our own, and opens the account of the bytes that the call holds. Both are returned when its answer
-/// was taken.
+/// Counts a stream of Shoreguard's own API, and opens the account of the bytes that the call holds. Both are released
+/// when the response was read.
 pub(in crate::server) async fn hold<S>(gated: Gated, inner: S) -> Result<Response<Body>, Failure>
 where
     S: Service<Admitted, Response = Response<Body>, Error = Failure>,
@@ -55,22 +55,22 @@ where
     Ok(response.map(|body| body.holding(shares, Some(held))))
 }
 
-/// What all calls of this process share.
+/// Limits that all calls of this process share.
 #[derive(Debug)]
 pub struct OpenCalls {
-    /// Calls, in all and of one address.
+    /// Calls, in total and of one address.
     addresses: Arc<Limit>,
-    /// Calls of one known caller.
+    /// Calls of one authenticated caller.
     principals: Arc<Limit>,
     /// Calls without a credential, of one address.
     anonymous: Arc<Limit>,
-    /// Streams of our own, of one caller or, without a credential, of one address.
+    /// Streams of Shoreguard's own API, of one caller or, without a credential, of one address.
     streams: Arc<Limit>,
-    /// Bytes of requests and answers, in all and of one caller or address.
+    /// Bytes of requests and responses, in total and of one caller or address.
     bytes: Arc<Limit>,
 }
 
-/// What one call has taken.
+/// Shares that one call has taken.
 #[derive(Debug, Default)]
 pub struct Shares {
     calls: [Option<Share>; 2],
@@ -78,7 +78,7 @@ pub struct Shares {
 }
 
 impl OpenCalls {
-    /// Sets the bounds of the configuration.
+    /// Sets the configured limits.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl OpenCalls {
         }
     }
 
-    /// Takes one call of an address, before it is known who calls.
+    /// Counts a call for its address, before authentication.
     ///
     /// # Errors
     /// `TOO_MANY_CALLS`.
@@ -99,7 +99,7 @@ impl OpenCalls {
         Ok(())
     }
 
-    /// Takes one call of the caller, or of its address if it has no credential.
+    /// Counts a call for its caller, or for its address if it has no credential.
     ///
     /// # Errors
     /// `TOO_MANY_CALLS`.
@@ -114,8 +114,8 @@ impl OpenCalls {
         Ok(())
     }
 
-    /// Takes one stream, if the call is one of our own, health and reflection included. Proxied streams are bounded where
-    /// their connections are.
+    /// Counts a stream of Shoreguard's own API, including health and reflection. Proxied streams have their limits
+    /// where their connections are opened.
     ///
     /// # Errors
     /// `TOO_MANY_STREAMS`.
@@ -171,7 +171,7 @@ mod tests {
     async fn an_address_without_a_credential_is_counted_until_its_call_is_dropped() {
         let fixture = Fixture::new("[limits]\nanonymous_calls_per_address = 1").await;
         let inner = service_fn(async |identified: Identified| {
-            // While this call is open there is no room for a second one.
+            // While this call is open, a second one exceeds the limit.
             let another = fixture.identified(grpc(LIST_GATEWAYS));
             let never = service_fn(async |_: Identified| panic!("it was called"));
             let (error, _) = refusal(count(another, never).await);

@@ -1,4 +1,4 @@
-//! Catches panics of the layers inside and of the proxy. Inside audit, for which a panic is an outcome.
+//! Catches panics of the inner layers and of the proxy. Inside audit, which records a panic as an outcome.
 
 use std::panic::AssertUnwindSafe;
 
@@ -9,7 +9,7 @@ use tower::{Service, ServiceExt};
 use crate::server::body::Body;
 use crate::server::stages::{Begun, Failure};
 
-/// Makes a failure of a panic.
+/// Turns a panic into a failure.
 pub(in crate::server) async fn catch<S>(begun: Begun, inner: S) -> Result<Response<Body>, Failure>
 where
     S: Service<Begun, Response = Response<Body>, Error = Failure>,

@@ -1,4 +1,4 @@
-//! What is no gRPC call ends here: it has no status and no method, and nothing of it is forwarded.
+//! Answers requests that are not gRPC. They have no gRPC status and no method, and are never forwarded.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::server::body::Body;
 use crate::server::plain;
 use crate::server::stages::Arriving;
 
-/// Answers plain HTTP: one of the paths for it, else nothing but a status. It counts as a call of nobody.
+/// Answers plain HTTP: one of its own paths, otherwise only a status. It counts as a call without a credential.
 pub(in crate::server) async fn split<S>(
     arriving: Arriving,
     inner: S,
@@ -57,7 +57,7 @@ async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
     plain::finish(response.headers_mut());
     response.map(|body| {
         let body = Body::own(tonic::body::Body::new(body)).holding(shares, None);
-        // HTTP/1 has no windows: the socket takes the answer.
+        // HTTP/1 has no flow-control windows: the socket takes the response.
         if multiplexed { body.taken_by(&taking) } else { body }
     })
 }

@@ -1,4 +1,4 @@
-//! What is counted and logged of each call, refused ones too. Outside audit and authn, so that it sees their refusals.
+//! Counts and logs each call, including refused ones. Outside audit and authn, so that it sees their refusals.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -46,10 +46,11 @@ where
     Ok(response)
 }
 
-/// Counts and logs what became of a call: now, if its answer is its headers, else at the end of its body.
+/// Counts and logs the result of a call: now if the response consists of headers only, otherwise at the end of its
+/// body.
 fn finish(call: &Call, mut measured: Measured, response: &mut Response<Body>) {
     let headers = response.headers_mut();
-    // The proxy says so itself, and takes out what a gateway says.
+    // The proxy sets this header itself, and removes the one of a gateway.
     let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());
     measured.gateway = gateway.map(Arc::from);
     let id = request_id::value(call.request_id);
@@ -71,20 +72,20 @@ fn finish(call: &Call, mut measured: Measured, response: &mut Response<Body>) {
 /// A call that is being measured.
 #[derive(Debug)]
 pub struct Measured {
-    /// Path in the table's own bytes, so that a caller can't make new series.
+    /// Path as stored in the table, so that a caller cannot create new time series.
     pub method: &'static str,
-    /// The gateway, for a proxied call.
+    /// The gateway of a proxied call.
     pub gateway: Option<Arc<str>>,
-    /// When it arrived.
+    /// Time of arrival.
     pub started: Instant,
-    /// Its id.
+    /// Id of the call.
     pub request_id: uuid::Uuid,
-    /// Its span, where it is traced.
+    /// Span, if the call is traced.
     pub span: Option<CallSpan>,
 }
 
 impl Measured {
-    /// The call has ended with this code.
+    /// Records the end of the call with this code.
     pub fn finish(self, code: Code) {
         if let Some(span) = self.span {
             span.finish(code, self.gateway.as_deref(), &self.request_id.to_string());
@@ -104,7 +105,7 @@ impl Measured {
     }
 }
 
-/// Counts a request by plain HTTP. The path is that of a table, so that a caller can't make new series.
+/// Counts a plain HTTP request. The path is one of a table, so that a caller cannot create new time series.
 pub fn measure_http(path: &'static str, status: http::StatusCode, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let status = status.as_u16().to_string();

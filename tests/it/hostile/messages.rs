@@ -1,13 +1,14 @@
-//! Messages that no client sends: made of the descriptors, on the wire, so that text need not be UTF-8.
+//! Messages that no client sends. They are built from the descriptors as encoded bytes, so that strings need not be
+//! valid UTF-8.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-/// Levels of messages in messages.
+/// Maximum nesting of messages.
 const DEPTH_MAX: u32 = 4;
 /// Length of the longest string.
 const LONG_BYTES: usize = 1 << 20;
 
-/// Numbers that look random and are the same in each run with the same seed.
+/// A pseudo-random generator that returns the same numbers for the same seed.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -26,7 +27,7 @@ impl Random {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
 
-    /// True once in so many times.
+    /// Returns true once in `n` times on average.
     pub(super) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
@@ -48,30 +49,30 @@ pub(super) fn key(out: &mut Vec<u8>, number: u32, wire: u32) {
     varint(out, u64::from(number << 3 | wire));
 }
 
-/// A field of bytes: a string, a message.
+/// Appends a length-delimited field: a string or a message.
 pub(super) fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     key(out, number, 2);
     varint(out, u64::try_from(value.len()).unwrap());
     out.extend_from_slice(value);
 }
 
-/// A message of a type: sound for the most part, so that it comes far, with something hostile here and there.
+/// Returns a message of a type: mostly valid, so that it passes the first checks, with some hostile parts.
 pub(super) fn message(of: &MessageDescriptor, random: &mut Random, gateway: &str) -> Vec<u8> {
     let mut out = Vec::new();
     put_fields(&mut out, of, random, gateway, 0);
     match random.below(40) {
-        // Once more: each singular field is there twice.
+        // Encoded twice: each singular field occurs twice.
         0 => out.extend_from_within(..),
-        // Cut off.
+        // Truncated.
         1 => out.truncate(out.len() / 2),
-        // Fields that nobody knows: text, a group, the largest number.
+        // Unknown fields: text, a group, the largest field number.
         2 => bytes(&mut out, 99_999, b"un\0known"),
         3 => key(&mut out, 7_777, 3),
         4 => {
             key(&mut out, (1 << 29) - 1, 0);
             varint(&mut out, u64::MAX);
         }
-        // Bytes that are no message.
+        // Bytes that are not a valid message.
         5 => out.extend_from_slice(&[0xff; 16]),
         _ => {}
     }
@@ -107,7 +108,7 @@ fn put_field(
 ) {
     let number = field.number();
     if random.one_in(100) {
-        // Another wire type than the field's.
+        // Another wire type than that of the field.
         key(out, number, random.pick(&[0, 1, 2, 5]));
         return out.extend_from_slice(&[0; 8]);
     }
@@ -149,7 +150,7 @@ fn put_field(
     }
 }
 
-/// Text for a field: what exists, or something hostile.
+/// Returns text for a field: a value that exists, or a hostile one.
 fn text(field: &str, random: &mut Random, gateway: &str) -> Vec<u8> {
     let known: &[&str] = match field {
         "gateway" => &[gateway],
@@ -175,7 +176,7 @@ fn text(field: &str, random: &mut Random, gateway: &str) -> Vec<u8> {
         b"\n\r\t\x1b[2J",
         b"\x01\x7f",
         b"\xff\xfe",
-        // A surrogate, and a NUL in two bytes.
+        // A surrogate, and NUL encoded in two bytes.
         b"\xed\xa0\x80",
         b"\xc0\x80",
         "\u{202e}gpj.exe".as_bytes(),
@@ -195,8 +196,8 @@ fn text(field: &str, random: &mut Random, gateway: &str) -> Vec<u8> {
     random.pick(&hostile).into()
 }
 
-/// A message for each string field of a type, at most three levels down and map keys included: nothing in it but that
-/// string, with NUL. Each with the path of the field.
+/// Returns one message per string field of a type, with the path of the field, down to three levels of nesting and
+/// including map keys. Each message contains only this string, with a NUL.
 pub(super) fn with_nul(of: &MessageDescriptor) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     collect_nul(of, 3, &mut all);

@@ -1,4 +1,4 @@
-//! Hostile messages for every method, own and proxied: each gets an answer, and none is a fault of the server.
+//! Hostile messages for every method, own and proxied: each gets a response, and none causes an internal error.
 
 mod messages;
 
@@ -18,15 +18,15 @@ use tonic::{Code, Status};
 use self::messages::{Random, message, with_nul};
 use crate::support::server::{Caller, TestServer, reason};
 
-/// Where the random numbers begin. A failed test tells it, with the message.
+/// Seed of the pseudo-random numbers. A failed test prints it with the message.
 const SEED: u64 = 0x5eed_0000_2026_1128;
-/// Messages for each method.
+/// Messages per method.
 const MESSAGES: usize = 16;
-/// How long the calls of one engine may take.
+/// Time limit of all calls of one engine.
 const TIME_MAX: Duration = Duration::from_mins(3);
-/// Calls that are under way at once.
+/// Maximum number of concurrent calls.
 const CALLS_MAX: usize = 16;
-/// How long one call may take, as its caller says.
+/// Deadline of one call, as a request header.
 const CALL_TIME: (&str, &str) = ("grpc-timeout", "2S");
 
 /// One call of a method.
@@ -35,7 +35,7 @@ struct Call {
     streaming: Streaming,
     message: Vec<u8>,
     gateway: &'static str,
-    /// What is said of it where it fails.
+    /// Description that is printed if the call fails the test.
     about: String,
 }
 
@@ -47,7 +47,7 @@ impl Call {
     }
 }
 
-/// Runs calls, some at once, and gives what does not pass.
+/// Runs calls, several at once. Returns a description of each call that does not pass.
 async fn failed(
     caller: &Caller,
     calls: Vec<Call>,
@@ -70,7 +70,7 @@ async fn failed(
     }
 }
 
-/// Two gateways to call, one of each generation, and one to change.
+/// Starts two gateways for calls, one of each generation, and one for changes.
 async fn fleet(sg: &TestServer) -> Vec<Simulator> {
     let mut fleet = Vec::new();
     for (name, generation) in
@@ -85,7 +85,7 @@ async fn fleet(sg: &TestServer) -> Vec<Simulator> {
     fleet
 }
 
-/// A method and who answers it.
+/// A method and the gateway that its calls name.
 struct Method {
     path: &'static str,
     streaming: Streaming,
@@ -94,10 +94,10 @@ struct Method {
     gateway: &'static str,
 }
 
-/// Every method: our own, and those that a gateway of either generation gets.
+/// Returns every method: Shoreguard's own, and those that are forwarded to a gateway of either generation.
 fn methods() -> Vec<Method> {
     let own = METHODS.iter().map(|method| {
-        // What changes a gateway, or removes it, does so to one that nobody calls.
+        // Methods that change or remove a gateway get the name of a gateway that no other call uses.
         let spare = method.path.contains("GatewayService") || method.path.contains("Access");
         Method {
             path: method.path,
@@ -121,7 +121,7 @@ fn methods() -> Vec<Method> {
     own.chain(new).chain(of(UPSTREAM_V0_0, pb::V0_0_DESCRIPTORS, "old")).collect()
 }
 
-/// The calls of every method, with the messages that are made for its request's type.
+/// Returns the calls of every method, with messages built for the type of its request.
 fn calls(messages: impl Fn(&MessageDescriptor, &str) -> Vec<(String, Vec<u8>)>) -> Vec<Call> {
     let known = [pb::DESCRIPTORS, pb::V0_1_DESCRIPTORS, pb::V0_0_DESCRIPTORS];
     let pools =
@@ -136,7 +136,7 @@ fn calls(messages: impl Fn(&MessageDescriptor, &str) -> Vec<(String, Vec<u8>)>) 
     calls
 }
 
-/// The start of a message, as a failed test shows it.
+/// Formats the start of a message for the output of a failed test.
 fn shown(message: &[u8]) -> String {
     let start = &message[..message.len().min(160)];
     format!("seed {SEED:#x}, {} bytes: {}", message.len(), shoreguard::seal::hex(start))
@@ -180,13 +180,13 @@ served! {
             let Err(status) = answer else { return false };
             let reason = reason(status);
             let not_there = ["METHOD_NOT_SUPPORTED", "METHOD_UNKNOWN"].contains(&reason.as_str());
-            // The admin is a service principal: what only users have is refused before it is read.
+            // The admin is a service principal: methods for users are refused before the message is read.
             let not_for_it = status.message() == "only a user has this";
             status.code() == Code::InvalidArgument && reason == "INVALID_FIELD" || not_there || not_for_it
         })
         .await;
         assert!(failed.is_empty(), "{} calls failed:\n{}", failed.len(), failed.join("\n"));
-        // What the background jobs ask meanwhile.
+        // Calls that background jobs make in the meantime.
         let jobs = u64::try_from(fleet.len() * 4).unwrap();
         let more = asked(&fleet) - before;
         assert!(more <= jobs, "gateways were asked {more} times");

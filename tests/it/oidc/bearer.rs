@@ -1,4 +1,4 @@
-//! Access tokens of an issuer, sent as they are.
+//! Access tokens of an issuer as bearer credentials.
 
 use std::time::Duration;
 
@@ -36,13 +36,14 @@ served! { tuned issuers;
         assert_refused!(sg.with(&robot).who().await, Unauthenticated, "CREDENTIAL_INVALID");
         sg.admin().key("robots", pb::Role::Viewer).await;
         assert_eq!(sg.with(&robot).who().await.unwrap().actor, "sp:robots");
-        // A rule that makes one makes none here; what an exchange has made is found.
+        // A rule that creates service principals creates none for a bearer token. A service principal created by an
+        // exchange is found.
         let job = json!({ "aud": AUDIENCE, "repository": "acme/infra", "ref": "refs/heads/main" });
         let job = sg.issuer("corp").access_token(job).await;
         assert_refused!(sg.with(&job).who().await, Unauthenticated, "CREDENTIAL_INVALID");
         sg.exchange("corp", &job).await.unwrap();
         assert_eq!(sg.with(&job).who().await.unwrap().actor, "sp:oidc/corp/deploy");
-        // A user who may not call is not let in by a rule instead.
+        // A deactivated user is not admitted by a rule instead.
         sg.log_in_as("corp", "robot-7", "robot@corp.example", Value::Null).await.unwrap();
         assert_eq!(sg.with(&robot).who().await.unwrap().actor, "robot@corp.example");
         sg.set_user("robot@corp.example", "is_active = false").await;
@@ -94,7 +95,7 @@ served! { tuned issuers;
         let known: Vec<bool> = answers.iter().map(Result::is_ok).collect();
         assert_eq!(known, [false, false, false, false, true], "the newest key is found, by one fetch");
         assert_eq!(corp.count("keys").await, fetched + 1);
-        // The key that it was signed with is no longer published.
+        // The key that signed it is no longer published.
         assert_refused!(sg.with(&old).who().await, Unauthenticated, "CREDENTIAL_INVALID");
         sg.finish().await;
     }

@@ -1,4 +1,4 @@
-//! Tokens of CI jobs and workloads, exchanged for session tokens of service principals.
+//! Exchange of tokens of CI jobs and workloads for session tokens of service principals.
 
 use std::time::Duration;
 
@@ -37,14 +37,14 @@ served! { tuned issuers;
                 None => _ = assert_refused!(got, Unauthenticated, "CREDENTIAL_INVALID"),
             }
         }
-        // A rule with an audience of its own takes no other.
+        // A rule with an audience of its own accepts no other audience.
         let ci = sg.issuer("ci");
         let look = |aud: &str| json!({ "aud": aud, "environment": "prod" });
         let got = sg.exchange("ci", &ci.access_token(look("https://look.example.com")).await).await.unwrap();
         assert_eq!((got.service_principal.as_str(), got.role()), ("oidc/ci/look", pb::Role::Viewer));
         let other = sg.exchange("ci", &ci.access_token(look(AUDIENCE)).await).await;
         assert_refused!(other, Unauthenticated, "CREDENTIAL_INVALID");
-        // Nor is a token of one issuer one of another, or of nobody.
+        // A token of one issuer is not accepted for another, unknown or empty provider.
         for provider in ["partner", "ci", "nowhere", ""] {
             let refused = sg.exchange(provider, &good(&corp).await).await;
             assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
@@ -64,7 +64,7 @@ served! { tuned issuers;
         for part in [r#""provider":"corp""#, r#""rule":"deploy""#, r#""sub":"repo:acme""#] {
             assert!(details[0].contains(part), "{details:?}");
         }
-        // Somebody has changed the role: the rule says it again.
+        // The role was changed in the meantime. The next exchange sets it to that of the rule.
         sg.sql("UPDATE service_principals SET role = 'admin' WHERE name = 'oidc/corp/deploy'").await;
         let again = sg.exchange("corp", &good(&corp).await).await.unwrap();
         assert_eq!(again.role(), pb::Role::Operator);

@@ -1,4 +1,4 @@
-//! Each kind of token in the place of each other one (T03).
+//! Each kind of token, used in place of each other kind (T03).
 
 use serde_json::json;
 use shoreguard::access::authn::token::Grant;
@@ -10,7 +10,7 @@ use super::{AUDIENCE, issuers};
 use crate::oidc_provider::{Mint, SentBack, Signed};
 use crate::support::server::TestServer;
 
-/// Shows a credential in one place; whether it is taken.
+/// Presents a token in one place. Returns an error if it is not accepted.
 async fn shown(sg: &TestServer, place: &str, token: &str, back: &SentBack) -> Result<(), Status> {
     match place {
         "bearer" => sg.with(token).who().await.map(|_| ()),
@@ -37,7 +37,7 @@ served! { tuned issuers;
         let session = sg.log_in_as("corp", "robot-7", "ana@corp.example", json!({})).await.unwrap();
         let access = json!({ "aud": AUDIENCE, "sub": "robot-7" });
         let access_token = corp.access_token(access.clone()).await;
-        // As a login gets it, and as an issuer would make it that puts our audience into everything.
+        // An ID token of a login, and one of an issuer that adds Shoreguard's audience to every token.
         let id = json!({ "aud": "shoreguard", "sub": "robot-7", "nonce": "n", "at_hash": "x", "typ": "ID" });
         let id_token = corp.access_token(id.clone()).await;
         let mut wide = id;
@@ -80,7 +80,7 @@ served! { tuned issuers;
             ("login token", begun.login_token, &["login"]),
         ];
         for (kind, token, taken) in &table {
-            // Refreshing last: it ends a session where it is shown what it does not take.
+            // `refresh` is last, since it can end a session if it gets a wrong token.
             for place in ["bearer", "exchange", "code", "login", "refresh"] {
                 let answer = shown(&sg, place, token, &back).await;
                 assert_eq!(answer.is_ok(), taken.contains(&place), "{kind} as {place}: {answer:?}");

@@ -1,4 +1,4 @@
-//! Which account an identity opens: T11 and WP49, and an owner who links its own.
+//! Which account an identity can use (T11), and owners who link their accounts.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::oidc_provider::{Control, How};
 use crate::support::dump;
 use crate::support::server::{Caller, TestServer};
 
-/// What was never a password of anybody.
+/// Removes the password of an account.
 const NO_PASSWORD: &str = "hashed_password = NULL";
 
 async fn link(sg: &TestServer, caller: &Caller, provider: &str) -> Result<String, Status> {
@@ -37,7 +37,8 @@ async fn unlink(caller: &Caller) -> Result<(), Status> {
 
 served! { tuned issuers;
     async fn t11_an_address_takes_over_no_account_that_somebody_owns(sg: TestServer) {
-        // With a password; an admin by itself and one by a group; linked elsewhere; out of use.
+        // Accounts with a password, with the role admin, with an admin group, with a link to another issuer, and
+        // deactivated.
         for name in ["password", "admin", "group-admin", "linked", "gone"] {
             sg.user(&format!("{name}@corp.example"), Role::Viewer).await;
         }
@@ -71,7 +72,7 @@ served! { tuned issuers;
             ("partner", "ana@corp.example"),
             ("corp", "ana@else.example"),
             ("corp", "bo@sub.corp.example"),
-            // There is none of this address, but it is another issuer's to speak for.
+            // No account has this address, but only another issuer may vouch for its domain.
             ("partner", "new@corp.example"),
         ] {
             let refused = sg.log_in_as(provider, "1", address, Value::Null).await;
@@ -80,7 +81,8 @@ served! { tuned issuers;
         let linked = sg.log_in_as("corp", "1", "ana@corp.example", json!({ "groups": "ops" })).await.unwrap();
         assert_eq!(linked.role(), pb::Role::Operator);
         assert!(sg.details("user.login").await[0].contains(r#""linked":true"#));
-        // A person is who the issuer says, not an address: another subject with it is another person.
+        // A person is identified by the issuer's subject, not by an address: another subject with this address is
+        // another person.
         let other = sg.log_in_as("corp", "2", "ana@corp.example", Value::Null).await;
         assert_refused!(other, Unauthenticated, "LOGIN_FAILED");
         sg.finish().await;
@@ -129,7 +131,7 @@ served! { tuned issuers;
     async fn wp49_a_link_that_stands_is_never_overwritten(sg: TestServer) {
         sg.log_in_as("corp", "1", "ana@corp.example", Value::Null).await.unwrap();
         let before = dump::table(&sg.app.db, "users").await;
-        // The same address at the same issuer under another subject, and at another issuer.
+        // The same address with another subject at the same issuer, and at another issuer.
         let other = sg.log_in_as("corp", "2", "ana@corp.example", Value::Null).await;
         assert_refused!(other, Unauthenticated, "LOGIN_FAILED");
         let other = sg.log_in_as("partner", "1", "ana@corp.example", Value::Null).await;
@@ -157,7 +159,7 @@ served! { tuned issuers;
         let session = sg.oidc_login("corp").await.unwrap();
         assert_eq!(session.role(), pb::Role::Admin, "an account with a password has the role that it was given here");
         assert_eq!(sg.with(&session.session_token).who().await.unwrap().actor, "ana@corp.example");
-        // Neither a second link of hers, nor hers for somebody else.
+        // Neither a second identity for her account, nor her identity for another account.
         sg.issuer("partner").person("1", "ana@partner.example", Value::Null).await;
         assert_refused!(link(&sg, &ana, "partner").await, AlreadyExists, "ALREADY_EXISTS");
         sg.user("bo@corp.example", Role::Viewer).await;
@@ -234,7 +236,7 @@ served! { tuned issuers;
         let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
         let refused = sg.anonymous().auth().refresh_session(refresh).await;
         assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
-        // The address is hers, and she has a password: the identity opens nothing now.
+        // The account with this address has a password, so the identity no longer gives access to it.
         assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
         sg.login("ana@corp.example").await.who().await.unwrap();
         sg.finish().await;

@@ -1,4 +1,4 @@
-//! The code flow: what a login is, and everything near it that is none.
+//! The authorization code flow: valid logins, and attempts that must fail.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ served! { tuned issuers;
         let refresh = pb::RefreshSessionRequest { refresh_token: session.refresh_token };
         sg.anonymous().auth().refresh_session(refresh).await.unwrap();
 
-        // The second time it is the same account, whatever address the issuer tells now.
+        // The second login is to the same account, even if the issuer reports another address.
         let again = sg.log_in_as("corp", "1", "renamed@corp.example", json!({ "groups": ["ops"] })).await.unwrap();
         assert_eq!(sg.with(&again.session_token).who().await.unwrap().principal, who.principal);
         let details = sg.details("user.login").await;
@@ -45,7 +45,7 @@ served! { tuned issuers;
         let url = &begun.authorization_url;
         assert!(url.contains("&code_challenge_method=S256") && url.contains("&nonce="), "{url}");
         let back = sg.issuer("corp").log_in(url).await;
-        // Without the sealed token neither code nor state are of use, and of another login it is none.
+        // Code and state are useless without the sealed token, or with that of another login.
         let other = sg.begin("corp").await.login_token;
         for token in ["", "x", &other, &begun.login_token[1..], &"A".repeat(10_000)] {
             assert_refused!(sg.complete(token, &back).await, Unauthenticated, "LOGIN_FAILED");
@@ -95,7 +95,7 @@ served! { tuned issuers;
         sg.complete(&begun.login_token, &back).await.unwrap();
         assert_refused!(sg.complete(&begun.login_token, &back).await, Unauthenticated, "LOGIN_FAILED");
 
-        // A code of one login with the verifier of another, as whoever steals codes would try.
+        // A code of one login with the code verifier of another, as after a theft of the code.
         let (mine, theirs) = (sg.begin("corp").await, sg.begin("corp").await);
         let stolen = sg.issuer("corp").log_in(&theirs.authorization_url).await;
         let own = sg.issuer("corp").log_in(&mine.authorization_url).await;
@@ -159,7 +159,7 @@ served! { tuned issuers;
         let who = async |token: &str| sg.with(token).who().await.unwrap().actor;
         assert_eq!(who(&ours.session_token).await, "ana@corp.example");
         assert_eq!(who(&theirs.session_token).await, "ana@partner.example");
-        // What one issuer sent back is not taken for the other's login.
+        // The response of one issuer is not accepted for a login at another one.
         let (begun, other) = (sg.begin("partner").await, sg.begin("corp").await);
         let back = sg.issuer("corp").log_in(&other.authorization_url).await;
         let mixed = SentBack { state: sg.issuer("partner").log_in(&begun.authorization_url).await.state, ..back };
@@ -175,7 +175,7 @@ served! { tuned issuers;
         assert_eq!(fetched, 1);
         for algorithm in ["ES256", "EdDSA", "PS256", "RS256"] {
             issuer.tell(Control::Rotate(algorithm.to_owned())).await;
-            // The keys were fetched a moment ago, and are fetched again only after a while.
+            // The keys were fetched recently, and are fetched again only after a while.
             for _ in 0..3 {
                 assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
             }
@@ -193,7 +193,7 @@ served! { tuned issuers;
         sg.issuer("corp").person("1", "ana@corp.example", Value::Null).await;
         sg.issuer("corp").tell(Control::Secret(Some("another secret".to_owned()))).await;
         assert_refused!(sg.oidc_login("corp").await, Unauthenticated, "LOGIN_FAILED");
-        // The other way of showing the secret, where an issuer takes no other.
+        // The other method of client authentication, if the issuer supports no other.
         sg.issuer("corp").tell(Control::Secret(Some("client secret".to_owned()))).await;
         sg.pass(Duration::from_hours(1)).await;
         let post = json!({ "token_endpoint_auth_methods_supported": ["client_secret_post"] });
@@ -218,7 +218,7 @@ served! { tuned issuers;
     }
 }
 
-/// What anybody is told whose password is wrong.
+/// Returns the error message of a failed login with a password.
 async fn no_such_account(sg: &TestServer) -> String {
     let request = pb::LoginRequest { email: "nobody@example.com".into(), password: "x".into() };
     let refused = sg.anonymous().auth().login(request).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! OIDC over the wire, against an issuer that is a process of its own: two where people log in, and one of workloads.
+//! OIDC through the API, with issuers in a process of their own: two for logins of users, and one of workloads.
 
 mod bearer;
 mod exchange;
@@ -25,9 +25,8 @@ use crate::support::server::{Caller, TestServer};
 pub(crate) const BACK: &str = "https://console.example.com/back";
 pub(crate) const AUDIENCE: &str = "https://sg.example.com";
 
-/// Issuers of this test's own: `corp`, which speaks for addresses and gives roles; `partner`, which does neither and gives its clients no
-/// secret; and
-/// `ci`, where nobody logs in.
+/// Configures issuers for this test: `corp` vouches for addresses and assigns roles; `partner` does neither and has a
+/// client without a secret; `ci` has no logins of users.
 pub(crate) fn issuers(config: &mut Config) {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let base = format!("{}/{}", oidc_provider::base(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -80,7 +79,8 @@ pub(crate) fn issuers(config: &mut Config) {
     config.oidc = Config::from_toml(&text).unwrap().oidc;
 }
 
-/// The same, and nobody waits long for one that hangs: no longer than a busy machine needs for one that does not.
+/// The same, with a short timeout for an issuer that hangs. It is long enough for an issuer that responds on a busy
+/// machine.
 pub(crate) fn impatient(config: &mut Config) {
     issuers(config);
     config.oidc.timeout_seconds = 3;
@@ -107,14 +107,14 @@ impl TestServer {
         answer.map(Response::into_inner)
     }
 
-    /// A whole login, from the first step to the last.
+    /// Does a complete login.
     pub(crate) async fn oidc_login(&self, provider: &str) -> Ended {
         let begun = self.begin(provider).await;
         let back = self.issuer(provider).log_in(&begun.authorization_url).await;
         self.complete(&begun.login_token, &back).await
     }
 
-    /// Logs a person in whose address is verified.
+    /// Logs in a person with a verified address.
     pub(crate) async fn log_in_as(
         &self,
         provider: &str,
@@ -137,13 +137,13 @@ impl TestServer {
         answer.map(Response::into_inner)
     }
 
-    /// Lets time pass, and the access data be fresh after it.
+    /// Advances the clock and refreshes the access data.
     pub(crate) async fn pass(&self, time: Duration) {
         self.app.clock.advance(time);
         feed::refresh(&self.app).await.unwrap();
     }
 
-    /// Changes a user past the front door, as if it had been done through it.
+    /// Changes a user directly in the database, with the same entry in the change log as the API writes.
     pub(crate) async fn set_user(&self, email: &str, set: &str) {
         let changed = self.sql(&format!("UPDATE users SET {set} WHERE email = '{email}'")).await;
         assert_eq!(changed, 1, "{email}");
@@ -159,7 +159,7 @@ impl TestServer {
         feed::refresh(&self.app).await.unwrap();
     }
 
-    /// Details of the audit entries of an action, the newest first.
+    /// Returns the details of the audit entries of an action, newest first.
     pub(crate) async fn details(&self, action: &str) -> Vec<String> {
         self.app.audit.settled().await;
         let request =

@@ -1,4 +1,4 @@
-//! Roles that an issuer gives, at each login anew, and the last admin, whom it does not take.
+//! Roles that an issuer assigns at each login, but never to the last admin.
 
 use serde_json::{Value, json};
 use shoreguard::pb::v1 as pb;
@@ -24,7 +24,7 @@ served! { tuned issuers;
             assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), role, "{groups}");
             events.push(session);
         }
-        // An older session of hers has no more than the newest login gave.
+        // Her older sessions have only the role of the newest login.
         let oldest = sg.with(&events[0].session_token).who().await.unwrap();
         assert_eq!(oldest.role(), pb::Role::Operator);
         let listed = pb::ListEventsRequest { page_size: 1000, ..Default::default() };
@@ -54,7 +54,7 @@ served! { tuned issuers;
         sg.set_user(ADMIN_EMAIL, "is_active = false").await;
         let session = sg.oidc_login("corp").await.unwrap();
         assert_eq!(session.role(), pb::Role::Admin);
-        // With another one there, she gets what her issuer says.
+        // With another active admin, she gets the role from her issuer.
         sg.set_user(ADMIN_EMAIL, "is_active = true").await;
         assert_eq!(sg.oidc_login("corp").await.unwrap().role(), pb::Role::Operator);
         assert_eq!(sg.with(&session.session_token).who().await.unwrap().role(), pb::Role::Operator);

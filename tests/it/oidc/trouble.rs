@@ -1,4 +1,4 @@
-//! Issuers that lie, hang and lead elsewhere: callers learn that they cannot be used, and nothing else.
+//! Issuers that return wrong data, hang or redirect: callers only learn that the issuer cannot be used.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ served! { tuned impatient;
             corp.tell(Control::Discovery(document.clone())).await;
             let refused = assert_refused!(begin(&sg).await, Unavailable, "ISSUER_UNAVAILABLE");
             assert_eq!(refused.message(), AWAY, "{document}");
-            // As long as a good one is held.
+            // As long as a valid document stays cached.
             sg.pass(Duration::from_hours(1)).await;
         }
         corp.tell(Control::Discovery(json!({}))).await;

@@ -1,4 +1,4 @@
-//! The keys that the issuers of the tests sign with.
+//! The signing keys of the issuers in the tests.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::Signed;
 
-/// Of no use but here: ring makes no RSA keys, and the tests need one.
+/// A key only for these tests. ring cannot generate RSA keys, and the tests need one.
 const RSA_KEY: &str = include_str!("rsa_key.txt");
 
-/// A key, and what is published of it.
+/// A signing key and its published JWK.
 pub(super) struct SigningKey {
     algorithm: Algorithm,
     encoding: EncodingKey,
@@ -81,7 +81,7 @@ fn rsa() -> (EncodingKey, Value) {
     let key = EncodingKey::from_rsa_der(&STANDARD.decode(text).unwrap());
     let published = Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap();
     let mut published = serde_json::to_value(published).unwrap();
-    // It signs in either way, so it does not say which.
+    // The key signs with both algorithms, so `alg` is not published.
     published.as_object_mut().unwrap().remove("alg");
     (key, published)
 }

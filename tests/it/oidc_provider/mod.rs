@@ -1,6 +1,7 @@
-//! An OIDC issuer for the tests: a process of its own that signs with real keys, as many issuers as are asked for.
+//! OIDC issuers for the tests, in a process of their own that signs with real keys. Every path is an issuer.
 //!
-//! It is this very test binary, started once more. It ends when the pipe to it does, however this process ends.
+//! The process is this test binary, started again. It exits when the pipe to it is closed, even if this process
+//! crashes.
 
 mod keys;
 mod process;
@@ -16,83 +17,83 @@ use shoreguard::config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Says to the process that it is one.
+/// Environment variable that marks the provider process.
 const MARK: &str = "OIDC_PROVIDER_PROCESS";
-/// What the process says before its address.
+/// Text that the process prints before its address.
 const LISTENING: &str = "an OIDC provider listens on ";
 
-/// What an issuer can be told.
+/// Instructions to an issuer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Control {
-    /// Who logs in from now on: claims laid over those of an ID token; null takes one out.
+    /// Sets the person who logs in: claims that override those of an ID token. Null removes a claim.
     Login(Value),
-    /// Claims laid over what an ID token says after all, as by an issuer that is wrong.
+    /// Overrides claims of ID tokens after all others, as a faulty issuer does.
     Lie(Value),
-    /// How ID tokens are signed from now on.
+    /// Sets how ID tokens are signed.
     SignLogins(Signed),
-    /// The secret of the client; none for a public one.
+    /// Sets the secret of the client. `None` makes it a public client.
     Secret(Option<String>),
-    /// Signs with a new key of this algorithm from now on, and publishes it alone.
+    /// Replaces the signing key by a new one of this algorithm, and publishes only the new one.
     Rotate(String),
-    /// Gives a token with these claims laid over those of an access token.
+    /// Returns a token whose claims override those of an access token.
     Mint(Mint),
-    /// Answers a path in another way.
+    /// Changes the response on a path.
     Behave(String, How),
-    /// Lays members over the discovery document.
+    /// Overrides members of the discovery document.
     Discovery(Value),
-    /// How often a path was asked for.
+    /// Returns how often a path was requested.
     Count(String),
 }
 
-/// A token that nobody asked the issuer for.
+/// A token that is signed without a login.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Mint {
-    /// Laid over the claims of an access token; null takes one out.
+    /// Claims that override those of an access token. Null removes a claim.
     pub(crate) claims: Value,
     /// The type in the header.
     pub(crate) typ: Option<String>,
-    /// How it is signed.
+    /// How to sign the token.
     pub(crate) signed: Signed,
 }
 
 /// How a token is signed.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) enum Signed {
-    /// With the present key.
+    /// With the current key.
     #[default]
     Well,
-    /// With another key under the name of the present one.
+    /// With another key, under the key ID of the current one.
     ByStranger,
     /// Not at all: `alg` is `none`.
     Not,
-    /// With HMAC, and what is public of the present key as its secret.
+    /// With HMAC, using the public part of the current key as the secret.
     ByPublicKey,
 }
 
-/// How a path is answered.
+/// How the issuer responds on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum How {
-    /// As it should be.
+    /// Correctly.
     Well,
     /// Never.
     Hang,
-    /// Correctly, but not before the test lets the issuer answer.
+    /// Correctly, but only after the test has set another behavior.
     Late,
-    /// With a redirect to where clouds keep their secrets.
+    /// With a redirect to the metadata service of clouds.
     Redirect,
-    /// With an error of the server.
+    /// With a server error.
     Fail,
 }
 
 struct Process {
     base: String,
-    /// The ends of its input and output: it ends with them.
+    /// The ends of its input and output. The process exits when they are closed.
     _child: Child,
     _output: BufReader<ChildStdout>,
 }
 
-/// Where the process listens: `http://127.0.0.1:PORT`. Starts it where it does not run yet.
+/// Returns the base URL of the process, `http://127.0.0.1:PORT`. Starts the process if it does not run yet.
 pub(crate) fn base() -> &'static str {
     static PROCESS: OnceLock<Process> = OnceLock::new();
     &PROCESS.get_or_init(start).base
@@ -119,14 +120,14 @@ fn start() -> Process {
     }
 }
 
-/// One issuer of the process. There is one under every path.
+/// One issuer of the process. Every path has its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Issuer {
-    /// The issuer, as its tokens have it.
+    /// The issuer's identifier in its tokens.
     pub(crate) url: String,
 }
 
-/// What an issuer sends a browser back with.
+/// Fields with which an issuer redirects the browser back.
 #[derive(Debug, Clone)]
 pub(crate) struct SentBack {
     pub(crate) code: String,
@@ -135,7 +136,7 @@ pub(crate) struct SentBack {
 }
 
 impl Issuer {
-    /// That of a provider which a configuration names.
+    /// Returns the issuer of a provider in the configuration.
     pub(crate) fn of(config: &Config, provider: &str) -> Self {
         let found = config.oidc.providers.iter().find(|found| found.name == provider).unwrap();
         Self { url: found.issuer.clone() }
@@ -148,7 +149,7 @@ impl Issuer {
         serde_json::from_str(&answer).unwrap()
     }
 
-    /// A sound access token with these claims over the usual ones.
+    /// Returns a valid access token in which these claims override the usual ones.
     pub(crate) async fn access_token(&self, claims: Value) -> String {
         self.mint(Mint { claims, ..Mint::default() }).await
     }
@@ -161,14 +162,14 @@ impl Issuer {
         self.tell(Control::Count(path.to_owned())).await.as_i64().unwrap()
     }
 
-    /// Whoever logs in from now on: a subject, a verified address, and more claims.
+    /// Sets the person who logs in: a subject, a verified address, and more claims.
     pub(crate) async fn person(&self, sub: &str, email: &str, more: Value) {
         let mut claims = json!({ "sub": sub, "email": email, "email_verified": true });
         tenant::lay_over(claims.as_object_mut().unwrap(), &more);
         self.tell(Control::Login(claims)).await;
     }
 
-    /// Goes where a login leads, as a browser does, and logs in there.
+    /// Opens the authorization URL as a browser does, and logs in there.
     pub(crate) async fn log_in(&self, authorization_url: &str) -> SentBack {
         assert!(authorization_url.starts_with(&self.url), "{authorization_url}");
         let (head, answer) = http("GET", authorization_url, "").await;
@@ -180,7 +181,7 @@ impl Issuer {
     }
 }
 
-/// One request; the head and the body of the answer.
+/// Sends one request. Returns head and body of the response.
 async fn http(method: &str, url: &str, body: &str) -> (String, String) {
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();

@@ -1,4 +1,4 @@
-//! The process: HTTP on loopback, an issuer under every path, until its input ends.
+//! The provider process: HTTP on loopback, with an issuer under every path, until its input is closed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -27,14 +27,14 @@ struct Server {
     tenants: Arc<Mutex<HashMap<String, Tenant>>>,
 }
 
-/// Not a test of its own, but what the other process is.
+/// Not a test of its own, but the entry point of the provider process.
 #[test]
 fn serves_where_it_is_told_to() {
     if std::env::var_os(MARK).is_none() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // Whoever started this holds the other end, and lets go of it only by ending.
+    // The parent process holds the other end of the pipe, and closes it only by exiting.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
@@ -97,7 +97,7 @@ impl Server {
     }
 
     fn tenant<T>(&self, name: &str, work: impl FnOnce(&mut Tenant) -> T) -> T {
-        // A fault of one test is told to that test alone.
+        // A panic caused by one test must not affect the others.
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let issuer = format!("{}/{name}", self.base);
         work(tenants.entry(name.to_owned()).or_insert_with(|| Tenant::new(issuer)))

@@ -1,4 +1,4 @@
-//! One issuer: its client, its keys, its codes, and what it was told.
+//! One issuer: its client, keys, authorization codes and instructions.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 use super::keys::SigningKey;
 use super::{Control, How, Mint, Signed};
 
-/// What every client is called here.
+/// Client ID at every issuer.
 const CLIENT_ID: &str = "shoreguard";
-/// How long its tokens live: tests move their own clock and not this one's.
+/// Lifetime of its tokens. It is long, since tests advance their own clock and not this one.
 const LIFE_SECONDS: u64 = 24 * 3600;
 
 pub(super) type Fields = HashMap<String, String>;
 
-/// What an issuer answers: status, a location, and a body of JSON.
+/// Response of an issuer: a status with a JSON body, or a redirect.
 pub(super) enum Answer {
     Json(u16, Value),
     Redirect(String),
@@ -35,11 +35,11 @@ pub(super) struct Tenant {
     codes: HashMap<String, Code>,
     behaviour: HashMap<String, How>,
     counts: HashMap<String, i64>,
-    /// Tokens that were given for a client's own credentials.
+    /// Number of tokens issued for client credentials.
     granted: u32,
 }
 
-/// What a code was given for. It is good once.
+/// The login that a code belongs to. A code is valid once.
 struct Code {
     redirect_uri: String,
     challenge: String,
@@ -64,13 +64,13 @@ impl Tenant {
         }
     }
 
-    /// Counts a request, and says how it is to be answered.
+    /// Counts a request. Returns how to respond to it.
     pub(super) fn how(&mut self, path: &str) -> How {
         *self.counts.entry(path.to_owned()).or_default() += 1;
         self.behaves(path)
     }
 
-    /// Says how a request is to be answered now.
+    /// Returns how to respond on a path at the moment.
     pub(super) fn behaves(&self, path: &str) -> How {
         self.behaviour.get(path).copied().unwrap_or(How::Well)
     }
@@ -95,7 +95,7 @@ impl Tenant {
         json!({ "keys": [self.key.published] })
     }
 
-    /// A browser comes, logs in as the person of the day, and is sent back with a code.
+    /// Handles a browser: logs in the configured person and redirects back with a code.
     pub(super) fn authorize(&mut self, fields: &Fields, now: u64) -> Answer {
         let is = |name: &str, wanted: &str| fields.get(name).is_some_and(|given| given == wanted);
         let scopes = fields.get("scope").map(String::as_str).unwrap_or_default();
@@ -136,7 +136,7 @@ impl Tenant {
             );
         }
         let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(field("code_verifier")));
-        // Taken out whatever comes of it: a code is good for one try. An empty one stays, so that names don't repeat.
+        // Every attempt consumes the code. An empty entry remains, so that no code is assigned twice.
         let code = self.codes.get_mut(field("code")).map(|code| {
             let spent =
                 Code { redirect_uri: String::new(), challenge: String::new(), claims: Map::new() };
@@ -204,7 +204,7 @@ impl Tenant {
     }
 }
 
-/// Puts members over others; null takes one out.
+/// Overrides members of an object. Null removes a member.
 pub(super) fn lay_over(all: &mut Map<String, Value>, more: &Value) {
     for (name, value) in more.as_object().into_iter().flatten() {
         if value.is_null() {
@@ -215,7 +215,7 @@ pub(super) fn lay_over(all: &mut Map<String, Value>, more: &Value) {
     }
 }
 
-/// The fields of a form or a query.
+/// Parses the fields of a form or a query.
 pub(super) fn fields(text: &str) -> Fields {
     let pairs = text.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()

@@ -1,4 +1,4 @@
-//! Who acts stands in the gateway's own record: in the annotations of sandboxes and the provenance of policies.
+//! The gateway's own record names the actor: in the annotations of sandboxes and the provenance of policies.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn noted(key: &str, value: &str) -> Map {
     [(key.to_owned(), value.to_owned())].into()
 }
 
-/// A gateway, and a caller who speaks its generation.
+/// A gateway, and a caller who uses its generation.
 struct At<'a> {
     gateway: &'a str,
     generation: Generation,
@@ -32,7 +32,7 @@ impl At<'_> {
         Self { gateway: self.gateway, generation: self.generation, caller }
     }
 
-    /// Makes a sandbox; answers its annotations.
+    /// Creates a sandbox. Returns its annotations.
     async fn create(&self, name: &str, annotations: Map) -> Result<Map, Status> {
         Ok(match self.generation {
             Generation::V0_0 => {
@@ -50,7 +50,7 @@ impl At<'_> {
         })
     }
 
-    /// Adds a rule to the policy of `one`; answers the revision's version.
+    /// Adds a rule to the policy of `one`. Returns the version of the revision.
     async fn add_rule(&self, annotations: Map) -> Result<u32, Status> {
         let (name, host, rule_name) =
             ("one".to_owned(), "example.com".to_owned(), "web".to_owned());
@@ -100,13 +100,13 @@ impl At<'_> {
         })
     }
 
-    /// Writes the policy of every sandbox, or a setting of `one`.
+    /// Updates the global policy, or a setting of `one`.
     async fn update(&self, setting: bool, annotations: Map) -> Result<(), Status> {
         let value = new_policy::setting_value::Value::BoolValue(true);
         let policy = new_policy::SandboxPolicy { version: 1, ..Default::default() };
         let setting_key = if setting { "ocsf_json_enabled" } else { "" }.to_owned();
         let setting_value = setting.then_some(new_policy::SettingValue { value: Some(value) });
-        // Both generations have these fields, and these alone, in the same places.
+        // Both generations have these fields with the same numbers, and no other field is set.
         let request = new::UpdateConfigRequest {
             sandbox: if setting { "one" } else { "" }.to_owned(),
             policy: (!setting).then_some(policy),
@@ -120,7 +120,7 @@ impl At<'_> {
         client.update_config(to(self.gateway, request)).await.map(|_| ())
     }
 
-    /// The provenance of each revision, the newest first.
+    /// Returns the provenance of each revision, newest first.
     async fn provenances(&self, global: bool) -> Vec<Map> {
         let name = if global { String::new() } else { "one".to_owned() };
         match self.generation {
@@ -171,7 +171,7 @@ fn the_gateways_own_record_names_who_acts() {
 
             at.by(admin.clone()).update(true, Map::new()).await.unwrap();
             assert_eq!(at.provenances(false).await.len(), all.len(), "a setting makes no revision");
-            // Gateways take annotations for sandboxes alone, and refuse a policy for all of them with one.
+            // Gateways accept annotations only for sandboxes, and refuse a global policy with annotations.
             at.by(admin.clone()).update(false, Map::new()).await.unwrap();
             assert_eq!(at.provenances(true).await, [Map::new()]);
             let noted = at.by(admin.clone()).update(false, noted("team", "ml")).await;
@@ -196,7 +196,7 @@ fn t19_nobody_speaks_for_somebody_else_in_the_gateways_record() {
             sg.gateway(gateway, simulator.addr()).await;
             let at = At { gateway, generation, caller: ana.clone() };
             at.create("one", Map::new()).await.unwrap();
-            // What follows the creation by itself is no part of it.
+            // Counts only these methods, since Shoreguard makes other calls after a creation.
             let changes = || {
                 let calls = simulator.calls();
                 ["CreateSandbox", "UpdateConfig"]

@@ -1,4 +1,4 @@
-//! What the audit log holds of forwarded calls.
+//! Audit entries of forwarded calls.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ struct Entry {
     bytes_out: Option<i64>,
 }
 
-/// The closed entries of an action.
+/// Returns the closed entries of an action.
 async fn entries(sg: &TestServer, action: &str) -> Vec<Entry> {
     let mut conn = sg.app.db.read().await.unwrap();
     on_conn!(&mut conn, |c| audit_log::table
@@ -159,14 +159,14 @@ fn what_cannot_be_recorded_is_not_sent() {
         let refused = sg.admin().openshell_v0_0().create_sandbox(to("alpha", create("one"))).await;
         assert_refused!(refused, Unavailable, "AUDIT_UNAVAILABLE");
         assert!(!gateway.calls().contains_key("/openshell.v1.OpenShell/CreateSandbox"));
-        // What needs no record still works.
+        // A call that needs no audit entry still works.
         sg.admin().openshell_v0_0().health(to("alpha", old::HealthRequest {})).await.unwrap();
         sg.finish().await;
         gateway.stop().await;
     });
 }
 
-/// Opens a call and says nothing.
+/// Opens a call and sends no message.
 async fn silent(sg: &TestServer, method: &str) -> tonic::Status {
     let mut raw = Raw::connect(sg).await;
     let (response, _request) = raw.open(raw.request(method, "alpha").header("grpc-timeout", "50m"));
@@ -195,12 +195,12 @@ fn a_write_that_is_late_while_its_intent_is_stored_is_closed_as_it_is_answered()
     proxied(|sg| async move {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
-        // Its connection stands.
+        // Opens the connection to the gateway.
         let mut raw = Raw::connect(&sg).await;
         let list = framed(&old::ListSandboxesRequest::default());
         let listed = raw.call(raw.request("ListSandboxes", "alpha"), &[list]).await;
         assert_eq!(listed.code(), "0");
-        // Nothing is stored meanwhile.
+        // Nothing can be stored in the meantime.
         let writer = sg.app.db.write().await.unwrap();
         let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
         let head = raw.request("StopSandbox", "alpha").header("grpc-timeout", "200m");

@@ -1,4 +1,4 @@
-//! Gateways that reject Shoreguard's credential: the caller's own is valid, and no answer says otherwise.
+//! Gateways that reject Shoreguard's credential: the caller's own is valid, and no response says otherwise.
 
 use h2::server::SendResponse;
 use http::{HeaderMap, Response};
@@ -11,7 +11,7 @@ use super::raw::{Raw, framed, read};
 use super::rogue::{Asked, rogue};
 use super::*;
 
-/// A registered gateway that accepted the credential when it was registered.
+/// Registers a gateway that accepts Shoreguard's credential.
 async fn registered(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
     let options = SimulatorOptions {
         require_bearer: Some("one".to_owned()),
@@ -33,7 +33,7 @@ async fn registered(sg: &TestServer, name: &str, generation: Generation) -> Simu
     simulator
 }
 
-/// The outcome of a stream: of its beginning or of its end.
+/// Reads a stream to its end. Returns the error of its start or of its end.
 async fn drained<M>(
     stream: Result<tonic::Response<tonic::Streaming<M>>, Status>,
 ) -> Result<(), Status> {
@@ -42,7 +42,7 @@ async fn drained<M>(
     Ok(())
 }
 
-/// A call of each kind on generation 0.0. `id` is known to the proxy.
+/// Makes a call of each kind on generation 0.0. The proxy knows the sandbox with this `id`.
 async fn old_calls(caller: &Caller, id: &str) -> Vec<(&'static str, Result<(), Status>)> {
     let mut client = caller.openshell_v0_0();
     let list = old::ListSandboxesRequest::default();
@@ -122,7 +122,7 @@ fn a_rejected_credential_of_the_gateway_is_a_failed_precondition_in_every_kind_o
         }
         assert_all_refused(old_calls(&admin, &id).await);
         assert_all_refused(new_calls(&admin).await);
-        // The id of a sandbox is looked up on the gateway.
+        // The ID of a sandbox is looked up on the gateway.
         let unknown = admin.openshell_v0_0().watch_sandbox(to("alpha", watch("unknown"))).await;
         assert_all_refused(vec![("look-up", drained(unknown).await)]);
         sg.finish().await;
@@ -184,7 +184,7 @@ fn calls_of_stock_clients_cost_no_check_of_the_credential() {
     });
 }
 
-/// Rejects the credential in a way that depends on the number of the call.
+/// Rejects the credential in a form that depends on the number of the call.
 async fn rejects(call: usize, request: Asked, mut respond: SendResponse<Bytes>) {
     read(request.into_body()).await;
     let grpc = || Response::builder().header("content-type", "application/grpc");

@@ -1,4 +1,4 @@
-//! Connections for calls that stream: how many there may be, and when one is used again.
+//! Connections for streaming calls: their limits, and when they are reused.
 
 use std::time::Duration;
 
@@ -22,10 +22,10 @@ fn few(config: &mut Config) {
     config.gateways.streams_per_gateway = STREAMS_OF_GATEWAY_MAX;
 }
 
-/// A port that echoes.
+/// A port that echoes data.
 const ECHO: u32 = 80;
 
-/// A tunnel of generation 0.0, kept open by its sender.
+/// A tunnel of generation 0.0. Its sender keeps it open.
 struct Tunnel {
     typed: tokio::sync::mpsc::Sender<old::TcpForwardFrame>,
     echo: tonic::Streaming<old::TcpForwardFrame>,
@@ -44,7 +44,7 @@ impl Tunnel {
         Ok(tunnel)
     }
 
-    /// Shows that it works.
+    /// Checks that data is echoed.
     async fn echoes(&mut self) -> Result<(), Status> {
         let payload = Some(old::tcp_forward_frame::Payload::Data("hello".into()));
         self.typed.send(old::TcpForwardFrame { payload: payload.clone() }).await.unwrap();
@@ -53,7 +53,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Ends it as both sides agree.
+    /// Closes it in both directions.
     async fn close(mut self) {
         drop(self.typed);
         assert!(self.echo.message().await.unwrap().is_none());
@@ -94,7 +94,7 @@ fn streams_have_bounds_by_caller_and_gateway() {
             watches.push(watching(&admin, scene.id()).await.unwrap());
         }
         assert_busy(watching(&admin, scene.id()).await);
-        // Our own method counts for the same caller.
+        // Shoreguard's own method counts for the same caller.
         let own = pb::WatchSandboxRequest {
             gateway: "alpha".to_owned(),
             sandbox: "one".to_owned(),
@@ -105,13 +105,13 @@ fn streams_have_bounds_by_caller_and_gateway() {
             seen.message().await
         };
         assert_busy(refused.await);
-        // Another caller has its own share, as far as the gateway's goes.
+        // Another caller has its own limit, within the limit of the gateway.
         let other = sg.with(&admin.key("other", pb::Role::Operator).await);
         for _ in STREAMS_MAX..STREAMS_OF_GATEWAY_MAX {
             watches.push(watching(&other, scene.id()).await.unwrap());
         }
         assert_busy(watching(&other, scene.id()).await);
-        // Unary calls are not counted, and what ends makes room.
+        // Unary calls are not counted, and a stream that ends makes room.
         admin.openshell_v0_0().get_sandbox(to("alpha", get("one"))).await.unwrap();
         for tunnel in &mut tunnels {
             tunnel.echoes().await.unwrap();
@@ -130,7 +130,7 @@ fn a_connection_of_a_tunnel_that_ended_well_is_used_again() {
     scene(Generation::V0_0, async |scene, _, gateway| {
         let admin = scene.sg.admin();
         Tunnel::open(&admin, scene).await.unwrap().close().await;
-        // It is kept once it was proven, which takes a call.
+        // The connection is reused after it was verified, which takes a call.
         until("a tunnel opens no connection", || async {
             let accepted = gateway.connections_accepted();
             Tunnel::open(&admin, scene).await.unwrap().close().await;
@@ -145,7 +145,7 @@ fn connections_of_cancelled_uploads_are_closed() {
     const UPLOADS: usize = 10;
     scene(Generation::V0_0, async |scene, _, gateway| {
         let mut raw = Raw::connect(scene.sg).await;
-        // Opens what unary calls need.
+        // Opens the connection that unary calls need.
         raw.call(raw.request("GetSandbox", "alpha"), &[framed(&get("one"))]).await;
         let (accepted, open) = (gateway.connections_accepted(), gateway.connections_open());
         let mut uploads = Vec::new();

@@ -1,5 +1,5 @@
-//! The proxy through the front door: the upstream's own clients, the server as shipped, gateways that behave and
-//! gateways that don't.
+//! The proxy through the API of the released server: the upstream's own clients, and gateways that behave correctly or
+//! not.
 
 mod actors;
 mod audited;
@@ -28,12 +28,12 @@ use tonic::Request;
 
 use crate::support::server::{Caller, TestServer, run};
 
-/// Runs a test against a server on SQLite: nothing here is about the engine.
+/// Runs a test on SQLite only, since none of these tests depends on the engine.
 fn proxied<F: Future<Output = ()>>(test: impl FnOnce(TestServer) -> F) {
     run(shoreguard::db::Engine::Sqlite, |_| {}, test);
 }
 
-/// Waits for something that is about to be so.
+/// Waits until a condition is true.
 async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     for _ in 0..500 {
         if so().await {
@@ -48,12 +48,12 @@ async fn simulated(generation: Generation) -> Simulator {
     Simulator::start(SimulatorOptions::plain(generation)).await.unwrap()
 }
 
-/// Whether a path is of a method that probes call.
+/// Returns whether a path is of a method that probes call.
 fn is_probe(path: &str) -> bool {
     path.ends_with("/Health") || path.ends_with("/GetCurrentUser")
 }
 
-/// A call that names its gateway.
+/// Adds the header that selects the gateway.
 pub(crate) fn to<M>(gateway: &str, message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-shoreguard-gateway", gateway.parse().unwrap());
@@ -70,7 +70,7 @@ fn create_new(name: &str) -> new::CreateSandboxRequest {
     new::CreateSandboxRequest { name: name.to_owned(), spec, ..Default::default() }
 }
 
-/// Makes a sandbox on a gateway of generation 0.0, and gives its id.
+/// Creates a sandbox on a gateway of generation 0.0. Returns its ID.
 async fn sandbox(caller: &Caller, gateway: &str, name: &str) -> String {
     let made = caller.openshell_v0_0().create_sandbox(to(gateway, create(name))).await.unwrap();
     made.into_inner().sandbox.unwrap().metadata.unwrap().id

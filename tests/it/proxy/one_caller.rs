@@ -1,4 +1,4 @@
-//! T16: what one caller asks of a gateway at once leaves room for the others.
+//! T16: concurrent calls of one caller to a gateway leave room for other callers.
 
 use std::net::SocketAddr;
 
@@ -13,14 +13,14 @@ use super::*;
 
 /// Longer than any of these calls should take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Connections of the caller, so that each core has some.
+/// Number of connections of the caller, so that each core has some.
 const CONNECTIONS: usize = 8;
 
 async fn viewer(sg: &TestServer, name: &str) -> String {
     sg.admin().key(name, shoreguard::pb::v1::Role::Viewer).await
 }
 
-/// A gateway that takes connections and says nothing.
+/// Starts a gateway that accepts connections and sends nothing.
 async fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -50,7 +50,7 @@ fn t16_calls_whose_message_does_not_arrive_hold_no_place_at_a_gateway() {
                     let head = raw.request("ListProviders", "alpha");
                     open.push(raw.open(head.header("grpc-encoding", encoding)));
                 }
-                // Streams are taken in their order: those before have arrived.
+                // The server handles streams in order, so the earlier ones have arrived.
                 let head = raw.post("/shoreguard.v1.AuthService/GetCurrentIdentity");
                 raw.call(head, &[prefixed(&[])]).await;
             }
@@ -119,11 +119,11 @@ fn t16_messages_that_wait_for_a_gateway_count_for_their_caller() {
             let mut answers = FuturesUnordered::new();
             for _ in 0..20 {
                 let (response, mut request) = raw.open(raw.request("ListProviders", "alpha"));
-                // One that was refused already is over.
+                // The call may already have been refused.
                 let _ = request.send_data(message.clone(), true);
                 answers.push(Answer::of(response));
             }
-            // Four of them fit and wait.
+            // Four of them fit into the limit and wait.
             for _ in 0..16 {
                 let answer = tokio::time::timeout(PATIENCE, answers.next()).await.unwrap().unwrap();
                 assert_eq!(answer.refused(), ("8", "TOO_MANY_BYTES".to_owned()));
@@ -156,7 +156,7 @@ fn t16_unary_answers_that_nobody_takes_count_for_their_caller() {
                 let _ = request.send_data(prefixed(&[]), true);
                 answers.push(async move {
                     let (_, mut body) = response.await.unwrap().into_parts();
-                    // The window lets one byte through, which is not given back.
+                    // The window lets one byte through, and is not reopened.
                     while let Some(Ok(_)) = body.data().await {}
                     body.trailers().await
                 });
@@ -186,7 +186,8 @@ fn t09_an_encoding_that_is_said_twice_is_refused() {
             sg.gateway("alpha", gateway.addr()).await;
             let before = gateway.calls();
             let mut raw = Raw::connect(&sg).await;
-            // A field that is there twice is refused in plain; nothing said twice gets past that.
+            // A repeated field is refused in a message without compression. A repeated header must not bypass this
+            // check.
             let twice = prefixed(&[0x0a, 1, b'a', 0x0a, 1, b'b']);
             for method in ["GetProvider", "ListProviders", "WatchSandbox"] {
                 let head = raw.request(method, "alpha").header("grpc-encoding", "identity");

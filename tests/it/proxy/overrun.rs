@@ -1,5 +1,5 @@
-//! Streams with output without an end: they end with the right to them and with their deadline, whether their caller
-//! reads or not.
+//! Streams with endless output: they end with the caller's right and with their deadline, whether the caller reads or
+//! not.
 
 use std::time::{Duration, Instant};
 
@@ -15,21 +15,21 @@ use super::raw::Raw;
 use super::starved::{CALL_TIME, Scene};
 use super::*;
 
-/// Window of an answer, and what is read at once.
+/// Flow-control window of a response.
 const STEP_BYTES: u32 = 16 << 10;
-/// Within this time a stream must have ended: one second, and what a busy machine adds.
+/// Time for a stream to end: one second, plus the delay of a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// When the deadline of a call is.
+/// Deadline of a call.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs a command and gives its output.
+/// Runs a command and streams its output.
 const SERVER: &str = "ExecSandbox";
-/// The same, with an input.
+/// The same, with an input stream.
 const INTERACTIVE: &str = "ExecSandboxInteractive";
-/// The number of the call that runs a command.
+/// Number of the call that runs a command.
 const EXEC: usize = 2;
 
-/// What ends the calls of a service principal.
+/// Event that ends the calls of a service principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
     Rotated,
@@ -37,7 +37,7 @@ enum Loss {
     Late,
 }
 
-/// Each loss, with the name of who suffers it.
+/// Each loss, with the name of its service principal.
 const LOSSES: [(Loss, &str); 3] =
     [(Loss::Rotated, "rotated"), (Loss::Demoted, "demoted"), (Loss::Late, "late")];
 
@@ -50,7 +50,7 @@ impl Loss {
         }
     }
 
-    /// Ends what `name` may do; returns when that was.
+    /// Ends the rights of `name`. Returns the time at which they end.
     async fn comes(self, sg: &TestServer, name: &str) -> Instant {
         match self {
             Self::Rotated => {
@@ -68,12 +68,12 @@ impl Loss {
     }
 }
 
-/// One stream is all that a gateway carries, so that the next call shows whether the one before is gone.
+/// Allows one stream per gateway, so that the next call shows whether the previous stream has ended.
 fn one_stream(config: &mut Config) {
     config.gateways.streams_per_gateway = 1;
 }
 
-/// Runs a command whose output has no end. What is returned second keeps its input open.
+/// Runs a command with endless output. The second value keeps its input open.
 async fn begin(
     scene: &Scene<'_>,
     raw: &mut Raw,
@@ -94,7 +94,7 @@ async fn begin(
     (begun.into_body(), typed)
 }
 
-/// Reads to the end.
+/// Reads a stream to its end. Returns its status.
 async fn end(body: &mut RecvStream) -> Status {
     while let Some(data) = body.data().await {
         let data = data.unwrap();

@@ -1,4 +1,4 @@
-//! What passes: every kind of call, with its metadata, in both generations.
+//! Forwarded calls: every kind of call, with its metadata, in both generations.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand, for what a client library would not send and would not show.
+//! HTTP/2 without a client library, for requests that a library would not send and details that it would not show.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::support::server::TestServer;
 
-/// Window of a connection whose streams have windows of their own, which alone are to matter.
+/// Window of a connection. It is large, so that only the windows of its streams matter.
 const CONNECTION_WINDOW: u32 = 1 << 30;
 
 /// A connection to a server.
@@ -20,7 +20,7 @@ pub(crate) struct Raw {
     address: String,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
@@ -29,33 +29,33 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Code and reason of a refusal, which stand in the headers.
+    /// Returns code and reason of a refusal, which are in the headers.
     pub(crate) fn refused(&self) -> (&str, String) {
         let status = tonic::Status::from_header_map(&self.headers).unwrap();
         (self.headers["grpc-status"].to_str().unwrap(), crate::support::server::reason(&status))
     }
 
-    /// Collects an answer whose request was sent.
+    /// Collects the response to a request that was sent.
     pub(crate) async fn of(response: ResponseFuture) -> Self {
         let (head, body) = response.await.unwrap().into_parts();
         let (data, trailers) = read(body).await;
         Self { headers: head.headers, data, trailers }
     }
 
-    /// The status, wherever it stands.
+    /// Returns the status from the trailers, or from the headers if there are no trailers.
     pub(crate) fn status(&self) -> tonic::Status {
         let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
         tonic::Status::from_header_map(trailers).unwrap()
     }
 
-    /// The code, wherever it stands.
+    /// Returns the code from the trailers, or from the headers if there are no trailers.
     pub(crate) fn code(&self) -> &str {
         let trailers = self.trailers.as_ref().unwrap_or(&self.headers);
         trailers["grpc-status"].to_str().unwrap()
     }
 }
 
-/// Runs until the test's runtime ends.
+/// Spawns a task that runs until the test's runtime ends.
 #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
 pub(crate) fn own<F>(task: F)
 where
@@ -64,12 +64,12 @@ where
     tokio::spawn(task);
 }
 
-/// A message with its prefix.
+/// Encodes a message with its length prefix.
 pub(crate) fn framed(message: &impl Message) -> Bytes {
     prefixed(&message.encode_to_vec())
 }
 
-/// Bytes with the prefix of a message.
+/// Adds the length prefix of a message.
 pub(crate) fn prefixed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
@@ -84,7 +84,7 @@ impl Raw {
         Self::connect_as(sg, &sg.admin_key).await
     }
 
-    /// Connects as the holder of a key.
+    /// Connects with a key.
     pub(crate) async fn connect_as(sg: &TestServer, key: &str) -> Self {
         let socket = TcpStream::connect(sg.address).await.unwrap();
         let (send, connection) = h2::client::handshake(socket).await.unwrap();
@@ -93,12 +93,12 @@ impl Raw {
         Self { send, authorization, address: sg.address.to_string() }
     }
 
-    /// Connects as the holder of a key, with a window of so many bytes for each answer.
+    /// Connects with a key and a flow-control window of `window` bytes per response.
     pub(crate) async fn connect_with_window(sg: &TestServer, key: &str, window: u32) -> Self {
         Self::to(&sg.address.to_string(), key, window).await
     }
 
-    /// Connects to an address, with a window of so many bytes for each answer.
+    /// Connects to an address, with a flow-control window of `window` bytes per response.
     pub(crate) async fn to(address: &str, key: &str, window: u32) -> Self {
         let socket = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
@@ -108,13 +108,13 @@ impl Raw {
         Self { send, authorization: format!("Bearer {key}"), address: address.to_owned() }
     }
 
-    /// A call of a method of the upstream.
+    /// Builds a call of a method of the upstream.
     pub(crate) fn request(&self, method: &str, gateway: &str) -> Builder {
         self.post(&format!("/openshell.v1.OpenShell/{method}"))
             .header("x-shoreguard-gateway", gateway)
     }
 
-    /// Begins a call of any method.
+    /// Builds a call of any method.
     pub(crate) fn post(&self, path: &str) -> Builder {
         Request::post(format!("http://{}{path}", self.address))
             .header("content-type", "application/grpc")
@@ -122,19 +122,19 @@ impl Raw {
             .header("authorization", &self.authorization)
     }
 
-    /// Opens a stream and leaves it to the test.
+    /// Opens a stream. The test sends its messages and reads its response.
     pub(crate) fn open(&mut self, request: Builder) -> (ResponseFuture, SendStream<Bytes>) {
         self.send.send_request(request.body(()).unwrap(), false).unwrap()
     }
 
-    /// Waits until the connection takes no more calls.
+    /// Waits until the connection accepts no more calls.
     pub(crate) async fn closed(&mut self) {
         while std::future::poll_fn(|cx| self.send.poll_ready(cx)).await.is_ok() {
             crate::support::pause().await;
         }
     }
 
-    /// Sends everything and reads everything.
+    /// Sends all chunks and reads the whole response.
     pub(crate) async fn call(&mut self, request: Builder, chunks: &[Bytes]) -> Answer {
         let (response, mut stream) = self.open(request);
         // A call may be refused before its body was sent.
@@ -146,7 +146,7 @@ impl Raw {
     }
 }
 
-/// Everything that comes.
+/// Reads a body and its trailers to the end.
 pub(crate) async fn read(mut body: RecvStream) -> (Bytes, Option<HeaderMap>) {
     let mut all = BytesMut::new();
     while let Some(data) = body.data().await {

@@ -1,4 +1,4 @@
-//! What is refused before anything reaches a gateway.
+//! Calls that are refused before anything reaches a gateway.
 
 use bytes::Bytes;
 use old::UpdateConfigRequest as Update;
@@ -57,7 +57,7 @@ fn t05_a_role_is_that_of_what_the_message_asks_for() {
         };
         let (before, path) = (gateway.calls(), "/openshell.v1.OpenShell/UpdateConfig");
         assert!(!before.contains_key(path));
-        // The gateway does not like what it says, which is for the gateway to say.
+        // The gateway itself refuses the content of this update.
         let answer = operator.openshell_v0_0().update_config(to("alpha", own.clone())).await;
         let answer = answer.unwrap_err();
         assert!(answer.message().contains("live sandbox"), "{answer:?}");
@@ -113,7 +113,7 @@ fn an_id_that_another_way_made_is_asked_for() {
         let gateway = simulated(Generation::V0_0).await;
         sg.gateway("alpha", gateway.addr()).await;
         gateway.seed_demo().unwrap();
-        // Made directly at the gateway, so that nothing of it has passed here.
+        // Created directly on the gateway, so that Shoreguard has not seen the IDs.
         let url = format!("http://{}", gateway.addr());
         let mut direct = old::open_shell_client::OpenShellClient::connect(url).await.unwrap();
         let found = old::ListSandboxesRequest { all_workspaces: true, ..Default::default() };

@@ -1,4 +1,4 @@
-//! Gateways that reset, refuse, lie, drip and leave.
+//! Gateways that reset streams, refuse calls, return wrong data, respond slowly or close connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::*;
 
 pub(crate) type Asked = Request<RecvStream>;
 
-/// A gateway of generation 0.0 whose calls, except those of probes, are answered by a function.
+/// Starts a gateway of generation 0.0. A function handles its calls, except those of probes.
 pub(crate) async fn rogue<F, A>(answer: F) -> SocketAddr
 where
     F: Fn(usize, Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
@@ -42,7 +42,7 @@ where
     .await
 }
 
-/// A gateway whose calls, except `Health`, are answered by a function.
+/// Starts a gateway. A function handles its calls, except `Health`.
 pub(crate) async fn serve<F, A>(version: &'static str, answer: F) -> SocketAddr
 where
     F: Fn(Asked, SendResponse<Bytes>) -> A + Send + Sync + 'static,
@@ -87,7 +87,7 @@ fn admin(respond: SendResponse<Bytes>) {
     says(respond, framed(&old::GetCurrentUserResponse { roles, ..Default::default() }));
 }
 
-/// Answers with data, and that it went well.
+/// Responds with data and the status OK.
 pub(crate) fn says(mut respond: SendResponse<Bytes>, data: Bytes) {
     let mut stream = respond.send_response(grpc(), false).unwrap();
     stream.send_data(data, false).unwrap();
@@ -144,7 +144,7 @@ fn what_the_gateway_may_have_done_is_not_sent_again() {
     });
 }
 
-/// A frame of HTTP/2.
+/// Encodes an HTTP/2 frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     frame.extend_from_slice(&[kind, flags]);
@@ -161,7 +161,7 @@ pub(crate) fn literal(name: &str, value: &str) -> Vec<u8> {
     header
 }
 
-/// Answers what it is asked; on the first connections only `Health`, and then it says GOAWAY to what comes after.
+/// Responds to calls. If `leaves` is true, only the first call gets a response, and later ones get a GOAWAY.
 async fn leaving(mut socket: TcpStream, leaves: bool) -> Option<()> {
     let mut preface = [0; 24];
     socket.read_exact(&mut preface).await.ok()?;
@@ -211,7 +211,7 @@ fn a_call_above_the_last_one_of_a_goaway_is_sent_again_elsewhere() {
         let count = Arc::clone(&connections);
         own(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                // The first is the probe of the registration.
+                // The first connection is that of the probe at the registration.
                 let leaves = count.fetch_add(1, Ordering::Relaxed) < 2;
                 own(async move {
                     let _ = leaving(socket, leaves).await;
@@ -239,14 +239,14 @@ fn an_answer_that_breaks_off_or_lies_ends_with_a_status_of_ours() {
                     let mut stream = respond.send_response(grpc(), false).unwrap();
                     stream.send_data(framed(&old::SandboxResponse::default()), true).unwrap();
                 }
-                // Less than it had promised.
+                // Less data than announced.
                 1 => {
                     let mut head = grpc();
                     head.headers_mut().insert("content-length", "500".parse().unwrap());
                     let mut stream = respond.send_response(head, false).unwrap();
                     stream.send_data(Bytes::from_static(b"short"), true).unwrap();
                 }
-                // Reset in the middle.
+                // A reset in the middle.
                 2 => {
                     let mut stream = respond.send_response(grpc(), false).unwrap();
                     stream.send_data(Bytes::from_static(&[0, 0, 0]), false).unwrap();

@@ -1,4 +1,5 @@
-//! Callers and gateways of different versions: what would be misread or passed over is refused, with a sentence.
+//! Callers and gateways of different versions: a message that would be misread or partly ignored is refused, with an
+//! explanation.
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,7 +16,7 @@ fn scope(workspace: &str) -> Option<model::WorkspaceSelector> {
     Some(model::WorkspaceSelector { selection: Some(selection) })
 }
 
-/// A gateway of a version, registered under a name.
+/// Starts a gateway with a version and registers it under a name.
 async fn versioned(
     sg: &TestServer,
     name: &str,
@@ -70,13 +71,13 @@ fn who_speaks_another_generation_than_the_gateway_is_told_so() {
         assert_eq!(without_health(a.calls()), without_health(before_a));
         assert_eq!(without_health(b.calls()), without_health(before_b));
 
-        // What says the same in both passes, and so does what neither knows.
+        // Messages with the same meaning in both generations are forwarded, and so are fields that are unknown in both.
         admin.openshell_v0_1().create_sandbox(to("alpha", create_new("two"))).await.unwrap();
         let mut raw = Raw::connect(&sg).await;
         let newer = [get_two().as_slice(), &[0xa2, 0x38, 1, b'x']].concat();
         let answer = raw.call(raw.request("GetSandbox", "alpha"), &[prefixed(&newer)]).await;
         assert_eq!(answer.code(), "0");
-        // A read that names no sandbox is not looked into, and the gateway answers for itself.
+        // A read that names no sandbox is not parsed. The gateway itself handles it.
         let list =
             new::ListSandboxesRequest { workspace_scope: scope("default"), ..Default::default() };
         let list: Bytes = prefixed(&list.encode_to_vec());

@@ -1,4 +1,4 @@
-//! Head of line: one caller's stalled or unread streams must not hold up the calls of others.
+//! Head-of-line blocking: stalled or unread streams of one caller must not delay the calls of others.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::raw::{Raw, framed, prefixed};
 use super::rogue::{rogue, says};
 use super::*;
 
-/// Far more than a call of these tests takes on a busy machine.
+/// Far more than a call in these tests takes on a busy machine.
 pub(super) const CALL_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes of a stalled upload: four times the window of a gateway's connection.
@@ -29,7 +29,7 @@ fn words(command: &[&str]) -> Vec<String> {
     command.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// One sandbox on one gateway.
+/// A gateway with one sandbox.
 pub(super) struct Scene<'a> {
     pub(super) sg: &'a TestServer,
     generation: Generation,
@@ -67,12 +67,12 @@ impl<'a> Scene<'a> {
         Self { sg, generation, id, token }
     }
 
-    /// Id of the sandbox.
+    /// Returns the ID of the sandbox.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// The first frame of a forwarded connection to a port of the sandbox.
+    /// Returns the first frame of a forwarded connection to a port of the sandbox.
     pub(super) fn init(&self, port: u32) -> Bytes {
         let authorization_token = self.token.clone();
         match self.generation {
@@ -116,7 +116,7 @@ impl<'a> Scene<'a> {
         (begun.into_body(), request)
     }
 
-    /// The first message of a command whose caller goes on typing.
+    /// Returns the first message of a command with an input stream.
     pub(super) fn interactive(&self, command: &[&str]) -> Bytes {
         use prost::Message as _;
         let start = self.exec(command).slice(5..);
@@ -134,7 +134,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The message that runs a command.
+    /// Returns the message that runs a command.
     pub(super) fn exec(&self, command: &[&str]) -> Bytes {
         match self.generation {
             Generation::V0_0 => framed(&old::ExecSandboxRequest {
@@ -160,7 +160,7 @@ impl<'a> Scene<'a> {
         begun.into_body()
     }
 
-    /// Makes 72 calls of several kinds as another caller, on connections to every core, and counts those that fail.
+    /// Makes 72 calls of several kinds as another caller, on connections to every core. Returns how many failed.
     pub(super) async fn others(&self, key: &str) -> usize {
         let callers: Vec<_> = (0..4).map(|_| self.sg.with(key)).collect();
         let calls = futures_util::stream::iter(0..72).map(|n| {
@@ -173,7 +173,7 @@ impl<'a> Scene<'a> {
         calls.buffer_unordered(8).filter(|failed| std::future::ready(*failed)).count().await
     }
 
-    /// Lists, gets or runs something, depending on `n`.
+    /// Lists sandboxes, gets one or runs a command, depending on `n`.
     pub(super) async fn call(&self, caller: &Caller, n: usize) -> Result<(), Status> {
         match (self.generation, n % 3) {
             (Generation::V0_0, 0) => {
@@ -217,7 +217,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Runs a scene on a gateway of a generation.
+/// Runs a test with a scene on a gateway of a generation.
 pub(super) fn scene<F>(generation: Generation, test: F)
 where
     F: AsyncFnOnce(&Scene<'_>, &str, &Simulator),
@@ -234,7 +234,7 @@ where
 
 fn a_stalled_upload(generation: Generation) {
     scene(generation, async |scene, other, _| {
-        // Of two connections, so that there is one on each core.
+        // On two connections, so that there is one on each core.
         let mut uploads = Vec::new();
         for _ in 0..2 {
             let mut raw = Raw::connect(scene.sg).await;
@@ -295,7 +295,7 @@ fn forty_stalled_uploads_fail_no_call_of_another_caller() {
     });
 }
 
-/// Our own methods reach gateways from another runtime than the proxy.
+/// Shoreguard's own methods call gateways from another runtime than the proxy.
 fn forty_unread_streams_of_our_own_methods(generation: Generation) {
     scene(generation, async |scene, other, _| {
         let endpoint = Endpoint::new(format!("http://{}", scene.sg.address)).unwrap();
@@ -320,7 +320,7 @@ fn forty_unread_streams_of_our_own_methods(generation: Generation) {
     });
 }
 
-/// Runs a command by our own method and reads nothing of its output. Its input ends, or stays open.
+/// Runs a command through Shoreguard's own method and reads nothing of its output. Its input is closed or stays open.
 async fn own_exec(
     caller: &Caller,
     ended: bool,

@@ -1,4 +1,4 @@
-//! How gateways end their answers, well and badly: what the caller is told and what is recorded.
+//! How gateways end their responses, correctly or not: the status for the caller and the recorded outcome.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use super::rogue::{rogue, says};
 use super::unanswered::{last, named};
 use super::*;
 
-/// A write that is done on main.
+/// A write that is handled on the main runtime.
 const DELETE: &str = "DeleteSandbox";
 
 fn head(status: Option<&str>) -> Response<()> {
@@ -27,7 +27,7 @@ fn head(status: Option<&str>) -> Response<()> {
     head.body(()).unwrap()
 }
 
-/// Ends an answer with a message, where there is one, and these statuses.
+/// Ends a response with an optional message and these statuses.
 fn ends(
     mut respond: SendResponse<Bytes>,
     first: Option<&str>,
@@ -46,7 +46,7 @@ fn ends(
     stream.send_trailers(trailers).unwrap();
 }
 
-/// Ways in which a gateway ends a call, with what is recorded.
+/// Ways in which a gateway ends a call, with the recorded outcome and code.
 type Way = (&'static str, fn(SendResponse<Bytes>), pb::AuditOutcome, i32);
 
 const WAYS: [Way; 8] = [
@@ -68,8 +68,8 @@ const WAYS: [Way; 8] = [
     ("no status", |respond| ends(respond, None, None, &[b"99999999999"]), Unknown, 14),
 ];
 
-/// A gateway that ends each call in the way of this number, once it has read the request: what becomes of a request is
-/// open only from then on.
+/// Starts a gateway that reads each request and ends the call as described by the entry of `WAYS` with this number. The
+/// outcome of a write is uncertain only after its request was read.
 async fn ending(way: Arc<AtomicUsize>) -> std::net::SocketAddr {
     rogue(move |_, request, respond| {
         let way = way.load(Ordering::SeqCst);
@@ -100,7 +100,7 @@ fn a_write_has_failed_where_the_gateway_says_so_or_has_not_looked_at_it() {
     });
 }
 
-/// Each status that a caller sees, wherever it stands.
+/// Returns all statuses that a caller sees, in headers and trailers.
 fn statuses(answer: &Answer) -> Vec<&[u8]> {
     let trailers = answer.trailers.iter().flat_map(|trailers| trailers.get_all("grpc-status"));
     let all = answer.headers.get_all("grpc-status").iter().chain(trailers);

@@ -1,4 +1,4 @@
-//! Streams: both directions, their ends, and neighbours that hang up.
+//! Streams: both directions, how they end, and neighbors that are cancelled.
 
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ fn either_side_of_a_bidirectional_stream_may_speak_and_end_first() {
             let event = events.message().await.unwrap().unwrap().payload.unwrap();
             assert!(matches!(event, Out::Stdout(part) if part.data == word));
         }
-        // Half-close: the other direction goes on until it has said how it ended.
+        // Half-close: the other direction continues until it has sent the exit code.
         drop(typed);
         let event = events.message().await.unwrap().unwrap().payload.unwrap();
         assert!(matches!(event, Out::Exit(exit) if exit.exit_code == 0), "{event:?}");
@@ -185,7 +185,7 @@ fn five_thousand_watches_that_hang_up_harm_no_neighbour() {
                 request.send_data(framed(&watch(&id)), true).unwrap();
                 open.push((response, request));
             }
-            // Some before their answer has begun, some after.
+            // Half of them are cancelled before their response has begun, half of them after.
             for (response, request) in open.drain(..).skip(50) {
                 let answer = response.await.unwrap();
                 assert_eq!(answer.status(), 200);
@@ -194,7 +194,7 @@ fn five_thousand_watches_that_hang_up_harm_no_neighbour() {
             let health = to("alpha", old::HealthRequest {});
             admin.openshell_v0_0().health(health).await.unwrap();
         }
-        // The neighbour still hears what happens.
+        // The neighbor still gets events.
         let stop = old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() };
         admin.openshell_v0_0().stop_sandbox(to("alpha", stop)).await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(5), neighbour.next()).await;

@@ -1,5 +1,5 @@
-//! What the audit log says of a forwarded write that its gateway has not answered: nobody knows. That it failed is said
-//! where nothing was sent or the gateway has said so; when a caller hangs up is for the caller to choose.
+//! Audit entries of forwarded writes without a response from the gateway: their outcome is unknown. A write is recorded
+//! as failed only if it was not sent or the gateway reported a failure, since callers can choose when to disconnect.
 
 use bytes::Bytes;
 use shoreguard::pb::v1 as pb;
@@ -9,10 +9,10 @@ use shoreguard_simulator::{Generation, Script, Times};
 use super::raw::{Answer, Raw, framed};
 use super::*;
 
-/// Writes that take nothing but a name.
+/// Writes whose only field is a name.
 const WRITES: [&str; 2] = ["StopSandbox", "CreateWorkspace"];
 
-/// The message of any of them: in both generations the name is the first field.
+/// Encodes the message of these methods. In both generations, the name is the first field.
 pub(super) fn named() -> Bytes {
     framed(&old::StopSandboxRequest { name: "one".to_owned(), ..Default::default() })
 }
@@ -21,7 +21,7 @@ fn path(method: &str) -> String {
     format!("/openshell.v1.OpenShell/{method}")
 }
 
-/// Outcome and code of the last entry of a method, once there are so many and all are closed.
+/// Waits until a method has `count` entries and all are closed. Returns outcome and code of the last one.
 pub(super) async fn last(sg: &TestServer, method: &str, count: usize) -> (pb::AuditOutcome, i32) {
     loop {
         sg.app.audit.settled().await;

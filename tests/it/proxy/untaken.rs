@@ -1,4 +1,4 @@
-//! Answers of gateways of which a caller takes little or nothing.
+//! Responses of gateways that a caller reads only partly or not at all.
 
 use h2::RecvStream;
 use shoreguard::db::Engine;
@@ -13,10 +13,10 @@ use crate::support::server::reason;
 /// Longer than any deadline of these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What has become of the stream of a call at its gateway.
+/// Reports when the stream of a call has ended at its gateway.
 type Ends = mpsc::UnboundedReceiver<()>;
 
-/// A gateway that gives answers of two MiB, and tells when the stream of one has ended.
+/// Starts a gateway that returns responses of 2 MiB, and reports when the stream of a response has ended.
 async fn generous() -> (std::net::SocketAddr, Ends) {
     let (ended, ends) = mpsc::unbounded_channel();
     let addr = rogue(move |_, _request, mut respond| {
@@ -33,7 +33,7 @@ async fn generous() -> (std::net::SocketAddr, Ends) {
     (addr, ends)
 }
 
-/// Begins a call, and takes of its answer what the window lets through.
+/// Starts a call, and receives only as much of its response as the window allows.
 async fn leave(raw: &mut Raw, gateway: &str) -> RecvStream {
     let (response, mut request) = raw.open(raw.request("ListProviders", gateway));
     request.send_data(prefixed(&[]), true).unwrap();
@@ -58,7 +58,7 @@ fn a_unary_answer_that_is_not_taken_is_reset_and_holds_nothing_at_its_gateway() 
             for answer in &mut answers {
                 let next = tokio::time::timeout(PATIENCE, async {
                     loop {
-                        // Is taken and not given back: the window stays closed.
+                        // The data is received without reopening the window.
                         if let Err(error) = answer.data().await.unwrap() {
                             return error;
                         }
@@ -93,7 +93,7 @@ fn a_stream_whose_caller_pauses_is_not_cut() {
             let mut raw = Raw::connect_with_window(&sg, &sg.admin_key, 1).await;
             let mut paused = scene.unread(&mut raw, &LOUD).await;
             assert_eq!(paused.data().await.unwrap().unwrap().len(), 1);
-            // A unary answer that was left later meets its deadline meanwhile.
+            // In the meantime, a later unary response that is not read reaches its deadline.
             let unary = leave(&mut raw, "beta").await;
             tokio::time::timeout(PATIENCE, ends.recv()).await.expect("the unary one ends");
             paused.flow_control().release_capacity(1).unwrap();
@@ -131,7 +131,7 @@ fn a_compressed_request_that_does_not_arrive_is_late_like_any_other() {
             let plain = late(&mut raw, "identity").await;
             assert_eq!(plain.0, tonic::Code::DeadlineExceeded, "{plain:?}");
             assert_eq!(late(&mut raw, "gzip").await, plain);
-            // It has waited here: its gateway heard nothing of it.
+            // The call waited in Shoreguard, and its gateway received nothing.
             assert!(calls.try_recv().is_err());
             sg.finish().await;
         },

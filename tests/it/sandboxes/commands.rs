@@ -1,4 +1,4 @@
-//! Commands in sandboxes, and what sandboxes log.
+//! Commands in sandboxes, and the logs of sandboxes.
 
 use shoreguard::pb::v1::exec_sandbox_request::Input;
 use shoreguard::pb::v1::exec_sandbox_response::Output;
@@ -80,8 +80,8 @@ served! {
                     assert_eq!(answer, Output::ExitCode(0));
                     assert!(answers.message().await.unwrap().is_none());
                 }
-                // Its gateway can't be told the end of an input while the command runs: it is not aborted, and its caller
-                // may leave it.
+                // Generation 0.0 has no message for the end of an input while the command runs. The command is not
+                // aborted, and its caller may cancel it.
                 Generation::V0_0 => {
                     let more = tokio::time::timeout(Duration::from_millis(500), answers.message()).await;
                     assert!(more.is_err(), "it was aborted: {more:?}");

@@ -1,11 +1,11 @@
-//! Making sandboxes, and what becomes of a creation that goes wrong.
+//! Creating sandboxes, and creations that fail.
 
 use shoreguard_simulator::{Script, Times};
 use tonic::Code;
 
 use super::*;
 
-/// Host and binary of the one rule of a sandbox's policy, as its gateway tells them to whoever asks it directly.
+/// Returns host and binary of the only rule of a sandbox's policy, read directly from the gateway.
 async fn rule_of(generation: Generation, simulator: &Simulator, name: &str) -> (String, String) {
     let direct = format!("http://{}", simulator.addr());
     match generation {
@@ -32,7 +32,7 @@ async fn rule_of(generation: Generation, simulator: &Simulator, name: &str) -> (
     }
 }
 
-/// Keeps a template at a gateway of generation 0.1.
+/// Stores a template on a gateway of generation 0.1.
 pub(super) async fn keep_template(simulator: &Simulator, name: &str, image: &str) {
     use shoreguard::pb::v0_1::openshell::datamodel::v1::ObjectMeta;
     use shoreguard::pb::v0_1::openshell::v1 as new;
@@ -138,7 +138,7 @@ served! {
                 let made = create(&sg, to_create(&sg, name, named)).await;
                 assert_eq!(result(&made)["ready"], true);
             }
-            // A command and a session are sent once, whatever becomes of the answer.
+            // A command and the creation of a session are sent only once, even if the response is lost.
             let disconnect = |method: &str| simulator.script(method, Script::Disconnect, Times::Next(1));
             disconnect("CreateSshSession");
             let open = pb::CreateSshSessionRequest { gateway: name.into(), sandbox: "lost".into(), ..Default::default() };
@@ -287,7 +287,7 @@ served! {
         assert_eq!(own[4..], [("base", true)], "ours come first: {own:?}");
         let request = pb::CreateSandboxRequest { gateway_template: "base".into(), ..to_create(&sg, "edge", "from-theirs") };
         create(&sg, request).await;
-        // The gateway knows which templates there are.
+        // Only the gateway knows which of its templates exist.
         let unknown = pb::CreateSandboxRequest { gateway_template: "none".into(), ..to_create(&sg, "edge", "from-none") };
         let unknown = ended(&sg.admin(), &begin(&sg.admin(), unknown).await).await;
         assert_eq!(unknown.error_code(), pb::OperationErrorCode::Refused, "{unknown:?}");

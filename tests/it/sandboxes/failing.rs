@@ -1,10 +1,10 @@
-//! Sandboxes that a gateway makes and that never become ready.
+//! Sandboxes that a gateway creates and that never become ready.
 
 use shoreguard_simulator::Settles;
 
 use super::*;
 
-/// A gateway whose sandboxes come up as is said, after a moment.
+/// Starts a gateway whose sandboxes reach the given state after a moment.
 async fn settling(
     sg: &TestServer,
     name: &str,
@@ -19,7 +19,7 @@ async fn settling(
     simulator
 }
 
-/// The creation has failed, and tells how far it came.
+/// Checks that the creation failed, and that its result says how far it got.
 fn told(failed: &pb::Operation) {
     assert_eq!(failed.error_code(), pb::OperationErrorCode::Refused, "{failed:?}");
     assert!(failed.error_message.contains("the image can't be pulled"), "{failed:?}");
@@ -45,7 +45,7 @@ served! {
             let left = get(&sg.admin(), name, "doomed").await.unwrap();
             assert_eq!(left.phase(), pb::SandboxPhase::Error, "it stays, to be looked at");
 
-            // Its stock client was told that it was made; the operation tells the rest.
+            // The stock client got the response that the sandbox was created. The operation reports the failure.
             proxied::make(&sg.admin(), generation, name, "by-client").await.unwrap();
             let operation = proxied::operations(&sg, name).await.remove(0);
             assert_eq!(operation.sandbox, "by-client");

@@ -1,10 +1,10 @@
-//! Lists over many gateways: pages, gateways that do not answer, and who sees what.
+//! Lists over many gateways: pages, unavailable gateways, and visibility.
 
 use shoreguard_simulator::{Script, Times};
 
 use super::*;
 
-/// What is listed and what is named as unreachable, page by page.
+/// Returns the listed sandboxes page by page, and the gateways that were reported as unreachable.
 async fn pages(
     caller: &Caller,
     request: &pb::ListSandboxesRequest,
@@ -32,7 +32,7 @@ async fn seeded(sg: &TestServer, name: &str, generation: Generation) -> Simulato
     simulator
 }
 
-/// What a gateway holds that is seeded, in order.
+/// Returns the sandboxes of a seeded gateway, in order.
 fn demo(gateway: &str) -> Vec<String> {
     let places = ["default/broken", "default/builder", "default/coder", "team-a/research"];
     places.map(|place| format!("{gateway}/{place}")).to_vec()
@@ -69,7 +69,7 @@ served! {
         let team = pb::ListSandboxesRequest { workspace: "team-a".into(), ..of_two() };
         let (listed, _) = pages(&admin, &team).await;
         assert_eq!(listed.concat(), ["a-old/team-a/research", "c-new/team-a/research", "e-old/team-a/research"]);
-        // Who comes back is there again.
+        // A gateway that responds again is listed again.
         slow.clear_scripts();
         let (listed, unreachable) = pages(&admin, &of_two()).await;
         assert_eq!((listed.concat().len(), unreachable.len()), (16, 1));
@@ -120,7 +120,7 @@ served! {
         assert_eq!(listed.concat(), ["a-old/default/coder", "b-new/default/coder"]);
         assert_eq!(unreachable, ["c-down"]);
 
-        // T19: a token is good for its own question and caller.
+        // T19: a page token is valid only for its own request and caller.
         let first = admin.sandboxes().list_sandboxes(of_two()).await.unwrap().into_inner();
         let next = pb::ListSandboxesRequest { page_token: first.next_page_token, ..of_two() };
         for other in [

@@ -1,4 +1,4 @@
-//! Lists, selectors, metadata, and starting and stopping.
+//! Lists, selectors, metadata, starting and stopping.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Sandboxes over the wire, on gateways of either generation.
+//! Sandboxes through the API, on gateways of both generations.
 
 mod cancelled;
 mod commands;
@@ -25,10 +25,10 @@ use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
 
 use crate::support::server::{Caller, TestServer};
 
-/// One of each generation.
+/// A gateway of each generation.
 const GATEWAYS: [(&str, Generation); 2] = [("old", Generation::V0_0), ("new", Generation::V0_1)];
 
-/// A gateway of a generation, registered under a name.
+/// Starts a gateway of a generation and registers it under a name.
 async fn gateway(sg: &TestServer, name: &str, generation: Generation) -> Simulator {
     let simulator = Simulator::start(SimulatorOptions::plain(generation)).await.unwrap();
     sg.gateway(name, simulator.addr()).await;
@@ -52,7 +52,7 @@ fn to_create(sg: &TestServer, gateway: &str, name: &str) -> pb::CreateSandboxReq
     }
 }
 
-/// Begins a creation.
+/// Starts a creation. Returns the ID of its operation.
 async fn begin(caller: &Caller, request: pb::CreateSandboxRequest) -> String {
     let begun = caller.sandboxes().create_sandbox(request).await.unwrap().into_inner();
     begun.operation.unwrap().id
@@ -74,7 +74,7 @@ async fn ended(caller: &Caller, operation: &str) -> pb::Operation {
     panic!("operation {operation} does not end");
 }
 
-/// Makes a sandbox and waits until it is ready.
+/// Creates a sandbox and waits until it is ready.
 async fn create(sg: &TestServer, request: pb::CreateSandboxRequest) -> pb::Operation {
     let admin = sg.admin();
     let operation = begin(&admin, request).await;
@@ -102,7 +102,7 @@ async fn delete(sg: &TestServer, gateway: &str, name: &str) -> pb::DeleteSandbox
     sg.admin().sandboxes().delete_sandbox(request).await.unwrap().into_inner()
 }
 
-/// The result of an operation as JSON.
+/// Returns the result of an operation as JSON.
 fn result(operation: &pb::Operation) -> serde_json::Value {
     fn json(value: &prost_types::Value) -> serde_json::Value {
         use prost_types::value::Kind;
@@ -121,7 +121,7 @@ fn result(operation: &pb::Operation) -> serde_json::Value {
     operation.result.as_ref().map_or(serde_json::Value::Null, object)
 }
 
-/// The audit entries of an action, the youngest first, once they are closed.
+/// Returns the audit entries of an action, newest first, after everything was stored.
 async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
     sg.app.audit.settled().await;
     let request = pb::ListAuditEntriesRequest { action: action.to_owned(), ..Default::default() };
@@ -129,13 +129,13 @@ async fn entries(sg: &TestServer, action: &str) -> Vec<pb::AuditEntry> {
     listed.audit_entries
 }
 
-/// How often a gateway was called so.
+/// Returns how often a method was called on a gateway.
 fn called(simulator: &Simulator, method: &str) -> u64 {
     let calls = simulator.calls();
     calls.iter().filter(|(path, _)| path.ends_with(method)).map(|(_, count)| count).sum()
 }
 
-/// Whether a sandbox is gone, or about to be.
+/// Returns whether a sandbox does not exist or is being deleted.
 async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
     match get(&sg.admin(), gateway, name).await {
         Ok(found) => found.phase() == pb::SandboxPhase::Deleting,
@@ -143,7 +143,7 @@ async fn is_gone(sg: &TestServer, gateway: &str, name: &str) -> bool {
     }
 }
 
-/// Waits for something that is about to be so.
+/// Waits until a condition is true.
 async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     for _ in 0..1_000 {
         if so().await {

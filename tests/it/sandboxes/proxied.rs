@@ -1,4 +1,4 @@
-//! Sandboxes that stock clients make and delete through the proxy: the same rules hold.
+//! Sandboxes that stock clients create and delete through the proxy: the same rules apply.
 
 use shoreguard::pb::v0_0::openshell::v1 as old;
 use shoreguard::pb::v0_1::openshell::v1 as new;
@@ -77,7 +77,7 @@ served! {
             let entry = entries(&sg, "sandbox.create").await.remove(0);
             assert_eq!((entry.outcome(), entry.resource_id.as_str()), (pb::AuditOutcome::Ok, "agent"));
 
-            // The gateway's own answer reaches the caller, with its own words.
+            // The caller gets the gateway's own response, with its own message.
             let twice = make(&operator, generation, name, "agent").await.unwrap_err();
             assert_eq!(twice.code(), Code::AlreadyExists);
             assert!(!twice.message().contains("says"), "{twice:?}");

@@ -1,4 +1,5 @@
-//! What becomes of a creation by a stock client whose caller, operation, hooks or database do not hold out.
+//! Creations by stock clients whose caller disconnects, whose operation is cancelled, whose hooks are late, or whose
+//! database is unavailable.
 
 use shoreguard::db::Engine;
 use shoreguard_simulator::{Script, Times};
@@ -23,7 +24,7 @@ async fn hooks_of(sg: &TestServer, gateway: &str, name: &str) -> usize {
     listed.boot_hooks.len()
 }
 
-/// The creation was cancelled, and its sandbox taken back.
+/// Checks that the creation was cancelled and that its sandbox was deleted.
 async fn undone(sg: &TestServer, gateway: &str, operation: &str, simulator: &Simulator) {
     let cancelled = ended(&sg.admin(), operation).await;
     assert_eq!(cancelled.error_code(), pb::OperationErrorCode::Cancelled, "{cancelled:?}");
@@ -39,7 +40,7 @@ async fn undone(sg: &TestServer, gateway: &str, operation: &str, simulator: &Sim
     assert!(!dump.contains("slow"), "{dump}");
 }
 
-/// The database takes no step of this name, as if it were away for a moment.
+/// Makes the database refuse a step with this name, as if it were unavailable for a moment.
 async fn refuse_step(sg: &TestServer, step: &str) {
     match sg.engine {
         Engine::Sqlite => {
@@ -161,7 +162,7 @@ served! {
         assert_eq!(called(&simulator, "/CreateSandbox"), 1, "nothing is sent again to find out");
         let found = get(&sg.admin(), "new", "again").await.unwrap();
         assert_eq!(found.gateway_annotations["shoreguard/request"], "0199c0de-0000-7000-8000-000000000001");
-        // The gateway takes the client's own repeat for what it is: it is the same message, byte for byte.
+        // The gateway treats the client's own repetition as one, since it is the same message, byte for byte.
         let again = sg.admin().openshell_v0_1().create_sandbox(to_repeat()).await.unwrap();
         assert_eq!(called(&simulator, "/CreateSandbox"), 2);
         assert_eq!(again.metadata().get("openshell-replayed").unwrap(), "true", "the gateway's own word");
@@ -189,7 +190,7 @@ served! {
             refuse_step(&sg, "created").await;
             let request = pb::CreateSandboxRequest { description: "kept".into(), ..to_create(&sg, name, "ours") };
             let ours = begin(&sg.admin(), request).await;
-            // Its client is answered all the same.
+            // The client gets its response nevertheless.
             assert_eq!(proxied::make(&sg.admin(), generation, name, "theirs").await.unwrap(), "theirs");
             let theirs = last_operation(&sg, name).await.id;
             until("both are made", || async { called(&simulator, "/CreateSandbox") == 2 }).await;
@@ -214,7 +215,7 @@ served! {
     async fn what_was_not_sent_when_its_caller_stopped_waiting_is_not_sent(sg: TestServer) {
         use shoreguard::pb::v0_0::openshell::v1 as old;
         use shoreguard::pb::v0_1::openshell::v1 as new;
-        // It ends well, too late.
+        // A hook that succeeds, but after the deadline.
         script(&sg, "slow", "sleep 1");
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;

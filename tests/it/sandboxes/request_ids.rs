@@ -1,4 +1,5 @@
-//! Request ids of gateways of generation 0.1: none is ours, and those of clients pass, are counted and have a bound.
+//! Request IDs on gateways of generation 0.1: Shoreguard sends none of its own; those of clients are forwarded, counted
+//! and limited.
 
 use std::collections::HashMap;
 
@@ -40,7 +41,7 @@ fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
-/// The answer of a gateway that does not say what became of a request.
+/// Scripts an error by which a gateway leaves the outcome of a request unknown.
 fn uncertain(reason: &str) -> Script {
     let details = ErrorDetails::with_error_info(reason, "openshell", HashMap::new());
     let status = Status::with_error_details(Code::FailedPrecondition, "not known", details);
@@ -48,7 +49,8 @@ fn uncertain(reason: &str) -> Script {
     Script::Fail { code: status.code(), message: status.message().to_owned(), details }
 }
 
-/// Makes the sandbox of an operation at the gateway itself, once the gateway was asked, as if it had answered otherwise.
+/// Creates the sandbox of an operation directly on the gateway, after the gateway was called, as if the call had
+/// succeeded.
 async fn made_all_the_same(sg: &TestServer, simulator: &Simulator, name: &str) -> pb::Operation {
     until("the gateway was asked", || async { called(simulator, "/CreateSandbox") > 0 }).await;
     let operation = proxied::operations(sg, "new").await.remove(0);
@@ -57,7 +59,7 @@ async fn made_all_the_same(sg: &TestServer, simulator: &Simulator, name: &str) -
     ended(&sg.admin(), &operation.id).await
 }
 
-/// The value of a metric, by its name and what its labels say.
+/// Returns the sum of a metric, selected by its name and its labels.
 fn value(metrics: &str, name: &str, labels: &[&str]) -> u64 {
     let lines = metrics.lines().filter(|line| line.starts_with(name));
     let found = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
@@ -111,12 +113,12 @@ served! {
                 admin.sandboxes().start_sandbox(start).await.unwrap();
             }
         }
-        // The gateway takes it: it is deleting the sandbox, or has deleted it.
+        // The gateway accepts the call: it is deleting the sandbox, or has deleted it.
         delete(&sg, "new", "ours").await;
         let left = get(&admin, "new", "ours").await;
         assert!(left.is_err() || left.unwrap().phase() == pb::SandboxPhase::Deleting);
 
-        // A client's own id meets the full table, and one without an id does not.
+        // A client's own ID is refused because of the full table. A request without an ID is not.
         let refused = admin.openshell_v0_1().create_sandbox(to("new", theirs("theirs", id(3_000)))).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, ""), "as the gateway says it");
         proxied::make(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
@@ -171,7 +173,7 @@ served! {
         let _second = gateway(&sg, "second", Generation::V0_1).await;
         let ana = sg.with(&sg.admin().key("ana", pb::Role::Admin).await);
         let ben = sg.with(&sg.admin().key("ben", pb::Role::Operator).await);
-        // Two that fail, and one that is sent in a method that names no sandbox.
+        // Two requests that fail, and one in a method that names no sandbox.
         for number in 1..=2 {
             let failed = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(number)))).await;
             assert_eq!(failed.unwrap_err().code(), Code::NotFound);
@@ -194,12 +196,12 @@ served! {
         assert_eq!(entry.actor, "sp:ana", "{entry:?}");
         assert_ne!(entry.outcome(), pb::AuditOutcome::Ok, "{entry:?}");
 
-        // A repeat takes no place, and reaches the gateway as it came.
+        // A repetition does not count against the limit, and is forwarded unchanged.
         let again = ana.openshell_v0_1().create_workspace(to("new", workspace(3))).await.unwrap();
         assert_eq!(again.metadata().get("openshell-replayed").unwrap(), "true");
         let again = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(1)))).await.unwrap_err();
         assert_eq!(reason(&again), "REQUEST_OUTCOME_UNCERTAIN");
-        // Neither does a call without an id; other principals and other gateways have shares of their own.
+        // A call without an ID does not count either. Other principals and other gateways have limits of their own.
         let without = ana.openshell_v0_1().delete_sandbox(to("new", delete_missing(String::new()))).await;
         assert_eq!(without.unwrap_err().code(), Code::NotFound);
         let other = ben.openshell_v0_1().delete_sandbox(to("new", delete_missing(id(4)))).await;
@@ -215,7 +217,7 @@ fn request_ids_of_clients_are_counted() {
         shoreguard::db::Engine::Sqlite,
         |_| {},
         |sg| async move {
-            // No other test of this process reads metrics.
+            // No other test in this process reads metrics.
             let metrics = shoreguard::telemetry::metrics::install().unwrap();
             let simulator = gateway(&sg, "counted", Generation::V0_1).await;
             let mut client = sg.admin().openshell_v0_1();

@@ -1,4 +1,4 @@
-//! Creations and commands whose caller loses the right to them.
+//! Creations and commands whose caller loses the required right.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use shoreguard_simulator::{Script, Times};
 use super::*;
 use crate::access_bindings::set;
 
-/// Within this time work must have stopped: one second, and what a busy machine adds.
+/// Time for work to stop: one second, plus the delay of a busy machine.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
-/// The ways in which the service principal `ops` loses its right.
+/// Ways in which the service principal `ops` loses its right.
 #[derive(Debug, Clone, Copy)]
 enum Loss {
     Rotated,
@@ -61,7 +61,7 @@ served! {
             let simulator = gateway(&sg, name, generation).await;
             create(&sg, to_create(&sg, name, "box")).await;
             for loss in [Loss::Rotated, Loss::Deleted, Loss::Demoted] {
-                // A leftover of the turn before.
+                // Left from the previous iteration.
                 let leftover = pb::DeleteServicePrincipalRequest { service_principal: "ops".into(), ..Default::default() };
                 let _ = sg.admin().service_principals().delete_service_principal(leftover).await;
                 let ops = sg.with(&sg.admin().key("ops", pb::Role::Operator).await);
@@ -115,7 +115,7 @@ served! {
                     v0_1::openshell::v1::DeleteSandboxRequest { name: "box".into(), ..Default::default() }.encode_to_vec()
                 }
             };
-            // Its own connection stands, and the one on which a deletion is sent does not yet.
+            // Opens the caller's own connection. The deletion is sent on another one, which is not open yet.
             let health = "/openshell.v1.OpenShell/Health";
             let on = [("x-shoreguard-gateway", name)];
             let path = "/openshell.v1.OpenShell/ListSandboxes";

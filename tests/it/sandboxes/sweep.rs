@@ -1,4 +1,4 @@
-//! Sandboxes that come and go without us.
+//! Sandboxes that are created and deleted without Shoreguard.
 
 use shoreguard::feed;
 use shoreguard::resources::sandboxes::worker::SWEEP;
@@ -7,13 +7,13 @@ use shoreguard::workers;
 use super::*;
 use crate::sboms::file;
 
-/// One sweep, whoever held the lease before.
+/// Runs one sweep, after the lease of the worker has expired. Returns how many sandboxes were cleaned up.
 async fn sweep(sg: &TestServer) -> usize {
     sg.app.db.move_clock(Duration::from_secs(31));
     workers::once(&sg.app, &SWEEP).await.unwrap().expect("its lease has expired").done
 }
 
-/// Deletes the sandbox `box` at the gateway itself.
+/// Deletes the sandbox `box` directly on the gateway.
 async fn delete_directly(
     sg: &TestServer,
     gateway: &str,
@@ -94,7 +94,7 @@ served! {
                 create(&sg, request).await;
                 hook(&sg, name, "box", pb::BootHookPhase::PostCreate, "echo former").await;
                 sg.admin().upload(name, "box", file("python-1.6")).await;
-                // It was there when the sweep looked last; then it goes, and nobody looks again.
+                // The sandbox existed at the last sweep. It is deleted now, and no sweep runs afterwards.
                 sg.app.clock.advance(Duration::from_mins(5));
                 feed::refresh(&sg.app).await.unwrap();
                 delete_directly(&sg, name, generation, &simulator).await;

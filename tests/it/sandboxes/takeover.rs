@@ -1,4 +1,4 @@
-//! A creation goes on where its replica has died.
+//! A creation continues on another replica after its own replica has crashed.
 
 use shoreguard::boot::TAKEOVER;
 use shoreguard::db::Engine;
@@ -14,7 +14,7 @@ use crate::operation_leases::{killed, once};
 use crate::support::server::run_quiet;
 use crate::support::work::Begin;
 
-/// The rows of hooks' runs, as events.
+/// Returns the number of runs of hooks in the events.
 async fn runs(sg: &TestServer, name: &str) -> usize {
     let dump = crate::support::dump::table(&sg.app.db, "events").await;
     dump.lines().filter(|line| line.contains("boot_hook.run") && line.contains(name)).count()
@@ -44,7 +44,7 @@ fn wp36_a_creation_goes_on_from_each_step_that_its_replica_died_at() {
         let direct = format!("http://{}", simulator.addr());
         let mut direct = old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
 
-        // Nothing was sent; the answer was lost, in either generation.
+        // Nothing was sent, or the response was lost, in both generations.
         let fresh = killed(&sg, begun(&sg, "old", "fresh"), "begun").await;
         let newer = killed(&sg, begun(&sg, "new", "newer"), "creating").await;
         make_noted(&other, "newer", &newer).await;
@@ -82,7 +82,8 @@ fn wp36_what_was_noted_and_has_run_is_not_done_again() {
         let direct = format!("http://{}", simulator.addr());
         let mut direct = old::open_shell_client::OpenShellClient::connect(direct).await.unwrap();
 
-        // It was noted, and one of its hooks has run: neither is done again. A run by hand in between is none of its own.
+        // The sandbox was noted and one of its hooks has run: neither is repeated. A run by hand in between does not
+        // count as its run.
         hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "echo once").await;
         hook(&sg, "old", "noted", pb::BootHookPhase::PostCreate, "pwd").await;
         let list = pb::ListBootHooksRequest {
@@ -137,7 +138,7 @@ fn wp36_one_of_a_stock_client_goes_on_though_its_gateway_is_away_at_first_and_is
         for (name, generation) in GATEWAYS {
             let simulator = gateway(&sg, name, generation).await;
             hook(&sg, name, "theirs", pb::BootHookPhase::PostCreate, "echo warm").await;
-            // Made at the gateway itself, as by a replica that then died.
+            // Created directly on the gateway, as by a replica that crashed afterwards.
             let made = direct(generation, &simulator, "theirs").await;
             let left = serde_json::json!({
                 "workspace": "default",
@@ -197,7 +198,7 @@ fn wp36_one_of_a_stock_client_that_was_sent_is_found_by_its_annotation() {
     });
 }
 
-/// Makes a sandbox at a gateway of generation 0.1 itself, as an operation would have made it.
+/// Creates a sandbox directly on a gateway of generation 0.1, with the annotation of an operation.
 pub(super) async fn make_noted(simulator: &Simulator, name: &str, operation: &str) {
     use shoreguard::pb::v0_1::openshell::v1 as new;
     let direct = format!("http://{}", simulator.addr());
@@ -211,7 +212,7 @@ pub(super) async fn make_noted(simulator: &Simulator, name: &str, operation: &st
     client.create_sandbox(request).await.unwrap();
 }
 
-/// Makes a sandbox at the gateway itself; its id.
+/// Creates a sandbox directly on the gateway. Returns its ID.
 pub(super) async fn direct(generation: Generation, simulator: &Simulator, name: &str) -> String {
     let direct = format!("http://{}", simulator.addr());
     match generation {

@@ -1,4 +1,4 @@
-//! What a command is given besides its words: a terminal, a place, an end.
+//! Options of commands: terminal, directory, input and timeout.
 
 use shoreguard::pb::v1::exec_sandbox_request::Input;
 use shoreguard::pb::v1::exec_sandbox_response::Output;
@@ -17,7 +17,7 @@ fn seconds(seconds: i64) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: 0 }
 }
 
-/// Runs a command as an operation.
+/// Runs a command as an operation and waits until it has ended.
 async fn run(sg: &TestServer, request: pb::StartExecSandboxRequest) -> pb::Operation {
     let started = sg.admin().sandboxes().start_exec_sandbox(request).await.unwrap();
     ended(&sg.admin(), &started.into_inner().operation.unwrap().id).await
@@ -88,7 +88,7 @@ served! {
             assert_eq!(said, hi, "{name}");
             let said = all(&admin, vec![exec(name, &["sh"]), typed(b"echo hi; exit 6\n")]).await.unwrap();
             assert_eq!(said, hi, "{name}");
-            // Of a start that carries input too, nothing is lost.
+            // Input in the first message is not lost.
             let start = pb::ExecSandboxRequest { input: typed(b"one\n").input, ..exec(name, &["cat"]) };
             let said = all(&admin, vec![start, typed(b""), typed(b"tw"), typed(b"o")]).await.unwrap();
             assert_eq!(said, [Output::Stdout("one\ntwo".into()), Output::ExitCode(0)], "{name}");
@@ -145,7 +145,7 @@ served! {
             let ended = run(&sg, late.clone()).await;
             assert_eq!(result(&ended)["exit_code"].as_f64(), Some(124.0), "{ended:?}");
 
-            // One whose gateway does not end it is not waited for.
+            // If the gateway does not end a command in time, the operation does not wait for it.
             let never = Script::Drip { bytes: 1, every: Duration::from_hours(1) };
             simulator.script("ExecSandbox", never, Times::All);
             let request_id = request_id(&sg);

@@ -1,4 +1,4 @@
-//! What the audit log says of what was done on a gateway that has not answered: nobody knows.
+//! Audit entries of actions on a gateway that has not responded: their outcome is unknown.
 
 use prost::bytes::Bytes;
 use shoreguard::pb::v1::AuditOutcome::{Failed, Unknown};
@@ -10,7 +10,7 @@ use crate::proxy::raw::{Raw, framed};
 
 const EXEC: &str = "/shoreguard.v1.SandboxService/ExecSandbox";
 
-/// What is called on the gateway, and how our own audit log names it.
+/// Methods of the gateway, and the actions in Shoreguard's audit log.
 const ACTS: [(&str, &str); 6] = [
     ("CreateSshSession", "ssh_session.create"),
     ("ExecSandbox", "sandbox.exec"),
@@ -20,7 +20,7 @@ const ACTS: [(&str, &str); 6] = [
     ("DeleteSandbox", "sandbox.delete"),
 ];
 
-/// Begins a command as an operation.
+/// Starts a command as an operation. Returns the ID of the operation.
 async fn exec(sg: &TestServer, gateway: &str) -> Result<String, Status> {
     let request = pb::StartExecSandboxRequest {
         gateway: gateway.into(),
@@ -33,7 +33,7 @@ async fn exec(sg: &TestServer, gateway: &str) -> Result<String, Status> {
     Ok(begun.operation.unwrap().id)
 }
 
-/// Does what makes us call a method of the gateway; the code that it ends with.
+/// Makes Shoreguard call a method of the gateway. Returns the code of the error.
 async fn act(sg: &TestServer, gateway: &str, method: &str) -> i32 {
     let (gateway, sandbox) = (gateway.to_owned(), "one".to_owned());
     let mut sandboxes = sg.admin().sandboxes();

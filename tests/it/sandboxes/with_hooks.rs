@@ -1,4 +1,4 @@
-//! Creations that run hooks, here and through the proxy.
+//! Creations that run hooks, through Shoreguard's API and through the proxy.
 
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use tonic::Code;
@@ -7,7 +7,7 @@ use super::*;
 use crate::boot_hook_runs::script;
 use crate::boot_hooks::with_folder;
 
-/// The creation was stopped by its second hook, and tells how each has gone.
+/// Checks that the second hook has stopped the creation and that the result contains the outcome of each hook.
 fn stopped(operation: &pb::Operation) {
     assert_eq!(operation.error_code(), pb::OperationErrorCode::Refused, "{operation:?}");
     assert!(operation.error_message.contains("`gate`"), "{operation:?}");

@@ -1,4 +1,4 @@
-//! The server in a process of its own: for its log, its signals, its limits and its exit.
+//! The server in a process of its own, to test its log, signals, limits and exit.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -13,17 +13,17 @@ use tonic::transport::Endpoint;
 use super::server::{Bearer, Caller};
 use crate::commands::{Running, shoreguard};
 
-/// How long a process may take for what it is asked.
+/// Timeout of a start.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A server and where it listens.
+/// A running server and its addresses.
 pub(crate) struct Child {
     pub(crate) process: Running,
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
 }
 
-/// What a server is started with.
+/// Configuration of a server.
 pub(crate) struct Setup {
     folder: tempfile::TempDir,
     address: SocketAddr,
@@ -31,7 +31,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// A configuration file with more text in it. Addresses are known before the start, since the log may not tell them.
+    /// Writes a configuration file that ends with `more`. The addresses are chosen before the start, since the log may
+    /// not report them.
     pub(crate) fn new(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (address, metrics) = (free_address(), free_address());
@@ -47,14 +48,14 @@ impl Setup {
         Self { folder, address, metrics }
     }
 
-    /// A command of the server under this configuration.
+    /// Returns a command of the server with this configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = shoreguard(arguments);
         self.configure(&mut command);
         command
     }
 
-    /// The same with at most so many file descriptors.
+    /// Returns the same command with a limit of file descriptors.
     pub(crate) fn command_with_descriptors(&self, descriptors: u32, arguments: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
@@ -68,12 +69,12 @@ impl Setup {
         command.env("SHOREGUARD_TELEMETRY_METRICS_LISTEN", self.metrics.to_string());
     }
 
-    /// The folder of its database.
+    /// Returns the data folder.
     pub(crate) fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Starts it, and waits until it is ready. Its configuration stays as long as this.
+    /// Starts a server and waits until it is ready. Its configuration is removed when this is dropped.
     pub(crate) async fn serve(&self, mut command: Command) -> Child {
         let process = Running(command.stdin(Stdio::null()).spawn().unwrap());
         let mut child = Child { process, address: self.address, metrics: self.metrics };
@@ -81,23 +82,23 @@ impl Setup {
         child
     }
 
-    /// Where it listens.
+    /// Returns the address of the API.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where its metrics are.
+    /// Returns the address of the metrics.
     pub(crate) fn metrics(&self) -> SocketAddr {
         self.metrics
     }
 
-    /// A file for its log.
+    /// Returns the path for a log file.
     pub(crate) fn log(&self) -> std::path::PathBuf {
         self.folder.path().join("log")
     }
 }
 
-/// An address that nobody listens on, beside those that clients are given.
+/// Returns an address on which no process listens, outside the range of addresses for clients.
 pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.9:0").unwrap();
     listener.local_addr().unwrap()
@@ -115,14 +116,14 @@ impl Child {
         }
     }
 
-    /// A caller on a connection of its own.
+    /// Returns a caller with a connection of its own.
     pub(crate) fn caller(&self, key: Option<&str>) -> Caller {
         let endpoint = Endpoint::new(format!("http://{}", self.address)).unwrap();
         let channel = endpoint.timeout(Duration::from_secs(30)).connect_lazy();
         Caller { channel, bearer: Bearer(key.map(str::to_owned)) }
     }
 
-    /// The value of a metric with its labels; 0 where it has none yet.
+    /// Returns the value of a metric with its labels, or 0 if it does not exist yet.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let answer = get(self.metrics, "/metrics").await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -130,14 +131,14 @@ impl Child {
         line.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Sends SIGTERM and waits until the server has exited.
     pub(crate) async fn stop(mut self) -> ExitStatus {
         self.process.signal("TERM");
         tokio::task::spawn_blocking(move || self.process.ended()).await.unwrap()
     }
 }
 
-/// GET by HTTP/1.1 on a connection of its own.
+/// Sends a GET over HTTP/1.1 on a connection of its own.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let asking = async {
         let mut socket = TcpStream::connect(address).await?;
@@ -149,7 +150,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<Stri
     tokio::time::timeout(Duration::from_secs(10), asking).await?
 }
 
-/// A file that takes no byte.
+/// A file that fails every write.
 pub(crate) fn full_disk() -> Stdio {
     std::fs::File::options().write(true).open(Path::new("/dev/full")).unwrap().into()
 }

@@ -1,6 +1,6 @@
-//! A DNS server of a test's own: Twisted Names, a process on loopback that serves the records it is given.
+//! A DNS server for one test: Twisted Names, a process on loopback that serves the given records.
 //!
-//! It ends with the test, and when the pipe to it ends, however this process does.
+//! It exits with the test, and when the pipe to it is closed, even if this process crashes.
 
 use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use shoreguard::config::Config;
 
-/// Runs `twistd` until its input ends.
+/// Runs `twistd` until its input is closed.
 const LAUNCH: &str = "
 import os, sys, threading
 def until_alone():
@@ -22,34 +22,34 @@ threading.Thread(target=until_alone, daemon=True).start()
 from twisted.scripts.twistd import run
 run()
 ";
-/// What it says when it takes questions, by UDP and by TCP.
+/// Messages of the process when it accepts queries, by UDP and by TCP.
 const STARTED: [&str; 2] = ["DNSDatagramProtocol starting on", "DNSServerFactory starting on"];
-/// How long an answer on loopback may take on a machine that is busy.
+/// Timeout of a response on loopback on a busy machine.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-/// The question for the SOA of `test`, which every zone has.
+/// A query for the SOA record of `test`, which every zone has.
 const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x04test\0\0\x06\0\x01";
 
 thread_local! {
-    /// From what is set before a server starts to the test, both of which run here.
+    /// Passes the server from the configuration step to the test. Both run on this thread.
     static STARTED_HERE: RefCell<Option<DnsServer>> = const { RefCell::new(None) };
 }
 
-/// A record, as Twisted Names writes it. Nobody may remember it.
+/// A record in the syntax of Twisted Names. Its TTL is 0, so it is not cached.
 pub(crate) struct Record(String);
 
-/// A gateway that a domain offers; no host says that it offers none.
+/// Returns an SRV record of a gateway that a domain offers. An empty host means that the domain offers no gateway.
 pub(crate) fn offer(domain: &str, priority: u16, weight: u16, host: &str, port: u16) -> Record {
     let name = format!("_openshell._tcp.{domain}");
     Record(format!("SRV('{name}', {priority}, {weight}, {port}, '{host}', ttl=0)"))
 }
 
-/// An address of a host.
+/// Returns an address record of a host.
 pub(crate) fn address(host: &str, ip: &str) -> Record {
     let kind = if ip.contains(':') { "AAAA" } else { "A" };
     Record(format!("{kind}('{host}', '{ip}', ttl=0)"))
 }
 
-/// The process.
+/// A running server.
 pub(crate) struct DnsServer {
     address: SocketAddr,
     folder: tempfile::TempDir,
@@ -57,7 +57,7 @@ pub(crate) struct DnsServer {
 }
 
 impl DnsServer {
-    /// Takes questions from then on.
+    /// Starts a server and waits until it accepts queries.
     fn start(records: &[Record]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self { address: free_address(), folder, running: None };
@@ -65,7 +65,7 @@ impl DnsServer {
         server
     }
 
-    /// Answers with these records from now on, and with no others.
+    /// Replaces all records.
     pub(crate) fn serve(&mut self, records: &[Record]) {
         self.stop();
         let mut zone = "zone = [SOA('test', mname='ns.test', rname='root.test', serial=1, refresh=60, retry=60, expire=60, minimum=0, ttl=0),\n".to_owned();
@@ -95,7 +95,7 @@ impl DnsServer {
             assert_ne!(output.read_line(&mut line).unwrap(), 0, "the DNS server has ended: {said}");
             said.push_str(&line);
         }
-        // Read on, or it would stop when nobody takes its log.
+        // Drains the log, since the process would block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
         self.ask();
     }
@@ -108,7 +108,7 @@ impl DnsServer {
         socket.recv(&mut answer).expect("the DNS server does not answer");
     }
 
-    /// Answers nothing any more.
+    /// Stops the process.
     pub(crate) fn stop(&mut self) {
         if let Some((mut child, input)) = self.running.take() {
             drop(input);
@@ -124,8 +124,8 @@ impl Drop for DnsServer {
     }
 }
 
-/// One that nobody listens on, by either protocol. Below the ports that the system gives to whoever asks for any: a
-/// server that begins anew must find its own still free.
+/// Returns an address that is unused for UDP and TCP. Its port is below the range for automatic ports, so that a
+/// restarted server finds it still unused.
 fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let of_this_process = u16::try_from(std::process::id() % 1_000).unwrap() * 10;
@@ -138,7 +138,7 @@ fn free_address() -> SocketAddr {
     }
 }
 
-/// `target/tools/twisted`, beside the folder that this binary is in.
+/// Returns the Python of `target/tools/twisted`. The folder `target` is that of this binary.
 fn python() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let python = own.ancestors().nth(3).unwrap().join("tools/twisted/bin/python");
@@ -150,7 +150,8 @@ fn python() -> PathBuf {
     python
 }
 
-/// Starts a DNS server, and has the server under test ask it. It connects to 127.0.0.2 and to nothing else on this host.
+/// Starts a DNS server and configures the server under test to use it. The latter may connect only to 127.0.0.2 on this
+/// host.
 pub(crate) fn asked(config: &mut Config, records: &[Record]) {
     let dns = DnsServer::start(records);
     config.gateways.dns_servers = vec![dns.address];
@@ -158,7 +159,7 @@ pub(crate) fn asked(config: &mut Config, records: &[Record]) {
     STARTED_HERE.set(Some(dns));
 }
 
-/// The one that was started for this test.
+/// Returns the server that was started for this test.
 pub(crate) fn taken() -> DnsServer {
     STARTED_HERE.take().unwrap()
 }

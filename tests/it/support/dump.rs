@@ -1,4 +1,4 @@
-//! A table as text, for whoever looks for what must not be in it.
+//! Dumps a table as text, to search it for content that it must not have.
 
 use diesel::sql_types::Text;
 use diesel_async::RunQueryDsl;
@@ -11,7 +11,7 @@ struct Line {
     line: String,
 }
 
-/// Every row of a table, a line each, with all its columns.
+/// Returns every row of a table with all columns, one row per line.
 pub(crate) async fn table(db: &Db, table: &str) -> String {
     let sql = match db.engine() {
         Engine::Postgres => format!("SELECT row_to_json(t)::text AS line FROM {table} t"),
@@ -31,7 +31,7 @@ async fn lines(db: &Db, sql: &str) -> String {
     let mut conn = db.read().await.unwrap();
     let rows: Vec<Line> = on_conn!(&mut conn, |c| diesel::sql_query(sql).load(c).await).unwrap();
     let mut lines: Vec<String> = rows.into_iter().map(|row| row.line).collect();
-    // PostgreSQL gives rows in the order in which they lie, which an update changes.
+    // PostgreSQL returns rows in physical order, which changes with updates.
     lines.sort();
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP/1.1 as an ordinary client speaks it: for what stock clients ask besides calls, and for what none would.
+//! Plain HTTP/1.1, for the requests of stock clients other than calls, and for requests that no client sends.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// An answer, read whole.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -19,18 +19,18 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// A text of the JSON.
+    /// Returns a string of the JSON.
     pub(crate) fn text(&self, key: &str) -> String {
         let json = self.json();
         json[key].as_str().unwrap_or_else(|| panic!("no `{key}`: {self:?}")).to_owned()
     }
 
-    /// Status and OAuth error.
+    /// Returns status and OAuth error.
     pub(crate) fn refusal(&self) -> (u16, String) {
         (self.status.as_u16(), self.text("error"))
     }
@@ -50,13 +50,13 @@ pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> 
     tokio::join!(asking, connection).0
 }
 
-/// GET.
+/// Sends a GET.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
     let request = Request::get(path).header("host", address.to_string());
     send(address, request.body(Full::default()).unwrap()).await
 }
 
-/// POST of a form, with more headers.
+/// Sends a POST of a form, with additional headers.
 pub(crate) async fn post(
     address: SocketAddr,
     path: &str,
@@ -72,7 +72,7 @@ pub(crate) async fn post(
     send(address, request.body(Full::from(encoded(form))).unwrap()).await
 }
 
-/// A form as it is sent.
+/// Encodes a form.
 pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
     let escape = |text: &str| {
         text.bytes().fold(String::new(), |all, byte| match byte {
@@ -87,12 +87,12 @@ pub(crate) fn encoded(form: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-/// Sends bytes and reads until the other end closes.
+/// Sends bytes and reads until the other end closes the connection.
 pub(crate) async fn until_closed(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(bytes).await.unwrap();
     let mut read = Vec::new();
-    // A reset ends it as well.
+    // A reset ends the connection as well.
     let _ = socket.read_to_end(&mut read).await;
     read
 }

@@ -1,8 +1,8 @@
-//! A time limit for every test: one that waits for good fails, with its name, and the others go on.
+//! A time limit for every test: a test that hangs fails with its name, and the other tests continue.
 //!
 //! Invariants
-//! - [`block_on`] fails a test at its limit by a panic on the test's own thread;
-//! - a test that blocks its thread beyond that, or has no runtime, ends the process, after it was named.
+//! - [`block_on`] fails a test at its limit by a panic on the test's own thread.
+//! - A test that blocks its thread beyond that, or has no runtime, ends the process after its name was printed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,21 +10,21 @@ use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Real time that a test may take. The longest takes a tenth of it on two idle cores.
+/// Time limit of a test. The longest test takes a tenth of it on two idle cores.
 const TEST_TIME_MAX: Duration = Duration::from_mins(4);
-/// How much longer a test may block its thread before the process ends.
+/// Additional time for a test that blocks its thread, before the process exits.
 const BLOCKED_TIME_MAX: Duration = Duration::from_mins(1);
-/// How long what a failed test has left on its runtime is waited for.
+/// Time for the remaining tasks of a failed test to end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
 
-/// What runs, by number: its name, and when the process ends if it still does.
+/// Running tests by number: the name, and the time at which the process exits if the test still runs.
 static RUNNING: Mutex<BTreeMap<u64, (String, Instant)>> = Mutex::new(BTreeMap::new());
 
 fn running() -> MutexGuard<'static, BTreeMap<u64, (String, Instant)>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The limit of a test, as long as it is held.
+/// The limit of a test. It is removed when this is dropped.
 pub(crate) struct Limit(u64);
 
 impl Drop for Limit {
@@ -33,12 +33,12 @@ impl Drop for Limit {
     }
 }
 
-/// The name of the test that this is the thread of.
+/// Returns the name of the test that runs on this thread.
 fn name() -> String {
     std::thread::current().name().unwrap_or("?").to_owned()
 }
 
-/// Limits a test that has no runtime of its own. One with a runtime takes [`block_on`].
+/// Limits a test that has no runtime of its own. A test with a runtime uses [`block_on`].
 pub(crate) fn limit() -> Limit {
     static WATCHDOG: Once = Once::new();
     WATCHDOG.call_once(|| drop(std::thread::spawn(watch)));
@@ -48,7 +48,7 @@ pub(crate) fn limit() -> Limit {
     Limit(number)
 }
 
-/// Ends the process when a test is stuck.
+/// Exits the process if a test is stuck.
 fn watch() {
     loop {
         std::thread::sleep(Duration::from_secs(1));
@@ -56,14 +56,14 @@ fn watch() {
         let stuck =
             running().values().find(|(_, until)| now > *until).map(|(name, _)| name.clone());
         if let Some(name) = stuck {
-            // Not by eprintln, which is shown of failed tests only.
+            // `eprintln` would be captured and shown only for failed tests.
             let _ = writeln!(io::stderr(), "\ntest `{name}` is stuck: ending all tests");
             std::process::exit(101);
         }
     }
 }
 
-/// Runs a test on a runtime of its own, within its time.
+/// Runs a test on a runtime of its own, with the time limit.
 pub(crate) fn block_on<T>(test: impl Future<Output = T>) -> T {
     block_on_within(TEST_TIME_MAX, test)
 }

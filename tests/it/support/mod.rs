@@ -1,4 +1,4 @@
-//! What tests stand on: a fresh database of each engine.
+//! Support for tests, such as a fresh database of each engine.
 
 pub(crate) mod child;
 pub(crate) mod dns;
@@ -20,10 +20,10 @@ use std::time::Duration;
 use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
 
-/// Nothing here outlives the tests, so nothing waits for the disk.
+/// The data does not outlive the tests, so no write waits for the disk.
 const POSTGRES_SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off";
 
-/// A rest between two looks at something that nothing tells of. Without it a loop takes a core from what it waits for.
+/// Waits before a condition is polled again. Without it, a polling loop would use a whole core.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
@@ -34,14 +34,14 @@ pub(crate) struct TestDb {
     place: Place,
 }
 
-/// Where a test's database is; removed when this is dropped (SQLite) or at [`Place::remove`].
+/// Location of a test's database. It is removed when this is dropped (SQLite) or by [`Place::remove`].
 pub(crate) enum Place {
     Sqlite(TempDir),
     Postgres(postgres::Database),
 }
 
 impl TestDb {
-    /// Closes the database and keeps the place.
+    /// Closes the database and returns its location.
     pub(crate) fn close(self) -> Place {
         self.place
     }
@@ -56,7 +56,7 @@ impl Deref for TestDb {
 }
 
 impl Place {
-    /// A copy of the migrated template; `None` if this host has no PostgreSQL server programs.
+    /// Creates a copy of the migrated template. Returns `None` if this host has no PostgreSQL server programs.
     pub(crate) async fn new(engine: Engine) -> Option<Self> {
         match engine {
             Engine::Sqlite => Some(Self::Sqlite(sqlite::migrated().await)),
@@ -64,7 +64,7 @@ impl Place {
         }
     }
 
-    /// How to open the database there.
+    /// Returns the options to open the database.
     pub(crate) fn options(&self) -> DbOptions {
         match self {
             Self::Sqlite(folder) => {
@@ -74,7 +74,7 @@ impl Place {
         }
     }
 
-    /// How a configuration names the database there.
+    /// Returns the URL of the database for a configuration.
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(folder) => {
@@ -84,7 +84,7 @@ impl Place {
         }
     }
 
-    /// Removes what outlives the test otherwise.
+    /// Removes what would otherwise outlive the test.
     pub(crate) async fn remove(self) {
         match self {
             Self::Sqlite(_) => {}
@@ -109,7 +109,7 @@ pub(crate) fn run<F: Future<Output = ()>>(engine: Engine, test: impl FnOnce(Test
     });
 }
 
-/// Makes of each function two tests, `name::sqlite` and `name::postgres`, with a fresh database each.
+/// Turns each function into two tests, `name::sqlite` and `name::postgres`, with a fresh database each.
 macro_rules! both_engines {
     ($($(#[$meta:meta])* async fn $name:ident($db:ident: TestDb) $body:block)+) => {$(
         $(#[$meta])*

@@ -1,4 +1,4 @@
-//! People with an account, made through the front door, and statements that no rpc makes.
+//! Users with accounts, created through the API, and SQL statements that no rpc makes.
 
 use diesel_async::RunQueryDsl;
 use shoreguard::db::on_conn;
@@ -6,25 +6,25 @@ use shoreguard::pb::v1 as pb;
 
 use super::server::{Caller, TestServer};
 
-/// What everybody logs in with.
+/// Password of all these users.
 pub(crate) const PASSWORD: &str = "a password of theirs";
 
 impl TestServer {
-    /// Invites a user, who accepts with [`PASSWORD`]; answers the session token.
+    /// Invites a user, who accepts with [`PASSWORD`]. Returns the session token.
     pub(crate) async fn user(&self, email: &str, role: impl Into<pb::Role>) -> String {
         let invite_token = self.admin().invited(email, role.into()).await;
         let request = pb::AcceptInviteRequest { invite_token, password: PASSWORD.to_owned() };
         self.anonymous().auth().accept_invite(request).await.unwrap().into_inner().session_token
     }
 
-    /// Logs one of them in.
+    /// Logs in one of these users.
     pub(crate) async fn login(&self, email: &str) -> Caller {
         let login = pb::LoginRequest { email: email.to_owned(), password: PASSWORD.to_owned() };
         let session = self.anonymous().auth().login(login).await.unwrap().into_inner();
         self.with(&session.session_token)
     }
 
-    /// Makes a group with members.
+    /// Creates a group with members.
     pub(crate) async fn group(&self, name: &str, role: impl Into<pb::Role>, members: &[&str]) {
         let admin = self.admin();
         let request = pb::CreateGroupRequest {
@@ -43,7 +43,7 @@ impl TestServer {
         }
     }
 
-    /// Makes an account one that may not be used.
+    /// Deactivates an account.
     pub(crate) async fn deactivate(&self, email: &str) {
         let request = pb::UpdateUserRequest {
             user: email.to_owned(),
@@ -54,7 +54,7 @@ impl TestServer {
         self.admin().users().update_user(request).await.unwrap();
     }
 
-    /// Runs one statement on the database. What it changes of access, the snapshot doesn't know.
+    /// Runs one statement on the database. The access snapshot does not see its changes.
     pub(crate) async fn sql(&self, statement: &str) -> usize {
         let mut conn = self.app.db.write().await.unwrap();
         on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap()
@@ -62,7 +62,7 @@ impl TestServer {
 }
 
 impl Caller {
-    /// Invites a user; answers the invitation.
+    /// Invites a user. Returns the invitation token.
     pub(crate) async fn invited(&self, email: &str, role: pb::Role) -> String {
         let request = pb::InviteUserRequest {
             email: email.to_owned(),

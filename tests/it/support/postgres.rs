@@ -1,9 +1,10 @@
-//! One PostgreSQL server for the whole test process, and a database of its own for each test.
+//! One PostgreSQL server for the whole test process, and a separate database for each test.
 //!
 //! Invariants
-//! - the server ends with the process, however that ends: a shell waits for the end of a pipe that only we hold open;
-//! - it never runs as root, speaks only through a socket in its own folder, and its folder is removed after it;
-//! - the migrations run once, into a template that each test's database is a copy of.
+//! - The server exits with the process, even if that crashes: a shell waits for the end of a pipe that only this
+//!   process holds open.
+//! - It never runs as root, listens only on a socket in its own folder, and its folder is removed afterwards.
+//! - The migrations run once, in a template that is copied for each test.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -26,11 +27,11 @@ static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
 
 struct Server {
     folder: PathBuf,
-    /// The end of its input, which comes with the end of this process, ends the server.
+    /// Its input is closed when this process exits, which stops the server.
     _shell: Child,
 }
 
-/// A database that one test has for itself.
+/// A database of one test.
 #[derive(Clone)]
 pub(crate) struct Database {
     server: &'static Server,
@@ -38,12 +39,12 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A copy of the migrated template; none when this host has no server programs.
+    /// Creates a copy of the migrated template. Returns `None` if this host has no server programs.
     pub(crate) async fn migrated() -> Option<Self> {
         Self::create(TEMPLATE).await
     }
 
-    /// An empty database; none when this host has no server programs.
+    /// Creates an empty database. Returns `None` if this host has no server programs.
     pub(crate) async fn empty() -> Option<Self> {
         Self::create("template0").await
     }
@@ -56,32 +57,32 @@ impl Database {
         Some(Self { server, name })
     }
 
-    /// Its address.
+    /// Returns its URL.
     pub(crate) fn url(&self) -> String {
         self.server.url(&self.name)
     }
 
-    /// The name of the database alone.
+    /// Returns only its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The socket that the server listens on.
+    /// Returns the socket that the server listens on.
     pub(crate) fn socket(&self) -> PathBuf {
         self.server.folder.join(".s.PGSQL.5432")
     }
 
-    /// Runs statements in it, past everything of ours.
+    /// Runs statements directly, without Shoreguard's code.
     pub(crate) async fn batch(&self, sql: &str) {
         self.server.batch(&self.name, sql).await;
     }
 
-    /// Runs one query in it, past everything of ours; each column as text.
+    /// Runs a query directly, without Shoreguard's code. Returns each column as text.
     pub(crate) async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         self.server.rows(&self.name, sql).await
     }
 
-    /// Removes it: hundreds of copies would fill the disk.
+    /// Drops it, since hundreds of copies would fill the disk.
     pub(crate) async fn drop_it(self) {
         self.server.admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
@@ -92,7 +93,7 @@ impl Server {
         let Some(programs) = programs() else {
             let loud = "\n*** no PostgreSQL server programs: THE POSTGRESQL HALF OF THE TESTS IS SKIPPED ***\n\n";
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{loud}");
-            // Not by eprintln, which is shown of failed tests only.
+            // `eprintln` would be captured and shown only for failed tests.
             io::stderr().write_all(loud.as_bytes()).unwrap();
             return None;
         };
@@ -100,7 +101,8 @@ impl Server {
         server.wait().await;
         server.admin(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await;
         drop(Db::open(&DbOptions::new(server.url(TEMPLATE))).await.unwrap());
-        // A template with a connection to it cannot be copied, and closing is not waited for by a client.
+        // A template with an open connection cannot be copied, and closing a client does not wait until the server has
+        // closed the connection.
         server
             .admin(&format!(
                 "ALTER DATABASE {TEMPLATE} ALLOW_CONNECTIONS false; \
@@ -130,7 +132,7 @@ impl Server {
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
 
         let log = File::create(folder.join("log")).unwrap();
-        // Ctrl-C goes to the shell too, which has to outlive us to end the server and remove the folder.
+        // Ctrl-C also reaches the shell, which must outlive this process to stop the server and remove the folder.
         let script = r#"trap '' INT TERM HUP
 "$1" -D data -k "$2" -c listen_addresses= -c shared_buffers=64MB -c max_connections=300 $3 </dev/null &
 read -r _
@@ -171,7 +173,7 @@ rm -rf "$2""#;
     }
 
     async fn admin(&self, sql: &str) {
-        // Each statement by itself: a database cannot be created inside the transaction of several.
+        // Each statement separately, since a database cannot be created in the transaction of several statements.
         for statement in sql.split("; ") {
             self.batch("postgres", statement).await;
         }
@@ -202,7 +204,7 @@ rm -rf "$2""#;
     }
 }
 
-/// The folder with `initdb` and `postgres`.
+/// Returns the folder with `initdb` and `postgres`.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -214,7 +216,8 @@ fn programs() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
-/// PostgreSQL refuses to run as root: the folder goes to `nobody`, and so does the server.
+/// Returns the user and group for the server, and makes them the owners of the folder. Returns `None` if the tests do
+/// not run as root: PostgreSQL refuses to run as root.
 fn unprivileged(folder: &Path) -> Option<(u32, u32)> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Calls by path and bytes: for whole-surface tests, and for what no client would send.
+//! Calls with a path and bytes: for tests of every method, and for messages that no client sends.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tonic::{Request, Status};
 
 use super::server::Caller;
 
-/// Bytes in, bytes out.
+/// A codec that passes bytes through.
 #[derive(Default)]
 struct Raw;
 
@@ -49,7 +49,7 @@ impl Decoder for Raw {
 }
 
 impl Caller {
-    /// Calls `path` with one message and gives the first answer; none for a stream that ended without one.
+    /// Calls `path` with one message. Returns the first response, or `None` for a stream that ended without one.
     pub(crate) async fn raw(
         &self,
         path: &'static str,
@@ -96,7 +96,7 @@ impl Caller {
     }
 }
 
-/// The first answer of a stream; one that has none yet was let in, which is what is asked here.
+/// Returns the first response of a stream, or `None` if it has not arrived after a moment, since the call was accepted.
 async fn first(answers: &mut tonic::Streaming<Vec<u8>>) -> Result<Option<Vec<u8>>, Status> {
     match tokio::time::timeout(Duration::from_millis(500), answers.message()).await {
         Ok(answer) => answer,

@@ -1,4 +1,4 @@
-//! The server as shipped, on loopback, with a first admin made through the front door.
+//! The released server on loopback, with a first admin created through the API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::{Place, limit};
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
 pub(crate) const ADMIN_PASSWORD: &str = "correct horse battery";
 
-/// A server that runs, and what a test needs to talk to it.
+/// A running server, with what tests need to call it.
 pub(crate) struct TestServer {
     pub(crate) app: Arc<App>,
     pub(crate) address: SocketAddr,
@@ -86,7 +86,7 @@ clients! {
 }
 
 impl Caller {
-    /// The upstream's own client, generation 0.0, through the server.
+    /// Returns the upstream's own client of generation 0.0, connected to the server.
     #[allow(dead_code, reason = "not every test file uses it")]
     pub(crate) fn openshell_v0_0(
         &self,
@@ -97,7 +97,7 @@ impl Caller {
         )
     }
 
-    /// The upstream's own client, generation 0.1, through the server.
+    /// Returns the upstream's own client of generation 0.1, connected to the server.
     #[allow(dead_code, reason = "not every test file uses it")]
     pub(crate) fn openshell_v0_1(
         &self,
@@ -109,7 +109,7 @@ impl Caller {
     }
 }
 
-/// What a test may set before the server starts.
+/// Changes the configuration before the server starts.
 pub(crate) type Tune = fn(&mut Config);
 
 impl TestServer {
@@ -119,7 +119,7 @@ impl TestServer {
         server
     }
 
-    /// Without background jobs: what they do happens when the test says so.
+    /// Starts a server without background jobs. Tests run the jobs themselves.
     pub(crate) async fn start_quiet(place: Place, engine: Engine) -> Self {
         let data = tempfile::tempdir().unwrap();
         let app = build(config(&place, data.path(), |_| {})).await;
@@ -133,7 +133,7 @@ impl TestServer {
         server
     }
 
-    /// Starts on an empty database and makes no admin.
+    /// Starts a server on an empty database, without an admin.
     pub(crate) async fn start_empty(place: Place, engine: Engine, tune: Tune) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = config(&place, data.path(), tune);
@@ -157,17 +157,17 @@ impl TestServer {
         self.with(&session).key("root", pb::Role::Admin).await
     }
 
-    /// Nobody.
+    /// Returns a caller without a credential.
     pub(crate) fn anonymous(&self) -> Caller {
         Caller { channel: self.channel(), bearer: Bearer(None) }
     }
 
-    /// Whoever holds a credential.
+    /// Returns a caller with a credential.
     pub(crate) fn with(&self, token: &str) -> Caller {
         Caller { channel: self.channel(), bearer: Bearer(Some(token.to_owned())) }
     }
 
-    /// The admin's key.
+    /// Returns a caller with the admin's key.
     pub(crate) fn admin(&self) -> Caller {
         self.with(&self.admin_key)
     }
@@ -191,17 +191,17 @@ impl TestServer {
         registered.into_inner().gateway.unwrap()
     }
 
-    /// A second replica on the same database, which PostgreSQL alone takes.
+    /// Starts a second replica on the same database, which must be PostgreSQL.
     pub(crate) async fn replica(&self) -> (Arc<App>, Running) {
         boot(config(&self.place, self.data.path(), |_| {})).await
     }
 
-    /// The configuration of one more replica on the same database.
+    /// Returns the configuration of another replica on the same database.
     pub(crate) fn config(&self, tune: Tune) -> Config {
         config(&self.place, self.data.path(), tune)
     }
 
-    /// Stops, and checks that nothing was left open.
+    /// Stops the server and checks that no stream is left open.
     pub(crate) async fn finish(self) {
         self.app.stop.cancel();
         self.running.stopped().await;
@@ -213,7 +213,7 @@ impl TestServer {
 }
 
 impl Caller {
-    /// A new service principal's key.
+    /// Creates a service principal. Returns its key.
     pub(crate) async fn key(&self, name: &str, role: pb::Role) -> String {
         let request = pb::CreateServicePrincipalRequest {
             name: name.to_owned(),
@@ -238,7 +238,8 @@ impl Caller {
     }
 }
 
-/// The configuration of a test's server: any port, no limit by address or caller, loopback allowed, cheap passwords.
+/// Returns the configuration of a test's server: an unused port, no rate limits by address or caller, loopback allowed,
+/// cheap password hashing.
 pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Config {
     let database = place.url();
     let text = format!(
@@ -262,7 +263,7 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
         "5a".repeat(32),
     );
     let mut config = Config::from_toml(&text).unwrap();
-    // Tests move the clock by hours, which must not make the access data stale before the follower has read it again.
+    // Tests advance the clock by hours. This must not make the access data stale before the follower has read it again.
     config.access.stale_after_seconds = 366 * 24 * 3600;
     config.limits.bcrypt_cost = 4;
     config.limits.address_requests_per_second = 0;
@@ -274,12 +275,13 @@ pub(crate) fn config(place: &Place, data: &std::path::Path, tune: Tune) -> Confi
     config
 }
 
-/// Builds, and neither serves nor works.
+/// Builds a server that neither listens nor runs jobs.
 pub(crate) async fn build(config: Config) -> Arc<App> {
     boot::build(config, Clock::system()).await.unwrap()
 }
 
-/// Builds and serves. Its public address is the one that it listens on; an empty one that a test sets stands for none.
+/// Builds a server and serves. Its public URL is its listen address unless a test sets another one. An empty URL
+/// disables the public URL.
 pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
     let listener = TcpListener::bind(config.server.listen).await.unwrap();
     let listens = || format!("http://{}", listener.local_addr().unwrap());
@@ -291,7 +293,7 @@ pub(crate) async fn boot(mut config: Config) -> (Arc<App>, Running) {
     (app, running)
 }
 
-/// Runs one test against a server of its own.
+/// Runs one test with a server of its own.
 pub(crate) fn run<F: Future<Output = ()>>(
     engine: Engine,
     tune: Tune,
@@ -303,7 +305,7 @@ pub(crate) fn run<F: Future<Output = ()>>(
     });
 }
 
-/// Runs one test against a server of its own that has no background jobs.
+/// Runs one test with a server of its own that has no background jobs.
 pub(crate) fn run_quiet<F: Future<Output = ()>>(
     engine: Engine,
     test: impl FnOnce(TestServer) -> F,
@@ -314,8 +316,8 @@ pub(crate) fn run_quiet<F: Future<Output = ()>>(
     });
 }
 
-/// Makes `name::sqlite` and `name::postgres` of a test that takes a server; after `tuned` comes what is set before it
-/// starts.
+/// Turns each test that takes a server into two tests, `name::sqlite` and `name::postgres`. The function after `tuned`
+/// changes the configuration.
 macro_rules! served {
     (tuned $tune:expr; $($rest:tt)+) => { served!(@ $tune; $($rest)+); };
     (@ $tune:expr; $($(#[$meta:meta])* async fn $name:ident($server:ident: TestServer) $body:block)+) => {
@@ -340,7 +342,7 @@ macro_rules! served {
     ($($rest:tt)+) => { served!(@ |_| {}; $($rest)+); };
 }
 
-/// The reason that a refusal gives to programs.
+/// Returns the machine-readable reason of a refusal.
 pub(crate) fn reason(status: &Status) -> String {
     use tonic_types::StatusExt;
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()

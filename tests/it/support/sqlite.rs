@@ -30,7 +30,7 @@ async fn migrate() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(FILE);
     drop(Db::open(&DbOptions::new(file.to_str().unwrap())).await.unwrap());
-    // Some pages may still be in the write-ahead log: SQLite writes a file that has all of them.
+    // Some pages may still be in the write-ahead log. `VACUUM INTO` writes a file with all pages.
     let copy = folder.path().join("copy.db");
     let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
     conn.batch_execute(&format!("VACUUM INTO '{}'", copy.display())).unwrap();

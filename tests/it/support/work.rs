@@ -1,5 +1,5 @@
-//! Operations begun as a call begins them: past the same check, with the same intent, by `call_write`. The method is one
-//! that has a gateway and names nothing else; what the handler does is the test's.
+//! Operations that are started as calls start them: with the same access check and audit entry, by `call_write`. The
+//! method is one whose message names only a gateway, and the test supplies the handler.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,10 +18,10 @@ use tonic::{Request, Status};
 use super::server::{Caller, TestServer};
 
 const METHOD: &str = "/shoreguard.v1.AccessService/SetGatewayRole";
-/// What the audit log says of it.
+/// Action of the call in the audit log.
 pub(crate) const ACTION: &str = "gateway_role.set";
 
-/// What a test begins.
+/// An operation to start.
 #[derive(Clone, Default)]
 pub(crate) struct Begin {
     pub(crate) key: String,
@@ -47,7 +47,7 @@ impl Begin {
     }
 }
 
-/// Work that a test holds the strings of.
+/// Work that is controlled by a test.
 pub(crate) struct Held {
     pub(crate) id: String,
     pub(crate) running: Running,
@@ -55,20 +55,20 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// The work ends so.
+    /// Ends the work with this result.
     pub(crate) fn finish(self, result: Result<Value, Failure>) {
         self.finish.send(result).unwrap();
     }
 }
 
-/// The caller of an API key or a token.
+/// Authenticates an API key or a token.
 fn caller(app: &App, credential: &str) -> Option<Known> {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {credential}").parse().unwrap());
     app.authn.authenticate(&headers, None, &app.snapshot, None).unwrap()
 }
 
-/// The call that begins an operation, as the layers hand it on.
+/// Builds the call that starts an operation, as the layers pass it to a handler.
 fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
     let (gateway, request_id) = (begin.gateway.clone(), begin.request_id.clone());
     let message = pb::SetGatewayRoleRequest { gateway, request_id, ..Default::default() };
@@ -89,7 +89,7 @@ fn call(app: &App, begin: &Begin) -> Request<pb::SetGatewayRoleRequest> {
     request
 }
 
-/// Begins an operation whose work is `work`; answers as the call does.
+/// Starts an operation with this work. Returns the response of the call.
 pub(crate) async fn start<F, Fut>(
     app: &Arc<App>,
     begin: &Begin,
@@ -107,7 +107,7 @@ where
     Ok(answer.await?.into_inner().operation.unwrap())
 }
 
-/// Begins one whose work the caller does itself.
+/// Starts an operation whose work the test does itself.
 pub(crate) async fn begun(app: &Arc<App>, begin: &Begin) -> Running {
     let asked = begin.clone();
     let (sender, running) = oneshot::channel();
@@ -119,7 +119,7 @@ pub(crate) async fn begun(app: &Arc<App>, begin: &Begin) -> Running {
     running.await.unwrap()
 }
 
-/// Begins one that runs until the test ends it, or until it is told to stop.
+/// Starts an operation that runs until the test ends it or until it is stopped.
 pub(crate) async fn held(app: &Arc<App>, begin: &Begin) -> Result<Held, Status> {
     let (sender, mut running) = mpsc::channel(1);
     let (finish, finished) = oneshot::channel();
@@ -136,7 +136,7 @@ pub(crate) async fn held(app: &Arc<App>, begin: &Begin) -> Result<Held, Status> 
 }
 
 impl TestServer {
-    /// Something to begin on a gateway, by the admin.
+    /// Returns an operation to start on a gateway as the admin.
     pub(crate) fn work(&self, gateway: &str, sandbox: &str) -> Begin {
         Begin {
             key: self.admin_key.clone(),
@@ -146,38 +146,38 @@ impl TestServer {
         }
     }
 
-    /// Begins one that runs until the test ends it.
+    /// Starts an operation that runs until the test ends it.
     pub(crate) async fn held(&self, begin: &Begin) -> Held {
         held(&self.app, begin).await.unwrap()
     }
 
-    /// A gateway that nothing listens at: its work is the test's.
+    /// Registers a gateway on an address where nothing listens, for operations that do not call it.
     pub(crate) async fn nowhere(&self, name: &str) {
         self.gateway(name, ([127, 0, 0, 1], 1).into()).await;
     }
 }
 
 impl Caller {
-    /// One operation.
+    /// Gets an operation.
     pub(crate) async fn operation(&self, id: &str) -> Result<pb::Operation, Status> {
         let get = pb::GetOperationRequest { operation: id.to_owned() };
         Ok(self.operations().get_operation(get).await?.into_inner().operation.unwrap())
     }
 
-    /// One operation, when it has ended.
+    /// Waits until an operation has ended. Returns its last state.
     pub(crate) async fn ended(&self, id: &str) -> pb::Operation {
         let wait = pb::WaitOperationRequest { operation: id.to_owned(), timeout: None };
         let waited = self.operations().wait_operation(wait).await.unwrap();
         waited.into_inner().operation.unwrap()
     }
 
-    /// Asks one to stop.
+    /// Cancels an operation.
     pub(crate) async fn cancel(&self, id: &str) -> Result<pb::Operation, Status> {
         let cancel = pb::CancelOperationRequest { operation: id.to_owned(), ..Default::default() };
         Ok(self.operations().cancel_operation(cancel).await?.into_inner().operation.unwrap())
     }
 
-    /// Entries of the audit log about one thing.
+    /// Returns the audit entries of a resource and an action.
     pub(crate) async fn entries(&self, resource: &str, action: &str) -> Vec<pb::AuditEntry> {
         let list = pb::ListAuditEntriesRequest {
             resource_id: resource.to_owned(),

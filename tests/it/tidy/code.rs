@@ -1,18 +1,18 @@
-//! What the code may say, and where.
+//! Rules for the code: which names may be used where.
 
 use std::collections::BTreeSet;
 
 use super::{Faults, code, read, rust, says};
 
-/// What only some places may say.
+/// Words that only some files may contain.
 struct Ban {
-    /// A word in code, found where no letter stands before it.
+    /// Words in code, matched if no letter, digit or underscore precedes them.
     words: &'static [&'static str],
     /// Folders (`src/db/`), files, or `*` and the end of a path.
     allowed: &'static [&'static str],
-    /// Single files, each with its reason.
+    /// Single files, each with a reason.
     exempt: &'static [(&'static str, &'static str)],
-    /// The rule, and what to do.
+    /// The rule, and how to follow it.
     rule: &'static str,
 }
 
@@ -88,7 +88,7 @@ const BANS: &[Ban] = &[
     },
 ];
 
-/// What resources may use of `rpc`, and which files.
+/// Parts of `rpc` that resources may use, and in which files.
 const RPC_USE: &[(&str, &[&str])] = &[
     ("call::", &["rpc.rs"]),
     ("streams::", &["rpc.rs"]),
@@ -97,7 +97,7 @@ const RPC_USE: &[(&str, &[&str])] = &[
     ("{idempotency, wire}", &["rpc.rs"]),
 ];
 
-/// Another resource's rows, touched past its domain.
+/// Files that use another resource's rows directly, not through its domain.
 const STORE_USE: &[(&str, &str)] = &[
     ("src/resources/auth/domain.rs", "the first admin and the login read the users' own rows"),
     ("src/resources/gateways/unregister.rs", "unregistering counts the bindings that go with it"),
@@ -117,7 +117,7 @@ fn each_thing_is_said_in_its_place() {
     let tests = rust(&["tests", "benches"]);
     for ban in BANS {
         let mut needed = BTreeSet::new();
-        // What is banned everywhere is banned in tests too.
+        // A ban without allowed files also applies to tests.
         let looked_at = source.iter().chain(tests.iter().filter(|_| ban.allowed.is_empty()));
         for file in looked_at.filter(|file| !may(&file.path, ban.allowed)) {
             for (line, text) in file.lines() {
@@ -204,7 +204,7 @@ fn every_dependency_has_a_version() {
     faults.assert_none();
 }
 
-/// What gives a test of the integration tests its time limit.
+/// Functions that give an integration test its time limit.
 const LIMITED: &[&str] = &[
     "a_stalled_upload(",
     "block_on(",
@@ -223,7 +223,7 @@ const LIMITED: &[&str] = &[
     "run_quiet(",
     "scene(",
 ];
-/// Tests without a limit: each with its reason.
+/// Tests without a time limit, each with a reason.
 const UNLIMITED: &[(&str, &str)] = &[
     (
         "tests/it/oidc_provider/process.rs",

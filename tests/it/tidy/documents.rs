@@ -1,11 +1,11 @@
-//! What the documents say, and that it is so.
+//! Rules for the documents: what they name must exist.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use super::{DOCUMENTS, FOLDERS, Faults, read, root, rust, says, texts};
 
-/// Lines of ARCHITECTURE.md, which a newcomer reads in one go.
+/// Maximum number of lines of ARCHITECTURE.md, so that a newcomer can read it in one go.
 const ARCHITECTURE_LINES_MAX: usize = 250;
 
 #[test]
@@ -21,7 +21,7 @@ fn documents_name_what_exists() {
         for (line, text) in document.lines() {
             for quoted in text.split('`').skip(1).step_by(2) {
                 let path = FOLDERS.iter().any(|folder| quoted.starts_with(&format!("{folder}/")));
-                // `tags` is the example of CONTRIBUTING.md.
+                // `tags` is the example in CONTRIBUTING.md.
                 let plain = !quoted.contains(['<', '*', '{', ' ']) && !quoted.contains("tags");
                 if path && plain && !root().join(quoted).exists() {
                     faults.add(&document.path, line, &format!("`{quoted}` does not exist"));

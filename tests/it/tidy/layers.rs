@@ -1,4 +1,4 @@
-//! Imports point down: a module names only modules of the layers below its own.
+//! Imports point down: a module imports only modules of the layers below its own.
 
 use super::{Faults, code, read, rust, says};
 
@@ -48,7 +48,7 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The module of a file, as [`LAYERS`] names it.
+/// Returns the module of a file, as named in [`LAYERS`].
 fn module_of(path: &str) -> &str {
     let path = path.trim_start_matches("src/").trim_end_matches(".rs");
     let depth = if path.starts_with("resources/") { 2 } else { 1 };
@@ -57,13 +57,13 @@ fn module_of(path: &str) -> &str {
     if module == "resources/mod" { "resources" } else { module }
 }
 
-/// The first name of a path.
+/// Returns the first name of a path.
 fn first(path: &str) -> &str {
     let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
     &path[..end]
 }
 
-/// The modules that a path after `crate::` names: of `resources::{a::X, b}` both.
+/// Returns the modules that a path after `crate::` names. For `resources::{a::X, b}`, both are returned.
 fn named(path: &str) -> Vec<String> {
     let top = first(path);
     let Some(rest) = path.strip_prefix("resources::") else { return vec![top.to_owned()] };

@@ -1,5 +1,5 @@
-//! The house rules, as tests: what a reader may rely on without looking. A failure says where, which rule, and what
-//! to do about it. An exemption carries its reason, and one that is no longer needed fails too.
+//! The project's own rules as tests, so that readers can rely on them. A failure shows the place, the rule, and how to
+//! fix it. Every exemption has a reason, and an unnecessary exemption fails as well.
 
 mod audit_names;
 mod code;
@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders whose text is ours.
+/// Folders with Shoreguard's own text.
 const FOLDERS: [&str; 10] = [
     "src",
     "crates",
@@ -52,7 +52,7 @@ impl Text {
     }
 }
 
-/// What is wrong, a line each.
+/// Violations, one per line.
 #[derive(Default)]
 struct Faults(String);
 
@@ -75,7 +75,7 @@ fn read(path: &str) -> Text {
     Text { path: path.to_owned(), text: text.unwrap_or_else(|error| panic!("{path}: {error}")) }
 }
 
-/// Every text file under these folders, by path.
+/// Returns every text file in these folders, sorted by path.
 fn texts(folders: &[&str]) -> Vec<Text> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
@@ -98,7 +98,7 @@ fn rust(folders: &[&str]) -> Vec<Text> {
     texts(folders).into_iter().filter(Text::is_rust).collect()
 }
 
-/// A line without its comment.
+/// Returns a line without its comment.
 fn code(line: &str) -> &str {
     let mut in_text = false;
     let bytes = line.as_bytes();
@@ -112,7 +112,7 @@ fn code(line: &str) -> &str {
     line
 }
 
-/// Whether a line says a word, with no letter before it.
+/// Returns whether a line contains a word that no letter, digit or underscore precedes.
 fn says(line: &str, word: &str) -> bool {
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))

@@ -1,8 +1,8 @@
-//! What may stand inside the macros of tracing: they evaluate their arguments only where somebody listens.
+//! Code in the arguments of tracing macros: the arguments are evaluated only if the level is enabled.
 
 use super::{Faults, Text, code, rust};
 
-/// The macros whose arguments are not evaluated below the level of the log.
+/// The macros whose arguments are not evaluated if their level is disabled.
 const MACROS: [&str; 12] = [
     "trace!",
     "debug!",
@@ -18,7 +18,7 @@ const MACROS: [&str; 12] = [
     "error_span!",
 ];
 
-/// What changes something, waits or returns.
+/// Code that changes something, waits or returns.
 const EFFECTS: [&str; 25] = [
     ".await",
     ")?",
@@ -49,13 +49,13 @@ const EFFECTS: [&str; 25] = [
 
 const RULE: &str = "the arguments of a tracing macro are evaluated only where its level is logged: do it before, in a statement of its own";
 
-/// A call of a macro: the line on which it begins, and what stands between its parentheses, without texts and comments.
+/// A macro call: the line on which it begins, and its arguments without string literals and comments.
 struct Call {
     line: usize,
     arguments: String,
 }
 
-/// Every call of one of [`MACROS`].
+/// Returns every call of one of [`MACROS`].
 fn calls(file: &Text) -> Vec<Call> {
     let lines: Vec<String> = file.lines().map(|(_, line)| without_texts(code(line))).collect();
     let mut found = Vec::new();
@@ -79,7 +79,7 @@ fn starts(line: &str) -> impl Iterator<Item = (usize, &'static str)> {
     })
 }
 
-/// What stands up to the parenthesis that closes the first one.
+/// Returns the text up to the parenthesis that closes the first one.
 fn arguments<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let (mut depth, mut all) = (0_u32, String::new());
     for line in lines {
@@ -99,7 +99,7 @@ fn arguments<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     all
 }
 
-/// A line whose texts are empty. A text that goes on over lines has none of [`MACROS`] in this code base.
+/// Empties the string literals of a line. Literals over several lines contain none of [`MACROS`] in this code base.
 fn without_texts(line: &str) -> String {
     let (mut all, mut in_text, mut escaped) = (String::new(), false, false);
     for c in line.chars() {

@@ -1,4 +1,4 @@
-//! The shape of the tree: files, folders, names.
+//! Rules for the tree: files, folders, names.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use super::{FOLDERS, Faults, read, root, rust, says, texts};
 
-/// Lines of a source file, so that it fits in the head.
+/// Maximum number of lines of a source file, so that it is easy to understand.
 const SOURCE_LINES_MAX: usize = 400;
-/// Lines of a test file.
+/// Maximum number of lines of a test file.
 const TEST_LINES_MAX: usize = 500;
 
 /// File names that every resource may have.
 const RESOURCE_FILES: [&str; 6] =
     ["mod.rs", "rpc.rs", "domain.rs", "store.rs", "tests.rs", "worker.rs"];
 
-/// What a resource has besides, and why.
+/// Other files of resources, each with a reason.
 const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("access_bindings/difference.rs", "what a change of labels does to access"),
     ("access_bindings/effect", "effective roles inside the transaction that changes them"),
@@ -93,7 +93,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Names of the folders in `src/resources`, and whether they serve something.
+/// Returns the names of the folders in `src/resources`, and whether each serves an API.
 fn resources() -> Vec<(String, bool)> {
     let entries = fs::read_dir(root().join("src/resources")).unwrap().map(|entry| entry.unwrap());
     let mut found: Vec<(String, bool)> = entries

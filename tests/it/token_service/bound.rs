@@ -1,4 +1,4 @@
-//! T02 and T03: a token that is bound, at every door.
+//! T02 and T03: tokens that are bound to a gateway, with every method and endpoint.
 
 use shoreguard::access::policy::METHODS;
 use shoreguard::db::Engine;
@@ -22,7 +22,7 @@ served! {
         let bound = sg.with(&token(&sg, "alpha", &key).await);
         assert_eq!(list(&bound, None).await.unwrap(), "alpha");
         assert_eq!(list(&bound, Some("alpha")).await.unwrap(), "alpha");
-        // One that its holder may use, one that it may not see, one that is not there: one answer.
+        // A gateway that the caller may use, one hidden from it, and names that do not exist: all get the same error.
         let mut messages = Vec::new();
         for other in ["beta", "hidden", "nowhere", "ALPHA", "alpha "] {
             let refused = assert_refused!(list(&bound, Some(other)).await, PermissionDenied, "CREDENTIAL_BOUND");
@@ -39,7 +39,7 @@ served! {
 
     async fn t02_a_bound_token_is_refused_by_our_own_api(sg: TestServer) {
         let (alpha, beta) = (gateway(&sg, "alpha").await, gateway(&sg, "beta").await);
-        // An admin's: the role would do for everything.
+        // A token of an admin, whose role would be sufficient for everything.
         let bound = sg.with(&token(&sg, "alpha", &sg.admin_key).await);
         for method in METHODS.iter().filter(|method| method.path != IDENTITY) {
             let refused = bound.raw(method.path, method.streaming, vec![], &[]).await.unwrap_err();
@@ -53,7 +53,7 @@ served! {
         assert!(who.expire_time.is_some() && !who.gateways_cut);
         let unbound = sg.admin().auth().get_current_identity(WHO).await.unwrap().into_inner();
         assert_eq!((unbound.bound_gateway.as_str(), unbound.gateways.len()), ("", 2));
-        // Health is anybody's.
+        // Health is public.
         let mut health = HealthClient::with_interceptor(bound.channel.clone(), bound.bearer.clone());
         health.check(HealthCheckRequest { service: String::new() }).await.unwrap();
         for gateway in [alpha, beta] {
@@ -68,14 +68,14 @@ served! {
         let session = sg.anonymous().auth().login(login).await.unwrap().into_inner();
         let key = key_for(&sg, "ci", &["alpha", "beta"]).await;
         let (of_alpha, of_beta) = (token(&sg, "alpha", &key).await, token(&sg, "beta", &key).await);
-        // Ours, but for what its head says: other kinds, other algorithms, other keys.
+        // Tokens that differ from valid ones only in their header: other types, algorithms and keys.
         let (head, rest) = of_alpha.split_once('.').unwrap();
         let head = String::from_utf8(decode(head)).unwrap();
         let with_head = |from: &str, to: &str| format!("{}.{rest}", encode(&head.replace(from, to)));
         let session_head = session.session_token.split_once('.').unwrap().0;
 
         let table: [(&str, &str, &str, [bool; 5]); 11] = [
-            // own API, alpha, beta, as a key at alpha, as a refresh token at our API
+            // own API, alpha, beta, as a key at alpha, as a refresh token at Shoreguard's API
             ("a session token", &session.session_token, "", [true, true, true, false, false]),
             ("a key", &key, "", [true, true, true, true, false]),
             ("a token of alpha", &of_alpha, "", [false, true, false, false, false]),
@@ -93,7 +93,7 @@ served! {
             let caller = sg.with(given);
             let request = pb::ListSessionsRequest::default();
             let own_answer = match caller.auth().list_sessions(request).await {
-                // A program has no sessions, and is told so: it was let in.
+                // A service principal has no sessions. This reason shows that it was authenticated.
                 Err(status) if reason(&status) == "ROLE_TOO_LOW" => true,
                 answer => answer.is_ok(),
             };
@@ -133,7 +133,7 @@ fn t02_an_authority_that_names_another_gateway_is_refused() {
             for (authority, metadata) in [
                 ("beta.gw.test", None),
                 ("nowhere.gw.test", None),
-                // Metadata that is right does not make up for it, nor the other way round.
+                // The right metadata does not make up for a wrong authority, nor the other way round.
                 ("beta.gw.test", Some("alpha")),
                 ("alpha.gw.test", Some("beta")),
             ] {

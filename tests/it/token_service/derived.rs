@@ -1,4 +1,4 @@
-//! T14: what a token is made from ends, and the token and its live streams with it.
+//! T14: if the origin of a token ends, the token and its live streams end as well.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tonic::{Code, Status, Streaming};
 use super::{by_key, gateway, key_for, list, token};
 use crate::support::server::{Caller, TestServer};
 
-/// A live stream through the proxy, which has said something.
+/// Opens a live stream through the proxy, and reads its first message.
 pub(super) async fn watching(caller: &Caller) -> Streaming<new::SandboxStreamEvent> {
     let request = new::WatchSandboxRequest {
         sandbox: "coder".into(),
@@ -22,7 +22,7 @@ pub(super) async fn watching(caller: &Caller) -> Streaming<new::SandboxStreamEve
     events
 }
 
-/// How a stream ends, soon.
+/// Returns how a stream ends. It must end within ten seconds, usually within one.
 pub(super) async fn end_of(mut events: Streaming<new::SandboxStreamEvent>) -> Status {
     let ended = async {
         loop {
@@ -60,7 +60,7 @@ served! {
         assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
         assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
         assert_eq!(by_key(&sg, "alpha", &key).await.refusal(), (401, "invalid_client".to_owned()));
-        // The same hour, another key, another token.
+        // Another key at the same time gets another token.
         let after = token(&sg, "alpha", &next).await;
         assert_eq!(list(&sg.with(&after), None).await.unwrap(), "alpha");
 
@@ -69,7 +69,7 @@ served! {
         sg.admin().service_principals().delete_service_principal(delete).await.unwrap();
         assert_eq!(end_of(stream).await.code(), Code::Unauthenticated);
         assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
-        // A namesake is another.
+        // A new service principal with the same name is another principal.
         key_for(&sg, "ci", &["alpha"]).await;
         assert_refused!(list(&sg.with(&after), None).await, Unauthenticated, "CREDENTIAL_INVALID");
         alpha.stop().await;
@@ -88,7 +88,7 @@ served! {
         };
         sg.admin().service_principals().rotate_service_principal(request).await.unwrap();
         assert_eq!(list(&before, None).await.unwrap(), "alpha");
-        // The old key gets no token that outlives it.
+        // A token of the old key does not outlive the overlap.
         let during = by_key(&sg, "alpha", &key).await;
         assert!(during.json()["expires_in"].as_u64().unwrap() <= 3600, "{during:?}");
         let during = sg.with(&during.text("access_token"));
@@ -114,7 +114,7 @@ served! {
         assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");
         let who = bound.auth().get_current_identity(pb::GetCurrentIdentityRequest {}).await;
         assert_refused!(who, Unauthenticated, "CREDENTIAL_INVALID");
-        // A namesake is another gateway, whoever asks for it with the old token.
+        // A new gateway with the same name is another gateway, even for a call with the old token.
         sg.gateway("alpha", alpha.addr()).await;
         sg.admin().bind("ci", "alpha", pb::Role::Operator).await;
         assert_refused!(list(&bound, None).await, Unauthenticated, "CREDENTIAL_INVALID");

@@ -1,4 +1,4 @@
-//! T15: the device flow, from both sides.
+//! T15: the device flow, for the device and for the approving user.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ use crate::support::server::TestServer;
 const GRANT: (&str, &str) = ("grant_type", "urn:ietf:params:oauth:grant-type:device_code");
 const ANA: &str = "ana@example.com";
 
-/// Where people may use devices.
+/// Enables the device flow.
 fn people(config: &mut Config) {
     config.token_service.device_flow = true;
 }
 
-/// What the client shows, and what it polls with.
+/// The code that the client shows, the code that it polls with, and the response.
 struct Device {
     shown: String,
     polls: String,
     answer: Answer,
 }
 
-/// What `gateway add` does without a key and without a browser.
+/// Requests a device code, as `gateway add` does without a key and without a browser.
 async fn device(sg: &TestServer, gateway: &str) -> Device {
     let document = discover(sg, gateway).await;
     let endpoint = document["device_authorization_endpoint"].as_str().unwrap();
@@ -41,7 +41,7 @@ async fn device(sg: &TestServer, gateway: &str) -> Device {
     Device { shown: answer.text("user_code"), polls: answer.text("device_code"), answer }
 }
 
-/// One poll, as much later than the one before as it must be.
+/// Polls once, after the minimum interval.
 async fn poll(sg: &TestServer, gateway: &str, device: &Device) -> Answer {
     sg.app.clock.advance(Duration::from_secs(5));
     feed::refresh(&sg.app).await.unwrap();
@@ -66,7 +66,7 @@ async fn decide(
 const APPROVE: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Approve);
 const DENY: Option<pb::DeviceDecision> = Some(pb::DeviceDecision::Deny);
 
-/// Tokens of a device that `session` approves.
+/// Returns the tokens of a device that `session` approves.
 async fn approved(sg: &TestServer, session: &str, gateway: &str) -> Answer {
     let device = device(sg, gateway).await;
     decide(sg, session, &device.shown, APPROVE).await.unwrap();
@@ -108,7 +108,7 @@ served! { tuned people;
         let listed = sessions(&sg, &ana).await;
         assert_eq!((listed.len(), listed[0].gateway.as_str(), listed[0].client_ip.as_str()), (1, "alpha", "127.0.0.1"));
 
-        // It goes on by itself, once with each refresh token, and at its own gateway.
+        // The client refreshes by itself, once per refresh token, at its own gateway.
         sg.app.clock.advance(Duration::from_mins(16));
         feed::refresh(&sg.app).await.unwrap();
         assert_refused!(list(&caller, None).await, Unauthenticated, "CREDENTIAL_INVALID");
@@ -138,7 +138,7 @@ served! { tuned people;
         assert_eq!(poll(&sg, "alpha", &denied).await.refusal(), refused("access_denied"));
         assert_refused!(decide(&sg, &ana, &denied.shown, APPROVE).await, NotFound, "NOT_FOUND");
 
-        // One that was asked for at another gateway, one that nobody made, and one too soon.
+        // A code of another gateway, a made-up code, and a poll that is too early.
         let late = device(&sg, "alpha").await;
         assert_eq!(poll(&sg, "nowhere", &late).await.refusal(), refused("invalid_grant"));
         let made_up = Device { polls: format!("sgd_{}", "A".repeat(43)), ..device(&sg, "alpha").await };
@@ -153,7 +153,7 @@ served! { tuned people;
         assert_refused!(decide(&sg, &fresh, &late.shown, APPROVE).await, NotFound, "NOT_FOUND");
         sg.app.clock.advance(Duration::from_mins(11));
         feed::refresh(&sg.app).await.unwrap();
-        // Past the lease of the worker that runs beside the test.
+        // Expires the lease of the worker that runs beside the test.
         sg.app.db.move_clock(Duration::from_secs(31));
         workers::once(&sg.app, &EXPIRY).await.unwrap().unwrap();
         assert_eq!(dump::table(&sg.app.db, "device_codes").await, "");
@@ -172,7 +172,7 @@ served! { tuned people;
             assert_refused!(decide(&sg, &ana, typed, APPROVE).await, InvalidArgument, "INVALID_FIELD");
         }
         for n in 0..5 {
-            // Looking is trying.
+            // Reading a code counts as a try.
             let refused = decide(&sg, &ana, wrong, if n % 2 == 0 { APPROVE } else { None }).await;
             assert_refused!(refused, NotFound, "NOT_FOUND");
             if n < 4 {
@@ -256,7 +256,7 @@ served! { tuned people;
         assert_eq!(text(&there, "alpha"), text(&nowhere, "nowhere"));
         assert!(there.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
         assert_eq!(there.headers["content-security-policy"], "default-src 'none'; frame-ancestors 'none'");
-        // A link with the code in it does nothing but show the page.
+        // A link with the code only shows the page.
         get(sg.address, &format!("{page}?user_code={}", asking.shown)).await;
         assert_eq!(poll(&sg, "alpha", &asking).await.refusal(), refused("authorization_pending"));
         decide(&sg, &ana, &asking.shown, APPROVE).await.unwrap();
@@ -300,7 +300,7 @@ served! { tuned people;
         sg.with(&ana).auth().revoke_session(revoke).await.unwrap();
         assert_eq!(end_of(stream).await.code(), tonic::Code::Unauthenticated);
         assert_eq!(by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(), refused("invalid_grant"));
-        // The password changed, also between the approval and the poll.
+        // The password is changed, in one case between the approval and the poll.
         let tokens = approved(&sg, &ana, "alpha").await;
         let pending = device(&sg, "alpha").await;
         decide(&sg, &ana, &pending.shown, APPROVE).await.unwrap();
@@ -314,7 +314,7 @@ served! { tuned people;
         assert_eq!(end_of(stream).await.code(), tonic::Code::Unauthenticated);
         assert_eq!(by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.refusal(), refused("invalid_grant"));
         assert_eq!(poll(&sg, "alpha", &pending).await.refusal(), refused("access_denied"));
-        // The login that approved has ended before the poll.
+        // The session that approved ends before the poll.
         let pending = device(&sg, "alpha").await;
         decide(&sg, &ana, &pending.shown, APPROVE).await.unwrap();
         sg.with(&ana).auth().logout(pb::LogoutRequest::default()).await.unwrap();
@@ -327,7 +327,8 @@ served! { tuned people;
         let alpha = gateway(&sg, "alpha").await;
         let ana = sg.user(ANA, pb::Role::Operator).await;
         let tokens = approved(&sg, &ana, "alpha").await;
-        // One of a device at our own API, one of our own API at the token service, a device code as neither.
+        // A device's refresh token at Shoreguard's API, other credentials at the token service, and other codes as a
+        // device code.
         let ours = pb::RefreshSessionRequest { refresh_token: tokens.text("refresh_token") };
         assert_refused!(sg.anonymous().auth().refresh_session(ours).await, Unauthenticated, "CREDENTIAL_INVALID");
         let login = pb::LoginRequest { email: ANA.into(), password: PASSWORD.into() };
@@ -342,7 +343,7 @@ served! { tuned people;
         }
         let with_secret = [GRANT, ("device_code", &pending.polls), CLIENT, ("client_secret", &sg.admin_key)];
         assert_eq!(ask(&sg, "alpha", &with_secret).await.refusal(), refused("invalid_request"));
-        // None of it has ended anything.
+        // None of these attempts has ended the session.
         assert_eq!(by_refresh_token(&sg, "alpha", &tokens.text("refresh_token")).await.status, 200);
         alpha.stop().await;
         sg.finish().await;

@@ -1,4 +1,4 @@
-//! Discovery, and a token for an API key.
+//! Discovery, and tokens for API keys.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ served! {
             assert!(answer.json().get("refresh_token").is_none());
             let token = answer.text("access_token");
             assert!(!token.contains(&key));
-            // Without a word about the gateway, though the key's holder sees two.
+            // The call names no gateway, although the key has access to two.
             assert_eq!(list(&sg.with(&token), None).await.unwrap(), name);
         }
         let entries = audited(&sg, "gateway_token.issue").await;
@@ -62,7 +62,7 @@ served! {
             let nowhere = get(sg.address, &format!("/gateways/nowhere/{endpoint}")).await;
             assert_eq!((there.status, there.body), (nowhere.status, nowhere.body));
         }
-        // Our tokens are to be checked by us alone.
+        // Only Shoreguard itself verifies its tokens.
         assert_eq!(get(sg.address, "/gateways/alpha/jwks.json").await.json(), serde_json::json!({ "keys": [] }));
         assert_eq!(get(sg.address, "/gateways/alpha/authorize").await.status, 501);
         for bad in ["-alpha", "al%20pha", "%C3%A4", &"a".repeat(254)] {
@@ -86,7 +86,8 @@ served! {
             answers.push(answer.body);
         }
         assert_eq!(answers[0], answers[1]);
-        // Who is known and refused is in the log, in the same words for both: the first, and a count of the others.
+        // A refusal of an authenticated caller is in the audit log, with equal entries for both: the first refusal, and
+        // a count of the others.
         let mut entries = audited(&sg, "gateway_token.issue").await;
         while entries.is_empty() {
             entries = audited(&sg, "gateway_token.issue").await;
@@ -124,7 +125,7 @@ served! {
         let secret = ("client_secret", key.as_str());
         let basic = format!("Basic {}", STANDARD.encode(format!("openshell-cli:{key}")));
         let other = format!("Basic {}", STANDARD.encode("openshell-cli:sg_other"));
-        // What a client may say besides is not looked at.
+        // Other parameters of a client are ignored.
         let more = [grant, secret, ("scope", "openid profile"), ("audience", "openshell"), ("x", "y")];
         for good in [&[grant, CLIENT, secret][..], &[grant, secret], &more] {
             assert_eq!(post(sg.address, TOKEN, good, &[]).await.status, 200, "{good:?}");

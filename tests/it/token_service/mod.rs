@@ -1,4 +1,4 @@
-//! The token service as the stock client uses it: discovery, then a token, then calls with it. And as nobody should.
+//! The token service as the stock client uses it: discovery, then a token, then calls with the token; and misuse.
 
 mod bound;
 mod derived;
@@ -13,10 +13,10 @@ use tonic::{Request, Status};
 use crate::support::http::{Answer, get, post};
 use crate::support::server::{Caller, TestServer};
 
-/// What the stock client calls itself.
+/// Client ID of the stock client.
 const CLIENT: (&str, &str) = ("client_id", "openshell-cli");
 
-/// A gateway with sandboxes, registered.
+/// Starts a gateway with sandboxes and registers it.
 async fn gateway(sg: &TestServer, name: &str) -> Simulator {
     let simulator = Simulator::start(SimulatorOptions::plain(Generation::V0_1)).await.unwrap();
     simulator.seed_demo().unwrap();
@@ -24,18 +24,18 @@ async fn gateway(sg: &TestServer, name: &str) -> Simulator {
     simulator
 }
 
-/// The issuer of a gateway, as it is typed on the command line.
+/// Returns the issuer of a gateway, as entered on the command line.
 fn issuer(sg: &TestServer, gateway: &str) -> String {
     format!("http://{}/gateways/{gateway}", sg.address)
 }
 
-/// The path of an endpoint that discovery told, which must be at this server.
+/// Returns the path of an endpoint in the discovery document. The endpoint must be at this server.
 fn path_of(sg: &TestServer, url: &str) -> String {
     let path = url.strip_prefix(&format!("http://{}", sg.address));
     path.unwrap_or_else(|| panic!("{url} is elsewhere")).to_owned()
 }
 
-/// Discovery as the stock client does it: the issuer must be the one that was typed.
+/// Discovers as the stock client does: the issuer must equal the entered one.
 async fn discover(sg: &TestServer, gateway: &str) -> serde_json::Value {
     let issuer = issuer(sg, gateway);
     let path = path_of(sg, &format!("{issuer}/.well-known/openid-configuration"));
@@ -48,13 +48,13 @@ async fn discover(sg: &TestServer, gateway: &str) -> serde_json::Value {
     document
 }
 
-/// A request at the token endpoint that discovery tells.
+/// Sends a request to the token endpoint of the discovery document.
 async fn ask(sg: &TestServer, gateway: &str, form: &[(&str, &str)]) -> Answer {
     let endpoint = discover(sg, gateway).await["token_endpoint"].as_str().unwrap().to_owned();
     post(sg.address, &path_of(sg, &endpoint), form, &[("accept", "application/json")]).await
 }
 
-/// What `gateway add` does with a key in the environment.
+/// Requests a token with a key, as `gateway add` does if the key is in the environment.
 async fn by_key(sg: &TestServer, gateway: &str, key: &str) -> Answer {
     ask(sg, gateway, &[("grant_type", "client_credentials"), CLIENT, ("client_secret", key)]).await
 }
@@ -63,7 +63,7 @@ async fn by_refresh_token(sg: &TestServer, gateway: &str, token: &str) -> Answer
     ask(sg, gateway, &[("grant_type", "refresh_token"), ("refresh_token", token), CLIENT]).await
 }
 
-/// The token of a key, which must get one.
+/// Returns the token for a key.
 async fn token(sg: &TestServer, gateway: &str, key: &str) -> String {
     let answer = by_key(sg, gateway, key).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -71,7 +71,7 @@ async fn token(sg: &TestServer, gateway: &str, key: &str) -> String {
     answer.text("access_token")
 }
 
-/// A proxied call that says nothing of its gateway, or this; the gateway that answered.
+/// Makes a proxied call that names a gateway or none. Returns the gateway that responded.
 async fn list(caller: &Caller, gateway: Option<&str>) -> Result<String, Status> {
     let mut request = Request::new(new::ListSandboxesRequest::default());
     if let Some(gateway) = gateway {
@@ -81,7 +81,7 @@ async fn list(caller: &Caller, gateway: Option<&str>) -> Result<String, Status> 
     Ok(answer.metadata().get("x-shoreguard-gateway").unwrap().to_str().unwrap().to_owned())
 }
 
-/// A service principal that is operator of these gateways and nothing else; its key.
+/// Creates a service principal whose only role is operator on these gateways. Returns its key.
 async fn key_for(sg: &TestServer, name: &str, gateways: &[&str]) -> String {
     let admin = sg.admin();
     let key = admin.key(name, pb::Role::None).await;

@@ -1,4 +1,4 @@
-//! Provider profiles: the built-in ones, with the little that tells them apart, and those that were imported.
+//! Provider profiles: built-in ones, reduced to what distinguishes them, and imported ones.
 
 use std::sync::LazyLock;
 
@@ -12,13 +12,13 @@ use shoreguard_proto::v0_0::openshell::v1::{
     ProviderProfileDiagnostic, ProviderProfileImportItem,
 };
 
-/// Imported profiles of the whole gateway.
+/// Maximum number of imported profiles in the gateway.
 const PROFILES_MAX: usize = 1_000;
 
-/// Profiles of one request.
+/// Maximum number of profiles per request.
 const IMPORT_MAX: usize = 100;
 
-/// Id, category, variable of the credential, host; an empty host for none.
+/// Id, category, environment variable of the credential, host (may be empty).
 type BuiltIn = (&'static str, Category, &'static str, &'static str);
 
 const BUILT_IN: [BuiltIn; 13] = [
@@ -64,7 +64,8 @@ fn built_in((id, category, variable, host): &BuiltIn) -> ProviderProfile {
 }
 
 impl State {
-    /// The profile that a workspace sees under an id: its own, else the platform's, else a built-in one.
+    /// Returns the profile with an id as seen by a workspace: its own, otherwise that of the platform, otherwise a
+    /// built-in one.
     pub(crate) fn profile(&self, workspace: &str, id: &str) -> Option<&ProviderProfile> {
         self.profiles
             .get(&(workspace.to_owned(), id.to_owned()))
@@ -72,14 +73,14 @@ impl State {
             .or_else(|| PROFILES.iter().find(|profile| profile.id == id))
     }
 
-    /// The same, for an answer.
+    /// Returns a copy of that profile, or `NOT_FOUND`.
     pub(crate) fn get_profile(&self, at: &Key) -> Result<ProviderProfile, Status> {
         self.profile(meta::workspace_or_default(&at.0), &at.1)
             .cloned()
             .ok_or_else(|| Status::not_found(format!("provider profile '{}' not found", at.1)))
     }
 
-    /// All that a workspace sees.
+    /// Returns all profiles that a workspace sees.
     pub(crate) fn list_profiles(
         &self,
         workspace: &str,
@@ -91,7 +92,7 @@ impl State {
         Ok(page.cut(PROFILES.iter().chain(imported.map(|(_, profile)| profile)).cloned()))
     }
 
-    /// What is wrong with profiles; nothing if they can be imported.
+    /// Returns the errors in profiles; empty if they can be imported.
     pub(crate) fn lint(
         items: &[ProviderProfileImportItem],
     ) -> Result<Vec<ProviderProfileDiagnostic>, Status> {
@@ -123,7 +124,7 @@ impl State {
         Ok(found)
     }
 
-    /// Imports profiles, all or none, to a workspace or with an empty one to the platform.
+    /// Imports all profiles or none, into a workspace, or into the platform if `workspace` is empty.
     pub(crate) fn import_profiles(
         &mut self,
         workspace: &str,
@@ -147,7 +148,7 @@ impl State {
         Ok((diagnostics, imported))
     }
 
-    /// Replaces an imported profile that is still at the expected version.
+    /// Replaces an imported profile if it still has the expected version.
     pub(crate) fn update_profile(
         &mut self,
         at: &Key,
@@ -182,7 +183,7 @@ impl State {
         Ok((diagnostics, Some(kept.clone())))
     }
 
-    /// Takes an imported profile away; says whether there was one.
+    /// Deletes an imported profile. Returns whether it existed.
     pub(crate) fn delete_profile(&mut self, at: &Key) -> Result<bool, Status> {
         let place = self.profile_place(&at.0)?;
         if PROFILES.iter().any(|profile| profile.id == at.1) {
@@ -191,7 +192,7 @@ impl State {
         Ok(self.profiles.remove(&(place, at.1.clone())).is_some())
     }
 
-    /// Where an imported profile stands: an empty workspace is the platform.
+    /// Returns the workspace of an imported profile; empty for the platform.
     fn profile_place(&self, workspace: &str) -> Result<String, Status> {
         if workspace.is_empty() { Ok(String::new()) } else { self.workspace(workspace) }
     }

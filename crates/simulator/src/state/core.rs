@@ -1,5 +1,4 @@
-//! The lock around the state, and what follows from a change: notices to watchers, and changes that come by
-//! themselves after a while.
+//! The lock around the state, and the effects of a change: notices to watchers, and delayed changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,39 +10,39 @@ use tonic::Status;
 
 use super::{Change, LogLine, PlatformEvent, State, Workspace};
 
-/// Notices that a slow watcher may be behind before it is told that it has missed some.
+/// Maximum number of notices that a watcher may lag behind. Beyond it, notices are lost and the watcher is notified.
 const NOTICES_MAX: usize = 1_024;
 
-/// What watchers of a sandbox are told; the first field is its id.
+/// A notice to the watchers of a sandbox; the first field is the id of the sandbox.
 #[derive(Debug, Clone)]
 pub(crate) enum Notice {
-    /// It has changed.
+    /// The sandbox has changed.
     Changed(String),
-    /// It is gone.
+    /// The sandbox was deleted.
     Gone(String),
-    /// It has logged.
+    /// The sandbox has logged a line.
     Log(String, LogLine),
-    /// Something has happened to it.
+    /// An event of the sandbox.
     Event(String, PlatformEvent),
 }
 
-/// The state, shared by every call.
+/// The state, shared by all calls.
 #[derive(Debug)]
 pub(crate) struct Core {
     state: Mutex<State>,
     notices: broadcast::Sender<Notice>,
-    /// How long a phase lasts that ends by itself.
+    /// Duration of phases that end by themselves.
     ready_after: Duration,
-    /// Every task of the simulator.
+    /// All tasks of the simulator.
     pub(crate) tasks: TaskTracker,
-    /// Counts the commands that run.
+    /// Tracks the running commands.
     pub(crate) commands: TaskTracker,
     /// Cancelled when the simulator stops.
     pub(crate) stop: CancellationToken,
 }
 
 impl Core {
-    /// A gateway with nothing but its default workspace.
+    /// Returns the state of a gateway that contains only the default workspace.
     pub(crate) fn new(ready_after: Duration) -> Arc<Self> {
         let mut state = State::default();
         let default = Workspace::new(super::DEFAULT_WORKSPACE);
@@ -58,18 +57,18 @@ impl Core {
         })
     }
 
-    /// Asks or changes the state, then sends what was noted and starts the clocks.
+    /// Reads or changes the state, then sends the notices and schedules delayed changes.
     pub(crate) fn with<T>(
         self: &Arc<Self>,
         act: impl FnOnce(&mut State) -> Result<T, Status>,
     ) -> Result<T, Status> {
         let (answer, later) = {
-            // A panic under the lock is one call's fault; what it left is still a gateway.
+            // A panic under the lock affects only one call; the state it leaves is still used.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let answer = act(&mut state);
             let later = self.settle(&mut state);
             for notice in state.notices.drain(..) {
-                // Nobody watches: nobody is told.
+                // Fails if there are no watchers.
                 let _ = self.notices.send(notice);
             }
             (answer, later)
@@ -78,7 +77,7 @@ impl Core {
         answer
     }
 
-    /// Makes the changes that are due at once, and gives back the others with their delays.
+    /// Applies the changes without a delay, and returns the others with their delays.
     fn settle(&self, state: &mut State) -> Vec<(Duration, Change)> {
         let mut later = Vec::new();
         while let Some(change) = state.due.pop() {
@@ -92,7 +91,7 @@ impl Core {
         later
     }
 
-    /// Makes changes once their time has come, unless the simulator stops before.
+    /// Applies changes after their delays, unless the simulator stops earlier.
     fn schedule(self: &Arc<Self>, later: Vec<(Duration, Change)>) {
         for (after, change) in later {
             let core = Arc::clone(self);
@@ -113,7 +112,7 @@ impl Core {
         debug_assert!(applied.is_ok(), "a change that does not apply is no error");
     }
 
-    /// What is noted from now on.
+    /// Subscribes to notices.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Notice> {
         self.notices.subscribe()
     }

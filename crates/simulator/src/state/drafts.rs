@@ -1,9 +1,9 @@
-//! Proposals to change a policy: how they come in and what may become of them.
+//! Proposals to change a policy: submission and decisions.
 //!
 //! Invariants
-//! - a proposal is pending, approved or rejected, and nothing else;
-//! - a stored review token ages: a change of the policy leaves it as it is, the next approval that presents it
-//!   fails once and renews it, and only a renewed one is taken.
+//! - a proposal is either pending, approved or rejected;
+//! - a stored review token becomes stale: a change of the policy does not update it; the next approval with it fails
+//!   once and renews it, and only the renewed token is accepted.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,37 @@ use super::verdict::{self, CLEAN, Verdict};
 use super::{ConfigUpdated, Key, Proposal, State, merge};
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{NetworkPolicyRule, setting_value};
 
-/// Proposals of one sandbox.
+/// Maximum number of proposals per sandbox.
 pub(super) const CHUNKS_MAX: usize = 1_000;
 
-/// It waits for a decision.
+/// Waits for a decision.
 pub(super) const PENDING: &str = "pending";
-/// Its rule is in the policy.
+/// The rule was added to the policy.
 pub(super) const APPROVED: &str = "approved";
-/// It was refused, or overtaken.
+/// Refused or superseded.
 pub(super) const REJECTED: &str = "rejected";
 
 const STALE: &str = "proposal inputs changed; evaluation refreshed, refetch and review again";
 const MISMATCH: &str = "review token does not match the fetched proposal; refetch and review again";
 
-/// A proposal as the gateway keeps it.
+/// A stored proposal.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunk {
-    /// The gateway's own id.
+    /// Id assigned by the gateway.
     pub(crate) id: String,
     /// `pending`, `approved` or `rejected`.
     pub(crate) status: &'static str,
     /// The name of the rule in the policy.
     pub(crate) rule_name: String,
-    /// What it would allow.
+    /// The proposed rule.
     pub(crate) rule: NetworkPolicyRule,
-    /// Why.
+    /// Reason for the proposal.
     pub(crate) rationale: String,
     /// `mechanistic` or `agent_authored`.
     pub(crate) stage: &'static str,
-    /// The one that it overtook.
+    /// Id of the proposal that this one superseded.
     pub(crate) supersedes: String,
-    /// How often it was proposed.
+    /// Number of times it was proposed.
     pub(crate) hits: i32,
     /// Milliseconds since 1970.
     pub(crate) created_ms: i64,
@@ -54,34 +54,34 @@ pub(crate) struct Chunk {
     pub(crate) seen_ms: i64,
     /// Milliseconds since 1970; 0 while it waits.
     pub(crate) decided_ms: i64,
-    /// Why it was rejected.
+    /// Reason for the rejection.
     pub(crate) reason: String,
-    /// Counts submissions to the sandbox.
+    /// Number of the last submission to the sandbox that affected it.
     pub(crate) draft_version: u64,
-    /// What was thought of it when it was last judged.
+    /// Result of the last evaluation.
     pub(crate) verdict: Verdict,
 }
 
-/// What became of a submission.
+/// The result of a submission.
 #[derive(Debug, Clone)]
 pub(crate) enum Submitted {
-    /// It is kept, under this id.
+    /// Stored, with this id.
     Kept(String),
-    /// It was refused, and why.
+    /// Refused, with the reason.
     Refused(String),
 }
 
-/// What an approval of many names.
+/// The parameters of a bulk approval.
 #[derive(Debug)]
 pub(crate) struct Approvals {
-    /// Ids and review tokens; none for everything that waits.
+    /// Ids and review tokens; empty for all pending proposals.
     pub(crate) exact: Vec<(String, String)>,
-    /// Also what looks dangerous.
+    /// Includes proposals with security notes.
     pub(crate) include_flagged: bool,
 }
 
 impl Chunk {
-    /// What tells it from others: host, port and program of what it asks for first.
+    /// Returns the subject of the proposal: host, port and program of its first endpoint and binary.
     pub(crate) fn about(&self) -> (String, u32, String) {
         let endpoint = self.rule.endpoints.first();
         (
@@ -101,7 +101,7 @@ impl Chunk {
 }
 
 impl State {
-    /// Takes a proposal in, as from the sandbox's own supervisor.
+    /// Submits a proposal, as the sandbox's supervisor does.
     pub(crate) fn submit(&mut self, at: &Key, proposal: Proposal) -> Result<Submitted, Status> {
         if proposal.rule_name.starts_with(RESERVED_PREFIX) {
             return Ok(Submitted::Refused(format!(
@@ -146,7 +146,7 @@ impl State {
         Ok(Submitted::Kept(id))
     }
 
-    /// Puts a new chunk among those that ask for the same, and gives the id under which it is kept.
+    /// Adds a new proposal next to those with the same subject. Returns the id that it is stored under.
     fn place_chunk(&mut self, at: &Key, chunk: &mut Chunk) -> Result<String, Status> {
         let mechanistic = chunk.stage == "mechanistic";
         let sandbox = self.sandbox(at)?;
@@ -171,7 +171,7 @@ impl State {
         Ok(chunk.id.clone())
     }
 
-    /// Rejects what waits for something that the policy allows by now.
+    /// Rejects pending proposals that the current policy already allows.
     pub(super) fn reject_covered(&mut self, at: &Key) -> Result<(), Status> {
         let sandbox = self.sandbox(at)?;
         let Some(newest) = sandbox.revisions.last() else { return Ok(()) };
@@ -184,7 +184,7 @@ impl State {
         Ok(())
     }
 
-    /// Approves one proposal, if the reviewer has seen what it now stands for.
+    /// Approves one proposal if the reviewer has seen its current state.
     pub(crate) fn approve(
         &mut self,
         at: &Key,
@@ -206,9 +206,9 @@ impl State {
         self.newest(at)
     }
 
-    /// Approves many at once, all judged against the same policy and written as one revision.
+    /// Approves several proposals: all are evaluated against the same policy and written as one revision.
     ///
-    /// Says how many were approved and how many left.
+    /// Returns how many were approved and how many were skipped.
     pub(crate) fn approve_all(
         &mut self,
         at: &Key,
@@ -260,7 +260,7 @@ impl State {
         Ok((self.newest(at)?, count, skipped))
     }
 
-    /// Rejects a proposal. What was approved leaves the policy again.
+    /// Rejects a proposal. If it was approved, its rule is removed from the policy.
     pub(crate) fn reject(&mut self, at: &Key, id: &str, reason: &str) -> Result<(), Status> {
         match self.chunk(at, id)?.status {
             APPROVED => self.withdraw(at, id)?,
@@ -272,7 +272,7 @@ impl State {
         Ok(())
     }
 
-    /// Makes an approved proposal wait again; its rule leaves the policy.
+    /// Resets an approved proposal to pending and removes its rule from the policy.
     pub(crate) fn undo(&mut self, at: &Key, id: &str) -> Result<ConfigUpdated, Status> {
         if self.chunk(at, id)?.status != APPROVED {
             return Err(Status::failed_precondition("draft chunk is not approved"));
@@ -283,7 +283,7 @@ impl State {
         self.newest(at)
     }
 
-    /// Changes what a waiting proposal asks for, and judges it anew.
+    /// Changes the rule of a pending proposal and evaluates it again.
     pub(crate) fn edit(
         &mut self,
         at: &Key,
@@ -303,7 +303,7 @@ impl State {
         Ok(())
     }
 
-    /// Deletes what waits, and says how many they were.
+    /// Deletes pending proposals. Returns how many were deleted.
     pub(crate) fn clear(&mut self, at: &Key) -> Result<u32, Status> {
         let chunks = &mut self.sandbox(at)?.chunks;
         let before = chunks.len();
@@ -324,7 +324,7 @@ impl State {
             .ok_or_else(|| Status::not_found("draft chunk not found"))
     }
 
-    /// Judges a proposal again, and says whether the verdict is another one.
+    /// Evaluates a proposal again. Returns whether the verdict has changed.
     fn refresh(&mut self, at: &Key, id: &str) -> Result<bool, Status> {
         let chunk = self.chunk(at, id)?.clone();
         let verdict = self.judge(at, &chunk.rule_name, &chunk.rule)?;
@@ -356,7 +356,7 @@ impl State {
     }
 }
 
-/// The highest number of a submission; 0 when nothing is kept.
+/// Returns the highest submission number; 0 without proposals.
 pub(crate) fn draft_version(chunks: &[Chunk]) -> u64 {
     chunks.iter().map(|chunk| chunk.draft_version).max().unwrap_or(0)
 }

@@ -1,14 +1,14 @@
-//! Inference routes: which provider and model a workspace asks. Only generation 0.0 has them.
+//! Inference routes: the provider and model of a workspace. Only in generation 0.0.
 
 use tonic::Status;
 
 use super::meta::{self, Meta};
 use super::{Key, State};
 
-/// Routes of the whole gateway.
+/// Maximum number of routes in the gateway.
 const ROUTES_MAX: usize = 1_000;
 
-/// The route of a request that names none.
+/// The route of a request without a route name.
 const DEFAULT_ROUTE: &str = "default";
 
 /// A route.
@@ -16,13 +16,13 @@ const DEFAULT_ROUTE: &str = "default";
 pub(crate) struct Route {
     /// Name and workspace.
     pub(crate) meta: Meta,
-    /// Who is asked.
+    /// Name of the provider.
     pub(crate) provider: String,
-    /// Which model.
+    /// Name of the model.
     pub(crate) model: String,
-    /// How long an answer may take; 0 for the gateway's own limit.
+    /// Timeout of a response; 0 for the gateway's default.
     pub(crate) timeout_secs: u64,
-    /// Counts changes.
+    /// Incremented with each change.
     pub(crate) version: u64,
 }
 
@@ -58,13 +58,13 @@ impl State {
         Ok(route.clone())
     }
 
-    /// One route.
+    /// Returns one route.
     pub(crate) fn get_route(&self, at: &Key) -> Result<Route, Status> {
         let at = self.route_key(at)?;
         self.routes.get(&at).cloned().ok_or_else(|| Status::not_found("inference route not found"))
     }
 
-    /// Takes a route away; says whether there was one.
+    /// Deletes a route. Returns whether it existed.
     pub(crate) fn delete_route(&mut self, at: &Key) -> Result<bool, Status> {
         let at = self.route_key(at)?;
         Ok(self.routes.remove(&at).is_some())

@@ -1,57 +1,57 @@
-//! What a sandbox logs and what happens to it, the newest of it only.
+//! The newest log lines and events of a sandbox.
 
 use std::collections::BTreeMap;
 
 use super::meta::now_ms;
 use super::{Key, Notice, Sandbox, State};
 
-/// Log lines of one sandbox.
+/// Maximum number of log lines per sandbox.
 const LOG_LINES_MAX: usize = 2_000;
 
-/// Platform events of one sandbox.
+/// Maximum number of platform events per sandbox.
 const EVENTS_MAX: usize = 200;
 
-/// One line.
+/// A log line.
 #[derive(Debug, Clone)]
 pub(crate) struct LogLine {
     /// Milliseconds since 1970.
     pub(crate) at_ms: i64,
     /// `ERROR` to `TRACE`, or `OCSF`.
     pub(crate) level: String,
-    /// The part of the program that logged.
+    /// Component that logged.
     pub(crate) target: String,
-    /// What it says.
+    /// Text.
     pub(crate) message: String,
     /// `gateway` or `sandbox`.
     pub(crate) source: String,
-    /// What it says for programs.
+    /// Structured fields.
     pub(crate) fields: BTreeMap<String, String>,
 }
 
-/// One event.
+/// A platform event.
 #[derive(Debug, Clone)]
 pub(crate) struct PlatformEvent {
     /// Milliseconds since 1970.
     pub(crate) at_ms: i64,
-    /// Why, for programs.
+    /// Machine-readable reason.
     pub(crate) reason: String,
-    /// Why, for people.
+    /// Text.
     pub(crate) message: String,
 }
 
-/// Which lines are wanted.
+/// Selects log lines.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LogFilter {
-    /// Not older, in milliseconds since 1970.
+    /// Minimum time, in milliseconds since 1970.
     pub(crate) since_ms: i64,
-    /// From one of these; empty for all.
+    /// Accepted sources; empty for all.
     pub(crate) sources: Vec<String>,
-    /// At least as grave; empty for all.
+    /// Minimum severity; empty for all.
     pub(crate) min_level: String,
 }
 
 impl LogFilter {
-    /// Whether a line is wanted.
+    /// Whether a line matches the filter.
     pub(crate) fn takes(&self, line: &LogLine) -> bool {
         line.at_ms >= self.since_ms
             && (self.sources.is_empty() || self.sources.contains(&line.source))
@@ -61,7 +61,7 @@ impl LogFilter {
     }
 }
 
-/// How grave a level is, the gravest first.
+/// Returns the rank of a severity, the most severe first.
 fn rank(level: &str) -> u8 {
     match level.to_ascii_uppercase().as_str() {
         "ERROR" => 0,
@@ -74,7 +74,7 @@ fn rank(level: &str) -> u8 {
 }
 
 impl Sandbox {
-    /// The last wanted lines, oldest first; 0 for all that are kept.
+    /// Returns the last matching lines, oldest first; `lines` 0 means all.
     pub(crate) fn tail(&self, filter: &LogFilter, lines: u32) -> Vec<LogLine> {
         let wanted: Vec<_> = self.logs.iter().filter(|line| filter.takes(line)).collect();
         let keep = match usize::try_from(lines).unwrap_or(usize::MAX) {
@@ -86,7 +86,7 @@ impl Sandbox {
 }
 
 impl State {
-    /// Adds a line to a sandbox's log.
+    /// Adds a line to the log of a sandbox.
     pub(crate) fn log(&mut self, at: &Key, level: &str, source: &str, message: &str) {
         let target = if level == "OCSF" { "ocsf" } else { "openshell" };
         let line = LogLine {
@@ -105,7 +105,7 @@ impl State {
         self.notices.push(Notice::Log(sandbox.meta.id.clone(), line));
     }
 
-    /// Adds an event of a sandbox.
+    /// Adds a platform event of a sandbox.
     pub(super) fn event(&mut self, at: &Key, reason: &str, message: &str) {
         let event = PlatformEvent {
             at_ms: now_ms(),

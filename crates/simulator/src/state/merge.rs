@@ -1,4 +1,4 @@
-//! Changes of single rules, made to a copy of a policy and written as one revision.
+//! Changes of single rules, applied to a copy of a policy and written as one revision.
 
 use tonic::Status;
 
@@ -7,40 +7,40 @@ use shoreguard_proto::v0_0::openshell::sandbox::v1::{
     L7DenyRule, L7Rule, NetworkEndpoint, NetworkPolicyRule, SandboxPolicy,
 };
 
-/// Changes of one request.
+/// Maximum number of changes per request.
 pub(super) const MERGES_MAX: usize = 256;
 
-/// The endpoints that a change of their rules means. Every part that is set must match.
+/// Selects the endpoints whose rules are changed. Every field that is set must match.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Target {
-    /// The rule's name; empty for any.
+    /// Name of the rule; empty for any.
     pub(crate) rule_name: String,
-    /// The endpoint's host.
+    /// Host of the endpoint.
     pub(crate) host: String,
-    /// The endpoint's ports; empty for any.
+    /// Ports of the endpoint; empty for any.
     pub(crate) ports: Vec<u32>,
-    /// The endpoint's path.
+    /// Path of the endpoint; `None` for any.
     pub(crate) path: Option<String>,
 }
 
-/// One change.
+/// A change of a rule.
 #[derive(Debug, Clone)]
 pub(crate) enum Merge {
-    /// Adds a rule, or adds to the rule of that name.
+    /// Adds a rule, or extends the rule with that name.
     AddRule(String, NetworkPolicyRule),
-    /// Takes a rule away.
+    /// Removes a rule.
     RemoveRule(String),
-    /// Takes the endpoints of a host and port out of a rule, and the rule if it has no other.
+    /// Removes the endpoints with a host and port from a rule, and the rule if no endpoint is left.
     RemoveEndpoint(String, String, u32),
-    /// Adds what is refused.
+    /// Adds deny rules.
     AddDenyRules(Target, Vec<L7DenyRule>),
-    /// Adds what is allowed.
+    /// Adds allow rules.
     AddAllowRules(Target, Vec<L7Rule>),
-    /// Takes a program out of a rule, and the rule if it has no other.
+    /// Removes a program from a rule, and the rule if no program is left.
     RemoveBinary(String, String),
 }
 
-/// Makes all changes or none.
+/// Applies all changes or none.
 pub(super) fn merge(policy: &SandboxPolicy, changes: &[Merge]) -> Result<SandboxPolicy, Status> {
     if changes.len() > MERGES_MAX {
         return Err(Status::invalid_argument(format!("more than {MERGES_MAX} merge operations")));
@@ -71,7 +71,7 @@ pub(super) fn merge(policy: &SandboxPolicy, changes: &[Merge]) -> Result<Sandbox
     Ok(next)
 }
 
-/// Adds a rule, or what is new in it to the rule of that name.
+/// Adds a rule, or adds its new parts to the rule with that name.
 pub(super) fn add_rule(
     policy: &mut SandboxPolicy,
     name: &str,
@@ -104,7 +104,7 @@ pub(super) fn add_rule(
     Ok(())
 }
 
-/// Takes the endpoints of a rule out again, and the rule if nothing is left.
+/// Removes the endpoints of a rule from the policy, and the rule if no endpoint is left.
 pub(super) fn remove_added(policy: &mut SandboxPolicy, name: &str, rule: &NetworkPolicyRule) {
     let Some(kept) = policy.network_policies.get_mut(name) else { return };
     kept.endpoints.retain(|endpoint| !rule.endpoints.contains(endpoint));
@@ -113,7 +113,7 @@ pub(super) fn remove_added(policy: &mut SandboxPolicy, name: &str, rule: &Networ
     }
 }
 
-/// Whether an endpoint speaks for a port.
+/// Whether an endpoint has a port.
 pub(super) fn has_port(endpoint: &NetworkEndpoint, port: u32) -> bool {
     endpoint.port == port || endpoint.ports.contains(&port)
 }
@@ -143,7 +143,7 @@ fn remove_binary(policy: &mut SandboxPolicy, name: &str, path: &str) -> Result<(
     if rule.binaries.len() == before {
         return Err(Status::not_found(format!("rule '{name}' has no binary '{path}'")));
     }
-    // A rule without binaries would hold for every program.
+    // A rule without binaries would apply to every program.
     if rule.binaries.is_empty() {
         policy.network_policies.remove(name);
     }

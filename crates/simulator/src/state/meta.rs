@@ -1,4 +1,4 @@
-//! What every object has in common: ids, names, versions, labels, pages.
+//! Common to all objects: ids, names, versions, labels, pages.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,44 +9,44 @@ use tonic::Status;
 
 use super::DEFAULT_WORKSPACE;
 
-/// The longest name that can be part of a sandbox's address.
+/// Maximum length of a sandbox name, which is part of the sandbox's address.
 pub(super) const SANDBOX_NAME_CHARS_MAX: usize = 19;
 
-/// The longest name of anything else.
+/// Maximum length of all other names.
 pub(super) const NAME_CHARS_MAX: usize = 63;
 
-/// Labels or annotations of one object.
+/// Maximum number of labels or annotations per object.
 pub(super) const LABELS_MAX: usize = 100;
 
-/// A page when the caller asks for no size.
+/// Default page size.
 const PAGE_SIZE: usize = 100;
 
-/// The largest page.
+/// Maximum page size.
 const PAGE_SIZE_MAX: usize = 1_000;
 
 /// The metadata of an object.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Meta {
-    /// The gateway's own id.
+    /// Id assigned by the gateway.
     pub(crate) id: String,
-    /// Unique among its kind in its workspace.
+    /// Unique for its kind of object in its workspace.
     pub(crate) name: String,
-    /// Where it stands; empty for what stands nowhere.
+    /// Workspace of the object; empty if the object is not in a workspace.
     pub(crate) workspace: String,
     /// Milliseconds since 1970.
     pub(crate) created_ms: i64,
-    /// Milliseconds since 1970; 0 while it is not being deleted.
+    /// Milliseconds since 1970; 0 if it is not being deleted.
     pub(crate) deletion_ms: i64,
-    /// Free, and selectable.
+    /// Free-form, can be used in selectors.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Free.
+    /// Free-form.
     pub(crate) annotations: BTreeMap<String, String>,
-    /// Counts every write.
+    /// Incremented with each write.
     pub(crate) resource_version: u64,
 }
 
 impl Meta {
-    /// The metadata of something new.
+    /// Returns the metadata of a new object.
     pub(crate) fn new(workspace: &str, name: &str) -> Self {
         Self {
             id: random_id(),
@@ -58,12 +58,12 @@ impl Meta {
         }
     }
 
-    /// Notes a write.
+    /// Increments the version after a write.
     pub(crate) fn touch(&mut self) {
         self.resource_version += 1;
     }
 
-    /// Refuses a write that was prepared against another version; 0 asks for no check.
+    /// Refuses a write that expects another version; 0 disables the check.
     pub(crate) fn expect(&self, version: u64) -> Result<(), Status> {
         if version == 0 || version == self.resource_version {
             return Ok(());
@@ -74,7 +74,7 @@ impl Meta {
         )))
     }
 
-    /// Whether the labels are those of the selector, `key=value` pairs split by commas.
+    /// Whether the labels match a selector: `key=value` pairs separated by commas.
     pub(crate) fn selected(&self, selector: &str) -> Result<bool, Status> {
         for pair in selector.split(',').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=') else {
@@ -88,17 +88,17 @@ impl Meta {
     }
 }
 
-/// A window of a list.
+/// A section of a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
-    /// Things before it.
+    /// Number of items before the page.
     pub(crate) offset: usize,
-    /// Things in it; 0 for the gateway's own number.
+    /// Number of items; 0 for the default.
     pub(crate) size: usize,
 }
 
 impl Page {
-    /// The page of an offset and a limit.
+    /// Returns the page at an offset.
     pub(crate) fn at(offset: u32, limit: u32) -> Self {
         Self {
             offset: usize::try_from(offset).unwrap_or(usize::MAX),
@@ -106,7 +106,7 @@ impl Page {
         }
     }
 
-    /// The page of a token, which is the offset in digits.
+    /// Returns the page of a token, which is the offset in decimal digits.
     pub(crate) fn of_token(token: &str, size: i32) -> Result<Self, Status> {
         let offset = match token {
             "" => 0,
@@ -117,7 +117,7 @@ impl Page {
         Ok(Self { offset, size })
     }
 
-    /// Cuts the page out, and the token of the one after it, empty when there is none.
+    /// Returns the page, and the token of the next one, which is empty on the last page.
     pub(crate) fn cut<T>(self, all: impl Iterator<Item = T>) -> (Vec<T>, String) {
         let size = if self.size == 0 { PAGE_SIZE } else { self.size.min(PAGE_SIZE_MAX) };
         let mut page: Vec<T> = all.skip(self.offset).take(size + 1).collect();
@@ -129,24 +129,24 @@ impl Page {
     }
 }
 
-/// Milliseconds since 1970.
+/// Current time, in milliseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "a gateway keeps its own time")]
 pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A new id.
+/// Returns a new id.
 pub(crate) fn random_id() -> String {
     uuid::Builder::from_random_bytes(random()).into_uuid().to_string()
 }
 
-/// Sixteen random bytes in hexadecimal digits: a token, or the end of a name.
+/// Returns sixteen random bytes in hexadecimal, for a token or the suffix of a name.
 pub(crate) fn random_hex() -> String {
     hex(&random())
 }
 
-/// Bytes in hexadecimal digits.
+/// Encodes bytes in hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut digits = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -161,12 +161,12 @@ fn random() -> [u8; 16] {
     bytes
 }
 
-/// The workspace that a request means.
+/// Returns the workspace of a request, which may be empty for the default one.
 pub(super) fn workspace_or_default(workspace: &str) -> &str {
     if workspace.is_empty() { DEFAULT_WORKSPACE } else { workspace }
 }
 
-/// Refuses what is not a DNS label of at most `max` characters.
+/// Refuses names that are not a DNS label of at most `max` characters.
 pub(super) fn label(field: &str, name: &str, max: usize) -> Result<(), Status> {
     let shape = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !name.starts_with('-')

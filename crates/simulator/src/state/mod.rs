@@ -1,8 +1,8 @@
-//! What a gateway remembers, whichever generation of the wire asks for it.
+//! The state of a gateway, independent of the wire generation.
 //!
 //! Invariants
-//! - nothing here awaits: a [`Core`] locks the [`State`], changes it, and afterwards sends what was noted;
-//! - policies, rules and specs are kept in the messages of generation 0.0, to which 0.1 is translated;
+//! - this module does not await: a [`Core`] locks the [`State`], changes it, and sends the notices afterwards;
+//! - policies, rules and specs are stored as messages of generation 0.0; those of 0.1 are converted;
 //! - every collection has a limit.
 
 mod catalog;
@@ -51,45 +51,45 @@ pub(super) use self::workspaces::{Member, Workspace};
 
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 
-/// The workspace of a request that names none.
+/// The workspace of a request without a workspace.
 pub(super) const DEFAULT_WORKSPACE: &str = "default";
 
-/// A thing's place: its workspace and its name in it.
+/// The location of an object: its workspace and its name.
 pub(super) type Key = (String, String);
 
-/// Everything that a gateway remembers.
+/// The complete state of a gateway.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// Workspaces by name.
     pub(super) workspaces: BTreeMap<String, Workspace>,
-    /// Sandboxes by place.
+    /// Sandboxes by workspace and name.
     pub(super) sandboxes: BTreeMap<Key, Sandbox>,
-    /// Places of sandboxes by id.
+    /// Workspaces and names of sandboxes, by id.
     pub(super) places: HashMap<String, Key>,
-    /// Providers by place.
+    /// Providers by workspace and name.
     pub(super) providers: BTreeMap<Key, Provider>,
-    /// Profiles that were imported, by workspace (empty for the platform) and id.
+    /// Imported profiles by workspace (empty for the platform) and id.
     pub(super) profiles: BTreeMap<Key, pb::ProviderProfile>,
     /// Exposed services by workspace, sandbox and name.
     pub(super) services: BTreeMap<(String, String, String), Service>,
-    /// Ssh sessions by token.
+    /// SSH sessions by token.
     pub(super) ssh: BTreeMap<String, SshSession>,
-    /// Inference routes by place.
+    /// Inference routes by workspace and name.
     pub(super) routes: BTreeMap<Key, Route>,
-    /// Workload templates by place; only generation 0.1 has them.
+    /// Workload templates by workspace and name; only in generation 0.1.
     pub(super) templates: BTreeMap<Key, Template>,
-    /// The settings of the whole gateway.
+    /// Settings of the gateway.
     pub(super) settings: Settings,
-    /// The revisions of the global policy, oldest first.
+    /// Revisions of the global policy, oldest first.
     pub(super) global: Vec<Revision>,
-    /// Whether the newest of them is in force.
+    /// Whether the newest revision of the global policy is in effect.
     pub(super) global_active: bool,
-    /// What was admitted under a request id, which only generation 0.1 has.
+    /// Requests with an id; only in generation 0.1.
     pub(super) requests: Requests,
-    /// What watchers are told once the lock is released.
+    /// Notices for watchers, sent when the lock is released.
     pub(super) notices: Vec<Notice>,
-    /// What happens by itself, and after how long.
+    /// Changes to be applied after their delays.
     pub(super) due: Vec<Change>,
-    /// What becomes of sandboxes that come up.
+    /// The outcome of starting sandboxes.
     pub(super) settles: Settles,
 }

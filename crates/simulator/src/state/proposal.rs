@@ -1,24 +1,24 @@
-//! What comes from a supervisor: a rule that it would like to see in the policy.
+//! Proposals of a supervisor: rules to add to the policy.
 
 use shoreguard_proto::v0_0::openshell::sandbox::v1::{
     NetworkBinary, NetworkEndpoint, NetworkPolicyRule,
 };
 
-/// What a supervisor proposes.
+/// A proposal of a supervisor.
 #[derive(Debug, Clone)]
 pub struct Proposal {
     /// The name of the rule in the policy.
     pub rule_name: String,
-    /// What it would allow.
+    /// The proposed rule.
     pub rule: NetworkPolicyRule,
-    /// Why.
+    /// Reason for the proposal.
     pub rationale: String,
-    /// Written by the agent itself, rather than gathered from refused connections.
+    /// Written by the agent, rather than derived from refused connections.
     pub agent_authored: bool,
 }
 
 impl Proposal {
-    /// The proposal that refused connections of a program to a host would lead to.
+    /// Returns the proposal that results from refused connections of a program to a host.
     #[must_use]
     pub fn allow(host: &str, port: u32, binary: &str) -> Self {
         let name = format!("allow_{}_{port}", host.replace(['.', '*', '-', ':'], "_"));

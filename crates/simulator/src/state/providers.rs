@@ -1,4 +1,4 @@
-//! Providers: credentials that a workspace lends to its sandboxes. Their values never leave the gateway.
+//! Providers: credentials that a workspace makes available to its sandboxes. Credential values are never returned.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,16 +8,16 @@ use tonic::Status;
 use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
 use super::{Key, Refresh, Sandbox, State};
 
-/// Providers of the whole gateway.
+/// Maximum number of providers in the gateway.
 const PROVIDERS_MAX: usize = 10_000;
 
-/// Providers of one sandbox.
+/// Maximum number of providers per sandbox.
 const ATTACHED_MAX: usize = 20;
 
-/// Stands for every credential in an answer.
+/// Replaces every credential in a response.
 const REDACTED: &str = "REDACTED";
 
-/// Types without a profile that are still taken.
+/// Types without a profile that are accepted.
 const LEGACY: [&str; 4] = ["openai", "anthropic", "generic", "outlook"];
 
 /// A provider.
@@ -31,16 +31,16 @@ pub(crate) struct Provider {
     pub(crate) credentials: BTreeMap<String, String>,
     /// Not secret.
     pub(crate) config: BTreeMap<String, String>,
-    /// When credentials expire, in milliseconds since 1970.
+    /// Expiry of credentials, in milliseconds since 1970.
     pub(crate) expires_ms: BTreeMap<String, i64>,
-    /// Where its profile stands.
+    /// Workspace of its profile.
     pub(crate) profile_workspace: String,
-    /// How its credentials are renewed, by key.
+    /// Renewal of its credentials, by key.
     pub(crate) refreshes: BTreeMap<String, Refresh>,
 }
 
 impl Provider {
-    /// The provider as it may be shown.
+    /// Returns the provider with redacted credentials.
     pub(crate) fn redacted(&self) -> Self {
         let mut shown = self.clone();
         for value in shown.credentials.values_mut() {
@@ -51,7 +51,7 @@ impl Provider {
 }
 
 impl State {
-    /// Keeps a provider.
+    /// Creates a provider.
     pub(crate) fn create_provider(
         &mut self,
         workspace: &str,
@@ -83,7 +83,7 @@ impl State {
         Ok(provider.redacted())
     }
 
-    /// One provider.
+    /// Returns one provider.
     pub(crate) fn provider(&mut self, at: &Key) -> Result<&mut Provider, Status> {
         let workspace = self.workspace(&at.0)?;
         self.providers
@@ -91,7 +91,7 @@ impl State {
             .ok_or_else(|| Status::not_found(format!("provider '{}' not found", at.1)))
     }
 
-    /// The providers of a workspace, or of all.
+    /// Returns the providers of a workspace, or of all workspaces.
     pub(crate) fn list_providers(
         &self,
         workspace: Option<&str>,
@@ -109,7 +109,7 @@ impl State {
         Ok(page.cut(found.into_iter()))
     }
 
-    /// Changes a provider: what is given is set, and a credential without a value goes.
+    /// Updates a provider: given values are set, credentials and config entries with an empty value are removed.
     pub(crate) fn update_provider(
         &mut self,
         workspace: &str,
@@ -131,7 +131,7 @@ impl State {
         Ok(provider.redacted())
     }
 
-    /// Takes a provider away that no sandbox uses; says whether there was one.
+    /// Deletes a provider that is not attached to a sandbox. Returns whether it existed.
     pub(crate) fn delete_provider(&mut self, at: &Key) -> Result<bool, Status> {
         let at = (self.workspace(&at.0)?, at.1.clone());
         let used = self.sandboxes.values().find(|sandbox| {
@@ -146,7 +146,7 @@ impl State {
         Ok(self.providers.remove(&at).is_some())
     }
 
-    /// Lends a provider to a sandbox, or takes it back; says whether that changed anything.
+    /// Attaches a provider to a sandbox, or detaches it. Returns whether that changed anything.
     pub(crate) fn attach(
         &mut self,
         at: &Key,
@@ -173,7 +173,7 @@ impl State {
         Ok((self.sandbox(&at)?.clone(), attached != attach))
     }
 
-    /// The providers of a sandbox.
+    /// Returns the providers of a sandbox.
     pub(crate) fn sandbox_providers(&mut self, at: &Key) -> Result<Vec<Provider>, Status> {
         let sandbox = self.sandbox(at)?.clone();
         let workspace = &sandbox.meta.workspace;
@@ -186,7 +186,7 @@ impl State {
             .collect())
     }
 
-    /// The providers of a sandbox with their versions, in one string that changes with them.
+    /// Returns the names and versions of a sandbox's providers as one string, which changes whenever they do.
     pub(super) fn attached(&self, workspace: &str, providers: &[String]) -> String {
         let mut all = String::new();
         for name in providers {

@@ -1,14 +1,14 @@
-//! How credentials of a provider are renewed. Nothing is asked of anyone: a rotation only moves the times.
+//! Renewal of provider credentials. No external service is called: a rotation only updates the times.
 
 use tonic::Status;
 
 use super::meta::now_ms;
 use super::{Key, State};
 
-/// Renewals of one provider.
+/// Maximum number of renewals per provider.
 const REFRESHES_MAX: usize = 100;
 
-/// How long a renewed credential lasts.
+/// Lifetime of a renewed credential.
 const LIFETIME_MS: i64 = 60 * 60 * 1_000;
 
 /// The renewal of one credential.
@@ -18,9 +18,9 @@ pub(crate) struct Refresh {
     pub(crate) provider: String,
     /// The provider's id.
     pub(crate) provider_id: String,
-    /// Which credential.
+    /// Key of the credential.
     pub(crate) key: String,
-    /// The number of the strategy.
+    /// Number of the strategy in the proto enum.
     pub(crate) strategy: i32,
     /// Milliseconds since 1970; 0 for never.
     pub(crate) expires_ms: i64,
@@ -29,7 +29,7 @@ pub(crate) struct Refresh {
 }
 
 impl State {
-    /// Says how a credential is renewed.
+    /// Configures the renewal of a credential.
     pub(crate) fn configure_refresh(
         &mut self,
         at: &Key,
@@ -68,13 +68,13 @@ impl State {
         Ok(refresh)
     }
 
-    /// The renewals of a provider, or of one of its credentials.
+    /// Returns the renewals of a provider, or of one of its credentials.
     pub(crate) fn refreshes(&mut self, at: &Key, key: &str) -> Result<Vec<Refresh>, Status> {
         let all = self.provider(at)?.refreshes.values();
         Ok(all.filter(|refresh| key.is_empty() || refresh.key == key).cloned().collect())
     }
 
-    /// No longer renews a credential; says whether it was.
+    /// Removes the renewal of a credential. Returns whether it existed.
     pub(crate) fn delete_refresh(&mut self, at: &Key, key: &str) -> Result<bool, Status> {
         Ok(self.provider(at)?.refreshes.remove(key).is_some())
     }

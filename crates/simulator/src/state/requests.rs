@@ -1,8 +1,8 @@
-//! Request ids: generation 0.1 admits a write that carries one once, and answers a repeat from what it remembers.
+//! Request ids: generation 0.1 carries out a write with an id once, and replays the stored response for a repeat.
 //!
 //! Invariants
-//! - each caller has a table of its own, of at most [`ADMISSIONS_MAX`] admissions;
-//! - a confirmed success leaves the table after [`SUCCESS_MS`]; everything else stays, since no status proves that
+//! - each caller has its own table with at most [`ADMISSIONS_MAX`] entries;
+//! - a confirmed success is removed after [`SUCCESS_MS`]; other entries are never removed, since no status proves that
 //!   nothing was done;
 //! - an id is a UUID in its form of 36 characters.
 
@@ -14,30 +14,30 @@ use uuid::Uuid;
 
 use super::meta::now_ms;
 
-/// Admissions of one caller.
+/// Maximum number of entries per caller.
 const ADMISSIONS_MAX: usize = 1_000;
 
-/// How long a confirmed success is kept.
+/// Retention of a confirmed success.
 const SUCCESS_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// The callers that have a table.
+/// Maximum number of callers with a table.
 const CALLERS_MAX: usize = 1_000;
 
-/// The domain of the reasons.
+/// The domain of the error reasons.
 const DOMAIN: &str = "openshell";
 
-/// What every caller was admitted for.
+/// The tables of all callers.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     callers: HashMap<String, BTreeMap<Asked, Admission>>,
-    /// Counts the keys that protected the records; a record of an older key cannot be replayed.
+    /// Number of the current key. Entries that were protected by an older key cannot be replayed.
     key: u64,
 }
 
 /// The method and the id.
 type Asked = (&'static str, Uuid);
 
-/// One admission, by which its outcome is recorded.
+/// Identifies an entry, to record its outcome.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
     caller: String,
@@ -54,25 +54,25 @@ struct Admission {
 
 #[derive(Debug)]
 enum Outcome {
-    /// It runs, it failed, or nobody recorded its end.
+    /// It is running, has failed, or its end was not recorded.
     Open,
-    /// It succeeded with this answer, at this time.
+    /// It succeeded with this response, at this time.
     Confirmed(Vec<u8>, i64),
-    /// Its stream ended with an exit code, at this time; the output is not kept.
+    /// Its stream ended with an exit code, at this time; the output is not stored.
     Ended(i64),
 }
 
-/// What is done with a request that carries an id.
+/// The result of admitting a request with an id.
 #[derive(Debug)]
 pub(crate) enum Admitted {
-    /// It is carried out, and its outcome recorded under the claim.
+    /// It must be carried out, and its outcome recorded with the claim.
     New(Claim),
-    /// It was carried out before, with this answer.
+    /// It was carried out earlier, with this response.
     Before(Vec<u8>),
 }
 
 impl Requests {
-    /// Admits a request of a caller, or says what became of the one that had its id before.
+    /// Admits a request of a caller, or returns the outcome of the earlier request with the same id.
     pub(crate) fn admit(
         &mut self,
         caller: &str,
@@ -101,7 +101,7 @@ impl Requests {
         Ok(Admitted::New(Claim { caller: caller.to_owned(), asked }))
     }
 
-    /// Records the answer of a success.
+    /// Records the response of a success.
     pub(crate) fn confirm(&mut self, claim: &Claim, answer: Vec<u8>) {
         self.record(claim, Outcome::Confirmed(answer, now_ms()));
     }
@@ -118,7 +118,7 @@ impl Requests {
         }
     }
 
-    /// Protects records with another key from now on.
+    /// Changes the key that protects the entries.
     pub(crate) fn change_key(&mut self) {
         self.key += 1;
     }
@@ -132,7 +132,7 @@ impl Admission {
         }
     }
 
-    /// The answer to a repeat.
+    /// Returns the response to a repeated request.
     fn repeated(&self, request: &[u8], key: u64) -> Result<Vec<u8>, Status> {
         if self.key != key {
             let why = "the record of this request_id cannot be replayed";

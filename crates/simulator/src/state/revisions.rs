@@ -1,4 +1,4 @@
-//! Which policy a sandbox has: its revisions, the global policy over them, and every way to change either.
+//! The policy of a sandbox: its revisions, the global policy that overrides them, and all changes to either.
 
 use std::collections::BTreeMap;
 
@@ -13,86 +13,86 @@ use shoreguard_proto::v0_0::openshell::sandbox::v1::{
 };
 use shoreguard_proto::v0_0::openshell::v1::PolicyStatus;
 
-/// Revisions of one sandbox, or of the global policy; the oldest go first.
+/// Maximum number of revisions of a sandbox or of the global policy; the oldest are removed first.
 const REVISIONS_MAX: usize = 1_000;
 
-/// The key under which the global policy is taken away.
+/// The setting key for deleting the global policy.
 const POLICY_KEY: &str = "policy";
 
-/// One policy of a sandbox, as it was written.
+/// A revision of a policy.
 #[derive(Debug, Clone)]
 pub(crate) struct Revision {
-    /// From 1 upwards.
+    /// Version number, starting at 1.
     pub(crate) version: u32,
-    /// What it says.
+    /// The policy.
     pub(crate) policy: SandboxPolicy,
-    /// Its hash.
+    /// Hash of the policy.
     pub(crate) hash: String,
-    /// What became of it in the sandbox.
+    /// Whether the sandbox has loaded it.
     pub(crate) status: PolicyStatus,
     /// Milliseconds since 1970.
     pub(crate) created_ms: i64,
-    /// Milliseconds since 1970; 0 before.
+    /// Milliseconds since 1970; 0 if it was not loaded yet.
     pub(crate) loaded_ms: i64,
-    /// The annotations of the request that wrote it.
+    /// Annotations of the request that created it.
     pub(crate) provenance: BTreeMap<String, String>,
 }
 
-/// What a request changes.
+/// The change of a request.
 #[derive(Debug)]
 pub(crate) enum ConfigChange {
-    /// The whole policy.
+    /// Replaces the policy.
     Policy(SandboxPolicy),
-    /// Single rules.
+    /// Changes single rules.
     Merge(Vec<Merge>),
-    /// One setting; without a value it goes.
+    /// Changes a setting; `None` deletes it.
     Setting(String, Option<SettingValue>),
 }
 
 /// A request to change a policy or a setting.
 #[derive(Debug)]
 pub(crate) struct ConfigUpdate {
-    /// The sandbox, or none for the whole gateway.
+    /// The sandbox; `None` for the whole gateway.
     pub(crate) sandbox: Option<Key>,
-    /// What to change.
+    /// The change.
     pub(crate) change: ConfigChange,
-    /// The sandbox's resource version, or 0.
+    /// Expected resource version of the sandbox, or 0.
     pub(crate) expected: u64,
-    /// Kept with the revision.
+    /// Stored with the revision.
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-/// What has come of it.
+/// The result of a change.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ConfigUpdated {
-    /// The revision that is now the newest.
+    /// Version of the newest revision.
     pub(crate) version: u32,
-    /// Its hash.
+    /// Hash of the newest revision.
     pub(crate) hash: String,
-    /// Of the scope that was written.
+    /// Revision of the settings in the scope that was changed.
     pub(crate) settings_revision: u64,
-    /// Whether something was there to be deleted.
+    /// Whether something was deleted.
     pub(crate) deleted: bool,
-    /// The sandbox's annotations afterwards.
+    /// Annotations of the sandbox after the change.
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-/// What a sandbox runs with.
+/// The effective configuration of a sandbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    /// With the global policy and the providers' rules; none before the sandbox has one.
+    /// The policy, including the global policy and the rules of providers; `None` before the sandbox has a policy.
     pub(crate) policy: Option<SandboxPolicy>,
-    /// The sandbox's own newest revision; 0 before the first.
+    /// Version of the sandbox's newest revision; 0 before the first.
     pub(crate) version: u32,
-    /// Of the policy.
+    /// Hash of the policy.
     pub(crate) hash: String,
-    /// What holds for each key.
+    /// Effective value of each setting.
     pub(crate) settings: BTreeMap<String, EffectiveSetting>,
-    /// Changes with any of it.
+    /// Changes whenever the policy or a setting changes.
     pub(crate) revision: u64,
-    /// The version of the global policy while one is in force.
+    /// Version of the global policy; `None` if none is in effect.
     pub(crate) global_version: Option<u32>,
-    /// Changes with the attached providers.
+    /// Changes whenever the attached providers change.
     pub(crate) provider_revision: u64,
 }
 
@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    /// Refuses a change of a sandbox's policy while the global one is in force.
+    /// Refuses a change of a sandbox's policy while a global policy is in effect.
     pub(super) fn refuse_under_global(&self, what: &str) -> Result<(), Status> {
         if self.global_active {
             return Err(Status::failed_precondition(format!(
@@ -189,7 +189,7 @@ impl State {
         Ok(())
     }
 
-    /// Writes a revision of a sandbox's policy, unless it would be the newest one again.
+    /// Writes a revision of a sandbox's policy, unless it equals the newest one.
     pub(super) fn write(
         &mut self,
         at: &Key,
@@ -215,7 +215,7 @@ impl State {
         Ok(())
     }
 
-    /// Writes revision 1 from the spec, which the gateway does when the configuration is first asked for.
+    /// Writes revision 1 from the spec, as a gateway does when the configuration is first read.
     pub(super) fn ensure_first(&mut self, at: &Key) -> Result<(), Status> {
         let sandbox = self.sandbox(at)?;
         if !sandbox.revisions.is_empty() {
@@ -228,7 +228,8 @@ impl State {
         Ok(())
     }
 
-    /// What the supervisor does once it is connected: it brings a policy if there is none, and loads the newest.
+    /// Simulates a supervisor after it has connected: it sets a policy if the sandbox has none, and loads the newest
+    /// revision.
     pub(crate) fn supervise(&mut self, at: &Key) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
         sandbox.spec.policy.get_or_insert_with(policy::built_in);
@@ -237,7 +238,7 @@ impl State {
         }
     }
 
-    /// The supervisor reports the newest revision as loaded.
+    /// Marks the newest revision as loaded, as reported by the supervisor.
     pub(super) fn load_newest(&mut self, at: &Key) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
         if sandbox.revisions.last().is_some_and(|last| last.status == PolicyStatus::Pending) {
@@ -246,13 +247,14 @@ impl State {
         }
     }
 
-    /// What the next change starts from: the newest revision, without what the gateway adds.
+    /// Returns the policy that the next change is applied to: the newest revision, without generated rules.
     pub(super) fn base(&mut self, at: &Key) -> Result<SandboxPolicy, Status> {
         let sandbox = self.sandbox(at)?;
         Ok(sandbox.revisions.last().map(|last| last.policy.clone()).unwrap_or_default())
     }
 
-    /// A policy as the sandbox would get it: with a rule for each attached provider, where those are switched on.
+    /// Returns the policy as the sandbox gets it: with a rule for each attached provider, if provider rules are
+    /// enabled.
     pub(super) fn effective(
         &mut self,
         at: &Key,
@@ -288,7 +290,7 @@ impl State {
         Ok(policy)
     }
 
-    /// What a sandbox runs with. Writes revision 1 if it is not there yet.
+    /// Returns the configuration of a sandbox. Writes revision 1 if it does not exist yet.
     pub(crate) fn config(&mut self, at: &Key) -> Result<Config, Status> {
         self.ensure_first(at)?;
         let sandbox = self.sandbox(at)?;
@@ -315,7 +317,7 @@ impl State {
         })
     }
 
-    /// A sandbox's newest revision, as an answer.
+    /// Returns a sandbox's newest revision as the result of a change.
     pub(super) fn newest(&mut self, at: &Key) -> Result<ConfigUpdated, Status> {
         let sandbox = self.sandbox(at)?;
         let newest = sandbox.revisions.last();
@@ -328,7 +330,7 @@ impl State {
         })
     }
 
-    /// The revisions of a sandbox, or of the global policy, newest first.
+    /// Returns the revisions of a sandbox, or of the global policy, newest first.
     pub(crate) fn revisions(&mut self, at: Option<&Key>) -> Result<Vec<Revision>, Status> {
         let revisions = match at {
             Some(at) => &self.sandbox(at)?.revisions,
@@ -345,7 +347,7 @@ impl State {
     }
 }
 
-/// The version that was last loaded; 0 before the first.
+/// Returns the version that was loaded last; 0 before the first.
 pub(crate) fn active(revisions: &[Revision]) -> u32 {
     let loaded = |revision: &&Revision| revision.status == PolicyStatus::Loaded;
     revisions.iter().rev().find(loaded).map_or(0, |revision| revision.version)
@@ -380,7 +382,7 @@ fn load_last(revisions: &mut [Revision]) {
     }
 }
 
-/// Eight bytes of a hash.
+/// Returns eight bytes of a hash.
 fn fingerprint(bytes: &[u8]) -> u64 {
     let digest = hex(&Sha256::digest(bytes));
     u64::from_str_radix(&digest[..16], 16).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Sandboxes: made, started, stopped, deleted, with phases that pass by themselves.
+//! Sandboxes: creation, start, stop, deletion, with phases that progress by themselves.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,84 +10,84 @@ use super::revisions::Revision;
 use super::{Chunk, LogLine, Notice, PlatformEvent, Settings, State, policy};
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 
-/// Sandboxes of the whole gateway.
+/// Maximum number of sandboxes in the gateway.
 pub(super) const SANDBOXES_MAX: usize = 10_000;
 
-/// The shortest time that a sandbox is seen while it goes.
+/// Minimum time for which a deleted sandbox is still visible.
 const DELETE_AFTER: Duration = Duration::from_millis(20);
 
-/// The stages of a sandbox's life: those of generation 0.1, which has one more than 0.0.
+/// The phases of a sandbox: those of generation 0.1, which has one more than 0.0.
 pub(crate) use shoreguard_proto::v0_1::openshell::v1::SandboxPhase as Phase;
 
-/// What becomes of a sandbox that is being made or started.
+/// The outcome of creating or starting a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Settles {
-    /// It is ready.
+    /// The sandbox becomes ready.
     #[default]
     Ready,
-    /// It has failed, for this reason.
+    /// The sandbox fails, for this reason.
     Failed(String),
-    /// Its command has ended already, which generation 0.1 alone has a phase for.
+    /// The command of the sandbox completes; only generation 0.1 has a phase for that.
     Completed,
 }
 
-/// A sandbox and all that hangs on it.
+/// A sandbox with its policies, proposals, settings, logs and events.
 #[derive(Debug, Clone)]
 pub(crate) struct Sandbox {
     /// Id, name, versions, labels.
     pub(crate) meta: Meta,
-    /// What was asked for; its policy is the base line of the static sections.
+    /// The requested spec; its policy defines the static sections.
     pub(crate) spec: pb::SandboxSpec,
-    /// Where it is in its life.
+    /// Current phase.
     pub(crate) phase: Phase,
-    /// Why it is there, where there is more to say.
+    /// Reason for the phase; may be empty.
     pub(crate) why: String,
-    /// When it came there, in milliseconds since 1970.
+    /// Start of the phase, in milliseconds since 1970.
     pub(crate) phase_ms: i64,
-    /// Its policies, oldest first.
+    /// Revisions of its policy, oldest first.
     pub(crate) revisions: Vec<Revision>,
-    /// Its proposals, oldest first.
+    /// Proposals, oldest first.
     pub(crate) chunks: Vec<Chunk>,
-    /// When a proposal last came, in milliseconds since 1970.
+    /// Time of the last proposal, in milliseconds since 1970.
     pub(crate) analyzed_ms: i64,
-    /// Its own settings.
+    /// Settings of the sandbox.
     pub(crate) settings: Settings,
-    /// Its newest log lines.
+    /// Newest log lines.
     pub(crate) logs: VecDeque<LogLine>,
-    /// Its newest platform events.
+    /// Newest platform events.
     pub(crate) events: VecDeque<PlatformEvent>,
 }
 
-/// What is asked for when a sandbox is made.
+/// The parameters of a new sandbox.
 #[derive(Debug, Default)]
 pub(crate) struct NewSandbox {
     /// Empty for the default.
     pub(crate) workspace: String,
-    /// Empty for a name of the gateway's choice.
+    /// Empty for a generated name.
     pub(crate) name: String,
     /// Required.
     pub(crate) spec: Option<pb::SandboxSpec>,
-    /// Free, and selectable.
+    /// Free-form, can be used in selectors.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Free.
+    /// Free-form.
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
-/// What happens by itself; the id is a sandbox's.
+/// A change that happens by itself; contains the id of the sandbox.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// Its supervisor has connected.
+    /// The supervisor has connected.
     Ready(String),
-    /// Its processes have ended.
+    /// The processes have ended.
     Stopped(String),
-    /// Its supervisor has loaded the newest policy.
+    /// The supervisor has loaded the newest policy.
     Loaded(String),
-    /// Its record goes.
+    /// The sandbox is removed.
     Gone(String),
 }
 
 impl Change {
-    /// How long it takes.
+    /// Delay of the change.
     pub(super) fn after(&self, ready_after: Duration) -> Duration {
         match self {
             Self::Ready(_) | Self::Stopped(_) | Self::Loaded(_) => ready_after,
@@ -97,7 +97,7 @@ impl Change {
 }
 
 impl State {
-    /// The workspace that a request means, which must exist.
+    /// Returns the workspace of a request, which must exist.
     pub(crate) fn workspace(&self, name: &str) -> Result<String, Status> {
         let name = meta::workspace_or_default(name);
         if self.workspaces.contains_key(name) {
@@ -106,7 +106,7 @@ impl State {
         Err(Status::not_found(format!("workspace '{name}' not found")))
     }
 
-    /// The sandbox of a name.
+    /// Returns a sandbox by workspace and name.
     pub(crate) fn sandbox(&mut self, at: &super::Key) -> Result<&mut Sandbox, Status> {
         let workspace = self.workspace(&at.0)?;
         if at.1.is_empty() {
@@ -117,7 +117,7 @@ impl State {
             .ok_or_else(|| Status::not_found("sandbox not found"))
     }
 
-    /// The place of the sandbox with an id.
+    /// Returns the workspace and name of the sandbox with an id.
     pub(crate) fn place(&self, id: &str) -> Result<super::Key, Status> {
         if id.is_empty() {
             return Err(Status::invalid_argument("sandbox_id is required"));
@@ -125,7 +125,7 @@ impl State {
         self.places.get(id).cloned().ok_or_else(|| Status::not_found("sandbox not found"))
     }
 
-    /// Makes a sandbox, which then becomes ready by itself.
+    /// Creates a sandbox, which becomes ready by itself.
     pub(crate) fn create_sandbox(&mut self, new: NewSandbox) -> Result<Sandbox, Status> {
         let workspace = self.workspace(&new.workspace)?;
         let Some(spec) = new.spec else {
@@ -179,7 +179,7 @@ impl State {
         Ok(answer)
     }
 
-    /// The sandboxes of a workspace, or of all, oldest first.
+    /// Returns the sandboxes of a workspace, or of all workspaces, oldest first.
     pub(crate) fn list_sandboxes(
         &self,
         workspace: Option<&str>,
@@ -199,7 +199,7 @@ impl State {
         Ok((page.into_iter().cloned().collect(), next))
     }
 
-    /// Lets a sandbox go; the record follows later. Gives its id.
+    /// Starts deleting a sandbox, which is removed later. Returns its id.
     pub(crate) fn delete_sandbox(&mut self, at: &super::Key) -> Result<String, Status> {
         let sandbox = self.sandbox(at)?;
         let id = sandbox.meta.id.clone();
@@ -212,7 +212,7 @@ impl State {
         Ok(id)
     }
 
-    /// Stops a sandbox; one that is stopped stays so.
+    /// Stops a sandbox. Does nothing if it is already stopped.
     pub(crate) fn stop_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
         let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
@@ -229,7 +229,7 @@ impl State {
         Ok(self.sandbox(&at)?.clone())
     }
 
-    /// Starts a sandbox that was stopped; one that runs goes on.
+    /// Starts a stopped sandbox. Does nothing if it is running.
     pub(crate) fn start_sandbox(&mut self, at: &super::Key) -> Result<Sandbox, Status> {
         let sandbox = self.sandbox(at)?;
         let (id, at) = (sandbox.meta.id.clone(), sandbox.place());
@@ -251,7 +251,7 @@ impl State {
         Ok(self.sandbox(&at)?.clone())
     }
 
-    /// Makes a change that has come due, if it still applies.
+    /// Applies a change whose delay has passed, if it is still applicable.
     pub(super) fn apply(&mut self, change: &Change) {
         let (Change::Ready(id) | Change::Stopped(id) | Change::Loaded(id) | Change::Gone(id)) =
             change;
@@ -287,7 +287,7 @@ impl State {
         }
     }
 
-    /// Moves a sandbox to a phase.
+    /// Sets the phase of a sandbox.
     pub(crate) fn set_phase(&mut self, at: &super::Key, phase: Phase) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
         sandbox.phase = phase;
@@ -295,14 +295,14 @@ impl State {
         self.changed(at);
     }
 
-    /// Counts a write of a sandbox and tells its watchers.
+    /// Increments the version of a sandbox and notifies its watchers.
     pub(super) fn changed(&mut self, at: &super::Key) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };
         sandbox.meta.touch();
         self.notices.push(Notice::Changed(sandbox.meta.id.clone()));
     }
 
-    /// Takes the record of a sandbox away, and what hangs on it.
+    /// Removes a sandbox with its services and SSH sessions.
     fn forget(&mut self, at: &super::Key) {
         let Some(sandbox) = self.sandboxes.remove(at) else { return };
         self.services.retain(|(workspace, name, _), _| (workspace, name) != (&at.0, &at.1));
@@ -313,19 +313,19 @@ impl State {
 }
 
 impl Sandbox {
-    /// Where it stands.
+    /// The workspace and name of the sandbox.
     pub(crate) fn place(&self) -> super::Key {
         (self.meta.workspace.clone(), self.meta.name.clone())
     }
 
-    /// The environment of a command: the sandbox's own, and over it what comes with the command.
+    /// Returns the environment of a command: that of the sandbox, overridden by that of the command.
     pub(crate) fn environment(&self, over: BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut all = self.spec.environment.clone();
         all.extend(over);
         all
     }
 
-    /// Refuses what only a running sandbox can do.
+    /// Refuses an operation if the sandbox is not running.
     pub(crate) fn running(&self) -> Result<(), Status> {
         if self.phase == Phase::Ready {
             return Ok(());

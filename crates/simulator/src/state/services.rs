@@ -1,11 +1,11 @@
-//! Services: ports of a sandbox with an address of their own.
+//! Services: exposed ports of a sandbox, with their own addresses.
 
 use tonic::Status;
 
 use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
 use super::{Key, State};
 
-/// Services of the whole gateway.
+/// Maximum number of services in the gateway.
 const SERVICES_MAX: usize = 10_000;
 
 /// An exposed port.
@@ -17,31 +17,31 @@ pub(crate) struct Service {
     pub(crate) sandbox_id: String,
     /// The sandbox's name.
     pub(crate) sandbox: String,
-    /// In the sandbox.
+    /// Port in the sandbox.
     pub(crate) port: u32,
-    /// Has an address of its own.
+    /// Whether the service has its own address.
     pub(crate) domain: bool,
-    /// The number of the mode; only generation 0.1 has it.
+    /// Number of the mode in the proto enum; only in generation 0.1.
     pub(crate) authorization: i32,
 }
 
 /// A port to expose.
 #[derive(Debug)]
 pub(crate) struct NewService {
-    /// The sandbox's place.
+    /// Workspace and name of the sandbox.
     pub(crate) at: Key,
-    /// Empty for the sandbox's one service without a name.
+    /// Empty for the only unnamed service of the sandbox.
     pub(crate) name: String,
-    /// In the sandbox.
+    /// Port in the sandbox.
     pub(crate) port: u32,
-    /// Has an address of its own.
+    /// Whether the service has its own address.
     pub(crate) domain: bool,
-    /// The number of the mode; only generation 0.1 has it.
+    /// Number of the mode in the proto enum; only in generation 0.1.
     pub(crate) authorization: i32,
 }
 
 impl Service {
-    /// Its address, on the gateway's own port.
+    /// Returns the URL of the service, on the gateway's port.
     pub(crate) fn url(&self, scheme: &str, port: u16) -> String {
         let name = match self.meta.name.as_str() {
             "" => String::new(),
@@ -53,7 +53,7 @@ impl Service {
 }
 
 impl State {
-    /// Exposes a port, or changes which one a service stands for.
+    /// Exposes a port, or changes the port of a service.
     pub(crate) fn expose(&mut self, new: &NewService) -> Result<Service, Status> {
         if !(1..=65_535).contains(&new.port) {
             return Err(Status::invalid_argument("target_port must be 1..=65535"));
@@ -79,7 +79,7 @@ impl State {
         Ok(service.clone())
     }
 
-    /// One service.
+    /// Returns one service.
     pub(crate) fn get_service(&self, at: &Key, name: &str) -> Result<Service, Status> {
         let workspace = self.workspace(&at.0)?;
         self.services
@@ -88,7 +88,7 @@ impl State {
             .ok_or_else(|| Status::not_found("service not found"))
     }
 
-    /// The services of a sandbox, of a workspace, or of all.
+    /// Returns the services of a sandbox, of a workspace, or of all workspaces.
     pub(crate) fn list_services(
         &self,
         workspace: Option<&str>,
@@ -103,7 +103,7 @@ impl State {
         Ok(page.cut(found.cloned()))
     }
 
-    /// Takes a service away; says whether there was one.
+    /// Deletes a service. Returns whether it existed.
     pub(crate) fn delete_service(&mut self, at: &Key, name: &str) -> Result<bool, Status> {
         let workspace = self.workspace(&at.0)?;
         Ok(self.services.remove(&(workspace, at.1.clone(), name.to_owned())).is_some())

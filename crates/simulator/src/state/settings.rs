@@ -1,4 +1,4 @@
-//! Settings: four keys, of the gateway or of one sandbox, the gateway's first.
+//! Settings: four keys, for the gateway or for one sandbox. Settings of the gateway take precedence.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use shoreguard_proto::v0_0::openshell::sandbox::v1::{
     EffectiveSetting, SettingScope, SettingValue, setting_value,
 };
 
-/// Whether providers add rules of their own.
+/// Whether providers add rules to policies.
 pub(super) const PROVIDERS_V2: &str = "providers_v2_enabled";
 
-/// Who approves proposals: `manual` or `auto`.
+/// How proposals are approved: `manual` or `auto`.
 pub(super) const APPROVAL_MODE: &str = "proposal_approval_mode";
 
-/// The keys, and whether they are true or false rather than text.
+/// The keys, and whether their values are boolean rather than text.
 const KEYS: [(&str, bool); 4] = [
     (PROVIDERS_V2, true),
     ("ocsf_json_enabled", true),
@@ -25,14 +25,14 @@ const KEYS: [(&str, bool); 4] = [
 /// Settings of one scope.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
-    /// What is set.
+    /// The values that are set.
     pub(crate) values: BTreeMap<String, SettingValue>,
-    /// Counts changes.
+    /// Incremented with each change.
     pub(crate) revision: u64,
 }
 
 impl Settings {
-    /// Sets a key, or takes it away. Says whether it took one away.
+    /// Sets or deletes a key. Returns whether a value was deleted.
     pub(super) fn change(
         &mut self,
         key: &str,
@@ -50,7 +50,7 @@ impl Settings {
         Ok(deleted)
     }
 
-    /// Every key, with nothing for one that is not set.
+    /// Returns all keys, with an empty value for those that are not set.
     pub(crate) fn all(&self) -> BTreeMap<String, SettingValue> {
         KEYS.iter()
             .map(|(key, _)| ((*key).to_owned(), self.values.get(*key).cloned().unwrap_or_default()))
@@ -58,7 +58,7 @@ impl Settings {
     }
 }
 
-/// What holds for a sandbox.
+/// Returns the effective settings of a sandbox.
 pub(super) fn effective(global: &Settings, own: &Settings) -> BTreeMap<String, EffectiveSetting> {
     KEYS.iter()
         .map(|(key, _)| {
@@ -72,7 +72,7 @@ pub(super) fn effective(global: &Settings, own: &Settings) -> BTreeMap<String, E
         .collect()
 }
 
-/// Whether a text setting has a value for a sandbox.
+/// Whether a setting has a certain value for a sandbox.
 pub(super) fn is(
     global: &Settings,
     own: &Settings,
@@ -83,7 +83,7 @@ pub(super) fn is(
     value.and_then(|value| value.value.as_ref()) == Some(wanted)
 }
 
-/// Refuses a key that does not exist.
+/// Refuses an unknown key. Returns whether its value is boolean.
 pub(super) fn known(key: &str) -> Result<bool, Status> {
     KEYS.iter()
         .find(|(known, _)| *known == key)

@@ -1,29 +1,29 @@
-//! Ssh sessions: tokens that open one sandbox for a while.
+//! SSH sessions: tokens that give access to one sandbox for a limited time.
 
 use tonic::Status;
 
 use super::meta::{self, now_ms, random_hex};
 use super::{Key, State};
 
-/// Sessions of the whole gateway.
+/// Maximum number of sessions in the gateway.
 const SESSIONS_MAX: usize = 10_000;
 
-/// How long a token opens its sandbox.
+/// Lifetime of a token.
 const SESSION_MS: i64 = 60 * 60 * 1_000;
 
 /// A session.
 #[derive(Debug, Clone)]
 pub(crate) struct SshSession {
-    /// The sandbox that it opens.
+    /// The sandbox that the session gives access to.
     pub(crate) sandbox_id: String,
-    /// Opens it.
+    /// Token of the session.
     pub(crate) token: String,
     /// Milliseconds since 1970.
     pub(crate) expires_ms: i64,
 }
 
 impl State {
-    /// Opens a session to a running sandbox.
+    /// Creates a session for a running sandbox.
     pub(crate) fn create_ssh(&mut self, at: &Key) -> Result<SshSession, Status> {
         let sandbox = self.sandbox(at)?;
         sandbox.running()?;
@@ -36,7 +36,7 @@ impl State {
         Ok(session)
     }
 
-    /// Closes a session; says whether there was one.
+    /// Revokes a session. Returns whether it existed.
     pub(crate) fn revoke_ssh(&mut self, token: &str) -> Result<bool, Status> {
         if token.is_empty() {
             return Err(Status::invalid_argument("token is required"));
@@ -44,7 +44,7 @@ impl State {
         Ok(self.ssh.remove(token).is_some())
     }
 
-    /// Refuses a token that does not open the sandbox.
+    /// Refuses a token that is not valid for the sandbox.
     pub(crate) fn check_ssh(&self, sandbox_id: &str, token: &str) -> Result<(), Status> {
         let token = token.trim();
         if token.is_empty() {
@@ -61,5 +61,5 @@ impl State {
     }
 }
 
-/// What ssh shows of the sandbox's key.
+/// Fingerprint of the sandbox's host key.
 pub(crate) const HOST_KEY: &str = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";

@@ -1,4 +1,4 @@
-//! Workload templates, which only generation 0.1 has; their content is kept as it came.
+//! Workload templates, only in generation 0.1; their content is stored as received.
 
 use tonic::Status;
 
@@ -6,7 +6,7 @@ use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
 use super::{Key, State};
 use shoreguard_proto::v0_1::openshell::v1::SandboxWorkloadTemplateSpec;
 
-/// Templates of the whole gateway.
+/// Maximum number of templates in the gateway.
 const TEMPLATES_MAX: usize = 1_000;
 
 /// A template.
@@ -14,12 +14,12 @@ const TEMPLATES_MAX: usize = 1_000;
 pub(crate) struct Template {
     /// Name, workspace, labels.
     pub(crate) meta: Meta,
-    /// What a sandbox made from it gets.
+    /// Settings of sandboxes that are created from it.
     pub(crate) spec: SandboxWorkloadTemplateSpec,
 }
 
 impl State {
-    /// Keeps a template.
+    /// Creates a template.
     pub(crate) fn create_template(
         &mut self,
         workspace: &str,
@@ -38,7 +38,7 @@ impl State {
         Ok(template)
     }
 
-    /// One template.
+    /// Returns one template.
     pub(crate) fn get_template(&self, at: &Key) -> Result<Template, Status> {
         let workspace = self.workspace(&at.0)?;
         self.templates
@@ -47,7 +47,7 @@ impl State {
             .ok_or_else(|| Status::not_found("template not found"))
     }
 
-    /// The templates of a workspace, or of all.
+    /// Returns the templates of a workspace, or of all workspaces.
     pub(crate) fn list_templates(
         &self,
         workspace: Option<&str>,
@@ -65,7 +65,7 @@ impl State {
         Ok(page.cut(found.into_iter()))
     }
 
-    /// Takes a template away; says whether there was one.
+    /// Deletes a template. Returns whether it existed.
     pub(crate) fn delete_template(&mut self, at: &Key) -> Result<bool, Status> {
         let workspace = self.workspace(&at.0)?;
         Ok(self.templates.remove(&(workspace, at.1.clone())).is_some())

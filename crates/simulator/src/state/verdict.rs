@@ -1,5 +1,4 @@
-//! What is thought of a proposal: the policy that it would lead to, what is dangerous in it, and the token that
-//! says what a reviewer has seen.
+//! Evaluation of a proposal: the resulting policy, its risks, and the token that proves what a reviewer has seen.
 
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -11,38 +10,38 @@ use shoreguard_proto::v0_0::openshell::sandbox::v1::{
     NetworkEndpoint, NetworkPolicyRule, SandboxPolicy,
 };
 
-/// Goes into every token, so that no other program's token is taken for ours.
+/// Part of every token, so that tokens of other evaluators do not match.
 const EVALUATOR: &str = "simulator/1";
 
-/// The verdict that lets a proposal through without a person, where that is switched on.
+/// The validation result with which a proposal is approved automatically, if that is enabled.
 pub(super) const CLEAN: &str = "prover: no new findings";
 
-/// The verdict on a proposal that could not be applied.
+/// The validation result of a proposal that cannot be applied.
 const UNAVAILABLE: &str = "validation unavailable";
 
-/// What is thought of one proposal against one state of the sandbox.
+/// The evaluation of a proposal against one state of the sandbox.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Verdict {
-    /// Shows that the reviewer has seen this.
+    /// Proves that a reviewer has seen this evaluation.
     pub(crate) token: String,
-    /// The effective policy now.
+    /// The current effective policy.
     pub(crate) current: SandboxPolicy,
-    /// Its hash.
+    /// Hash of the current policy.
     pub(crate) current_hash: String,
-    /// The effective policy with the proposal; none where it cannot be applied.
+    /// The effective policy with the proposal; `None` if it cannot be applied.
     pub(crate) candidate: Option<SandboxPolicy>,
-    /// Its hash.
+    /// Hash of the candidate.
     pub(crate) candidate_hash: String,
-    /// What the prover says.
+    /// The result of the prover.
     pub(crate) validation: String,
-    /// What looks dangerous; empty if nothing does.
+    /// Risks of the proposal; empty without risks.
     pub(crate) security_notes: String,
     /// Why it cannot be applied; empty if it can.
     pub(crate) application_error: String,
 }
 
 impl State {
-    /// Judges a proposal against the sandbox as it is now.
+    /// Evaluates a proposal against the current state of the sandbox.
     pub(super) fn judge(
         &mut self,
         at: &Key,
@@ -90,7 +89,7 @@ impl State {
     }
 }
 
-/// Whether a policy allows already all that a proposal asks for.
+/// Whether a policy already allows everything that a proposal requests.
 pub(super) fn covers(policy: &SandboxPolicy, chunk: &Chunk) -> bool {
     policy.network_policies.values().any(|rule| {
         let programs = rule.binaries.is_empty()
@@ -100,7 +99,7 @@ pub(super) fn covers(policy: &SandboxPolicy, chunk: &Chunk) -> bool {
     })
 }
 
-/// The ports of an endpoint, however they are written.
+/// Returns the ports of an endpoint, from either field.
 pub(super) fn ports(endpoint: &NetworkEndpoint) -> Vec<u32> {
     if endpoint.ports.is_empty() { vec![endpoint.port] } else { endpoint.ports.clone() }
 }

@@ -1,4 +1,4 @@
-//! Workspaces and who belongs to them.
+//! Workspaces and their members.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,10 @@ use tonic::Status;
 use super::meta::{self, Meta, NAME_CHARS_MAX, Page};
 use super::{DEFAULT_WORKSPACE, State};
 
-/// Workspaces of the gateway.
+/// Maximum number of workspaces.
 const WORKSPACES_MAX: usize = 1_000;
 
-/// Members of one workspace.
+/// Maximum number of members per workspace.
 const MEMBERS_MAX: usize = 1_000;
 
 /// A workspace.
@@ -18,30 +18,30 @@ const MEMBERS_MAX: usize = 1_000;
 pub(crate) struct Workspace {
     /// Id, name, labels.
     pub(crate) meta: Meta,
-    /// By subject.
+    /// Members, by subject.
     pub(crate) members: BTreeMap<String, Member>,
 }
 
-/// Who belongs to a workspace.
+/// A member of a workspace.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
     /// Id and times.
     pub(crate) meta: Meta,
-    /// As the identity provider names them.
+    /// Subject from the identity provider.
     pub(crate) subject: String,
-    /// The number of the role.
+    /// Number of the role in the proto enum.
     pub(crate) role: i32,
 }
 
 impl Workspace {
-    /// An empty workspace.
+    /// Returns a workspace without members.
     pub(super) fn new(name: &str) -> Self {
         Self { meta: Meta::new("", name), members: BTreeMap::new() }
     }
 }
 
 impl State {
-    /// Makes a workspace.
+    /// Creates a workspace.
     pub(crate) fn create_workspace(
         &mut self,
         name: &str,
@@ -59,7 +59,7 @@ impl State {
         Ok(workspace)
     }
 
-    /// The workspace of a name.
+    /// Returns a workspace by name.
     pub(crate) fn get_workspace(&mut self, name: &str) -> Result<&mut Workspace, Status> {
         let name = self.workspace(name)?;
         self.workspaces
@@ -67,7 +67,7 @@ impl State {
             .ok_or_else(|| Status::not_found(format!("workspace '{name}' not found")))
     }
 
-    /// The workspaces that a selector takes, by name.
+    /// Returns the workspaces that match a selector, sorted by name.
     pub(crate) fn list_workspaces(
         &self,
         selector: &str,
@@ -82,7 +82,7 @@ impl State {
         Ok(page.cut(found.into_iter()))
     }
 
-    /// Deletes an empty workspace; says whether there was one.
+    /// Deletes an empty workspace. Returns whether it existed.
     pub(crate) fn delete_workspace(&mut self, name: &str) -> Result<bool, Status> {
         if name == DEFAULT_WORKSPACE {
             return Err(Status::failed_precondition("the default workspace cannot be deleted"));

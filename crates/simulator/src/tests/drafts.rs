@@ -1,4 +1,4 @@
-//! Proposals: who may be approved with which token, and what becomes of the others.
+//! Proposals: approval with review tokens, and the effects on other proposals.
 
 use tonic::Code;
 use tonic::transport::Channel;

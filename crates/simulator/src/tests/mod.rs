@@ -1,4 +1,4 @@
-//! The simulator through the front door: a real client on loopback, in both generations.
+//! Tests of the simulator over the network: a real client on loopback, in both generations.
 
 mod drafts;
 mod policy;
@@ -33,7 +33,7 @@ async fn new_gateway() -> (Simulator, NewClient<Channel>) {
     (simulator, NewClient::new(channel))
 }
 
-/// Makes a sandbox, and gives its id.
+/// Creates a sandbox and returns its id.
 async fn old_sandbox(client: &mut OldClient<Channel>, name: &str) -> String {
     let ask = old::CreateSandboxRequest {
         name: name.to_owned(),

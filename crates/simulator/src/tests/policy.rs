@@ -1,4 +1,4 @@
-//! Policies and settings: what may change, and what comes of it.
+//! Policies and settings: permitted changes and their effects.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Request ids of generation 0.1: what is admitted, replayed, and never forgotten.
+//! Request ids of generation 0.1: admission, replay, and entries that are never removed.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -14,7 +14,7 @@ fn delete(request_id: String) -> new::DeleteSandboxRequest {
     new::DeleteSandboxRequest { name, request_id, ..Default::default() }
 }
 
-/// The code of a refusal and its reason for programs.
+/// Returns the code and the machine-readable reason of a refusal.
 fn said(status: &Status) -> (Code, String) {
     let info = status.get_details_error_info();
     (status.code(), info.map(|info| info.reason).unwrap_or_default())

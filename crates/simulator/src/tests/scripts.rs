@@ -1,4 +1,4 @@
-//! Callers that are refused, and a gateway that misbehaves as it is told.
+//! Refused callers, and scripted failures.
 
 use std::time::Duration;
 

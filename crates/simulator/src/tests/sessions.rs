@@ -1,4 +1,4 @@
-//! The life of a sandbox, and what goes on in it.
+//! The phases of a sandbox, and sessions in it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,7 +90,7 @@ async fn names_and_specs_are_checked() {
     simulator.stop().await;
 }
 
-/// Runs a command and gives what it wrote and how it ended.
+/// Runs a command. Returns its stdout, stderr and exit code.
 async fn exec(
     client: &mut OldClient<tonic::transport::Channel>,
     ask: old::ExecSandboxRequest,

@@ -1,4 +1,4 @@
-//! Callers that their certificates name.
+//! Callers that are identified by client certificates.
 
 use std::sync::Arc;
 

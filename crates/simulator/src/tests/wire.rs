@@ -1,4 +1,5 @@
-//! What the adapters rely on: both descriptor sets guard every method, and messages can be read across.
+//! Assumptions of the adapters: both descriptor sets have rules for every method, and messages can be decoded across
+//! generations.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +28,7 @@ fn every_method_carries_its_guard() {
     assert_eq!(reserved(Generation::V0_1).len(), 20);
 }
 
-/// The only message whose fields have changed their types without changing their numbers.
+/// The only message in which fields changed their types but kept their numbers.
 const SET_BY_HAND: &str = "openshell.sandbox.v1.NetworkEndpoint";
 
 fn compare(old: &MessageDescriptor, new: &MessageDescriptor, seen: &mut BTreeSet<String>) {

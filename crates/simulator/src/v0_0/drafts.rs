@@ -1,4 +1,4 @@
-//! Proposals and what people decide about them.
+//! Proposals and decisions about them.
 
 use tonic::Status;
 
@@ -24,7 +24,7 @@ pub(super) fn get(
     })
 }
 
-/// The proposals of a status; all for none.
+/// Returns the proposals with a status; all if `status` is empty.
 pub(crate) fn wanted<'a>(sandbox: &'a Sandbox, status: &'a str) -> impl Iterator<Item = &'a Chunk> {
     sandbox.chunks.iter().filter(move |chunk| status.is_empty() || chunk.status == status)
 }
@@ -100,7 +100,7 @@ pub(super) fn history(
     Ok(pb::GetDraftHistoryResponse { entries })
 }
 
-/// The history is made up from what the proposals are now: it is no log.
+/// Builds the history from the current state of the proposals: there is no log of past events.
 pub(crate) fn entries(sandbox: &Sandbox) -> Vec<pb::DraftHistoryEntry> {
     let mut entries = Vec::new();
     for chunk in &sandbox.chunks {

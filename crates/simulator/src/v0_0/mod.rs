@@ -1,6 +1,6 @@
-//! Generation 0.0 of the wire.
+//! Generation 0.0 of the API.
 //!
-//! A sandbox is named by name and workspace, or by id where its processes are meant.
+//! A sandbox is identified by name and workspace, or by id in requests about its processes.
 
 pub(super) mod drafts;
 mod inference;
@@ -23,7 +23,7 @@ use shoreguard_proto::v0_0::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_0::openshell::v1 as pb;
 use shoreguard_proto::v0_0::openshell::v1::open_shell_server::{OpenShell, OpenShellServer};
 
-/// The gateway, as generation 0.0 sees it.
+/// The gateway with the API of generation 0.0.
 #[derive(Debug, Clone)]
 pub(super) struct V00(Gateway);
 
@@ -35,7 +35,7 @@ impl std::ops::Deref for V00 {
     }
 }
 
-/// The services of a gateway.
+/// Returns the services of a gateway.
 pub(super) fn routes(gateway: Gateway) -> Routes {
     let gateway = V00(gateway);
     let shell = OpenShellServer::new(gateway.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);

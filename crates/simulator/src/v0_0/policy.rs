@@ -55,17 +55,17 @@ pub(super) fn update(
     })
 }
 
-/// The part of a request that is about a setting.
+/// The part of a request that changes a setting.
 pub(crate) struct Setting {
-    /// Empty for none.
+    /// Empty if the request does not change a setting.
     pub(crate) key: String,
-    /// What to set it to.
+    /// The new value.
     pub(crate) value: Option<sb::SettingValue>,
-    /// Takes it away instead.
+    /// Deletes the setting instead.
     pub(crate) delete: bool,
 }
 
-/// The one thing that a request changes.
+/// Returns the change of a request, which must be exactly one.
 pub(crate) fn change(
     policy: Option<sb::SandboxPolicy>,
     merges: Vec<Merge>,
@@ -123,14 +123,14 @@ pub(super) fn status(
     })
 }
 
-/// A revision by its version, or the newest for version 0; the newest stands first.
+/// Returns the revision with a version, or the newest for version 0. `all` must be sorted, newest first.
 pub(crate) fn pick(all: &[Revision], version: u32) -> Answer<&Revision> {
     all.iter()
         .find(|revision| version == 0 || revision.version == version)
         .ok_or_else(|| Status::not_found("policy revision not found"))
 }
 
-/// The version that was last loaded, among revisions of which the newest stands first.
+/// Returns the version that was loaded last. `all` must be sorted, newest first.
 pub(crate) fn newest_active(all: &[Revision]) -> u32 {
     all.iter()
         .map(|revision| active(std::slice::from_ref(revision)))

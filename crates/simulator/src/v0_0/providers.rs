@@ -1,4 +1,4 @@
-//! Providers, their profiles, and how their credentials are renewed.
+//! Providers, their profiles, and the renewal of their credentials.
 
 use tonic::Status;
 
@@ -9,7 +9,7 @@ use shoreguard_proto::v0_0::openshell::v1 as pb;
 
 type Answer<T> = Result<T, Status>;
 
-/// A provider as it was sent.
+/// Converts a provider of a request.
 fn given(provider: dm::Provider) -> Provider {
     let meta = provider.metadata.unwrap_or_default();
     Provider {

@@ -1,4 +1,4 @@
-//! What the state holds, in the messages of generation 0.0.
+//! Converts the state to messages of generation 0.0.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

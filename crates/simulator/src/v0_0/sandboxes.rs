@@ -1,4 +1,4 @@
-//! Sandboxes, what they borrow and what they expose.
+//! Sandboxes with their providers and services.
 
 use tonic::Status;
 

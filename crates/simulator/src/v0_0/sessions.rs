@@ -1,4 +1,4 @@
-//! What goes on in a sandbox: commands, ssh, forwarded ports, logs, and watching it.
+//! Sessions in a sandbox: commands, SSH, forwarded ports, logs, and watch streams.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(super) fn logs(
     })
 }
 
-/// Refuses a sandbox that does not run.
+/// Refuses a sandbox that is not running.
 fn running(gateway: &V00, id: &str) -> Result<(), Status> {
     gateway.core.with(|state| {
         let at = state.place(id)?;
@@ -148,7 +148,7 @@ pub(super) async fn forward(
         None => return Err(Status::invalid_argument("target is required")),
     }
     running(gateway, &init.sandbox_id)?;
-    // A token opens a port of the sandbox as it opens its ssh.
+    // A session token gives access to ports of the sandbox as well as to SSH.
     gateway.core.with(|state| state.check_ssh(&init.sandbox_id, &init.authorization_token))?;
     if stalled {
         return Ok(streams::unread(&gateway.core, frames));

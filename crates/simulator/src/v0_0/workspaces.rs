@@ -35,7 +35,7 @@ pub(super) fn info(
     })
 }
 
-/// The first release that has `GetCurrentUser`.
+/// The first release with `GetCurrentUser`.
 const CURRENT_USER_SINCE: Version = Version(0, 0, 95);
 
 pub(super) fn current_user(

@@ -1,4 +1,4 @@
-//! Proposals and what people decide about them.
+//! Proposals and decisions about them.
 
 use tonic::Status;
 

@@ -1,7 +1,7 @@
-//! Generation 0.1 of the wire.
+//! Generation 0.1 of the API.
 //!
-//! A sandbox is always named by name and workspace; lists have tokens, writes have request ids, and deletions have
-//! outcomes.
+//! A sandbox is always identified by name and workspace; lists have page tokens, writes have request ids, and deletions
+//! have outcomes.
 
 mod drafts;
 mod policy;
@@ -21,7 +21,7 @@ use shoreguard_proto::v0_1::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 use shoreguard_proto::v0_1::openshell::v1::open_shell_server::{OpenShell, OpenShellServer};
 
-/// The gateway, as generation 0.1 sees it.
+/// The gateway with the API of generation 0.1.
 #[derive(Debug, Clone)]
 pub(super) struct V01(Gateway);
 
@@ -34,7 +34,7 @@ impl std::ops::Deref for V01 {
 }
 
 impl V01 {
-    /// Remembers the answer of a write under its request id.
+    /// Stores the response of a write for its request id.
     fn once<Q: prost::Message, A: prost::Message + Default>(
         &self,
         method: &'static str,
@@ -46,7 +46,7 @@ impl V01 {
     }
 }
 
-/// The services of a gateway.
+/// Returns the services of a gateway.
 pub(super) fn routes(gateway: Gateway) -> Routes {
     let shell = OpenShellServer::new(V01(gateway)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     Routes::new(shell)

@@ -1,4 +1,4 @@
-//! Providers, their profiles, and how their credentials are renewed.
+//! Providers, their profiles, and the renewal of their credentials.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use shoreguard_proto::v0_1::openshell::v1 as pb;
 
 type Answer<T> = Result<T, Status>;
 
-/// A provider as it was sent.
+/// Converts a provider of a request.
 fn given(provider: dm::Provider) -> Provider {
     let meta = provider.metadata.unwrap_or_default();
     Provider {

@@ -1,7 +1,8 @@
-//! What the state holds, in the messages of generation 0.1.
+//! Converts the state to messages of generation 0.1.
 //!
-//! What has kept its type has kept its number, so a message of one generation can be read as the other's; what
-//! has changed its type has a new number and is set here. The endpoints of policies are the one exception.
+//! Fields that kept their type also kept their number, so a message of one generation can be decoded as that of the
+//! other; fields that changed their type have new numbers and are set here. The only exception is the endpoints of
+//! policies.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use shoreguard_proto::v0_1::openshell::datamodel::v1 as dm;
 use shoreguard_proto::v0_1::openshell::sandbox::v1 as sb;
 use shoreguard_proto::v0_1::openshell::v1 as pb;
 
-/// Reads a message as the other generation's. Only for messages without endpoints.
+/// Decodes a message as the message of the other generation. Only for messages without endpoints.
 pub(super) fn recast<A: Message, B: Message + Default>(message: &A) -> B {
     B::decode(message.encode_to_vec().as_slice()).expect("equal numbers have equal types")
 }
@@ -28,13 +29,13 @@ const TLS: [&str; 4] = ["", "skip", "terminate", "passthrough"];
 const ENFORCEMENT: [&str; 3] = ["", "enforce", "audit"];
 const ACCESS: [&str; 4] = ["", "read-only", "read-write", "full"];
 
-/// The number of a word; 0 for one that has none.
+/// Returns the enum number of a word; 0 for an unknown word.
 fn number(words: &[&str], word: &str) -> i32 {
     let at = words.iter().position(|known| *known == word);
     at.and_then(|at| i32::try_from(at).ok()).unwrap_or_default()
 }
 
-/// The word of a number; empty for one that has none.
+/// Returns the word of an enum number; empty for an unknown number.
 fn word(words: &[&str], number: i32) -> String {
     let at = usize::try_from(number).ok();
     at.and_then(|at| words.get(at)).copied().unwrap_or_default().to_owned()

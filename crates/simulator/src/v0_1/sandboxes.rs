@@ -1,4 +1,4 @@
-//! Sandboxes, what they borrow and what they expose.
+//! Sandboxes with their providers and services.
 
 use std::collections::BTreeMap;
 
@@ -140,7 +140,7 @@ pub(super) fn detach(
     Ok(pb::DetachSandboxProviderResponse { sandbox, detached, receipt: None })
 }
 
-/// An attached provider is ready as soon as its sandbox is.
+/// Reports an attached provider as ready if its sandbox is ready.
 pub(super) fn provider_status(
     gateway: &V01,
     ask: pb::GetSandboxProviderStatusRequest,

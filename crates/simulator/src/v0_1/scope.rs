@@ -1,4 +1,4 @@
-//! What generation 0.1 says otherwise: workspaces, times, outcomes.
+//! Conversions that only generation 0.1 needs: workspaces, times, outcomes.
 
 use prost_types::Timestamp;
 use tonic::Status;
@@ -7,12 +7,12 @@ use shoreguard_proto::v0_1::openshell::datamodel::v1::WorkspaceSelector;
 use shoreguard_proto::v0_1::openshell::datamodel::v1::workspace_selector::Selection;
 use shoreguard_proto::v0_1::openshell::v1::DeletionOutcome;
 
-/// The one workspace that is meant; empty for the default.
+/// Returns the workspace of a request; empty for the default. Refuses a request for all workspaces.
 pub(super) fn one(scope: Option<WorkspaceSelector>) -> Result<String, Status> {
     some(scope).ok_or_else(|| Status::invalid_argument("all_workspaces is only for lists"))
 }
 
-/// The workspace that a list is about, or none for all.
+/// Returns the workspace of a list; `None` for all workspaces.
 pub(super) fn some(scope: Option<WorkspaceSelector>) -> Option<String> {
     match scope.and_then(|scope| scope.selection) {
         Some(Selection::Workspace(name)) => Some(name),
@@ -21,7 +21,7 @@ pub(super) fn some(scope: Option<WorkspaceSelector>) -> Option<String> {
     }
 }
 
-/// What has come of a deletion that is over at once.
+/// Returns the outcome of a deletion that completes at once.
 pub(super) fn outcome(kind: &str, deleted: bool, allow_missing: bool) -> Result<i32, Status> {
     match (deleted, allow_missing) {
         (true, _) => Ok(DeletionOutcome::Completed.into()),
@@ -30,13 +30,13 @@ pub(super) fn outcome(kind: &str, deleted: bool, allow_missing: bool) -> Result<
     }
 }
 
-/// A time; 0 is none.
+/// Converts milliseconds since 1970; `None` for 0.
 pub(super) fn time(ms: i64) -> Option<Timestamp> {
     let nanos = i32::try_from(ms.rem_euclid(1_000)).unwrap_or_default() * 1_000_000;
     (ms != 0).then_some(Timestamp { seconds: ms.div_euclid(1_000), nanos })
 }
 
-/// Milliseconds since 1970; no time is 0.
+/// Converts to milliseconds since 1970; 0 for `None`.
 pub(super) fn millis(time: Option<Timestamp>) -> i64 {
     time.map_or(0, |time| {
         time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos) / 1_000_000)

@@ -1,4 +1,4 @@
-//! What goes on in a sandbox: commands, ssh, forwarded ports, logs, and watching it.
+//! Sessions in a sandbox: commands, SSH, forwarded ports, logs, and watch streams.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub(super) fn logs(
     })
 }
 
-/// The id of a sandbox, which must run.
+/// Returns the id of a sandbox, which must be running.
 fn running(gateway: &V01, at: &Key) -> Result<String, Status> {
     gateway.core.with(|state| {
         let sandbox = state.sandbox(at)?;
@@ -117,7 +117,7 @@ pub(super) fn exec(
     Ok(until_stopped(run, &gateway.core.stop))
 }
 
-/// What a command gives, on the wire. Its exit is recorded under its request id.
+/// Converts an output item of a command. The exit is recorded for the request id of the command.
 fn told(
     item: Result<Output, Status>,
     launch: Option<&Launch>,
@@ -175,7 +175,7 @@ pub(super) async fn forward(
         None => return Err(Status::invalid_argument("target is required")),
     }
     let id = running(gateway, &(init.workspace, init.sandbox))?;
-    // A token opens a port of the sandbox as it opens its ssh.
+    // A session token gives access to ports of the sandbox as well as to SSH.
     gateway.core.with(|state| state.check_ssh(&id, &init.authorization_token))?;
     if stalled {
         return Ok(streams::unread(&gateway.core, frames));
@@ -208,7 +208,7 @@ pub(super) fn watch(
     };
     let id = gateway.core.with(|state| Ok(state.sandbox(&place)?.meta.id.clone()))?;
     let told = streams::watch(&gateway.core, &place, watch)?;
-    // A cursor only counts the events of its own stream: a new one begins with a snapshot again.
+    // A cursor only counts the events of its own stream: a new stream begins with a snapshot again.
     let told = told.zip(stream::iter(1_u64..)).map(move |(item, count)| {
         let payload = match item? {
             Watched::Sandbox(sandbox) => Told::Sandbox(render::sandbox(&sandbox)),

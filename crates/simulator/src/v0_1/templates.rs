@@ -1,4 +1,4 @@
-//! Workload templates, and the staging of images, which is only begun.
+//! Workload templates, and the staging of images, which can only be started.
 
 use tonic::Status;
 
@@ -9,7 +9,7 @@ use shoreguard_proto::v0_1::openshell::v1 as pb;
 
 type Answer<T> = Result<T, Status>;
 
-/// Bytes of an image that may be staged.
+/// Maximum size of a staged image, in bytes.
 const STAGING_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
 pub(super) fn create(
@@ -59,7 +59,7 @@ pub(super) fn delete(
     Ok(pb::DeleteSandboxTemplateResponse { outcome })
 }
 
-/// Nothing takes the upload: the path that is given answers to nobody.
+/// Starts staging an image. The upload itself is not implemented: the returned path is not served.
 pub(super) fn begin_staging(
     gateway: &V01,
     ask: pb::BeginRootfsTarStagingRequest,

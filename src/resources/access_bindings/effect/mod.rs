@@ -1,12 +1,12 @@
 //! Effective roles inside the transaction that changes them (T06).
 //!
-//! A change is judged by the role that results, not by the binding that it writes: a binding may also hold its holder
-//! down, so that removing it raises the role to that of a group or of a selector.
+//! A change is allowed or denied by the role that results, not by the binding that it writes: a binding can also lower
+//! the role of its holder, so that removing it raises the role to that of a group or of a selector.
 //!
 //! Invariants
-//! - roles are read from the database, inside the transaction and after [`turn`]: neither a snapshot that lags behind
-//!   nor a change that runs at the same time is missed;
-//! - the caller's own role is read there, too: an admin who was demoted meanwhile changes nothing more.
+//! - roles are read from the database, inside the transaction and after [`turn`]: neither a stale snapshot nor a
+//!   concurrent change can lead to a wrong decision;
+//! - the caller's own role is read there, too: an admin who was demoted in the meantime can change nothing more.
 
 pub mod store;
 
@@ -19,25 +19,24 @@ use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::role::Role;
 
-/// Waits for the turn to change anybody's access. The first thing in the transaction: what was read before it may have
-/// changed.
+/// Takes the lock for changes of access. Must come first in the transaction: data that was read before it may be stale.
 pub async fn turn(conn: &mut Conn) -> Result<(), Error> {
     store::lock_admins(conn).await
 }
 
-/// Waits for the turn and requires that the caller is a global admin then.
+/// Takes the lock for changes of access and requires that the caller is a global admin.
 ///
 /// # Errors
-/// `ROLE_TOO_LOW` if the caller is no global admin any more, `CREDENTIAL_INVALID` if it can no longer call.
+/// `ROLE_TOO_LOW` if the caller is no longer a global admin, `CREDENTIAL_INVALID` if it can no longer make calls.
 pub async fn turn_of_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
     turn(conn).await?;
     require_global_admin(ctx, conn).await
 }
 
-/// Requires that the caller is a global admin. Called after [`turn`].
+/// Requires that the caller is a global admin. Must be called after [`turn`].
 ///
 /// # Errors
-/// As [`turn_of_global_admin`].
+/// The same as [`turn_of_global_admin`].
 pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Error> {
     let held = Power::of(ctx, conn, None).await?.global;
     if held == Role::Admin {
@@ -47,19 +46,19 @@ pub async fn require_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<(), Erro
     Err(Error::Denied { why })
 }
 
-/// Whether the caller is a global admin. Called after [`turn`].
+/// Returns whether the caller is a global admin. Must be called after [`turn`].
 ///
 /// # Errors
-/// `CREDENTIAL_INVALID` if the caller can no longer call.
+/// `CREDENTIAL_INVALID` if the caller can no longer make calls.
 pub async fn is_global_admin(ctx: &Ctx, conn: &mut Conn) -> Result<bool, Error> {
     Ok(Power::of(ctx, conn, None).await?.global == Role::Admin)
 }
 
-/// The roles of the caller as the database has them.
+/// The caller's roles in the database.
 #[derive(Debug, Clone, Copy)]
 struct Power {
     global: Role,
-    /// On the gateway of the change; the global role if there is none.
+    /// Role on the gateway of the change; the global role if there is no gateway.
     here: Role,
 }
 
@@ -69,7 +68,7 @@ impl Power {
             return Ok(Self { global: Role::Admin, here: Role::Admin });
         }
         let gone = || Error::Unauthenticated { reason: Reason::CredentialInvalid };
-        // The turn may have been long in coming.
+        // Waiting for the lock may have taken long.
         ctx.recheck()?;
         let principal = ctx.principal().ok_or_else(gone)?;
         let own = store::own(conn, principal, ctx.now()).await?;
@@ -91,7 +90,7 @@ async fn groups_of(conn: &mut Conn, principal: PrincipalId) -> Result<Vec<(i64, 
     }
 }
 
-/// The effective role on a gateway of a principal with this role of its own and these groups.
+/// Returns the effective role on a gateway of a principal with this own role and these groups.
 async fn on_gateway(
     conn: &mut Conn,
     principal: PrincipalId,
@@ -115,8 +114,8 @@ async fn on_gateway(
     Ok(roles::effective(&share(role, own), &groups.collect::<Vec<_>>()))
 }
 
-/// The effective role of a principal on a gateway, whether or not it can call: an account that is switched off keeps its
-/// roles.
+/// Returns the effective role of a principal on a gateway, whether or not it can make calls: a deactivated account
+/// keeps its roles.
 async fn role_of(
     ctx: &Ctx,
     conn: &mut Conn,
@@ -129,7 +128,7 @@ async fn role_of(
     on_gateway(conn, principal, own, &groups, gateway).await
 }
 
-/// A change of the binding of one holder on one gateway, before it is made.
+/// State before a change of one holder's binding on one gateway.
 #[derive(Debug)]
 #[must_use = "after the change it goes to `allow`"]
 pub struct Before {
@@ -139,12 +138,12 @@ pub struct Before {
     role: Role,
 }
 
-/// Reads the effective role before a change, and refuses a change that is not the caller's to make, whatever results. A
-/// binding of a group, and one by selector, affects more than one principal or gateway: a global admin changes it,
-/// and there is nothing more to check.
+/// Reads the effective role before a change, and rejects a change that the caller cannot make with any result. A
+/// binding of a group or by selector affects more than one principal or gateway: it requires a global admin, no further
+/// check is needed, and `None` is returned.
 ///
 /// # Errors
-/// `ROLE_TOO_LOW`; `CREDENTIAL_INVALID` if the caller can no longer call.
+/// `ROLE_TOO_LOW`; `CREDENTIAL_INVALID` if the caller can no longer make calls.
 pub async fn before(
     ctx: &Ctx,
     conn: &mut Conn,
@@ -163,7 +162,7 @@ pub async fn before(
 }
 
 impl Before {
-    /// Reads the effective role after the change, and refuses a change that the caller may not make. The transaction
+    /// Reads the effective role after the change, and rejects a change that the caller cannot make. The transaction
     /// must then be rolled back.
     ///
     /// # Errors
@@ -175,8 +174,8 @@ impl Before {
     }
 }
 
-/// Whether a caller may make a change of a binding. `roles` are the holder's effective roles before and after it;
-/// `written` is the role of the binding that is written or removed. Pure.
+/// Decides whether a caller can make a change of a binding. `roles` are the holder's effective roles before and after
+/// it; `written` is the role of the binding that is written or removed. No I/O.
 fn may_change(
     caller_is_global_admin: bool,
     caller_role: Role,
@@ -213,10 +212,10 @@ mod tests {
             (false, Admin, [Operator, Nothing], Operator, true),
             (false, Admin, [Viewer, Operator], Viewer, true),
             (false, Admin, [Viewer, Admin], Admin, false),
-            // Removing a `viewer` binding makes the binding of a group count.
+            // Removing a `viewer` binding makes the binding of a group effective.
             (false, Admin, [Viewer, Admin], Viewer, false),
             (false, Admin, [Nothing, Admin], Nothing, false),
-            // The holder is an admin, and would be none.
+            // The holder is an admin and would lose that role.
             (false, Admin, [Admin, Viewer], Viewer, false),
             (false, Admin, [Admin, Nothing], Nothing, false),
             // Not effective, but written.
@@ -235,7 +234,7 @@ mod tests {
         std::iter::once(None).chain(Role::ALL.map(Some))
     }
 
-    /// Every holder with at most one selector and one group, which has at most one binding of each kind.
+    /// Returns every holder with at most one selector and one group, which has at most one binding of each kind.
     fn holders() -> impl Iterator<Item = (Share, Vec<Share>)> {
         let share = |role, direct, by: Option<Role>| Share {
             role,
@@ -264,7 +263,7 @@ mod tests {
                 let decided = may_change(false, Admin, [before, after], written).is_ok();
                 let touches = before == Admin || after == Admin;
                 assert!(!(decided && touches), "{own:?} {groups:?} -> {direct:?}");
-                // Nothing else is refused: a gateway's admin stays admin of its own gateway.
+                // Nothing else is rejected: a gateway admin stays admin of its own gateway.
                 let plain = !touches && written != Admin;
                 assert_eq!(decided, plain, "{own:?} {groups:?} -> {direct:?}");
                 allowed += u32::from(decided);

@@ -1,4 +1,4 @@
-//! Roles and bindings as rows, read inside the transaction that changes them.
+//! Rows of roles and bindings, read inside the transaction that changes them.
 
 use std::collections::HashMap;
 
@@ -19,20 +19,21 @@ use crate::labels::{Labels, Selector};
 use crate::resources::access_bindings::domain::HolderKind;
 use crate::role::Role;
 
-/// Serialises whatever can take an admin away on PostgreSQL, so that two such changes never each count the other's admin.
+/// Advisory lock on PostgreSQL that serializes all changes that can remove an admin, so that no two of them each rely
+/// on the admin that the other removes.
 const ADMINS_LOCK: i64 = 0x5348_4f52_4541_444d;
 
-/// Waits for the turn to change who is admin; until the end of the transaction.
+/// Takes the lock for changes of access, until the end of the transaction.
 pub async fn lock_admins(conn: &mut Conn) -> Result<(), Error> {
     conn.serialise(ADMINS_LOCK).await
 }
 
-/// A principal's own global role, and whether it can call at all.
+/// A principal's own global role, and whether it can make calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Own {
-    /// Its own role, without those of its groups.
+    /// Own role, without the roles of its groups.
     pub role: Role,
-    /// The account is active and has not expired.
+    /// Whether the account is active and has not expired.
     pub can_call: bool,
 }
 
@@ -68,7 +69,7 @@ pub async fn own(
     }
 }
 
-/// Returns id and global role of each group that a user is in.
+/// Returns the id and global role of each group of a user.
 pub async fn groups_of(conn: &mut Conn, user: UserId) -> Result<Vec<(i64, Role)>, Error> {
     let rows: Vec<(i64, String)> = on_conn!(conn, |c| group_members::table
         .inner_join(groups::table)
@@ -79,7 +80,7 @@ pub async fn groups_of(conn: &mut Conn, user: UserId) -> Result<Vec<(i64, Role)>
     rows.into_iter().map(|(id, text)| Ok((id, role(&text)?))).collect()
 }
 
-/// Returns the labels of a gateway that selectors of bindings look at.
+/// Returns the labels of a gateway that selectors of bindings match against.
 pub async fn labels(conn: &mut Conn, gateway: GatewayId) -> Result<Labels, Error> {
     let found: Option<Option<String>> = on_conn!(conn, |c| gateways::table
         .find(gateway.get())
@@ -90,12 +91,12 @@ pub async fn labels(conn: &mut Conn, gateway: GatewayId) -> Result<Labels, Error
     Ok(Labels::from_json(found.flatten().as_deref()).of_access())
 }
 
-/// What the bindings of one holder say about one gateway.
+/// Roles that the bindings of one holder grant on one gateway.
 #[derive(Debug, Default)]
 pub struct Bound {
-    /// Role by the binding on the gateway itself.
+    /// Role of the binding on the gateway itself.
     pub direct: Option<Role>,
-    /// Roles by selectors that match the gateway.
+    /// Roles of the selectors that match the gateway.
     pub matching: Vec<Role>,
 }
 
@@ -122,7 +123,7 @@ macro_rules! rows {
     }};
 }
 
-/// Returns what the bindings of these holders say about a gateway, by the holder's id.
+/// Returns the roles that the bindings of these holders grant on a gateway, by the id of the holder.
 pub async fn bound(
     conn: &mut Conn,
     kind: HolderKind,

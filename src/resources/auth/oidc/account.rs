@@ -1,10 +1,12 @@
-//! Which account an identity opens, and with which role. Pure.
+//! Decides which account an OIDC identity logs in to, and with which role. No I/O.
 //!
 //! Invariants
-//! - an account is opened by the identity that it is linked to, whatever addresses say;
-//! - an address links an account only where the issuer is configured to speak for its domain and has verified it, and
-//!   never one with a password, another link or an admin's role: its owner links that while logged in (T11);
-//! - nothing is made for an address that was not verified, that somebody has, or whose domain another issuer speaks for.
+//! - a linked identity always logs in to its linked account, independent of e-mail addresses;
+//! - an e-mail address links an account only if the issuer is configured for its domain and has verified the address,
+//!   and never an account with a password, another link or the admin role: its owner must link that while logged in
+//!   (T11);
+//! - no account is created for an address that is unverified, in use, or in a domain that only another issuer is
+//!   configured for.
 
 use crate::config::OidcProvider;
 use crate::db::types::UserId;
@@ -12,39 +14,39 @@ use crate::oidc::claims::Claims;
 use crate::resources::users::domain::Email;
 use crate::role::Role;
 
-/// An account, as far as this decides about it.
+/// Properties of an account that the decision needs.
 #[derive(Debug, Clone)]
 pub struct Account {
     /// Id.
     pub id: UserId,
     /// E-mail address.
     pub email: String,
-    /// Its own role.
+    /// Own role.
     pub own_role: Role,
-    /// The higher of its own role and those of its groups.
+    /// Highest of its own role and the roles of its groups.
     pub role: Role,
-    /// Whether it may be used.
+    /// Whether the account is active.
     pub active: bool,
     /// Whether it has a password.
     pub has_password: bool,
-    /// Name of the provider that it is linked at.
+    /// Name of the provider of its linked identity.
     pub linked_at: Option<String>,
-    /// Moves with each change of the password.
+    /// Incremented at each change of the password.
     pub password_version: i64,
 }
 
-/// What is there of an identity.
+/// What the database has about an identity.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// The account that is linked to it.
+    /// Account that is linked to it.
     pub linked: Option<Account>,
-    /// The account of its verified address, where none is linked.
+    /// Account with its verified address, if no account is linked.
     pub of_address: Option<Account>,
-    /// Its verified address.
+    /// Verified address.
     pub address: Option<Email>,
-    /// Whether the issuer may find accounts by that address.
+    /// Whether the issuer is configured for the domain of that address.
     pub may_link: bool,
-    /// Whether another issuer speaks for the domain of that address.
+    /// Whether another issuer is configured for the domain of that address.
     pub anothers: bool,
 }
 
@@ -53,13 +55,13 @@ impl Seen {
         self.linked.as_ref().or(self.of_address.as_ref())
     }
 
-    /// The account that there is.
+    /// Returns the id of the account, if one exists.
     #[must_use]
     pub fn user(&self) -> Option<UserId> {
         self.account().map(|account| account.id)
     }
 
-    /// The address of the account, or the one that it will have.
+    /// Returns the address of the account, or of the account to be created.
     #[must_use]
     pub fn address(&self) -> String {
         let own = self.account().map(|account| account.email.clone());
@@ -67,17 +69,17 @@ impl Seen {
     }
 }
 
-/// The role that an issuer says.
+/// Role according to the issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mapped {
-    /// It is not asked: roles are given here.
+    /// Not configured: roles are managed in Shoreguard.
     Unsaid,
-    /// This one; `none` where it names none that is known.
+    /// This role; `Role::None` if the claim has no known role.
     To(Role),
 }
 
 impl Mapped {
-    /// As configured.
+    /// Reads the role by the configuration of the provider.
     #[must_use]
     pub fn of(config: &OidcProvider, claims: &Claims) -> Self {
         match config.role_claim {
@@ -87,32 +89,32 @@ impl Mapped {
     }
 }
 
-/// What becomes of a login.
+/// Decision about a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// An account is there.
+    /// Log in to an existing account.
     Enter {
-        /// It.
+        /// The account.
         user: UserId,
         /// Version of its password.
         password_version: i64,
-        /// Whether it is linked now.
+        /// Whether to link it now.
         link: bool,
-        /// Its new role, where it changes.
+        /// New role, if it changes.
         role: Option<Role>,
     },
-    /// One is made.
+    /// Create an account.
     Create {
         /// Its address.
         address: String,
         /// Its role.
         role: Role,
     },
-    /// Nobody comes in. For the log.
+    /// Reject the login, with the reason for the log.
     Refuse(&'static str),
 }
 
-/// Decides.
+/// Decides about a login.
 #[must_use]
 pub fn decide(seen: &Seen, mapped: Mapped) -> Decision {
     if let Some(account) = &seen.linked {
@@ -151,7 +153,7 @@ fn enter(account: &Account, link: bool, mapped: Mapped) -> Decision {
     }
     let role = match mapped {
         Mapped::To(role) if !account.has_password && role != account.own_role => Some(role),
-        // Who has a password got its role here, and keeps it.
+        // An account with a password keeps the role that was assigned in Shoreguard.
         Mapped::To(_) | Mapped::Unsaid => None,
     };
     let (user, password_version) = (account.id, account.password_version);
@@ -193,7 +195,7 @@ mod tests {
             Account { has_password: true, ..bare.clone() },
             Account { linked_at: Some("other".to_owned()), ..bare.clone() },
             Account { own_role: Role::Admin, role: Role::Admin, ..bare.clone() },
-            // By a group.
+            // Admin by a group.
             Account { role: Role::Admin, ..bare.clone() },
             Account { active: false, ..bare.clone() },
         ] {

@@ -1,9 +1,10 @@
-//! Access tokens of an issuer, exchanged for session tokens of service principals: for CI jobs and workloads.
+//! Exchanges access tokens of an issuer for session tokens of service principals, for CI jobs and workloads.
 //!
 //! Invariants
-//! - the first rule that fits decides, in the order of the configuration; a token that fits none gets nothing;
-//! - the session token dies with the key of its service principal, and ends with the token that was exchanged;
-//! - a service principal that is made for a rule has a key that nobody knows, and the role that the rule says.
+//! - the first matching rule decides, in the order of the configuration; a token that matches no rule is rejected;
+//! - the session token becomes invalid with the key of its service principal, and expires no later than the exchanged
+//!   token;
+//! - a service principal created for a rule has a key that is never disclosed, and the role of the rule.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,19 +21,19 @@ use crate::resources::service_principals;
 use crate::role::Role;
 use crate::secret::Secret;
 
-/// How long a session token of an exchange lives at most.
+/// Maximum lifetime of a session token from an exchange.
 pub const LIFE_MAX: Duration = Duration::from_mins(15);
 
-/// What an exchange gives.
+/// Result of an exchange.
 #[derive(Debug)]
 pub struct Exchanged {
-    /// The session token.
+    /// Session token.
     pub token: Secret,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
     /// Name of the service principal.
     pub service_principal: String,
-    /// Its global role.
+    /// Global role of the service principal.
     pub role: Role,
 }
 
@@ -57,7 +58,7 @@ pub async fn exchange(
         Err(Failure::Away(error)) => return Err(error),
     };
     let fitting = claims.rule(config).ok_or_else(|| refused(&config.name, "no rule fits it"))?;
-    // Whole seconds: what the token itself can say.
+    // Truncated to whole seconds, the resolution of the token.
     let ends = app.clock.now().plus(LIFE_MAX).min(claims.expires_at());
     let expires_at = Timestamp::from_unix_seconds(ends.unix_seconds());
     if expires_at <= app.clock.now() {

@@ -1,4 +1,4 @@
-//! Linking one's own account to an identity, and taking the link away: the owner's to do, while logged in (T11).
+//! Linking the caller's own account to an identity, and removing the link, while logged in (T11).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,12 @@ use crate::outbox::Subject;
 use crate::outbox::event_types;
 use crate::resources::sessions;
 
-/// How lately a user must have shown who it is: a session that was left open links nobody's identity.
+/// Maximum age of the login of the session: a session that was left open must not be usable to link an attacker's
+/// identity.
 pub const SHOWN_WITHIN: Duration = Duration::from_mins(10);
 
-/// Links the caller's own account to whom the issuer vouches for; answers the name of the provider. What is linked so
-/// already stays.
+/// Links the caller's own account to the identity authenticated by the issuer, and returns the name of the provider.
+/// Does nothing if they are already linked.
 pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     let user = ctx.user()?;
     let shown_at = ctx.caller().and_then(Caller::authenticated_at);
@@ -49,7 +50,8 @@ pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     Ok(name.clone())
 }
 
-/// Takes the link from the caller's own account. Whatever was made from it ends, every session of the account too.
+/// Removes the link of the caller's own account. Ends all sessions of the account and invalidates all tokens made from
+/// them.
 pub async fn unlink(ctx: &Ctx) -> Result<(), Error> {
     let (user, now) = (ctx.user()?, ctx.now());
     ctx.transaction(async |tx| {

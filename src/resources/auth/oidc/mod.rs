@@ -1,11 +1,11 @@
-//! People and programs that an OIDC issuer vouches for: logging in, linking, exchanging tokens.
+//! Users and programs of an OIDC issuer: login, linking and token exchange.
 //!
 //! Invariants
-//! - a person is an issuer and a subject; an e-mail address finds an account only as `account` says (T11);
-//! - a login that goes on is nowhere but in its sealed token; nothing is stored until an issuer has vouched for somebody
-//!   who may come in (T16);
-//! - what fails is answered alike, whatever it was: the log says more;
-//! - no issuer is asked anything inside a transaction.
+//! - an identity is an issuer and a subject; an e-mail address finds an account only by the rules of `account` (T11);
+//! - the state of a login in progress exists only in its sealed token; apart from the audit entry of its beginning,
+//!   nothing is stored until the issuer has authenticated a user who is allowed to log in (T16);
+//! - all failures get the same response; the log has the details;
+//! - no issuer is called inside a transaction.
 
 pub mod account;
 pub mod exchange;
@@ -41,36 +41,36 @@ use crate::role::Role;
 use crate::seal::SealKey;
 use crate::secret::Secret;
 
-/// Seals logins that are in progress at a provider; the same key on every replica.
+/// Key that seals logins in progress; the same on every replica.
 #[derive(Debug)]
 pub struct LoginKey(pub SealKey);
 
-/// What the sealed token of a login is bound to.
+/// Context that the sealed token of a login is bound to.
 const SEALED_FOR: &[u8] = b"oidc login";
-/// Longer than any token that was given out: it holds a place to lead back to, and little more.
+/// Upper bound for the size of a login token: it contains a redirect URI and little more.
 const LOGIN_TOKEN_BYTES_MAX: usize = 4 * 1024;
 
-/// A login that was begun.
+/// A started login.
 #[derive(Debug)]
 pub struct Begun {
-    /// Where the browser goes.
+    /// URL to open in the browser.
     pub authorization_url: String,
-    /// What the login is ended with.
+    /// Token to complete the login with.
     pub login_token: Secret,
-    /// When it must have ended.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
-/// What a caller ends a login with.
+/// Request to complete a login.
 #[derive(Debug)]
 pub struct Ended {
-    /// What the beginning gave.
+    /// Token from the start of the login.
     pub login_token: Secret,
-    /// What the issuer sent the browser back with.
+    /// Parameters of the redirect from the issuer.
     pub answer: Answer,
 }
 
-/// The one answer to everything that fails.
+/// Returns the error of all failures.
 fn failed() -> Error {
     Error::Unauthenticated { reason: Reason::LoginFailed }
 }
@@ -80,7 +80,7 @@ fn refused(provider: &str, why: &str) -> Error {
     failed()
 }
 
-/// Begins a login. Nothing is stored but that it was begun.
+/// Starts a login. Stores only the audit entry.
 pub async fn begin(
     anonymous: Anonymous,
     provider: &str,
@@ -101,7 +101,7 @@ pub async fn begin(
     })
 }
 
-/// Whom the issuer vouches for at the end of a login.
+/// Completes a login at the issuer and returns the identity that it authenticates.
 async fn vouched(app: &App, ended: &Ended) -> Result<(Arc<Provider>, Claims), Error> {
     let token = ended.login_token.expose();
     let pending: Option<Pending> = Some(token)
@@ -110,7 +110,7 @@ async fn vouched(app: &App, ended: &Ended) -> Result<(Arc<Provider>, Claims), Er
         .and_then(|sealed| app.part::<LoginKey>().0.open(SEALED_FOR, &sealed))
         .and_then(|plain| serde_json::from_slice(&plain).ok());
     let pending = pending.ok_or_else(failed)?;
-    // It may have gone from the configuration since.
+    // The provider may have been removed from the configuration since.
     let provider = app.authn.oidc.named(&pending.provider).ok_or_else(failed)?;
     match provider.complete(&pending, &ended.answer).await {
         Ok(claims) => Ok((Arc::clone(provider), claims)),
@@ -119,7 +119,7 @@ async fn vouched(app: &App, ended: &Ended) -> Result<(Arc<Provider>, Claims), Er
     }
 }
 
-/// Ends a login: finds, links or makes the account, gives it the role that the issuer says, and begins a session.
+/// Completes a login: finds, links or creates the account, assigns the role from the issuer, and starts a session.
 pub async fn complete(anonymous: Anonymous, ended: &Ended) -> Result<Session, Error> {
     let app = Arc::clone(anonymous.app());
     let (provider, claims) = vouched(&app, ended).await?;
@@ -131,18 +131,19 @@ pub async fn complete(anonymous: Anonymous, ended: &Ended) -> Result<Session, Er
     if let Decision::Refuse(why) = account::decide(&seen, mapped) {
         return Err(refused(name, why));
     }
-    // Decided here so that nobody who is refused stores anything, and below once more under the lock.
+    // Decided before the audit entry is stored, so that a rejected login stores nothing, and again below under the
+    // lock.
     let principal = seen.user().map(PrincipalId::User);
     let role = principal.map_or(Role::None, |principal| app.snapshot.global_role(principal));
     let ctx = anonymous.becomes(seen.address().into(), principal, role).await?;
     ctx.detail("provider", name.as_str());
     let settled = match settle(&ctx, &provider, &claims, mapped).await {
-        // The fleet keeps its last admin, whatever the issuer says of it.
+        // The last active admin stays admin, even if the issuer assigns another role.
         Err(Error::Refused { reason: Reason::LastAdmin, .. }) => {
             warn!(provider = name, "an issuer would demote the last active admin, who stays");
             settle(&ctx, &provider, &claims, Mapped::Unsaid).await
         }
-        // Somebody else was just made of the same address.
+        // A concurrent login has created an account with the same address.
         Err(Error::Exists { .. }) => Err(refused(name, "its address or identity is taken")),
         Err(Error::Refused { reason: Reason::LimitReached, .. }) => {
             Err(refused(name, "there are too many users"))
@@ -163,8 +164,8 @@ async fn look_up(
     let config = &provider.config;
     let (issuer, subject) = (&config.issuer, claims.subject());
     let address = claims.verified_email().and_then(|text| Email::parse("email", text).ok());
-    // The address first: who is linked between the two looks is then found by its identity, and not taken for somebody
-    // else of the same address.
+    // The address first: an account that is linked between both queries is then found by its identity, and is not
+    // mistaken for another user's account with the same address.
     let of_address = match &address {
         Some(address) => store::by_email(conn, address.as_str()).await?,
         None => None,
@@ -184,7 +185,7 @@ async fn look_up(
     })
 }
 
-/// Does what was decided, in one transaction.
+/// Repeats the decision under the lock and applies it, in one transaction.
 async fn settle(
     ctx: &Ctx,
     provider: &Provider,
@@ -205,7 +206,7 @@ async fn settle(
             Decision::Refuse(why) => return Err(refused(name, why)),
             Decision::Create { address, role } => {
                 let (user, version) = store::insert(tx, &address, role, &identity, now).await?;
-                // Who comes by itself leaves room for those who are invited.
+                // Lower limit than for invitations, so that self-created accounts leave room for invited users.
                 users::within(tx, USERS_TO_REGISTER_MAX).await?;
                 ctx.detail("created", true);
                 let payload = json!({ "user": address, "role": role.as_str(), "provider": name });
@@ -217,7 +218,7 @@ async fn settle(
                     ctx.detail("linked", true);
                     link_to(ctx, tx, user, &identity, &seen.address()).await?;
                 }
-                // One that was linked before issuers were told apart.
+                // For accounts that were linked before the issuer was stored.
                 let named = store::name_issuer(tx, user, &identity).await?;
                 set_role(ctx, tx, user, role, &seen.address()).await?;
                 (user, password_version, link || named || role.is_some())
@@ -238,7 +239,7 @@ async fn settle(
     .await
 }
 
-/// Links an account that is not linked, and ends its invitation: the person has come in already.
+/// Links an account without a link, and deletes its invitation, since the user has logged in.
 async fn link_to(
     ctx: &Ctx,
     tx: &mut Tx<'_>,

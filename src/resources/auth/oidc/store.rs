@@ -1,4 +1,4 @@
-//! Identities of users, as columns of their rows.
+//! OIDC identities of users, as columns of their rows.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -13,14 +13,14 @@ use crate::error::Error;
 use crate::feed::store::role;
 use crate::role::Role;
 
-/// Whom an issuer vouches for.
+/// An identity authenticated by an issuer.
 #[derive(Debug, Clone, Copy)]
 pub struct Identity<'a> {
     /// Name of the provider.
     pub provider: &'a str,
-    /// The issuer.
+    /// URL of the issuer.
     pub issuer: &'a str,
-    /// Who it is, to the issuer.
+    /// Subject at the issuer.
     pub subject: &'a str,
 }
 
@@ -50,7 +50,7 @@ async fn account(conn: &mut Conn, row: Option<Row>) -> Result<Option<Account>, E
     }))
 }
 
-/// What [`account`] is made of.
+/// Columns for [`account`].
 macro_rules! columns {
     () => {
         (
@@ -65,8 +65,8 @@ macro_rules! columns {
     };
 }
 
-/// The account that is linked to an identity. One that was linked before issuers were told apart is known by the name of
-/// its provider.
+/// Returns the account that is linked to an identity. An account that was linked before the issuer was stored is
+/// matched by the name of its provider.
 pub async fn by_identity(
     conn: &mut Conn,
     issuer: &str,
@@ -93,7 +93,7 @@ pub async fn by_identity(
     account(conn, row).await
 }
 
-/// The account of an e-mail address.
+/// Returns the account of an e-mail address.
 pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<Account>, Error> {
     let row: Option<Row> = on_conn!(conn, |c| users::table
         .filter(users::email.eq(email))
@@ -104,7 +104,7 @@ pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<Account>, E
     account(conn, row).await
 }
 
-/// The account of a user.
+/// Returns the account of a user.
 pub async fn by_id(conn: &mut Conn, user: UserId) -> Result<Option<Account>, Error> {
     let row: Option<Row> = on_conn!(conn, |c| users::table
         .find(user.get())
@@ -115,8 +115,8 @@ pub async fn by_id(conn: &mut Conn, user: UserId) -> Result<Option<Account>, Err
     account(conn, row).await
 }
 
-/// Stores a new user who logs in at an issuer; answers its id and the version of the password that it has not. An address
-/// or identity that is taken is `Exists`.
+/// Stores a new user who logs in with OIDC. Returns its id and its password version; it has no password. Returns
+/// `Exists` if the address or identity is in use.
 pub async fn insert(
     conn: &mut Conn,
     email: &str,
@@ -142,7 +142,7 @@ pub async fn insert(
     Ok((UserId(id), version))
 }
 
-/// Links an active user who is not linked, and ends its invitation; answers whether it was so.
+/// Links an active user without a link, and deletes its invitation. Returns whether the user was linked.
 pub async fn link(conn: &mut Conn, user: UserId, identity: &Identity<'_>) -> Result<bool, Error> {
     let linked = on_conn!(conn, |c| diesel::update(
         users::table
@@ -163,7 +163,7 @@ pub async fn link(conn: &mut Conn, user: UserId, identity: &Identity<'_>) -> Res
     Ok(linked == 1)
 }
 
-/// Writes down the issuer, and its present name, of a user who is linked to it; answers whether they were others.
+/// Stores the issuer and the current provider name of a linked user, and returns whether they changed.
 pub async fn name_issuer(
     conn: &mut Conn,
     user: UserId,
@@ -182,8 +182,8 @@ pub async fn name_issuer(
     Ok(named == 1)
 }
 
-/// Takes a user's link, and moves the version of its password: what was made from the link is dead with it. Answers
-/// whether it had a link and has a password.
+/// Removes a user's link and increments its password version, which invalidates all credentials made from the link.
+/// Returns `false` if the user has no link or no password.
 pub async fn unlink(conn: &mut Conn, user: UserId) -> Result<bool, Error> {
     let both = users::oidc_sub.is_not_null().and(users::hashed_password.is_not_null());
     let unlinked = on_conn!(conn, |c| diesel::update(users::table.find(user.get()).filter(both))

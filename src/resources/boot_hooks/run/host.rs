@@ -1,4 +1,4 @@
-//! A hook before the creation: a file of the configured folder, on our own host.
+//! Hooks that run before the creation: files of the configured folder, on Shoreguard's host.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 use crate::safe_paths;
 
-/// Where a hook finds programs, whatever the server's own environment has.
+/// `PATH` of a hook, independent of the server's own environment.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The folder of what may be run.
+/// Returns the folder with the allowed programs.
 ///
 /// # Errors
-/// `FEATURE_DISABLED` where none is configured.
+/// `FEATURE_DISABLED` if none is configured.
 pub fn folder(app: &App) -> Result<&Path, Error> {
     app.config.boot_hooks.pre_create_folder.as_deref().ok_or_else(|| {
         let why =
@@ -30,7 +30,7 @@ pub fn folder(app: &App) -> Result<&Path, Error> {
     })
 }
 
-/// Runs it. Whatever stands in its way is its failure.
+/// Runs a hook. Every error becomes a failure of the hook.
 pub(super) async fn run(
     app: &App,
     place: &SandboxRef,
@@ -58,7 +58,8 @@ pub(super) async fn run(
     }
 }
 
-/// The folder and the file are looked at now, not when the hook was written: both may have changed.
+/// Prepares the process. The folder and the file are checked now, not when the hook was written, since both may have
+/// changed.
 fn job(
     app: &App,
     place: &SandboxRef,

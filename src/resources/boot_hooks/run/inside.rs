@@ -1,4 +1,4 @@
-//! A hook after the creation: a command inside the sandbox.
+//! Hooks that run after the creation: commands inside the sandbox.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,34 +16,34 @@ use crate::resources::boot_hooks::input::{self};
 use crate::resources::boot_hooks::sealed;
 use crate::resources::boot_hooks::store::Hook;
 
-/// How much longer than its own limit a command is waited for: the gateway ends it, and tells.
+/// Additional time to wait after the timeout of a command: the gateway stops the command and reports that.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A command that has ended.
+/// Result of a finished command.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Its exit code.
+    /// Exit code.
     pub exit_code: i32,
-    /// Standard output, a newline, standard error; perhaps only the beginning.
+    /// Standard output, a newline and standard error; may be truncated.
     pub output: Vec<u8>,
-    /// Whether there was more.
+    /// Whether the output was truncated.
     pub truncated: bool,
 }
 
-/// A sandbox that is ready.
+/// A sandbox that is ready to run commands.
 pub trait Inside: Sync {
-    /// Runs a command in it to its end.
+    /// Runs a command to its end.
     fn run(&self, command: Command) -> impl Future<Output = Result<Finished, Error>> + Send;
 }
 
-/// A sandbox that is reached through its gateway, anew for each command.
+/// A sandbox that is reached through its gateway, which is looked up again for each command.
 pub struct Reached {
     app: Arc<App>,
     place: SandboxRef,
 }
 
 impl Reached {
-    /// The sandbox of a place.
+    /// Returns the sandbox of a place.
     #[must_use]
     pub fn new(app: &Arc<App>, place: &SandboxRef) -> Self {
         Self { app: Arc::clone(app), place: place.clone() }
@@ -56,7 +56,7 @@ impl Inside for Reached {
         let reached = Gateway::reach(&self.app, *gateway).await?;
         let mut outputs = reached.exec(&self.place.name, &command).await?;
         let bytes_max = self.app.config.boot_hooks.output_kib_max as usize * 1024;
-        // Each of the two is kept from its beginning, however much the other says.
+        // Both streams are buffered from their beginning, independent of the length of the other.
         let (mut out, mut err, mut exit_code) = (Output::default(), Output::default(), None);
         while let Some(output) = outputs.next().await? {
             let seen = match output {
@@ -68,7 +68,7 @@ impl Inside for Reached {
                 }
             };
             if seen > bytes_max {
-                // Dropping the answer makes the gateway end it.
+                // Dropping the response stream makes the gateway stop the command.
                 return Err(Error::refused(Reason::LimitReached, "wrote more than it may"));
             }
         }
@@ -76,21 +76,22 @@ impl Inside for Reached {
         let exit_code =
             exit_code.ok_or_else(|| Error::unavailable(Reason::GatewayUnreachable, why()))?;
         let truncated = out.is_cut() || err.is_cut();
-        // Where the first is cut there is no room for the second, and the end of a secret must not hide in between.
+        // If standard output is truncated, there is no room for standard error, and the beginning of a truncated secret
+        // must stay at the end, where it is removed.
         let output =
             if out.is_cut() { out.kept().to_vec() } else { joined(out.kept(), err.kept()) };
         Ok(Finished { exit_code, output, truncated })
     }
 }
 
-/// Both, on lines of their own.
+/// Joins both streams, separated by a newline.
 fn joined(out: &[u8], err: &[u8]) -> Vec<u8> {
     let parts_lines = out.is_empty() || err.is_empty() || out.ends_with(b"\n");
     let between: &[u8] = if parts_lines { b"" } else { b"\n" };
     [out, between, err].concat()
 }
 
-/// Runs it. Whatever stands in its way is its failure: none is left out silently.
+/// Runs a hook. Every error becomes a failure of the hook, so that no hook is skipped silently.
 pub(super) async fn run(
     app: &App,
     hook: &Hook,
@@ -121,7 +122,7 @@ pub(super) async fn run(
         Err(_) => Attempt::failed(format!("took longer than {} s", limit.as_secs())),
         Ok(Err(error)) => {
             let mut attempt = Attempt::broken(&error);
-            // A gateway may repeat what it was given.
+            // The message of a gateway may quote values of variables.
             attempt.summary = output::shown(attempt.summary.as_bytes(), false, &environment);
             attempt
         }

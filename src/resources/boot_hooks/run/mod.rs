@@ -1,9 +1,10 @@
-//! Running hooks, one after the other, and keeping how each went.
+//! Runs hooks one at a time and stores their results.
 //!
 //! Invariants
-//! - a failure stops what follows, in both phases, unless the hook that failed says to go on; a cancelled run always does;
-//! - each run that began is kept with its hook, counted, and told as an event; but one that ended because its replica
-//!   stops or has lost its lease is none: another replica runs that hook, and keeps how it went.
+//! - in both phases, a failure stops the remaining hooks unless the failed hook has `continue_on_failure`; a cancelled
+//!   run always stops them;
+//! - each run that started is stored with its hook, counted, and emitted as an event. A run that ended because its
+//!   replica is shutting down or lost its lease is not: another replica runs that hook again and stores the result.
 
 mod host;
 mod inside;
@@ -34,16 +35,16 @@ pub use inside::{Finished, Inside, Reached};
 pub use output::CHARACTERS_MAX;
 pub use progress::Progress;
 
-/// Turns of boot hooks on this host.
+/// Limits how many hooks run on this host concurrently.
 #[derive(Debug)]
 pub struct HookTurns(pub Semaphore);
 
-/// What a hook before the creation may know of the sandbox that is to be.
+/// Properties of the sandbox to be created that are passed to a hook before the creation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spec {
-    /// The image; empty is the gateway's own.
+    /// Image; empty means the default of the gateway.
     pub image: String,
-    /// The policy.
+    /// Policy.
     pub policy_id: String,
     /// Names of the providers.
     pub providers: Vec<String>,
@@ -51,38 +52,38 @@ pub struct Spec {
     pub gpu: bool,
 }
 
-/// How one hook went.
+/// Result of one hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The hook.
+    /// Id of the hook.
     pub hook_id: BootHookId,
-    /// Its name.
+    /// Name of the hook.
     pub name: String,
-    /// Its phase.
+    /// Phase of the hook.
     pub phase: Phase,
-    /// How it ended.
+    /// Status.
     pub status: Status,
-    /// The same in words.
+    /// Description of the result.
     pub summary: String,
-    /// What it wrote, cut, without the values of its variables.
+    /// Output, truncated, with the values of variables masked.
     pub output: String,
 }
 
-/// How the hooks of a phase went.
+/// Results of the hooks of a phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
-    /// Those that ran, in their order.
+    /// Hooks that ran, in order.
     pub outcomes: Vec<Outcome>,
-    /// Whether the last of them has stopped what follows: the hooks after it, and before the creation the creation.
+    /// Whether the last hook stopped what follows: the remaining hooks, and the creation if it ran before it.
     pub aborted: bool,
 }
 
-/// One try of a hook.
+/// One attempt to run a hook.
 struct Attempt {
     status: Status,
     summary: String,
     output: String,
-    /// It was told to stop before its end.
+    /// Whether it was cancelled.
     stopped: bool,
 }
 
@@ -92,22 +93,23 @@ impl Attempt {
         Self { status, summary, output, stopped: false }
     }
 
-    /// It was told to stop.
+    /// Result of a cancelled run.
     fn cancelled(output: String) -> Self {
         Self { stopped: true, ..Self::new(false, "cancelled".to_owned(), output) }
     }
 
-    /// Whether another replica is to run it anew.
+    /// Returns whether another replica will run the hook again.
     fn is_handed_over(&self, running: Option<&Running>) -> bool {
         self.stopped && running.is_some_and(patience::is_anothers)
     }
 
-    /// It did not run.
+    /// Result of a failed run without output.
     fn failed(summary: String) -> Self {
         Self::new(false, summary, String::new())
     }
 
-    /// Something of ours stood in its way. What an error says of itself is fit for callers.
+    /// Result of a hook that could not run because of an error of Shoreguard. The message of the error is safe for
+    /// callers.
     fn broken(error: &Error) -> Self {
         if let Error::Internal(source) = error {
             error!(error = &**source, "a boot hook could not be run");
@@ -116,12 +118,12 @@ impl Attempt {
     }
 }
 
-/// Whether a sandbox has enabled hooks before its creation.
+/// Returns whether a sandbox has enabled hooks before its creation.
 pub async fn has_pre_create(ctx: &Ctx, place: &SandboxRef) -> Result<bool, Error> {
     Ok(!enabled(ctx, place, Phase::PreCreate).await?.is_empty())
 }
 
-/// Runs the enabled hooks before a creation. Where the answer is `aborted` there must be none.
+/// Runs the enabled hooks before a creation. If the result is `aborted`, the sandbox must not be created.
 pub async fn pre_create(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -153,8 +155,8 @@ pub async fn pre_create(
     Ok(ran)
 }
 
-/// Runs the enabled hooks after a creation, in a sandbox that is ready. Where a replica that is gone has begun with it, those
-/// that have ended there are not run again; the one that it died in is.
+/// Runs the enabled hooks after a creation, in a sandbox that is ready. When taking over from a crashed replica, hooks
+/// that finished there are not run again; the hook that was running when it crashed is.
 pub async fn post_create(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -190,10 +192,10 @@ pub async fn post_create(
     Ok(ran)
 }
 
-/// Runs one hook before the creation, now, told of nothing.
+/// Runs one hook of the phase before the creation now, with an empty [`Spec`].
 ///
 /// # Errors
-/// `BUSY` where as many run as may: who asks by hand can ask again.
+/// `BUSY` if the maximum number of hooks is running: the caller of a manual run can retry.
 pub(super) async fn on_host(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -208,7 +210,7 @@ pub(super) async fn on_host(
     keep(ctx, place, hook, attempt, begun, None).await
 }
 
-/// Runs one hook after the creation, now.
+/// Runs one hook of the phase after the creation now.
 pub(super) async fn in_sandbox(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -221,7 +223,7 @@ pub(super) async fn in_sandbox(
     keep(ctx, place, hook, attempt, begun, None).await
 }
 
-/// None where the caller no longer waits.
+/// Waits for a slot; returns `None` if the run is cancelled.
 async fn turn<'a>(
     turns: &'a Semaphore,
     cancel: &CancellationToken,
@@ -235,7 +237,7 @@ async fn enabled(ctx: &Ctx, place: &SandboxRef, phase: Phase) -> Result<Vec<Hook
     Ok(hooks.into_iter().filter(|hook| hook.enabled).collect())
 }
 
-/// Keeps how a run went, and tells of it; of an operation only as long as its lease is held.
+/// Stores the result of a run and emits its event. For an operation, only while its lease is held.
 async fn keep(
     ctx: &Ctx,
     place: &SandboxRef,
@@ -250,9 +252,9 @@ async fn keep(
         .increment(1);
     histogram!(BOOT_HOOK_DURATION, "phase" => phase).record(begun.elapsed());
     let now = ctx.now();
-    // Of one that could not begin there is nothing but why.
+    // After a failure without output, the reason is stored instead.
     let written = if output.is_empty() && status == Status::Failure { &summary } else { &output };
-    // Without what it wrote and why it failed: these may be words of a gateway.
+    // Without output and reason: these may contain text from a gateway.
     let payload = json!({
         "sandbox": place.sandbox(), "workspace": place.workspace(), "boot_hook_id": hook.id.get(),
         "name": hook.name, "phase": phase, "status": status.as_str(),
@@ -272,7 +274,7 @@ async fn keep(
         .await
     };
     let version = match &fence {
-        // What has run in a creation is not lost because the database is away for a moment.
+        // Retried: the result of a hook of a creation must not be lost because of a short outage of the database.
         Some((running, _)) => patience::patiently(running, store).await?,
         None => store().await?,
     };

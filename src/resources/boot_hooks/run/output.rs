@@ -1,21 +1,21 @@
-//! What a hook writes: bounded while it is read, its secrets masked, cut to what is kept.
+//! Output of a hook: bounded while it is read, secrets masked, truncated for storage.
 
 use crate::resources::boot_hooks::input::{Environment, VARIABLE_VALUE_BYTES_MAX};
 
-/// Most characters that are kept.
+/// Maximum length of the stored output, in characters.
 pub const CHARACTERS_MAX: usize = 4096;
-/// Characters before the mark, where something was cut off.
+/// Characters before the mark in a truncated output.
 const CHARACTERS_BEFORE_MARK: usize = 4064;
-/// Stands after what was cut.
+/// Marks the end of a truncated output.
 const MARK: &str = "\n[cut here, there was more]";
-/// Stands for a secret.
+/// Replaces a secret.
 const MASK: &str = "***";
-/// Shorter values are no secrets, and masking them would blot out innocent text.
+/// Minimum length of a secret, in bytes: masking shorter values would hide unrelated text.
 const SECRET_BYTES_MIN: usize = 6;
-/// Enough for the characters that are kept, at four bytes each, and a secret that begins in the last of them.
+/// Enough for the stored characters, at four bytes each, and a secret that begins in the last of them.
 const KEPT_BYTES_MAX: usize = CHARACTERS_MAX * 4 + VARIABLE_VALUE_BYTES_MAX;
 
-/// The beginning of what was written, and whether there was more.
+/// The beginning of the output, and its total length.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     kept: Vec<u8>,
@@ -23,7 +23,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Takes more in; answers how many bytes there were by now.
+    /// Appends bytes; returns the number of bytes so far.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
         let room = KEPT_BYTES_MAX.saturating_sub(self.kept.len());
         self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -31,32 +31,32 @@ impl Output {
         self.seen
     }
 
-    /// How many bytes there were by now.
+    /// Returns the number of bytes so far.
     pub(super) fn seen(&self) -> usize {
         self.seen
     }
 
-    /// The beginning, as far as it is kept.
+    /// Returns the buffered beginning.
     pub(super) fn kept(&self) -> &[u8] {
         &self.kept
     }
 
-    /// Whether there was more.
+    /// Returns whether the output is longer than the buffered beginning.
     pub(super) fn is_cut(&self) -> bool {
         self.seen > self.kept.len()
     }
 
-    /// What is kept of it.
+    /// Returns the text to store.
     pub(super) fn shown(&self, environment: &Environment) -> String {
         shown(&self.kept, self.is_cut(), environment)
     }
 }
 
-/// What is kept of an output that is perhaps not whole.
+/// Masks and truncates an output for storage; `more` says whether `bytes` is only its beginning.
 pub(super) fn shown(bytes: &[u8], more: bool, environment: &Environment) -> String {
     let more = more || bytes.len() > KEPT_BYTES_MAX;
     let bytes = &bytes[..bytes.len().min(KEPT_BYTES_MAX)];
-    // PostgreSQL takes no NUL.
+    // PostgreSQL does not accept NUL in text.
     let text = String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}");
     let text = masked(text, more, environment);
     if !more && text.chars().count() <= CHARACTERS_MAX {
@@ -73,7 +73,7 @@ fn masked(mut text: String, more: bool, environment: &Environment) -> String {
         .map(|(_, value)| value)
         .filter(|v| v.len() >= SECRET_BYTES_MIN)
         .collect();
-    // Longest first: one that is part of another must not leave the rest of it.
+    // Longest first: if one secret contains another, no rest of it may remain.
     secrets.sort_by_key(|value| std::cmp::Reverse(value.len()));
     for secret in &secrets {
         if text.contains(secret) {
@@ -81,7 +81,7 @@ fn masked(mut text: String, more: bool, environment: &Environment) -> String {
         }
     }
     if more {
-        // Where the text was cut in the middle of a secret, its beginning is still there.
+        // The text may have been truncated inside a secret: remove the beginning of that secret.
         let begun = |secret: &&str| (1..secret.len()).rev().find(|n| ends_with(&text, secret, *n));
         let longest = secrets.iter().filter_map(begun).max().unwrap_or(0);
         text.truncate(text.len() - longest);

@@ -1,10 +1,10 @@
-//! A process on our own host, with all that it starts: limited, ended as a group, waited for.
+//! A process on Shoreguard's host with all its children: limited, killed as a group, and waited for.
 //!
 //! Invariants
-//! - whatever way a run ends, nothing of its process group lives on: on a limit, when it has exited and left children
-//!   behind, and when its caller is gone;
-//! - the group is signalled only while its id can't be another's: its leader is not reaped before;
-//! - its output is read with a bound, and it inherits nothing but what is named here.
+//! - nothing of its process group survives the end of a run: after a limit, after an exit that left children behind,
+//!   and after the future of the run was dropped;
+//! - the group is signalled only while its id cannot have been reused: its leader is not reaped before;
+//! - the output is read up to a bound, and the process inherits nothing but what is specified here.
 
 use std::ffi::OsString;
 use std::io;
@@ -29,48 +29,48 @@ use super::output::Output;
 use crate::config::BootHooks;
 use crate::error::Error;
 
-/// How long the rest of the output is waited for when the group is gone: a process that left it may hold the pipe.
+/// Time to read the remaining output after the group has ended: a process that left the group may hold the pipe open.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How often and how long it is looked whether the group is gone.
+/// Number of checks whether the group has ended, and their interval.
 const GONE_LOOKS_MAX: u32 = 200;
 const GONE_LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 8 * 1024;
 const MIB: u64 = 1024 * 1024;
 
-/// What to run.
+/// A process to run.
 pub(super) struct Job {
-    /// The program, trusted.
+    /// Program; its path was verified.
     pub(super) program: PathBuf,
-    /// What it is given.
+    /// Arguments.
     pub(super) arguments: Vec<String>,
-    /// All of its environment.
+    /// Complete environment.
     pub(super) environment: Vec<(String, String)>,
-    /// How long it may take.
+    /// Timeout.
     pub(super) timeout: Duration,
 }
 
-/// Why it was ended before its own end.
+/// Why Shoreguard killed a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// It took too long.
+    /// It ran into its timeout.
     Timeout,
-    /// It wrote too much.
+    /// It exceeded the output limit.
     Output,
-    /// Its caller no longer wants it.
+    /// The run was cancelled.
     Cancelled,
 }
 
-/// How it ended.
+/// How a process ended.
 pub(super) enum Ended {
-    /// By itself, or by a signal that was none of ours.
+    /// By itself, or by a signal that Shoreguard did not send.
     Exited(ExitStatus),
-    /// By us.
+    /// Killed by Shoreguard.
     Stopped(Stopped),
 }
 
 impl Ended {
-    /// Whether it did what it was to do, and how it ended in words.
+    /// Returns whether the process succeeded, and a description of how it ended.
     pub(super) fn words(&self, job_timeout: Duration) -> (bool, String) {
         match self {
             Self::Exited(status) => match (status.code(), status.signal()) {
@@ -87,7 +87,7 @@ impl Ended {
     }
 }
 
-/// Runs it to its end, or to one of its limits.
+/// Runs a process until it ends or exceeds a limit.
 pub(super) async fn run(
     limits: &BootHooks,
     job: &Job,
@@ -95,7 +95,7 @@ pub(super) async fn run(
 ) -> Result<(Ended, Output), Error> {
     let (reader, writer) = io::pipe().map_err(Error::internal)?;
     let child = command(limits, job, writer).and_then(|mut command| command.spawn());
-    // Of the pipe's other end only the child's own is left now: the output ends with it.
+    // Only the child has the write end of the pipe open now: the output ends when the child closes it.
     let (group, leader) = Group::of(child.map_err(Error::internal)?);
     let mut reader = Receiver::from_owned_fd(reader.into()).map_err(Error::internal)?;
     let mut waited = tokio::task::spawn_blocking(move || leader.wait());
@@ -134,7 +134,7 @@ async fn rest(reader: &mut Receiver, buffer: &mut [u8], output: &mut Output) {
 }
 
 fn command(limits: &BootHooks, job: &Job, writer: io::PipeWriter) -> io::Result<Command> {
-    // The binary that runs, also where another has taken its place on the disk.
+    // The running binary, even if the file on disk was replaced.
     let launcher = limits.launcher.as_deref().unwrap_or(Path::new("/proc/self/exe"));
     let limited = [
         ("--cpu-seconds", u64::from(limits.cpu_seconds_max)),
@@ -161,14 +161,14 @@ fn command(limits: &BootHooks, job: &Job, writer: io::PipeWriter) -> io::Result<
     Ok(command)
 }
 
-/// The process group of a child; ended when this is dropped.
+/// The process group of a child; killed on drop.
 struct Group {
     id: Pid,
-    /// Whether its id is still its own.
+    /// Whether the id cannot have been reused yet.
     live: Arc<Mutex<bool>>,
 }
 
-/// The child itself, to be waited for where waiting may block.
+/// The child, to be waited for on a thread that can block.
 struct Leader {
     child: Child,
     id: Pid,
@@ -185,7 +185,7 @@ impl Group {
     fn kill(&self) {
         let live = self.live.lock();
         if *live {
-            // Gone already is as good.
+            // The group may have ended already.
             let _ = kill_process_group(self.id, Signal::KILL);
         }
     }
@@ -198,7 +198,7 @@ impl Drop for Group {
 }
 
 impl Leader {
-    /// Waits for the child's end, ends what it has left behind, and then lets the system have its id back.
+    /// Waits for the child to exit, kills the rest of its group, and then reaps the child, which frees its id.
     fn wait(mut self) -> io::Result<ExitStatus> {
         let leader = || waitid(WaitId::Pid(self.id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         while matches!(leader(), Err(Errno::INTR)) {}
@@ -208,7 +208,7 @@ impl Leader {
             *live = false;
             self.child.wait()
         };
-        // Where we are the first process of a container, they are ours to reap.
+        // If Shoreguard is process 1 of a container, it must reap the orphaned processes of the group.
         while matches!(waitpgid(self.id, WaitOptions::empty()), Ok(Some(_)) | Err(Errno::INTR)) {}
         for _ in 0..GONE_LOOKS_MAX {
             if test_kill_process_group(self.id).is_err() {

@@ -1,5 +1,5 @@
-//! Which hooks after a creation have ended: kept in the step of the operation, in the transaction that keeps how the hook
-//! went. A replica that takes over runs none of them again, and a run by hand in between is none of them.
+//! Which hooks after a creation have finished. Stored in the step of the operation, in the transaction that stores the
+//! result of the hook. A replica that takes over does not run these again; manual runs in between are not included.
 
 use super::Outcome;
 use crate::db::types::BootHookId;
@@ -7,7 +7,7 @@ use crate::resources::boot_hooks::input::Status;
 use crate::resources::boot_hooks::store::Hook;
 use crate::resources::operations::Running;
 
-/// How far the hooks of an operation are.
+/// Progress of the hooks of an operation.
 #[derive(Debug)]
 pub struct Progress<'a> {
     pub(super) running: &'a Running,
@@ -16,7 +16,7 @@ pub struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Of an operation that is at a step, after what a replica has kept that is gone: nothing, or as `step` writes it.
+    /// Restores the progress of an operation at the step `at`; `kept` is empty or has the format that `step` writes.
     #[must_use]
     pub fn of(running: &'a Running, at: &'a str, kept: &str) -> Self {
         let one = |word: &str| {
@@ -29,7 +29,7 @@ impl<'a> Progress<'a> {
         Self { running, at, done: kept.split(',').filter_map(one).collect() }
     }
 
-    /// The step, once another hook has ended.
+    /// Records the end of a hook and returns the new step.
     pub(super) fn step(&mut self, id: BootHookId, status: Status) -> String {
         self.done.push((id, status));
         let sign = |status| match status {
@@ -40,7 +40,7 @@ impl<'a> Progress<'a> {
         format!("{} {}", self.at, words.collect::<Vec<_>>().join(","))
     }
 
-    /// How a hook has ended on a replica that is gone, if it has.
+    /// Returns the result of a hook that finished on a crashed replica; `None` if it did not.
     pub(super) fn ended(&self, hook: &Hook) -> Option<Outcome> {
         let (_, status) = self.done.iter().find(|(id, _)| *id == hook.id)?;
         Some(Outcome {

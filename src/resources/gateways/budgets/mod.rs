@@ -1,8 +1,8 @@
-//! Gateways that send more than their budgets: stored, shown as degraded, and told of (T20).
+//! Gateways that exceed their budgets: the excess is stored, reported by an event, and shown as status degraded (T20).
 //!
 //! Invariants
-//! - each process meters what it reads itself; what it finds is stored, so that every replica shows it;
-//! - an excess is told of once, and is over when there was none for a while.
+//! - each process meters what it reads; an excess is stored, so that every replica shows it;
+//! - an excess is reported once, and ends when there was none for a while ([`HELD`]).
 
 pub mod store;
 
@@ -22,10 +22,10 @@ use crate::upstream::row::Status;
 use crate::upstream::targets::Target;
 use crate::workers::{Worked, Worker};
 
-/// How long a gateway stays degraded after its last excess: longer than the rest between two sweeps.
+/// How long a gateway stays degraded after its last excess; longer than the pause between two sweeps.
 pub const HELD: Duration = Duration::from_mins(15);
 
-/// Stores what this process has metered; on each replica.
+/// Worker that stores the excesses metered by this process; runs on each replica.
 pub const EXCESSES: Worker = Worker {
     name: "gateway.budgets",
     every: |_| Duration::from_secs(5),
@@ -93,7 +93,7 @@ async fn exceeded(ctx: &Ctx, target: &Target, sent: Sent) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a gateway that is over its budget is shown as degraded instead: one that is worse stays what it is.
+/// Returns whether an excess lowers this status to degraded; a worse status stays.
 fn lowered(status: Status) -> bool {
     matches!(status, Status::Healthy | Status::Unspecified)
 }
@@ -105,7 +105,7 @@ fn words(row: &Row) -> String {
     format!("it sends more than {} {} a minute", row.most, row.sent)
 }
 
-/// What a probe found, in the light of what the gateway has sent; why it is degraded, where that is for its budget.
+/// Lowers the status of a probe result to degraded if the gateway is over its budget, and returns the reason, if any.
 pub(super) async fn judged(
     conn: &mut Conn,
     gateway: i64,

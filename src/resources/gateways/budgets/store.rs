@@ -1,4 +1,4 @@
-//! What budgets of gateways were exceeded by, as rows.
+//! Rows of exceeded budgets of gateways.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -14,15 +14,15 @@ use crate::error::Error;
 pub struct Row {
     /// Id of the gateway.
     pub gateway_id: i64,
-    /// What it sent too much of.
+    /// Kind of data that exceeded the budget.
     pub sent: String,
-    /// How much it may.
+    /// Limit.
     pub most: i64,
-    /// Until when it counts as going on.
+    /// When the excess ends.
     pub until_at: Timestamp,
 }
 
-/// That of a gateway.
+/// Returns the last excess of a gateway.
 pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Option<Row>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::gateway_id.eq(gateway))
@@ -32,7 +32,8 @@ pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Option<Row>, Error> {
         .optional())?)
 }
 
-/// Notes an excess; answers whether none was going on. Of several who note one at once, one is answered so.
+/// Stores an excess, and returns whether it is a new one. If several replicas store one at the same time, only one of
+/// them gets `true`.
 pub async fn put(conn: &mut Conn, row: &Row, now: Timestamp) -> Result<bool, Error> {
     let to = (t::sent.eq(&row.sent), t::most.eq(row.most), t::until_at.eq(row.until_at));
     let new = (t::gateway_id.eq(row.gateway_id), to);

@@ -1,9 +1,10 @@
-//! Certificates that have to do with a gateway: its own, ours, and its CA's. Their ends are watched and told of.
+//! Expiry of the certificates of a gateway: its server certificate, Shoreguard's client certificate and the CA's.
 //!
 //! Invariants
-//! - an end is told of once at 30, at 7 and at 1 day before it, by an event in the transaction that notes it;
-//! - one that is replaced is told of anew: ours and the CA's at once, since somebody has replaced them, the gateway's once
-//!   the end has passed that was told of. Two that alternate behind one name would else be told of at every probe.
+//! - each expiry is reported once at 30, at 7 and at 1 day before it, by an event in the transaction that stores it;
+//! - a replaced certificate is reported again: a client or CA certificate at once, since a caller replaced it, a server
+//!   certificate only after the reported expiry has passed. Otherwise two server certificates that alternate behind one
+//!   name would be reported at every probe.
 
 pub mod store;
 
@@ -21,23 +22,23 @@ use crate::net::x509;
 use crate::outbox::event_types;
 use crate::upstream::row::Row as Gateway;
 
-/// Days before its end when a certificate is told of, fewest first.
+/// Days before the expiry at which a certificate is reported, in ascending order.
 pub const TOLD_AT_DAYS: [i64; 3] = [1, 7, 30];
 const DAY: Duration = Duration::from_hours(24);
 
-/// Whose certificate.
+/// Role of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The CA's that the gateway's must come from; of several the one that ends first.
+    /// CA certificate that must have issued the gateway's certificate; if there are several, the first to expire.
     Ca,
-    /// The one that we show.
+    /// Client certificate that Shoreguard presents.
     Client,
-    /// The one that the gateway shows.
+    /// Server certificate that the gateway presents.
     Server,
 }
 
 impl Kind {
-    /// As it is stored.
+    /// Returns the stored name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,18 +54,18 @@ fn expiries(pem: Option<&[u8]>) -> Vec<Timestamp> {
     certificates.filter_map(|der| x509::expiry(&der.ok()?)).collect()
 }
 
-/// When the certificates end that have to do with a gateway.
+/// Returns the expiry of each certificate of a gateway; `None` if it is unknown.
 #[must_use]
 pub fn of(gateway: &Gateway) -> [(Kind, Option<Timestamp>); 3] {
     [
         (Kind::Ca, expiries(gateway.ca_cert.as_deref()).into_iter().min()),
-        // The first of a chain is our own.
+        // The first certificate of the chain is Shoreguard's own.
         (Kind::Client, expiries(gateway.client_cert.as_deref()).into_iter().next()),
         (Kind::Server, gateway.found.server_cert_ends_at),
     ]
 }
 
-/// Notes what is known now of the certificates of a gateway, and tells of those that end soon.
+/// Stores the expiry of the certificates of a gateway and emits an event for each that expires soon.
 pub async fn note(ctx: &Ctx, tx: &mut Tx<'_>, gateway: &Gateway) -> Result<(), Error> {
     let known = store::of(tx, gateway.id).await?;
     for (kind, ends) in of(gateway) {
@@ -110,7 +111,7 @@ async fn note_one(
     Ok(())
 }
 
-/// Whether an end is to be noted in the place of what is known, and how many days are left at most, where that is to be told.
+/// Returns whether the expiry must be stored in place of `before`, and the number of days to report, if any.
 fn news(now: Timestamp, kind: Kind, ends: Timestamp, before: Option<&Row>) -> (bool, Option<i64>) {
     let same = before.is_some_and(|row| row.expires_at == ends);
     let holds = |row: &&Row| same || (kind == Kind::Server && row.expires_at > now);
@@ -119,7 +120,7 @@ fn news(now: Timestamp, kind: Kind, ends: Timestamp, before: Option<&Row>) -> (b
     (due.is_some() || !(same || told.is_some()), due)
 }
 
-/// The fewest of [`TOLD_AT_DAYS`] that are not left any more.
+/// Returns the smallest of [`TOLD_AT_DAYS`] that covers the remaining time; `None` if more time is left.
 #[must_use]
 pub fn due(now: Timestamp, ends: Timestamp) -> Option<i64> {
     let within = |days: &i64| now.plus(DAY * u32::try_from(*days).unwrap_or(0)) >= ends;
@@ -149,7 +150,7 @@ mod tests {
         }
     }
 
-    /// What is told of ends that are seen one after the other, each on its day.
+    /// Returns the days reported for a sequence of (day of the probe, day of the expiry).
     fn told(kind: Kind, seen: &[(i64, i64)]) -> Vec<i64> {
         let day = |day: i64| Timestamp::from_unix_seconds(day * 86_400);
         let (mut known, mut told) = (None, Vec::new());
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn certificates_that_alternate_are_told_of_once_a_step() {
-        // On the hundredth day one ends, on the hundred and second or the thousandth the other.
+        // One certificate expires on day 100, the other on day 102 or 1000.
         for other in [102, 1_000] {
             let seen: Vec<(i64, i64)> =
                 (60..100).flat_map(|now| [(now, 100), (now, other)]).collect();
@@ -181,7 +182,8 @@ mod tests {
         for kind in [Kind::Ca, Kind::Client, Kind::Server] {
             assert_eq!(told(kind, &replaced), [30, 7, 30, 7, 1], "{kind:?}");
         }
-        // In a hurry, and for a few days: ours at once, the gateway's when the one before has ended.
+        // Replaced late by a short-lived certificate: the client's is reported at once, the server's after the previous
+        // expiry.
         let soon: Vec<(i64, i64)> =
             (94..104).map(|now| (now, if now < 96 { 100 } else { 104 })).collect();
         assert_eq!(told(Kind::Client, &soon), [7, 30, 7, 1]);

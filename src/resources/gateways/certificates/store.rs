@@ -1,4 +1,4 @@
-//! Until when certificates are good, as rows.
+//! Rows of certificate expiries.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -9,21 +9,21 @@ use crate::db::schema::gateway_certificates as t;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// A certificate that has to do with a gateway.
+/// Expiry of a certificate of a gateway.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = t)]
 pub struct Row {
     /// Id of the gateway.
     pub gateway_id: i64,
-    /// Which of them.
+    /// Role of the certificate.
     pub kind: String,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
-    /// The fewest days left that were told of.
+    /// Fewest days before the expiry that were reported.
     pub told_days: Option<i64>,
 }
 
-/// Those of a gateway.
+/// Returns the certificates of a gateway.
 pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Vec<Row>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .filter(t::gateway_id.eq(gateway))
@@ -32,7 +32,7 @@ pub async fn of(conn: &mut Conn, gateway: i64) -> Result<Vec<Row>, Error> {
         .await)?)
 }
 
-/// Puts one in the place of what was known of its kind.
+/// Inserts or replaces the certificate of a kind.
 pub async fn put(conn: &mut Conn, row: &Row) -> Result<(), Error> {
     let new = (
         t::gateway_id.eq(row.gateway_id),
@@ -51,7 +51,7 @@ pub async fn put(conn: &mut Conn, row: &Row) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets the one of a kind.
+/// Deletes the certificate of a kind.
 pub async fn forget(conn: &mut Conn, gateway: i64, kind: Kind) -> Result<(), Error> {
     let at = t::table.filter(t::gateway_id.eq(gateway).and(t::kind.eq(kind.as_str())));
     on_conn!(conn, |c| diesel::delete(at).execute(c).await)?;

@@ -1,4 +1,4 @@
-//! What a domain offers, and the gateway that is made of it. Pure.
+//! DNS records of a domain, and the gateways built from them. No I/O.
 
 use serde_json::json;
 
@@ -11,21 +11,22 @@ use crate::resources::gateways::input::{self, NAME_CHARACTERS_MAX};
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, Scheme};
 
-/// Ports that a name needs not tell apart: HTTPS, and the one that gateways listen on by default.
+/// Ports that are not added to a name: HTTPS, and the default port of gateways.
 const USUAL_PORTS: [u16; 2] = [443, 30051];
-/// The name of one whose host gives none.
+/// Name of a gateway whose host has no usable characters.
 const NAMELESS: &str = "discovered";
 
-/// A gateway that a domain offers.
+/// A gateway that a domain advertises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The domain.
     pub domain: String,
-    /// Its record.
+    /// SRV record.
     pub service: Service,
 }
 
-/// The lowest priority first, then the highest weight, then by host. Records of no host say that there is no service.
+/// Sorts records by priority (ascending), weight (descending), host and port. Drops records with an empty host, which
+/// mean that there is no service.
 #[must_use]
 pub fn ordered(mut services: Vec<Service>) -> Vec<Service> {
     services.retain(|service| !service.host.is_empty());
@@ -37,13 +38,13 @@ pub fn ordered(mut services: Vec<Service>) -> Vec<Service> {
 }
 
 impl Candidate {
-    /// `host:port`, as the record has it.
+    /// Returns `host:port` from the record.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("{}:{}", self.service.host, self.service.port)
     }
 
-    /// The name that it gets: of its host's first label, with the port where that is an unusual one.
+    /// Returns the name of the gateway: the first label of the host, with the port if that is an unusual one.
     #[must_use]
     pub fn name(&self) -> String {
         let host = self.service.host.as_str();
@@ -64,11 +65,10 @@ impl Candidate {
         name.chars().take(NAME_CHARACTERS_MAX).collect()
     }
 
-    /// The gateway, as an admin would register it: with nothing to identify ourselves by, since nobody has given us
-    /// anything for it.
+    /// Builds the gateway as an admin would register it. It has no credentials, since none are configured for it.
     ///
     /// # Errors
-    /// What is wrong with its name or its endpoint.
+    /// `Invalid` if the name or the endpoint is invalid.
     pub fn gateway(&self, scheme: Scheme, now: Timestamp) -> Result<NewGateway, Error> {
         let metadata = json!({
             "discovered_via": "dns_srv",

@@ -1,4 +1,4 @@
-//! The messages of discovery, from what the domain works with.
+//! Conversion of domain types to the messages of discovery.
 
 use super::store::Run;
 use super::{Answer, Found, Judged, Outcome};
@@ -67,7 +67,7 @@ impl From<Run> for pb::GatewayDiscoveryRun {
     }
 }
 
-/// How discovery is configured, and its last run.
+/// Returns the configuration of discovery and its last run.
 pub fn status(ctx: &Ctx, last_run: Option<Run>) -> pb::GetGatewayDiscoveryStatusResponse {
     let config = &ctx.app().config.discovery;
     let interval = i64::try_from(config.interval().as_micros()).unwrap_or(i64::MAX);

@@ -1,12 +1,13 @@
-//! Gateways that domains offer by DNS.
+//! Discovery of gateways that domains advertise by DNS.
 //!
 //! Invariants
-//! - only domains that the configuration names are looked at, whoever asks;
-//! - what is found is judged as if an admin had registered it, and unless the configuration says otherwise only told of;
-//! - what is registered here has no credentials, and no label that decides about access (T07);
-//! - one run goes on at a time, over all replicas: the worker's and those of admins share a lease;
-//! - a run has bounds: domains, answers of each, candidates, time; what is beyond them is said to be;
-//! - a domain that could not be asked is never one that offers nothing.
+//! - only domains in the configuration are queried, for every caller;
+//! - a discovered gateway is checked as if an admin had registered it; it is only reported unless the configuration
+//!   enables automatic registration;
+//! - a gateway registered here has no credentials, and no label that decides about access (T07);
+//! - only one run is in progress across all replicas: the worker and admins share a lease;
+//! - a run is bounded in domains, records per domain, candidates and time; what exceeds a bound is reported;
+//! - a failed query is an error, never an empty result.
 
 pub mod candidate;
 pub mod messages;
@@ -20,55 +21,55 @@ use self::candidate::Candidate;
 use crate::ctx::Ctx;
 use crate::error::Error;
 
-/// What a domain has answered.
+/// Result of the query of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The domain.
     pub domain: String,
-    /// How many gateways it offers.
+    /// Number of gateways that it advertises.
     pub found: usize,
-    /// Why it is not known which it offers, or not all of them.
+    /// Why the result is missing or incomplete.
     pub error: Option<String>,
 }
 
-/// What became of a candidate.
+/// Outcome for a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is registered now.
+    /// Registered in this run.
     Registered,
-    /// It would be.
+    /// Can be registered.
     Registrable,
-    /// Its endpoint was known.
+    /// Its endpoint is registered already.
     AlreadyRegistered,
-    /// A registration is refused.
+    /// Its registration was rejected.
     Refused,
-    /// The time was over.
+    /// Not checked, since the run ran out of time.
     Left,
 }
 
-/// A candidate that was judged.
+/// A candidate and its outcome.
 #[derive(Debug)]
 pub struct Judged {
-    /// It.
+    /// The candidate.
     pub candidate: Candidate,
-    /// The name that it has, gets or would get.
+    /// Name that it has, or would have, as a gateway.
     pub name: String,
-    /// What became of it.
+    /// Outcome.
     pub outcome: Outcome,
-    /// Why, where it is not registered.
+    /// Why it was not registered.
     pub reason: Option<String>,
 }
 
-/// What a run has found.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Found {
-    /// Each candidate, in the order of domains and records.
+    /// All candidates, in the order of domains and records.
     pub judged: Vec<Judged>,
-    /// The run as it is kept.
+    /// The run as stored.
     pub run: store::Run,
 }
 
-/// The last run, on whichever replica.
+/// Returns the last run of any replica.
 pub async fn last_run(ctx: &Ctx) -> Result<Option<store::Run>, Error> {
     store::last(&mut ctx.db().read().await?).await
 }

@@ -1,4 +1,4 @@
-//! One look at domains: asked together, their candidates judged one after the other.
+//! One run of discovery: queries the domains concurrently and checks their candidates one at a time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,22 +28,22 @@ use crate::resources::gateways::store as gateways;
 use crate::upstream::endpoint::Scheme;
 use crate::upstream::probe::display_error;
 
-/// Answers of one domain that are looked at.
+/// Maximum number of records used per domain.
 pub const ANSWERS_MAX: usize = 100;
-/// Candidates of one run.
+/// Maximum number of candidates per run.
 pub const CANDIDATES_MAX: usize = 200;
-/// How long candidates are judged; those that are left then are left to the next run.
+/// Time for checking candidates; the rest is left to the next run.
 const RUN_TIME: Duration = Duration::from_mins(2);
-/// More than the judgement of one candidate takes beyond its connection and its probe.
+/// Upper bound for the time that one candidate takes in addition to its connection and its probe.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
-/// Runs that are kept.
+/// Number of stored runs.
 const RUNS_KEPT: i64 = 100;
-/// The lease of a run, whoever has begun it.
+/// Lease of a run, of the worker or of an admin.
 const LEASE: &str = "gateway.discovery-run";
 const ACTOR_CHARACTERS_MAX: usize = 254;
 const ERROR_CHARACTERS_MAX: usize = 500;
 
-/// Looks at these domains, or at all that are configured; for an admin.
+/// Runs discovery for an admin, on these domains or, if the list is empty, on all configured ones.
 pub async fn discover(ctx: &Ctx, asked: &[String]) -> Result<Found, Error> {
     let domains = chosen(&ctx.app().config.discovery, asked)?;
     ctx.detail("domains", json!(domains));
@@ -57,7 +57,7 @@ pub async fn discover(ctx: &Ctx, asked: &[String]) -> Result<Found, Error> {
     Ok(found)
 }
 
-/// Whoever asks chooses among the domains that are configured, and can add none: a domain decides where we connect.
+/// Selects domains from the configured ones. A caller cannot add any, since a domain decides where Shoreguard connects.
 fn chosen(config: &Discovery, asked: &[String]) -> Result<Vec<String>, Error> {
     if config.domains.is_empty() {
         let why = "no domain may be looked at: set `discovery.domains`";
@@ -71,19 +71,19 @@ fn chosen(config: &Discovery, asked: &[String]) -> Result<Vec<String>, Error> {
     Ok(chosen.cloned().collect())
 }
 
-/// Looks at these domains; none while another look is going on.
+/// Runs discovery on these domains; returns `None` if another run is in progress.
 pub async fn run(ctx: &Ctx, domains: &[String]) -> Result<Option<Found>, Error> {
     let app = ctx.app();
     let Some(lease) = leases::acquire(&app.db, LEASE, &app.replica, lease_time(app)).await? else {
         return Ok(None);
     };
     let found = look(ctx, &lease, domains).await;
-    // Taken over in the meantime is as good as released.
+    // A lease that another replica has taken over needs no release.
     let _ = leases::release(&app.db, lease).await;
     found.map(Some)
 }
 
-/// A candidate is connected to, TLS included, and probed.
+/// Returns the duration of the lease: enough for connecting to one candidate, including TLS, and probing it.
 fn lease_time(app: &App) -> Duration {
     let config = &app.config.gateways;
     config.connect_timeout() * 3 + config.probe_timeout() * 2 + LEASE_MARGIN
@@ -112,7 +112,7 @@ async fn look(ctx: &Ctx, lease: &Lease, domains: &[String]) -> Result<Found, Err
     Ok(Found { judged, run })
 }
 
-/// What a domain offers, in order, and what is to be said of it.
+/// Queries a domain. Returns the result to report and the records in order.
 async fn ask(app: &App, domain: &str) -> (Answer, Vec<Service>) {
     let name = format!("_openshell._tcp.{domain}");
     let within = app.config.discovery.timeout();
@@ -127,7 +127,7 @@ async fn ask(app: &App, domain: &str) -> (Answer, Vec<Service>) {
     (Answer { domain: domain.to_owned(), found: services.len(), error }, services)
 }
 
-/// Cuts what is too much, and says so at the domain that it was cut from.
+/// Drops the records beyond the limits and reports that at their domain.
 fn bounded(asked: Vec<(Answer, Vec<Service>)>) -> (Vec<Answer>, Vec<Candidate>) {
     let (mut answers, mut candidates) = (Vec::new(), Vec::new());
     for (mut answer, mut services) in asked {
@@ -146,7 +146,7 @@ fn bounded(asked: Vec<(Answer, Vec<Service>)>) -> (Vec<Answer>, Vec<Candidate>) 
     (answers, candidates)
 }
 
-/// Judges candidates, and remembers those of this run.
+/// Checks candidates, and remembers the endpoints and names of this run.
 struct Judge<'a> {
     ctx: &'a Ctx,
     lease: &'a Lease,
@@ -155,8 +155,11 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Checks a candidate, and registers it if that is enabled.
+    ///
     /// # Errors
-    /// What keeps the run from going on; what is wrong with the candidate is no such thing.
+    /// Errors that abort the run. If the candidate is invalid or its registration is rejected, the outcome is
+    /// `Refused`.
     async fn judge(&mut self, candidate: Candidate) -> Result<Judged, Error> {
         let (mut name, config) = (candidate.name(), &self.ctx.app().config.discovery);
         let unknown = || Error::internal("a scheme that no configuration has");
@@ -193,7 +196,7 @@ impl Judge<'_> {
         Ok(Judged { candidate, name, outcome, reason })
     }
 
-    /// What a registration would be told, but for what only a probe can tell.
+    /// Runs the checks of a registration, except for the probe.
     async fn check(&mut self, new: &NewGateway) -> Result<(), Error> {
         let app = self.ctx.app();
         let taken = gateways::by_name(&mut app.db.read().await?, &new.name).await?.is_some();
@@ -203,8 +206,8 @@ impl Judge<'_> {
         domain::check_addresses(app, Some(&new.endpoint), new.oidc_client.as_ref()).await
     }
 
-    /// Registers one that has passed the check, with an entry of its own in the audit log: one run may register many. What
-    /// is refused leaves no entry, since it is refused again by every run; the run itself counts it.
+    /// Registers a checked candidate, with an audit entry of its own, since one run can register many. Candidates that
+    /// fail the check have no entry, since every run would add one; the run counts them.
     async fn register(&self, new: NewGateway) -> Result<Outcome, Error> {
         let (ctx, started) = (self.ctx, Instant::now());
         let entry = ctx.app().audit.open(intent(ctx, &new)).await?;
@@ -222,7 +225,7 @@ impl Judge<'_> {
     }
 }
 
-/// As a number, since nothing here is a call of its own.
+/// gRPC status code as a number, since a registration by discovery is not a gRPC call.
 const FAILED_PRECONDITION: i32 = 9;
 
 fn intent(ctx: &Ctx, new: &NewGateway) -> Intent {
@@ -269,8 +272,8 @@ fn counts(run: &Run) -> [(&'static str, i64); 4] {
     [("found", *found), ("registered", *registered), ("skipped", *skipped), ("errors", *failed)]
 }
 
-/// Stores a run with its event. A worker's that is like the one before is no event: one every few minutes would bury
-/// the others.
+/// Stores a run and emits its event. A run of the worker with the same result as the previous run emits none: an event
+/// every few minutes would bury the others.
 async fn store_run(ctx: &Ctx, lease: &Lease, run: &Run) -> Result<(), Error> {
     ctx.record(async |tx| {
         leases::still_held(tx, lease).await?;

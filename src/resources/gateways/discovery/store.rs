@@ -1,4 +1,4 @@
-//! What runs have found, as rows.
+//! Rows of discovery runs.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -9,7 +9,7 @@ use crate::db::schema::gateway_discovery_runs as t;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// A run.
+/// A run of discovery.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = t)]
 pub struct Run {
@@ -17,29 +17,29 @@ pub struct Run {
     pub began_at: Timestamp,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// Who asked for it.
+    /// Actor that started it.
     pub actor: String,
-    /// How many candidates there were.
+    /// Number of candidates.
     pub found: i64,
-    /// How many of them were registered.
+    /// Candidates that were registered.
     pub registered: i64,
-    /// How many of them were left alone.
+    /// Candidates that were not registered but not rejected either.
     pub skipped: i64,
-    /// How many of them were refused.
+    /// Candidates that were rejected.
     pub failed: i64,
-    /// What each domain has answered.
+    /// Results of the domains, as JSON.
     pub domains_json: String,
 }
 
 impl Run {
-    /// What each domain has answered; what is broken there is none.
+    /// Returns the results of the domains; empty if the stored JSON is invalid.
     #[must_use]
     pub fn answers(&self) -> Vec<Answer> {
         serde_json::from_str(&self.domains_json).unwrap_or_default()
     }
 }
 
-/// The newest.
+/// Returns the newest run.
 pub async fn last(conn: &mut Conn) -> Result<Option<Run>, Error> {
     Ok(on_conn!(conn, |c| t::table
         .select(Run::as_select())
@@ -49,7 +49,7 @@ pub async fn last(conn: &mut Conn) -> Result<Option<Run>, Error> {
         .optional())?)
 }
 
-/// Adds one, and forgets all beyond the newest `most`.
+/// Adds a run, and deletes all but the newest `most`.
 pub async fn add(conn: &mut Conn, run: &Run, most: i64) -> Result<(), Error> {
     on_conn!(conn, |c| diesel::insert_into(t::table).values(run).execute(c).await)?;
     let beyond: Option<i64> = on_conn!(conn, |c| t::table

@@ -1,11 +1,11 @@
-//! Looks at the domains again and again, where that is switched on.
+//! Runs discovery periodically if it is enabled.
 
 use super::run;
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason};
 use crate::workers::{Worked, Worker};
 
-/// The looks, on one replica at a time.
+/// Worker that runs discovery, on one replica at a time.
 pub const DISCOVERY: Worker = Worker {
     name: "gateway.discovery",
     every: |config| config.discovery.interval(),

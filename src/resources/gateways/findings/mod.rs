@@ -1,12 +1,12 @@
-//! Findings: a gateway approves proposals by itself, or does not accept our credential.
+//! Findings: a gateway approves proposals automatically, or does not accept Shoreguard's credential.
 //!
-//! A worker asks for the settings. The credential is checked by each probe, which notes the result together with the rest
-//! that it found.
+//! A worker reads the settings of the gateways. The credential is checked by each probe, which stores the result
+//! together with its other results.
 //!
 //! Invariants
-//! - what is found is what the gateway has said; where it says nothing, what was known stays;
-//! - a finding is told of once when it is found and once when it is gone, in the transaction that notes it;
-//! - the looking is bounded: so many at once, each in its time.
+//! - a finding is based on a response of the gateway; if it does not respond, the finding is unchanged;
+//! - an event is emitted once when a finding is opened and once when it is closed, in the transaction that stores it;
+//! - checks are bounded in concurrency, and each has a timeout.
 
 pub mod store;
 
@@ -28,24 +28,24 @@ use crate::outbox::event_types;
 use crate::upstream::row::Row;
 use crate::workers::{Worked, Worker};
 
-/// Gateways that are asked at once.
+/// Gateways checked concurrently.
 const AT_ONCE: usize = 32;
-/// How long a gateway may take to tell its settings.
+/// Timeout for reading the settings of a gateway.
 const LOOK_TIME: Duration = Duration::from_secs(5);
-/// How often is looked: a setting that was changed behind our back is told of about as soon as an outage.
+/// Interval of the checks: a setting changed outside Shoreguard is reported about as fast as an outage.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// A kind of finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The gateway approves proposals of new rules by itself.
+    /// The gateway approves proposals of new rules automatically.
     AutomaticApprovals,
-    /// The gateway rejects our credential, or permits it nothing.
+    /// The gateway rejects Shoreguard's credential, or grants it no access.
     CredentialUnusable,
 }
 
 impl Kind {
-    /// As events name it.
+    /// Returns the name used in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// What it means, for people.
+    /// Returns a description for people.
     #[must_use]
     pub fn sentence(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl Kind {
     }
 }
 
-/// What was found of a gateway, and since when.
+/// Returns the open findings of a gateway and when they were opened.
 #[must_use]
 pub fn of(row: &Row) -> Vec<(Kind, Timestamp)> {
     let open = [
@@ -78,7 +78,7 @@ pub fn of(row: &Row) -> Vec<(Kind, Timestamp)> {
     open.into_iter().filter_map(|(kind, since)| Some((kind, since?))).collect()
 }
 
-/// Looks at gateways, on one replica at a time.
+/// Worker that checks the gateways, on one replica at a time.
 pub const LOOKS: Worker = Worker {
     name: "gateway.findings",
     every: |_| LOOK_EVERY,
@@ -96,8 +96,8 @@ async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     });
     let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
     let mut done = 0;
-    // Noted here, one after the other, and not where it was told: what is dropped with the rest when the lease is lost is
-    // then no transaction.
+    // Stored here, one at a time, and not in the concurrent futures: these are dropped if the lease is lost, and a
+    // transaction must not be dropped halfway.
     while let Some((told, on)) = looks.next().await {
         if let Some(so) = told {
             done += usize::from(note(ctx, lease, &on, Kind::AutomaticApprovals, so).await?);
@@ -106,7 +106,7 @@ async fn tick(ctx: &Ctx, lease: Option<&Lease>) -> Result<Worked, Error> {
     Ok(Worked { done, more: false })
 }
 
-/// Looks at one gateway; answers whether something is news. One that does not answer is left as it was.
+/// Checks one gateway and returns whether a finding changed. If the gateway does not respond, nothing changes.
 pub async fn look(ctx: &Ctx, on: &GatewayRef) -> Result<bool, Error> {
     match told(ctx, on).await {
         Some(so) => note(ctx, None, on, Kind::AutomaticApprovals, so).await,
@@ -114,7 +114,7 @@ pub async fn look(ctx: &Ctx, on: &GatewayRef) -> Result<bool, Error> {
     }
 }
 
-/// Whether a gateway approves by itself; none where it does not say.
+/// Returns whether a gateway approves proposals automatically; `None` if it does not respond.
 async fn told(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
     let asked = async { Gateway::reach(ctx.app(), on.id).await?.settings(None).await };
     let told = match timeout(LOOK_TIME, asked).await {
@@ -134,7 +134,7 @@ fn approves_by_itself(settings: &[Setting]) -> bool {
     mode.and_then(|mode| mode.value.as_ref()).is_some_and(is_auto)
 }
 
-/// Notes that something is so, or no longer.
+/// Opens or closes a finding in a transaction of its own. Returns whether that changed anything.
 async fn note(
     ctx: &Ctx,
     lease: Option<&Lease>,
@@ -153,8 +153,8 @@ async fn note(
     Ok(news)
 }
 
-/// Opens a finding at `since`, or closes it on `None`, and emits the event, in the caller's transaction. Returns whether that
-/// is news.
+/// Opens a finding at `since`, or closes it on `None`, and emits the event, in the caller's transaction. Returns
+/// whether that changed anything.
 async fn set(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -176,8 +176,8 @@ async fn set(
     Ok(news)
 }
 
-/// Notes the result of a check of the credential of a stored gateway, in the caller's transaction. Returns whether that is
-/// news. A check without a result changes nothing.
+/// Stores the result of a credential check of a gateway, in the caller's transaction. Returns whether that changed
+/// anything. A check without a result changes nothing.
 pub(super) async fn note_credential(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -194,7 +194,7 @@ pub(super) async fn note_credential(
     Ok(news)
 }
 
-/// Closes the finding about a credential that is replaced or is for another destination from now on.
+/// Closes the finding about a credential that was replaced or whose destination was changed.
 pub(super) async fn forget_credential(
     ctx: &Ctx,
     tx: &mut Tx<'_>,

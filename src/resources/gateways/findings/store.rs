@@ -1,4 +1,4 @@
-//! Since when each finding of a gateway is open, as columns of its row. Neither moves its version.
+//! When each finding of a gateway was opened, as columns of its row. Changes do not increment the version.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -10,8 +10,8 @@ use crate::db::types::GatewayId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 
-/// Opens a finding at `since`, or closes it on `None`. Returns whether that changed anything: a finding that is open stays
-/// open since it was first found.
+/// Opens a finding at `since`, or closes it on `None`. Returns whether that changed anything: an open finding keeps its
+/// original time.
 pub async fn note(
     conn: &mut Conn,
     id: GatewayId,

@@ -1,8 +1,8 @@
-//! How gateways have been over the last day: their states, and how fast they answered.
+//! Health of gateways over the last day: status changes and latencies.
 //!
 //! Invariants
-//! - what is told is what probes have found; where the last one is too long ago, nothing is known;
-//! - a row a change and a row an hour: what is kept does not grow with time.
+//! - reported data comes from probes only; if the last probe is stale, the status is unknown;
+//! - one row per status change and one per hour: the stored data is bounded.
 
 pub mod store;
 
@@ -17,51 +17,52 @@ use crate::db::Conn;
 use crate::error::Error;
 use crate::upstream::row::{Row, Status};
 
-/// How far back is looked.
+/// Retention of the history.
 pub const KEPT: Duration = Duration::from_hours(24);
-/// Most states that are kept of one gateway: one that flaps must not fill the database.
+/// Maximum number of states stored per gateway, so that one with frequent changes cannot fill the database.
 pub const STATES_MAX: i64 = 1_000;
-/// Most states that are shown.
+/// Maximum number of states returned.
 pub const SHOWN_MAX: i64 = 200;
-/// Answers that are kept of an hour; probes every four seconds make as many.
+/// Maximum number of latencies stored per hour: one probe every four seconds.
 const ANSWERS_MAX: usize = 900;
 const HOUR_SECONDS: i64 = 3_600;
 
-/// How a gateway has been.
+/// Health history of a gateway.
 #[derive(Debug)]
 pub struct Health {
-    /// It, as it is now.
+    /// The gateway as it is now.
     pub gateway: Row,
-    /// Its states, the newest first.
+    /// States, newest first.
     pub states: Vec<State>,
-    /// Probes of the last day.
+    /// Number of probes of the last day.
     pub probes: i64,
-    /// How many of them failed.
+    /// Number of failed probes.
     pub failures: i64,
-    /// Microseconds of their answers, the shortest first.
+    /// Latencies in microseconds, ascending.
     pub latencies: Vec<u32>,
 }
 
 impl Health {
-    /// The time within which this share of the answers came, in percent; none without an answer.
+    /// Returns the latency that this percentage of the probes did not exceed, in microseconds; `None` if no probe
+    /// succeeded.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Option<i64> {
         percentile(&self.latencies, percent)
     }
 }
 
-/// By nearest rank: the shortest time that at least this share kept.
+/// Computes a percentile by nearest rank: the smallest latency that at least this percentage did not exceed.
 fn percentile(sorted: &[u32], percent: usize) -> Option<i64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).map(|us| i64::from(*us))
 }
 
-/// How long the word of a probe holds: three of them may be missed.
+/// Returns the time after which a probe is stale: three probes may be missed.
 fn holds(config: &config::Gateways) -> Duration {
     config.probe_interval() * 3 + config.probe_timeout() * 2 + config.connect_timeout()
 }
 
-/// A gateway in honest words: of one that was not probed for long nothing is known.
+/// Reports the status `unknown` if the last probe is stale.
 #[must_use]
 pub fn honest(mut row: Row, config: &config::Gateways, now: Timestamp) -> Row {
     if row.found.probed_at.is_some_and(|at| at.plus(holds(config)) < now) {
@@ -71,7 +72,7 @@ pub fn honest(mut row: Row, config: &config::Gateways, now: Timestamp) -> Row {
     row
 }
 
-/// How the gateway has been over the last day.
+/// Returns the health of the gateway over the last day.
 pub async fn of(ctx: &Ctx, gateway: Row) -> Result<Health, Error> {
     let since = hour_of(ctx.now().minus(KEPT));
     let mut conn = ctx.db().read().await?;
@@ -88,7 +89,7 @@ pub async fn of(ctx: &Ctx, gateway: Row) -> Result<Health, Error> {
     })
 }
 
-/// Notes a probe, in the transaction that stores it.
+/// Records a probe, in the transaction that stores it.
 pub async fn note(
     conn: &mut Conn,
     before: &Row,
@@ -121,7 +122,7 @@ pub async fn note(
     store::put(conn, &hour, hour_of(now.minus(KEPT))).await
 }
 
-/// Notes a state, where it is another one than the last.
+/// Adds a state if its status or version differs from the last one.
 pub async fn change(conn: &mut Conn, state: State) -> Result<(), Error> {
     let last = store::states(conn, state.gateway_id, 1).await?.pop();
     let same = last.is_some_and(|last| {

@@ -1,4 +1,4 @@
-//! What gateways were found to be, as rows.
+//! Rows of the health history of gateways.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -9,15 +9,15 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::upstream::row::Status;
 
-/// A state, from its beginning to that of the next.
+/// A state, which lasts until the next one begins.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = states)]
 pub struct State {
     /// Id of the gateway.
     pub gateway_id: i64,
-    /// When a probe found it first.
+    /// When a probe first found it.
     pub began_at: Timestamp,
-    /// How the gateway answered.
+    /// Status.
     pub status: Status,
     /// The version that it reported.
     pub gateway_version: Option<String>,
@@ -31,17 +31,17 @@ pub struct State {
 pub struct Hour {
     /// Id of the gateway.
     pub gateway_id: i64,
-    /// Its beginning.
+    /// Beginning of the hour.
     pub hour_at: Timestamp,
-    /// How many probes.
+    /// Number of probes.
     pub probes: i64,
-    /// How many of them failed.
+    /// Number of failed probes.
     pub failures: i64,
-    /// Microseconds of each answer, four bytes each.
+    /// Latencies in microseconds, four big-endian bytes each.
     pub latencies: Vec<u8>,
 }
 
-/// The states of a gateway, the newest first.
+/// Returns the states of a gateway, newest first.
 pub async fn states(conn: &mut Conn, gateway: i64, limit: i64) -> Result<Vec<State>, Error> {
     Ok(on_conn!(conn, |c| states::table
         .filter(states::gateway_id.eq(gateway))
@@ -52,7 +52,7 @@ pub async fn states(conn: &mut Conn, gateway: i64, limit: i64) -> Result<Vec<Sta
         .await)?)
 }
 
-/// Adds a state, and forgets what had ended before `cutoff` and all beyond the newest `most`.
+/// Adds a state. Deletes those that ended before `cutoff` and all but the newest `most`.
 pub async fn add(
     conn: &mut Conn,
     state: &State,
@@ -74,7 +74,7 @@ pub async fn add(
         .first(c)
         .await
         .optional())?;
-    // The last one that began before the cutoff may have gone on after it.
+    // The last state that began before the cutoff may have ended after it.
     let until = ended.map(|id| id - 1).max(beyond);
     if let Some(until) = until {
         let old = states::table.filter(of.and(states::id.le(until)));
@@ -83,7 +83,7 @@ pub async fn add(
     Ok(())
 }
 
-/// The hours of a gateway from `since` on.
+/// Returns the hours of a gateway since `since`.
 pub async fn hours(conn: &mut Conn, gateway: i64, since: Timestamp) -> Result<Vec<Hour>, Error> {
     Ok(on_conn!(conn, |c| hours::table
         .filter(hours::gateway_id.eq(gateway).and(hours::hour_at.ge(since)))
@@ -93,7 +93,7 @@ pub async fn hours(conn: &mut Conn, gateway: i64, since: Timestamp) -> Result<Ve
         .await)?)
 }
 
-/// Puts an hour in the place of what was known of it, and forgets those before `cutoff`.
+/// Inserts or replaces an hour. Deletes hours before `cutoff` when a new hour begins.
 pub async fn put(conn: &mut Conn, hour: &Hour, cutoff: Timestamp) -> Result<(), Error> {
     let then = (
         hours::probes.eq(hour.probes),

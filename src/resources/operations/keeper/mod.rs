@@ -1,11 +1,11 @@
-//! What runs in this process: its leases are renewed here, and what is to stop is told so.
+//! Leases of the operations that run in this process: renews them and stops work that must stop.
 //!
 //! Invariants
-//! - one task a process, and only while operations run in it; it makes one statement for all leases and one query a
-//!   second for all that was cancelled elsewhere;
-//! - work is told to stop when its lease is another's, and when its end has passed without a renewal, by a clock that
-//!   counts sleep: the replica may have been frozen, and another may go on with the work by now;
-//! - how much runs here at once is bounded, for all and for each caller.
+//! - there is one task per process, and only while operations run in it. It renews all leases with one statement and
+//!   finds operations that were cancelled on other replicas with one query a second;
+//! - work is stopped when another replica holds its lease, and when the lease has expired without a renewal by a clock
+//!   that counts suspend time: the process may have been frozen while another replica took over;
+//! - the number of operations that run in one process is limited, in total and per caller.
 
 pub mod store;
 
@@ -29,36 +29,36 @@ use crate::resources::operations::feed::Feed;
 use crate::resources::operations::right;
 use crate::telemetry::metrics::OPERATIONS_RUNNING;
 
-/// How long a lease is held without being renewed: so long does an operation stand still after its replica has died.
+/// Lifetime of a lease without a renewal. An operation makes no progress for this long after its replica has crashed.
 pub const LEASE_TTL: Duration = Duration::from_secs(30);
-/// Two renewals may fail before another replica takes over.
+/// Renewal interval: two renewals may fail before another replica takes over.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// How late a cancel on another replica may be noticed.
+/// Interval of the loop: how late a cancellation on another replica may be noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long the database may take to answer: what hangs must not keep the end of a lease from being noticed.
+/// Timeout of the database: a query that hangs must not delay the detection of an expired lease.
 const ASK_TIME_MAX: Duration = Duration::from_secs(5);
-/// Operations that run in one process at once.
+/// Most operations that run in one process at once.
 pub const OPERATIONS_MAX: usize = 1_000;
-/// Of them those of one caller.
+/// Most operations of one caller that run in one process at once.
 pub const OPERATIONS_OF_ONE_MAX: usize = 100;
-/// When a caller may try again whose operation found no room.
+/// Retry delay that a caller gets with `BUSY`.
 const BUSY_RETRY_IN: Duration = Duration::from_secs(5);
 
-/// Why work is to stop.
+/// Reason for which work must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Somebody has cancelled it.
+    /// The operation was cancelled.
     Cancelled,
-    /// The process ends. Where another replica can go on with the work it will: nothing is to be undone.
+    /// The process is shutting down. Another replica resumes the work if it is resumable, so nothing must be undone.
     Draining,
-    /// Another replica may have taken over: nothing is to be done any more, nor undone.
+    /// Another replica may have taken over: the work must do nothing more, and undo nothing.
     LeaseLost,
 }
 
 /// The operations of this process.
 #[derive(Debug, Default)]
 pub struct Operations {
-    /// Who waits for one.
+    /// Wakes calls that wait for operations.
     pub feed: Feed,
     kept: Mutex<Kept>,
     seats: Arc<Mutex<Seats>>,
@@ -76,7 +76,7 @@ struct Seats {
     by_principal: HashMap<String, usize>,
 }
 
-/// Room for one operation; free again when it is dropped.
+/// Reserved capacity for one operation. Dropping it frees the capacity.
 #[derive(Debug)]
 pub(in crate::resources::operations) struct Seat {
     seats: Arc<Mutex<Seats>>,
@@ -103,17 +103,17 @@ pub(in crate::resources::operations) struct Held {
     pub(in crate::resources::operations) fence: i64,
     pub(in crate::resources::operations) token: CancellationToken,
     why: Mutex<Option<Stop>>,
-    /// When the lease ends, in microseconds since the machine started.
+    /// Expiry of the lease, in microseconds since the machine started.
     until_us: AtomicU64,
     /// The right of its caller, and the gateway. `None` for the server's own work.
     right: Option<(LiveWork, GatewayId)>,
-    /// That the right was lost is stored.
+    /// Whether the loss of the right is stored.
     lost_stored: AtomicBool,
     _seat: Seat,
 }
 
 impl Held {
-    /// A lease that was written at a time or later.
+    /// Creates the entry for a lease that was stored no earlier than `written`.
     pub(in crate::resources::operations) fn new(
         id: String,
         fence: i64,
@@ -132,31 +132,31 @@ impl Held {
         }
     }
 
-    /// Needs this right for as long as it runs.
+    /// Registers the right that the work needs while it runs.
     pub(in crate::resources::operations) fn needing(mut self, app: &App, right: Right) -> Self {
         let work = app.live.works.enter(right, &self.token, &app.snapshot);
         self.right = Some((work, right.on));
         self
     }
 
-    /// Why the right to it was lost, or `None` while it is not.
+    /// Returns why the caller lost its right to the work. `None` if it still has it.
     pub(in crate::resources::operations) fn lost(&self) -> Option<Lost> {
         self.right.as_ref().and_then(|(work, _)| work.lost())
     }
 
-    /// The gateway, if the right was lost and that is not stored yet.
+    /// Returns the gateway if the right was lost and the loss is not stored yet.
     pub(in crate::resources::operations) fn to_store(&self) -> Option<GatewayId> {
         let (work, gateway) = self.right.as_ref()?;
         let stored = self.lost_stored.load(Ordering::Relaxed);
         (work.lost().is_some() && !stored).then_some(*gateway)
     }
 
-    /// Notes that the loss of the right is stored.
+    /// Marks the loss of the right as stored.
     pub(in crate::resources::operations) fn note_stored(&self) {
         self.lost_stored.store(true, Ordering::Relaxed);
     }
 
-    /// Tells the work to stop. That its lease is lost comes before everything else that it was told.
+    /// Stops the work. The first reason is kept, except that `LeaseLost` overrides every other one.
     pub(in crate::resources::operations) fn stop(&self, why: Stop) {
         let mut told = self.why.lock();
         if told.is_none() || why == Stop::LeaseLost {
@@ -166,12 +166,12 @@ impl Held {
         self.token.cancel();
     }
 
-    /// Whether the lease is held for all that this replica knows, by a clock that counts sleep.
+    /// Returns whether the lease is still held as far as this replica knows, by a clock that counts suspend time.
     pub(in crate::resources::operations) fn is_held(&self, now: Duration) -> bool {
         self.why() != Some(Stop::LeaseLost) && self.until_us.load(Ordering::Relaxed) > micros(now)
     }
 
-    /// Why the work is to stop. A lost right stops it as a cancel does.
+    /// Returns why the work must stop. A lost right counts as a cancellation.
     pub(in crate::resources::operations) fn why(&self) -> Option<Stop> {
         let told = *self.why.lock();
         told.or_else(|| self.lost().map(|_| Stop::Cancelled))
@@ -187,10 +187,10 @@ impl Operations {
         self.kept.lock()
     }
 
-    /// Room for one more.
+    /// Reserves capacity for one more operation.
     ///
     /// # Errors
-    /// `BUSY` where there is none.
+    /// `BUSY` if the total or the caller's share is used up.
     pub(in crate::resources::operations) fn seat(&self, principal: String) -> Result<Seat, Error> {
         let mut seats = self.seats.lock();
         let of_one = seats.by_principal.get(&principal).copied().unwrap_or_default();
@@ -202,18 +202,18 @@ impl Operations {
         Ok(Seat { seats: Arc::clone(&self.seats), principal })
     }
 
-    /// How many run here.
+    /// Returns the number of operations that run in this process.
     #[must_use]
     pub fn count(&self) -> usize {
         self.kept().held.len()
     }
 
-    /// Whether one runs here.
+    /// Returns whether an operation runs in this process.
     pub(in crate::resources::operations) fn holds(&self, id: &str) -> bool {
         self.kept().held.contains_key(id)
     }
 
-    /// Keeps the lease of one from here on.
+    /// Registers an operation, so that its lease is renewed from now on.
     pub(in crate::resources::operations) fn keep(&self, app: &Arc<App>, held: &Arc<Held>) {
         let mut kept = self.kept();
         if let Some(older) = kept.held.insert(held.id.clone(), Arc::clone(held)) {
@@ -226,7 +226,7 @@ impl Operations {
         }
     }
 
-    /// It runs here no longer.
+    /// Removes an operation that no longer runs here.
     pub(in crate::resources::operations) fn leave(&self, app: &App, held: &Held) {
         let mut kept = self.kept();
         if kept.held.get(&held.id).is_some_and(|there| there.fence == held.fence) {
@@ -235,14 +235,14 @@ impl Operations {
         note_running(app, kept.held.len());
     }
 
-    /// Tells one that it was cancelled, where it runs here.
+    /// Stops an operation as cancelled if it runs here.
     pub(in crate::resources::operations) fn cancel(&self, id: &str) {
         if let Some(held) = self.kept().held.get(id) {
             held.stop(Stop::Cancelled);
         }
     }
 
-    /// All that run here; when there are none, the keeper is told to end.
+    /// Returns all operations that run here. If there are none, the renewal task ends.
     fn all(&self) -> Vec<Arc<Held>> {
         let mut kept = self.kept();
         kept.keeping = !kept.held.is_empty();
@@ -256,7 +256,7 @@ fn note_running(app: &App, count: usize) {
     gauge!(OPERATIONS_RUNNING).set(count as f64);
 }
 
-/// Keeps what runs here, until nothing does.
+/// Renews the leases until no operation runs here any more.
 async fn keep(app: Arc<App>) {
     let mut renewed_at = app.clock.since_boot();
     let mut drained_at = None;
@@ -299,7 +299,7 @@ async fn keep(app: Arc<App>) {
     }
 }
 
-/// Holds every lease for longer. What does not come back is another's.
+/// Renews all leases. An operation that the statement does not return belongs to another replica.
 async fn renew(app: &App, held: &[Arc<Held>], now: Duration) -> Result<(), Error> {
     let ids: Vec<String> = held.iter().map(|held| held.id.clone()).collect();
     let mut conn = app.db.write().await?;
@@ -316,9 +316,9 @@ async fn renew(app: &App, held: &[Arc<Held>], now: Duration) -> Result<(), Error
     Ok(())
 }
 
-/// Finds what was cancelled on another replica.
+/// Stops operations that were cancelled on another replica.
 async fn look(app: &App, held: &[Arc<Held>]) -> Result<(), Error> {
-    // On SQLite there is none.
+    // SQLite allows only one replica.
     if app.db.engine() == Engine::Sqlite {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Leases of operations as columns of their rows.
+//! Lease columns of the operations' rows.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::resources::operations::Operation;
 use crate::resources::operations::state::Status;
 
-/// Holds the leases of these for longer; answers id and fence of those that are still the owner's. No change that a
-/// caller sees: it moves no version.
+/// Extends the leases of these operations and returns id and fence of those that `owner` still holds. Callers do not
+/// see this change, so the version stays.
 pub async fn renew(
     conn: &mut Conn,
     owner: &str,
@@ -27,7 +27,7 @@ pub async fn renew(
         .await)?)
 }
 
-/// The ids and fences of an owner's that were asked to stop.
+/// Returns ids and fences of the operations of `owner` that are being cancelled.
 pub async fn cancelling(conn: &mut Conn, owner: &str) -> Result<Vec<(String, i64)>, Error> {
     use operations as t;
     Ok(on_conn!(conn, |c| t::table
@@ -38,7 +38,7 @@ pub async fn cancelling(conn: &mut Conn, owner: &str) -> Result<Vec<(String, i64
         .await)?)
 }
 
-/// Active ones whose lease has expired, the one that expired first first.
+/// Returns active operations whose lease has expired, the oldest expiry first.
 pub async fn expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<Vec<Operation>, Error> {
     use operations as t;
     Ok(on_conn!(conn, |c| t::table
@@ -51,7 +51,8 @@ pub async fn expired(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<Vec<
         .await)?)
 }
 
-/// Takes one over whose lease has expired and which nobody has taken over since it was read.
+/// Takes over an operation whose lease has expired. Returns `None` if another replica took it over or renewed the lease
+/// since it was read.
 pub async fn take_over(
     conn: &mut Conn,
     found: &Operation,
@@ -73,7 +74,7 @@ pub async fn take_over(
         .optional())?)
 }
 
-/// Gives a lease up, so that another may take the work over at once; answers whether it was held.
+/// Releases a lease, so that another replica can take over at once. Returns whether it was held.
 pub async fn release(conn: &mut Conn, id: &str, fence: i64, now: Timestamp) -> Result<bool, Error> {
     use operations as t;
     let row = t::table

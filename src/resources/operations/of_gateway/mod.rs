@@ -1,4 +1,4 @@
-//! The operations of a gateway that is about to be taken out.
+//! Operations of a gateway that is being removed.
 
 mod store;
 
@@ -12,12 +12,13 @@ use crate::error::Error;
 use crate::outbox::event_types;
 use crate::resources::operations::keeper::Operations;
 
-/// How many have not ended.
+/// Counts the active operations of a gateway.
 pub async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
     store::count_open(conn, gateway).await
 }
 
-/// Asks all of them to stop, in the transaction that takes the gateway out; [`stop`] tells their work.
+/// Marks all active operations of a gateway as cancelling, in the transaction that removes the gateway. Call [`stop`]
+/// after the commit.
 pub async fn cancel(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
@@ -30,7 +31,7 @@ pub async fn cancel(
     Ok(asked)
 }
 
-/// Tells the work of those that run here; on other replicas it is seen within a second.
+/// Stops the work of those that run in this process. Other replicas notice the cancellation within a second.
 pub fn stop(app: &App, asked: &[Operation]) {
     for row in asked {
         app.part::<Operations>().feed.moved(&row.id, row.version);

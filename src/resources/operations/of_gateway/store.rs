@@ -1,4 +1,4 @@
-//! The operations of one gateway, as rows.
+//! Rows of the operations of one gateway.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -11,13 +11,13 @@ use crate::error::Error;
 use crate::resources::operations::state::{Move, Status, active};
 use crate::resources::operations::store::Operation;
 
-/// How many of a gateway have not ended.
+/// Counts the active operations of a gateway.
 pub(super) async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {
     let open = operations::gateway_id.eq(gateway).and(operations::status.eq_any(active()));
     Ok(on_conn!(conn, |c| operations::table.filter(open).count().get_result(c).await)?)
 }
 
-/// Asks all of a gateway to stop that can be asked; answers which.
+/// Marks all pending and running operations of a gateway as cancelling and returns them.
 pub(super) async fn cancel(
     conn: &mut Conn,
     gateway: GatewayId,

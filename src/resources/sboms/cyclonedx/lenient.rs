@@ -1,50 +1,50 @@
-//! Reading JSON that may hold anything anywhere: what is not of the kind that is looked for is passed over.
+//! Lenient JSON reader: values of an unexpected type are skipped instead of rejected.
 //!
 //! Invariants
-//! - what is passed over is not kept: memory is bounded by what is taken.
+//! - skipped values are not stored: memory is bounded by what is read.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Reads one value, of whatever kind it is.
+/// Reads one JSON value of any type.
 pub(super) trait Read<'de>: Sized {
-    /// What comes of it.
+    /// Result of the reading.
     type Out;
 
-    /// A value that is not of the kind that is looked for.
+    /// Handles a value of an unexpected type.
     fn other<E: de::Error>(self) -> Result<Self::Out, E>;
 
-    /// null.
+    /// Handles null.
     fn null<E: de::Error>(self) -> Result<Self::Out, E> {
         self.other()
     }
 
-    /// A text.
+    /// Handles a string.
     fn text<E: de::Error>(self, _text: &str) -> Result<Self::Out, E> {
         self.other()
     }
 
-    /// A number.
+    /// Handles a number.
     fn number<E: de::Error>(self, _number: f64) -> Result<Self::Out, E> {
         self.other()
     }
 
-    /// A list.
+    /// Handles a list.
     fn list<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Out, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
         self.other()
     }
 
-    /// An object.
+    /// Handles an object.
     fn object<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Out, A::Error> {
         while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         self.other()
     }
 }
 
-/// A reader, as serde has it.
+/// Adapter from [`Read`] to serde.
 pub(super) struct As<R>(pub(super) R);
 
 impl<'de, R: Read<'de>> DeserializeSeed<'de> for As<R> {
@@ -97,7 +97,7 @@ impl<'de, R: Read<'de>> Visitor<'de> for As<R> {
     }
 }
 
-/// A text; of any other value none.
+/// Reads a string. Any other value is `None`.
 pub(super) struct Text;
 
 impl Read<'_> for Text {
@@ -112,7 +112,7 @@ impl Read<'_> for Text {
     }
 }
 
-/// A number; of any other value none.
+/// Reads a number. Any other value is `None`.
 pub(super) struct Number;
 
 impl Read<'_> for Number {
@@ -127,18 +127,18 @@ impl Read<'_> for Number {
     }
 }
 
-/// The fields of an object that a type of ours names, each a value of any kind; of any other value the default.
+/// Reads an object field by field into a [`Record`]. Any other value is the default.
 pub(super) struct Fields<T>(PhantomData<T>);
 
-/// What is read field by field.
+/// A type that is read field by field.
 pub(super) trait Record: Default {
-    /// Takes one field.
+    /// Reads one field.
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, object: &mut A)
     -> Result<(), A::Error>;
 }
 
 impl<T> Fields<T> {
-    /// Reads one.
+    /// Creates the reader.
     pub(super) fn of() -> As<Self> {
         As(Self(PhantomData))
     }
@@ -160,11 +160,11 @@ impl<'de, T: Record> Read<'de> for Fields<T> {
     }
 }
 
-/// A list of records, each given to a function; any other value is an empty list.
+/// Reads a list of records and passes each to a function. Any other value is an empty list.
 pub(super) struct Each<T, F>(F, PhantomData<T>);
 
 impl<T, F: FnMut(T)> Each<T, F> {
-    /// Reads one.
+    /// Creates the reader.
     pub(super) fn of(f: F) -> As<Self> {
         As(Self(f, PhantomData))
     }
@@ -185,7 +185,7 @@ impl<'de, T: Record, F: FnMut(T)> Read<'de> for Each<T, F> {
     }
 }
 
-/// Passes over a value.
+/// Skips the value of a field.
 pub(super) fn skip<'de, A: MapAccess<'de>>(object: &mut A) -> Result<(), A::Error> {
     object.next_value::<IgnoredAny>().map(drop)
 }

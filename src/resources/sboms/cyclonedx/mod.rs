@@ -1,9 +1,9 @@
-//! CycloneDX JSON, 1.2 to 1.7: from the bytes to what is kept of them.
+//! Parser of CycloneDX JSON, versions 1.2 to 1.7.
 //!
 //! Invariants
-//! - nested components and the one that the document is about count as components;
-//! - what a hostile document can make of depth, number and length is bounded while it is read, not after;
-//! - it takes time in the length of the document, whatever refers to whatever.
+//! - nested components and the component in the metadata count as components;
+//! - limits on depth, number and length hold while the document is read, not only after it;
+//! - the time depends on the size of the document only: many references to one component do not multiply it.
 
 mod lenient;
 mod read;
@@ -21,45 +21,45 @@ use crate::words;
 pub const SBOM_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Most components of a document.
 pub const COMPONENTS_MAX: usize = 100_000;
-/// How deep components may lie in components.
+/// Most levels of nested components.
 pub const DEPTH_MAX: usize = 32;
 /// Most vulnerabilities of a document.
 pub const VULNERABILITIES_MAX: usize = 50_000;
 /// Most references from vulnerabilities to components.
 pub const AFFECTS_MAX: usize = 200_000;
-/// References of a vulnerability that are kept.
+/// Most references that are stored for a vulnerability.
 pub const REFERENCES_MAX: usize = 20;
-/// Longest name of a component.
+/// Longest name of a component. Longer ones are rejected.
 pub const NAME_CHARACTERS_MAX: usize = 512;
-/// Longest id of a vulnerability.
+/// Longest id of a vulnerability. Longer ones are rejected.
 pub const ID_CHARACTERS_MAX: usize = 256;
-/// Characters that are kept of a reference to a component.
+/// Longest stored reference to a component. Longer ones are cut, as are all texts below.
 pub const BOM_REF_CHARACTERS_MAX: usize = 512;
-/// Characters that are kept of a group.
+/// Longest stored group.
 pub const GROUP_CHARACTERS_MAX: usize = 512;
-/// Characters that are kept of a version.
+/// Longest stored version.
 pub const VERSION_CHARACTERS_MAX: usize = 128;
-/// Characters that are kept of a package URL.
+/// Longest stored package URL.
 pub const PURL_CHARACTERS_MAX: usize = 1_024;
-/// Characters that are kept of a kind.
+/// Longest stored component type.
 pub const KIND_CHARACTERS_MAX: usize = 32;
-/// Characters that are kept of the licences of a component.
+/// Longest stored license text of a component.
 pub const LICENSES_CHARACTERS_MAX: usize = 1_024;
-/// Characters that are kept of a serial number.
+/// Longest stored serial number.
 pub const SERIAL_CHARACTERS_MAX: usize = 128;
-/// Characters that are kept of a description.
+/// Longest stored description.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 4_096;
-/// Characters that are kept of a reference.
+/// Longest stored reference of a vulnerability.
 pub const REFERENCE_CHARACTERS_MAX: usize = 1_024;
-/// Places of cut texts that are told.
+/// Most paths of cut texts that are reported.
 pub const CUT_PATHS_MAX: usize = 20;
-/// Versions of the format that are read.
+/// Supported versions of the format.
 const SPEC_VERSIONS: [&str; 6] = ["1.2", "1.3", "1.4", "1.5", "1.6", "1.7"];
-/// The format, as the document names it.
+/// Name of the format in a document.
 pub const BOM_FORMAT: &str = "CycloneDX";
 
 words! {
-    /// How bad a vulnerability is; the worst first, which is the order of lists.
+    /// Severity of a vulnerability. The variants are in the order of lists, the worst first.
     pub enum Severity {
         /// Critical.
         Critical = "CRITICAL",
@@ -69,17 +69,17 @@ words! {
         Medium = "MEDIUM",
         /// Low.
         Low = "LOW",
-        /// For information.
+        /// Informational.
         Info = "INFO",
         /// Rated as no risk.
         None = "NONE",
-        /// Not rated in a way that could be used.
+        /// Without a usable rating.
         Unknown = "UNKNOWN",
     }
 }
 
 impl Severity {
-    /// From the word of a rating; none where it says nothing.
+    /// Parses the severity of a rating. `None` if the text is blank; an unrecognized severity is `Unknown`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let word = text.trim().to_uppercase();
@@ -100,38 +100,38 @@ impl Severity {
         }
     }
 
-    /// Whether it outranks another one; anything outranks nothing.
+    /// Returns whether it is worse than `other`. Every severity is worse than `None`.
     #[must_use]
     pub fn outranks(self, other: Option<Self>) -> bool {
         other.is_none_or(|other| self.rank() > other.rank())
     }
 }
 
-/// What is kept of a document.
+/// Parsed content of a document.
 #[derive(Debug, Default, PartialEq)]
 pub struct Document {
     /// Version of the format.
     pub spec_version: String,
     /// Its serial number.
     pub serial_number: Option<String>,
-    /// All of them, in the order of the document.
+    /// All components, in the order of the document.
     pub components: Vec<Component>,
-    /// All of them, the worst first, then by id.
+    /// All vulnerabilities, the worst first, then by id.
     pub vulnerabilities: Vec<Vulnerability>,
-    /// The worst severity of all.
+    /// The worst severity of all vulnerabilities.
     pub max_severity: Option<Severity>,
-    /// Entries without a name or an id, which are left out.
+    /// Number of entries without a name or id, which were skipped.
     pub skipped: usize,
-    /// Texts that were longer than what is kept of them.
+    /// Number of texts that were cut.
     pub cut: usize,
-    /// Where the first of these are.
+    /// Paths of the first cut texts.
     pub cut_paths: Vec<String>,
 }
 
 /// A component.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Component {
-    /// By which vulnerabilities refer to it.
+    /// Reference by which vulnerabilities name it.
     pub bom_ref: Option<String>,
     /// Name.
     pub name: String,
@@ -141,13 +141,13 @@ pub struct Component {
     pub version: Option<String>,
     /// Package URL.
     pub purl: Option<String>,
-    /// Kind.
+    /// Type.
     pub kind: Option<String>,
-    /// Licences, joined by commas.
+    /// Licenses, joined by commas.
     pub licenses: Option<String>,
-    /// How many vulnerabilities affect it.
+    /// Number of vulnerabilities that affect it.
     pub vuln_count: i32,
-    /// The worst of them.
+    /// The worst severity of these.
     pub max_severity: Option<Severity>,
 }
 
@@ -158,20 +158,20 @@ pub struct Vulnerability {
     pub id: String,
     /// Its severity.
     pub severity: Severity,
-    /// The score of the rating that gave it.
+    /// Score of the rating with this severity.
     pub score: Option<f64>,
-    /// What it is.
+    /// Description.
     pub description: Option<String>,
-    /// The components that it affects, each once.
+    /// References of the components that it affects, without duplicates.
     pub affects: Vec<String>,
-    /// Where to read about it.
+    /// URLs with more information.
     pub references: Vec<String>,
 }
 
-/// Reads a document. Takes a while: not for a thread that others wait for.
+/// Parses a document. This is slow: run it on a blocking thread.
 ///
 /// # Errors
-/// `Invalid`, with the place in the document where there is one.
+/// `Invalid`, with the path of the field if there is one.
 pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::invalid("chunk", "must carry a document: it is empty"));
@@ -194,8 +194,8 @@ fn check_version(given: Option<String>) -> Result<String, Error> {
     Err(Error::invalid("specVersion", format!("must be one of 1.2 to 1.7, got `{shown}`")))
 }
 
-/// Tells each component what affects it, and puts vulnerabilities in their order. References that lead to no component
-/// count for none.
+/// Counts the vulnerabilities of each component and sorts the vulnerabilities. References to unknown components are
+/// ignored.
 fn rate(document: &mut Document) {
     let mut affected: HashMap<&str, (i32, Severity)> = HashMap::new();
     for vulnerability in &document.vulnerabilities {
@@ -218,7 +218,7 @@ fn rate(document: &mut Document) {
         }
     }
     document.vulnerabilities.sort_by(|a, b| (a.severity, &a.id).cmp(&(b.severity, &b.id)));
-    // Only now: two that begin alike are two.
+    // References are cut only now: two long ones with a common prefix are different.
     for component in &mut document.components {
         if let Some(reference) = &mut component.bom_ref {
             shorten(reference, BOM_REF_CHARACTERS_MAX);
@@ -231,7 +231,7 @@ fn rate(document: &mut Document) {
     }
 }
 
-/// Cuts a text to so many characters; answers whether it was longer.
+/// Cuts a text to `characters_max` characters. Returns whether it was longer.
 fn shorten(text: &mut String, characters_max: usize) -> bool {
     let end = text.char_indices().nth(characters_max).map(|(at, _)| at);
     if let Some(end) = end {

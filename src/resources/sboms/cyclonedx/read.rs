@@ -1,4 +1,4 @@
-//! The fields of a CycloneDX document that are read, and where they are.
+//! Reads the fields of a CycloneDX document and tracks the path for error messages.
 
 use std::fmt::Write;
 
@@ -15,24 +15,24 @@ use super::{
 use crate::error::Error;
 use crate::resources::sboms::purl;
 
-/// A document that is being read.
+/// State of the parser.
 #[derive(Default)]
 pub(super) struct Reading {
     pub(super) document: Document,
     format: Option<String>,
     version: Option<String>,
     is_object: bool,
-    /// Where it is, such as `components[3].components[0]`.
+    /// Current path, such as `components[3].components[0]`.
     path: String,
     depth: usize,
-    /// References from vulnerabilities to components so far.
+    /// Number of references from vulnerabilities to components so far.
     pub(super) affects: usize,
-    /// Why it is not read on: serde's errors have no place for it.
+    /// Error that ended the parsing. Stored here because a serde error cannot carry it.
     refusal: Option<Error>,
 }
 
 impl Reading {
-    /// Reads a whole document.
+    /// Parses a whole document.
     pub(super) fn of(text: &str) -> Result<Document, Error> {
         let mut reading = Self::default();
         let mut json = serde_json::Deserializer::from_str(text);
@@ -58,7 +58,7 @@ impl Reading {
         Ok(reading.document)
     }
 
-    /// Ends the reading.
+    /// Stops the parsing with an error.
     pub(super) fn refuse<E: de::Error>(&mut self, field: &str, why: String) -> E {
         self.refusal = Some(Error::invalid(field, why));
         E::custom("refused")
@@ -68,7 +68,7 @@ impl Reading {
         if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
     }
 
-    /// Runs a part of the reading one step further down.
+    /// Runs `read` with `step` applied to the path.
     fn within<T>(
         &mut self,
         step: impl FnOnce(&mut String),
@@ -81,7 +81,7 @@ impl Reading {
         read
     }
 
-    /// An optional text on one line, as much of it as is kept.
+    /// Cleans and cuts an optional text of one line. `None` if it is empty.
     pub(super) fn optional(
         &mut self,
         field: &str,
@@ -103,7 +103,7 @@ impl Reading {
         }
     }
 
-    /// A text that things are told apart by: it is not cut.
+    /// Cleans a name or id. It is rejected if too long, since cutting could make two of them equal.
     pub(super) fn required<E: de::Error>(
         &mut self,
         field: &str,
@@ -121,7 +121,8 @@ impl Reading {
         Ok(text)
     }
 
-    /// A reference that stays whole until it has led to what it means.
+    /// Cleans a reference to a component. A long one is only counted here: it stays whole until it has been matched
+    /// with its component.
     pub(super) fn reference(&mut self, field: &str, text: Option<String>) -> Option<String> {
         let text = line(&text?);
         if text.chars().nth(BOM_REF_CHARACTERS_MAX).is_some() {
@@ -131,18 +132,18 @@ impl Reading {
     }
 }
 
-/// Without what a terminal would act on, and what PostgreSQL takes in no text.
+/// Trims a text and replaces control characters, which terminals interpret and some of which PostgreSQL rejects.
 fn line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// The same with its lines.
+/// As `line`, but keeps line breaks and tabs.
 pub(super) fn lines(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
     text.trim().replace("\r\n", "\n").chars().map(shown).collect()
 }
 
-/// The whole.
+/// Reads the document.
 struct Root<'a>(&'a mut Reading);
 
 impl<'de> Read<'de> for Root<'_> {
@@ -177,7 +178,7 @@ impl<'de> Read<'de> for Root<'_> {
     }
 }
 
-/// What the document is about.
+/// Reads `metadata`.
 struct Metadata<'a>(&'a mut Reading);
 
 impl<'de> Read<'de> for Metadata<'_> {
@@ -203,7 +204,7 @@ impl<'de> Read<'de> for Metadata<'_> {
     }
 }
 
-/// A list of components.
+/// Reads a list of components.
 struct Components<'a>(&'a mut Reading);
 
 impl<'de> Read<'de> for Components<'_> {
@@ -234,7 +235,7 @@ impl<'de> Read<'de> for Components<'_> {
     }
 }
 
-/// Reads the entries of a list, with the place of each.
+/// Reads the entries of a list, each with its index in the path.
 pub(super) fn each<'de, A: SeqAccess<'de>>(
     reading: &mut Reading,
     name: &str,
@@ -252,7 +253,7 @@ pub(super) fn each<'de, A: SeqAccess<'de>>(
     Ok(())
 }
 
-/// One component, with those in it.
+/// Reads one component and its nested components.
 struct OneComponent<'a>(&'a mut Reading);
 
 impl<'de> Read<'de> for OneComponent<'_> {
@@ -301,7 +302,7 @@ impl<'de> Read<'de> for OneComponent<'_> {
     }
 }
 
-/// What the licences of a component are called.
+/// Names of the licenses of a component.
 #[derive(Default)]
 struct Licenses(Vec<String>);
 
@@ -317,7 +318,7 @@ impl Licenses {
     }
 }
 
-/// An entry of `licenses`: the name of a licence, or an expression.
+/// An entry of `licenses`: a license or an expression.
 #[derive(Default)]
 struct License {
     id: Option<String>,
@@ -325,7 +326,7 @@ struct License {
     expression: Option<String>,
 }
 
-/// `id` and `name` of what lies in `license`.
+/// `id` and `name` in a `license` object.
 #[derive(Default)]
 struct Named {
     id: Option<String>,

@@ -1,4 +1,4 @@
-//! Documents as they are, and as nobody should send them.
+//! Tests of the parser with valid, malformed and hostile documents.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ fn read(fields: &Value) -> Document {
     parse(&document(fields)).unwrap()
 }
 
-/// Field and reason of a refusal.
+/// Returns field and reason of the error.
 fn refusal(bytes: &[u8]) -> (String, String) {
     match parse(bytes) {
         Err(Error::Invalid { field, why }) => (field, why),
@@ -200,7 +200,7 @@ fn what_is_no_such_document_is_refused() {
     }
     let (_, why) = refusal(b"{\n  \"bomFormat\": }");
     assert_eq!(why, "is not JSON that can be read: line 2, column 16");
-    // What some editors put in front.
+    // Some editors write a byte order mark.
     let marked = [b"\xef\xbb\xbf".as_slice(), &document(&json!({}))].concat();
     assert!(parse(&marked).is_ok());
 }
@@ -243,7 +243,7 @@ fn optional_texts_that_are_too_long_are_cut_and_told() {
     let lengths =
         [&one.bom_ref, &one.group, &one.version, &one.purl, &one.kind, &one.licenses].map(length);
     assert_eq!(lengths, [512, 512, 128, 1_024, 32, 1_024]);
-    // The reference was whole when it led to the component.
+    // The reference was matched with the component before it was cut.
     assert_eq!((one.vuln_count, one.max_severity), (1, Some(Severity::Unknown)));
     let vulnerability = &read.vulnerabilities[0];
     assert_eq!(length(&vulnerability.description), DESCRIPTION_CHARACTERS_MAX);
@@ -279,7 +279,7 @@ fn nested(depth: usize) -> Vec<u8> {
 fn depth_and_number_are_bounded() {
     assert_eq!(parse(&nested(DEPTH_MAX - 1)).unwrap().components.len(), DEPTH_MAX - 1);
     assert!(refusal(&nested(DEPTH_MAX)).1.contains("32 components"));
-    // Deeper than anything may lie: refused, and nobody's stack is used up.
+    // Far deeper than the limit: rejected without a stack overflow.
     assert_eq!(refusal(&nested(100_000)).0, refusal(&nested(DEPTH_MAX)).0);
     let deep = format!("{{\"x\":{}", "[".repeat(1_000_000));
     assert_eq!(refusal(deep.as_bytes()).0, "chunk");
@@ -308,7 +308,8 @@ fn depth_and_number_are_bounded() {
 
 #[test]
 fn what_all_refers_to_one_thing_takes_no_longer() {
-    // As many components of one reference as vulnerabilities that name it: their product would be billions.
+    // As many components with one reference as vulnerabilities that name it: counting all pairs would take billions of
+    // steps.
     let components: Vec<Value> =
         (0..50_000).map(|_| json!({ "name": "a", "bom-ref": "r" })).collect();
     let vulnerabilities: Vec<Value> = (0..VULNERABILITIES_MAX)

@@ -1,4 +1,4 @@
-//! The vulnerabilities of a CycloneDX document.
+//! Reads the vulnerabilities of a CycloneDX document.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::{
     REFERENCES_MAX, Severity, VULNERABILITIES_MAX, Vulnerability, shorten,
 };
 
-/// The list of them.
+/// Reads the list of vulnerabilities.
 pub(super) struct Vulnerabilities<'a>(pub(super) &'a mut Reading);
 
 impl<'de> Read<'de> for Vulnerabilities<'_> {
@@ -32,7 +32,7 @@ impl<'de> Read<'de> for Vulnerabilities<'_> {
     }
 }
 
-/// One of them.
+/// Reads one vulnerability.
 struct OneVulnerability<'a>(&'a mut Reading);
 
 impl<'de> Read<'de> for OneVulnerability<'_> {
@@ -90,7 +90,7 @@ impl<'de> Read<'de> for OneVulnerability<'_> {
     }
 }
 
-/// The highest rating so far: the first of those that are equal.
+/// The worst rating so far. The first of equal ratings wins.
 #[derive(Default)]
 struct Worst(Option<(Severity, Option<f64>)>);
 
@@ -127,7 +127,7 @@ impl Record for Rating {
     }
 }
 
-/// What a vulnerability affects, each once.
+/// Reads `affects`, without duplicates.
 struct Affects<'a>(&'a mut Reading);
 
 impl<'de> Read<'de> for Affects<'_> {
@@ -176,7 +176,7 @@ impl Record for Affected {
     }
 }
 
-/// Where to read about it, the first of them.
+/// URLs of more information, up to [`REFERENCES_MAX`].
 #[derive(Default)]
 struct Urls(Vec<String>);
 
@@ -196,7 +196,7 @@ struct Link {
     source: Source,
 }
 
-/// Who published it.
+/// Publisher of a link.
 #[derive(Default)]
 struct Source {
     url: Option<String>,

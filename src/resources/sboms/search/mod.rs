@@ -1,8 +1,8 @@
-//! Components of the whole fleet: what they are found by, and the pages of what is found.
+//! Fleet-wide search for components: search keys and pages.
 //!
 //! Invariants
-//! - what is searched for and what is searched are folded alike, by `fold`;
-//! - only sandboxes of gateways that the caller may see are found, whatever else is asked for.
+//! - search texts and keys are both in lower case: `fold` lowers the keys, and `asked` the texts;
+//! - only sandboxes of gateways that the caller may see are found, with any filter.
 
 pub mod store;
 
@@ -17,28 +17,28 @@ use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::resources::sboms::intake::Intake;
 
-/// Longest text that is searched for.
+/// Longest search text, in characters.
 pub const SEARCH_CHARACTERS_MAX: usize = 256;
-/// Bytes of a name that it is found and sorted by: with others they fit in an index.
+/// Most bytes of a name's key: together with the other columns it fits in an index.
 const NAME_KEY_BYTES_MAX: usize = 512;
-/// Bytes of a package URL that it is found and sorted by.
+/// Most bytes of a package URL's key.
 const PURL_KEY_BYTES_MAX: usize = 512;
 
-/// What a component is found and sorted by.
+/// Keys by which a component is found and sorted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Keys {
-    /// Its name.
+    /// Key of the name.
     pub name: String,
-    /// Its version, in the order of versions.
+    /// Key of the version, which sorts as versions do.
     pub version: String,
-    /// Its package URL; empty where it has none.
+    /// Key of the package URL. Empty if it has none.
     pub purl: String,
-    /// Group, name and package URL, for a search in all of them.
+    /// Group, name and package URL, for a search in all three.
     pub text: String,
 }
 
 impl Keys {
-    /// Of a component.
+    /// Returns the keys of a component.
     #[must_use]
     pub fn of(component: &Component) -> Self {
         let name = fold(&component.name, NAME_KEY_BYTES_MAX);
@@ -54,7 +54,7 @@ impl Keys {
     }
 }
 
-/// In lower case, and no longer than that many bytes.
+/// Converts a text to lower case and cuts it to `bytes_max` bytes.
 fn fold(text: &str, bytes_max: usize) -> String {
     let mut folded = text.to_lowercase();
     let mut end = folded.len().min(bytes_max);
@@ -65,7 +65,7 @@ fn fold(text: &str, bytes_max: usize) -> String {
     folded
 }
 
-/// A text to look for, folded as what it is looked for in; none where nothing is asked for.
+/// Checks a search text and converts it to lower case. `None` if it is blank.
 pub fn asked(field: &str, text: &str) -> Result<Option<String>, Error> {
     let count = text.chars().count();
     if count > SEARCH_CHARACTERS_MAX {
@@ -78,7 +78,7 @@ pub fn asked(field: &str, text: &str) -> Result<Option<String>, Error> {
     Ok((!text.trim().is_empty()).then(|| text.trim().to_lowercase()))
 }
 
-/// Which components are asked for.
+/// Filter of a search.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Query {
     by: By,
@@ -89,7 +89,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// From what the request says; `by` makes the condition of its text.
+    /// Parses the request. `by` creates the condition for the search text.
     pub fn parse(
         by: (&str, &str, fn(String) -> By),
         versions: (&str, &str),
@@ -105,7 +105,7 @@ impl Query {
     }
 }
 
-/// The key of a version that bounds a range.
+/// Returns the key of a version that bounds a range. `None` if the field is empty.
 fn bound(field: &str, text: &str) -> Result<Option<String>, Error> {
     if text.is_empty() {
         return Ok(None);
@@ -122,18 +122,18 @@ fn bound(field: &str, text: &str) -> Result<Option<String>, Error> {
     Ok(Some(key))
 }
 
-/// Where a search goes on.
+/// Position of a page token: the last component of the page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct After {
-    /// The name's or the package URL's key of the last one.
+    /// Its name's or package URL's key.
     pub key: String,
-    /// The version's key of the last one; empty where the order is by package URL.
+    /// Its version's key. Empty if the order is by package URL.
     pub version: String,
-    /// The id of the last one.
+    /// Its id.
     pub id: i64,
 }
 
-/// A page of what is found where the caller may look.
+/// Returns a page of components on the gateways that the caller may see.
 pub async fn page(
     ctx: &FleetCtx,
     query: &Query,
@@ -185,7 +185,7 @@ mod tests {
         let keys = Keys::of(&component(Some(&wide), &wide, Some(&wide)));
         assert_eq!((keys.name.len(), keys.purl.len()), (NAME_KEY_BYTES_MAX, PURL_KEY_BYTES_MAX));
         assert!(keys.text.len() < 1_600);
-        // A letter that takes three bytes is not cut in the middle.
+        // A character of three bytes is not cut in the middle.
         assert_eq!(fold(&"\u{20ac}".repeat(10), 5), "\u{20ac}");
     }
 

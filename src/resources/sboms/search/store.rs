@@ -1,4 +1,4 @@
-//! Components of all sandboxes, by name or by package URL.
+//! Queries for components of all sandboxes, by name or by package URL.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -13,21 +13,21 @@ use crate::resources::sboms::lists::SeverityFilter;
 use crate::resources::sboms::rows::ComponentRow;
 use crate::resources::sboms::store::literal;
 
-/// By what components are found; folded.
+/// Condition of a search, with its text in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum By {
-    /// The name is this.
+    /// The name equals this text.
     Name(String),
-    /// The name contains this.
+    /// The name contains this text.
     NamePart(String),
-    /// The package URL begins with this.
+    /// The package URL begins with this text.
     Purl(String),
-    /// The package URL contains this.
+    /// The package URL contains this text.
     PurlPart(String),
 }
 
 impl By {
-    /// The order of what is found.
+    /// Returns the sort order of the results.
     #[must_use]
     pub fn order(&self) -> &'static str {
         match self {
@@ -37,26 +37,26 @@ impl By {
     }
 }
 
-/// What is asked for.
+/// Filter of a search.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// On which gateways.
+    /// Gateways that the caller may see.
     pub visible: &'a Visible,
-    /// Which components.
+    /// Condition on the component.
     pub by: &'a By,
-    /// The key of the lowest version.
+    /// Key of the lowest version, inclusive.
     pub version_from: Option<&'a str>,
-    /// The key of the version that is above all of them.
+    /// Key of the version that bounds the range, exclusive.
     pub version_below: Option<&'a str>,
-    /// With which worst vulnerability.
+    /// Severity of the worst vulnerability.
     pub severity: SeverityFilter,
-    /// On this gateway alone.
+    /// Only sandboxes of this gateway.
     pub gateway: Option<&'a str>,
-    /// After this one.
+    /// Position after which the page begins.
     pub after: Option<&'a After>,
 }
 
-/// A component, and where it is.
+/// A component and its sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct Found {
     /// The gateway.
@@ -74,13 +74,13 @@ pub struct Found {
 }
 
 impl Found {
-    /// Bytes of its texts.
+    /// Returns the size of its texts in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.gateway.len() + self.workspace.len() + self.sandbox.len() + self.component.bytes()
     }
 
-    /// Where a search goes on after it.
+    /// Returns the position after this component.
     #[must_use]
     pub fn after(&self, by: &By) -> After {
         let (key, version) = match by {
@@ -91,12 +91,12 @@ impl Found {
     }
 }
 
-/// Above every text that begins with this one.
+/// Returns an upper bound of the texts that begin with `prefix`.
 fn end_of(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
 }
 
-/// A page of them, in the order of what they are found by.
+/// Returns a page of components, sorted by the key of the search.
 pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Vec<Found>, Error> {
     use sbom_components as t;
     Ok(on_conn!(conn, |c| {
@@ -130,7 +130,7 @@ pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Ve
             By::Name(_) | By::NamePart(_) => query.order((t::name_key, t::version_key, t::id)),
             By::Purl(_) | By::PurlPart(_) => query.order((t::purl_key, t::id)),
         };
-        // The first condition bounds the index; `(a, b) > (x, y)` is nothing that diesel can say.
+        // The first condition bounds the index scan; diesel cannot express `(a, b) > (x, y)`.
         if let Some(After { key, version, id }) = wanted.after {
             let later = t::version_key.gt(version).or(t::version_key.eq(version).and(t::id.gt(id)));
             query = match wanted.by {
@@ -146,7 +146,7 @@ pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Ve
             query = query.filter(t::version_key.ge(from));
         }
         if let Some(below) = wanted.version_below {
-            // What cannot be compared has the empty key.
+            // A version that cannot be compared has an empty key.
             query = query.filter(t::version_key.lt(below)).filter(t::version_key.gt(""));
         }
         query = match wanted.severity {
@@ -154,8 +154,8 @@ pub async fn page(conn: &mut Conn, wanted: &Wanted<'_>, limit: i64) -> Result<Ve
             SeverityFilter::Is(severity) => query.filter(t::max_severity.eq(severity)),
             SeverityFilter::Clean => query.filter(t::max_severity.is_null()),
         };
-        // Joined to nothing it is in no index: SQLite would begin with the gateways and sort all that is on them, where
-        // the components come in the order that is asked for.
+        // The empty text keeps SQLite from using the index on the gateway name. With it, SQLite would read all
+        // components of the gateways and sort them, instead of reading components in the order of the results.
         let on = || sbom_snapshots::gateway_name.concat("");
         if let Some(gateway) = wanted.gateway {
             query = query.filter(on().eq(gateway));

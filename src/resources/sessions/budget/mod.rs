@@ -1,12 +1,13 @@
-//! Budgets of failed logins: by account and address together, by address, and by account.
+//! Budgets of failed logins: per account and address, per address, and per account.
 //!
 //! Invariants
-//! - they are kept in the database, so that replicas agree, under tags that tell neither address nor account;
-//! - a try is charged before the password is looked at and given back when it was right, so that tries that come
-//!   together don't pass together;
-//! - what is over the budget waits longer each time, up to a bound, and failures fade with time;
-//! - nobody can lock an account out for everybody: the account's own budget only takes the free tries from addresses
-//!   that it was never used from, and each of those keeps its first one.
+//! - budgets are stored in the database, so that replicas agree, under keyed tags that reveal neither address nor
+//!   account;
+//! - an attempt is charged before the password is verified and refunded if it was correct, so that concurrent attempts
+//!   cannot exceed the budget;
+//! - over the budget, each failure makes the wait longer, up to a bound, and failures decay with time;
+//! - an attacker cannot lock an account for all addresses: an exhausted account budget only reduces the free attempts
+//!   of addresses that the account has never logged in from, and each of those still has one.
 
 pub mod store;
 
@@ -21,40 +22,40 @@ use crate::error::{Error, Reason};
 use crate::net::guard::host_of;
 use crate::seal::TagKey;
 
-/// How long an address from which a login succeeded is remembered.
+/// How long an address with a successful login is remembered.
 pub const ADDRESS_KNOWN: Duration = Duration::from_hours(90 * 24);
-/// Addresses that are remembered of a user.
+/// Maximum number of remembered addresses per user.
 pub const ADDRESSES_MAX: i64 = 32;
 
-/// Failures fade to half in this time.
+/// Time in which failures decay to half.
 const HALF_LIFE: Duration = Duration::from_mins(10);
-/// The first wait; each further failure doubles it.
+/// First wait; each further failure doubles it.
 const WAIT_FIRST: Duration = Duration::from_secs(2);
-/// The longest wait.
+/// Longest wait.
 const WAIT_MAX: Duration = Duration::from_mins(15);
-/// Failures of one address at one account before it waits.
+/// Failures of one address at one account before it must wait.
 const FREE_OF_PAIR: i64 = 5;
-/// The same, where the account is under attack and the address is not one of its own.
+/// The same for an unknown address at an account that is under attack.
 const FREE_OF_STRANGER: i64 = 1;
-/// Failures of one address at any account before it waits: an office behind one address mistypes more than a person.
+/// Failures of one address at all accounts before it must wait: many people may share the address of an office.
 const FREE_OF_ADDRESS: i64 = 30;
-/// Failures at one account from anywhere before it counts as under attack.
+/// Failures at one account from all addresses before it counts as under attack.
 const FREE_OF_ACCOUNT: i64 = 50;
-/// Below this a budget is as good as new and is forgotten.
+/// Below this level, a budget counts as empty and is deleted.
 const FORGOTTEN_MILLI: i64 = 50;
 const MILLI: i64 = 1_000;
 
-/// Failures, in thousandths, as they were when they were last counted.
+/// Level of failures at the time of the last count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
     /// Thousandths of a failure.
     pub milli: i64,
-    /// When that was.
+    /// Time of the last count.
     pub counted_at: Timestamp,
 }
 
 impl Level {
-    /// What is left of it. Pure.
+    /// Returns the level that is left after decay, in thousandths. No I/O.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
@@ -66,10 +67,10 @@ impl Level {
         (self.milli as f64 * (-half_lives).exp2()) as i64
     }
 
-    /// How long a try must still wait where `free` failures are free. Pure.
+    /// Returns how long an attempt must wait if `free` failures are free; `None` if it need not wait. No I/O.
     #[must_use]
     pub fn wait(self, free: i64, now: Timestamp) -> Option<Duration> {
-        // To the nearest whole failure: those of a few seconds ago have faded a little.
+        // Rounded to whole failures, since those of a few seconds ago have decayed a little.
         let over = (self.milli - free * MILLI + MILLI / 2).div_euclid(MILLI);
         let doubled = u32::try_from(over).ok()?.min(16);
         let wait = WAIT_FIRST.saturating_mul(1 << doubled).min(WAIT_MAX);
@@ -82,11 +83,11 @@ impl Level {
     }
 
     fn given_back(self) -> Self {
-        // The time stays: what was waited for before the right password need not be waited for again.
+        // `counted_at` is unchanged, so that a wait that has passed is not required again.
         Self { milli: (self.milli - MILLI).max(0), ..self }
     }
 
-    /// When it is as good as new.
+    /// Returns when the budget counts as empty.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "thousandths of a few thousand failures")]
     pub fn forget_at(self) -> Timestamp {
@@ -95,7 +96,7 @@ impl Level {
     }
 }
 
-/// Tags what failed logins are counted under; the same key on every replica.
+/// Key of the tags that failed logins are counted under; the same on every replica.
 pub struct BudgetKey(pub TagKey);
 
 impl std::fmt::Debug for BudgetKey {
@@ -104,7 +105,7 @@ impl std::fmt::Debug for BudgetKey {
     }
 }
 
-/// A try that was let through and charged.
+/// An admitted and charged attempt.
 #[derive(Debug)]
 pub struct Try {
     account: String,
@@ -114,7 +115,7 @@ pub struct Try {
 
 impl Try {
     fn of(app: &App, email: &str, ip: Option<IpAddr>) -> Self {
-        // The same text for an address that is not known: nobody gets more tries by hiding it.
+        // Unknown client addresses share one budget, so that hiding the address does not give more attempts.
         let address = ip.map(|ip| host_of(ip).to_string()).unwrap_or_default();
         let (email, address) = (email.as_bytes(), address.as_bytes());
         let tag = |kind: &str, parts: &[&[u8]]| {
@@ -128,10 +129,10 @@ impl Try {
     }
 }
 
-/// Lets a try through and charges it, before anything is looked at that could tell whether there is such an account.
+/// Admits and charges an attempt, before anything is read that could reveal whether the account exists.
 ///
 /// # Errors
-/// `RATE_LIMITED` with the time that is left to wait.
+/// `RATE_LIMITED` with the remaining wait.
 pub async fn admit(
     app: &App,
     email: &str,
@@ -142,7 +143,7 @@ pub async fn admit(
     let now = app.clock.now();
     app.db
         .transaction(async |conn| {
-            // In the order of their tags' first letters, always: two tries never wait for each other.
+            // Always locked in the same order, account, address, pair, so that two attempts cannot deadlock.
             let account = store::locked(conn, &tried.account, None, now).await?;
             let address = store::locked(conn, &tried.address, None, now).await?;
             let pair = store::locked(conn, &tried.pair, Some(&tried.account), now).await?;
@@ -161,7 +162,8 @@ pub async fn admit(
     Ok(tried)
 }
 
-/// The password was right: the charge is given back, the pair starts anew, and the address is one of the account's.
+/// Records a correct password: refunds the charge, deletes the budget of the pair, and remembers the address for the
+/// user.
 pub async fn succeeded(app: &App, tried: &Try, user: UserId) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
@@ -174,7 +176,7 @@ pub async fn succeeded(app: &App, tried: &Try, user: UserId) -> Result<(), Error
         .await
 }
 
-/// The password was not looked at: the charge is given back.
+/// Refunds the charge of an attempt whose password was not verified.
 pub async fn not_tried(app: &App, tried: &Try) -> Result<(), Error> {
     let now = app.clock.now();
     app.db
@@ -194,7 +196,7 @@ async fn give_back(conn: &mut Conn, tried: &Try, now: Timestamp) -> Result<(), E
     Ok(())
 }
 
-/// Forgets every failure at an account, wherever it came from.
+/// Deletes all failures at an account, from all addresses, and returns the number of deleted budgets.
 pub async fn forgive(app: &App, conn: &mut Conn, email: &str) -> Result<usize, Error> {
     let account = Try::of(app, email, None).account;
     store::forget_account(conn, &account).await
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_is_over_the_budget_waits_longer_each_time_up_to_a_bound() {
-        // failures, seconds until the next try
+        // Failures, seconds until the next attempt.
         let table = [
             (0, None),
             (4, None),
@@ -248,7 +250,7 @@ mod tests {
         assert_eq!(level.at(after(1_800)), 1_000);
         assert!(level.at(level.forget_at()) <= FORGOTTEN_MILLI);
         assert!(level.at(after(1_200)) > FORGOTTEN_MILLI);
-        // One more after they have faded is the first again.
+        // After the decay, the next failure counts like the first.
         assert_eq!(level.charged(after(6_000)).wait(FREE_OF_PAIR, after(6_000)), None);
     }
 

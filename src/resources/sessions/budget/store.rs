@@ -1,4 +1,4 @@
-//! Budgets of failed logins, and the addresses that accounts are used from, as rows.
+//! Rows of the budgets of failed logins, and of the known addresses of users.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -11,8 +11,7 @@ use crate::db::{Conn, on_conn};
 use crate::delete_first;
 use crate::error::Error;
 
-/// The level of a subject, which is made where it is not there; nobody else reads it to change it until the end of the
-/// transaction.
+/// Returns the level of a subject, and locks it until the end of the transaction. Creates it if it does not exist.
 pub async fn locked(
     conn: &mut Conn,
     subject: &str,
@@ -27,7 +26,7 @@ pub async fn locked(
         t::counted_at.eq(now),
         t::forget_at.eq(now),
     );
-    // The update changes nothing and takes the row's lock, which PostgreSQL needs.
+    // The update changes nothing but takes the row lock, which PostgreSQL needs.
     let (milli, counted_at) = on_conn!(conn, |c| diesel::insert_into(t::table)
         .values(row)
         .on_conflict(t::subject)
@@ -54,14 +53,14 @@ pub async fn put(conn: &mut Conn, subject: &str, level: Level) -> Result<(), Err
     Ok(())
 }
 
-/// Forgets one subject.
+/// Deletes the budget of a subject.
 pub async fn forget(conn: &mut Conn, subject: &str) -> Result<(), Error> {
     use login_budgets as t;
     on_conn!(conn, |c| diesel::delete(t::table.filter(t::subject.eq(subject))).execute(c).await)?;
     Ok(())
 }
 
-/// Forgets an account and its pairs; answers how many.
+/// Deletes the budgets of an account and of its pairs. Returns their number.
 pub async fn forget_account(conn: &mut Conn, account: &str) -> Result<usize, Error> {
     use login_budgets as t;
     let gone = on_conn!(conn, |c| diesel::delete(
@@ -72,13 +71,14 @@ pub async fn forget_account(conn: &mut Conn, account: &str) -> Result<usize, Err
     Ok(gone)
 }
 
-/// Forgets what is as good as new; answers how many.
+/// Deletes budgets that have decayed. Returns their number.
 pub async fn forget_faded(conn: &mut Conn, now: Timestamp, limit: i64) -> Result<usize, Error> {
     use login_budgets as t;
     Ok(delete_first!(conn, t, t::forget_at.lt(now), t::forget_at, limit)?)
 }
 
-/// Whether a user has logged in from an address lately. The same query for nobody.
+/// Returns whether a user has recently logged in from an address. Runs the same query for `None`, so that the time does
+/// not reveal whether the account exists.
 pub async fn is_known(
     conn: &mut Conn,
     user: Option<UserId>,
@@ -96,7 +96,7 @@ pub async fn is_known(
     Ok(found.is_some())
 }
 
-/// Notes that a user has logged in from an address.
+/// Records that a user has logged in from an address.
 pub async fn know(
     conn: &mut Conn,
     user: UserId,
@@ -115,7 +115,7 @@ pub async fn know(
     Ok(())
 }
 
-/// Keeps the addresses of a user that were seen last, at most `keep`.
+/// Deletes all but the `keep` most recently used addresses of a user.
 pub async fn know_no_more(conn: &mut Conn, user: UserId, keep: i64) -> Result<(), Error> {
     use known_addresses as t;
     let beyond: Vec<i64> = on_conn!(conn, |c| t::table
@@ -133,7 +133,7 @@ pub async fn know_no_more(conn: &mut Conn, user: UserId, keep: i64) -> Result<()
     Ok(())
 }
 
-/// Forgets addresses that were not seen since; answers how many.
+/// Deletes addresses that were last used before `before`. Returns their number.
 pub async fn forget_addresses(
     conn: &mut Conn,
     before: Timestamp,

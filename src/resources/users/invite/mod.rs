@@ -1,9 +1,9 @@
-//! How people come to an account and its password: invited by an admin, reset by one, or registering themselves.
+//! Accounts and passwords of people: invitation by an admin, reset by an admin, or self-registration.
 //!
 //! Invariants
 //! - a token is `sgi_` and 43 characters of 32 random bytes; only its SHA-256 is stored, and it is shown once;
-//! - a token is good once, until it ends, and only for an account that may be used; one that isn't stores nothing (T16);
-//! - nobody but the person ever knows its password.
+//! - a token is valid once, until it expires, and only for an active account; an invalid token stores nothing (T16);
+//! - only the person ever knows their password.
 
 pub mod store;
 
@@ -31,26 +31,27 @@ use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
 
-/// Version of an account's first password, where it is made with one.
+/// Password version of an account that is created with a password.
 const FIRST_PASSWORD: i64 = 1;
-/// From this many users on nobody registers: a flood of registrations leaves room for who is invited.
+/// Number of users from which self-registration is rejected, so that a flood of registrations leaves room for invited
+/// users.
 pub const USERS_TO_REGISTER_MAX: i64 = USERS_MAX / 2;
 
 const PREFIX: &str = "sgi_";
 const TOKEN_BYTES: usize = 32;
 
-/// How long the token of a reset may wait: an admin has just talked to the person.
+/// Lifetime of the token of a reset. Short, since an admin is in contact with the person.
 pub const RESET: Duration = Duration::from_hours(24);
 
-/// A token that was just made.
+/// A new token.
 pub(super) struct NewToken {
-    /// The token itself, shown once.
+    /// Token, shown once.
     pub(super) token: Secret,
-    /// What is stored of it.
+    /// Stored hash.
     pub(super) hash: String,
 }
 
-/// `sgi_` and 43 characters of base64url: 32 random bytes.
+/// Generates a token: `sgi_` and 43 characters of base64url, from 32 random bytes.
 pub(super) fn new_token() -> Result<NewToken, Error> {
     let mut bytes = [0; TOKEN_BYTES];
     fill_random(&mut bytes)?;
@@ -59,13 +60,13 @@ pub(super) fn new_token() -> Result<NewToken, Error> {
     Ok(NewToken { token: Secret::new(token), hash })
 }
 
-/// What is stored of a token; none where it is not one.
+/// Returns the stored hash of a token; `None` if the text is not a token.
 fn hash_of(token: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
     (bytes.len() == TOKEN_BYTES).then(|| hex(&Sha256::digest(token.as_bytes())))
 }
 
-/// Makes an account, and the invitation to it.
+/// Creates an account and an invitation for it.
 pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secret), Error> {
     ctx.detail("role", role.as_str());
     ctx.not_above(role)?;
@@ -90,7 +91,7 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
     Ok((user, made.token))
 }
 
-/// Puts a new invitation in place of the one that waits.
+/// Replaces the pending invitation by a new one.
 pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
     ctx.admit_credential()?;
     let now = ctx.now();
@@ -117,20 +118,20 @@ pub async fn resend(ctx: &Ctx, named: &Named) -> Result<(User, Secret), Error> {
     Ok((user, made.token))
 }
 
-/// Somebody who has just set a password, and may have a session for it.
+/// A person who has just set a password and can get a session.
 pub struct Joined {
-    /// From here on it is a call of theirs.
+    /// Context of the call, now as this user.
     pub ctx: Ctx,
-    /// Who.
+    /// Id of the user.
     pub user: UserId,
     /// Version of the password.
     pub password_version: i64,
 }
 
-/// Sets the password of the account that a token stands for.
+/// Sets the password of the account of a token.
 ///
 /// # Errors
-/// `CREDENTIAL_INVALID` for a token that is unknown, used, ended, or of an account that may not be used.
+/// `CREDENTIAL_INVALID` if the token is unknown, used or expired, or if its account is not active.
 pub async fn accept(
     anonymous: Anonymous,
     token: &Secret,
@@ -151,7 +152,7 @@ pub async fn accept(
     let now = ctx.now();
     let password_version = ctx
         .transaction(async |tx| {
-            // Whoever takes the token is the only one: a second call finds none.
+            // Only one call can consume the token: a second one finds no row.
             let accepted = store::accept(tx, &token_hash, &hash, now).await?;
             let (user, password_version) = accepted.ok_or_else(invalid)?;
             sessions::end_all(tx, user, now).await?;
@@ -164,12 +165,12 @@ pub async fn accept(
     Ok(Joined { ctx, user, password_version })
 }
 
-/// Makes an account for whoever asks, where the configuration lets it.
+/// Registers an account for the caller, if the configuration allows it.
 ///
-/// That an address is taken can't be hidden without a proof that the address is the caller's: a free one gets a session
-/// and a taken one must not. What is left is to make asking slow and seen: a try at a taken address counts as a failed
-/// login of whoever asks, which waits longer each time, and a free address that was tried is an account afterwards, in
-/// the log with where it came from.
+/// That an address is in use cannot be hidden without a proof that the address is the caller's: an unused one gets a
+/// session, and a used one must not. Probing is therefore slowed down and recorded instead: an attempt with a used
+/// address counts as a failed login of the caller, with growing waits, and an unused address that was tried becomes an
+/// account, in the audit log with the client address.
 pub async fn register(
     anonymous: Anonymous,
     email: &Email,

@@ -1,4 +1,4 @@
-//! Invitations and resets, as columns of users.
+//! Invitations and password resets, as columns of users.
 
 use std::ops::RangeInclusive;
 
@@ -12,16 +12,16 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::role::Role;
 
-/// A token that stands for a person until it sets a password.
+/// Token of a pending invitation or reset.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting<'a> {
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub token_hash: &'a str,
-    /// When it ends.
+    /// When it expires.
     pub expires_at: Timestamp,
 }
 
-/// Stores a new user who has yet to set a password; an address that is taken is `Exists`.
+/// Stores a new user without a password. Returns `Exists` if the address is in use.
 pub async fn insert_invited(
     conn: &mut Conn,
     email: &str,
@@ -45,7 +45,7 @@ pub async fn insert_invited(
     Ok(id.map_err(|error| crate::db::error::about(error.into(), email))?.into())
 }
 
-/// Puts a token in place of the one before, for a user that is still at `version`; answers whether it was.
+/// Replaces the token of a user if it is still at `version`, and returns whether it was.
 pub async fn set_waiting(
     conn: &mut Conn,
     id: UserId,
@@ -61,8 +61,8 @@ pub async fn set_waiting(
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Takes the password of a user away that is at one of `versions`, with what was made from it, and puts a token in its
-/// place; answers whether it was.
+/// Removes the password of a user if its version is in `versions`, which invalidates all credentials made from it, and
+/// sets a token. Returns whether the user was changed.
 pub async fn reset(
     conn: &mut Conn,
     id: UserId,
@@ -81,7 +81,7 @@ pub async fn reset(
     Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)? == 1)
 }
 
-/// Id and e-mail address of the active user for whom a token waits that has not ended.
+/// Returns id and e-mail address of the active user with this token; `None` if it is unknown or expired.
 pub async fn waiting_for(
     conn: &mut Conn,
     token_hash: &str,
@@ -97,8 +97,8 @@ pub async fn waiting_for(
     Ok(found.map(|(id, email)| (id.into(), email)))
 }
 
-/// Takes a token and sets the password of its user, whose id and password's version are answered; none where the token
-/// is gone by now.
+/// Consumes a token and sets the password of its user. Returns the user's id and the new password version; `None` if
+/// the token is no longer valid.
 pub async fn accept(
     conn: &mut Conn,
     token_hash: &str,
