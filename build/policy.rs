@@ -250,7 +250,7 @@ fn fields(path: &str, message: &MessageDescriptor, dotted: &str) -> Vec<FieldDes
             panic!("{path}: `{dotted}` is not a field of {}", message.full_name())
         });
         fields.push(field.clone());
-        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else it is, it is no string")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind is refused")]
         match field.kind() {
             Kind::Message(next) if i + 1 < parts.len() => message = next,
             Kind::String if i + 1 == parts.len() => {}

@@ -17,7 +17,7 @@ use crate::oidc::Oidc;
 use crate::proxy::{RequestIds, SandboxIds};
 use crate::resources::auth::oidc::LoginKey;
 use crate::resources::boot_hooks::run::HookTurns;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::resources::operations::{OperationKind, takeover};
 use crate::resources::sboms::intake::Intake;
 use crate::resources::sessions::budget::BudgetKey;

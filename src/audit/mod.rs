@@ -5,9 +5,9 @@
 //! - intent columns are never changed, outcome columns are written once;
 //! - secrets are not stored: no bodies, only a keyed digest of a request without its secrets.
 
-mod anonymous;
 mod batch;
 pub mod recorder;
+mod refusal_counts;
 pub mod refused_writes;
 mod repeats;
 mod unclaimed;

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::anonymous::Anonymous;
 use super::batch::{Closing, End, Entry};
+use super::refusal_counts::Anonymous;
 use super::refused_writes::RefusedWrites;
 use super::repeats::{First, Repeats};
 use super::unclaimed::{Desk, Unclaimed};
@@ -139,10 +139,7 @@ impl Recorder {
     ///
     /// # Errors
     /// `Unavailable` if the writer has stopped.
-    #[expect(
-        clippy::unused_async,
-        reason = "whoever closes need not know that nothing is waited for"
-    )]
+    #[expect(clippy::unused_async, reason = "the caller does not wait for the result")]
     pub async fn close(&self, entry: OpenEntry, outcome: Outcome) -> Result<(), Error> {
         let shared = &self.inner.shared;
         shared.unstored.send_modify(|count| *count += 1);

@@ -55,7 +55,7 @@ impl Drop for Unclaimed {
 
 /// The outcome of an entry whose caller hung up before anything happened.
 pub(super) fn caller_gone(clock: &Clock) -> End {
-    nothing_happened(clock, CODE_CANCELLED, "the caller had gone")
+    nothing_happened(clock, CODE_CANCELLED, "the caller had disconnected")
 }
 
 /// The outcome of an entry whose action will not happen.

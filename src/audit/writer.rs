@@ -22,7 +22,7 @@ use super::batch::{self, Batch, Closing, Entry, Ids, NotStored};
 use super::recorder::{Asked, NotWritten, Shared, Stored};
 use super::unclaimed::{self, Desk, Unclaimed};
 use super::upsert::Doubtful;
-use super::{anonymous, repeats};
+use super::{refusal_counts, repeats};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::AuditId;
@@ -36,7 +36,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// Interval at which the counts of refusals are written.
 const COUNTS_EVERY: Duration = Duration::from_mins(1);
 /// Maximum number of counts that wait while the database is unavailable: all that one minute can produce.
-const COUNTS_MAX: usize = anonymous::KEYS_MAX + 2 * repeats::KEYS_MAX;
+const COUNTS_MAX: usize = refusal_counts::KEYS_MAX + 2 * repeats::KEYS_MAX;
 /// How long a stopping process tries to store pending entries.
 const DRAIN_WAIT: Duration = Duration::from_secs(10);
 /// gRPC's UNAVAILABLE: the caller got the response that nothing has happened.
@@ -238,7 +238,7 @@ impl Writer {
 
     fn keep_counts(&mut self) {
         let now = self.clock.now();
-        let mut entries = anonymous::entries(self.shared.anonymous.take(), now, &self.owner);
+        let mut entries = refusal_counts::entries(self.shared.anonymous.take(), now, &self.owner);
         entries.extend(self.shared.repeats.take(now, &self.owner));
         if entries.is_empty() {
             return;

@@ -96,7 +96,7 @@ impl Section for Discovery {
                 );
                 faults.add(key, why);
             } else if !seen.insert(domain) {
-                faults.add(key, "stands there twice");
+                faults.add(key, "is listed twice");
             }
         }
         if self.enabled && self.domains.is_empty() {

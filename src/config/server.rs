@@ -199,7 +199,7 @@ impl Section for Server {
         }
         for (i, network) in self.trusted_proxies.iter().enumerate() {
             if network.prefix_len() == 0 {
-                faults.add(format!("server.trusted_proxies[{i}]"), "would believe everybody");
+                faults.add(format!("server.trusted_proxies[{i}]"), "would trust every address");
             }
         }
     }

@@ -126,7 +126,7 @@ pub async fn tls(
     timeout: Duration,
 ) -> Result<TlsStream<TcpStream>, Error> {
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| away(host, "its name can stand in no certificate"))?;
+        .map_err(|_| away(host, "no certificate can contain its name"))?;
     let connector = TlsConnector::from(offering(protocol, config));
     let stream = match tokio::time::timeout(timeout, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => stream,
@@ -136,7 +136,7 @@ pub async fn tls(
     if protocol.is_agreed(stream.get_ref().1.alpn_protocol()) {
         Ok(stream)
     } else {
-        Err(away(host, "it does not speak the version of HTTP that is asked for"))
+        Err(away(host, "it does not speak the required version of HTTP"))
     }
 }
 

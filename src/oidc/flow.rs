@@ -151,7 +151,7 @@ pub fn fault_of(
     }
     let code = answer.code.expose();
     if code.is_empty() || code.len() > ANSWER_BYTES_MAX {
-        return Some("the code is none");
+        return Some("the code is not valid");
     }
     // A response of one issuer must not be accepted for another (RFC 9207).
     match &answer.issuer {
@@ -308,8 +308,11 @@ mod tests {
         for (bad, why) in [
             (answer("code", "", None), "the state is that of another login"),
             (answer("code", &pending.nonce, None), "the state is that of another login"),
-            (answer("", &pending.state, None), "the code is none"),
-            (answer(&"c".repeat(ANSWER_BYTES_MAX + 1), &pending.state, None), "the code is none"),
+            (answer("", &pending.state, None), "the code is not valid"),
+            (
+                answer(&"c".repeat(ANSWER_BYTES_MAX + 1), &pending.state, None),
+                "the code is not valid",
+            ),
             (answer("code", &pending.state, Some("https://b.example")), "another issuer answers"),
         ] {
             assert_eq!(fault(&bad, false, now), Some(why));

@@ -199,7 +199,7 @@ impl Provider {
     }
 
     fn client_id(&self) -> Result<&str, Error> {
-        let none = || Error::invalid("provider", "is one where nobody logs in");
+        let none = || Error::invalid("provider", "has no login");
         self.config.client_id.as_deref().ok_or_else(none)
     }
 

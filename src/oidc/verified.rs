@@ -96,7 +96,7 @@ mod tests {
         verified.put("a", &keys, claims(1_060), NOW);
         assert!(verified.get("a", &keys, NOW).is_some());
         assert!(verified.get("b", &keys, NOW).is_none());
-        assert!(verified.get("a", &self::keys(), NOW).is_none(), "the keys were fetched anew");
+        assert!(verified.get("a", &self::keys(), NOW).is_none(), "the keys were fetched again");
         let last = 1_060 + LEEWAY_SECONDS;
         assert!(verified.get("a", &keys, Timestamp::from_unix_seconds(last - 1)).is_some());
         assert!(verified.get("a", &keys, Timestamp::from_unix_seconds(last)).is_none());

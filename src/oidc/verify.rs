@@ -177,7 +177,7 @@ fn audiences(all: &Map<String, Value>) -> Checked<Vec<String>> {
     };
     match found {
         Some(found) if !found.is_empty() => Ok(found),
-        _ => refuse("it does not say for whom it is"),
+        _ => refuse("it has no audience"),
     }
 }
 

@@ -26,8 +26,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use super::headers;
 pub(crate) use super::messages::{Messages, Passed};
-use super::outgoing;
 use crate::access::principal::PrincipalId;
 use crate::app::App;
 use crate::db::types::GatewayId;
@@ -214,7 +214,7 @@ impl Gateway {
             let lease = self.current(lane).await?;
             self.allows(&lease, path)?;
             let headers = match &with {
-                Some((headers, until)) => outgoing::passed(headers, *until, &lease),
+                Some((headers, until)) => headers::passed(headers, *until, &lease),
                 None => headers::own(lease.authorization()),
             };
             self.seen.store(true, Ordering::Relaxed);

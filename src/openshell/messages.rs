@@ -16,9 +16,9 @@ use tracing::warn;
 use crate::error::Error;
 use crate::upstream::budget::{Budget, Draw};
 use crate::upstream::connection::Connection;
+use crate::upstream::errors::refusal;
 use crate::upstream::exchange::{Part, Receiving};
 use crate::upstream::headers;
-use crate::upstream::said::refusal;
 
 /// Maximum size of a response message, in bytes: a page of sandboxes with their policies.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -98,7 +98,7 @@ impl Messages {
 
     fn take(&mut self, data: &[u8]) -> Result<(), Error> {
         if self.early.is_some() && !data.is_empty() {
-            warn!(gateway = %self.gateway, "an answer goes on after its status");
+            warn!(gateway = %self.gateway, "a response continues after its status");
             return Err(Connection::unreachable(&self.gateway));
         }
         self.bytes.extend_from_slice(data);

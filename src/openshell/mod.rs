@@ -15,8 +15,8 @@
 pub mod annotation;
 pub mod exec;
 pub(crate) mod gateway;
+mod headers;
 mod messages;
-mod outgoing;
 pub mod policy_file;
 mod reached;
 pub mod sandbox;

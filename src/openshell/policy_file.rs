@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::Generation;
 use crate::error::Error;
 use crate::pb::{V0_0_DESCRIPTORS, V0_1_DESCRIPTORS};
-use crate::upstream::said::words;
+use crate::upstream::errors::words;
 
 const POLICY: &str = "openshell.sandbox.v1.SandboxPolicy";
 const MATCHER: &str = "openshell.sandbox.v1.L7QueryMatcher";

@@ -13,8 +13,8 @@ use crate::clock::Timestamp;
 use crate::db::types::{SandboxName, workspace_or_default};
 use crate::error::{Error, Kind, Reason, Said};
 use crate::upstream::budget::SANDBOXES_MAX;
+use crate::upstream::errors::harmless;
 use crate::upstream::message::MESSAGE_BYTES_MAX;
-use crate::upstream::said::harmless;
 
 pub(crate) const CREATE: &str = "/openshell.v1.OpenShell/CreateSandbox";
 const GET: &str = "/openshell.v1.OpenShell/GetSandbox";

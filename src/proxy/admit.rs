@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::Proxy;
+use super::audit::{self};
 use super::concerned::Concerned;
 use super::early::{Arrived, Early};
-use super::record::{self};
+use super::revocation::Watch;
 use super::target::{self, Chosen, Said};
-use super::watch::Watch;
 use crate::access::policy::{Audit, Guard, Streaming, UpstreamMethod};
 use crate::ctx::Call;
 use crate::error::{Error, Reason};
@@ -118,10 +118,10 @@ where
     let chosen = Said::of(&parts.headers, parts.uri.authority(), domain)
         .and_then(|said| target::of(&app.snapshot, &caller, said))
         .inspect_err(|error| {
-            record::refuse(&call, rows.any(), &Concerned::default(), None, error);
+            audit::refuse(&call, rows.any(), &Concerned::default(), None, error);
         })?;
     let refused = |guard: Option<&'static Guard>, error: Error| {
-        record::refuse(&call, guard, &Concerned::default(), Some(&chosen), &error);
+        audit::refuse(&call, guard, &Concerned::default(), Some(&chosen), &error);
         error
     };
     let away = || Connection::unreachable(&chosen.gateway.name);

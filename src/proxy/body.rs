@@ -18,9 +18,9 @@ use http_body::{Body, Frame};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::record::Closing;
+use super::audit::Closing;
+use super::revocation::Watch;
 use super::sandboxes::Learn;
-use super::watch::Watch;
 use crate::error::Error;
 use crate::fair::{Share, too_many_bytes};
 use crate::status::{code_of, trailers};
@@ -105,7 +105,7 @@ impl Passing {
                         Err(error) => Err(error),
                     }
                 }
-                Poll::Ready(Ok(Part::Data(_))) => Err(self.broken("it goes on after its status")),
+                Poll::Ready(Ok(Part::Data(_))) => Err(self.broken("it continues after its status")),
                 Poll::Ready(Ok(Part::End(trailers))) => self.ended(trailers),
                 Poll::Ready(Err(why)) => Err(self.broken(&why)),
                 Poll::Pending => Err(ready!(self.watch.poll(cx))),

@@ -11,11 +11,11 @@ use http_body::Body;
 use tokio::time::timeout;
 
 use super::admit::{Rows, enough};
+use super::audit::{self};
 use super::concerned::Concerned;
 use super::governed;
-use super::record::{self};
+use super::revocation::Watch;
 use super::target::Chosen;
-use super::watch::Watch;
 use crate::access::policy::Audit;
 use crate::app::App;
 use crate::ctx::Call;
@@ -63,7 +63,7 @@ impl Early<'_> {
             let unaudited = guard.is_some_and(|guard| guard.audit == Audit::None);
             // A late request of an unaudited method is not a rejection.
             if !(unaudited && matches!(error, Error::Late { .. })) {
-                record::refuse(self.call, guard, &concerned, Some(self.chosen), &error);
+                audit::refuse(self.call, guard, &concerned, Some(self.chosen), &error);
             }
             error
         })

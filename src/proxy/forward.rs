@@ -10,12 +10,12 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::admit::{Admitted, Rows, admit};
+use super::audit::Closing;
 use super::body::{Passing, ProxiedBody};
-use super::prepare::prepare;
-use super::record::Closing;
+use super::read_request::prepare;
+use super::revocation::Watch;
 use super::sandboxes::Learn;
-use super::watch::Watch;
-use super::{Proxy, lifecycle, rewrite};
+use super::{Proxy, create_delete, rewrite};
 use crate::access::policy::Streaming;
 use crate::ctx::Call;
 use crate::error::Error;
@@ -54,7 +54,7 @@ where
     }
     if let Some(change) = admitted.guard.lifecycle {
         let request_id = request_id::value(admitted.call.request_id);
-        return lifecycle::run(change, admitted, &parts.headers, request_id, prepared).await;
+        return create_delete::run(change, admitted, &parts.headers, request_id, prepared).await;
     }
     let ended = prepared.read.as_ref().is_some_and(|read| read.ended);
     let one_message = !matches!(admitted.row.streaming, Streaming::Client | Streaming::Both);

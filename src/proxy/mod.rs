@@ -13,20 +13,20 @@
 
 mod admit;
 mod annotate;
+mod audit;
 mod body;
 mod concerned;
+mod create_delete;
 mod early;
 mod forward;
+mod generation_check;
 mod governed;
 mod ids;
-mod lifecycle;
-mod prepare;
-mod record;
+mod read_request;
+mod revocation;
 mod rewrite;
 mod sandboxes;
-mod skew;
 pub(crate) mod target;
-mod watch;
 
 use std::sync::Arc;
 

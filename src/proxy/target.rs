@@ -135,7 +135,7 @@ fn only(snapshot: &Snapshot, principal: PrincipalId) -> Result<Chosen, Error> {
     }
     let names: Vec<&str> = seen.iter().map(|(name, _)| &**name).collect();
     let list = match (names.is_empty(), more) {
-        (true, _) => "there is none that the caller may see".to_owned(),
+        (true, _) => "the caller has a role on none".to_owned(),
         (false, true) => format!("among them {}", names.join(", ")),
         (false, false) => format!("one of {}", names.join(", ")),
     };

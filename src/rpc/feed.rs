@@ -289,7 +289,7 @@ async fn caught<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Er
 }
 
 fn hung_up() -> Error {
-    Error::Late { why: "the reader is gone".to_owned() }
+    Error::Late { why: "the reader has disconnected".to_owned() }
 }
 
 #[cfg(test)]

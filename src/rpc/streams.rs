@@ -68,7 +68,7 @@ impl<R: Message> Sink<R> {
     pub async fn send_of(&self, needs: Option<(GatewayId, Role)>, answer: R) -> Result<(), Error> {
         match timeout(self.within, self.enqueue(needs, answer)).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Late { why: "the reader is gone".to_owned() }),
+            Ok(false) => Err(Error::Late { why: "the reader has disconnected".to_owned() }),
             Err(_) => {
                 if let Some(taking) = &self.taking {
                     taking.give_up();

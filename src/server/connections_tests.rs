@@ -116,7 +116,7 @@ fn many_connections_are_scanned_a_part_after_the_other() {
     let (last, busy) = slots.split_last().unwrap();
     let _calls: Vec<_> = busy.iter().map(Slot::call).collect();
     let admitted = (0..3).filter_map(|_| connections.admit(ip("192.0.2.1")).ok()).count();
-    assert_eq!(admitted, 1, "the one that is idle is found within as many scans");
+    assert_eq!(admitted, 1, "the idle connection is found within as many scans");
     assert!(displaced(last));
 }
 

@@ -9,8 +9,8 @@ use tracing::{Instrument, info_span};
 
 use super::answer as answers;
 use super::body::Body;
-use super::layers::cross;
 use super::layers::gate::{self, Route};
+use super::layers::on_main;
 use super::shared::Shared;
 use super::stages::{Admitted, Failure, Source, State};
 use super::until::Until;
@@ -126,7 +126,7 @@ impl Shared {
                 Ok(answered.await)
             } else {
                 let answered = self.app.db.run_as(db_caller(call), answered);
-                cross::run(self.app.main(), answered).await
+                on_main::run(self.app.main(), answered).await
             }
         };
         let after_stop = route.streams().then_some(Duration::ZERO);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::layers::address_limit::AddressLimit;
 use super::layers::grpc_web::Origins;
 use super::layers::open_calls::OpenCalls;
-use super::plain::Plain;
+use super::plain_http::Plain;
 use crate::app::App;
 use crate::proxy::Proxy;
 

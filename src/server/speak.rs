@@ -8,10 +8,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answering::answering;
 use super::connections::{Leave, Slot};
+use super::http_version::{self, Version};
 use super::in_flight::InFlight;
 use super::shared::Shared;
 use super::stages::Peer;
-use super::version::{self, Version};
 use crate::net::taking::{SEND_BUFFER_BYTES, Streams};
 
 /// HTTP/2 flow-control window of a stream, in bytes: exec and file streams need more than the protocol's 64 KiB.
@@ -41,7 +41,7 @@ where
     let stop = shared.app.stop.clone();
     let within = shared.app.config.server.handshake();
     let told = tokio::select! {
-        told = tokio::time::timeout(within, version::of(socket)) => told,
+        told = tokio::time::timeout(within, http_version::of(socket)) => told,
         () = stop.cancelled() => return Ok(()),
     };
     let (version, socket) = told??;

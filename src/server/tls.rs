@@ -221,7 +221,7 @@ fn peer_certificate(der: &[u8]) -> Option<PeerCertificate> {
         .filter_map(|name| {
             #[expect(
                 clippy::wildcard_enum_match_arm,
-                reason = "other kinds of names stand for nobody"
+                reason = "other kinds of names identify no caller"
             )]
             match name {
                 GeneralName::DNSName(dns) => Some(format!("DNS:{dns}")),

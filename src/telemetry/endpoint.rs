@@ -274,7 +274,7 @@ mod tests {
         for path in ["GET /healthz", "GET /readyz", "GET /metrics"] {
             assert!(get(port, path).await.starts_with("HTTP/1.1 200"), "{path}");
         }
-        assert!(begun.elapsed() < HEAD_TIMEOUT, "nobody waits for the slow ones");
+        assert!(begun.elapsed() < HEAD_TIMEOUT, "fast requests do not wait for slow ones");
         // The first connections were aborted for the later ones.
         let mut read = Vec::new();
         let ended = slow.remove(0).read_to_end(&mut read).await;

@@ -156,7 +156,7 @@ impl CallSpan {
         let context = self.0.span_context();
         let flags = context.trace_flags();
         let text = format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id());
-        HeaderValue::try_from(text).expect("hexadecimal digits stand in a header")
+        HeaderValue::try_from(text).expect("hexadecimal digits are valid in a header")
     }
 
     /// Ends the span with the result of the call.

@@ -31,7 +31,7 @@ pub(super) async fn authorization(
         Err(status) => return Ok(status.into_response()),
     };
     if uri.query().is_some() {
-        return Err(Refusal::request("what is asked for stands in the body, not in the address"));
+        return Err(Refusal::request("parameters belong in the body, not in the URL"));
     }
     // The parameters are not needed: any client may request a code, and there is only one scope.
     Form::parse(&headers, &body)?;

@@ -45,7 +45,7 @@ pub(super) async fn token(
         return Ok(status.into_response());
     }
     if uri.query().is_some() {
-        return Err(Refusal::request("what is asked for stands in the body, not in the address"));
+        return Err(Refusal::request("parameters belong in the body, not in the URL"));
     }
     let given = given(&app, &headers, &Form::parse(&headers, &body)?)?;
     let task_app = Arc::clone(&app);
@@ -135,7 +135,7 @@ async fn grant(app: &Arc<App>, call: &Call, gateway: &str, given: &Given) -> Res
 
 fn no_grant(why: NoGrant) -> Refusal {
     let (error, text) = match why {
-        NoGrant::Pending => ("authorization_pending", "nobody has decided yet"),
+        NoGrant::Pending => ("authorization_pending", "the request is still pending"),
         NoGrant::TooFast => ("slow_down", "poll less often"),
         NoGrant::Denied => ("access_denied", "it was denied"),
         NoGrant::Expired => ("expired_token", "the code has ended"),

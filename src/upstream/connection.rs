@@ -204,8 +204,8 @@ impl Connection {
             Ok(Err(why)) => return Err(failed(&why.to_string())),
             Err(_) => return Err(failed("no answer in time")),
         };
-        let probe =
-            Probe::read(answer, asked.elapsed()).ok_or_else(|| failed("its answer is none"))?;
+        let probe = Probe::read(answer, asked.elapsed())
+            .ok_or_else(|| failed("its response is not valid"))?;
         let generation = target.pinned.map_or(probe.generation, Detected::Known);
         connection.probe = Probe { generation, server_cert, ..probe };
         Ok(connection)

@@ -12,7 +12,7 @@
 
 use tonic::Code;
 
-use super::said::words;
+use super::errors::words;
 use crate::error::{Error, Reason, Said};
 use crate::pb::v0_1::openshell::v1::GetCurrentUserResponse;
 

@@ -79,7 +79,7 @@ impl Task {
                     }
                     if now >= keepalive {
                         if asked {
-                            warn!(gateway = %self.gateway, "a connection has gone silent");
+                            warn!(gateway = %self.gateway, "a connection no longer responds");
                             break;
                         }
                         keepalive = now + KEEPALIVE;

@@ -213,7 +213,7 @@ mod tests {
     fn a_first_message_is_measured_by_its_prefix() {
         assert_eq!(message_bytes(&[0, 0, 0, 1, 2, 9, 9]), PREFIX_BYTES + 258);
         assert_eq!(message_bytes(&[0, 0, 0, 0, 0]), PREFIX_BYTES);
-        assert_eq!(message_bytes(&[0, 0, 0, 0]), 0, "too short to tell: never sent again");
+        assert_eq!(message_bytes(&[0, 0, 0, 0]), 0, "too short to be recognized: never sent again");
         assert_eq!(message_bytes(&[]), 0);
     }
 }

@@ -152,6 +152,6 @@ impl Connection {
         if status.code() != Code::Ok {
             return Err(Unanswered::Status(status.code(), status.message().to_owned()));
         }
-        message::single(answer.freeze()).ok_or_else(|| broken("its answer is none"))
+        message::single(answer.freeze()).ok_or_else(|| broken("its response is not valid"))
     }
 }

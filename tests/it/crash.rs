@@ -207,10 +207,7 @@ async fn went_on(caller: &Caller, simulator: &Simulator) {
         let ended = ended(caller, &operation.id).await;
         assert_eq!(ended.status(), pb::OperationStatus::Succeeded, "{ended:?}");
         let told = format!("{:?}", ended.result);
-        assert!(
-            told.contains("it ran on a replica that is gone"),
-            "the first is not run again: {told}"
-        );
+        assert!(told.contains("its replica stopped"), "the first is not run again: {told}");
         recorded(caller, &operation.sandbox).await;
         let hooks = pb::ListBootHooksRequest {
             gateway: "edge".into(),

@@ -7,7 +7,7 @@ use prost_types::value::Kind;
 use serde_json::json;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
-use shoreguard::resources::operations::keeper::Stop;
+use shoreguard::resources::operations::leases::Stop;
 use shoreguard::resources::operations::{self, Failure};
 
 use crate::support::server::TestServer;

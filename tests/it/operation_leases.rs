@@ -12,7 +12,7 @@ use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::{AuditOutcome, OperationErrorCode as Code, OperationStatus as Status};
 use shoreguard::resources::audit;
-use shoreguard::resources::operations::keeper::Stop;
+use shoreguard::resources::operations::leases::Stop;
 use shoreguard::resources::operations::takeover::{Resume, take_over, worker};
 use shoreguard::resources::operations::worker::RETENTION;
 use shoreguard::resources::operations::{Failure, OperationKind, Running};
@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 use crate::support::server::{TestServer, Tune, build, run_quiet};
 use crate::support::work::{ACTION, Begin, Held, held};
-use shoreguard::resources::operations::keeper::Operations;
+use shoreguard::resources::operations::leases::Operations;
 
 /// Longer than a lease.
 const PAST_THE_LEASE: Duration = Duration::from_secs(31);

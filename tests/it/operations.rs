@@ -13,7 +13,7 @@ use shoreguard::seal::hex;
 use crate::support::dump;
 use crate::support::server::Caller;
 use crate::support::work::{Begin, start};
-use shoreguard::resources::operations::keeper::Operations;
+use shoreguard::resources::operations::leases::Operations;
 
 /// Returns a string or a number of the result.
 fn text(operation: &pb::Operation, key: &str) -> Option<String> {

@@ -180,7 +180,7 @@ impl OidcRule {
             if values.is_empty()
                 || values.iter().any(|value| value.trim_end_matches('*').is_empty())
             {
-                faults.add(&key, "must say something: an empty value or `*` alone fits anybody");
+                faults.add(&key, "must not be empty or `*` alone, which matches every value");
             }
             bounded(&key, values, faults);
         }

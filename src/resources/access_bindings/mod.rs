@@ -10,10 +10,10 @@
 //! - every change of access writes a row of `access_changes` in the same transaction, in commit order, and is in the
 //!   snapshot of this replica before the response is sent.
 
-pub mod difference;
 pub mod domain;
 pub mod effect;
 pub mod explain;
+pub mod label_changes;
 pub mod list;
 pub mod rpc;
 pub mod store;

@@ -60,7 +60,7 @@ impl TryFrom<pb::ListAuditEntriesRequest> for Filter {
             Ok(pb::AuditOutcome::Failed) => State::Ended(Ending::Failed),
             Ok(pb::AuditOutcome::Unauthenticated) => State::Ended(Ending::Unauthenticated),
             Ok(pb::AuditOutcome::Unknown) => State::Ended(Ending::Unknown),
-            Err(_) => return Err(Error::invalid("outcome", "is not one that this server knows")),
+            Err(_) => return Err(Error::invalid("outcome", "is unknown to this server")),
         };
         Ok(Self {
             same: Same {

@@ -19,7 +19,7 @@ const SHORT: &str = "COALESCE(duration_us, 60000000) < 60000000";
 /// An entry.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = audit_log)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+#[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
 pub struct Row {
     pub id: AuditId,
     pub timestamp: Timestamp,

@@ -51,7 +51,7 @@ async fn close_orphans(ctx: &Ctx, held: Option<&Lease>) -> Result<Worked, Error>
         })
         .await?;
     if done > 0 {
-        tracing::warn!(done, "calls of a replica that is gone were closed as `unknown`");
+        tracing::warn!(done, "open calls of a stopped replica were closed as `unknown`");
     }
     Ok(Worked::batch(done, CLOSE_MAX))
 }

@@ -55,7 +55,7 @@ async fn keys_of(
         .await?;
     let open = |(key_id, sealed): (String, Vec<u8>)| {
         let opened = master.open(&aad(purpose, &key_id), &sealed).map_err(|_| {
-            let why = "the master key is not the one that this database was sealed under";
+            let why = "the database was sealed under another master key";
             Error::unavailable(Reason::StorageUnavailable, why)
         })?;
         Ok((key_id, opened.to_vec()))

@@ -221,8 +221,7 @@ fn apply(app: &App, hook: &mut Hook, change: Change) -> Result<(), Error> {
             sealed::seal(app, hook, &environment)
         }
         None if hook.env_json.is_some() && destination(hook) != before => {
-            let why =
-                "must be given anew with `command` and `workdir`: its values are bound to them";
+            let why = "must be set again with `command` or `workdir`: its values are bound to them";
             Err(Error::invalid("environment", why))
         }
         None => fits(hook.phase, &hook.workdir, &Environment::default()),

@@ -327,7 +327,7 @@ pub async fn decide(
 /// Returns the user and session of the call. Only a user with a session and a recent login can approve a device (T15).
 fn approver(ctx: &Ctx) -> Result<(UserId, SessionId), Error> {
     let user = ctx.user()?;
-    let no_session = || Error::refused(Reason::NoSession, "log in for this: it takes a session");
+    let no_session = || Error::refused(Reason::NoSession, "log in first: a session is required");
     let session = ctx.caller().and_then(Caller::session).ok_or_else(no_session)?;
     let fresh = ctx
         .caller()

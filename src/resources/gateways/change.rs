@@ -14,7 +14,7 @@ use crate::etag;
 use crate::labels::Labels;
 use crate::outbox::Subject;
 use crate::outbox::event_types;
-use crate::resources::access_bindings::{difference, effect};
+use crate::resources::access_bindings::{effect, label_changes};
 use crate::upstream::credentials::{AuthMode, Credentials, fit_oidc};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
 use crate::upstream::generation::{Generation, Pinned};
@@ -219,7 +219,7 @@ pub async fn update(ctx: &Ctx, change: Change, given_etag: &str) -> Result<Row, 
         .await?;
     note(ctx, &before, &updated);
     if let Some(after) = &change.labels {
-        difference::note(ctx, id, &Labels::from_json(before.labels_json.as_deref()), after);
+        label_changes::note(ctx, id, &Labels::from_json(before.labels_json.as_deref()), after);
     }
     if change.moves_destination() || change.credentials.is_some() {
         worker::probe_changed(ctx, id).await;

@@ -18,7 +18,7 @@ use crate::labels::{Labels, Selector, UNLABELLED};
 use crate::net;
 use crate::outbox::Subject;
 use crate::outbox::event_types;
-use crate::resources::access_bindings::difference;
+use crate::resources::access_bindings::label_changes;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, OidcClient, Scheme};
 use crate::upstream::probe::Probe;
@@ -120,7 +120,7 @@ pub async fn add(ctx: &Ctx, new: NewGateway, lease: Option<&Lease>) -> Result<Ro
             Ok(stored)
         })
         .await?;
-    difference::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
+    label_changes::note(ctx, GatewayId(stored.id), &UNLABELLED, &new.labels);
     Ok(stored)
 }
 

@@ -38,7 +38,7 @@ pub fn metadata(field: &str, text: &str) -> Result<Option<String>, Error> {
     if let Some(runtime) = object.get_mut("runtime") {
         let name = runtime.as_str().map(str::to_ascii_lowercase).unwrap_or_default();
         if !RUNTIMES.contains(&name.as_str()) {
-            let why = format!("has a `runtime` that is none of {}", RUNTIMES.join(", "));
+            let why = format!("has an unknown `runtime`: must be one of {}", RUNTIMES.join(", "));
             return Err(Error::invalid(field, why));
         }
         *runtime = name.into();

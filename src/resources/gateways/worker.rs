@@ -26,7 +26,7 @@ use crate::db::types::GatewayId;
 use crate::error::{Error, Kind};
 use crate::outbox::Subject;
 use crate::outbox::event_types;
-use crate::telemetry::metrics::{PROBE_DURATION, PROBES};
+use crate::telemetry::metrics as names;
 use crate::upstream::probe::{self, Health, Probe};
 use crate::upstream::row::Status;
 use crate::upstream::targets::{self, Target};
@@ -80,13 +80,13 @@ pub async fn probe(app: &App, target: &Target) -> Result<Probe, Error> {
     let config = &app.config.gateways;
     let begun = Instant::now();
     let found = probe::probe(config, target, config.probe_timeout()).await;
-    metrics::histogram!(PROBE_DURATION).record(begun.elapsed());
+    metrics::histogram!(names::PROBE_DURATION).record(begun.elapsed());
     let outcome = match &found {
         Ok(probe) if probe.credential_problem().is_some() => "unusable",
         Ok(_) => "answered",
         Err(_) => "failed",
     };
-    metrics::counter!(PROBES, "outcome" => outcome).increment(1);
+    metrics::counter!(names::PROBES, "outcome" => outcome).increment(1);
     found
 }
 

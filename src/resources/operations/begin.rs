@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tracing::{Instrument, info_span};
 
-use super::keeper::LEASE_TTL;
+use super::leases::LEASE_TTL;
 use super::right;
 use super::run::Running;
 use super::state::Status;
@@ -24,9 +24,9 @@ use crate::db::turns::inherited;
 use crate::db::types::workspace_or_default;
 use crate::error::{Error, Reason};
 use crate::outbox::{EventType, event_types};
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::seal::hex;
-use crate::upstream::said::harmless;
+use crate::upstream::errors::harmless;
 
 /// Longest key, in characters.
 const KEY_CHARS_MAX: usize = 253;

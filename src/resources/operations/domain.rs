@@ -24,7 +24,7 @@ use crate::db::page::PageSize;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Kind, Reason};
 use crate::outbox::event_types;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::role::Role;
 
 /// Longest time that a call may wait for an operation.

@@ -18,7 +18,7 @@ use crate::access::live::Ended;
 use crate::app::App;
 use crate::db::Engine;
 use crate::error::Error;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 
 /// Poll interval: how late a change by another replica may be noticed.
 const POLL_EVERY: Duration = Duration::from_secs(1);

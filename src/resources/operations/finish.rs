@@ -13,7 +13,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use super::begin::tell;
-use super::keeper::{Stop, store as leases};
+use super::leases::{Stop, store as leases};
 use super::result::fitted;
 use super::run::{Work, aad};
 use super::state::Status;
@@ -23,9 +23,9 @@ use crate::audit::Ending;
 use crate::ctx::{Ctx, Tx};
 use crate::error::{Error, Kind};
 use crate::outbox::event_types;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::telemetry::metrics::{OPERATION_DURATION, OPERATIONS};
-use crate::upstream::said::harmless;
+use crate::upstream::errors::harmless;
 
 /// Attempts to store an end. After the last one the lease expires, and another replica ends the operation.
 const TRIES_MAX: u32 = 60;

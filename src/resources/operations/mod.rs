@@ -19,10 +19,10 @@ mod begin;
 pub mod domain;
 pub mod feed;
 mod finish;
-pub mod keeper;
+pub mod leases;
 pub mod of_gateway;
-pub mod patience;
 mod result;
+pub mod retry;
 mod right;
 pub mod rpc;
 mod run;
@@ -207,7 +207,7 @@ impl From<Error> for Failure {
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::upstream::said::harmless;
+    use crate::upstream::errors::harmless;
 
     #[test]
     fn a_failure_tells_what_the_caller_can_do_and_no_more() {

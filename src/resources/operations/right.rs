@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::OperationKind;
 use super::begin::tell;
-use super::keeper::Held;
+use super::leases::Held;
 use super::run::aad;
 use super::store::{self, Operation};
 use crate::access::live_work::Right;
@@ -24,7 +24,7 @@ use crate::ctx::Ctx;
 use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
 use crate::outbox::event_types;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::role::Role;
 
 /// Prefix of an input that holds a credential. An input without it was stored by an older build or by the server

@@ -111,7 +111,7 @@ impl TryFrom<pb::ListOperationsRequest> for Filter {
     type Error = Error;
 
     fn try_from(req: pb::ListOperationsRequest) -> Result<Self, Error> {
-        let unknown = |field: &str| Error::invalid(field, "is not one that this server knows");
+        let unknown = |field: &str| Error::invalid(field, "is unknown to this server");
         let status = match pb::OperationStatus::try_from(req.status) {
             Ok(pb::OperationStatus::Unspecified) => None,
             Ok(pb::OperationStatus::Pending) => Some(Status::Pending),

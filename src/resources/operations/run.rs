@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::keeper::{Held, Seat, Stop};
+use super::leases::{Held, Seat, Stop};
 use super::right;
 use super::state::Status;
 use super::store::{self, Mark, Operation};
@@ -26,9 +26,9 @@ use crate::ctx::Ctx;
 use crate::db::Conn;
 use crate::db::types::SandboxName;
 use crate::error::{Error, Kind};
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::seal::Aad;
-use crate::upstream::said::harmless;
+use crate::upstream::errors::harmless;
 
 /// Default time that work may take to stop.
 const STOP_GRACE: Duration = Duration::from_secs(30);

@@ -95,7 +95,7 @@ impl Operation {
 /// An operation to store.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = operations)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands above and in the migration")]
+#[expect(missing_docs, reason = "the columns; the migration documents them")]
 pub struct NewRow<'a> {
     pub id: &'a str,
     pub status: Status,

@@ -14,7 +14,7 @@ use tracing::{Instrument, info, info_span, warn};
 use uuid::Uuid;
 
 use super::finish::{self, Ended};
-use super::keeper::{LEASE_TTL, store as leases};
+use super::leases::{LEASE_TTL, store as leases};
 use super::right;
 use super::run::Running;
 use super::state::Status;
@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::audit::{Ending, Intent, Outcome};
 use crate::ctx::{Ctx, TakenOver};
 use crate::error::Error;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 use crate::role::Role;
 use crate::workers::{Tick, Worked, Worker};
 
@@ -65,7 +65,7 @@ pub async fn take_over(
     for row in found.into_iter().filter(|row| !app.part::<Operations>().holds(&row.id)) {
         let taken = match resume_of(row.kind) {
             Some(resume) => go_on(app, &row, resume).await?,
-            None => give_up(ctx, &row, "its replica is gone").await?,
+            None => give_up(ctx, &row, "its replica stopped").await?,
         };
         done += usize::from(taken);
     }
@@ -149,7 +149,7 @@ async fn give_up(ctx: &Ctx, row: &Operation, why: &str) -> Result<bool, Error> {
         .await?;
     let Some(ended) = ended else { return Ok(false) };
     finish::wake(ctx, &ended);
-    warn!(operation = row.id, kind = %row.kind, code = %failure.code, "ended for a replica that is gone");
+    warn!(operation = row.id, kind = %row.kind, code = %failure.code, "ended for a stopped replica");
     finish::counted(&ended, ctx.now().since(row.created_at));
     record(ctx, row, &failure).await?;
     Ok(true)

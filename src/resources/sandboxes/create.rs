@@ -14,11 +14,11 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::after_create::{self, Hooks};
 use super::domain::{reach, reach_to_act};
-use super::lost::{Lost, Mark, given_up, patiently, what_became};
-use super::made::{self, Hooks};
+use super::lost_response::{Lost, Mark, given_up, patiently, what_became};
 use super::undo::undo;
-use super::{former, input, proxied};
+use super::{input, leftovers, stock_client};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::Error;
@@ -26,7 +26,7 @@ use crate::labels::Labels;
 use crate::openshell::sandbox::{self, NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation, annotation};
 use crate::resources::boot_hooks::run::{self as hooks, Ran, Spec};
-use crate::resources::operations::patience::is_final;
+use crate::resources::operations::retry::is_final;
 use crate::resources::operations::{self, Code, Failure, New, Operation, OperationKind, Running};
 use crate::role::Role;
 use crate::templates::{self, Templates};
@@ -124,8 +124,9 @@ pub async fn create(ctx: &Ctx, asked: Asked) -> Result<Option<Operation>, Error>
 
 /// Fills in the template's values where the request has none.
 fn begin_with(ctx: &Ctx, create: &mut Create, name: &str) -> Result<(), Error> {
-    let template = templates::find(&ctx.app().part::<Templates>().0, name)
-        .ok_or_else(|| Error::invalid("template", format!("`{name}` is none of this server's")))?;
+    let template = templates::find(&ctx.app().part::<Templates>().0, name).ok_or_else(|| {
+        Error::invalid("template", format!("`{name}` is not a template of this server"))
+    })?;
     ctx.detail("template", name);
     let new = &mut create.new;
     if new.image.is_empty() {
@@ -157,10 +158,10 @@ pub fn resume(
     Box::pin(async move {
         if input.is_empty() {
             // A proxied creation that was not sent yet: its request was lost with the client's connection.
-            return Err(Failure::new(Code::Orphaned, "the server that passed it on is gone"));
+            return Err(Failure::new(Code::Orphaned, "the replica that forwarded it stopped"));
         }
-        if let Ok(left) = serde_json::from_slice::<proxied::Left>(&input) {
-            return proxied::resume(running, &step, left).await;
+        if let Ok(left) = serde_json::from_slice::<stock_client::Left>(&input) {
+            return stock_client::resume(running, &step, left).await;
         }
         let create: Create = serde_json::from_slice(&input).map_err(Error::internal)?;
         // The step may come from another build. An unknown step is treated as `creating`, since the gateway may have
@@ -188,18 +189,18 @@ async fn run(
         BEGUN => reach(running.ctx()).await?,
         _ => patiently(&running, || reach(running.ctx())).await?,
     };
-    let mut pre_create = json!("of a replica that is gone");
+    let mut pre_create = json!("of a stopped replica");
     if from == BEGUN {
         let place =
             SandboxName { workspace: create.new.workspace.clone(), name: create.new.name.clone() };
         if !place.name.is_empty() {
-            former::forget_before(running.ctx(), &gateway, &place).await?;
+            leftovers::forget_before(running.ctx(), &gateway, &place).await?;
         }
         pre_create = pre(&running, &gateway, &create).await?;
         go_on(&running)?;
         running.step(CREATING).await?;
     }
-    made::tell(&running, 30, "making the sandbox").await?;
+    after_create::tell(&running, 30, "making the sandbox").await?;
     let by_then = json!({ "hooks": { "pre_create": pre_create } });
     let made = make(&running, &gateway, &create, from).await;
     let sandbox = made.map_err(|failure| failure.with(by_then.clone()))?;
@@ -216,11 +217,12 @@ async fn run(
         let description = create.description.as_deref();
         let details = details(&create);
         let (ctx, sandbox) = (running.ctx(), &sandbox);
-        patiently(&running, || made::store(ctx, sandbox, description, &labels, &details)).await?;
+        patiently(&running, || after_create::store(ctx, sandbox, description, &labels, &details))
+            .await?;
         patiently(&running, || running.step(NOTED)).await?;
     }
     let hooks = if create.skip_hooks { Hooks::Skipped } else { Hooks::Run(done) };
-    let followed = made::follow(&running, &gateway, sandbox.clone(), hooks).await;
+    let followed = after_create::follow(&running, &gateway, sandbox.clone(), hooks).await;
     if undo(&running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled().with(by_then));
     }
@@ -230,7 +232,7 @@ async fn run(
     if !create.presets.is_empty() {
         besides["presets_not_applied"] = json!(create.presets);
     }
-    made::result(followed, &pre_create, besides)
+    after_create::result(followed, &pre_create, besides)
 }
 
 fn details(create: &Create) -> Value {
@@ -243,10 +245,10 @@ async fn pre(running: &Running, gateway: &Gateway, create: &Create) -> Result<Va
     if create.skip_hooks {
         return Ok(json!("skipped"));
     }
-    made::tell(running, 10, "running the hooks before the creation").await?;
+    after_create::tell(running, 10, "running the hooks before the creation").await?;
     let new = &create.new;
     let place = SandboxName { workspace: new.workspace.clone(), name: new.name.clone() };
-    before(running, gateway, &place, new).await.map(|ran| made::outcomes(&ran))
+    before(running, gateway, &place, new).await.map(|ran| after_create::outcomes(&ran))
 }
 
 /// Runs the pre-create hooks, for own and proxied creations. Fails if a hook fails whose failure must stop the
@@ -262,7 +264,7 @@ pub(super) async fn before(
         return Ok(Ran { outcomes: Vec::new(), aborted: false });
     }
     let ctx = running.ctx();
-    let on = made::hook_place(ctx, place)?;
+    let on = after_create::hook_place(ctx, place)?;
     if !hooks::has_pre_create(ctx, &on).await? {
         return Ok(Ran { outcomes: Vec::new(), aborted: false });
     }
@@ -278,7 +280,7 @@ pub(super) async fn before(
         None => Ok(ran),
         Some(last) => {
             let why = format!("the hook `{}` before the creation: {}", last.name, last.summary);
-            let by_then = json!({ "hooks": { "pre_create": made::outcomes(&ran) } });
+            let by_then = json!({ "hooks": { "pre_create": after_create::outcomes(&ran) } });
             Err(Failure::new(Code::Refused, why).with(by_then))
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::cleanup::{self, Gone, Which};
-use super::former;
+use super::leftovers;
 use super::store::{self, Meta};
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -82,8 +82,8 @@ pub async fn update(
     let kept = store::get(&mut ctx.db().read().await?, gateway, place).await?;
     if let Some(kept) = kept.filter(|kept| !is_of(kept, &sandbox)) {
         // The metadata belongs to a former sandbox whose deletion was not noticed.
-        let seen = former::last_seen(ctx, &kept);
-        former::forget(ctx, None, &kept, seen).await?;
+        let seen = leftovers::last_seen(ctx, &kept);
+        leftovers::forget(ctx, None, &kept, seen).await?;
     }
     let meta = ctx
         .transaction(async |tx| {

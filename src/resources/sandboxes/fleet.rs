@@ -159,12 +159,12 @@ fn live(
     match listed {
         Some(Ok((live, true))) => (live, None),
         Some(Ok((live, false))) => {
-            let why = format!("gateway `{gateway}` tells of more sandboxes than are taken");
+            let why = format!("gateway `{gateway}` lists more sandboxes than are read");
             (live, Some(why))
         }
         Some(Err(error)) => (Vec::new(), Some(probe::display_error(&error))),
         None => {
-            (Vec::new(), Some(format!("gateway `{gateway}` has not told its sandboxes in time")))
+            (Vec::new(), Some(format!("gateway `{gateway}` has not listed its sandboxes in time")))
         }
     }
 }

@@ -11,22 +11,22 @@
 //!   guesses;
 //! - nothing is deleted because a gateway did not respond.
 
+pub mod after_create;
 pub mod cleanup;
 pub mod create;
 pub mod domain;
 pub mod exec;
 pub mod fleet;
-mod former;
 pub mod input;
-pub mod listing;
+mod leftovers;
 pub mod lists;
 pub mod logs;
-mod lost;
-pub mod made;
+mod lost_response;
 mod messages;
-pub mod proxied;
 pub mod rpc;
 pub mod ssh;
+pub mod stock_client;
 pub mod store;
+pub mod templates;
 mod undo;
 pub mod worker;

@@ -8,7 +8,7 @@ use super::cleanup::Gone;
 use super::create::{self, Asked};
 use super::domain::{self, Change};
 use super::lists::{self, Of, Query, Unreachable};
-use super::{exec, input, listing, logs, messages, ssh};
+use super::{exec, input, logs, messages, ssh, templates};
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::page::PageSize;
@@ -195,7 +195,7 @@ impl SandboxService for Sandboxes {
     ) -> Reply<pb::ListSandboxTemplatesResponse> {
         call(&self.0, request, async |ctx, req| {
             let size = PageSize::parse(req.page_size)?;
-            Ok(listing::templates(ctx, size, &req.page_token).await?.into())
+            Ok(templates::templates(ctx, size, &req.page_token).await?.into())
         })
         .await
     }

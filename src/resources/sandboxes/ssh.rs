@@ -48,7 +48,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
         return Err(Error::Gateway {
             gateway: gateway.to_string(),
             said: Said::Refused,
-            why: "an SSH session that could not stand in a command line".to_owned(),
+            why: "an SSH session whose values are not safe in a command line".to_owned(),
         });
     }
     let now = ctx.now();

@@ -12,8 +12,8 @@ use tokio::time::sleep;
 use crate::error::Error;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox::Sandbox;
-use crate::resources::operations::keeper::Stop;
-use crate::resources::operations::patience::is_final;
+use crate::resources::operations::leases::Stop;
+use crate::resources::operations::retry::is_final;
 use crate::resources::operations::{Failure, Running};
 
 /// Most attempts to delete the sandbox.

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tracing::{debug, warn};
 
-use super::former;
+use super::leftovers;
 use super::store::{self, Meta};
 use crate::app::App;
 use crate::ctx::{Ctx, GatewayRef};
@@ -162,7 +162,7 @@ async fn compare(
                 Ok(false)
             } else {
                 // Hooks and an SBOM written since then are for the next sandbox.
-                former::forget(ctx, lease, meta, since).await
+                leftovers::forget(ctx, lease, meta, since).await
             }
         }
         (Some(live), Some(id), None) if live.id == id => Ok(false),
@@ -171,8 +171,8 @@ async fn compare(
             Ok(false)
         }
         (Some(live), Some(_), _) => {
-            let written_by = former::last_seen(ctx, meta);
-            let gone = former::forget(ctx, lease, meta, written_by).await?;
+            let written_by = leftovers::last_seen(ctx, meta);
+            let gone = leftovers::forget(ctx, lease, meta, written_by).await?;
             note(ctx, lease, Noticed::New(&live)).await?;
             Ok(gone)
         }

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::cyclonedx::{BOM_FORMAT, SBOM_BYTES_MAX, Severity};
-use super::difference::{self, Content, Difference};
+use super::diff::{self, Content, Difference};
+use super::ingest::Taken;
 use super::lists::{fit, snapshot, stands};
 use super::place::Place;
 use super::rows::{NewSnapshot, Snapshot};
 use super::store::{self, SnapshotOf};
-use super::taken::Taken;
 use crate::ctx::{Ctx, List};
 use crate::db::Conn;
 use crate::db::page::PageSize;
@@ -117,7 +117,7 @@ pub async fn upload(
             .work(move || {
                 let (before, content) = before.unzip();
                 let content = content.unwrap_or_default();
-                (before, difference::between(&content, &compared.content))
+                (before, diff::between(&content, &compared.content))
             })
             .await?;
         if let Some(snapshot) = replace(ctx, place, &taken, before, &difference).await? {
@@ -313,11 +313,11 @@ pub async fn diff(
         return Err(Error::conflict(Kind::Sbom, changed));
     }
     let shown = position.map_or(0, |position| position.shown);
-    let work = move || difference::between(&before.1, &after.1);
+    let work = move || diff::between(&before.1, &after.1);
     let mut found = ctx.app().part::<Intake>().work(work).await?;
     let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
     let rest = found.changes.into_iter().skip(shown).take(limit).collect();
-    let (changes, more) = fit(size, rest, difference::Change::bytes);
+    let (changes, more) = fit(size, rest, diff::Change::bytes);
     let position = Position { snapshots, shown: shown + changes.len() };
     let (changes, next) = page.end((changes, more), |_| position)?;
     found.changes = changes;

@@ -7,8 +7,9 @@
 //! - the number of documents that are received and parsed at once is limited, and parsing runs on blocking threads.
 
 pub mod cyclonedx;
-pub mod difference;
+pub mod diff;
 pub mod domain;
+mod ingest;
 pub mod intake;
 pub mod lists;
 pub mod place;
@@ -17,5 +18,4 @@ pub mod rows;
 pub mod rpc;
 pub mod search;
 pub mod store;
-mod taken;
 pub mod version;

@@ -14,7 +14,7 @@ const AFFECTS_BYTES: usize = 512;
 /// An SBOM without its content.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = sbom_snapshots)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the proto")]
+#[expect(missing_docs, reason = "the columns; the proto documents them")]
 pub struct Snapshot {
     pub id: i64,
     pub gateway_name: String,
@@ -35,7 +35,7 @@ pub struct Snapshot {
 /// An SBOM to store.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = sbom_snapshots, treat_none_as_default_value = false)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the proto")]
+#[expect(missing_docs, reason = "the columns; the proto documents them")]
 pub struct NewSnapshot<'a> {
     pub gateway_name: &'a str,
     pub workspace: &'a str,
@@ -65,7 +65,7 @@ pub struct NewContent {
 /// A component to store.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = sbom_components, treat_none_as_default_value = false)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+#[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
 pub struct NewComponent {
     pub position: i64,
     pub bom_ref: Option<String>,
@@ -86,7 +86,7 @@ pub struct NewComponent {
 /// A vulnerability to store.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = sbom_vulnerabilities, treat_none_as_default_value = false)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+#[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
 pub struct NewVulnerability {
     pub position: i64,
     pub vulnerability: String,
@@ -100,7 +100,7 @@ pub struct NewVulnerability {
 /// A reference from a vulnerability to a component, to store.
 #[derive(Debug, Clone, Insertable)]
 #[diesel(table_name = sbom_affects)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+#[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
 pub struct NewAffects {
     pub vulnerability_position: i64,
     pub position: i64,
@@ -110,7 +110,7 @@ pub struct NewAffects {
 /// A stored component.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = sbom_components)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+#[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
 pub struct ComponentRow {
     pub position: i64,
     pub bom_ref: Option<String>,
@@ -142,7 +142,7 @@ impl ComponentRow {
 
 /// A stored vulnerability.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the columns, whose meaning stands in the migration and the proto")]
+#[expect(missing_docs, reason = "the columns; the migration and the proto document them")]
 pub struct VulnerabilityRow {
     pub position: i64,
     pub vulnerability: String,

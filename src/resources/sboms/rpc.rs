@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tonic::{Request, Streaming};
 
 use super::cyclonedx::Severity;
-use super::difference::{Change, Difference, Kind, Tally};
+use super::diff::{Change, Difference, Kind, Tally};
 use super::domain::{self, CHANGES_SHOWN_MAX, Incoming, Outgoing, Uploaded};
 use super::lists::{self, ComponentFilter, SeverityFilter, VulnerabilityFilter};
 use super::place::Place;

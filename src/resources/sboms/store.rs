@@ -7,7 +7,7 @@ use diesel::{QueryResult, SqliteConnection};
 use diesel_async::RunQueryDsl;
 
 use super::cyclonedx::Severity;
-use super::difference::Part;
+use super::diff::Part;
 use super::lists::{ComponentFilter, SeverityFilter, VulnerabilityFilter};
 use super::place::Place;
 use super::rows::{

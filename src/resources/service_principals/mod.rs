@@ -8,7 +8,7 @@
 //! - a caller cannot grant a role above their own.
 
 pub mod domain;
-pub mod provided;
+pub mod from_config;
 pub mod rpc;
 pub mod store;
 pub mod worker;

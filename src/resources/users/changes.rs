@@ -67,7 +67,7 @@ fn not_own(ctx: &Ctx, user: &User, what: &str) -> Result<(), Error> {
     if ctx.principal() != Some(PrincipalId::User(user.id)) {
         return Ok(());
     }
-    Err(Error::refused(Reason::OwnAccount, format!("nobody {what} the own account")))
+    Err(Error::refused(Reason::OwnAccount, format!("you cannot {what} your own account")))
 }
 
 fn taken(is_so: bool, named: &Named) -> Result<(), Error> {
@@ -95,7 +95,7 @@ pub async fn update(
             effect::require_global_admin(ctx, tx).await?;
             let user = found(ctx, tx, named).await?;
             if change.is_active == Some(false) {
-                not_own(ctx, &user, "deactivates")?;
+                not_own(ctx, &user, "deactivate")?;
             }
             etag::check(given_etag, user.version, Kind::User, named)?;
             let role = change.role.unwrap_or(user.role);
@@ -124,7 +124,7 @@ pub async fn delete(ctx: &Ctx, named: &Named, given_etag: &str) -> Result<(), Er
             let locked = admins::lock(tx).await?;
             effect::require_global_admin(ctx, tx).await?;
             let user = found(ctx, tx, named).await?;
-            not_own(ctx, &user, "deletes")?;
+            not_own(ctx, &user, "delete")?;
             etag::check(given_etag, user.version, Kind::User, named)?;
             let removed = store::belongings(tx, user.id).await?;
             taken(store::delete(tx, user.id, user.version).await?, named)?;
@@ -164,7 +164,7 @@ pub async fn reset_password(
             let user = found(ctx, tx, named).await?;
             // Otherwise a stolen session could replace the password without the current one, which ChangePassword
             // requires.
-            not_own(ctx, &user, "resets")?;
+            not_own(ctx, &user, "reset the password of")?;
             etag::check(given_etag, user.version, Kind::User, named)?;
             // Without an etag, newer versions are accepted, too: an attacker who keeps changing the password must not
             // prevent an admin from taking the account back.

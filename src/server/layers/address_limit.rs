@@ -141,8 +141,8 @@ mod tests {
         let config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 1";
         let fixture = Fixture::new(config).await;
         let inner = service_fn(async |_: Begun| Ok(answer()));
-        super::admit(fixture.begun(grpc(LOGIN)), inner).await.unwrap();
-        let (error, _) = refusal(super::admit(fixture.begun(grpc(LOGIN)), inner).await);
+        admit(fixture.begun(grpc(LOGIN)), inner).await.unwrap();
+        let (error, _) = refusal(admit(fixture.begun(grpc(LOGIN)), inner).await);
         assert!(matches!(error, Error::Exhausted { reason: Reason::RateLimited, .. }), "{error}");
     }
 

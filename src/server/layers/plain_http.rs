@@ -11,7 +11,7 @@ use super::grpc_web;
 use super::limits::Protocol;
 use super::open_calls::Shares;
 use crate::server::body::Body;
-use crate::server::plain;
+use crate::server::plain_http;
 use crate::server::stages::Arriving;
 
 /// Answers plain HTTP: one of its own paths, otherwise only a status. It counts as a call without a credential.
@@ -54,7 +54,7 @@ async fn answer(arriving: Arriving, code: StatusCode) -> Response<Body> {
     } else {
         shared.plain.answer(&shared.app, ip, request).await
     };
-    plain::finish(response.headers_mut());
+    plain_http::finish(response.headers_mut());
     response.map(|body| {
         let body = Body::own(tonic::body::Body::new(body)).holding(shares, None);
         // HTTP/1 has no flow-control windows: the socket takes the response.

@@ -119,7 +119,7 @@ fn wp36_what_was_noted_and_has_run_is_not_done_again() {
             (&"echo".into(), &"pwd".into()),
             "{ended:?}"
         );
-        assert_eq!(ran[0]["summary"], "it ran on a replica that is gone", "{ended:?}");
+        assert_eq!(ran[0]["summary"], "its replica stopped", "{ended:?}");
         assert_eq!(runs(&sg, "noted").await, 2, "one by hand, and the one that had not run");
         assert_eq!(
             get(&sg.admin(), "old", "noted").await.unwrap().description,

@@ -123,7 +123,7 @@ pub fn decide(seen: &Seen, mapped: Mapped) -> Decision {
     match (&seen.of_address, &seen.address) {
         (_, None) => Decision::Refuse("it has no verified address, and no account is linked to it"),
         (Some(_), Some(_)) if !seen.may_link => Decision::Refuse(
-            "its address is somebody's, and the issuer does not speak for its domain",
+            "its address belongs to an account, and the issuer is not trusted for its domain",
         ),
         (Some(account), Some(_)) => {
             let own = account.has_password || account.linked_at.is_some();

@@ -79,7 +79,7 @@ pub async fn exchange(
     ctx.detail("rule", fitting.name.as_str());
     ctx.detail("sub", claims.subject());
     if let Some(role) = fitting.role {
-        service_principals::provided::provide(&ctx, &name, role).await?;
+        service_principals::from_config::provide(&ctx, &name, role).await?;
     }
     let gone = || refused(&config.name, "the service principal of the rule may not call");
     let (id, version) = app.snapshot.live_service_principal(&name).ok_or_else(gone)?;

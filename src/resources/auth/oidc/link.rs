@@ -24,7 +24,9 @@ pub async fn link(ctx: &Ctx, ended: &Ended) -> Result<String, Error> {
     let shown_at = ctx.caller().and_then(Caller::authenticated_at);
     if shown_at.is_none_or(|at| at.plus(SHOWN_WITHIN) < ctx.now()) {
         let minutes = SHOWN_WITHIN.as_secs() / 60;
-        let why = format!("it takes a session whose user logged in within {minutes} minutes");
+        let why = format!(
+            "log in again first: the login of the session must be at most {minutes} minutes old"
+        );
         return Err(Error::refused(Reason::LoginStale, why));
     }
     let app = Arc::clone(ctx.app());
@@ -60,7 +62,7 @@ pub async fn unlink(ctx: &Ctx) -> Result<(), Error> {
         let missing = || Error::missing(Kind::Identity, &own.email);
         let provider = own.linked_at.ok_or_else(missing)?;
         if !store::unlink(tx, user).await? {
-            let why = "the account has no password: nobody could log in to it again";
+            let why = "the account has no password, so that no login would be left";
             return Err(Error::refused(Reason::NoOtherLogin, why));
         }
         sessions::end_all(tx, user, now).await?;

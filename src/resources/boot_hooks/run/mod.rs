@@ -27,7 +27,7 @@ use crate::ctx::Ctx;
 use crate::db::types::{BootHookId, SandboxRef};
 use crate::error::{Error, Reason};
 use crate::outbox::event_types;
-use crate::resources::operations::{Running, patience};
+use crate::resources::operations::{Running, retry};
 use crate::telemetry::metrics::{BOOT_HOOK_DURATION, BOOT_HOOK_RUNS};
 
 pub use host::folder;
@@ -100,7 +100,7 @@ impl Attempt {
 
     /// Returns whether another replica will run the hook again.
     fn is_handed_over(&self, running: Option<&Running>) -> bool {
-        self.stopped && running.is_some_and(patience::is_anothers)
+        self.stopped && running.is_some_and(retry::is_anothers)
     }
 
     /// Result of a failed run without output.
@@ -275,7 +275,7 @@ async fn keep(
     };
     let version = match &fence {
         // Retried: the result of a hook of a creation must not be lost because of a short outage of the database.
-        Some((running, _)) => patience::patiently(running, store).await?,
+        Some((running, _)) => retry::patiently(running, store).await?,
         None => store().await?,
     };
     if let (Some((running, _)), Some(version)) = (&fence, version) {

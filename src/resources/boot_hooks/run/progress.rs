@@ -48,7 +48,7 @@ impl<'a> Progress<'a> {
             name: hook.name.clone(),
             phase: hook.phase,
             status: *status,
-            summary: "it ran on a replica that is gone".to_owned(),
+            summary: "its replica stopped".to_owned(),
             output: String::new(),
         })
     }

@@ -5,9 +5,10 @@ use serde_json::json;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::labels::Labels;
+use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::net::names::Service;
 use crate::resources::gateways::domain::NewGateway;
-use crate::resources::gateways::input::{self, NAME_CHARACTERS_MAX};
+use crate::resources::gateways::input::{self};
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, Scheme};
 
@@ -62,7 +63,7 @@ impl Candidate {
         if !USUAL_PORTS.contains(&self.service.port) {
             name = format!("{name}-{}", self.service.port);
         }
-        name.chars().take(NAME_CHARACTERS_MAX).collect()
+        name.chars().take(GATEWAY_NAME_CHARACTERS_MAX).collect()
     }
 
     /// Builds the gateway as an admin would register it. It has no credentials, since none are configured for it.
@@ -130,7 +131,7 @@ mod tests {
             ("*.x", 443, "discovered"),
             ("*.x", 1, "discovered-1"),
             ("-a-.x", 443, "a"),
-            (long.as_str(), 1, &long[..NAME_CHARACTERS_MAX]),
+            (long.as_str(), 1, &long[..GATEWAY_NAME_CHARACTERS_MAX]),
         ] {
             assert_eq!(candidate(host, port).name(), name, "{host}:{port}");
         }

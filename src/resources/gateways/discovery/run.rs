@@ -64,7 +64,7 @@ fn chosen(config: &Discovery, asked: &[String]) -> Result<Vec<String>, Error> {
         return Err(Error::refused(Reason::FeatureDisabled, why.to_owned()));
     }
     if let Some(i) = asked.iter().position(|domain| !config.domains.contains(domain)) {
-        let why = "is none of the domains that `discovery.domains` names";
+        let why = "is not a domain of `discovery.domains`";
         return Err(Error::invalid(format!("domains[{i}]"), why));
     }
     let chosen = config.domains.iter().filter(|d| asked.is_empty() || asked.contains(d));
@@ -122,7 +122,7 @@ async fn ask(app: &App, domain: &str) -> (Answer, Vec<Service>) {
         Err(_) => (Vec::new(), Some("no answer in time".to_owned())),
     };
     if let Some(why) = &error {
-        warn!(domain, why, "a domain could not be asked for its gateways");
+        warn!(domain, why, "the gateways of a domain could not be looked up");
     }
     (Answer { domain: domain.to_owned(), found: services.len(), error }, services)
 }

@@ -22,7 +22,7 @@ async fn tick(ctx: &Ctx) -> Result<Worked, Error> {
     let Some(found) = run::run(ctx, &config.domains).await? else { return Ok(Worked::NOTHING) };
     let answers = found.run.answers();
     if !answers.is_empty() && answers.iter().all(|answer| answer.error.is_some()) {
-        let why = "no domain could be asked for its gateways";
+        let why = "the gateways of no domain could be looked up";
         return Err(Error::unavailable(Reason::HostUnreachable, why.to_owned()));
     }
     Ok(Worked { done: usize::try_from(found.run.registered).unwrap_or_default(), more: false })

@@ -59,7 +59,7 @@ impl Kind {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::AutomaticApprovals => {
-                "the setting `proposal_approval_mode` is `auto`: the gateway approves proposals of new rules by itself, and nobody is asked"
+                "the setting `proposal_approval_mode` is `auto`: the gateway approves proposals of new rules without a person"
             }
             Self::CredentialUnusable => {
                 "the gateway rejects the credential that Shoreguard presents to it, or permits it nothing, so that calls to the gateway fail: `last_error` has the details, RotateGatewayCredentials replaces the credential"
@@ -120,7 +120,7 @@ async fn told(ctx: &Ctx, on: &GatewayRef) -> Option<bool> {
     let told = match timeout(LOOK_TIME, asked).await {
         Ok(Ok((settings, _))) => settings,
         Ok(Err(error)) => {
-            debug!(gateway = %on.name, %error, "its settings were not told");
+            debug!(gateway = %on.name, %error, "its settings could not be read");
             return None;
         }
         Err(_) => return None,

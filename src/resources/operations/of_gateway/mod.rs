@@ -10,7 +10,7 @@ use crate::db::Conn;
 use crate::db::types::GatewayId;
 use crate::error::Error;
 use crate::outbox::event_types;
-use crate::resources::operations::keeper::Operations;
+use crate::resources::operations::leases::Operations;
 
 /// Counts the active operations of a gateway.
 pub async fn count_open(conn: &mut Conn, gateway: GatewayId) -> Result<i64, Error> {

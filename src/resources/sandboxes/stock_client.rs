@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::after_create::{self, Hooks};
 use super::create::{CREATED, CREATING, NOTED, before};
-use super::lost::{Lost, Mark, patiently, what_became};
-use super::made::{self, Hooks};
+use super::lost_response::{Lost, Mark, patiently, what_became};
 use super::undo::undo;
-use super::{domain, former, input};
+use super::{domain, input, leftovers};
 use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, Reason};
@@ -34,7 +34,7 @@ use crate::openshell::gateway::Passed;
 use crate::openshell::sandbox::{NewSandbox, Sandbox};
 use crate::openshell::{Gateway, Generation};
 use crate::resources::boot_hooks::run::Ran;
-use crate::resources::operations::patience::is_final;
+use crate::resources::operations::retry::is_final;
 use crate::resources::operations::{self, Code, Failure, New, OperationKind, Running};
 use crate::upstream::connection::Connection;
 
@@ -238,10 +238,10 @@ async fn made(running: &Running, mut call: Forwarded, workspace: &str) -> Result
     call.message = gateway.with_annotation(call.message, key, value);
     let place = SandboxName { workspace: workspace.to_owned(), name: call.sandbox.clone() };
     if !place.name.is_empty() {
-        former::forget_before(ctx, &gateway, &place).await?;
+        leftovers::forget_before(ctx, &gateway, &place).await?;
     }
     let ran: Ran = before(running, &gateway, &place, &new).await?;
-    let pre_create = made::outcomes(&ran);
+    let pre_create = after_create::outcomes(&ran);
     let left = Left::of(&place, mark, pre_create.clone(), details);
     let unknown = Unknown { gateway, call, place, left, why: None };
     let sent = send(running, Box::new(unknown)).await;
@@ -260,7 +260,7 @@ async fn send(running: &Running, mut unknown: Box<Unknown>) -> Result<Sent, Stop
         let why = "the hooks before the creation took longer than the caller waits".to_owned();
         return Err(Error::Late { why }.into());
     }
-    made::tell(running, 30, "making the sandbox").await?;
+    after_create::tell(running, 30, "making the sandbox").await?;
     // After a takeover, the sandbox is searched by its annotation.
     let kept = serde_json::to_vec(left).map_err(Error::internal)?;
     running.step_with(CREATING, &kept).await?;
@@ -311,7 +311,7 @@ pub(super) async fn resume(running: Running, step: &str, left: Left) -> Result<V
     })
     .await?;
     if sandbox.id != left.sandbox_id {
-        let why = format!("sandbox `{}` is gone, and there is another", place.name);
+        let why = format!("sandbox `{}` was deleted, and another one has its name", place.name);
         return Err(Failure::new(Code::Refused, why));
     }
     follow(&running, Rest { gateway, sandbox, left }, step, None).await
@@ -331,17 +331,17 @@ async fn follow(
         patiently(running, || running.step_with(CREATED, &kept)).await?;
         patiently(running, || running.named(&sandbox.place.name)).await?;
         let (ctx, labels) = (running.ctx(), Labels::default());
-        let note = || made::store(ctx, &sandbox, None, &labels, &left.details);
+        let note = || after_create::store(ctx, &sandbox, None, &labels, &left.details);
         patiently(running, note).await?;
         patiently(running, || running.step(NOTED)).await?;
     }
     drop(noted);
-    let followed = made::follow(running, &gateway, sandbox.clone(), Hooks::Run(done)).await;
+    let followed = after_create::follow(running, &gateway, sandbox.clone(), Hooks::Run(done)).await;
     if undo(running, &gateway, &sandbox).await? {
         return Err(Failure::cancelled().with(by_then(&left.pre_create)));
     }
     let followed = followed.map_err(|failure| failure.with(by_then(&left.pre_create)))?;
-    made::result(followed, &left.pre_create, json!({ "proxied": true }))
+    after_create::result(followed, &left.pre_create, json!({ "proxied": true }))
 }
 
 /// Forwards a deletion.

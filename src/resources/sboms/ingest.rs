@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::cyclonedx::{self, Component, Document, Severity, Vulnerability};
-use super::difference::Content;
+use super::diff::Content;
 use super::rows::{NewAffects, NewComponent, NewContent, NewVulnerability};
 use super::search::Keys;
 use crate::error::Error;

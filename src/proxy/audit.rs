@@ -21,8 +21,8 @@ use crate::digest::Digest;
 use crate::error::{Error, Reason};
 use crate::seal::hex;
 use crate::status::code_of;
+use crate::upstream::errors;
 use crate::upstream::exchange::Meter;
-use crate::upstream::said;
 use crate::upstream::unanswered::Unanswered;
 
 /// Records a rejected call for the audit layer.
@@ -150,7 +150,7 @@ impl Closing {
 
     /// Closes the intent with the status from the gateway.
     pub(super) fn answered(self, code: i32, status: Option<&HeaderMap>) {
-        if !said::leaves_open(code, status) {
+        if !errors::leaves_open(code, status) {
             self.told();
         }
         self.finish(code);

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::admit::{Admitted, enough};
+use super::audit::{self, Closing};
 use super::concerned::Concerned;
 use super::ids::{self, Counted};
-use super::record::{self, Closing};
-use super::{annotate, governed, skew};
+use super::{annotate, generation_check, governed};
 use crate::access::policy::{Audit, PolicyEffect, SandboxKey, Streaming};
 use crate::db::types::SandboxName;
 use crate::digest::Digest;
@@ -43,12 +43,12 @@ where
         // A late request of an unaudited method is not a rejection.
         Err((error @ Error::Late { .. }, _)) if guard.audit == Audit::None => return Err(error),
         Err((error, concerned)) => {
-            record::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), &error);
+            audit::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), &error);
             return Err(error);
         }
     };
     let ids = ids::admit(admitted, read.as_ref()).inspect_err(|error| {
-        record::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), error);
+        audit::refuse(&admitted.call, Some(guard), &concerned, Some(&admitted.chosen), error);
     })?;
     if guard.audit == Audit::None {
         let place = concerned.place;
@@ -71,7 +71,7 @@ where
     let signed =
         |read| annotate::signed(admitted.guard, read, actor.as_deref().unwrap_or_default());
     let read = read.map(signed).transpose()?;
-    let mut closing = record::open(app, admitted, &concerned, digest).await?;
+    let mut closing = audit::open(app, admitted, &concerned, digest).await?;
     if let Some(meter) = &meter {
         closing.metered(meter, admitted.row.streaming);
     }
@@ -108,14 +108,20 @@ where
         None => first(admitted, body).await.map_err(nowhere)?,
     };
     if !governed && !named {
-        skew::sound(admitted.row, admitted.generation, read.message()).map_err(nowhere)?;
+        generation_check::sound(admitted.row, admitted.generation, read.message())
+            .map_err(nowhere)?;
         let concerned = Concerned::read(guard, read.message());
         concerned.bounded().map_err(nowhere)?;
         return Ok((Some(read), concerned));
     }
     let message = read.message();
-    skew::check(admitted.row, admitted.generation, &admitted.chosen.gateway.name, message)
-        .map_err(nowhere)?;
+    generation_check::check(
+        admitted.row,
+        admitted.generation,
+        &admitted.chosen.gateway.name,
+        message,
+    )
+    .map_err(nowhere)?;
     let mut concerned = Concerned::read(guard, message);
     concerned.bounded().map_err(nowhere)?;
     let forged = annotate::refuse_forged(admitted.guard, message);

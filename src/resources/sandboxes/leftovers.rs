@@ -72,7 +72,7 @@ pub(super) async fn forget(
         })
         .await?;
     let Some(gone) = gone else { return Ok(false) };
-    info!(gateway = %gateway, workspace = place.workspace, sandbox = place.name, "a sandbox is gone");
+    info!(gateway = %gateway, workspace = place.workspace, sandbox = place.name, "a sandbox was deleted");
     record(ctx, &place, gone).await?;
     Ok(true)
 }

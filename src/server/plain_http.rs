@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::layers::address_limit::AddressLimit;
-use super::layers::{cross, telemetry};
+use super::layers::{on_main, telemetry};
 use super::stages::Source;
 use crate::app::App;
 use crate::ctx::Call;
@@ -110,7 +110,7 @@ impl Plain {
         }
         let span = info_span!("request", request_id = %call.request_id, path = call.method);
         let request = read(call, request).await?;
-        let answering = cross::run(
+        let answering = on_main::run(
             app.main(),
             app.db
                 .run_as(CallerKey::Address(host_of(ip)), router.oneshot(request).instrument(span)),

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::Running;
-use super::keeper::Stop;
+use super::leases::Stop;
 use crate::error::{Error, Kind, Said};
 
 /// Time after which no retry is started. The last attempt has timeouts of its own and may end later.

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::cleanup::{self, Which};
 use super::create::NOTED;
 use super::domain::about;
-use super::{former, store};
+use super::{leftovers, store};
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -20,7 +20,7 @@ use crate::openshell::sandbox::{Phase, Sandbox};
 use crate::openshell::watch::{Follow, Seen};
 use crate::outbox::event_types;
 use crate::resources::boot_hooks::run::{self as boot_hooks, Progress, Ran};
-use crate::resources::operations::patience::is_anothers;
+use crate::resources::operations::retry::is_anothers;
 use crate::resources::operations::{Code, Failure, Running};
 
 /// Pause before a sandbox is read again after its watch has ended.
@@ -121,7 +121,11 @@ fn phase(phase: Phase) -> &'static str {
 pub(super) async fn tell(running: &Running, percent: u8, message: &str) -> Result<(), Error> {
     match running.progress(percent, message).await {
         Err(error) if !matches!(error, Error::Conflict { .. }) => {
-            warn!(operation = running.id(), error = &error as &dyn std::error::Error, "not told");
+            warn!(
+                operation = running.id(),
+                error = &error as &dyn std::error::Error,
+                "not reported"
+            );
             Ok(())
         }
         told => told,
@@ -143,7 +147,7 @@ pub async fn store(
     ctx.record(async |tx| {
         let mut meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
         if meta.sandbox_id.as_ref().is_some_and(|id| *id != sandbox.id) {
-            let sbom = Which::By(former::last_seen(ctx, &meta));
+            let sbom = Which::By(leftovers::last_seen(ctx, &meta));
             cleanup::forget(tx, gateway, place, Which::None, sbom).await?;
             meta = store::see(tx, gateway, place, &sandbox.id, now).await?;
         }
@@ -236,7 +240,7 @@ async fn settle(gateway: &Gateway, mut sandbox: Sandbox, until: Instant) -> (San
             Err(_) => return (sandbox, Settled::Late),
             Ok(Ok(seen)) => sandbox = seen,
             Ok(Err(Error::Missing { .. })) => {
-                let why = format!("sandbox `{}` is gone", sandbox.place.name);
+                let why = format!("sandbox `{}` was deleted", sandbox.place.name);
                 return (sandbox, Settled::Failed(why));
             }
             // The sandbox is read again until the time is up.

@@ -29,7 +29,7 @@ pub async fn run<T: Send + 'static>(
     };
     let answered = main.spawn(until_gone.instrument(tracing::Span::current())).await;
     drop(caller);
-    answered.map_err(Error::internal)?.ok_or_else(|| Error::internal("the caller has gone"))
+    answered.map_err(Error::internal)?.ok_or_else(|| Error::internal("the caller has disconnected"))
 }
 
 #[cfg(test)]

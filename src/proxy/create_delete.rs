@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::admit::Admitted;
 use super::body::ProxiedBody;
-use super::prepare::Prepared;
+use super::read_request::Prepared;
 use crate::access::policy::Lifecycle;
 use crate::ctx::Ctx;
 use crate::error::Error;
 use crate::openshell::gateway::Passed;
 use crate::proxy::SandboxIds;
-use crate::resources::sandboxes::proxied::{self, Forwarded};
+use crate::resources::sandboxes::stock_client::{self, Forwarded};
 use crate::rpc::call;
 use crate::upstream::headers::{self, Ours};
 use crate::upstream::message;
@@ -51,7 +51,7 @@ pub(super) async fn run(
         deadline,
     };
     // The audit entry moves to the call's note; the task closes it at the end.
-    let entry = prepared.closing.take().and_then(super::record::Closing::into_entry);
+    let entry = prepared.closing.take().and_then(super::audit::Closing::into_entry);
     admitted.call.note.lock().entry = entry;
     let ids = prepared.ids.take();
     let on = admitted.chosen.gateway.clone();
@@ -60,8 +60,8 @@ pub(super) async fn run(
     let noted = admitted.call.clone();
     let task = app.spawn(async move {
         let passed = match change {
-            Lifecycle::Create => proxied::create(ctx, forwarded).await,
-            Lifecycle::Delete => proxied::delete(ctx, forwarded).await,
+            Lifecycle::Create => stock_client::create(ctx, forwarded).await,
+            Lifecycle::Delete => stock_client::delete(ctx, forwarded).await,
         };
         let refused = match &passed {
             Ok(passed) => passed.refused.as_ref(),

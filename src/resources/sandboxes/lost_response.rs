@@ -16,7 +16,7 @@ use crate::db::types::SandboxName;
 use crate::error::{Error, Kind};
 use crate::openshell::sandbox::Sandbox;
 use crate::openshell::{Gateway, annotation};
-use crate::resources::operations::patience::{self, is_anothers, is_final};
+use crate::resources::operations::retry::{self, is_anothers, is_final};
 use crate::resources::operations::{Code, Failure, Running};
 
 /// How long a gateway is asked whether it created a sandbox. Longer than its response budget, which is per minute, can
@@ -33,7 +33,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, Error>>,
 {
-    let done = patience::patiently(running, attempt).await;
+    let done = retry::patiently(running, attempt).await;
     done.map_err(|error| if is_anothers(running) { Failure::cancelled() } else { error.into() })
 }
 
