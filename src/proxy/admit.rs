@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::Body;
 
 use super::Proxy;
-use super::audit::{self};
+use super::audit;
 use super::concerned::Concerned;
 use super::early::{Arrived, Early};
 use super::revocation::Watch;

@@ -11,7 +11,7 @@ use http_body::Body;
 use tokio::time::timeout;
 
 use super::admit::{Rows, enough};
-use super::audit::{self};
+use super::audit;
 use super::concerned::Concerned;
 use super::governed;
 use super::revocation::Watch;

@@ -3,6 +3,7 @@
 
 mod audit_names;
 mod code;
+mod configuration;
 mod documents;
 mod layers;
 mod metrics;

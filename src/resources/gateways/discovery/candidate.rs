@@ -8,7 +8,7 @@ use crate::labels::Labels;
 use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::net::names::Service;
 use crate::resources::gateways::domain::NewGateway;
-use crate::resources::gateways::input::{self};
+use crate::resources::gateways::input;
 use crate::upstream::credentials::{AuthMode, Credentials};
 use crate::upstream::endpoint::{Endpoint, Scheme};
 
