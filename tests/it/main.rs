@@ -17,6 +17,7 @@ mod boot_hooks;
 mod caller_certificates;
 mod commands;
 mod connections;
+mod console_blocks;
 mod crash;
 mod dead_credentials;
 mod discovery;

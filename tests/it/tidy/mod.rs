@@ -9,6 +9,7 @@ mod layers;
 mod metrics;
 mod tracing;
 mod tree;
+mod words;
 
 use std::fmt::Write;
 use std::fs;

@@ -1,0 +1,134 @@
+//! Every `console` block of README.md and of the pages in `docs/` does what it shows, against `shoreguard dev`.
+//!
+//! A line that starts with `$ ` is a command, and goes on after a backslash. The lines below it are its output: `...`
+//! stands for any text within a line, and a line of `...` alone for any number of lines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::commands::{dev, shoreguard};
+use crate::support::limit::limit;
+
+/// A command and the output that the document shows.
+struct Shown {
+    command: String,
+    output: Vec<String>,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> Vec<PathBuf> {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|page| page.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")).collect();
+    pages.sort();
+    pages.insert(0, root().join("README.md"));
+    pages
+}
+
+fn shown(document: &Path) -> Vec<Shown> {
+    let text = fs::read_to_string(document).unwrap();
+    let mut commands: Vec<Shown> = Vec::new();
+    for block in text.split("```console\n").skip(1) {
+        let (block, _) = block.split_once("```").unwrap();
+        let mut goes_on = false;
+        for line in block.lines() {
+            if let Some(command) = line.strip_prefix("$ ") {
+                commands.push(Shown { command: command.to_owned(), output: Vec::new() });
+            } else if goes_on {
+                let last = commands.last_mut().unwrap();
+                last.command = format!("{}\n{line}", last.command);
+            } else {
+                commands.last_mut().unwrap().output.push(line.to_owned());
+            }
+            goes_on = line.ends_with('\\');
+        }
+    }
+    commands
+}
+
+/// Returns whether a line is as the document shows it.
+fn matches(line: &str, shown: &str) -> bool {
+    let mut parts = shown.trim_end().split("...");
+    let (first, line) = (parts.next().unwrap_or_default(), line.trim_end());
+    let Some(mut rest) = line.strip_prefix(first) else { return false };
+    let mut ends = true;
+    for part in parts {
+        ends = part.is_empty();
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    ends && shown.contains("...") || rest.is_empty()
+}
+
+fn all_match(lines: &[&str], shown: &[String]) -> bool {
+    match (lines, shown) {
+        ([], []) => true,
+        (_, [dots, more @ ..]) if dots == "..." => {
+            (0..=lines.len()).any(|skipped| all_match(&lines[skipped..], more))
+        }
+        ([line, lines @ ..], [first, more @ ..]) => matches(line, first) && all_match(lines, more),
+        _ => false,
+    }
+}
+
+#[test]
+fn every_console_block_does_what_it_shows() {
+    let _limit = limit();
+    let program = PathBuf::from(shoreguard(&[]).get_program());
+    let folder = program.parent().unwrap().to_owned();
+    let path = std::env::join_paths(
+        [folder].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let path = path.unwrap();
+    let mut ran = 0;
+    for document in documents() {
+        let commands = shown(&document);
+        if commands.is_empty() {
+            continue;
+        }
+        let data = tempfile::tempdir().unwrap();
+        let server = dev(data.path());
+        let endpoint = format!("http://{}", server.about["listen"].as_str().unwrap());
+        for Shown { command, output } in commands {
+            let done = Command::new("sh")
+                .args(["-c", &command])
+                .current_dir(data.path())
+                .env("PATH", &path)
+                .env("SHOREGUARD_ENDPOINT", &endpoint)
+                .env("SHOREGUARD_KEY", server.about["admin_key"].as_str().unwrap())
+                .output()
+                .unwrap();
+            let (text, errors) =
+                (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap());
+            let lines: Vec<&str> = text.lines().collect();
+            assert!(
+                all_match(&lines, &output),
+                "{}:\n$ {command}\nshows\n{}\nand does\n{text}{errors}",
+                document.display(),
+                output.join("\n")
+            );
+            ran += 1;
+        }
+    }
+    assert!(ran > 0, "no block was found");
+}
+
+#[test]
+fn dots_stand_for_any_text() {
+    for (line, shown, expected) in [
+        ("a b c", "a...c", true),
+        ("a b c", "a ...", true),
+        ("a b c", "...b...", true),
+        ("a b c", "a b", false),
+        ("a b", "a b", true),
+        ("a b c", "...d", false),
+    ] {
+        assert_eq!(matches(line, shown), expected, "{line} {shown}");
+    }
+    let any = ["...".to_owned(), "end".to_owned()];
+    assert!(all_match(&["one", "two", "end"], &any) && !all_match(&["one"], &any));
+}
