@@ -26,7 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
-use super::headers;
+use super::headers::passed;
 pub(crate) use super::messages::{Messages, Passed};
 use crate::access::principal::PrincipalId;
 use crate::app::App;
@@ -214,7 +214,7 @@ impl Gateway {
             let lease = self.current(lane).await?;
             self.allows(&lease, path)?;
             let headers = match &with {
-                Some((headers, until)) => headers::passed(headers, *until, &lease),
+                Some((headers, until)) => passed(headers, *until, &lease),
                 None => headers::own(lease.authorization()),
             };
             self.seen.store(true, Ordering::Relaxed);
